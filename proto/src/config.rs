@@ -1,0 +1,48 @@
+//! Every limit of a connection, with its default and its reason.
+
+use std::time::Duration;
+
+/// The largest frame the protocol can express, in bytes without the transport's prefix (FRAME-02).
+pub const MAX_FRAME_BYTES: usize = 0xFF_FFFF;
+
+/// Limits of one connection. All of them bound what a peer can make us hold.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The largest frame accepted, in bytes. A longer one ends the connection at its prefix (TCP-05).
+    ///
+    /// Default [`MAX_FRAME_BYTES`]: peers that do not fragment send frames of that size.
+    pub max_frame_bytes: usize,
+    /// Streams the peer may hold open, running fire-and-forget handlers included (DOS-02).
+    ///
+    /// Default 4,096. Beyond, requests get ERROR\[REJECTED\] and fire-and-forget is dropped.
+    pub max_streams: usize,
+    /// Bytes of payload that the peer's open requests may hold together. Default 256 MiB.
+    ///
+    /// A request beyond it gets ERROR\[REJECTED\].
+    pub max_request_bytes: usize,
+    /// Answers we owe while the peer does not read: KEEPALIVE replies and refusals. Default 1,024.
+    ///
+    /// Beyond, KEEPALIVE replies are dropped, and refusals end the connection.
+    pub max_queued_replies: usize,
+    /// Bytes of KEEPALIVE replies that may wait. One reply may always wait, however large. Default 64 KiB.
+    pub max_queued_reply_bytes: usize,
+    /// How long a client may take to send SETUP, and an acceptor to answer it (SETUP-30). Default 10 s.
+    pub setup_timeout: Duration,
+    /// Bytes a stream may write before the next stream's turn. Default 16 KiB.
+    pub quantum_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_frame_bytes: MAX_FRAME_BYTES,
+            max_streams: 4_096,
+            max_request_bytes: 256 << 20,
+            max_queued_replies: 1_024,
+            max_queued_reply_bytes: 64 << 10,
+            setup_timeout: Duration::from_secs(10),
+            quantum_bytes: 16 << 10,
+        }
+    }
+}

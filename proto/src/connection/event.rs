@@ -1,0 +1,66 @@
+//! What a connection tells its driver.
+
+use bytes::Bytes;
+
+use crate::{
+    connection::StreamKey,
+    error::{CloseReason, StreamError},
+    frame::{Interaction, Setup},
+    payload::Payload,
+};
+
+/// What happened, in the order in which it happened.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A client asks for a connection: answer with `accept` or `reject`. No input is wanted until then.
+    Setup(Box<Setup>),
+    /// The server has shown that it accepted SETUP (SETUP-23).
+    Established,
+    /// The peer opens a stream.
+    Request {
+        /// The stream.
+        key: StreamKey,
+        /// What it asks for.
+        interaction: Interaction,
+        /// Its payload.
+        payload: Payload,
+        /// The peer's half of a channel is already complete (RC-07).
+        complete: bool,
+    },
+    /// An item, or the answer to a request.
+    Payload {
+        /// The stream.
+        key: StreamKey,
+        /// The item.
+        payload: Payload,
+        /// It is the last; no `Completed` follows.
+        complete: bool,
+    },
+    /// The peer has completed its half; for our fire-and-forget: the request is written.
+    Completed {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// The stream failed in both directions and is over.
+    Failed {
+        /// The stream.
+        key: StreamKey,
+        /// Why.
+        error: StreamError,
+    },
+    /// The peer wants nothing more of us. If it asked, the stream is over; if we did, only our half is.
+    Cancelled {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// The peer granted credit where there was none: a producer may go on.
+    Credited {
+        /// The stream.
+        key: StreamKey,
+    },
+    /// METADATA_PUSH (MDP-02).
+    MetadataPush(Bytes),
+    /// The connection is over, and with it every stream. Nothing follows.
+    Closed(CloseReason),
+}

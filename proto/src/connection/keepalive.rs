@@ -1,0 +1,53 @@
+//! KEEPALIVE: sent by the client at its interval, and the peer's life watched (section 2.15).
+
+use std::time::{Duration, Instant};
+
+use crate::frame::Setup;
+
+/// The clock of one side. Any frame received counts as life for us; KEEPALIVE goes out for the
+/// peer's sake whether or not other traffic flows (KA-02, KA-09).
+#[derive(Debug)]
+pub(crate) struct KeepaliveClock {
+    interval: Duration,
+    /// How long silence is tolerated: the lifetime, but never less than the interval (KA-10).
+    tolerance: Duration,
+    /// When the next KEEPALIVE is due; `None` for a server, which sends none by itself (KA-03).
+    next: Option<Instant>,
+    last_received: Instant,
+    /// A KEEPALIVE is to be written: one, however late we are (KA-17).
+    pub(crate) due: bool,
+}
+
+impl KeepaliveClock {
+    pub(crate) fn new(setup: &Setup, sends: bool, now: Instant) -> Self {
+        let interval = Duration::from_millis(setup.keepalive_interval_ms.into());
+        let lifetime = Duration::from_millis(setup.max_lifetime_ms.into());
+        Self {
+            interval,
+            tolerance: lifetime.max(interval),
+            next: sends.then(|| now + interval),
+            last_received: now,
+            due: false,
+        }
+    }
+
+    pub(crate) fn received(&mut self, now: Instant) {
+        self.last_received = now;
+    }
+
+    /// When to look again.
+    pub(crate) fn deadline(&self) -> Instant {
+        let death = self.last_received + self.tolerance;
+        self.next.map_or(death, |next| next.min(death))
+    }
+
+    /// Looks at the time; false if the peer counts as dead.
+    #[must_use]
+    pub(crate) fn tick(&mut self, now: Instant) -> bool {
+        if self.next.is_some_and(|next| next <= now) {
+            self.next = Some(now + self.interval);
+            self.due = true;
+        }
+        now < self.last_received + self.tolerance
+    }
+}

@@ -1,0 +1,464 @@
+//! One connection: what a peer and an application may do to it, and what follows.
+//!
+//! Four kinds of method, to be used in this order by whoever owns the sockets and the clock:
+//!
+//! 1. `handle_*` says what happened. It never fails: what a peer does wrong becomes an ERROR frame
+//!    and [`Event::Closed`].
+//! 2. Commands (`accept`, `request`, `stream(..)`, `close`, …) say what the application wants.
+//! 3. `poll_*` says what is to be done: drain the events, fill the send buffer, sleep until the
+//!    deadline.
+//! 4. The rest are questions.
+
+mod event;
+mod keepalive;
+mod receive;
+mod state;
+mod stream_mut;
+mod streams;
+mod transmit;
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    config::Config,
+    error::{CloseReason, ErrorCode, Misuse, Side, StreamError, Violation},
+    frame::{Interaction, MAX_U31, Setup, StreamId, deframe, payload_frame_len},
+    payload::Payload,
+    stats::Stats,
+    stream::Stream,
+    transmit::Scheduler,
+};
+
+pub use event::Event;
+use keepalive::KeepaliveClock;
+use state::State;
+pub use stream_mut::StreamMut;
+pub use streams::StreamKey;
+use streams::Streams;
+
+/// Events a read may leave undelivered before the rest of its bytes wait.
+const EVENTS_PER_READ: usize = 256;
+
+/// Which side of a connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// We dialled, and sent SETUP.
+    Client,
+    /// We were dialled.
+    Server,
+}
+
+/// An answer owed to the peer on account of what it sent; their number is bounded.
+#[derive(Debug)]
+enum Reply {
+    KeepAlive(Bytes),
+    Refuse {
+        stream: StreamId,
+        code: ErrorCode,
+        message: &'static str,
+    },
+}
+
+/// The protocol state of one connection; a function of what it is told and when.
+#[derive(Debug)]
+pub struct Connection {
+    role: Role,
+    state: State,
+    config: Arc<Config>,
+    streams: Streams,
+    scheduler: Scheduler,
+    events: VecDeque<Event>,
+    /// The client's SETUP, until it is written.
+    setup: Option<Box<Setup>>,
+    /// Running once SETUP is known.
+    keepalive: Option<KeepaliveClock>,
+    replies: VecDeque<Reply>,
+    reply_bytes: usize,
+    pushes: VecDeque<Bytes>,
+    /// The ERROR on stream 0 with which we end the connection.
+    last_words: Option<(ErrorCode, String)>,
+    stats: Stats,
+}
+
+impl Connection {
+    /// A client's side: SETUP is the first thing it writes.
+    pub fn client(setup: Setup, config: Arc<Config>, now: Instant) -> Self {
+        let keepalive = KeepaliveClock::new(&setup, true, now);
+        let mut connection = Self::new(Role::Client, State::Unconfirmed, config);
+        connection.keepalive = Some(keepalive);
+        connection.setup = Some(Box::new(setup));
+        connection
+    }
+
+    /// A server's side: it waits for SETUP.
+    pub fn server(config: Arc<Config>, now: Instant) -> Self {
+        let until = now + config.setup_timeout;
+        Self::new(Role::Server, State::AwaitingSetup { until }, config)
+    }
+
+    fn new(role: Role, state: State, config: Arc<Config>) -> Self {
+        let first_id = if role == Role::Client { 1 } else { 2 };
+        Self {
+            role,
+            state,
+            config,
+            streams: Streams::new(first_id),
+            scheduler: Scheduler::default(),
+            events: VecDeque::new(),
+            setup: None,
+            keepalive: None,
+            replies: VecDeque::new(),
+            reply_bytes: 0,
+            pushes: VecDeque::new(),
+            last_words: None,
+            stats: Stats::default(),
+        }
+    }
+
+    // ---- what happened ------------------------------------------------------------------------
+
+    /// Bytes of a transport with length prefixes have arrived. Takes whole frames off the front of
+    /// `input`, and stops early when input is not wanted or enough events wait: call again after
+    /// draining the events, until it takes nothing more.
+    pub fn handle_bytes(&mut self, input: &mut BytesMut, now: Instant) {
+        while self.wants_input() {
+            match deframe(input, self.config.max_frame_bytes) {
+                Ok(Some(frame)) => self.handle_frame(frame, now),
+                Ok(None) => break,
+                Err(violation) => self.handle_violation(violation),
+            }
+        }
+    }
+
+    /// The transport delivered bytes that are no frames of it.
+    pub fn handle_violation(&mut self, violation: Violation) {
+        if self.state.is_over() {
+            return;
+        }
+        self.say_last_words(violation.code(), violation.to_string());
+        self.end(CloseReason::Violation(violation));
+    }
+
+    /// Time has passed: call when `poll_timeout` says so; early calls do no harm.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        match self.state {
+            State::AwaitingSetup { until } | State::Accepting { until } if until <= now => {
+                self.handle_violation(Violation::SetupTimeout);
+            }
+            State::Unconfirmed | State::Established | State::Draining { .. }
+                if self
+                    .keepalive
+                    .as_mut()
+                    .is_some_and(|clock| !clock.tick(now)) =>
+            {
+                self.handle_violation(Violation::KeepaliveTimeout);
+            }
+            _ => {}
+        }
+    }
+
+    /// The transport is gone, in both directions (TCP-04). `error` is the transport's, if it had one.
+    pub fn handle_disconnect(&mut self, error: Option<String>) {
+        if !self.state.is_over() {
+            let finished = matches!(self.state, State::Draining { .. }) && self.streams.len() == 0;
+            self.end(match error {
+                Some(error) => CloseReason::Io(error),
+                None if finished => CloseReason::Finished(Side::Peer),
+                None => CloseReason::Disconnected,
+            });
+        }
+        self.last_words = None;
+        self.state = State::Closed;
+    }
+
+    // ---- what the application wants -----------------------------------------------------------
+
+    /// The acceptor takes the connection that [`Event::Setup`] asked for.
+    pub fn accept(&mut self, now: Instant) {
+        if let State::Accepting { .. } = self.state {
+            self.state = State::Established;
+            if let Some(clock) = &mut self.keepalive {
+                clock.received(now);
+            }
+        }
+    }
+
+    /// The acceptor refuses it with this text (SETUP-16).
+    pub fn reject(&mut self, code: ErrorCode, message: impl Into<String>) {
+        if let State::Accepting { .. } = self.state {
+            self.end_with(code, message.into());
+        }
+    }
+
+    /// Opens a stream. `n` is the first request-n of a stream or channel, and means nothing for the
+    /// other two.
+    ///
+    /// # Errors
+    /// [`Misuse`] says why not; nothing is kept in that case.
+    pub fn request(
+        &mut self,
+        interaction: Interaction,
+        payload: Payload,
+        n: u32,
+    ) -> Result<StreamKey, Misuse> {
+        match self.state {
+            State::Unconfirmed | State::Established => {}
+            State::AwaitingSetup { .. } | State::Accepting { .. } => {
+                return Err(Misuse::NotEstablished);
+            }
+            State::Draining { .. } | State::Closing | State::Closed => return Err(Misuse::Closed),
+        }
+        if interaction.has_initial_n() && !(1..=MAX_U31).contains(&n) {
+            return Err(Misuse::ZeroRequestN);
+        }
+        // The request's fixed part is at most 4 bytes longer than a PAYLOAD's.
+        check_frame_len(payload_frame_len(&payload) + 4)?;
+        let id = self.streams.allocate().ok_or(Misuse::StreamIdsExhausted)?;
+        self.stats.requests_out += 1;
+        let mut stream = Stream::requester(id, interaction, payload, n);
+        stream.in_data = true;
+        let key = self.streams.insert(stream, true);
+        self.scheduler.push_new(key);
+        Ok(key)
+    }
+
+    /// What may be done to a stream, if it is not over.
+    pub fn stream(&mut self, key: StreamKey) -> Option<StreamMut<'_>> {
+        self.streams.get(key)?;
+        Some(StreamMut::new(self, key))
+    }
+
+    /// Sends METADATA_PUSH (MDP-01).
+    ///
+    /// # Errors
+    /// [`Misuse::NoCredit`] while as many pushes wait as may; they leave with the next write.
+    pub fn push_metadata(&mut self, metadata: Bytes) -> Result<(), Misuse> {
+        if self.state.is_over() {
+            return Err(Misuse::Closed);
+        }
+        if self.pushes.len() >= self.config.max_queued_replies {
+            return Err(Misuse::NoCredit);
+        }
+        check_frame_len(6 + metadata.len())?;
+        self.pushes.push_back(metadata);
+        Ok(())
+    }
+
+    /// Takes no new request in either direction and closes when the last stream has ended.
+    pub fn drain(&mut self) {
+        match self.state {
+            State::Unconfirmed | State::Established => {
+                self.state = State::Draining { by_peer: false };
+                self.close_if_drained();
+            }
+            State::AwaitingSetup { .. } | State::Accepting { .. } => self.close(),
+            State::Draining { .. } | State::Closing | State::Closed => {}
+        }
+    }
+
+    /// Ends the connection now; the peer is told with CONNECTION_CLOSE (CONN-09).
+    pub fn close(&mut self) {
+        if self.state.is_over() {
+            return;
+        }
+        match self.state {
+            // Nobody to tell: no SETUP has come.
+            State::AwaitingSetup { .. } => self.state = State::Closed,
+            _ => self.say_last_words(ErrorCode::CONNECTION_CLOSE, "closed".into()),
+        }
+        self.end(CloseReason::Finished(Side::Local));
+    }
+
+    /// Ends the connection now with an ERROR of this code and text on stream 0.
+    pub fn end_with(&mut self, code: ErrorCode, message: String) {
+        if self.state.is_over() {
+            return;
+        }
+        self.say_last_words(code, message.clone());
+        self.end(CloseReason::Error {
+            by: Side::Local,
+            code,
+            message,
+        });
+    }
+
+    // ---- what the driver must do --------------------------------------------------------------
+
+    /// The next event, in the order of what happened.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call `handle_timeout`; `None` if time does not matter.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::AwaitingSetup { until } | State::Accepting { until } => Some(until),
+            State::Unconfirmed | State::Established | State::Draining { .. } => {
+                self.keepalive.as_ref().map(KeepaliveClock::deadline)
+            }
+            State::Closing | State::Closed => None,
+        }
+    }
+
+    // ---- questions ----------------------------------------------------------------------------
+
+    /// False while SETUP awaits its answer, while enough events wait, and at the end: then nothing
+    /// should be read.
+    pub fn wants_input(&self) -> bool {
+        match self.state {
+            State::Accepting { .. } | State::Closing | State::Closed => false,
+            _ => self.events.len() < EVENTS_PER_READ,
+        }
+    }
+
+    /// Nothing will be read or written any more.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Whether events wait to be polled.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Whether `poll_transmit` has something to write.
+    pub fn wants_output(&self) -> bool {
+        match self.state {
+            State::Closed => false,
+            State::Closing => true,
+            _ => {
+                self.setup.is_some()
+                    || !self.replies.is_empty()
+                    || !self.pushes.is_empty()
+                    || self.keepalive.as_ref().is_some_and(|clock| clock.due)
+                    || !self.scheduler.is_empty()
+            }
+        }
+    }
+
+    /// Which side of the connection this is.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Streams in the table, of both sides.
+    pub fn open_streams(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// The limits in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    // ---- within -------------------------------------------------------------------------------
+
+    fn say_last_words(&mut self, code: ErrorCode, message: String) {
+        self.last_words = Some((code, message));
+    }
+
+    /// Everything ends, for this reason.
+    fn end(&mut self, reason: CloseReason) {
+        self.state = if self.last_words.is_some() {
+            State::Closing
+        } else {
+            State::Closed
+        };
+        self.streams.clear();
+        self.scheduler = Scheduler::default();
+        self.replies = VecDeque::new();
+        self.pushes = VecDeque::new();
+        self.keepalive = None;
+        self.events.push_back(Event::Closed(reason));
+    }
+
+    fn close_if_drained(&mut self) {
+        let State::Draining { by_peer } = self.state else {
+            return;
+        };
+        if self.streams.len() > 0 || !self.pushes.is_empty() || self.setup.is_some() {
+            return;
+        }
+        if by_peer {
+            self.end(CloseReason::Finished(Side::Peer));
+        } else {
+            self.say_last_words(ErrorCode::CONNECTION_CLOSE, "closed".into());
+            self.end(CloseReason::Finished(Side::Local));
+        }
+    }
+
+    /// Takes a stream off the table if it is over, else sees that what it has to write gets its turn.
+    fn settle(&mut self, key: StreamKey) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        if stream.is_over() {
+            self.remove(key);
+            return;
+        }
+        if stream.has_control() && !stream.in_control {
+            stream.in_control = true;
+            self.scheduler.push_control(key);
+        }
+        if stream.has_data() && !stream.in_data {
+            stream.in_data = true;
+            self.scheduler.push_new(key);
+        }
+    }
+
+    fn remove(&mut self, key: StreamKey) {
+        self.streams.remove(key);
+        let streams = &self.streams;
+        self.scheduler
+            .sweep(streams.len(), |key| streams.get(key).is_some());
+        self.close_if_drained();
+    }
+
+    /// Refuses a request that has no entry in the table.
+    fn refuse(&mut self, stream: StreamId, code: ErrorCode, message: &'static str) {
+        if self.replies.len() >= self.config.max_queued_replies {
+            self.handle_violation(Violation::ReplyFlood);
+            return;
+        }
+        self.replies.push_back(Reply::Refuse {
+            stream,
+            code,
+            message,
+        });
+    }
+
+    /// Ends a stream that broke its credit, or whose payload cannot be taken: the one who receives
+    /// says so, in the way its role allows.
+    fn fail_receiving(&mut self, key: StreamKey, error: StreamError) {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        if stream.requester {
+            stream.send.abandon();
+            stream.recv.cancel();
+        } else {
+            stream.recv.close();
+            stream.send.abandon();
+            stream
+                .send
+                .finish(crate::stream::Terminal::Error(error.clone()));
+        }
+        self.events.push_back(Event::Failed { key, error });
+        self.settle(key);
+    }
+}
+
+fn check_frame_len(len: usize) -> Result<(), Misuse> {
+    if len > crate::MAX_FRAME_BYTES {
+        Err(Misuse::PayloadTooLarge { len })
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,359 @@
+//! What each frame means in each state: the reaction matrix of section 2.19.
+//!
+//! Most nonsense must be ignored and is counted; a little ends the connection.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::{
+    connection::{Connection, Event, KeepaliveClock, Reply, Role, State},
+    error::{CloseReason, ErrorCode, Side, StreamError, Violation},
+    frame::{
+        Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, PayloadFrame, RawHeader, Request,
+        Setup, StreamId, VERSION, check_len,
+    },
+    stream::Stream,
+};
+
+/// What became of a frame that was not acted upon.
+enum Ignored {
+    /// No stream accounts for it (UNX-01).
+    UnknownStream,
+    /// It makes no sense where it came.
+    OutOfPlace,
+}
+
+type Reaction = Result<Result<(), Ignored>, Violation>;
+
+const DONE: Reaction = Ok(Ok(()));
+const OUT_OF_PLACE: Reaction = Ok(Err(Ignored::OutOfPlace));
+
+const NO_REASSEMBLY: &str = "fragmented payloads are not supported";
+
+impl Connection {
+    /// A whole frame has arrived, without any transport prefix; call while `wants_input`.
+    pub fn handle_frame(&mut self, frame: Bytes, now: Instant) {
+        if self.state.is_over() {
+            return;
+        }
+        self.stats.frames_in += 1;
+        self.stats.bytes_in += frame.len() as u64;
+        if let Some(clock) = &mut self.keepalive {
+            clock.received(now);
+        }
+        let reaction = check_len(frame.len(), self.config.max_frame_bytes)
+            .and_then(|()| self.check_first(&frame))
+            .and_then(|()| match Frame::decode(frame) {
+                Ok(frame) => self.receive(frame, now),
+                Err(malformed) if malformed.ignorable && !self.awaits_setup() => {
+                    self.stats.ignored_on_request += 1;
+                    DONE
+                }
+                Err(malformed) => Err(malformed.violation),
+            });
+        match reaction {
+            Ok(Ok(())) => {}
+            Ok(Err(Ignored::UnknownStream)) => self.stats.ignored_unknown_stream += 1,
+            Ok(Err(Ignored::OutOfPlace)) => self.stats.ignored_out_of_place += 1,
+            Err(violation) => self.handle_violation(violation),
+        }
+    }
+
+    fn awaits_setup(&self) -> bool {
+        matches!(self.state, State::AwaitingSetup { .. })
+    }
+
+    /// Nothing may precede SETUP or RESUME, not even what asks to be ignored (SETUP-02, SETUP-03).
+    fn check_first(&self, frame: &[u8]) -> Result<(), Violation> {
+        if !self.awaits_setup() {
+            return Ok(());
+        }
+        let Some(header) = RawHeader::read(frame) else {
+            return Ok(());
+        };
+        match FrameType::from_number(header.frame_type) {
+            Some(FrameType::Setup | FrameType::Resume) if header.stream_id == 0 => Ok(()),
+            Some(FrameType::Setup | FrameType::Resume) => Err(Violation::SetupOnStream),
+            _ => Err(Violation::FirstFrame {
+                frame_type: header.frame_type,
+            }),
+        }
+    }
+
+    fn receive(&mut self, frame: Frame, now: Instant) -> Reaction {
+        self.confirm(&frame);
+        match frame {
+            Frame::Payload(payload) => Ok(self.receive_payload(payload)),
+            Frame::Request(request) => Ok(self.receive_request(request)),
+            Frame::RequestN { stream, n } => Ok(self.receive_request_n(stream, n)),
+            Frame::Cancel { stream } => Ok(self.receive_cancel(stream)),
+            Frame::Error {
+                stream: Some(stream),
+                code,
+                message,
+            } => Ok(self.receive_error(stream, StreamError::received(code, &message))),
+            Frame::Error {
+                stream: None,
+                code,
+                message,
+            } => Ok(self.receive_connection_error(StreamError::received(code, &message))),
+            Frame::KeepAlive(keepalive) => {
+                self.receive_keepalive(keepalive);
+                DONE
+            }
+            Frame::MetadataPush { metadata } => {
+                self.events.push_back(Event::MetadataPush(metadata));
+                DONE
+            }
+            Frame::Setup(setup) => self.receive_setup(setup, now),
+            Frame::Resume(_) if self.awaits_setup() => Err(Violation::UnknownSession),
+            Frame::Resume(_) if self.role == Role::Server => Err(Violation::ResumeAfterSetup),
+            // LEASE was not negotiated (LEASE-14), RESUME_OK not asked for (RESUME-40).
+            Frame::Resume(_) | Frame::ResumeOk { .. } | Frame::Lease(_) => OUT_OF_PLACE,
+            Frame::Misplaced { .. } => OUT_OF_PLACE,
+            Frame::Ext(Ext {
+                ignorable: true, ..
+            })
+            | Frame::Unknown {
+                ignorable: true, ..
+            } => {
+                self.stats.ignored_on_request += 1;
+                DONE
+            }
+            Frame::Ext(_) => Err(Violation::UnknownFrame {
+                frame_type: FrameType::Ext as u8,
+            }),
+            Frame::Unknown { frame_type, .. } => Err(Violation::UnknownFrame { frame_type }),
+        }
+    }
+
+    /// Anything but an ERROR on stream 0 shows a client that its SETUP is accepted (SETUP-23).
+    fn confirm(&mut self, frame: &Frame) {
+        if matches!(self.state, State::Unconfirmed)
+            && !matches!(frame, Frame::Error { stream: None, .. })
+        {
+            self.state = State::Established;
+            self.events.push_back(Event::Established);
+        }
+    }
+
+    fn receive_setup(&mut self, setup: Box<Setup>, now: Instant) -> Reaction {
+        if !self.awaits_setup() {
+            return OUT_OF_PLACE; // SETUP-17, SETUP-18
+        }
+        let (major, minor) = setup.version;
+        if setup.version != VERSION {
+            return Err(Violation::Version { major, minor });
+        }
+        let valid = 1..=MAX_U31;
+        if !valid.contains(&setup.keepalive_interval_ms) || !valid.contains(&setup.max_lifetime_ms)
+        {
+            return Err(Violation::KeepaliveTimes);
+        }
+        if setup.resume_token.is_some() {
+            return Err(Violation::ResumeUnavailable);
+        }
+        if setup.lease {
+            return Err(Violation::LeaseUnsupported);
+        }
+        self.keepalive = Some(KeepaliveClock::new(&setup, false, now));
+        self.state = State::Accepting {
+            until: now + self.config.setup_timeout,
+        };
+        self.events.push_back(Event::Setup(setup));
+        DONE
+    }
+
+    fn receive_keepalive(&mut self, KeepAlive { respond, data, .. }: KeepAlive) {
+        if !respond {
+            return;
+        }
+        let fits = self.reply_bytes + data.len() <= self.config.max_queued_reply_bytes;
+        if self.replies.len() < self.config.max_queued_replies && (fits || self.reply_bytes == 0) {
+            self.reply_bytes += data.len();
+            self.replies.push_back(Reply::KeepAlive(data));
+        } else {
+            self.stats.dropped_keepalive_replies += 1;
+        }
+    }
+
+    fn receive_request(&mut self, request: Request) -> Result<(), Ignored> {
+        let Request {
+            stream: id,
+            interaction,
+            follows,
+            complete,
+            initial_n,
+            payload,
+        } = request;
+        let peer_is_client = self.role == Role::Server;
+        if id.is_odd() != peer_is_client || self.streams.is_live(id) {
+            return Err(Ignored::UnknownStream); // SID-12, SID-13
+        }
+        let request_bytes = payload.size();
+        let full = self.streams.inbound() >= self.config.max_streams
+            || self.streams.inbound_bytes() + request_bytes > self.config.max_request_bytes;
+        let refusal = if matches!(self.state, State::Draining { .. }) {
+            Some((ErrorCode::REJECTED, "the connection is closing"))
+        } else if initial_n > MAX_U31 {
+            Some((
+                ErrorCode::INVALID,
+                "the initial request-n is above 2147483647",
+            )) // RS-12
+        } else if follows {
+            Some((ErrorCode::REJECTED, NO_REASSEMBLY))
+        } else if full {
+            self.stats.refused_streams += 1;
+            Some((
+                ErrorCode::REJECTED,
+                "too many open streams on this connection",
+            ))
+        } else {
+            None
+        };
+        match refusal {
+            Some(_) if interaction == Interaction::FireAndForget => {
+                self.stats.dropped_fire_and_forget += 1;
+            }
+            Some((code, message)) => self.refuse(id, code, message),
+            None => {
+                self.stats.requests_in += 1;
+                let stream = Stream::responder(id, interaction, initial_n, complete, request_bytes);
+                // The id of a fire-and-forget is free as soon as it has arrived (FNF-02).
+                let addressable = interaction != Interaction::FireAndForget;
+                let key = self.streams.insert(stream, addressable);
+                self.events.push_back(Event::Request {
+                    key,
+                    interaction,
+                    payload,
+                    complete,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn receive_payload(&mut self, frame: PayloadFrame) -> Result<(), Ignored> {
+        let PayloadFrame {
+            stream: id,
+            follows,
+            next,
+            complete,
+            payload,
+        } = frame;
+        let Some((key, stream)) = self.streams.find(id) else {
+            return Err(Ignored::UnknownStream); // PAY-06
+        };
+        if !stream.recv.is_open() {
+            return Err(Ignored::OutOfPlace); // PAY-07, RR-11, RS-15
+        }
+        if follows && !complete {
+            self.fail_receiving(key, StreamError::new(ErrorCode::CANCELED, NO_REASSEMBLY));
+            return Ok(());
+        }
+        // PAY-05: neither NEXT nor COMPLETE counts as NEXT.
+        let next = next || !complete;
+        // RR-03: the first answer is the last.
+        let complete = complete || stream.interaction == Interaction::RequestResponse;
+        if next && !stream.recv.receive() {
+            self.stats.credit_violations += 1;
+            let error = StreamError::new(
+                ErrorCode::CANCELED,
+                "an item was sent that was not asked for with request-n",
+            );
+            self.fail_receiving(key, error);
+            return Ok(());
+        }
+        if complete {
+            stream.recv.close();
+        }
+        if next {
+            self.stats.items_in += 1;
+            self.events.push_back(Event::Payload {
+                key,
+                payload,
+                complete,
+            });
+        } else {
+            self.events.push_back(Event::Completed { key });
+        }
+        if complete {
+            self.settle(key);
+        }
+        Ok(())
+    }
+
+    fn receive_request_n(&mut self, id: StreamId, n: u32) -> Result<(), Ignored> {
+        let Some((key, stream)) = self.streams.find(id) else {
+            return Err(Ignored::UnknownStream); // RN-06
+        };
+        let takes_credit = stream.interaction == Interaction::RequestChannel
+            || (stream.interaction == Interaction::RequestStream && !stream.requester);
+        if !takes_credit || !stream.send.is_open() || !(1..=MAX_U31).contains(&n) {
+            return Err(Ignored::OutOfPlace); // RR-11, RN-03, RN-04, RN-07
+        }
+        if stream.send.add_credit(n) {
+            self.events.push_back(Event::Credited { key });
+        }
+        Ok(())
+    }
+
+    fn receive_cancel(&mut self, id: StreamId) -> Result<(), Ignored> {
+        let Some((key, stream)) = self.streams.find(id) else {
+            return Err(Ignored::UnknownStream); // CAN-02
+        };
+        if !stream.requester {
+            self.remove(key);
+        } else if stream.interaction == Interaction::RequestChannel && !stream.send.is_done() {
+            stream.send.abandon(); // RC-17
+            self.settle(key);
+        } else {
+            return Err(Ignored::OutOfPlace); // RR-12
+        }
+        self.events.push_back(Event::Cancelled { key });
+        Ok(())
+    }
+
+    fn receive_error(&mut self, id: StreamId, error: StreamError) -> Result<(), Ignored> {
+        let Some((key, stream)) = self.streams.find(id) else {
+            return Err(Ignored::UnknownStream); // ERR-04
+        };
+        let cancelled_by_us = stream.requester && stream.is_cancelled();
+        if cancelled_by_us {
+            return Err(Ignored::OutOfPlace); // RS-09
+        }
+        if !stream.requester && stream.interaction != Interaction::RequestChannel {
+            return Err(Ignored::OutOfPlace); // RR-11, RS-15
+        }
+        self.remove(key);
+        self.events.push_back(Event::Failed { key, error });
+        Ok(())
+    }
+
+    fn receive_connection_error(&mut self, error: StreamError) -> Result<(), Ignored> {
+        let StreamError { code, message } = error;
+        match code {
+            _ if matches!(self.state, State::Unconfirmed) => {
+                self.end(CloseReason::Error {
+                    by: Side::Peer,
+                    code,
+                    message,
+                }); // SETUP-24
+            }
+            ErrorCode::CONNECTION_ERROR => {
+                self.end(CloseReason::Error {
+                    by: Side::Peer,
+                    code,
+                    message,
+                }); // CONN-01
+            }
+            ErrorCode::CONNECTION_CLOSE => {
+                self.state = State::Draining { by_peer: true }; // CONN-02
+                self.close_if_drained();
+            }
+            _ => return Err(Ignored::OutOfPlace), // SETUP-25, SETUP-26, CONN-06
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,170 @@
+//! The stream table: ids to slots that stay put, allocation of ids, and what the peer may hold.
+
+use std::{collections::HashMap, fmt};
+
+use rustc_hash::FxBuildHasher;
+use slab::Slab;
+
+use crate::{
+    frame::{MAX_U31, StreamId},
+    stream::Stream,
+};
+
+/// Names a stream: a slot, and the id that guards against the slot's next tenant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamKey {
+    index: u32,
+    id: StreamId,
+}
+
+impl StreamKey {
+    /// The slot: small, reused, and never shared by two streams at a time.
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    /// The stream's id on the wire.
+    pub const fn id(self) -> StreamId {
+        self.id
+    }
+}
+
+impl fmt::Debug for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.id, self.index)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Streams {
+    slots: Slab<Stream>,
+    ids: HashMap<StreamId, u32, FxBuildHasher>,
+    /// The next id we allocate; `None` when they are used up (SID-06).
+    next: Option<u32>,
+    /// Streams the peer opened, running fire-and-forget handlers included.
+    inbound: usize,
+    inbound_bytes: usize,
+}
+
+impl Streams {
+    pub(crate) fn new(first_id: u32) -> Self {
+        Self {
+            slots: Slab::new(),
+            ids: HashMap::default(),
+            next: Some(first_id),
+            inbound: 0,
+            inbound_bytes: 0,
+        }
+    }
+
+    /// The next free id (SID-01, SID-02).
+    pub(crate) fn allocate(&mut self) -> Option<StreamId> {
+        let id = self.next?;
+        self.next = id.checked_add(2).filter(|next| *next <= MAX_U31);
+        StreamId::new(id)
+    }
+
+    /// Puts a stream in the table; `addressable` if frames may name it.
+    pub(crate) fn insert(&mut self, stream: Stream, addressable: bool) -> StreamKey {
+        if !stream.requester {
+            self.inbound += 1;
+            self.inbound_bytes += stream.request_bytes;
+        }
+        let id = stream.id;
+        // Bounded by the limits on streams, far below 2^32.
+        let index = self.slots.insert(stream) as u32;
+        if addressable {
+            self.ids.insert(id, index);
+        }
+        StreamKey { index, id }
+    }
+
+    pub(crate) fn get(&self, key: StreamKey) -> Option<&Stream> {
+        self.slots
+            .get(key.index())
+            .filter(|stream| stream.id == key.id)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        self.slots
+            .get_mut(key.index())
+            .filter(|stream| stream.id == key.id)
+    }
+
+    /// The stream a frame names.
+    pub(crate) fn find(&mut self, id: StreamId) -> Option<(StreamKey, &mut Stream)> {
+        let index = *self.ids.get(&id)?;
+        let stream = self.slots.get_mut(index as usize)?;
+        Some((StreamKey { index, id }, stream))
+    }
+
+    pub(crate) fn is_live(&self, id: StreamId) -> bool {
+        self.ids.contains_key(&id)
+    }
+
+    pub(crate) fn remove(&mut self, key: StreamKey) {
+        if self.get(key).is_none() {
+            return;
+        }
+        let stream = self.slots.remove(key.index());
+        if !stream.requester {
+            self.inbound -= 1;
+            self.inbound_bytes -= stream.request_bytes;
+        }
+        // A fire-and-forget of the peer is not addressable, and its id may be in use again.
+        if self.ids.get(&key.id) == Some(&key.index) {
+            self.ids.remove(&key.id);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.slots = Slab::new();
+        self.ids = HashMap::default();
+        self.inbound = 0;
+        self.inbound_bytes = 0;
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(crate) fn inbound(&self) -> usize {
+        self.inbound
+    }
+
+    pub(crate) fn inbound_bytes(&self) -> usize {
+        self.inbound_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{frame::Interaction, payload::Payload};
+
+    #[test]
+    fn ids_are_used_up_and_not_reused() {
+        let mut streams = Streams::new(MAX_U31 - 2);
+        let ids: Vec<_> = std::iter::from_fn(|| streams.allocate())
+            .map(StreamId::get)
+            .collect();
+        assert_eq!(ids, [MAX_U31 - 2, MAX_U31]);
+        assert_eq!(streams.allocate(), None);
+    }
+
+    #[test]
+    fn a_key_does_not_outlive_its_stream() {
+        let mut streams = Streams::new(1);
+        let stream = |id| {
+            let id = StreamId::new(id).unwrap();
+            Stream::requester(id, Interaction::RequestResponse, Payload::default(), 0)
+        };
+        let first = streams.insert(stream(1), true);
+        streams.remove(first);
+        let second = streams.insert(stream(3), true);
+        assert_eq!(first.index(), second.index());
+        assert!(streams.get(first).is_none());
+        streams.remove(first);
+        assert!(streams.get(second).is_some());
+    }
+}

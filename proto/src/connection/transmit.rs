@@ -1,0 +1,183 @@
+//! What leaves a connection, and in which order.
+
+use crate::{
+    connection::{Connection, Event, Reply, State, StreamKey},
+    frame::{
+        Interaction, KeepAlive, PayloadSignal, Request, encode_cancel, encode_error,
+        encode_metadata_push, encode_payload, encode_request_n,
+    },
+    payload::Payload,
+    stream::Output,
+    transmit::SendBuf,
+};
+use bytes::Bytes;
+
+impl Connection {
+    /// Encodes what is to be sent until `out` is full. The connection comes first, then REQUEST_N
+    /// and CANCEL, then streams in turn (FRAME-22).
+    pub fn poll_transmit(&mut self, out: &mut SendBuf) {
+        let before = out.len();
+        match self.state {
+            State::Closed => return,
+            State::Closing => {
+                // A SETUP that was refused locally before it was written is not sent either.
+                self.setup = None;
+                if let Some((code, message)) = self.last_words.take() {
+                    encode_error(None, code, &message, out);
+                    self.stats.frames_out += 1;
+                }
+                self.state = State::Closed;
+            }
+            _ => {
+                self.transmit_control(out);
+                self.transmit_streams(out);
+                self.close_if_drained();
+            }
+        }
+        self.stats.bytes_out += (out.len() - before) as u64;
+    }
+
+    fn transmit_control(&mut self, out: &mut SendBuf) {
+        if let Some(setup) = self.setup.take() {
+            setup.encode(out);
+            self.stats.frames_out += 1;
+        }
+        if let Some(clock) = &mut self.keepalive
+            && clock.due
+            && !out.is_full()
+        {
+            clock.due = false;
+            KeepAlive {
+                respond: true,
+                position: 0,
+                data: Bytes::new(),
+            }
+            .encode(out);
+            self.stats.frames_out += 1;
+        }
+        while !out.is_full()
+            && let Some(reply) = self.replies.pop_front()
+        {
+            match reply {
+                Reply::KeepAlive(data) => {
+                    self.reply_bytes -= data.len();
+                    KeepAlive {
+                        respond: false,
+                        position: 0,
+                        data,
+                    }
+                    .encode(out);
+                }
+                Reply::Refuse {
+                    stream,
+                    code,
+                    message,
+                } => {
+                    encode_error(Some(stream), code, message, out);
+                }
+            }
+            self.stats.frames_out += 1;
+        }
+        while !out.is_full()
+            && let Some(metadata) = self.pushes.pop_front()
+        {
+            encode_metadata_push(metadata, out);
+            self.stats.frames_out += 1;
+        }
+        while !out.is_full()
+            && let Some(key) = self.scheduler.pop_control()
+        {
+            let Some(stream) = self.streams.get_mut(key) else {
+                continue;
+            };
+            stream.in_control = false;
+            if stream.recv.take_cancel() {
+                encode_cancel(key.id(), out);
+                self.stats.frames_out += 1;
+            } else {
+                let n = stream.recv.take_request_n();
+                if n > 0 {
+                    encode_request_n(key.id(), n, out);
+                    self.stats.frames_out += 1;
+                }
+            }
+            self.settle(key);
+        }
+    }
+
+    fn transmit_streams(&mut self, out: &mut SendBuf) {
+        let quantum = self.config.quantum_bytes as i64;
+        while !out.is_full()
+            && let Some(key) = self.scheduler.pop_data()
+        {
+            let Some(stream) = self.streams.get_mut(key) else {
+                continue;
+            };
+            stream.deficit = stream.deficit.saturating_add(quantum).min(quantum);
+            let mut deficit = stream.deficit;
+            while deficit > 0 && !out.is_full() {
+                let before = out.len();
+                if !self.transmit_frame(key, out) {
+                    break;
+                }
+                deficit -= (out.len() - before) as i64;
+                self.stats.frames_out += 1;
+            }
+            if let Some(stream) = self.streams.get_mut(key) {
+                if stream.has_data() {
+                    stream.deficit = deficit;
+                    self.scheduler.push_old(key);
+                } else {
+                    stream.deficit = 0;
+                    stream.in_data = false;
+                }
+                // Control that waited for the request, or the end of the stream.
+                self.settle(key);
+            }
+        }
+    }
+
+    /// Writes one frame of a stream; false if it has none.
+    fn transmit_frame(&mut self, key: StreamKey, out: &mut SendBuf) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else {
+            return false;
+        };
+        if let Some(payload) = stream.opening.take() {
+            let interaction = stream.interaction;
+            let request = Request {
+                stream: key.id(),
+                interaction,
+                follows: false,
+                // Some peers overlook COMPLETE here; it follows as a frame of its own (3.15).
+                complete: false,
+                initial_n: stream.recv.take_request_n(),
+                payload,
+            };
+            request.encode(out);
+            if interaction == Interaction::FireAndForget {
+                self.events.push_back(Event::Completed { key });
+            }
+            return true;
+        }
+        match stream.send.pop() {
+            Some(Output::Item { item, last }) => {
+                let signal = if last {
+                    PayloadSignal::NextComplete
+                } else {
+                    PayloadSignal::Next
+                };
+                encode_payload(key.id(), signal, false, item, out);
+                self.stats.items_out += 1;
+            }
+            Some(Output::Complete) => {
+                let nothing = Payload::default();
+                encode_payload(key.id(), PayloadSignal::Complete, false, nothing, out);
+            }
+            Some(Output::Error(error)) => {
+                encode_error(Some(key.id()), error.code, &error.message, out);
+            }
+            None => return false,
+        }
+        true
+    }
+}

@@ -1,0 +1,348 @@
+//! Errors by blame: the peer's (`Violation`), our caller's (`Misuse`), and what they mean on the wire.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// An error code as it stands in an ERROR frame (section 1.6; all 32 bits, ERR-06).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ErrorCode(pub u32);
+
+macro_rules! codes {
+    ($($name:ident = $value:literal, $doc:literal;)*) => {
+        impl ErrorCode {
+            $(#[doc = $doc] pub const $name: Self = Self($value);)*
+
+            /// The specification's name, if the code has one.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($value => Some(stringify!($name)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    INVALID_SETUP = 0x001, "SETUP is malformed, or of another version.";
+    UNSUPPORTED_SETUP = 0x002, "Some parameter of SETUP cannot be supported.";
+    REJECTED_SETUP = 0x003, "The server refuses the connection.";
+    REJECTED_RESUME = 0x004, "The server refuses to resume.";
+    CONNECTION_ERROR = 0x101, "Fatal: the connection closes at once.";
+    CONNECTION_CLOSE = 0x102, "Graceful: the connection closes when its streams have ended.";
+    APPLICATION_ERROR = 0x201, "The application failed the request.";
+    REJECTED = 0x202, "The request was not processed; repeating it is safe.";
+    CANCELED = 0x203, "The responder gave up; the request may have had effects.";
+    INVALID = 0x204, "The request itself is invalid.";
+}
+
+impl ErrorCode {
+    /// True for the codes 1–4, which answer SETUP and RESUME alone.
+    pub const fn is_setup(self) -> bool {
+        matches!(self.0, 0x001..=0x004)
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "0x{:08x}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Why a stream failed: the code and text of an ERROR frame, sent or received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamError {
+    /// The code, unchanged (ERR-06, ERR-07).
+    pub code: ErrorCode,
+    /// The text; received bytes that are not UTF-8 are replaced (ERR-03).
+    pub message: String,
+}
+
+impl StreamError {
+    /// An error of this code and text.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn received(code: ErrorCode, text: &Bytes) -> Self {
+        Self::new(code, String::from_utf8_lossy(text))
+    }
+}
+
+impl fmt::Display for StreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for StreamError {}
+
+/// What a peer did that ends its connection. The answer on the wire follows from it alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A frame shorter than its 6-byte header (FRAME-18, WS-04).
+    FrameTooShort {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// A frame longer than the limit (TCP-05).
+    FrameTooLong {
+        /// The length announced or received.
+        len: usize,
+        /// The limit it breaks.
+        max: usize,
+    },
+    /// The reserved top bit of the stream id is set (FRAME-05).
+    ReservedStreamIdBit,
+    /// The fixed part of a frame is cut short (FRAME-16).
+    Truncated {
+        /// The frame's type, by the specification's name.
+        frame: &'static str,
+        /// What does not fit.
+        field: &'static str,
+    },
+    /// Metadata longer than the frame that holds it (FRAME-10).
+    MetadataLength {
+        /// The length the frame announces; 0 when not even the length fits.
+        announced: usize,
+        /// The bytes there are.
+        available: usize,
+    },
+    /// A frame of unknown type that asks not to be ignored (FRAME-14, EXT-03).
+    UnknownFrame {
+        /// The type's number.
+        frame_type: u8,
+    },
+    /// The first frame is neither SETUP nor RESUME (SETUP-02).
+    FirstFrame {
+        /// The first frame's type number.
+        frame_type: u8,
+    },
+    /// SETUP or RESUME on a stream id other than 0 (SETUP-03).
+    SetupOnStream,
+    /// A SETUP that cannot be read to its end (SETUP-28).
+    MalformedSetup {
+        /// What does not fit.
+        field: &'static str,
+    },
+    /// A protocol version other than 1.0 (SETUP-06).
+    Version {
+        /// The major version asked for.
+        major: u16,
+        /// The minor version asked for.
+        minor: u16,
+    },
+    /// A keepalive interval or lifetime of 0, or above 2^31−1 ms (SETUP-07).
+    KeepaliveTimes,
+    /// SETUP asks for resume, which is not on offer (SETUP-09).
+    ResumeUnavailable,
+    /// SETUP asks for leases, which are not on offer (LEASE-16).
+    LeaseUnsupported,
+    /// RESUME names a session that does not exist (RESUME-16, RESUME-17).
+    UnknownSession,
+    /// RESUME after SETUP (RESUME-25).
+    ResumeAfterSetup,
+    /// No SETUP in time (SETUP-30).
+    SetupTimeout,
+    /// Nothing was received for the whole of the keepalive lifetime (KA-10).
+    KeepaliveTimeout,
+    /// The peer caused more refusals than it reads (DOS-01).
+    ReplyFlood,
+    /// Bytes that are no frames of the transport, for example a WebSocket text message (WS-03).
+    Transport {
+        /// What was wrong.
+        what: &'static str,
+    },
+}
+
+impl Violation {
+    /// The code of the ERROR frame on stream 0 that answers this violation.
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::FirstFrame { .. }
+            | Self::SetupOnStream
+            | Self::MalformedSetup { .. }
+            | Self::Version { .. }
+            | Self::KeepaliveTimes
+            | Self::SetupTimeout => ErrorCode::INVALID_SETUP,
+            Self::LeaseUnsupported => ErrorCode::UNSUPPORTED_SETUP,
+            Self::ResumeUnavailable => ErrorCode::REJECTED_SETUP,
+            Self::UnknownSession => ErrorCode::REJECTED_RESUME,
+            _ => ErrorCode::CONNECTION_ERROR,
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::FrameTooShort { len } => {
+                write!(f, "a frame of {len} bytes; a frame header has 6")
+            }
+            Self::FrameTooLong { len, max } => {
+                write!(f, "a frame of {len} bytes; at most {max} are accepted")
+            }
+            Self::ReservedStreamIdBit => f.write_str("the reserved bit of the stream id is set"),
+            Self::Truncated { frame, field } => write!(f, "{frame} ends before its {field}"),
+            Self::MetadataLength {
+                announced,
+                available,
+            } => {
+                write!(
+                    f,
+                    "metadata of {announced} bytes announced where {available} bytes are left"
+                )
+            }
+            Self::UnknownFrame { frame_type } => {
+                write!(
+                    f,
+                    "unknown frame type 0x{frame_type:02x} without the ignore flag"
+                )
+            }
+            Self::FirstFrame { frame_type } => write!(
+                f,
+                "the first frame must be SETUP or RESUME on stream 0, got type 0x{frame_type:02x}"
+            ),
+            Self::SetupOnStream => f.write_str("SETUP and RESUME belong on stream 0"),
+            Self::MalformedSetup { field } => write!(f, "SETUP ends before its {field}"),
+            Self::Version { major, minor } => {
+                write!(
+                    f,
+                    "protocol version {major}.{minor} is not supported, only 1.0 is"
+                )
+            }
+            Self::KeepaliveTimes => f.write_str(
+                "keepalive interval and max lifetime must be between 1 and 2147483647 ms",
+            ),
+            Self::ResumeUnavailable => f.write_str("resume is not available here"),
+            Self::LeaseUnsupported => f.write_str("leases are not supported here"),
+            Self::UnknownSession => f.write_str("no such session to resume"),
+            Self::ResumeAfterSetup => f.write_str("RESUME after the connection was set up"),
+            Self::SetupTimeout => f.write_str("SETUP was not completed in time"),
+            Self::KeepaliveTimeout => f.write_str("no sign of life within the keepalive lifetime"),
+            Self::ReplyFlood => f.write_str("more requests to refuse than refusals read"),
+            Self::Transport { what } => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// What our own caller asked for that cannot be done; never caused by the peer's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// The connection has ended, or is ending.
+    Closed,
+    /// The server has not accepted SETUP yet (SETUP-27).
+    NotEstablished,
+    /// All stream ids of the connection are used up (SID-06).
+    StreamIdsExhausted,
+    /// The stream has ended, or this half of it was never open.
+    StreamClosed,
+    /// The peer has not asked for an item.
+    NoCredit,
+    /// The payload does not fit one frame (FRAME-02).
+    PayloadTooLarge {
+        /// The frame's length in bytes.
+        len: usize,
+    },
+    /// An initial request-n of 0 (RS-01).
+    ZeroRequestN,
+}
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Closed => f.write_str("the connection is closed"),
+            Self::NotEstablished => f.write_str("the connection is not set up yet"),
+            Self::StreamIdsExhausted => {
+                f.write_str("all stream ids of this connection are used up; open a new one")
+            }
+            Self::StreamClosed => f.write_str("the stream has ended"),
+            Self::NoCredit => f.write_str("the peer has not asked for an item"),
+            Self::PayloadTooLarge { len } => {
+                write!(
+                    f,
+                    "a frame of {len} bytes; the protocol allows {}",
+                    crate::MAX_FRAME_BYTES
+                )
+            }
+            Self::ZeroRequestN => f.write_str("request-n must be at least 1"),
+        }
+    }
+}
+
+impl std::error::Error for Misuse {}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// We did.
+    Local,
+    /// The peer did.
+    Peer,
+}
+
+/// Why a connection ended. Everything pending on it ends with this reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer broke the protocol, or was silent for too long.
+    Violation(Violation),
+    /// ERROR on stream 0 with this code and text (1–4: the server refused SETUP).
+    Error {
+        /// Who sent it.
+        by: Side,
+        /// The code.
+        code: ErrorCode,
+        /// The text.
+        message: String,
+    },
+    /// The application closed it, after its streams had ended.
+    Finished(Side),
+    /// The transport ended without a word (CONN-05).
+    Disconnected,
+    /// The transport failed with this error.
+    Io(String),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Violation(violation) => write!(f, "{}: {violation}", violation.code()),
+            Self::Error {
+                by: Side::Peer,
+                code,
+                message,
+            } => {
+                write!(f, "the peer ended the connection, {code}: {message}")
+            }
+            Self::Error {
+                by: Side::Local,
+                code,
+                message,
+            } => write!(f, "{code}: {message}"),
+            Self::Finished(Side::Local) => f.write_str("closed"),
+            Self::Finished(Side::Peer) => f.write_str("closed by the peer"),
+            Self::Disconnected => f.write_str("the peer disconnected"),
+            Self::Io(error) => write!(f, "the transport failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CloseReason {}

@@ -1,0 +1,166 @@
+//! The small frames: REQUEST_N, CANCEL, ERROR, KEEPALIVE, LEASE, METADATA_PUSH, RESUME_OK, EXT.
+
+use bytes::Bytes;
+
+use crate::{
+    MAX_FRAME_BYTES,
+    error::ErrorCode,
+    frame::{
+        codec::Sink,
+        header::{Flags, FrameType, RawHeader, StreamId, wire_id},
+    },
+};
+
+/// A KEEPALIVE frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The receiver must send it back (R).
+    pub respond: bool,
+    /// The sender's received position; 0 without resume (KA-06). The top bit is passed on (KA-14).
+    pub position: u64,
+    /// Returned unchanged in the reply.
+    pub data: Bytes,
+}
+
+impl KeepAlive {
+    /// Writes the frame.
+    pub fn encode<S: Sink>(self, sink: &mut S) {
+        let flags = Flags::default().with(Flags::RESPOND, self.respond);
+        let mut head = [0; 14];
+        let (header, position) = head.split_at_mut(6);
+        header.copy_from_slice(&RawHeader::bytes(0, FrameType::KeepAlive, flags));
+        position.copy_from_slice(&self.position.to_be_bytes());
+        encode(&head, self.data, sink);
+    }
+}
+
+/// A LEASE frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Milliseconds it lasts from its arrival, as it stands on the wire.
+    pub ttl_ms: u32,
+    /// Requests it allows, as it stands on the wire.
+    pub requests: u32,
+    /// What the responder adds.
+    pub metadata: Option<Bytes>,
+}
+
+impl Lease {
+    /// Writes the frame.
+    pub fn encode<S: Sink>(self, sink: &mut S) {
+        let flags = Flags::default().with(Flags::METADATA, self.metadata.is_some());
+        let mut head = Vec::with_capacity(14);
+        head.extend(RawHeader::bytes(0, FrameType::Lease, flags));
+        head.extend(self.ttl_ms.to_be_bytes());
+        head.extend(self.requests.to_be_bytes());
+        encode(&head, self.metadata.unwrap_or_default(), sink);
+    }
+}
+
+/// An EXT frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ext {
+    /// The stream, `None` for the connection.
+    pub stream: Option<StreamId>,
+    /// It may be ignored by a receiver that does not know it (I).
+    pub ignorable: bool,
+    /// The extended type, as it stands on the wire.
+    pub extended_type: u32,
+    /// What the extended type defines.
+    pub body: Bytes,
+}
+
+impl Ext {
+    /// Writes the frame.
+    pub fn encode<S: Sink>(self, sink: &mut S) {
+        let flags = Flags::default().with(Flags::IGNORE, self.ignorable);
+        encode_u32(
+            self.stream,
+            FrameType::Ext,
+            flags,
+            self.extended_type,
+            self.body,
+            sink,
+        );
+    }
+}
+
+/// Writes REQUEST_N. `n` is between 1 and 2^31−1 (RN-01).
+pub fn encode_request_n<S: Sink>(stream: StreamId, n: u32, sink: &mut S) {
+    encode_u32(
+        Some(stream),
+        FrameType::RequestN,
+        Flags::default(),
+        n,
+        Bytes::new(),
+        sink,
+    );
+}
+
+/// Writes CANCEL.
+pub fn encode_cancel<S: Sink>(stream: StreamId, sink: &mut S) {
+    let head = RawHeader::bytes(stream.get(), FrameType::Cancel, Flags::default());
+    encode(&head, Bytes::new(), sink);
+}
+
+/// Writes ERROR, on a stream or on the connection. Text beyond the frame limit is cut at a
+/// character (ERR-12).
+pub fn encode_error<S: Sink>(
+    stream: Option<StreamId>,
+    code: ErrorCode,
+    message: &str,
+    sink: &mut S,
+) {
+    let mut cut = message.len().min(MAX_FRAME_BYTES - 10);
+    while !message.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let text = Bytes::copy_from_slice(&message.as_bytes()[..cut]);
+    encode_u32(
+        stream,
+        FrameType::Error,
+        Flags::default(),
+        code.0,
+        text,
+        sink,
+    );
+}
+
+/// Writes METADATA_PUSH (MDP-01).
+pub fn encode_metadata_push<S: Sink>(metadata: Bytes, sink: &mut S) {
+    encode(
+        &RawHeader::bytes(0, FrameType::MetadataPush, Flags::METADATA),
+        metadata,
+        sink,
+    );
+}
+
+/// Writes RESUME_OK.
+pub fn encode_resume_ok<S: Sink>(last_received_client_position: u64, sink: &mut S) {
+    let mut head = Vec::with_capacity(14);
+    head.extend(RawHeader::bytes(0, FrameType::ResumeOk, Flags::default()));
+    head.extend(last_received_client_position.to_be_bytes());
+    encode(&head, Bytes::new(), sink);
+}
+
+fn encode_u32<S: Sink>(
+    stream: Option<StreamId>,
+    frame_type: FrameType,
+    flags: Flags,
+    field: u32,
+    body: Bytes,
+    sink: &mut S,
+) {
+    let [a, b, c, d, e, f] = RawHeader::bytes(wire_id(stream), frame_type, flags);
+    let [n1, n2, n3, n4] = field.to_be_bytes();
+    encode(&[a, b, c, d, e, f, n1, n2, n3, n4], body, sink);
+}
+
+fn encode<S: Sink>(head: &[u8], body: Bytes, sink: &mut S) {
+    sink.begin(head.len() + body.len());
+    sink.put(head);
+    if !body.is_empty() {
+        sink.put_body(body);
+    }
+    sink.end();
+}

@@ -1,0 +1,357 @@
+//! Frames: every type of the protocol, decoded and encoded (sections 1.2–1.5).
+//!
+//! Decoding knows frames, not streams: what a frame means in a state is the connection's business.
+
+mod codec;
+mod control;
+mod deframe;
+mod header;
+mod request;
+mod setup;
+
+use bytes::{Buf, Bytes};
+
+use crate::{
+    error::{ErrorCode, Violation},
+    payload::Payload,
+};
+
+pub use self::{
+    codec::Sink,
+    control::{
+        Ext, KeepAlive, Lease, encode_cancel, encode_error, encode_metadata_push, encode_request_n,
+        encode_resume_ok,
+    },
+    deframe::{PREFIX_LEN, deframe, needed},
+    header::{FrameType, HEADER_LEN, MAX_U31, StreamId},
+    request::{Interaction, PayloadFrame, Request, encode_payload, payload_frame_len},
+    setup::{Resume, Setup, VERSION},
+};
+pub(crate) use self::{
+    codec::u24_bytes,
+    deframe::check_len,
+    header::{Flags, RawHeader},
+};
+use codec::Reader;
+
+/// A well-formed frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Frame {
+    /// SETUP.
+    Setup(Box<Setup>),
+    /// LEASE.
+    Lease(Lease),
+    /// KEEPALIVE.
+    KeepAlive(KeepAlive),
+    /// One of the four requests.
+    Request(Request),
+    /// REQUEST_N.
+    RequestN {
+        /// The stream.
+        stream: StreamId,
+        /// The number as it stands on the wire: 0 and the top bit are the receiver's to judge (RN-03, RN-04).
+        n: u32,
+    },
+    /// CANCEL.
+    Cancel {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// PAYLOAD.
+    Payload(PayloadFrame),
+    /// ERROR.
+    Error {
+        /// The stream, `None` for the connection.
+        stream: Option<StreamId>,
+        /// The code.
+        code: ErrorCode,
+        /// The text, not necessarily UTF-8.
+        message: Bytes,
+    },
+    /// METADATA_PUSH.
+    MetadataPush {
+        /// The metadata.
+        metadata: Bytes,
+    },
+    /// RESUME.
+    Resume(Box<Resume>),
+    /// RESUME_OK.
+    ResumeOk {
+        /// The next byte the server expects of the client's tracked frames.
+        last_received_client_position: u64,
+    },
+    /// EXT.
+    Ext(Ext),
+    /// A type the specification does not define.
+    Unknown {
+        /// Its number.
+        frame_type: u8,
+        /// The I flag: it may be ignored (FRAME-13).
+        ignorable: bool,
+    },
+    /// A known type on a stream id it has no meaning on: a request on stream 0, KEEPALIVE on stream 1.
+    Misplaced {
+        /// The type.
+        frame_type: FrameType,
+        /// The stream id it came on.
+        stream_id: u32,
+    },
+}
+
+/// What a PAYLOAD frame says: never nothing (PAY-01).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PayloadSignal {
+    /// An item.
+    Next,
+    /// The end of the sender's half.
+    Complete,
+    /// An item, and then the end.
+    NextComplete,
+}
+
+/// Bytes that are no frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// What is wrong.
+    pub violation: Violation,
+    /// The I flag is set: the frame is dropped and the connection goes on (FRAME-11).
+    pub ignorable: bool,
+}
+
+impl From<Violation> for Malformed {
+    fn from(violation: Violation) -> Self {
+        Self {
+            violation,
+            ignorable: false,
+        }
+    }
+}
+
+impl Frame {
+    /// Decodes one whole frame, without any transport prefix. Payloads share its memory.
+    ///
+    /// # Errors
+    /// What makes the bytes no frame. Flags that are not defined for the type are ignored
+    /// (FRAME-07), as are surplus bytes after a body of fixed size (FRAME-17).
+    pub fn decode(frame: Bytes) -> Result<Self, Malformed> {
+        let Some(header) = RawHeader::read(&frame) else {
+            return Err(Violation::FrameTooShort { len: frame.len() }.into());
+        };
+        if header.stream_id > MAX_U31 {
+            return Err(Violation::ReservedStreamIdBit.into());
+        }
+        let ignorable = header.flags.has(Flags::IGNORE);
+        decode_body(header, frame).map_err(|violation| Malformed {
+            violation,
+            ignorable,
+        })
+    }
+
+    /// Writes the frame. [`Frame::Unknown`] and [`Frame::Misplaced`] cannot be sent and write nothing.
+    pub fn encode<S: Sink>(self, sink: &mut S) {
+        match self {
+            Self::Setup(setup) => setup.encode(sink),
+            Self::Lease(lease) => lease.encode(sink),
+            Self::KeepAlive(keepalive) => keepalive.encode(sink),
+            Self::Request(request) => request.encode(sink),
+            Self::RequestN { stream, n } => encode_request_n(stream, n, sink),
+            Self::Cancel { stream } => encode_cancel(stream, sink),
+            Self::Payload(PayloadFrame {
+                stream,
+                follows,
+                next,
+                complete,
+                payload,
+            }) => {
+                let signal = match (next, complete) {
+                    (_, false) => PayloadSignal::Next,
+                    (true, true) => PayloadSignal::NextComplete,
+                    (false, true) => PayloadSignal::Complete,
+                };
+                encode_payload(stream, signal, follows, payload, sink);
+            }
+            Self::Error {
+                stream,
+                code,
+                message,
+            } => {
+                encode_error(stream, code, &String::from_utf8_lossy(&message), sink);
+            }
+            Self::MetadataPush { metadata } => encode_metadata_push(metadata, sink),
+            Self::Resume(resume) => resume.encode(sink),
+            Self::ResumeOk {
+                last_received_client_position,
+            } => {
+                encode_resume_ok(last_received_client_position, sink);
+            }
+            Self::Ext(ext) => ext.encode(sink),
+            Self::Unknown { .. } | Self::Misplaced { .. } => {}
+        }
+    }
+}
+
+fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> {
+    let RawHeader {
+        stream_id,
+        frame_type: number,
+        flags,
+    } = header;
+    frame.advance(HEADER_LEN);
+    let Some(frame_type) = FrameType::from_number(number) else {
+        return Ok(Frame::Unknown {
+            frame_type: number,
+            ignorable: flags.has(Flags::IGNORE),
+        });
+    };
+    let truncated = |field| Violation::Truncated {
+        frame: frame_type.name(),
+        field,
+    };
+    let misplaced = || Frame::Misplaced {
+        frame_type,
+        stream_id,
+    };
+    let stream = StreamId::new(stream_id);
+    let on_connection = stream.is_none();
+    let mut body = Reader(frame);
+    Ok(match frame_type {
+        FrameType::RequestResponse
+        | FrameType::RequestFnf
+        | FrameType::RequestStream
+        | FrameType::RequestChannel => {
+            let interaction = match frame_type {
+                FrameType::RequestResponse => Interaction::RequestResponse,
+                FrameType::RequestFnf => Interaction::FireAndForget,
+                FrameType::RequestStream => Interaction::RequestStream,
+                _ => Interaction::RequestChannel,
+            };
+            let initial_n = if interaction.has_initial_n() {
+                body.u32().ok_or_else(|| truncated("initial request-n"))?
+            } else {
+                0
+            };
+            let payload = decode_payload(flags, body)?;
+            let Some(stream) = stream else {
+                return Ok(misplaced());
+            };
+            Frame::Request(Request {
+                stream,
+                interaction,
+                follows: flags.has(Flags::FOLLOWS),
+                complete: interaction == Interaction::RequestChannel && flags.has(Flags::COMPLETE),
+                initial_n,
+                payload,
+            })
+        }
+        FrameType::Payload => {
+            let payload = decode_payload(flags, body)?;
+            let Some(stream) = stream else {
+                return Ok(misplaced());
+            };
+            Frame::Payload(PayloadFrame {
+                stream,
+                follows: flags.has(Flags::FOLLOWS),
+                next: flags.has(Flags::NEXT),
+                complete: flags.has(Flags::COMPLETE),
+                payload,
+            })
+        }
+        FrameType::RequestN => {
+            let n = body.u32().ok_or_else(|| truncated("request-n"))?;
+            stream.map_or_else(misplaced, |stream| Frame::RequestN { stream, n })
+        }
+        FrameType::Cancel => stream.map_or_else(misplaced, |stream| Frame::Cancel { stream }),
+        FrameType::Error => {
+            let code = ErrorCode(body.u32().ok_or_else(|| truncated("error code"))?);
+            Frame::Error {
+                stream,
+                code,
+                message: body.rest(),
+            }
+        }
+        FrameType::KeepAlive => {
+            let position = body.u64().ok_or_else(|| truncated("position"))?;
+            let respond = flags.has(Flags::RESPOND);
+            if on_connection {
+                Frame::KeepAlive(KeepAlive {
+                    respond,
+                    position,
+                    data: body.rest(),
+                })
+            } else {
+                misplaced()
+            }
+        }
+        FrameType::MetadataPush if on_connection => {
+            // MDP-04: some peers leave the M flag out; what follows is metadata all the same.
+            Frame::MetadataPush {
+                metadata: body.rest(),
+            }
+        }
+        FrameType::Lease => {
+            let ttl_ms = body.u32().ok_or_else(|| truncated("time to live"))?;
+            let requests = body.u32().ok_or_else(|| truncated("number of requests"))?;
+            let metadata = flags.has(Flags::METADATA).then(|| body.rest());
+            if on_connection {
+                Frame::Lease(Lease {
+                    ttl_ms,
+                    requests,
+                    metadata,
+                })
+            } else {
+                misplaced()
+            }
+        }
+        FrameType::Setup if on_connection => {
+            Frame::Setup(Box::new(Setup::decode(flags, body.rest())?))
+        }
+        FrameType::Resume if on_connection => Frame::Resume(Box::new(Resume::decode(body.rest())?)),
+        FrameType::ResumeOk => {
+            let position = body.u64().ok_or_else(|| truncated("position"))?;
+            if on_connection {
+                Frame::ResumeOk {
+                    last_received_client_position: position,
+                }
+            } else {
+                misplaced()
+            }
+        }
+        FrameType::Ext => Frame::Ext(Ext {
+            stream,
+            ignorable: flags.has(Flags::IGNORE),
+            extended_type: body.u32().ok_or_else(|| truncated("extended type"))?,
+            body: body.rest(),
+        }),
+        FrameType::MetadataPush | FrameType::Setup | FrameType::Resume => misplaced(),
+    })
+}
+
+/// Metadata, if the M flag says so, and data: the rule of section 1.5.
+fn decode_payload(flags: Flags, mut body: Reader) -> Result<Payload, Violation> {
+    if !flags.has(Flags::METADATA) {
+        return Ok(Payload {
+            metadata: None,
+            data: body.rest(),
+        });
+    }
+    let available = body.remaining();
+    let Some(announced) = body.u24() else {
+        return Err(Violation::MetadataLength {
+            announced: 0,
+            available,
+        });
+    };
+    let available = body.remaining();
+    let metadata = body.bytes(announced).ok_or(Violation::MetadataLength {
+        announced,
+        available,
+    })?;
+    Ok(Payload {
+        metadata: Some(metadata),
+        data: body.rest(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! Routing metadata: tags, each a u8 length and that many bytes of UTF-8, to the end.
+
+use std::fmt;
+use std::iter::FusedIterator;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::composite::find_content;
+use super::mime::{COMPOSITE_METADATA, ROUTING};
+use super::{MetadataError, Mime, WellKnownMime, split};
+
+/// The route of a request: the first tag of the first routing entry.
+///
+/// `connection_mime` is the metadata MIME type of the SETUP frame, in any ASCII case. Composite
+/// metadata is searched for its first routing entry; if the connection's type is routing itself,
+/// the metadata is the tags (`ROUTE-09`). No route if the type is another, or there is no
+/// routing entry, or no tag in it; a tag of no bytes is the route `""` (`ROUTE-05`).
+///
+/// Allocates nothing; the route is a slice of `metadata`. Composite entries behind the routing
+/// entry are not looked at, and neither is the text of the other tags (`ROUTE-03`).
+///
+/// # Errors
+///
+/// [`MetadataError::Truncated`] if a composite entry up to the routing entry is cut short
+/// (`CMETA-11`) or any of its tags is (`ROUTE-06`), [`MetadataError::NotUtf8`] if the first tag
+/// is not UTF-8 (`ROUTE-07`).
+pub fn first_route(
+    metadata: &Bytes,
+    connection_mime: impl AsRef<[u8]>,
+) -> Result<Option<Route>, MetadataError> {
+    let connection_mime = connection_mime.as_ref();
+    let tags = if connection_mime.eq_ignore_ascii_case(COMPOSITE_METADATA.as_bytes()) {
+        find_content(metadata, &Mime::WellKnown(WellKnownMime::Routing))?
+    } else if connection_mime.eq_ignore_ascii_case(ROUTING.as_bytes()) {
+        Some(metadata.as_ref())
+    } else {
+        None
+    };
+    let Some(tags) = tags.filter(|tags| !tags.is_empty()) else {
+        return Ok(None);
+    };
+    let (first, mut rest) = split_tag(tags)?;
+    while !rest.is_empty() {
+        (_, rest) = split_tag(rest)?;
+    }
+    Route::try_from(metadata.slice_ref(first)).map(Some)
+}
+
+/// A tag that is UTF-8, at most 255 bytes if it was received. A peer chose the text: `Debug`
+/// escapes it, `Display` does not.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Route(Bytes);
+
+impl Route {
+    /// The text. Checks it again, in time linear in its length: keep the result, if need be.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).expect("a route is made of bytes that were checked to be UTF-8")
+    }
+
+    /// The bytes, which are UTF-8.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+/// A route from tag bytes; [`MetadataError::NotUtf8`] if they are not (`ROUTE-07`).
+impl TryFrom<Bytes> for Route {
+    type Error = MetadataError;
+
+    fn try_from(tag: Bytes) -> Result<Self, MetadataError> {
+        match str::from_utf8(&tag) {
+            Ok(_) => Ok(Self(tag)),
+            Err(error) => Err(MetadataError::NotUtf8 {
+                what: TAG,
+                valid_up_to: error.valid_up_to(),
+            }),
+        }
+    }
+}
+
+impl AsRef<str> for Route {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+/// The tags of routing metadata, in order (`ROUTE-01`, `ROUTE-03`): 0 to 255 bytes each, slices
+/// of the metadata, not checked to be UTF-8. [`Route`] is, and made from one.
+///
+/// A tag takes at least 1 byte, so the size of the metadata bounds their number. The item is
+/// [`MetadataError::Truncated`] if a tag runs past the end (`ROUTE-06`), and nothing follows it.
+#[derive(Clone, Debug)]
+pub struct RoutingTags {
+    rest: Bytes,
+}
+
+impl RoutingTags {
+    /// The tags of `content`, a routing entry or the metadata as a whole. There may be none.
+    pub fn new(content: Bytes) -> Self {
+        Self { rest: content }
+    }
+}
+
+impl Iterator for RoutingTags {
+    type Item = Result<Bytes, MetadataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        match split_tag(&self.rest) {
+            Ok((tag, rest)) => {
+                let tag = self.rest.slice_ref(tag);
+                let consumed = self.rest.len() - rest.len();
+                self.rest.advance(consumed);
+                Some(Ok(tag))
+            }
+            Err(error) => {
+                self.rest.clear();
+                Some(Err(error))
+            }
+        }
+    }
+}
+
+impl FusedIterator for RoutingTags {}
+
+/// Routing metadata with these tags, in order; the first is the route by convention.
+///
+/// # Errors
+///
+/// [`MetadataError::TooLong`] for a tag over 255 bytes of UTF-8, which is never cut (`ROUTE-04`).
+pub fn encode_tags<I>(tags: I) -> Result<Bytes, MetadataError>
+where
+    I: IntoIterator<Item: AsRef<str>>,
+{
+    let mut buf = BytesMut::new();
+    for tag in tags {
+        let tag = tag.as_ref();
+        let Ok(len) = u8::try_from(tag.len()) else {
+            let max = usize::from(u8::MAX);
+            return Err(MetadataError::TooLong {
+                what: TAG,
+                len: tag.len(),
+                max,
+            });
+        };
+        buf.reserve(1 + tag.len());
+        buf.put_u8(len);
+        buf.put_slice(tag.as_bytes());
+    }
+    Ok(buf.freeze())
+}
+
+const TAG: &str = "routing tag";
+
+/// Splits a tag off the front of `buf`: `(tag, rest)`.
+fn split_tag(buf: &[u8]) -> Result<(&[u8], &[u8]), MetadataError> {
+    let Some((&len, buf)) = buf.split_first() else {
+        return Err(MetadataError::Truncated {
+            what: TAG,
+            needed: 1,
+            available: 0,
+        });
+    };
+    split(buf, usize::from(len), TAG)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{hex, is_slice_of};
+    use super::super::{CompositeBuilder, mime};
+    use super::*;
+
+    fn composite(routing: &Bytes) -> Bytes {
+        let mut builder = CompositeBuilder::new();
+        builder.push(WellKnownMime::Json, "{}").unwrap();
+        builder.push(WellKnownMime::Routing, routing).unwrap();
+        builder.push(WellKnownMime::Routing, "\x05other").unwrap();
+        builder.finish()
+    }
+
+    /// The route, both inside composite metadata and bare: they always agree.
+    fn route_of(tags: &str) -> Result<Option<Route>, MetadataError> {
+        let tags = hex(tags);
+        let bare = first_route(&tags, ROUTING);
+        assert_eq!(bare, first_route(&composite(&tags), COMPOSITE_METADATA));
+        bare
+    }
+
+    #[test]
+    fn the_route_is_the_first_tag() {
+        for tags in ["05 612f6f6e65", "05 612f6f6e65 01 62 00"] {
+            let route = route_of(tags).unwrap().unwrap();
+            assert_eq!(route.as_str(), "a/one");
+            assert_eq!(route.to_string(), "a/one");
+        }
+        let metadata = composite(&hex("05 612f6f6e65"));
+        let route = first_route(&metadata, COMPOSITE_METADATA).unwrap().unwrap();
+        assert!(is_slice_of(&route.into_bytes(), &metadata));
+    }
+
+    #[test]
+    fn the_route_of_the_golden_vector_is_found() {
+        let wire = hex("fe 000006 05 612f6f6e65 · 02 782f79 000002 0102");
+        let route = first_route(&wire, b"Message/X.RSocket.Composite-Metadata.v0").unwrap();
+        assert_eq!(route.unwrap().as_str(), "a/one");
+    }
+
+    #[test]
+    fn there_need_not_be_a_route() {
+        let tags = hex("01 61");
+        assert_eq!(first_route(&tags, mime::APPLICATION_JSON), Ok(None));
+        assert_eq!(first_route(&tags, ""), Ok(None));
+        assert_eq!(route_of(""), Ok(None));
+        assert_eq!(first_route(&Bytes::new(), COMPOSITE_METADATA), Ok(None));
+        assert_eq!(first_route(&hex("85 000000"), COMPOSITE_METADATA), Ok(None));
+    }
+
+    #[test]
+    fn tags_have_0_to_255_bytes() {
+        assert_eq!(route_of("00").unwrap().unwrap().as_str(), "");
+        let long = "x".repeat(255);
+        let wire = encode_tags(["", &long]).unwrap();
+        assert_eq!((wire.len(), &wire[..2]), (257, [0, 255].as_slice()));
+        let tags: Vec<_> = RoutingTags::new(wire).map(Result::unwrap).collect();
+        assert_eq!(tags, ["", &long]);
+
+        // 86 times three bytes: it is bytes that count.
+        let refused = encode_tags(["ok".to_owned(), "€".repeat(86)]);
+        assert_eq!(
+            refused,
+            Err(MetadataError::TooLong {
+                what: TAG,
+                len: 258,
+                max: 255
+            })
+        );
+        let one_over = encode_tags(["x".repeat(256)]);
+        assert_eq!(
+            one_over,
+            Err(MetadataError::TooLong {
+                what: TAG,
+                len: 256,
+                max: 255
+            })
+        );
+    }
+
+    #[test]
+    fn tags_keep_their_order() {
+        assert_eq!(
+            encode_tags(["a/one", "b"]).unwrap(),
+            hex("05 612f6f6e65 01 62")
+        );
+        assert_eq!(encode_tags([""; 0]).unwrap(), Bytes::new());
+        let tags: Vec<_> = RoutingTags::new(hex("0161 00 0162"))
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(tags, ["a", "", "b"]);
+    }
+
+    #[test]
+    fn a_tag_past_the_end_is_an_error_wherever_it_is() {
+        let truncated = MetadataError::Truncated {
+            what: TAG,
+            needed: 255,
+            available: 1,
+        };
+        for tags in ["ff 61", "01 61 ff 61"] {
+            assert_eq!(route_of(tags), Err(truncated));
+            let mut tags = RoutingTags::new(hex(tags));
+            assert_eq!(tags.by_ref().last(), Some(Err(truncated)));
+            assert_eq!(tags.next(), None);
+        }
+    }
+
+    #[test]
+    fn a_route_that_is_not_utf8_is_an_error() {
+        let wrong = MetadataError::NotUtf8 {
+            what: TAG,
+            valid_up_to: 0,
+        };
+        assert_eq!(route_of("02 fffe"), Err(wrong));
+        // The text of a tag that is no route does not matter.
+        assert_eq!(route_of("01 61 02 fffe").unwrap().unwrap().as_str(), "a");
+    }
+
+    #[test]
+    fn a_truncated_composite_entry_matters_up_to_the_route() {
+        let before = hex("85 000010 00");
+        assert!(first_route(&before, COMPOSITE_METADATA).is_err());
+        let behind = hex("fe 000002 0161 85 000010 00");
+        assert!(first_route(&behind, COMPOSITE_METADATA).unwrap().is_some());
+    }
+
+    #[test]
+    fn many_empty_tags_are_walked_once() {
+        let tags = Bytes::from(vec![0; 65_536]);
+        assert_eq!(
+            RoutingTags::new(tags.clone()).filter(Result::is_ok).count(),
+            65_536
+        );
+        assert_eq!(first_route(&tags, ROUTING).unwrap().unwrap().as_str(), "");
+    }
+}

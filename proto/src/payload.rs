@@ -1,0 +1,49 @@
+//! What applications exchange: data and, optionally, metadata.
+
+use bytes::Bytes;
+
+/// One request, item or answer: data and optional metadata, both opaque bytes.
+///
+/// Cloning shares the bytes. Absent metadata and empty metadata are different values on the wire
+/// (FRAME-09); for data there is no such distinction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// The metadata, in the connection's metadata MIME type.
+    pub metadata: Option<Bytes>,
+    /// The data, in the connection's data MIME type unless the metadata says otherwise.
+    pub data: Bytes,
+}
+
+impl Payload {
+    /// A payload of data alone.
+    pub fn new(data: impl Into<Bytes>) -> Self {
+        Self {
+            metadata: None,
+            data: data.into(),
+        }
+    }
+
+    /// The same payload with this metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: impl Into<Bytes>) -> Self {
+        self.metadata = Some(metadata.into());
+        self
+    }
+
+    /// Bytes of data and metadata together.
+    pub fn size(&self) -> usize {
+        self.data.len() + self.metadata.as_ref().map_or(0, Bytes::len)
+    }
+}
+
+macro_rules! from_data {
+    ($($source:ty),*) => {$(
+        impl From<$source> for Payload {
+            fn from(data: $source) -> Self {
+                Self::new(data)
+            }
+        }
+    )*};
+}
+
+from_data!(Bytes, Vec<u8>, String, &'static str, &'static [u8]);

@@ -1,0 +1,39 @@
+//! Counters of one connection: plain numbers, read by whoever owns it.
+
+/// What happened on a connection since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames received, whatever became of them.
+    pub frames_in: u64,
+    /// Frames written to the send buffer.
+    pub frames_out: u64,
+    /// Bytes of frames received, without transport prefixes.
+    pub bytes_in: u64,
+    /// Bytes of frames written, without transport prefixes.
+    pub bytes_out: u64,
+    /// Requests the peer opened that reached the application.
+    pub requests_in: u64,
+    /// Requests opened towards the peer.
+    pub requests_out: u64,
+    /// Items received on streams and channels.
+    pub items_in: u64,
+    /// Items sent on streams and channels.
+    pub items_out: u64,
+    /// Times a sender had spent its credit and had to wait for the peer's REQUEST_N.
+    pub credit_stalls: u64,
+    /// Frames ignored because no stream accounts for them (UNX-04).
+    pub ignored_unknown_stream: u64,
+    /// Frames ignored because they make no sense where they came (UNX-01).
+    pub ignored_out_of_place: u64,
+    /// Frames of unknown type, or malformed, dropped because their ignore flag was set (FRAME-11, FRAME-13).
+    pub ignored_on_request: u64,
+    /// Requests refused because the peer holds as many streams as it may (DOS-02).
+    pub refused_streams: u64,
+    /// Fire-and-forget requests dropped for the same reason.
+    pub dropped_fire_and_forget: u64,
+    /// KEEPALIVE replies dropped because the peer does not read (KA-15).
+    pub dropped_keepalive_replies: u64,
+    /// Streams ended because the peer sent more than it was granted (RS-14, RC-21).
+    pub credit_violations: u64,
+}

@@ -1,0 +1,158 @@
+//! The half of a stream we send on: the peer's credit, one turn's items, and how it ends.
+
+use std::collections::VecDeque;
+
+use crate::{error::StreamError, payload::Payload, stream::Credit};
+
+/// Items a stream may hold before they are written: one turn's worth.
+pub(crate) const OUTBOX_ITEMS: usize = 32;
+
+/// How the half ends once its items are written.
+#[derive(Debug)]
+pub(crate) enum Terminal {
+    Complete,
+    Error(StreamError),
+}
+
+/// ```text
+///  open ──finish──▶ finishing ──written──▶ done
+///   └──────────────abandon──────────────────▲
+/// ```
+#[derive(Debug)]
+pub(crate) struct SendHalf {
+    credit: Credit,
+    outbox: Outbox,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Open,
+    Finishing(Terminal),
+    Done,
+}
+
+impl SendHalf {
+    pub(crate) fn open(credit: u64) -> Self {
+        Self {
+            credit: Credit::new(credit),
+            outbox: Outbox::default(),
+            state: State::Open,
+        }
+    }
+
+    pub(crate) fn closed() -> Self {
+        Self {
+            credit: Credit::default(),
+            outbox: Outbox::default(),
+            state: State::Done,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Nothing more will be written.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    pub(crate) fn credit(&self) -> u64 {
+        self.credit.get()
+    }
+
+    /// Adds credit; true if there was none before.
+    pub(crate) fn add_credit(&mut self, n: u32) -> bool {
+        let stalled = self.credit.get() == 0;
+        self.credit.add(n);
+        stalled
+    }
+
+    /// How many items may be given to it now.
+    pub(crate) fn capacity(&self) -> usize {
+        if !self.is_open() {
+            return 0;
+        }
+        let room = OUTBOX_ITEMS.saturating_sub(self.outbox.len());
+        usize::try_from(self.credit.get()).map_or(room, |credit| credit.min(room))
+    }
+
+    /// Takes an item; the caller has checked `capacity`.
+    pub(crate) fn push(&mut self, item: Payload) -> bool {
+        let spent = self.credit.take();
+        self.outbox.push(item);
+        spent
+    }
+
+    /// No more items; what was given is written first.
+    pub(crate) fn finish(&mut self, terminal: Terminal) {
+        self.state = State::Finishing(terminal);
+    }
+
+    /// Ends it without another word.
+    pub(crate) fn abandon(&mut self) {
+        *self = Self::closed();
+    }
+
+    pub(crate) fn has_output(&self) -> bool {
+        !self.outbox.is_empty() || matches!(self.state, State::Finishing(_))
+    }
+
+    /// The next thing to write.
+    pub(crate) fn pop(&mut self) -> Option<Output> {
+        if let Some(item) = self.outbox.pop() {
+            let last = self.outbox.is_empty()
+                && matches!(self.state, State::Finishing(Terminal::Complete));
+            if last {
+                self.state = State::Done;
+            }
+            return Some(Output::Item { item, last });
+        }
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Finishing(Terminal::Complete) => Some(Output::Complete),
+            State::Finishing(Terminal::Error(error)) => Some(Output::Error(error)),
+            unchanged => {
+                self.state = unchanged;
+                None
+            }
+        }
+    }
+}
+
+/// What a send half has to write.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Item { item: Payload, last: bool },
+    Complete,
+    Error(StreamError),
+}
+
+/// A queue of at most [`OUTBOX_ITEMS`] whose first item needs no allocation: most streams send one.
+#[derive(Debug, Default)]
+struct Outbox {
+    first: Option<Payload>,
+    rest: VecDeque<Payload>,
+}
+
+impl Outbox {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.rest.is_empty()
+    }
+
+    fn push(&mut self, item: Payload) {
+        if self.is_empty() {
+            self.first = Some(item);
+        } else {
+            self.rest.push_back(item);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Payload> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+}

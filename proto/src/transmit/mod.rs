@@ -1,0 +1,7 @@
+//! From streams to the wire: who goes next, and what is on its way.
+
+mod scheduler;
+mod send_buf;
+
+pub(crate) use scheduler::Scheduler;
+pub use send_buf::{Envelope, SendBuf};

@@ -1,0 +1,298 @@
+//! What is on its way to the socket.
+
+use std::{collections::VecDeque, fmt, io::IoSlice};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::frame::{Sink, u24_bytes};
+
+/// Bodies shorter than this are copied beside their header; longer ones are kept by reference.
+///
+/// Measured: below 512 bytes a copy costs less than another slice in the `writev`.
+const CHAIN_THRESHOLD: usize = 512;
+
+/// What stands around a frame on a transport other than a plain byte stream.
+pub trait Envelope: Send {
+    /// Writes what precedes a frame of `len` bytes.
+    fn open(&mut self, len: usize, out: &mut BytesMut);
+    /// Whether `seal` rewrites the frame's bytes, which then are copied to lie in one piece.
+    fn rewrites(&self) -> bool;
+    /// The frame's own bytes, before they leave.
+    fn seal(&mut self, frame: &mut [u8]);
+}
+
+enum Framing {
+    /// Frames follow each other without anything between.
+    None,
+    /// A u24 length before every frame (TCP-01).
+    LengthPrefixed,
+    Enveloped(Box<dyn Envelope>),
+}
+
+/// Encoded frames in the order they leave: slices of payloads, and a flat tail of everything small.
+///
+/// Its bound is the high water of whoever fills it, plus one frame. It implements [`Buf`], so that
+/// one `writev` drains many frames.
+pub struct SendBuf {
+    framing: Framing,
+    chained: VecDeque<Bytes>,
+    chained_bytes: usize,
+    tail: BytesMut,
+    /// Where the frame being written starts in `tail`, for envelopes that rewrite it.
+    frame_start: usize,
+    high_water: usize,
+    tap: Option<Tap>,
+}
+
+/// Sees a copy of every frame written.
+struct Tap {
+    see: Box<dyn FnMut(Bytes) + Send>,
+    frame: BytesMut,
+}
+
+impl SendBuf {
+    /// The default high water, in bytes.
+    pub const HIGH_WATER: usize = 64 << 10;
+
+    /// A buffer for a byte stream: each frame gets its u24 length.
+    pub fn length_prefixed() -> Self {
+        Self::new(Framing::LengthPrefixed)
+    }
+
+    /// A buffer for a transport with its own envelope around each frame.
+    pub fn enveloped(envelope: Box<dyn Envelope>) -> Self {
+        Self::new(Framing::Enveloped(envelope))
+    }
+
+    /// A buffer of bare frames, as the specification prints them.
+    pub fn bare() -> Self {
+        Self::new(Framing::None)
+    }
+
+    fn new(framing: Framing) -> Self {
+        Self {
+            framing,
+            chained: VecDeque::new(),
+            chained_bytes: 0,
+            tail: BytesMut::new(),
+            frame_start: 0,
+            high_water: Self::HIGH_WATER,
+            tap: None,
+        }
+    }
+
+    /// Shows a copy of every frame to `see`, without its envelope: for logs and tools.
+    pub fn set_tap(&mut self, see: impl FnMut(Bytes) + Send + 'static) {
+        self.tap = Some(Tap {
+            see: Box::new(see),
+            frame: BytesMut::new(),
+        });
+    }
+
+    /// Bytes waiting.
+    pub fn len(&self) -> usize {
+        self.chained_bytes + self.tail.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether producers should wait: the socket does not keep up.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.high_water
+    }
+
+    /// Bytes of the transport's own, such as a WebSocket pong: sent as they are, between frames.
+    pub fn put_raw(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+    }
+
+    /// Gives memory back after a burst; call when the connection has nothing to do.
+    pub fn shrink(&mut self) {
+        if self.is_empty() {
+            self.tail = BytesMut::new();
+            self.chained = VecDeque::new();
+        }
+    }
+
+    fn chain(&mut self, body: Bytes) {
+        if !self.tail.is_empty() {
+            let flat = self.tail.split().freeze();
+            self.chained_bytes += flat.len();
+            self.chained.push_back(flat);
+        }
+        self.chained_bytes += body.len();
+        self.chained.push_back(body);
+    }
+}
+
+impl Sink for SendBuf {
+    fn begin(&mut self, len: usize) {
+        match &mut self.framing {
+            Framing::None => {}
+            Framing::LengthPrefixed => self.tail.extend_from_slice(&u24_bytes(len)),
+            Framing::Enveloped(envelope) => envelope.open(len, &mut self.tail),
+        }
+        self.frame_start = self.tail.len();
+    }
+
+    fn put(&mut self, fields: &[u8]) {
+        if let Some(tap) = &mut self.tap {
+            tap.frame.extend_from_slice(fields);
+        }
+        self.tail.extend_from_slice(fields);
+    }
+
+    fn put_body(&mut self, body: Bytes) {
+        if let Some(tap) = &mut self.tap {
+            tap.frame.extend_from_slice(&body);
+        }
+        let flat = match &self.framing {
+            Framing::Enveloped(envelope) if envelope.rewrites() => true,
+            _ => body.len() < CHAIN_THRESHOLD,
+        };
+        if flat {
+            self.tail.extend_from_slice(&body);
+        } else {
+            self.chain(body);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Framing::Enveloped(envelope) = &mut self.framing
+            && envelope.rewrites()
+        {
+            envelope.seal(&mut self.tail[self.frame_start..]);
+        }
+        if let Some(tap) = &mut self.tap {
+            (tap.see)(tap.frame.split().freeze());
+        }
+    }
+}
+
+impl Buf for SendBuf {
+    fn remaining(&self) -> usize {
+        self.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.chained.front().map_or(&self.tail, |first| first)
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        let flat = (!self.tail.is_empty()).then_some(&self.tail[..]);
+        let chunks = self.chained.iter().map(|chunk| &chunk[..]).chain(flat);
+        for (slice, chunk) in slices.iter_mut().zip(chunks) {
+            *slice = IoSlice::new(chunk);
+            filled += 1;
+        }
+        filled
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(first) = self.chained.front_mut() {
+            if count < first.len() {
+                first.advance(count);
+                self.chained_bytes -= count;
+                return;
+            }
+            count -= first.len();
+            self.chained_bytes -= first.len();
+            self.chained.pop_front();
+        }
+        self.tail.advance(count);
+        if self.tail.is_empty() {
+            // Reclaims the space in front, so that the tail is written from its start again.
+            self.tail.clear();
+            self.tail.reserve(1);
+        }
+    }
+}
+
+impl fmt::Debug for SendBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendBuf")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(buf: &mut SendBuf, head: &[u8], body: &Bytes) {
+        buf.begin(head.len() + body.len());
+        buf.put(head);
+        buf.put_body(body.clone());
+        buf.end();
+    }
+
+    fn drain(buf: &mut SendBuf, step: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        while buf.has_remaining() {
+            let take = step.min(buf.chunk().len());
+            out.extend_from_slice(&buf.chunk()[..take]);
+            buf.advance(take);
+        }
+        out
+    }
+
+    #[test]
+    fn frames_leave_in_order_whatever_their_size() {
+        let small = Bytes::from_static(b"small");
+        let large = Bytes::from(vec![7u8; CHAIN_THRESHOLD]);
+        for step in [1, 3, 100, 10_000] {
+            let mut buf = SendBuf::length_prefixed();
+            let mut expected = Vec::new();
+            for (head, body) in [
+                (b"aaaaaa", &small),
+                (b"bbbbbb", &large),
+                (b"cccccc", &small),
+            ] {
+                write(&mut buf, head, body);
+                expected.extend(u24_bytes(head.len() + body.len()));
+                expected.extend_from_slice(head);
+                expected.extend_from_slice(body);
+            }
+            assert_eq!(buf.len(), expected.len());
+            assert_eq!(drain(&mut buf, step), expected);
+            assert!(buf.is_empty());
+        }
+    }
+
+    #[test]
+    fn large_bodies_are_not_copied() {
+        let large = Bytes::from(vec![7u8; CHAIN_THRESHOLD]);
+        let mut buf = SendBuf::length_prefixed();
+        write(&mut buf, b"aaaaaa", &large);
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(buf.chunks_vectored(&mut slices), 2);
+        assert_eq!(slices[1].as_ptr(), large.as_ptr());
+    }
+
+    #[test]
+    fn an_envelope_sees_each_frame_whole() {
+        struct Xor;
+        impl Envelope for Xor {
+            fn open(&mut self, len: usize, out: &mut BytesMut) {
+                out.extend_from_slice(&[len as u8]);
+            }
+            fn rewrites(&self) -> bool {
+                true
+            }
+            fn seal(&mut self, frame: &mut [u8]) {
+                frame.iter_mut().for_each(|byte| *byte ^= 0xFF);
+            }
+        }
+        let mut buf = SendBuf::enveloped(Box::new(Xor));
+        write(&mut buf, &[0; 6], &Bytes::from_static(&[1, 2]));
+        buf.put_raw(b"raw");
+        write(&mut buf, &[0; 6], &Bytes::new());
+        let expected = [&[8][..], &[255; 6], &[254, 253], b"raw", &[6], &[255; 6]].concat();
+        assert_eq!(drain(&mut buf, 2), expected);
+    }
+}

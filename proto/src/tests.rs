@@ -1,1 +1,20 @@
+//! How a connection behaves, seen from its wire.
+//!
+//! Tests talk to one `Connection` as a raw peer ([`peer`]), or couple two of them (`pair`). They
+//! compare whole traces in the notation of the protocol notes: `RS(1,n=3,'d')`, `P(1,N+C,'x')`,
+//! `ERR(0,0x101)`; `IDs` such as `RS-02` name the requirement a test holds.
 
+mod bounds;
+mod channel;
+mod closing;
+mod credit;
+mod fairness;
+mod hostile;
+mod keepalive;
+mod matrix;
+mod pair;
+mod peer;
+mod request;
+mod setup;
+mod stream;
+mod wire;

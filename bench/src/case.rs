@@ -1,0 +1,130 @@
+//! What is measured: an interaction, how many in flight, how large; and in which mode.
+
+use std::{fmt, str::FromStr};
+
+use crate::{Error, Result};
+
+/// The two interactions measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interaction {
+    /// This many tasks, each with one request outstanding, one after the other.
+    RequestResponse { in_flight: usize },
+    /// One stream at a time on the connection.
+    RequestStream,
+}
+
+/// One line of comparison: every contender runs it, and is compared within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Case {
+    pub(crate) interaction: Interaction,
+    /// Bytes of data in a request, a response or an item.
+    pub(crate) size: usize,
+}
+
+/// The cases of a full run, in the order they are run and printed.
+pub(crate) fn all() -> impl Iterator<Item = Case> {
+    let interactions = [
+        Interaction::RequestResponse { in_flight: 1 },
+        Interaction::RequestResponse { in_flight: 64 },
+        Interaction::RequestResponse { in_flight: 256 },
+        Interaction::RequestStream,
+    ];
+    interactions
+        .into_iter()
+        .flat_map(|interaction| [32, 1024].map(|size| Case { interaction, size }))
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.size;
+        match self.interaction {
+            Interaction::RequestResponse { in_flight } => {
+                write!(f, "request-response/{in_flight}/{size}B")
+            }
+            Interaction::RequestStream => write!(f, "request-stream/{size}B"),
+        }
+    }
+}
+
+impl FromStr for Case {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        all()
+            .find(|case| case.to_string() == name)
+            .ok_or_else(|| format!("no case is called {name:?}; see --list").into())
+    }
+}
+
+/// How the two processes are laid out on the CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// One thread each, both pinned to the same CPU: the cost of the code and of nothing else.
+    OneCpu,
+    /// One thread each, on different CPUs.
+    Split,
+    /// Two tokio workers each, placed by the kernel.
+    TwoWorkers,
+}
+
+impl Mode {
+    pub(crate) const ALL: [Self; 3] = [Self::OneCpu, Self::Split, Self::TwoWorkers];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::OneCpu => "1cpu",
+            Self::Split => "split",
+            Self::TwoWorkers => "2w",
+        }
+    }
+
+    pub(crate) fn explained(self) -> &'static str {
+        match self {
+            Self::OneCpu => "one thread each, both processes pinned to the same CPU",
+            Self::Split => "one thread each, the processes pinned to different CPUs",
+            Self::TwoWorkers => "two tokio workers each, placed by the kernel",
+        }
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|mode| mode.name() == name)
+            .ok_or_else(|| format!("no mode is called {name:?}; there are 1cpu, split, 2w").into())
+    }
+}
+
+/// What the frames travel in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Tcp,
+    WebSocket,
+}
+
+impl Transport {
+    pub(crate) const ALL: [Self; 2] = [Self::Tcp, Self::WebSocket];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::WebSocket => "ws",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_found_by_the_name_it_prints() {
+        for case in all() {
+            assert_eq!(case.to_string().parse::<Case>().ok(), Some(case));
+        }
+        assert!("request-response/64/33B".parse::<Case>().is_err());
+    }
+}

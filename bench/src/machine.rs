@@ -1,0 +1,180 @@
+//! What the machine is asked: where to run, what has been used, how much memory was held.
+
+use std::{
+    fs,
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    time::ClockId,
+    unistd::Pid,
+};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{Result, case::Mode};
+
+/// `/proc/stat` counts in these; the kernel has shown 100 to user space on every platform of ours
+/// since 2.6.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// Which side of the connection a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
+/// The CPUs this process was given when it started.
+pub(crate) struct Cpus {
+    whole: CpuSet,
+    first: usize,
+    last: usize,
+}
+
+impl Cpus {
+    pub(crate) fn given() -> Result<Self> {
+        let whole = sched_getaffinity(THIS_THREAD)?;
+        let mut given =
+            (0..CpuSet::count()).filter(|&cpu| whole.is_set(cpu).is_ok_and(|is_set| is_set));
+        let first = given.next().ok_or("no CPU to run on")?;
+        let last = given.next_back().unwrap_or(first);
+        Ok(Self { whole, first, last })
+    }
+
+    /// Moves the calling thread, and with it every thread it starts from now on.
+    pub(crate) fn settle(&self, side: Side, mode: Mode) -> Result<()> {
+        let cpu = match (mode, side) {
+            (Mode::TwoWorkers, _) => return self.release(),
+            (Mode::Split, _) if self.first == self.last => {
+                return Err("mode split needs two CPUs".into());
+            }
+            (Mode::Split, Side::Server) => self.first,
+            (Mode::Split, Side::Client) | (Mode::OneCpu, _) => self.last,
+        };
+        let mut one = CpuSet::new();
+        one.set(cpu)?;
+        Ok(sched_setaffinity(THIS_THREAD, &one)?)
+    }
+
+    /// Gives the calling thread its CPUs back.
+    pub(crate) fn release(&self) -> Result<()> {
+        Ok(sched_setaffinity(THIS_THREAD, &self.whole)?)
+    }
+}
+
+/// As `sched_setaffinity(2)` reads it.
+const THIS_THREAD: Pid = Pid::from_raw(0);
+
+/// The runtime of either process.
+pub(crate) fn runtime(mode: Mode) -> Result<Runtime> {
+    let mut builder = match mode {
+        Mode::OneCpu | Mode::Split => Builder::new_current_thread(),
+        Mode::TwoWorkers => Builder::new_multi_thread(),
+    };
+    Ok(builder.worker_threads(2).enable_all().build()?)
+}
+
+/// The clocks a measurement is read from: the wall, both processes, the whole machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meter {
+    server: ClockId,
+}
+
+/// What the clocks showed at the start.
+pub(crate) struct Mark {
+    wall: Instant,
+    client: Duration,
+    server: Duration,
+    machine: Duration,
+}
+
+/// What was spent between two looks at the clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    pub(crate) elapsed: Duration,
+    /// CPU time of all threads of this process.
+    pub(crate) client: Duration,
+    /// CPU time of all threads of the server process.
+    pub(crate) server: Duration,
+    /// CPU time of everything else on the machine, to the tick of 10 ms.
+    pub(crate) others: Duration,
+}
+
+impl Meter {
+    pub(crate) fn of_server(pid: u32) -> Result<Self> {
+        let pid = Pid::from_raw(i32::try_from(pid)?);
+        Ok(Self {
+            server: ClockId::pid_cpu_clock_id(pid)?,
+        })
+    }
+
+    pub(crate) fn start(&self) -> Result<Mark> {
+        Ok(Mark {
+            machine: machine_busy()?,
+            client: ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into(),
+            server: self.server.now()?.into(),
+            wall: Instant::now(),
+        })
+    }
+
+    pub(crate) fn since(&self, mark: &Mark) -> Result<Reading> {
+        let now = Mark {
+            wall: Instant::now(),
+            ..self.start()?
+        };
+        let client = now.client.saturating_sub(mark.client);
+        let server = now.server.saturating_sub(mark.server);
+        Ok(Reading {
+            elapsed: now.wall - mark.wall,
+            client,
+            server,
+            others: now
+                .machine
+                .saturating_sub(mark.machine)
+                .saturating_sub(client + server),
+        })
+    }
+}
+
+/// How long the CPUs have not been idle, all together: `user`, `nice`, `system`, `irq` and
+/// `softirq` of `/proc/stat`.
+fn machine_busy() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let columns: Vec<u64> = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()?;
+    let ticks: u64 = [0, 1, 2, 5, 6]
+        .iter()
+        .map(|&column| columns.get(column).copied().unwrap_or(0))
+        .sum();
+    Ok(Duration::from_secs_f64(ticks as f64 / TICKS_A_SECOND))
+}
+
+/// The most memory a process has ever held, in KiB.
+pub(crate) fn peak_resident_kib(pid: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .ok_or("no VmHWM in /proc/PID/status")?;
+    Ok(peak.trim().trim_end_matches("kB").trim_end().parse()?)
+}
+
+/// CPUs, their model, and the kernel, in a line.
+pub(crate) fn described() -> String {
+    let cpus = available_parallelism().map_or(0, |cpus| cpus.get());
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("unknown", |(_, model)| model.trim());
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{cpus} CPUs, {model}, Linux {}", kernel.trim())
+}

@@ -1,0 +1,63 @@
+//! `rsock-bench`: the raw limit of this machine, `rsock` and `rsocket_rust`, side by side.
+//!
+//! One binary starts itself a second time as the server, drives it, and lets the contenders take
+//! turns: within a round they run one after the other, and a ratio is taken between neighbours of
+//! one round only. What is printed is the median over the rounds, of the ratios as of the rates.
+//! Absolute rates say little on a shared or virtual machine; ratios in one mode say much.
+
+mod case;
+mod contender;
+mod load;
+mod machine;
+mod options;
+mod ours;
+mod pair;
+mod raw;
+mod report;
+mod sitting;
+mod theirs;
+
+use std::{error::Error as StdError, process::ExitCode};
+
+/// What went wrong, said once and then the run is over: a benchmark has nothing to recover.
+pub(crate) type Error = Box<dyn StdError + Send + Sync>;
+
+/// The result of everything here.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+fn main() -> ExitCode {
+    match options::parse(std::env::args().skip(1)).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rsock-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: options::Command) -> Result<()> {
+    match command {
+        options::Command::Help => {
+            print!("{}", options::HELP);
+            Ok(())
+        }
+        options::Command::List => {
+            for case in case::all() {
+                println!("{case}");
+            }
+            Ok(())
+        }
+        options::Command::Serve(mode) => pair::serve(mode),
+        options::Command::Memory(entry, case, mode, items) => {
+            sitting::memory_of_one(entry, case, mode, items)
+        }
+        options::Command::Sit(plan) => {
+            let sitting = sitting::hold(&plan)?;
+            print!("{}", report::text(&plan, &sitting));
+            if let Some(path) = &plan.json {
+                std::fs::write(path, report::json(&plan, &sitting)?)?;
+            }
+            Ok(())
+        }
+    }
+}

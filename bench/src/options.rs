@@ -1,0 +1,222 @@
+//! The command line.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use crate::{
+    Error, Result,
+    case::{self, Case, Mode},
+    contender::{Contender, Entry},
+};
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+rsock-bench: the raw limit of this machine, rsock and rsocket_rust, side by side
+
+Usage: rsock-bench [OPTIONS]
+
+Without options, everything: about ten minutes on an idle machine.
+
+  --quick           three short rounds in the modes 1cpu and 2w: about two minutes
+  --only NAME       only cases whose name contains NAME (may be repeated; see --list)
+  --contender NAME  only raw, rsock or rsocket_rust (may be repeated)
+  --mode MODE       only 1cpu, split or 2w (may be repeated)
+                      1cpu   one thread each, both processes pinned to the same CPU
+                      split  one thread each, pinned to different CPUs
+                      2w     two tokio workers each, placed by the kernel
+  --rounds N        how many rounds
+  --no-memory       leave out the peak memory
+  --json FILE       also write every measurement to FILE
+  --list            print the names of the cases
+  --help            print this
+
+Progress goes to stderr, the table to stdout.
+";
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    List,
+    /// Be the server of a pair.
+    Serve(Mode),
+    /// Be the client of a pair whose memory is measured, and start its server.
+    Memory(Entry, Case, Mode, usize),
+    Sit(Plan),
+}
+
+/// What is measured in a sitting.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) modes: Vec<Mode>,
+    pub(crate) cases: Vec<Case>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) rounds: usize,
+    pub(crate) warm_up: Duration,
+    pub(crate) count_for: Duration,
+    /// How long a stream is.
+    pub(crate) items: usize,
+    /// How often a disturbed measurement is made again.
+    pub(crate) repeats: usize,
+    pub(crate) memory: bool,
+    pub(crate) json: Option<PathBuf>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            modes: Mode::ALL.to_vec(),
+            cases: case::all().collect(),
+            entries: Entry::all().collect(),
+            rounds: 5,
+            warm_up: Duration::from_millis(150),
+            count_for: Duration::from_millis(500),
+            items: 1_000_000,
+            repeats: 2,
+            memory: true,
+            json: None,
+        }
+    }
+}
+
+/// Reads the arguments, without the program's name.
+pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> {
+    let mut arguments = arguments.peekable();
+    let command = arguments.next_if(|first| !first.starts_with('-'));
+    let mut plan = Plan::default();
+    let (mut modes, mut contenders, mut only) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rounds, mut items, mut entry, mut case) = (None, None, None, None);
+    let mut quick = false;
+    while let Some(option) = arguments.next() {
+        let mut value = || {
+            arguments
+                .next()
+                .ok_or_else(|| Error::from(format!("{option} is missing its value")))
+        };
+        match option.as_str() {
+            "--help" | "-h" => return Ok(Command::Help),
+            "--list" => return Ok(Command::List),
+            "--quick" => quick = true,
+            "--only" => only.push(value()?),
+            "--contender" => contenders.push(value()?),
+            "--mode" => modes.push(value()?.parse()?),
+            "--rounds" => rounds = Some(number(&value()?)?),
+            "--no-memory" => plan.memory = false,
+            "--json" => plan.json = Some(value()?.into()),
+            "--items" => items = Some(number(&value()?)?),
+            "--entry" => entry = Some(value()?.parse()?),
+            "--case" => case = Some(value()?.parse()?),
+            _ => return Err(format!("{option} is not an option; see --help").into()),
+        }
+    }
+    if quick {
+        plan.modes = vec![Mode::OneCpu, Mode::TwoWorkers];
+        (plan.rounds, plan.items, plan.repeats) = (3, 200_000, 0);
+        plan.count_for = Duration::from_millis(300);
+    }
+    plan.rounds = rounds.unwrap_or(plan.rounds);
+    plan.items = items.unwrap_or(plan.items);
+
+    match command.as_deref() {
+        None => {}
+        Some("serve") => return Ok(Command::Serve(one(modes, "--mode")?)),
+        Some("memory") => {
+            let entry = entry.ok_or("memory needs --entry")?;
+            let case = case.ok_or("memory needs --case")?;
+            return Ok(Command::Memory(
+                entry,
+                case,
+                one(modes, "--mode")?,
+                plan.items,
+            ));
+        }
+        Some(other) => return Err(format!("{other} is not a command; see --help").into()),
+    }
+    if !modes.is_empty() {
+        plan.modes = modes;
+    }
+    if !only.is_empty() {
+        plan.cases.retain(|case| {
+            only.iter()
+                .any(|part| case.to_string().contains(part.as_str()))
+        });
+    }
+    if let Some(unknown) = contenders.iter().find(|name| {
+        Contender::ALL
+            .iter()
+            .all(|contender| contender.name() != *name)
+    }) {
+        return Err(format!("nobody competes as {unknown:?}").into());
+    }
+    if !contenders.is_empty() {
+        plan.entries
+            .retain(|entry| contenders.iter().any(|name| name == entry.contender.name()));
+    }
+    if plan.cases.is_empty() || plan.entries.is_empty() || plan.rounds == 0 {
+        return Err("that leaves nothing to measure".into());
+    }
+    Ok(Command::Sit(plan))
+}
+
+fn number(text: &str) -> Result<usize> {
+    match usize::from_str(text) {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{text:?} is not a number above zero").into()),
+    }
+}
+
+fn one(modes: Vec<Mode>, option: &str) -> Result<Mode> {
+    match modes[..] {
+        [mode] => Ok(mode),
+        _ => Err(format!("{option} is wanted once").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(line: &str) -> Plan {
+        match parse(line.split_whitespace().map(str::to_owned)) {
+            Ok(Command::Sit(plan)) => plan,
+            other => panic!("{line} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn options_narrow_the_plan() {
+        assert_eq!(plan("").cases.len(), 8);
+        assert_eq!(plan("--only stream").cases.len(), 2);
+        assert_eq!(plan("--only /64/ --only /1/").cases.len(), 4);
+        assert_eq!(
+            plan("--mode 2w --mode 1cpu").modes,
+            [Mode::TwoWorkers, Mode::OneCpu]
+        );
+        assert_eq!(plan("--contender raw").entries.len(), 1);
+    }
+
+    #[test]
+    fn quick_does_not_overrule_what_is_said() {
+        let plan = plan("--rounds 7 --mode split --quick");
+        assert_eq!(
+            (plan.rounds, plan.items, plan.modes.as_slice()),
+            (7, 200_000, &[Mode::Split][..])
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused() {
+        for line in [
+            "--only nothing",
+            "--rounds 0",
+            "--mode",
+            "--what",
+            "dance",
+            "--contender x",
+        ] {
+            assert!(
+                parse(line.split_whitespace().map(str::to_owned)).is_err(),
+                "{line}"
+            );
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `rsock`, through the interface its users have.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use rsock::{Client, Error, Payload, Responder, Server, Setup};
+
+use crate::{
+    Result,
+    case::Transport,
+    contender::{Peer, Requester},
+    load::StreamRequest,
+};
+
+/// The library of this workspace.
+pub(crate) struct Rsock;
+
+impl Peer for Rsock {
+    type Requester = Connection;
+
+    const TRANSPORTS: &'static [Transport] = &Transport::ALL;
+
+    async fn serve(transport: Transport) -> Result<SocketAddr> {
+        let uri = uri(transport, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let server = Server::bind(&uri).await?;
+        let address = server.addresses().remove(0);
+        let authority = address
+            .trim_start_matches("tcp://")
+            .trim_start_matches("ws://");
+        let address = authority.split('/').next().unwrap_or_default().parse()?;
+        tokio::spawn(
+            server
+                .serve(async |_: Setup, _: rsock::Requester| Ok(Echo))
+                .into_future(),
+        );
+        Ok(address)
+    }
+
+    async fn connect(transport: Transport, address: SocketAddr) -> Result<Connection> {
+        Ok(Connection(Client::connect(&uri(transport, address)).await?))
+    }
+}
+
+fn uri(transport: Transport, address: SocketAddr) -> String {
+    match transport {
+        Transport::Tcp => format!("tcp://{address}"),
+        Transport::WebSocket => format!("ws://{address}/"),
+    }
+}
+
+/// One connection of ours.
+#[derive(Clone)]
+pub(crate) struct Connection(Client);
+
+impl Requester for Connection {
+    async fn request_response(&self, data: Bytes) -> Result<usize> {
+        Ok(self.0.request_response(data).await?.data.len())
+    }
+
+    fn request_stream(&self, data: Bytes) -> impl Stream<Item = Result<usize>> + Send {
+        self.0.request_stream(data).map(|item| Ok(item?.data.len()))
+    }
+}
+
+struct Echo;
+
+impl Responder for Echo {
+    async fn request_response(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> std::result::Result<Payload, Error> {
+        Ok(payload)
+    }
+
+    fn request_stream(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
+        match StreamRequest::decode(&payload.data) {
+            Some(request) => {
+                let item = request.item();
+                let items = request.items;
+                stream::iter((0..items).map(move |_| Ok(Payload::new(item.clone())))).left_stream()
+            }
+            None => {
+                let error = Error::invalid("a stream request is \"ITEMS BYTES\"");
+                stream::once(std::future::ready(Err(error))).right_stream()
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The pair of processes: this one, and the server it starts from its own binary.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    Result,
+    case::Mode,
+    contender::Entry,
+    load::{Load, Tally},
+    machine::{self, Cpus, Meter, Side},
+};
+
+/// The last line a server prints before it only answers.
+const READY: &str = "ready";
+
+/// The server process, and where its contenders listen. It ends with this value.
+pub(crate) struct Server {
+    child: Child,
+    listening: Vec<(Entry, SocketAddr)>,
+    mode: Mode,
+}
+
+impl Server {
+    pub(crate) fn start(mode: Mode) -> Result<Self> {
+        let child = Command::new(std::env::current_exe()?)
+            .args(["serve", "--mode", mode.name()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        // From here on the child is ended by `drop`, whatever happens.
+        let mut server = Self {
+            child,
+            listening: Vec::new(),
+            mode,
+        };
+        let said = server
+            .child
+            .stdout
+            .take()
+            .ok_or("the server has no stdout")?;
+        for line in BufReader::new(said).lines() {
+            let line = line?;
+            if line == READY {
+                return Ok(server);
+            }
+            let (entry, address) = line
+                .split_once(' ')
+                .ok_or("the server said something odd")?;
+            server.listening.push((entry.parse()?, address.parse()?));
+        }
+        Err("the server ended before it was ready".into())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn meter(&self) -> Result<Meter> {
+        Meter::of_server(self.pid())
+    }
+
+    /// One measurement, on a connection and a runtime of its own. The calling thread has to be
+    /// settled already.
+    pub(crate) fn measure(&self, entry: Entry, load: Load) -> Result<Tally> {
+        let &(_, address) = self
+            .listening
+            .iter()
+            .find(|(listening, _)| *listening == entry)
+            .ok_or("the server does not serve this contender")?;
+        let runtime = machine::runtime(self.mode)?;
+        // On a worker, where a user's code would be; in the thread of `block_on` every wake would
+        // cross threads.
+        let tally = runtime.block_on(async { tokio::spawn(entry.drive(address, load)).await });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        let tally = tally??;
+        if tally.messages == 0 {
+            return Err("not one message came back".into());
+        }
+        Ok(tally)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Either may fail only because the server has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The server process: every contender listens, until the parent hangs up.
+pub(crate) fn serve(mode: Mode) -> Result<()> {
+    std::thread::spawn(|| {
+        // The parent never writes: this returns when it has ended, however it ended.
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(0);
+    });
+    Cpus::given()?.settle(Side::Server, mode)?;
+    machine::runtime(mode)?.block_on(async {
+        let mut out = std::io::stdout();
+        for entry in Entry::all() {
+            writeln!(out, "{entry} {}", entry.serve().await?)?;
+        }
+        writeln!(out, "{READY}")?;
+        out.flush()?;
+        std::future::pending().await
+    })
+}

@@ -1,0 +1,335 @@
+//! What is printed: medians over the rounds, and ratios taken within a round.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::{
+    Result,
+    case::Transport,
+    contender::Contender,
+    load::Tally,
+    machine,
+    options::Plan,
+    sitting::{Comparison, Memory, Row, Sitting},
+};
+
+/// The table for people; it reads as Markdown too.
+pub(crate) fn text(plan: &Plan, sitting: &Sitting) -> String {
+    let mut text = String::new();
+    let mut say = |line: &str| {
+        text.push_str(line);
+        text.push('\n');
+    };
+    say("# rsock-bench");
+    say("");
+    say(&format!(
+        "{}; 127.0.0.1; {} s.",
+        machine::described(),
+        sitting.took.as_secs()
+    ));
+    say(&format!(
+        "Median of {} rounds (min–max); contenders take turns within a round, and a ratio is the \
+         median of the rounds' ratios.",
+        plan.rounds
+    ));
+    say(
+        "CPU s/M: CPU seconds a million messages, client + server. WebSocket, too, is compared \
+         with raw TCP.",
+    );
+    say("`of theirs`: over rsocket_rust 0.7 (as shipped) on the same transport.");
+    for (mode, comparisons) in &sitting.modes {
+        say("");
+        say(&format!("## {}: {}", mode.name(), mode.explained()));
+        say("");
+        let mut lines = vec![
+            [
+                "case",
+                "contender",
+                "per second",
+                "min–max",
+                "of raw",
+                "of theirs",
+                "CPU s/M",
+                "client + server",
+            ]
+            .map(str::to_owned),
+        ];
+        for comparison in comparisons {
+            lines.extend(comparison.rows.iter().map(|row| line(comparison, row)));
+        }
+        say(&table(&lines));
+    }
+    if !sitting.memory.is_empty() {
+        say("");
+        say("## Peak resident memory, MiB, each in a fresh pair of processes");
+        say("");
+        let mut lines = vec![["case", "contender", "mode", "client", "server"].map(str::to_owned)];
+        lines.extend(sitting.memory.iter().map(|memory| {
+            let Memory {
+                case,
+                mode,
+                entry,
+                client_kib,
+                server_kib,
+            } = memory;
+            let mib = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
+            [
+                case.to_string(),
+                entry.to_string(),
+                mode.name().to_owned(),
+                mib(*client_kib),
+                mib(*server_kib),
+            ]
+        }));
+        say(&table(&lines));
+    }
+    let (disturbed, all) = disturbed(sitting);
+    if disturbed > 0 {
+        say("");
+        say(&format!(
+            "{disturbed} of {all} measurements were kept although others used the machine \
+             meanwhile; do not quote this sitting."
+        ));
+    }
+    text
+}
+
+/// Everything, for machines.
+pub(crate) fn json(plan: &Plan, sitting: &Sitting) -> Result<String> {
+    let tally = |tally: &Option<Tally>| {
+        tally.map(|tally| {
+            json!({
+                "messages": tally.messages,
+                "seconds": tally.spent.elapsed.as_secs_f64(),
+                "client_cpu_seconds": tally.spent.client.as_secs_f64(),
+                "server_cpu_seconds": tally.spent.server.as_secs_f64(),
+                "others_cpu_seconds": tally.spent.others.as_secs_f64(),
+            })
+        })
+    };
+    let row = |comparison: &Comparison, row: &Row| {
+        json!({
+            "contender": row.entry.contender.name(),
+            "transport": row.entry.transport.name(),
+            "per_second": median(&row.all(Tally::rate)),
+            "cpu_seconds_per_million": median(&row.all(cpu_of_both)),
+            "of_raw": ratio(comparison, row, Contender::Raw),
+            "of_rsocket_rust": ratio(comparison, row, Contender::RsocketRust),
+            "rounds": row.rounds.iter().map(tally).collect::<Vec<_>>(),
+        })
+    };
+    let case = |comparison: &Comparison| {
+        json!({
+            "case": comparison.case.to_string(),
+            "rows": comparison.rows.iter().map(|it| row(comparison, it)).collect::<Vec<_>>(),
+        })
+    };
+    let mut results = Vec::new();
+    for (mode, comparisons) in &sitting.modes {
+        for comparison in comparisons {
+            let mut case = case(comparison);
+            case["mode"] = json!(mode.name());
+            results.push(case);
+        }
+    }
+    let memory: Vec<Value> = sitting
+        .memory
+        .iter()
+        .map(|memory| {
+            json!({
+                "case": memory.case.to_string(),
+                "mode": memory.mode.name(),
+                "contender": memory.entry.contender.name(),
+                "transport": memory.entry.transport.name(),
+                "client_peak_kib": memory.client_kib,
+                "server_peak_kib": memory.server_kib,
+            })
+        })
+        .collect();
+    let (disturbed, all) = disturbed(sitting);
+    Ok(serde_json::to_string_pretty(&json!({
+        "machine": machine::described(),
+        "rounds": plan.rounds,
+        "stream_items": plan.items,
+        "measurements": all,
+        "disturbed": disturbed,
+        "results": results,
+        "memory": memory,
+    }))?)
+}
+
+fn line(comparison: &Comparison, row: &Row) -> [String; 8] {
+    let rates = row.all(Tally::rate);
+    let least = rates.iter().copied().reduce(f64::min);
+    let most = rates.iter().copied().reduce(f64::max);
+    let both = median(&row.all(cpu_of_both));
+    let client = median(&row.all(|tally| tally.per_million(tally.spent.client)));
+    let server = median(&row.all(|tally| tally.per_million(tally.spent.server)));
+    [
+        comparison.case.to_string(),
+        row.entry.to_string(),
+        shown(median(&rates), rounded),
+        least.zip(most).map_or_else(missing, |(least, most)| {
+            format!("{}–{}", rounded(least), rounded(most))
+        }),
+        shown(ratio(comparison, row, Contender::Raw), |ratio| {
+            format!("{ratio:.3}")
+        }),
+        shown(ratio(comparison, row, Contender::RsocketRust), |ratio| {
+            format!("{ratio:.2}×")
+        }),
+        shown(both, seconds),
+        client.zip(server).map_or_else(missing, |(client, server)| {
+            format!("{} + {}", seconds(client), seconds(server))
+        }),
+    ]
+}
+
+impl Row {
+    fn all(&self, figure: impl Fn(&Tally) -> f64) -> Vec<f64> {
+        self.rounds.iter().flatten().map(figure).collect()
+    }
+}
+
+fn cpu_of_both(tally: &Tally) -> f64 {
+    tally.per_million(tally.spent.client + tally.spent.server)
+}
+
+/// The row's rate over another contender's, on the same transport unless that is raw's.
+fn ratio(comparison: &Comparison, row: &Row, over: Contender) -> Option<f64> {
+    let transport = match over {
+        Contender::Raw => Transport::Tcp,
+        Contender::Rsock | Contender::RsocketRust => row.entry.transport,
+    };
+    let other = comparison
+        .rows
+        .iter()
+        .find(|row| row.entry.contender == over && row.entry.transport == transport)?;
+    let ratios: Vec<_> = row
+        .rounds
+        .iter()
+        .zip(&other.rounds)
+        .filter_map(|(mine, others)| Some(mine.as_ref()?.rate() / others.as_ref()?.rate()))
+        .collect();
+    median(&ratios)
+}
+
+fn median(figures: &[f64]) -> Option<f64> {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    let upper = sorted.get(middle)?;
+    Some(if sorted.len() % 2 == 1 {
+        *upper
+    } else {
+        (sorted[middle - 1] + upper) / 2.0
+    })
+}
+
+fn disturbed(sitting: &Sitting) -> (usize, usize) {
+    let tallies = || {
+        sitting
+            .modes
+            .iter()
+            .flat_map(|(_, comparisons)| comparisons)
+            .flat_map(|comparison| &comparison.rows)
+            .flat_map(|row| row.rounds.iter().flatten())
+    };
+    (
+        tallies().filter(|tally| tally.is_disturbed()).count(),
+        tallies().count(),
+    )
+}
+
+fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
+        lines
+            .iter()
+            .map(|line| line[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    });
+    let mut table = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
+            // Names to the left, figures to the right. Writing to a string cannot fail.
+            let _ = match column {
+                0 | 1 => write!(table, "| {cell:<width$} "),
+                _ => write!(table, "| {cell:>width$} "),
+            };
+        }
+        table.push_str("|\n");
+        if index == 0 {
+            for (column, width) in widths.into_iter().enumerate() {
+                let end = if column < 2 { '-' } else { ':' };
+                let _ = write!(table, "|{}{end}", "-".repeat(width + 1));
+            }
+            table.push_str("|\n");
+        }
+    }
+    table.pop();
+    table
+}
+
+fn shown(figure: Option<f64>, show: impl Fn(f64) -> String) -> String {
+    figure.map_or_else(missing, show)
+}
+
+fn missing() -> String {
+    "–".to_owned()
+}
+
+/// Three digits, as `9.23M` or `155k`.
+fn rounded(figure: f64) -> String {
+    match figure {
+        1e6.. => format!("{}M", digits(figure / 1e6)),
+        1e3.. => format!("{}k", digits(figure / 1e3)),
+        _ => digits(figure),
+    }
+}
+
+/// Seconds a million messages are microseconds a message: three digits of them, if there are any.
+fn seconds(figure: f64) -> String {
+    if figure < 1.0 {
+        format!("{figure:.4}")
+    } else {
+        digits(figure)
+    }
+}
+
+fn digits(figure: f64) -> String {
+    match figure {
+        100.0.. => format!("{figure:.0}"),
+        10.0.. => format!("{figure:.1}"),
+        _ => format!("{figure:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle_or_between_the_two() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn figures_have_three_digits() {
+        assert_eq!(rounded(9_234_567.0), "9.23M");
+        assert_eq!(rounded(155_000.0), "155k");
+        assert_eq!(rounded(56_800_000.0), "56.8M");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let lines = [["case", "min–max"], ["a", "1–2"]].map(|line| line.map(str::to_owned));
+        assert_eq!(
+            table(&lines),
+            "| case | min–max |\n|------|---------|\n| a    | 1–2     |"
+        );
+    }
+}

@@ -1,0 +1,2 @@
+//! rsock.
+fn main() {}

@@ -1,0 +1,266 @@
+//! What a peer can make us hold and do (sections 2.25, 4.3).
+
+use super::{
+    peer::{FNF, RC, RR, RS, Wire},
+    wire::*,
+};
+use crate::{Config, Misuse};
+
+fn config(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = Config::default();
+    change(&mut config);
+    config
+}
+
+#[test]
+fn dos_02_streams_beyond_the_limit_are_refused() {
+    let mut e = Wire::server_with(config(|config| config.max_streams = 2));
+    e.receive_all([rr(1, "a"), rs(3, 1, "b"), rc(5, 1, "c"), rr(7, "d")]);
+    assert_eq!(e.events(), "Request(1,RR,'a') Request(3,RS,'b')");
+    assert_eq!(e.sent(), "ERR(5,0x202) ERR(7,0x202)");
+    assert_eq!(e.connection.stats().refused_streams, 2);
+    e.receive(p(5, N, "x")); // RC-23
+    e.assert_silent("refused");
+    // One ends, one more may come. Our own do not count.
+    e.request(RR, "own", 0);
+    e.receive_all([can(1), rr(9, "e"), rr(11, "f")]);
+    assert_eq!(e.events(), "Cancelled(1) Request(9,RR,'e')");
+    assert_eq!(e.sent(), "ERR(11,0x202) RR(2,'own')");
+    e.send_last(9, "r").unwrap();
+    e.sent();
+    e.fence("DOS-02");
+}
+
+#[test]
+fn dos_02_running_fire_and_forgets_count_and_are_dropped_beyond() {
+    let mut e = Wire::server_with(config(|config| config.max_streams = 3));
+    e.receive_all((0..100).map(|_| fnf(1, "d"))); // H081
+    assert_eq!(e.connection.open_streams(), 3);
+    assert_eq!(e.connection.stats().dropped_fire_and_forget, 97);
+    assert_eq!(e.sent(), "", "FNF-01");
+    e.events();
+    e.receive(rr(3, "d"));
+    assert_eq!(e.sent(), "ERR(3,0x202)");
+    e.stream(1).complete().unwrap();
+    e.fence("DOS-02");
+}
+
+#[test]
+fn requests_hold_no_more_bytes_than_they_may() {
+    let mut e = Wire::server_with(config(|config| config.max_request_bytes = 100));
+    let sixty = "x".repeat(60);
+    e.receive_all([rr(1, &sixty), rr(3, &sixty), fnf(5, &sixty), rr(7, "small")]);
+    assert_eq!(e.events(), "Request(1,RR,<60>) Request(7,RR,'small')");
+    assert_eq!(e.sent(), "ERR(3,0x202)");
+    let metadata = [&metadata(&sixty)[..], b"d"].concat();
+    e.receive(raw(9, 0x04, M, &[&metadata]));
+    assert_eq!(e.sent(), "ERR(9,0x202)", "metadata counts");
+    e.receive(can(1));
+    e.receive(fnf(5, &sixty));
+    assert_eq!(e.events(), "Cancelled(1) Request(5,FNF,<60>)");
+    e.receive(rr(11, &sixty));
+    assert_eq!(e.sent(), "ERR(11,0x202)");
+    e.stream(5).complete().unwrap();
+    e.receive(rr(13, &sixty));
+    assert_eq!(e.events(), "Request(13,RR,<60>)");
+}
+
+#[test]
+fn dos_01_a_peer_that_reads_no_refusals_is_closed() {
+    let mut e = Wire::server_with(config(|config| {
+        config.max_streams = 0;
+        config.max_queued_replies = 10;
+    }));
+    e.receive_all((0..10).map(|n| rr(2 * n + 1, "d")));
+    assert_eq!(e.sent_frames().len(), 10);
+    e.receive_all((0..11).map(|n| rr(2 * n + 1, "d")));
+    assert_eq!(e.events(), "Closed(ReplyFlood)");
+    assert_eq!(e.sent(), "ERR(0,0x101)");
+    e.assert_dead();
+}
+
+#[test]
+fn dos_02_a_peer_that_reads_them_is_not() {
+    let mut e = Wire::server_with(config(|config| config.max_streams = 1));
+    e.receive(rr(1, "never"));
+    e.events();
+    // A read of 64 KiB holds some 7,000 requests.
+    for _ in 0..4 {
+        e.receive_all((0..1_000).map(|n| rr(2 * n + 3, "")));
+        assert_eq!(e.sent_frames().len(), 1_000);
+    }
+    e.receive(can(1));
+    assert_eq!(e.events(), "Cancelled(1)");
+    e.fence("DOS-02");
+}
+
+#[test]
+fn a_read_leaves_a_bounded_number_of_events() {
+    let mut e = Wire::server();
+    e.receive_all((0..10_000).map(|_| mp("m"))); // H130, MDP-08
+    assert!(!e.connection.wants_input());
+    assert!(e.untaken() > 0);
+    let mut waiting = 0;
+    while e.poll_event().is_some() {
+        waiting += 1;
+    }
+    assert_eq!(waiting, 256);
+    assert!(e.connection.wants_input());
+    assert_eq!(e.events().matches("Push").count(), 10_000 - 256);
+    assert_eq!(e.untaken(), 0);
+}
+
+#[test]
+fn h009_ten_thousand_frames_in_one_write_are_served_in_order() {
+    let mut e = Wire::server_with(config(|config| config.max_streams = 20_000));
+    e.receive_all((0..10_000).map(|n| rr(2 * n + 1, "d")));
+    assert_eq!(e.events().matches("Request(").count(), 10_000);
+    for n in 0..10_000 {
+        e.send_last(2 * n + 1, "r").unwrap();
+    }
+    let ids: Vec<u32> = e.sent_frames().iter().map(|frame| frame.stream).collect();
+    assert_eq!(ids, (0..10_000).map(|n| 2 * n + 1).collect::<Vec<_>>());
+    e.assert_idle();
+}
+
+#[test]
+fn dos_03_requests_and_cancels_in_pairs_leave_nothing() {
+    let mut e = Wire::server();
+    for _ in 0..100 {
+        e.receive_all((0..100).flat_map(|n| [rr(2 * n + 1, "d"), can(2 * n + 1)])); // H079
+        e.events();
+        e.assert_idle();
+    }
+    assert_eq!(e.sent(), "");
+    assert_eq!(e.connection.stats().requests_in, 10_000);
+}
+
+#[test]
+fn dos_03_answers_given_and_cancelled_leave_no_entries_to_write() {
+    let mut e = Wire::server();
+    for n in 0..10_000 {
+        let id = 2 * (n % 50) + 1;
+        e.receive(rr(id, "d"));
+        e.events();
+        e.send_last(id, "r").unwrap();
+        e.receive(can(id));
+        e.events();
+    }
+    assert_eq!(e.connection.open_streams(), 0);
+    assert_eq!(e.sent(), "");
+    e.assert_idle();
+    e.fence("DOS-03");
+}
+
+#[test]
+fn h067_an_endless_stream_stops_at_the_send_buffer() {
+    let mut e = Wire::server();
+    e.receive(rs(1, MAX, "inf"));
+    e.events();
+    let item = crate::Payload::new(vec![0; 1_000]);
+    let mut given = 0;
+    for _ in 0..1_000 {
+        while e.stream(1).send(item.clone()).is_ok() {
+            given += 1;
+        }
+        e.transmit();
+    }
+    assert!(e.transmit() < (64 << 10) + 1_010);
+    assert!(given <= 64 + 1 + 32, "{given}");
+}
+
+#[test]
+fn pushes_that_wait_are_bounded() {
+    let mut e = Wire::server_with(config(|config| config.max_queued_replies = 3));
+    for _ in 0..3 {
+        e.connection.push_metadata("m".into()).unwrap();
+    }
+    let refused = e.connection.push_metadata("m".into());
+    assert_eq!(refused, Err(Misuse::NoCredit));
+    assert_eq!(e.sent(), "MP('m') MP('m') MP('m')");
+    let huge = vec![0; 0xFF_FFFF - 5];
+    let refused = e.connection.push_metadata(huge.into());
+    assert_eq!(refused, Err(Misuse::PayloadTooLarge { len: 0x100_0000 }));
+}
+
+#[test]
+fn frame_02_what_does_not_fit_a_frame_is_refused_and_nothing_kept() {
+    let mut e = Wire::client();
+    for (interaction, spare) in [(RR, 4), (RS, 0), (FNF, 4), (RC, 0)] {
+        let fits = vec![0; 0xFF_FFFF - 10];
+        e.connection.request(interaction, fits.into(), 1).unwrap();
+        let too_large = vec![0; 0xFF_FFFF - 10 + spare + 1];
+        let refused = e.connection.request(interaction, too_large.into(), 1);
+        assert!(matches!(refused, Err(Misuse::PayloadTooLarge { .. })));
+    }
+    assert_eq!(e.connection.open_streams(), 4);
+    assert_eq!(e.sent_frames().len(), 4);
+}
+
+/// What both sides may do to streams, at random; then everything ends.
+#[test]
+fn ten_thousand_random_lives_leave_nothing() {
+    for server in [true, false] {
+        let mut rng = Rng::new(7);
+        let mut e = if server {
+            Wire::server()
+        } else {
+            Wire::client()
+        };
+        let parity = u32::from(server);
+        let mut live: Vec<u32> = Vec::new();
+        let mut opened = 0;
+        while opened < 10_000 || !live.is_empty() {
+            if opened < 10_000 && live.len() < 200 && rng.one_in(3) {
+                opened += 1;
+                let id = 2 * rng.below(5_000) as u32 + 2 - parity;
+                match rng.below(8) {
+                    0 => e.receive(rr(id, "d")),
+                    1 => e.receive(fnf(id, "d")),
+                    2 => e.receive(rs(id, 2, "d")),
+                    3 => e.receive(rc(id, 2, "d")),
+                    4 => live.push(e.request(RR, "d", 0)),
+                    5 => live.push(e.request(FNF, "d", 0)),
+                    6 => live.push(e.request(RS, "d", 2)),
+                    _ => live.push(e.request(RC, "d", 2)),
+                }
+                while let Some(event) = e.poll_event() {
+                    if let crate::Event::Request { key, .. } = event {
+                        live.push(key.id().get());
+                    }
+                }
+            }
+            if live.is_empty() {
+                continue;
+            }
+            let at = rng.below(live.len());
+            let id = live[at];
+            if !e.is_open(id) {
+                live.swap_remove(at);
+                continue;
+            }
+            match rng.below(12) {
+                0 => e.receive(can(id)),
+                1 => e.receive(p(id, N, "x")),
+                2 => e.receive(p(id, C, "")),
+                3 => e.receive(p(id, N | C, "x")),
+                4 => e.receive(err(id, 0x201, b"")),
+                5 => e.receive(rn(id, 2)),
+                6 => drop(e.send(id, "x")),
+                7 => drop(e.send_last(id, "x")),
+                8 => drop(e.stream(id).complete()),
+                9 => drop(e.fail(id, 0x201)),
+                10 => e.stream(id).cancel(),
+                _ => e.stream(id).request_n(1),
+            }
+            if rng.one_in(4) {
+                e.sent();
+            }
+            e.events();
+        }
+        e.sent();
+        e.events();
+        e.assert_idle();
+        e.fence("no leaks");
+    }
+}

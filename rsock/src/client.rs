@@ -1,0 +1,347 @@
+//! The side that dials.
+
+use std::{fmt, future::Future, ops::Deref, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rsock_proto::{CloseReason, Config, Payload, frame};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+#[cfg(feature = "websocket")]
+use crate::transport::websocket;
+use crate::{
+    acceptor::{Accept, Acceptor, Setup},
+    connection::{Command, ConnectionState, Driver, DriverOptions, Mailbox},
+    error::{ConnectError, Error},
+    meter::Meter,
+    requester::Requester,
+    responder::{Handle, Responder},
+    tap::FrameTap,
+    transport::{
+        Framing, connect_tcp,
+        uri::{Scheme, Uri},
+    },
+};
+
+/// A connection to a server, and the [`Requester`] to ask it. Cheap to clone.
+///
+/// When the last clone is dropped the connection closes, after the streams that are still open.
+#[derive(Clone)]
+pub struct Client {
+    requester: Requester,
+    _open: Arc<Open>,
+}
+
+/// Closes the connection with the last handle.
+struct Open(Arc<Mailbox>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // A connection that has ended needs no closing.
+        let _ = self.0.send(Command::Drain);
+    }
+}
+
+impl Client {
+    /// Connects with the defaults of [`ClientBuilder`].
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if there is no connection to be had.
+    pub async fn connect(uri: &str) -> Result<Self, Error> {
+        Self::builder().connect(uri).await
+    }
+
+    /// Settings of a connection to be made.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// Takes no new requests, lets open streams end, closes, and waits until all that was sent has
+    /// left.
+    pub async fn close(&self) -> CloseReason {
+        // A connection that has ended needs no closing.
+        let _ = self.requester.mailbox().send(Command::Drain);
+        self.requester.closed().await
+    }
+
+    /// Closes now; what is pending ends with the reason.
+    pub async fn abort(&self) -> CloseReason {
+        // As in `close`.
+        let _ = self.requester.mailbox().send(Command::Close);
+        self.requester.closed().await
+    }
+}
+
+impl Deref for Client {
+    type Target = Requester;
+
+    fn deref(&self) -> &Requester {
+        &self.requester
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a client says in SETUP, and its limits.
+#[must_use]
+pub struct ClientBuilder {
+    keepalive_interval: Duration,
+    max_lifetime: Duration,
+    metadata_mime: Bytes,
+    data_mime: Bytes,
+    setup_payload: Payload,
+    config: Config,
+    credit: u32,
+    max_requests: usize,
+    connect_timeout: Duration,
+    acceptor: Option<Arc<dyn Accept>>,
+    responder: Option<Arc<dyn Handle>>,
+    tap: Option<FrameTap>,
+    meter: Arc<Meter>,
+    #[cfg(feature = "websocket")]
+    headers: Vec<(String, String)>,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            keepalive_interval: Duration::from_secs(20),
+            max_lifetime: Duration::from_secs(90),
+            metadata_mime: Bytes::from_static(
+                rsock_proto::metadata::mime::COMPOSITE_METADATA.as_bytes(),
+            ),
+            data_mime: Bytes::from_static(rsock_proto::metadata::mime::OCTET_STREAM.as_bytes()),
+            setup_payload: Payload::default(),
+            config: Config::default(),
+            credit: crate::DEFAULT_CREDIT,
+            max_requests: crate::DEFAULT_MAX_REQUESTS,
+            connect_timeout: Duration::from_secs(10),
+            acceptor: None,
+            responder: None,
+            tap: None,
+            meter: Arc::default(),
+            #[cfg(feature = "websocket")]
+            headers: Vec::new(),
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// How often KEEPALIVE is sent, and after how long without a sign of life the server counts as
+    /// gone. Default 20 s and 90 s; both from 1 ms to 2^31−1 ms.
+    pub fn keepalive(mut self, interval: Duration, max_lifetime: Duration) -> Self {
+        self.keepalive_interval = interval;
+        self.max_lifetime = max_lifetime;
+        self
+    }
+
+    /// The MIME type of metadata; default composite metadata. At most 255 bytes; some peers take 127.
+    pub fn metadata_mime(mut self, mime: impl Into<Bytes>) -> Self {
+        self.metadata_mime = mime.into();
+        self
+    }
+
+    /// The MIME type of data; default `application/octet-stream`. At most 255 bytes; some peers take 127.
+    pub fn data_mime(mut self, mime: impl Into<Bytes>) -> Self {
+        self.data_mime = mime.into();
+        self
+    }
+
+    /// What SETUP carries for the server's acceptor, for example credentials.
+    pub fn setup(mut self, payload: impl Into<Payload>) -> Self {
+        self.setup_payload = payload.into();
+        self
+    }
+
+    /// What answers the server's requests; by default they are rejected.
+    pub fn responder(mut self, responder: impl Responder) -> Self {
+        self.responder = Some(Arc::new(responder));
+        self
+    }
+
+    /// What answers the server's requests, where it needs to know the SETUP sent or to ask back.
+    pub fn acceptor(mut self, acceptor: impl Acceptor) -> Self {
+        self.acceptor = Some(Arc::new(acceptor));
+        self
+    }
+
+    /// How many items a stream keeps outstanding unless it says otherwise. Default 256.
+    pub fn credit(mut self, n: u32) -> Self {
+        self.credit = n.max(1);
+        self
+    }
+
+    /// How many requests may be open at a time; more wait for their turn. Default 4,096.
+    pub fn max_requests(mut self, max: usize) -> Self {
+        self.max_requests = max.max(1);
+        self
+    }
+
+    /// What the server can make us hold.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// How long connecting may take, the WebSocket handshake included. Default 10 s.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// A header of the WebSocket handshake.
+    #[cfg(feature = "websocket")]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Shows every frame.
+    pub fn tap(mut self, tap: FrameTap) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+
+    /// Counts what happens.
+    pub fn meter(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = meter;
+        self
+    }
+
+    /// Connects to `tcp://host:port` or `ws://host:port/path`.
+    ///
+    /// SETUP is sent at once. Whether the server accepts it is known with its first frame: requests
+    /// need not wait for that, and fail with its words if it refuses (SETUP-19, SETUP-24).
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if there is no connection to be had.
+    pub async fn connect(self, uri: &str) -> Result<Client, Error> {
+        let uri = Uri::parse(uri)?;
+        let stream = connect_tcp(&uri, self.connect_timeout).await?;
+        match uri.scheme {
+            Scheme::Tcp => {
+                self.start(stream, Framing::LengthPrefixed, &[], uri.to_string())
+                    .await
+            }
+            #[cfg(feature = "websocket")]
+            Scheme::WebSocket => {
+                let address = uri.to_string();
+                let limit = self.connect_timeout;
+                let authority = uri.authority();
+                let handshake =
+                    websocket::connect(stream, &authority, &uri.path, &self.headers, None);
+                let (stream, leftover) = tokio::time::timeout(limit, handshake)
+                    .await
+                    .map_err(|_| ConnectError::Timeout {
+                        address: address.clone(),
+                        after: limit,
+                    })?
+                    .map_err(|error| ConnectError::Handshake {
+                        address: address.clone(),
+                        error: error.to_string(),
+                    })?;
+                let framing = websocket::WebSocketFraming::new(
+                    websocket::Role::Client,
+                    self.config.max_frame_bytes,
+                );
+                self.start(stream, Framing::WebSocket(framing), &leftover, address)
+                    .await
+            }
+        }
+    }
+
+    /// Connects over a byte stream of the caller's, such as [`memory`](crate::memory), with a u24
+    /// length before each frame.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if a setting is out of its range.
+    pub async fn connect_over<IO>(self, io: IO) -> Result<Client, Error>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.start(io, Framing::LengthPrefixed, &[], "memory".into())
+            .await
+    }
+
+    async fn start<IO>(
+        self,
+        io: IO,
+        framing: Framing,
+        leftover: &[u8],
+        peer: String,
+    ) -> Result<Client, Error>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let setup = self.setup_frame()?;
+        let peer: Arc<str> = peer.into();
+        let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
+        let requester = Requester::new(Arc::clone(&mailbox), self.credit);
+        let responder = match self.acceptor {
+            Some(acceptor) => {
+                let setup = Setup::new(setup.clone(), Arc::clone(&peer));
+                Some(acceptor.accept(setup, requester.clone()).await?)
+            }
+            None => self.responder,
+        };
+        let options = DriverOptions {
+            config: Arc::new(self.config),
+            credit: self.credit,
+            meter: self.meter,
+            tap: self.tap,
+            peer,
+        };
+        let mailbox_of_client = Arc::clone(&mailbox);
+        let driver = Driver::client(io, framing, leftover, setup, responder, mailbox, options);
+        spawn(driver);
+        Ok(Client {
+            requester,
+            _open: Arc::new(Open(mailbox_of_client)),
+        })
+    }
+
+    fn setup_frame(&self) -> Result<frame::Setup, ConnectError> {
+        let millis = |duration: Duration| {
+            u32::try_from(duration.as_millis())
+                .ok()
+                .filter(|millis| (1..=frame::MAX_U31).contains(millis))
+                .ok_or(ConnectError::Setting(
+                    "keepalive interval and max lifetime must be between 1 ms and 2147483647 ms",
+                ))
+        };
+        if self.metadata_mime.len() > 255 || self.data_mime.len() > 255 {
+            return Err(ConnectError::Setting("a MIME type has at most 255 bytes"));
+        }
+        if self.setup_payload.size() > rsock_proto::MAX_FRAME_BYTES - 1024 {
+            return Err(ConnectError::Setting(
+                "the setup payload does not fit one frame",
+            ));
+        }
+        Ok(frame::Setup {
+            version: frame::VERSION,
+            keepalive_interval_ms: millis(self.keepalive_interval)?,
+            max_lifetime_ms: millis(self.max_lifetime)?,
+            resume_token: None,
+            lease: false,
+            metadata_mime: self.metadata_mime.clone(),
+            data_mime: self.data_mime.clone(),
+            payload: self.setup_payload.clone(),
+        })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").finish_non_exhaustive()
+    }
+}
+
+fn spawn(driver: impl Future<Output = ()> + Send + 'static) {
+    // The task ends with the connection; nobody joins it.
+    drop(tokio::spawn(driver));
+}

@@ -1,0 +1,290 @@
+//! From the driver to who consumes: inlets, and the streams users poll.
+//!
+//! An inlet's queue never holds more than the credit that was granted and not consumed; that is
+//! checked by the protocol engine, so no item is ever dropped here.
+
+use std::{
+    collections::VecDeque,
+    fmt, mem,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use futures_core::Stream;
+use rsock_proto::{Payload, StreamKey, Window};
+
+use crate::{
+    connection::mailbox::{Command, Mailbox},
+    error::Error,
+};
+
+/// Where the driver leaves what one stream receives.
+#[derive(Default)]
+pub(crate) struct Inlet {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    items: Items,
+    /// How it ended; nothing follows.
+    end: Option<Result<(), Error>>,
+    consumer: Option<Waker>,
+    /// The stream, once it is open.
+    key: Option<StreamKey>,
+    /// What the consumer wants to tell the driver.
+    wish: Wish,
+    /// The driver has been told to look.
+    touched: bool,
+}
+
+/// What a consumer wants of its stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish {
+    /// So many more items.
+    pub(crate) grant: u32,
+    /// Nothing more.
+    pub(crate) cancel: bool,
+}
+
+/// A queue whose first item needs no allocation: most streams receive one.
+#[derive(Default)]
+struct Items {
+    first: Option<Payload>,
+    rest: VecDeque<Payload>,
+}
+
+impl Items {
+    fn push(&mut self, item: Payload) {
+        if self.first.is_none() && self.rest.is_empty() {
+            self.first = Some(item);
+        } else {
+            self.rest.push_back(item);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Payload> {
+        self.first.take().or_else(|| self.rest.pop_front())
+    }
+}
+
+impl Inlet {
+    /// No user code runs under the lock, so a poisoned one still holds whole values.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- the driver's side --------------------------------------------------------------------
+
+    /// The stream is open under this key; false if its consumer has gone already.
+    #[must_use]
+    pub(crate) fn open(&self, key: StreamKey) -> bool {
+        let mut inner = self.lock();
+        inner.key = Some(key);
+        !inner.wish.cancel
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.lock().wish.cancel
+    }
+
+    /// Leaves an item, and the end if it is the last. The waker is to be called when the burst is over.
+    pub(crate) fn push(&self, item: Payload, last: bool) -> Option<Waker> {
+        let mut inner = self.lock();
+        if inner.wish.cancel {
+            return None;
+        }
+        inner.items.push(item);
+        if last {
+            inner.end = Some(Ok(()));
+        }
+        inner.consumer.take()
+    }
+
+    /// Nothing follows. The waker is to be called when the burst is over.
+    pub(crate) fn end(&self, how: Result<(), Error>) -> Option<Waker> {
+        let mut inner = self.lock();
+        if inner.end.is_none() {
+            inner.end = Some(how);
+        }
+        inner.consumer.take()
+    }
+
+    /// What the consumer wants, and of which stream.
+    pub(crate) fn take_wish(&self) -> (Option<StreamKey>, Wish) {
+        let mut inner = self.lock();
+        inner.touched = false;
+        let wish = inner.wish;
+        inner.wish.grant = 0;
+        (inner.key, wish)
+    }
+
+    // ---- the consumer's side ------------------------------------------------------------------
+
+    fn touch(self: &Arc<Self>, mailbox: &Mailbox, change: impl FnOnce(&mut Wish)) {
+        let mut inner = self.lock();
+        if inner.end.is_some() {
+            return;
+        }
+        change(&mut inner.wish);
+        if !mem::replace(&mut inner.touched, true) {
+            drop(inner);
+            // A connection that has ended grants and cancels nothing.
+            let _ = mailbox.send(Command::Touched(Arc::clone(self)));
+        }
+    }
+
+    /// Nothing more is wanted of it.
+    pub(crate) fn cancel(self: &Arc<Self>, mailbox: &Mailbox) {
+        self.touch(mailbox, |wish| wish.cancel = true);
+    }
+
+    /// The answer of a request-response: `None` if it completed without one.
+    pub(crate) fn poll_reply(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Error>> {
+        let mut inner = self.lock();
+        if let Some(reply) = inner.items.pop() {
+            return Poll::Ready(Ok(Some(reply)));
+        }
+        match inner.end.take() {
+            Some(end) => Poll::Ready(end.map(|()| None)),
+            None => {
+                register(&mut inner.consumer, cx);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+fn register(consumer: &mut Option<Waker>, cx: &mut Context<'_>) {
+    match consumer {
+        Some(waker) => waker.clone_from(cx.waker()),
+        none => *none = Some(cx.waker().clone()),
+    }
+}
+
+/// The consuming end of an inlet: takes items in bursts and grants credit as they are consumed.
+/// Dropping it cancels what has not ended.
+pub(crate) struct Inflow {
+    inlet: Arc<Inlet>,
+    mailbox: Arc<Mailbox>,
+    window: Window,
+    /// The burst being consumed.
+    burst: VecDeque<Payload>,
+    ended: bool,
+}
+
+impl Inflow {
+    pub(crate) fn new(inlet: Arc<Inlet>, mailbox: Arc<Mailbox>, window: Window) -> Self {
+        Self {
+            inlet,
+            mailbox,
+            window,
+            burst: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    pub(crate) fn request_n(&self, n: u32) {
+        if n > 0 && !self.ended {
+            self.inlet.touch(&self.mailbox, |wish| {
+                wish.grant = wish.grant.saturating_add(n)
+            });
+        }
+    }
+
+    pub(crate) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Payload, Error>>> {
+        if self.burst.is_empty() && !self.ended {
+            let mut inner = self.inlet.lock();
+            if let Some(first) = inner.items.first.take() {
+                self.burst.push_back(first);
+                self.burst.append(&mut inner.items.rest);
+            } else if !inner.items.rest.is_empty() {
+                mem::swap(&mut self.burst, &mut inner.items.rest);
+            } else if let Some(end) = inner.end.clone() {
+                self.ended = true;
+                return Poll::Ready(end.err().map(Err));
+            } else {
+                register(&mut inner.consumer, cx);
+                return Poll::Pending;
+            }
+        }
+        let Some(item) = self.burst.pop_front() else {
+            return Poll::Ready(None);
+        };
+        let grant = self.window.consume(1);
+        self.request_n(grant);
+        Poll::Ready(Some(Ok(item)))
+    }
+
+    /// Upper bound of what may still come without another grant: 0 once it has ended.
+    fn is_exhausted(&self) -> bool {
+        self.ended && self.burst.is_empty()
+    }
+}
+
+impl Drop for Inflow {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.inlet.cancel(&self.mailbox);
+        }
+    }
+}
+
+/// The payloads a requester sends on a channel after its first. Polling them is what grants credit.
+///
+/// Dropping it before it ends tells the requester to stop (RC-18).
+pub struct Payloads {
+    inflow: Inflow,
+    /// The first grant waits for the first poll.
+    started: bool,
+}
+
+impl Payloads {
+    pub(crate) fn new(inlet: Arc<Inlet>, mailbox: Arc<Mailbox>, window: u32) -> Self {
+        let inflow = Inflow::new(inlet, mailbox, Window::new(window));
+        Self {
+            inflow,
+            started: false,
+        }
+    }
+
+    /// Sets how many items may be outstanding; the default is the connection's credit window. Takes
+    /// effect before the first poll.
+    #[must_use]
+    pub fn credit(mut self, n: u32) -> Self {
+        if !self.started {
+            self.inflow.window = Window::new(n);
+        }
+        self
+    }
+}
+
+impl Stream for Payloads {
+    type Item = Result<Payload, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.started {
+            self.started = true;
+            let n = self.inflow.window.initial();
+            self.inflow.request_n(n);
+        }
+        self.inflow.poll_next(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (
+            self.inflow.burst.len(),
+            self.inflow.is_exhausted().then_some(0),
+        )
+    }
+}
+
+impl fmt::Debug for Payloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payloads").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,181 @@
+//! What handles say to the driver, and how they learn how the connection is.
+//!
+//! One lock, held for a push or a swap, never while anything of a user's runs. Bounds: a request
+//! holds a permit until its stream ends, a stream is listed at most once as touched, a producer at
+//! most once as ready.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
+};
+
+use bytes::Bytes;
+use rsock_proto::{CloseReason, Interaction, Payload};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::{connection::consumers::Inlet, error::Error, responder::BoxStream};
+
+/// The right to have one request open; given back when its stream ends.
+pub(crate) type Permit = OwnedSemaphorePermit;
+
+/// What a handle asks of the driver.
+pub(crate) enum Command {
+    /// Open a stream.
+    Request {
+        interaction: Interaction,
+        payload: Payload,
+        /// The first request-n of a stream or channel.
+        n: u32,
+        /// Where the answer goes; a fire-and-forget has none.
+        inlet: Option<Arc<Inlet>>,
+        /// What a channel sends after its first payload.
+        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        permit: Permit,
+    },
+    /// Look at this inlet: its consumer has granted credit or lost interest.
+    Touched(Arc<Inlet>),
+    /// Send METADATA_PUSH.
+    Push { metadata: Bytes, permit: Permit },
+    /// Take no new requests, end with the last stream.
+    Drain,
+    /// End now.
+    Close,
+}
+
+/// How a connection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionState {
+    /// SETUP is sent; whether the server accepts it is not known yet.
+    Connecting,
+    /// In use.
+    Established,
+    /// Over, for this reason.
+    Closed(CloseReason),
+}
+
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
+    permits: Arc<Semaphore>,
+    state: watch::Sender<ConnectionState>,
+}
+
+#[derive(Default)]
+struct Inner {
+    commands: Vec<Command>,
+    /// Slots whose producers may go on.
+    ready: Vec<usize>,
+    driver: Option<Waker>,
+    /// The driver will look here before it sleeps; waking it would be one wake too many.
+    awake: bool,
+    closed: Option<CloseReason>,
+}
+
+impl Mailbox {
+    /// A mailbox for at most `max_requests` open requests; more wait for a permit.
+    pub(crate) fn new(max_requests: usize, state: ConnectionState) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::default(),
+            permits: Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS))),
+            state: watch::Sender::new(state),
+        })
+    }
+
+    /// No user code runs under the lock, so a poisoned one still holds whole values.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn permits(&self) -> &Arc<Semaphore> {
+        &self.permits
+    }
+
+    /// Hands a command to the driver.
+    ///
+    /// # Errors
+    /// The reason, if the connection has ended.
+    pub(crate) fn send(&self, command: Command) -> Result<(), CloseReason> {
+        let mut inner = self.lock();
+        if let Some(reason) = &inner.closed {
+            return Err(reason.clone());
+        }
+        inner.commands.push(command);
+        Self::wake(inner);
+        Ok(())
+    }
+
+    /// A producer's waker was called.
+    pub(crate) fn ready(&self, slot: usize) {
+        let mut inner = self.lock();
+        if inner.closed.is_none() {
+            inner.ready.push(slot);
+            Self::wake(inner);
+        }
+    }
+
+    fn wake(mut inner: MutexGuard<'_, Inner>) {
+        if !inner.awake {
+            inner.awake = true;
+            let driver = inner.driver.take();
+            drop(inner);
+            if let Some(driver) = driver {
+                driver.wake();
+            }
+        }
+    }
+
+    /// Why the connection has ended, if it has.
+    pub(crate) fn closed(&self) -> Option<CloseReason> {
+        self.lock().closed.clone()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<ConnectionState> {
+        self.state.subscribe()
+    }
+
+    // ---- the driver's side --------------------------------------------------------------------
+
+    /// Takes everything that waits, leaving the emptied vectors to be filled next.
+    pub(crate) fn take(&self, commands: &mut Vec<Command>, ready: &mut Vec<usize>) {
+        let mut inner = self.lock();
+        inner.awake = true;
+        mem::swap(&mut inner.commands, commands);
+        mem::swap(&mut inner.ready, ready);
+    }
+
+    /// Goes to sleep until `waker` is called; false if something waits already.
+    #[must_use]
+    pub(crate) fn sleep(&self, waker: &Waker) -> bool {
+        let mut inner = self.lock();
+        if !inner.commands.is_empty() || !inner.ready.is_empty() {
+            return false;
+        }
+        inner.awake = false;
+        match &mut inner.driver {
+            Some(driver) => driver.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        true
+    }
+
+    pub(crate) fn established(&self) {
+        self.state.send_replace(ConnectionState::Established);
+    }
+
+    /// The connection is over: nothing is taken any more, and who waits for a permit is told. What
+    /// was not taken yet is given back, to be failed.
+    pub(crate) fn close(&self, reason: &CloseReason) -> Vec<Command> {
+        let mut inner = self.lock();
+        if inner.closed.is_some() {
+            return Vec::new();
+        }
+        inner.closed = Some(reason.clone());
+        let left = mem::take(&mut inner.commands);
+        drop(inner);
+        self.permits.close();
+        self.state
+            .send_replace(ConnectionState::Closed(reason.clone()));
+        left
+    }
+}

@@ -1,0 +1,14 @@
+//! A connection at work: one task that owns the socket and the protocol state, and the handles
+//! that talk to it.
+
+mod budget;
+mod consumers;
+mod driver;
+mod mailbox;
+mod producers;
+
+pub use consumers::Payloads;
+pub(crate) use consumers::{Inflow, Inlet};
+pub(crate) use driver::{Driver, DriverOptions};
+pub use mailbox::ConnectionState;
+pub(crate) use mailbox::{Command, Mailbox, Permit};

@@ -1,0 +1,169 @@
+//! From handlers to the driver: futures and streams polled in place, each with a waker of its slot.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use rsock_proto::Payload;
+
+use crate::{
+    connection::mailbox::Mailbox,
+    error::Error,
+    responder::{BoxFuture, BoxStream},
+};
+
+/// What fills the half of a stream that we send on.
+pub(super) enum Producer {
+    /// Runs to its end, and sends nothing: fire-and-forget, metadata push.
+    Silent(BoxFuture<()>),
+    /// One answer.
+    Response(BoxFuture<Result<Payload, Error>>),
+    /// Items under credit.
+    Stream(Source),
+}
+
+/// A stream of items, and the one that was polled for without credit.
+pub(super) struct Source {
+    stream: BoxStream<Result<Payload, Error>>,
+    ahead: Option<Payload>,
+}
+
+/// What a source has for a stream.
+pub(super) enum Sourced {
+    Item(Payload),
+    Complete,
+    Failed(Error),
+    /// It waits; its waker will be called.
+    Pending,
+    /// It waits for the peer's credit.
+    NoCredit,
+}
+
+impl Source {
+    pub(super) fn new(stream: BoxStream<Result<Payload, Error>>) -> Self {
+        Self {
+            stream,
+            ahead: None,
+        }
+    }
+
+    /// The next item. Without credit only an end can be told: whether there is one is found out by
+    /// polling one item ahead, unless the stream's size hint knows.
+    pub(super) fn poll(&mut self, has_credit: bool, cx: &mut Context<'_>) -> Sourced {
+        if has_credit && let Some(item) = self.ahead.take() {
+            return Sourced::Item(item);
+        }
+        if !has_credit {
+            match self.stream.size_hint() {
+                _ if self.ahead.is_some() => return Sourced::NoCredit,
+                (0, Some(0)) => return Sourced::Complete,
+                (0, _) => {}
+                _ => return Sourced::NoCredit,
+            }
+        }
+        match guard(|| self.stream.as_mut().poll_next(cx)) {
+            Ok(Poll::Ready(Some(Ok(item)))) if has_credit => Sourced::Item(item),
+            Ok(Poll::Ready(Some(Ok(item)))) => {
+                self.ahead = Some(item);
+                Sourced::NoCredit
+            }
+            Ok(Poll::Ready(Some(Err(error)))) | Err(error) => Sourced::Failed(error),
+            Ok(Poll::Ready(None)) => Sourced::Complete,
+            Ok(Poll::Pending) => Sourced::Pending,
+        }
+    }
+}
+
+/// Polls a future of a handler; a panic is an error of its own.
+pub(super) fn poll_guarded<T>(
+    future: &mut Pin<Box<dyn Future<Output = T> + Send>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<T, Error>> {
+    match guard(|| future.as_mut().poll(cx)) {
+        Ok(poll) => poll.map(Ok),
+        Err(error) => Poll::Ready(Err(error)),
+    }
+}
+
+/// Runs something of a user's. A panic costs its stream, not the connection; the peer is told no
+/// more than that it happened (ERR-11).
+pub(super) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        log_panic(&*panic);
+        Error::application("the handler panicked")
+    })
+}
+
+#[cfg(feature = "tracing")]
+fn log_panic(panic: &(dyn Any + Send)) {
+    let message = (panic.downcast_ref::<&str>().copied())
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    tracing::error!(message, "a handler panicked; its stream failed");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_panic(_: &(dyn Any + Send)) {}
+
+/// The waker of a slot. It outlives the slot's tenants; a late call polls the next one once too often.
+struct SlotWaker {
+    slot: usize,
+    listed: AtomicBool,
+    /// Weak: producers hold wakers, and must not keep a mailbox alive that holds them.
+    mailbox: Weak<Mailbox>,
+}
+
+impl Wake for SlotWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.listed.swap(true, Ordering::AcqRel)
+            && let Some(mailbox) = self.mailbox.upgrade()
+        {
+            mailbox.ready(self.slot);
+        }
+    }
+}
+
+/// One waker a slot, made when the slot is first used.
+#[derive(Default)]
+pub(super) struct SlotWakers(Vec<Option<(Arc<SlotWaker>, Waker)>>);
+
+impl SlotWakers {
+    pub(super) fn get(&mut self, slot: usize, mailbox: &Arc<Mailbox>) -> &Waker {
+        self.named(slot, slot, mailbox)
+    }
+
+    /// The waker at `index` that lists `slot`.
+    pub(super) fn named(&mut self, index: usize, slot: usize, mailbox: &Arc<Mailbox>) -> &Waker {
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        let (_, waker) = self.0[index].get_or_insert_with(|| {
+            let mailbox = Arc::downgrade(mailbox);
+            let shared = Arc::new(SlotWaker {
+                slot,
+                listed: AtomicBool::new(false),
+                mailbox,
+            });
+            (Arc::clone(&shared), Waker::from(shared))
+        });
+        waker
+    }
+
+    /// The slot is off the mailbox's list: its next wake lists it again.
+    pub(super) fn unlist(&self, slot: usize) {
+        if let Some(Some((shared, _))) = self.0.get(slot) {
+            shared.listed.store(false, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What users see when something fails, by who is to blame.
+
+use std::{fmt, time::Duration};
+
+use rsock_proto::{CloseReason, ErrorCode, Misuse, StreamError};
+
+/// Why a request, a stream or a connection failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The responder's application failed the request (APPLICATION_ERROR).
+    Application(String),
+    /// The responder did not process the request; repeating it is safe (REJECTED).
+    Rejected(String),
+    /// The responder gave up, and the request may have had effects (CANCELED).
+    Canceled(String),
+    /// The request itself is invalid (INVALID).
+    Invalid(String),
+    /// Any other error code, application-defined ones included (ERR-06, ERR-07).
+    Other {
+        /// The code.
+        code: ErrorCode,
+        /// The text.
+        message: String,
+    },
+    /// The connection has ended, and everything pending on it with it.
+    Closed(CloseReason),
+    /// No connection could be made.
+    Connect(ConnectError),
+    /// The call could not be made as it was.
+    Misuse(Misuse),
+}
+
+impl Error {
+    /// An error of the application, as handlers raise it.
+    pub fn application(message: impl fmt::Display) -> Self {
+        Self::Application(message.to_string())
+    }
+
+    /// A refusal: the request had no effect.
+    pub fn rejected(message: impl fmt::Display) -> Self {
+        Self::Rejected(message.to_string())
+    }
+
+    /// The request can never be right as it is.
+    pub fn invalid(message: impl fmt::Display) -> Self {
+        Self::Invalid(message.to_string())
+    }
+
+    /// The code this error has, or would have, on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Application(_) | Self::Closed(_) | Self::Connect(_) | Self::Misuse(_) => {
+                ErrorCode::APPLICATION_ERROR
+            }
+            Self::Rejected(_) => ErrorCode::REJECTED,
+            Self::Canceled(_) => ErrorCode::CANCELED,
+            Self::Invalid(_) => ErrorCode::INVALID,
+            Self::Other { code, .. } => *code,
+        }
+    }
+
+    pub(crate) fn into_stream_error(self) -> StreamError {
+        let code = self.code();
+        let message = match self {
+            Self::Application(message)
+            | Self::Rejected(message)
+            | Self::Canceled(message)
+            | Self::Invalid(message)
+            | Self::Other { message, .. } => message,
+            // A failure of a connection behind this one, passed on by a handler.
+            other => other.to_string(),
+        };
+        StreamError { code, message }
+    }
+}
+
+impl From<StreamError> for Error {
+    fn from(StreamError { code, message }: StreamError) -> Self {
+        match code {
+            ErrorCode::APPLICATION_ERROR => Self::Application(message),
+            ErrorCode::REJECTED => Self::Rejected(message),
+            ErrorCode::CANCELED => Self::Canceled(message),
+            ErrorCode::INVALID => Self::Invalid(message),
+            code => Self::Other { code, message },
+        }
+    }
+}
+
+impl From<CloseReason> for Error {
+    fn from(reason: CloseReason) -> Self {
+        Self::Closed(reason)
+    }
+}
+
+impl From<Misuse> for Error {
+    fn from(misuse: Misuse) -> Self {
+        Self::Misuse(misuse)
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Application(message)
+            | Self::Rejected(message)
+            | Self::Canceled(message)
+            | Self::Invalid(message) => write!(f, "{}: {message}", self.code()),
+            Self::Other { code, message } => write!(f, "{code}: {message}"),
+            Self::Closed(reason) => reason.fmt(f),
+            Self::Connect(error) => error.fmt(f),
+            Self::Misuse(misuse) => misuse.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why no connection could be made, or no listener opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URI is not one of ours.
+    Uri {
+        /// What was given.
+        uri: String,
+        /// What is wrong, and what is expected.
+        problem: String,
+    },
+    /// The host name has no address.
+    Resolve {
+        /// The host.
+        host: String,
+        /// The resolver's words.
+        error: String,
+    },
+    /// No address of the host takes a connection, or the listener's address is not to be had.
+    Io {
+        /// Where.
+        address: String,
+        /// The system's words.
+        error: String,
+    },
+    /// The peer does not speak the transport's protocol.
+    Handshake {
+        /// Where.
+        address: String,
+        /// What was wrong.
+        error: String,
+    },
+    /// It took longer than allowed.
+    Timeout {
+        /// Where.
+        address: String,
+        /// The time allowed.
+        after: Duration,
+    },
+    /// A setting is outside of its range.
+    Setting(&'static str),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uri { uri, problem } => write!(f, "{uri:?} is no URI to connect to: {problem}"),
+            Self::Resolve { host, error } => write!(f, "cannot resolve {host:?}: {error}"),
+            Self::Io { address, error } => write!(f, "{address}: {error}"),
+            Self::Handshake { address, error } => {
+                write!(f, "{address}: the WebSocket handshake failed: {error}")
+            }
+            Self::Timeout { address, after } => {
+                write!(f, "{address}: no connection within {after:?}")
+            }
+            Self::Setting(problem) => f.write_str(problem),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {}

@@ -1,0 +1,92 @@
+//! RSocket for Rust: requester, responder and router, with real backpressure.
+//!
+//! A connection has two ends, and both may ask. The end that asks is the *requester*, the one that
+//! answers the *responder*; who dialled is the *client*, who was dialled the *server*.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use futures_util::{Stream, TryStreamExt, stream};
+//! use rsock::{Client, Error, Payload, Requester, Responder, Server, Setup};
+//!
+//! struct Greeter;
+//!
+//! impl Responder for Greeter {
+//!     async fn request_response(self: Arc<Self>, name: Payload) -> Result<Payload, Error> {
+//!         Ok(Payload::new(format!("hello {}", String::from_utf8_lossy(&name.data))))
+//!     }
+//!
+//!     fn request_stream(
+//!         self: Arc<Self>,
+//!         _: Payload,
+//!     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+//!         stream::iter((0..10_000).map(|n| Ok(Payload::new(n.to_string()))))
+//!     }
+//! }
+//!
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! let server = Server::bind("tcp://127.0.0.1:0").await?;
+//! let uri = server.addresses().remove(0);
+//! tokio::spawn(server.serve(async |_: Setup, _: Requester| Ok(Greeter)).into_future());
+//!
+//! let client = Client::connect(&uri).await?;
+//! let reply = client.request_response("world").await?;
+//! assert_eq!(reply.data, "hello world");
+//!
+//! // Consuming is what asks for more: never more than 16 items are on their way.
+//! let mut numbers = client.request_stream("").credit(16);
+//! while let Some(number) = numbers.try_next().await? {
+//!     if number.data == "99" {
+//!         break; // Dropping the stream sends CANCEL.
+//!     }
+//! }
+//! # Ok::<(), Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! Nothing hangs: when a connection ends, everything pending on it ends with the reason. Nothing
+//! grows without a bound: see [`Config`] and the builders for every limit.
+
+mod acceptor;
+mod client;
+mod connection;
+mod error;
+mod meter;
+mod payload;
+mod requester;
+mod responder;
+mod router;
+mod server;
+mod spawn;
+mod tap;
+mod transport;
+
+pub use rsock_proto::{
+    self as proto, CloseReason, Config, ErrorCode, Misuse, Payload, Side, Stats, Violation, Window,
+    frame, metadata,
+};
+
+pub use acceptor::{Acceptor, Setup};
+pub use client::{Client, ClientBuilder};
+pub use connection::{ConnectionState, Payloads};
+pub use error::{ConnectError, Error};
+pub use meter::{Meter, MeterReading};
+pub use payload::{IntoPayload, PayloadExt};
+pub use requester::{RequestStream, Requester, Response};
+pub use responder::{BoxFuture, BoxStream, Failed, Rejecting, Responder};
+#[cfg(feature = "json")]
+pub use router::Json;
+pub use router::{
+    FromRequest, MethodRoute, Params, Request, RouteName, Router, Text, fire_and_forget,
+    request_channel, request_response, request_stream,
+};
+pub use server::{Serve, Server, ServerBuilder};
+pub use spawn::{Spawned, spawned};
+pub use tap::{Direction, FrameTap};
+pub use transport::memory;
+#[cfg(feature = "websocket")]
+pub use transport::websocket::{HttpHandler, HttpResponse, UpgradeRequired};
+
+/// How many items a stream keeps outstanding unless it says otherwise.
+pub const DEFAULT_CREDIT: u32 = 256;
+/// How many requests may be open at a time on a connection.
+pub const DEFAULT_MAX_REQUESTS: usize = 4_096;

@@ -1,0 +1,118 @@
+//! Figures over all connections of a server or client.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use rsock_proto::Stats;
+
+macro_rules! figures {
+    ($($field:ident),* $(,)?) => {
+        /// Counts what happens on the connections it is given to. Connections add to it when they
+        /// come to rest, not with every frame.
+        #[derive(Debug, Default)]
+        pub struct Meter {
+            connections: AtomicU64,
+            open_connections: AtomicU64,
+            open_streams: AtomicU64,
+            dropped_pushes: AtomicU64,
+            $($field: AtomicU64,)*
+        }
+
+        impl Meter {
+            /// The figures now.
+            pub fn read(&self) -> MeterReading {
+                let mut stats = Stats::default();
+                $(stats.$field = self.$field.load(Relaxed);)*
+                MeterReading {
+                    connections: self.connections.load(Relaxed),
+                    open_connections: self.open_connections.load(Relaxed),
+                    open_streams: self.open_streams.load(Relaxed),
+                    dropped_pushes: self.dropped_pushes.load(Relaxed),
+                    stats,
+                }
+            }
+
+            fn add(&self, now: &Stats, before: &Stats) {
+                $(
+                    if now.$field != before.$field {
+                        self.$field.fetch_add(now.$field - before.$field, Relaxed);
+                    }
+                )*
+            }
+        }
+    };
+}
+
+figures! {
+    frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, items_in, items_out,
+    credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
+    refused_streams, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
+}
+
+/// What a [`Meter`] has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MeterReading {
+    /// Connections there have been.
+    pub connections: u64,
+    /// Connections there are.
+    pub open_connections: u64,
+    /// Streams open on them, of both sides.
+    pub open_streams: u64,
+    /// METADATA_PUSH frames dropped because their handler did not keep up (MDP-08).
+    pub dropped_pushes: u64,
+    /// The sums over all connections.
+    pub stats: Stats,
+}
+
+impl Meter {
+    pub(crate) fn connection(self: &Arc<Self>) -> ConnectionMeter {
+        self.connections.fetch_add(1, Relaxed);
+        self.open_connections.fetch_add(1, Relaxed);
+        ConnectionMeter {
+            meter: Arc::clone(self),
+            published: Stats::default(),
+            open_streams: 0,
+        }
+    }
+}
+
+/// One connection's share of a meter.
+#[derive(Debug)]
+pub(crate) struct ConnectionMeter {
+    meter: Arc<Meter>,
+    published: Stats,
+    open_streams: u64,
+}
+
+impl ConnectionMeter {
+    pub(crate) fn publish(&mut self, stats: &Stats, open_streams: usize) {
+        if *stats != self.published {
+            self.meter.add(stats, &self.published);
+            self.published = *stats;
+        }
+        let open = open_streams as u64;
+        if open != self.open_streams {
+            // Wraps around where the number falls, which comes to the same.
+            self.meter
+                .open_streams
+                .fetch_add(open.wrapping_sub(self.open_streams), Relaxed);
+            self.open_streams = open;
+        }
+    }
+
+    pub(crate) fn dropped_push(&self) {
+        self.meter.dropped_pushes.fetch_add(1, Relaxed);
+    }
+}
+
+impl Drop for ConnectionMeter {
+    fn drop(&mut self) {
+        self.meter
+            .open_streams
+            .fetch_sub(self.open_streams, Relaxed);
+        self.meter.open_connections.fetch_sub(1, Relaxed);
+    }
+}

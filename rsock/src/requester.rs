@@ -1,0 +1,372 @@
+//! Asking the peer: the four interactions and metadata push.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use rsock_proto::{CloseReason, Interaction, Payload, Window};
+use tokio::sync::TryAcquireError;
+
+use crate::{
+    connection::{Command, ConnectionState, Inflow, Inlet, Mailbox, Permit},
+    error::Error,
+    payload::{IntoPayload, payloads},
+    responder::{BoxFuture, BoxStream},
+};
+
+/// A handle for asking the other side of a connection. Cheap to clone; both sides may ask.
+///
+/// Nothing is sent before the returned future or stream is polled. Dropping it sends CANCEL. When
+/// the connection ends, whatever is pending ends with [`Error::Closed`] and the reason. When more
+/// requests are open than allowed, further ones wait for their turn.
+#[derive(Clone)]
+pub struct Requester {
+    mailbox: Arc<Mailbox>,
+    credit: u32,
+}
+
+impl Requester {
+    pub(crate) fn new(mailbox: Arc<Mailbox>, credit: u32) -> Self {
+        Self { mailbox, credit }
+    }
+
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    /// Asks for one answer.
+    pub fn request_response(&self, payload: impl Into<Payload>) -> Response {
+        Response {
+            mailbox: Arc::clone(&self.mailbox),
+            admission: Admission::default(),
+            state: ResponseState::Idle(payload.into()),
+        }
+    }
+
+    /// Asks for items, as many as the window has room for: see [`RequestStream::window`].
+    pub fn request_stream(&self, payload: impl Into<Payload>) -> RequestStream {
+        self.stream(StreamState::Idle {
+            payload: payload.into(),
+            outgoing: None,
+        })
+    }
+
+    /// Opens a channel. `outgoing` is polled under the peer's credit: its first item opens the
+    /// channel, and if there is none nothing is sent (RC-22). An error among its items fails the
+    /// channel in both directions.
+    pub fn request_channel<S>(&self, outgoing: S) -> RequestStream
+    where
+        S: Stream<Item: IntoPayload> + Send + 'static,
+    {
+        self.stream(StreamState::Channel(payloads(outgoing)))
+    }
+
+    /// Sends a request that has no answer. Resolves when the connection has taken it; delivery is
+    /// best effort, in order with what was sent before (FNF-03).
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the connection has ended.
+    pub async fn fire_and_forget(&self, payload: impl Into<Payload>) -> Result<(), Error> {
+        let payload = payload.into();
+        let permit = self.permit().await?;
+        let interaction = Interaction::FireAndForget;
+        let command = Command::Request {
+            interaction,
+            payload,
+            n: 0,
+            inlet: None,
+            outgoing: None,
+            permit,
+        };
+        Ok(self.mailbox.send(command)?)
+    }
+
+    /// Pushes metadata to the peer (MDP-01). Resolves when the connection has taken it.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the connection has ended.
+    pub async fn metadata_push(&self, metadata: impl Into<Bytes>) -> Result<(), Error> {
+        let metadata = metadata.into();
+        let permit = self.permit().await?;
+        Ok(self.mailbox.send(Command::Push { metadata, permit })?)
+    }
+
+    /// How the connection is now.
+    pub fn state(&self) -> ConnectionState {
+        self.mailbox.watch().borrow().clone()
+    }
+
+    /// Waits for the end of the connection.
+    pub async fn closed(&self) -> CloseReason {
+        let mut watch = self.mailbox.watch();
+        let closed = |state: &ConnectionState| matches!(state, ConnectionState::Closed(_));
+        match watch.wait_for(closed).await.as_deref() {
+            Ok(ConnectionState::Closed(reason)) => reason.clone(),
+            _ => CloseReason::Disconnected,
+        }
+    }
+
+    fn stream(&self, state: StreamState) -> RequestStream {
+        RequestStream {
+            mailbox: Arc::clone(&self.mailbox),
+            admission: Admission::default(),
+            window: Window::new(self.credit),
+            state,
+        }
+    }
+
+    async fn permit(&self) -> Result<Permit, Error> {
+        let mut admission = Admission::default();
+        std::future::poll_fn(|cx| admission.poll(&self.mailbox, cx)).await
+    }
+}
+
+impl fmt::Debug for Requester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Requester")
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waiting for the right to open a request.
+#[derive(Default)]
+struct Admission(Option<BoxFuture<Option<Permit>>>);
+
+impl Admission {
+    fn poll(&mut self, mailbox: &Mailbox, cx: &mut Context<'_>) -> Poll<Result<Permit, Error>> {
+        let waiting = match &mut self.0 {
+            Some(waiting) => waiting,
+            none => match Arc::clone(mailbox.permits()).try_acquire_owned() {
+                Ok(permit) => return Poll::Ready(Ok(permit)),
+                Err(TryAcquireError::Closed) => return Poll::Ready(Err(closed(mailbox))),
+                Err(TryAcquireError::NoPermits) => {
+                    let permits = Arc::clone(mailbox.permits());
+                    none.insert(Box::pin(async move { permits.acquire_owned().await.ok() }))
+                }
+            },
+        };
+        let permit = ready!(waiting.as_mut().poll(cx));
+        self.0 = None;
+        Poll::Ready(permit.ok_or_else(|| closed(mailbox)))
+    }
+}
+
+fn closed(mailbox: &Mailbox) -> Error {
+    Error::Closed(mailbox.closed().unwrap_or(CloseReason::Disconnected))
+}
+
+/// The answer to a request-response, in the making.
+///
+/// Resolves to the payload; a response that completed without one is an empty payload, unless
+/// asked for as [`optional`](Self::optional). Dropping it sends CANCEL.
+#[must_use = "a request is sent when its future is polled"]
+pub struct Response {
+    mailbox: Arc<Mailbox>,
+    admission: Admission,
+    state: ResponseState,
+}
+
+enum ResponseState {
+    Idle(Payload),
+    Sent(Arc<Inlet>),
+    Done,
+}
+
+impl Response {
+    /// Tells a response without a payload from one with an empty payload (RR-02).
+    ///
+    /// # Errors
+    /// What the responder said, or why the connection ended.
+    pub async fn optional(mut self) -> Result<Option<Payload>, Error> {
+        std::future::poll_fn(|cx| self.poll_reply(cx)).await
+    }
+
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Error>> {
+        if let ResponseState::Idle(_) = self.state {
+            let permit = ready!(self.admission.poll(&self.mailbox, cx));
+            let ResponseState::Idle(payload) = mem::replace(&mut self.state, ResponseState::Done)
+            else {
+                return Poll::Pending;
+            };
+            let inlet = Arc::new(Inlet::default());
+            let command = Command::Request {
+                interaction: Interaction::RequestResponse,
+                payload,
+                n: 0,
+                inlet: Some(Arc::clone(&inlet)),
+                outgoing: None,
+                permit: permit?,
+            };
+            // Registers the waker before the driver can answer.
+            let reply = inlet.poll_reply(cx);
+            debug_assert!(reply.is_pending());
+            self.mailbox.send(command)?;
+            self.state = ResponseState::Sent(inlet);
+            return Poll::Pending;
+        }
+        let ResponseState::Sent(inlet) = &self.state else {
+            return Poll::Pending;
+        };
+        let reply = ready!(inlet.poll_reply(cx));
+        self.state = ResponseState::Done;
+        Poll::Ready(reply)
+    }
+}
+
+impl Future for Response {
+    type Output = Result<Payload, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_reply(cx).map_ok(Option::unwrap_or_default)
+    }
+}
+
+impl Drop for Response {
+    fn drop(&mut self) {
+        if let ResponseState::Sent(inlet) = &self.state {
+            inlet.cancel(&self.mailbox);
+        }
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").finish_non_exhaustive()
+    }
+}
+
+/// The items of a request-stream or channel.
+///
+/// Polling it is the credit: the first poll asks for as many items as the window holds, and more is
+/// asked for when half of them are consumed. Dropping it sends CANCEL.
+#[must_use = "a request is sent when its stream is polled"]
+pub struct RequestStream {
+    mailbox: Arc<Mailbox>,
+    admission: Admission,
+    window: Window,
+    state: StreamState,
+}
+
+enum StreamState {
+    /// A channel without its first item.
+    Channel(BoxStream<Result<Payload, Error>>),
+    Idle {
+        payload: Payload,
+        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+    },
+    Open(Inflow),
+    Done,
+}
+
+impl RequestStream {
+    /// Keeps at most `n` items outstanding, refilled when half of them are consumed. Takes effect
+    /// before the first poll, as do the other settings.
+    pub fn credit(self, n: u32) -> Self {
+        self.window(Window::new(n))
+    }
+
+    /// Asks for items by this policy.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Asks for `n` more items now, beside what the window asks for. A window made
+    /// [`manual`](Window::manual) asks for nothing by itself. Before the first poll it has no effect.
+    pub fn request_n(&mut self, n: u32) {
+        if let StreamState::Open(inflow) = &self.state {
+            inflow.request_n(n.min(rsock_proto::frame::MAX_U31));
+        }
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
+        loop {
+            match &mut self.state {
+                StreamState::Channel(outgoing) => {
+                    let first = ready!(outgoing.as_mut().poll_next(cx));
+                    let StreamState::Channel(outgoing) = self.finish() else {
+                        return Poll::Ready(None);
+                    };
+                    match first {
+                        Some(Ok(payload)) => {
+                            let outgoing = Some(outgoing);
+                            self.state = StreamState::Idle { payload, outgoing };
+                        }
+                        Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                        None => return Poll::Ready(None),
+                    }
+                }
+                StreamState::Idle { .. } => {
+                    let permit = ready!(self.admission.poll(&self.mailbox, cx));
+                    let StreamState::Idle { payload, outgoing } = self.finish() else {
+                        return Poll::Ready(None);
+                    };
+                    let opened = permit.and_then(|permit| self.open(payload, outgoing, permit));
+                    match opened {
+                        Ok(inflow) => self.state = StreamState::Open(inflow),
+                        Err(error) => return Poll::Ready(Some(Err(error))),
+                    }
+                }
+                StreamState::Open(inflow) => {
+                    let item = ready!(inflow.poll_next(cx));
+                    if !matches!(item, Some(Ok(_))) {
+                        self.finish();
+                    }
+                    return Poll::Ready(item);
+                }
+                StreamState::Done => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn open(
+        &mut self,
+        payload: Payload,
+        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        permit: Permit,
+    ) -> Result<Inflow, Error> {
+        let interaction = match outgoing {
+            Some(_) => Interaction::RequestChannel,
+            None => Interaction::RequestStream,
+        };
+        let n = self.window.initial();
+        let inlet = Arc::new(Inlet::default());
+        let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&self.mailbox), self.window);
+        let inlet = Some(inlet);
+        self.mailbox.send(Command::Request {
+            interaction,
+            payload,
+            n,
+            inlet,
+            outgoing,
+            permit,
+        })?;
+        Ok(inflow)
+    }
+
+    fn finish(&mut self) -> StreamState {
+        mem::replace(&mut self.state, StreamState::Done)
+    }
+}
+
+impl Stream for RequestStream {
+    type Item = Result<Payload, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_item(cx)
+    }
+}
+
+impl fmt::Debug for RequestStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestStream").finish_non_exhaustive()
+    }
+}

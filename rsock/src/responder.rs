@@ -1,0 +1,137 @@
+//! What answers requests.
+
+use std::{future::Future, pin::Pin, sync::Arc, task};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use rsock_proto::Payload;
+
+use crate::{connection::Payloads, error::Error};
+
+/// A future of a handler, boxed once a request.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A stream of a handler, boxed once a request.
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+
+/// What serves a connection: implement what you serve, the rest is rejected.
+///
+/// Handlers are polled by the connection's own task. That makes them cheap, and it means that one
+/// that computes for long or blocks holds up its connection: give such work to
+/// [`spawned`](crate::spawned) or `tokio::spawn`. A handler that panics costs its stream alone.
+///
+/// A handler is dropped when the peer cancels or the connection ends. A stream is polled only when
+/// the peer has asked for an item and the socket can take it. To learn that it has ended without
+/// an item more, it is also polled once beyond that, unless its `size_hint` answers the question:
+/// a lower bound above 0 says another item is sure to come, an upper bound of 0 that none will.
+pub trait Responder: Send + Sync + 'static {
+    /// Takes a request that has no answer. Whatever happens here, nothing is sent (FNF-01).
+    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> impl Future<Output = ()> + Send {
+        drop(payload);
+        async {}
+    }
+
+    /// Answers a request.
+    fn request_response(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Future<Output = Result<Payload, Error>> + Send {
+        drop(payload);
+        async { Err(unserved("request-response")) }
+    }
+
+    /// Answers a request with items, each sent only when asked for (RS-02).
+    fn request_stream(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        drop(payload);
+        Failed::new(unserved("request-stream"))
+    }
+
+    /// Answers a channel: `first` came with the request, polling `rest` is what grants credit for more.
+    fn request_channel(
+        self: Arc<Self>,
+        first: Payload,
+        rest: Payloads,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        drop((first, rest));
+        Failed::new(unserved("request-channel"))
+    }
+
+    /// Takes metadata the peer pushes (MDP-02).
+    fn metadata_push(self: Arc<Self>, metadata: Bytes) -> impl Future<Output = ()> + Send {
+        drop(metadata);
+        async {}
+    }
+}
+
+fn unserved(interaction: &str) -> Error {
+    Error::rejected(format_args!("nothing here answers {interaction}"))
+}
+
+/// Serves nothing: every request is rejected.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rejecting;
+
+impl Responder for Rejecting {}
+
+/// A stream that fails at once.
+#[derive(Debug)]
+pub struct Failed(Option<Error>);
+
+impl Failed {
+    /// Fails with this error.
+    pub fn new(error: Error) -> Self {
+        Self(Some(error))
+    }
+}
+
+impl Stream for Failed {
+    type Item = Result<Payload, Error>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        _: &mut task::Context<'_>,
+    ) -> task::Poll<Option<Self::Item>> {
+        task::Poll::Ready(self.0.take().map(Err))
+    }
+}
+
+/// A responder as the driver holds it: one object a connection, one box a request.
+pub(crate) trait Handle: Send + Sync {
+    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> BoxFuture<()>;
+    fn request_response(self: Arc<Self>, payload: Payload) -> BoxFuture<Result<Payload, Error>>;
+    fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>>;
+    fn request_channel(
+        self: Arc<Self>,
+        first: Payload,
+        rest: Payloads,
+    ) -> BoxStream<Result<Payload, Error>>;
+    fn metadata_push(self: Arc<Self>, metadata: Bytes) -> BoxFuture<()>;
+}
+
+impl<R: Responder> Handle for R {
+    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> BoxFuture<()> {
+        Box::pin(Responder::fire_and_forget(self, payload))
+    }
+
+    fn request_response(self: Arc<Self>, payload: Payload) -> BoxFuture<Result<Payload, Error>> {
+        Box::pin(Responder::request_response(self, payload))
+    }
+
+    fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>> {
+        Box::pin(Responder::request_stream(self, payload))
+    }
+
+    fn request_channel(
+        self: Arc<Self>,
+        first: Payload,
+        rest: Payloads,
+    ) -> BoxStream<Result<Payload, Error>> {
+        Box::pin(Responder::request_channel(self, first, rest))
+    }
+
+    fn metadata_push(self: Arc<Self>, metadata: Bytes) -> BoxFuture<()> {
+        Box::pin(Responder::metadata_push(self, metadata))
+    }
+}

@@ -1,0 +1,209 @@
+//! What stands behind a route: a handler for each interaction it answers.
+
+use std::{fmt, sync::Arc};
+
+use futures_core::Stream;
+use rsock_proto::{Interaction, Payload};
+
+use crate::{
+    connection::Payloads,
+    error::Error,
+    payload::{IntoPayload, payloads},
+    responder::{BoxFuture, BoxStream, Failed},
+    router::extract::{FromRequest, Request},
+};
+
+type ResponseHandler<S> =
+    Arc<dyn Fn(S, Request) -> BoxFuture<Result<Payload, Error>> + Send + Sync>;
+type StreamHandler<S> = Arc<dyn Fn(S, Request) -> BoxStream<Result<Payload, Error>> + Send + Sync>;
+type ChannelHandler<S> =
+    Arc<dyn Fn(S, Request, Payloads) -> BoxStream<Result<Payload, Error>> + Send + Sync>;
+
+/// The handlers of one route. Made by [`request_response`] and its siblings, and joined by the
+/// methods of the same names.
+#[must_use]
+pub struct MethodRoute<S> {
+    pub(super) fire_and_forget: Option<ResponseHandler<S>>,
+    pub(super) request_response: Option<ResponseHandler<S>>,
+    pub(super) request_stream: Option<StreamHandler<S>>,
+    pub(super) request_channel: Option<ChannelHandler<S>>,
+    pub(super) about: &'static str,
+}
+
+impl<S> Default for MethodRoute<S> {
+    fn default() -> Self {
+        Self {
+            fire_and_forget: None,
+            request_response: None,
+            request_stream: None,
+            request_channel: None,
+            about: "",
+        }
+    }
+}
+
+impl<S> fmt::Debug for MethodRoute<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.interactions()).finish()
+    }
+}
+
+/// Answers fire-and-forget: what the handler returns is dropped, an error is logged and counted.
+pub fn fire_and_forget<S, I, O, F, Fut>(handler: F) -> MethodRoute<S>
+where
+    I: FromRequest + 'static,
+    O: IntoPayload + 'static,
+    F: Fn(S, I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = O> + Send + 'static,
+{
+    MethodRoute::default().fire_and_forget(handler)
+}
+
+/// Answers request-response.
+pub fn request_response<S, I, O, F, Fut>(handler: F) -> MethodRoute<S>
+where
+    I: FromRequest + 'static,
+    O: IntoPayload + 'static,
+    F: Fn(S, I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = O> + Send + 'static,
+{
+    MethodRoute::default().request_response(handler)
+}
+
+/// Answers request-stream.
+pub fn request_stream<S, I, O, F, St>(handler: F) -> MethodRoute<S>
+where
+    I: FromRequest + 'static,
+    O: IntoPayload + 'static,
+    F: Fn(S, I) -> St + Send + Sync + 'static,
+    St: Stream<Item = O> + Send + 'static,
+{
+    MethodRoute::default().request_stream(handler)
+}
+
+/// Answers request-channel: the handler gets the first payload and the stream of the others.
+pub fn request_channel<S, I, O, F, St>(handler: F) -> MethodRoute<S>
+where
+    I: FromRequest + 'static,
+    O: IntoPayload + 'static,
+    F: Fn(S, I, Payloads) -> St + Send + Sync + 'static,
+    St: Stream<Item = O> + Send + 'static,
+{
+    MethodRoute::default().request_channel(handler)
+}
+
+impl<S> MethodRoute<S> {
+    /// Also answers fire-and-forget.
+    pub fn fire_and_forget<I, O, F, Fut>(mut self, handler: F) -> Self
+    where
+        I: FromRequest + 'static,
+        O: IntoPayload + 'static,
+        F: Fn(S, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = O> + Send + 'static,
+    {
+        self.fire_and_forget = Some(one_answer(handler));
+        self
+    }
+
+    /// Also answers request-response.
+    pub fn request_response<I, O, F, Fut>(mut self, handler: F) -> Self
+    where
+        I: FromRequest + 'static,
+        O: IntoPayload + 'static,
+        F: Fn(S, I) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = O> + Send + 'static,
+    {
+        self.request_response = Some(one_answer(handler));
+        self
+    }
+
+    /// Also answers request-stream.
+    pub fn request_stream<I, O, F, St>(mut self, handler: F) -> Self
+    where
+        I: FromRequest + 'static,
+        O: IntoPayload + 'static,
+        F: Fn(S, I) -> St + Send + Sync + 'static,
+        St: Stream<Item = O> + Send + 'static,
+    {
+        self.request_stream = Some(Arc::new(move |state, mut request| {
+            match I::from_request(&mut request) {
+                Ok(input) => payloads(handler(state, input)),
+                Err(error) => Box::pin(Failed::new(error)),
+            }
+        }));
+        self
+    }
+
+    /// Also answers request-channel.
+    pub fn request_channel<I, O, F, St>(mut self, handler: F) -> Self
+    where
+        I: FromRequest + 'static,
+        O: IntoPayload + 'static,
+        F: Fn(S, I, Payloads) -> St + Send + Sync + 'static,
+        St: Stream<Item = O> + Send + 'static,
+    {
+        self.request_channel = Some(Arc::new(
+            move |state, mut request, rest| match I::from_request(&mut request) {
+                Ok(first) => payloads(handler(state, first, rest)),
+                Err(error) => Box::pin(Failed::new(error)),
+            },
+        ));
+        self
+    }
+
+    /// A line about the route, for lists.
+    pub fn about(mut self, about: &'static str) -> Self {
+        self.about = about;
+        self
+    }
+
+    /// What the route answers.
+    pub fn interactions(&self) -> Vec<Interaction> {
+        [
+            (
+                Interaction::RequestResponse,
+                self.request_response.is_some(),
+            ),
+            (Interaction::FireAndForget, self.fire_and_forget.is_some()),
+            (Interaction::RequestStream, self.request_stream.is_some()),
+            (Interaction::RequestChannel, self.request_channel.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(interaction, answered)| answered.then_some(interaction))
+        .collect()
+    }
+
+    /// Takes over the handlers of `other`.
+    pub(super) fn join(&mut self, other: Self) {
+        fn take<T>(mine: &mut Option<T>, other: Option<T>) {
+            if other.is_some() {
+                *mine = other;
+            }
+        }
+        take(&mut self.fire_and_forget, other.fire_and_forget);
+        take(&mut self.request_response, other.request_response);
+        take(&mut self.request_stream, other.request_stream);
+        take(&mut self.request_channel, other.request_channel);
+        if !other.about.is_empty() {
+            self.about = other.about;
+        }
+    }
+}
+
+fn one_answer<S, I, O, F, Fut>(handler: F) -> ResponseHandler<S>
+where
+    I: FromRequest + 'static,
+    O: IntoPayload + 'static,
+    F: Fn(S, I) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = O> + Send + 'static,
+{
+    Arc::new(
+        move |state, mut request| match I::from_request(&mut request) {
+            Ok(input) => {
+                let answer = handler(state, input);
+                Box::pin(async move { answer.await.into_payload() })
+            }
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        },
+    )
+}

@@ -1,0 +1,308 @@
+//! From a request's route to the handler that answers it.
+
+mod extract;
+mod handler;
+mod path;
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use rsock_proto::{
+    Interaction, Payload,
+    metadata::{self, mime},
+};
+
+#[cfg(feature = "json")]
+pub use self::extract::Json;
+use self::{extract::ConnectionInfo, path::Paths};
+pub use self::{
+    extract::{FromRequest, Request, RouteName, Text},
+    handler::{MethodRoute, fire_and_forget, request_channel, request_response, request_stream},
+    path::Params,
+};
+use crate::{
+    acceptor::{Acceptor, Setup},
+    connection::Payloads,
+    error::Error,
+    requester::Requester,
+    responder::{BoxStream, Failed, Responder},
+};
+
+/// Routes requests to handlers, with a state they share.
+///
+/// The route is the first tag of the routing metadata, whether that sits inside composite metadata
+/// or is the connection's own metadata type (ROUTE-09). A request whose metadata cannot be read is
+/// refused as invalid, one for an unknown route as rejected.
+///
+/// ```
+/// # use rsock::*;
+/// # use futures_util::stream;
+/// #[derive(Clone)]
+/// struct App;
+///
+/// let app = Router::new(App)
+///     .route("upper", request_response(async |_, Text(s): Text| Text(s.to_uppercase())))
+///     .route("count.{to}", request_stream(|_, params: Params| {
+///         let to = params.get("to").and_then(|to| to.parse().ok()).unwrap_or(0);
+///         stream::iter((0..to).map(|n: u64| Text(n.to_string())))
+///     }));
+/// ```
+#[derive(Clone)]
+pub struct Router<S> {
+    table: Arc<Table<S>>,
+    connection: Arc<ConnectionInfo>,
+}
+
+struct Table<S> {
+    state: S,
+    paths: Paths<MethodRoute<S>>,
+    default_route: Option<String>,
+    hint: &'static str,
+    fire_and_forget_errors: AtomicU64,
+}
+
+impl<S: Clone + Send + Sync + 'static> Router<S> {
+    /// A router without routes.
+    pub fn new(state: S) -> Self {
+        let table = Table {
+            state,
+            paths: Paths::default(),
+            default_route: None,
+            hint: "",
+            fire_and_forget_errors: AtomicU64::new(0),
+        };
+        let connection = ConnectionInfo {
+            metadata_mime: Bytes::from_static(mime::COMPOSITE_METADATA.as_bytes()),
+            data_mime: Bytes::from_static(mime::OCTET_STREAM.as_bytes()),
+            peer: "".into(),
+        };
+        Self {
+            table: Arc::new(table),
+            connection: Arc::new(connection),
+        }
+    }
+
+    /// Adds handlers to a route: a name, or a pattern of dot-separated tokens in which `{name}`
+    /// stands for any one token and `{*name}`, at the end, for all that follow. Exact names come
+    /// first, then patterns in the order in which they were added.
+    #[must_use]
+    pub fn route(self, path: &str, handlers: MethodRoute<S>) -> Self {
+        self.change(|table| table.paths.entry(path).join(handlers))
+    }
+
+    /// Where requests go that name no route; without it they are rejected.
+    #[must_use]
+    pub fn default_route(self, path: &str) -> Self {
+        self.change(|table| table.default_route = Some(path.to_owned()))
+    }
+
+    /// What to add to the refusal of an unknown route, for example where to find the known ones.
+    #[must_use]
+    pub fn unknown_route_hint(self, hint: &'static str) -> Self {
+        self.change(|table| table.hint = hint)
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Table<S>)) -> Self {
+        // A router that serves already is shared, and is not changed behind the back of those it
+        // serves; building happens before that, with the only handle there is.
+        if let Some(table) = Arc::get_mut(&mut self.table) {
+            change(table);
+        }
+        self
+    }
+
+    /// Every route, in alphabetical order: its pattern, what it answers, and a line about it.
+    pub fn routes(&self) -> Vec<(String, Vec<Interaction>, &'static str)> {
+        self.table
+            .paths
+            .list()
+            .into_iter()
+            .map(|(path, route)| (path.to_owned(), route.interactions(), route.about))
+            .collect()
+    }
+
+    /// Fire-and-forget requests that failed: unknown routes, unreadable data, errors of handlers.
+    pub fn fire_and_forget_errors(&self) -> u64 {
+        self.table.fire_and_forget_errors.load(Relaxed)
+    }
+
+    /// Finds the route of a request, and hands it to `handle`.
+    fn dispatch<T>(
+        &self,
+        payload: Payload,
+        interaction: Interaction,
+        handle: impl FnOnce(&MethodRoute<S>, S, Request) -> Option<T>,
+    ) -> Result<T, Error> {
+        let route = match &payload.metadata {
+            Some(metadata) => metadata::first_route(metadata, &self.connection.metadata_mime)
+                .map_err(|error| {
+                    Error::invalid(format_args!("the metadata is malformed: {error}"))
+                })?,
+            None => None,
+        };
+        let table = &*self.table;
+        let asked = route.as_ref().map(metadata::Route::as_str);
+        let Some(name) = asked.or(table.default_route.as_deref()) else {
+            return Err(Error::rejected(
+                "the request names no route, and there is no default one",
+            ));
+        };
+        let Some((found, params)) = table.paths.find(name) else {
+            let hint = if table.hint.is_empty() { "" } else { "; " };
+            return Err(Error::rejected(format_args!(
+                "no route {name:?}{hint}{}",
+                table.hint
+            )));
+        };
+        let name = name.to_owned();
+        let connection = Arc::clone(&self.connection);
+        let request = Request {
+            payload,
+            route,
+            params,
+            connection,
+        };
+        handle(found, table.state.clone(), request).ok_or_else(|| {
+            let answers: Vec<_> = found
+                .interactions()
+                .into_iter()
+                .map(interaction_name)
+                .collect();
+            Error::rejected(format_args!(
+                "route {name:?} does not answer {}, only {}",
+                interaction_name(interaction),
+                answers.join(", "),
+            ))
+        })
+    }
+}
+
+/// The interaction as people write it.
+fn interaction_name(interaction: Interaction) -> &'static str {
+    match interaction {
+        Interaction::FireAndForget => "fire-and-forget",
+        Interaction::RequestResponse => "request-response",
+        Interaction::RequestStream => "request-stream",
+        Interaction::RequestChannel => "request-channel",
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
+    async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
+        let found = self.dispatch(
+            payload,
+            Interaction::FireAndForget,
+            |route, state, request| {
+                route
+                    .fire_and_forget
+                    .as_ref()
+                    .map(|handle| handle(state, request))
+            },
+        );
+        let outcome = match found {
+            Ok(answer) => answer.await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = outcome {
+            self.table.fire_and_forget_errors.fetch_add(1, Relaxed);
+            log_fire_and_forget(&self.connection.peer, &error);
+        }
+    }
+
+    fn request_response(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Future<Output = Result<Payload, Error>> + Send {
+        let found = self.dispatch(
+            payload,
+            Interaction::RequestResponse,
+            |route, state, request| {
+                route
+                    .request_response
+                    .as_ref()
+                    .map(|handle| handle(state, request))
+            },
+        );
+        found.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
+    }
+
+    fn request_stream(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let found = self.dispatch(
+            payload,
+            Interaction::RequestStream,
+            |route, state, request| {
+                route
+                    .request_stream
+                    .as_ref()
+                    .map(|handle| handle(state, request))
+            },
+        );
+        found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
+    }
+
+    fn request_channel(
+        self: Arc<Self>,
+        first: Payload,
+        rest: Payloads,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let found = self.dispatch(
+            first,
+            Interaction::RequestChannel,
+            |route, state, request| {
+                route
+                    .request_channel
+                    .as_ref()
+                    .map(|handle| handle(state, request, rest))
+            },
+        );
+        found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Acceptor for Router<S> {
+    type Responder = Self;
+
+    fn accept(
+        &self,
+        setup: Setup,
+        _: Requester,
+    ) -> impl Future<Output = Result<Self, Error>> + Send + 'static {
+        let connection = ConnectionInfo {
+            metadata_mime: setup.metadata_mime.clone(),
+            data_mime: setup.data_mime.clone(),
+            peer: setup.peer().into(),
+        };
+        let routed = Self {
+            table: Arc::clone(&self.table),
+            connection: Arc::new(connection),
+        };
+        std::future::ready(Ok(routed))
+    }
+}
+
+impl<S> fmt::Debug for Router<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("paths", &self.table.paths)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn log_fire_and_forget(peer: &str, error: &Error) {
+    tracing::debug!(peer, "a fire-and-forget request failed: {error}");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_fire_and_forget(_: &str, _: &Error) {}

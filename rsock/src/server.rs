@@ -1,0 +1,466 @@
+//! The side that is dialled.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rsock_proto::Config;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+
+#[cfg(feature = "websocket")]
+use crate::transport::websocket::{self, HttpHandler, UpgradeRequired};
+use crate::{
+    acceptor::{Accept, Acceptor},
+    connection::{Command, ConnectionState, Driver, DriverOptions, Mailbox},
+    error::{ConnectError, Error},
+    meter::Meter,
+    responder::BoxFuture,
+    tap::FrameTap,
+    transport::{
+        Framing, prepare,
+        uri::{Scheme, Uri},
+    },
+};
+
+/// Listeners that are open, and not yet served.
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<Listener>,
+    builder: ServerBuilder,
+}
+
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    uri: Uri,
+}
+
+impl Server {
+    /// Opens one listener with the defaults of [`ServerBuilder`]: `tcp://host:port` or
+    /// `ws://host:port/path`; port 0 takes any that is free.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if the URI is wrong or its address is not to be had.
+    pub async fn bind(uri: &str) -> Result<Self, Error> {
+        Self::builder().bind(&[uri]).await
+    }
+
+    /// Settings of a server.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// Where it listens, with the ports it was given.
+    pub fn addresses(&self) -> Vec<String> {
+        self.listeners
+            .iter()
+            .map(|listener| listener.uri.to_string())
+            .collect()
+    }
+
+    /// Serves connections for ever, or until a shutdown: await the result.
+    pub fn serve(self, acceptor: impl Acceptor) -> Serve {
+        Serve {
+            server: self,
+            acceptor: Arc::new(acceptor),
+            shutdown: None,
+        }
+    }
+}
+
+/// What a server's connections may do.
+#[must_use]
+#[derive(Clone)]
+pub struct ServerBuilder {
+    config: Arc<Config>,
+    credit: u32,
+    max_requests: usize,
+    max_connections: usize,
+    drain_limit: Duration,
+    meter: Arc<Meter>,
+    tap: Option<FrameTap>,
+    #[cfg(feature = "websocket")]
+    http: Option<Arc<dyn HttpHandler>>,
+}
+
+impl Default for ServerBuilder {
+    fn default() -> Self {
+        Self {
+            config: Arc::default(),
+            credit: crate::DEFAULT_CREDIT,
+            max_requests: crate::DEFAULT_MAX_REQUESTS,
+            max_connections: 100_000,
+            drain_limit: Duration::from_secs(10),
+            meter: Arc::default(),
+            tap: None,
+            #[cfg(feature = "websocket")]
+            http: None,
+        }
+    }
+}
+
+impl ServerBuilder {
+    /// What a client can make us hold.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Arc::new(config);
+        self
+    }
+
+    /// How many items a stream or inbound channel keeps outstanding unless it says otherwise.
+    /// Default 256.
+    pub fn credit(mut self, n: u32) -> Self {
+        self.credit = n.max(1);
+        self
+    }
+
+    /// How many requests we may have open towards one client; more wait. Default 4,096.
+    pub fn max_requests(mut self, max: usize) -> Self {
+        self.max_requests = max.max(1);
+        self
+    }
+
+    /// How many connections are taken at a time; more wait in the system's queue. Default 100,000.
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.max_connections = max.clamp(1, u32::MAX as usize);
+        self
+    }
+
+    /// How long open streams may take to end after a shutdown was asked for. Default 10 s.
+    pub fn drain_limit(mut self, limit: Duration) -> Self {
+        self.drain_limit = limit;
+        self
+    }
+
+    /// Counts what happens.
+    pub fn meter(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = meter;
+        self
+    }
+
+    /// Shows every frame of every connection.
+    pub fn tap(mut self, tap: FrameTap) -> Self {
+        self.tap = Some(tap);
+        self
+    }
+
+    /// What answers plain HTTP on the WebSocket ports; by default a hint to use WebSocket.
+    #[cfg(feature = "websocket")]
+    pub fn http(mut self, handler: impl HttpHandler) -> Self {
+        self.http = Some(Arc::new(handler));
+        self
+    }
+
+    /// Opens a listener for each URI.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if a URI is wrong or its address is not to be had.
+    pub async fn bind(self, uris: &[impl AsRef<str>]) -> Result<Server, Error> {
+        let mut listeners = Vec::with_capacity(uris.len());
+        for uri in uris {
+            listeners.push(Listener::bind(Uri::parse(uri.as_ref())?).await?);
+        }
+        Ok(Server {
+            listeners,
+            builder: self,
+        })
+    }
+
+    /// Serves one connection over a byte stream of the caller's, such as [`memory`](crate::memory),
+    /// with a u24 length before each frame. Resolves when the connection has ended.
+    pub async fn serve_over<IO>(&self, io: IO, acceptor: impl Acceptor)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = Service::new(self.clone(), Arc::new(acceptor));
+        service
+            .drive(io, Framing::LengthPrefixed, &[], "memory".into())
+            .await;
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Listener {
+    async fn bind(mut uri: Uri) -> Result<Self, ConnectError> {
+        let failed = |error: io::Error| ConnectError::Io {
+            address: uri.authority(),
+            error: error.to_string(),
+        };
+        let socket = TcpListener::bind((uri.host.as_str(), uri.port))
+            .await
+            .map_err(failed)?;
+        uri.port = socket.local_addr().map_err(failed)?.port();
+        Ok(Self { socket, uri })
+    }
+}
+
+/// A server at work; a future that ends after a shutdown.
+#[must_use = "a server serves while it is awaited"]
+pub struct Serve {
+    server: Server,
+    acceptor: Arc<dyn Accept>,
+    shutdown: Option<BoxFuture<()>>,
+}
+
+impl Serve {
+    /// When `signal` resolves: takes no more connections and no new requests, lets open streams end
+    /// within the drain limit, closes the connections and returns.
+    pub fn with_graceful_shutdown(
+        mut self,
+        signal: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        self.shutdown = Some(Box::pin(signal));
+        self
+    }
+
+    async fn run(self) {
+        let Self {
+            server: Server { listeners, builder },
+            acceptor,
+            shutdown,
+        } = self;
+        let service = Arc::new(Service::new(builder, acceptor));
+        let closes_all = CloseOnDrop(Arc::clone(&service));
+        let mut shutdown = shutdown.unwrap_or_else(|| Box::pin(std::future::pending()));
+        let mut accepting: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| Box::pin(accept_loop(listener, Arc::clone(&service))))
+            .collect();
+        std::future::poll_fn(|cx| {
+            for listening in &mut accepting {
+                // An accept loop never ends by itself.
+                let _ = listening.as_mut().poll(cx);
+            }
+            shutdown.as_mut().poll(cx)
+        })
+        .await;
+        drop(accepting);
+        service.drain().await;
+        drop(closes_all);
+    }
+}
+
+impl IntoFuture for Serve {
+    type Output = ();
+    type IntoFuture = BoxFuture<()>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Serve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serve")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server that is dropped and not shut down still closes its connections.
+struct CloseOnDrop(Arc<Service>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.tell_all(|| Command::Close);
+    }
+}
+
+/// How long to wait after the system refused to accept, as when files run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+async fn accept_loop(listener: Listener, service: Arc<Service>) {
+    loop {
+        // Connections beyond the limit wait in the system's queue.
+        let Ok(permit) = Arc::clone(&service.connections).acquire_owned().await else {
+            return;
+        };
+        match listener.socket.accept().await {
+            Ok((stream, address)) => {
+                let service = Arc::clone(&service);
+                let uri = listener.uri.clone();
+                tokio::spawn(async move { service.serve(stream, address, &uri, permit).await });
+            }
+            Err(error) => {
+                log_accept(&error);
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What all connections of a server share.
+struct Service {
+    builder: ServerBuilder,
+    acceptor: Arc<dyn Accept>,
+    connections: Arc<Semaphore>,
+    /// The mailboxes of live connections, at most `max_connections`.
+    live: Mutex<slab::Slab<Arc<Mailbox>>>,
+    draining: AtomicBool,
+}
+
+impl Service {
+    fn new(builder: ServerBuilder, acceptor: Arc<dyn Accept>) -> Self {
+        let connections = Arc::new(Semaphore::new(builder.max_connections));
+        let (live, draining) = (Mutex::default(), AtomicBool::new(false));
+        Self {
+            builder,
+            acceptor,
+            connections,
+            live,
+            draining,
+        }
+    }
+
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        address: SocketAddr,
+        uri: &Uri,
+        permit: OwnedSemaphorePermit,
+    ) {
+        // A socket that cannot be set up is of no use; the peer sees it close.
+        if prepare(&stream).is_err() {
+            return;
+        }
+        let peer: Arc<str> = address.to_string().into();
+        match uri.scheme {
+            Scheme::Tcp => self.drive(stream, Framing::LengthPrefixed, &[], peer).await,
+            #[cfg(feature = "websocket")]
+            Scheme::WebSocket => self.serve_websocket(stream, peer, uri).await,
+        }
+        drop(permit);
+    }
+
+    #[cfg(feature = "websocket")]
+    async fn serve_websocket(&self, stream: TcpStream, peer: Arc<str>, uri: &Uri) {
+        let path: Option<Arc<str>> = Some(uri.path.as_str().into());
+        let http = match &self.builder.http {
+            Some(http) => Arc::clone(http),
+            None => Arc::new(UpgradeRequired { path: path.clone() }),
+        };
+        let limit = self.builder.config.setup_timeout;
+        let handshake = websocket::accept(stream, http, path);
+        match tokio::time::timeout(limit, handshake).await {
+            Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
+                let max_frame_bytes = self.builder.config.max_frame_bytes;
+                let role = websocket::Role::Server;
+                let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
+                self.drive(io, Framing::WebSocket(framing), &leftover, peer)
+                    .await;
+            }
+            Ok(Ok(websocket::Accepted::Http)) => {}
+            Ok(Err(error)) => log_handshake(&peer, &error.to_string()),
+            Err(_) => log_handshake(&peer, "it was not completed in time"),
+        }
+    }
+
+    async fn drive<IO>(&self, io: IO, framing: Framing, leftover: &[u8], peer: Arc<str>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mailbox = Mailbox::new(self.builder.max_requests, ConnectionState::Connecting);
+        let _live = self.register(&mailbox);
+        if self.draining.load(Ordering::Acquire) {
+            return;
+        }
+        let options = DriverOptions {
+            config: Arc::clone(&self.builder.config),
+            credit: self.builder.credit,
+            meter: Arc::clone(&self.builder.meter),
+            tap: self.builder.tap.clone(),
+            peer,
+        };
+        let accept = Arc::clone(&self.acceptor);
+        Driver::server(io, framing, leftover, accept, mailbox, options).await;
+    }
+
+    fn register(&self, mailbox: &Arc<Mailbox>) -> Live<'_> {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        Live {
+            service: self,
+            key: live.insert(Arc::clone(mailbox)),
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, mailbox) in live.iter() {
+            // One that has ended meanwhile needs no telling.
+            let _ = mailbox.send(command());
+        }
+    }
+
+    /// Ends all connections: gently until the drain limit, then at once.
+    async fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.tell_all(|| Command::Drain);
+        let mut drained = pin!(self.all_ended());
+        if tokio::time::timeout(self.builder.drain_limit, drained.as_mut())
+            .await
+            .is_err()
+        {
+            self.tell_all(|| Command::Close);
+            // What flushing and lingering take, and a little more.
+            let _ = tokio::time::timeout(Duration::from_secs(3), drained).await;
+        }
+    }
+
+    async fn all_ended(&self) {
+        // At most 2^32−1 by the builder.
+        let all = self.builder.max_connections as u32;
+        let _ = self.connections.acquire_many(all).await;
+    }
+}
+
+/// A connection's entry among the live ones.
+struct Live<'a> {
+    service: &'a Service,
+    key: usize,
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        let mut live = self
+            .service
+            .live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        live.try_remove(self.key);
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn log_accept(error: &io::Error) {
+    tracing::warn!(%error, "cannot accept connections for now");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_accept(_: &io::Error) {}
+
+#[cfg(all(feature = "tracing", feature = "websocket"))]
+fn log_handshake(peer: &str, error: &str) {
+    tracing::debug!(peer, "WebSocket handshake failed: {error}");
+}
+
+#[cfg(all(not(feature = "tracing"), feature = "websocket"))]
+fn log_handshake(_: &str, _: &str) {}

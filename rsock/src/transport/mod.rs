@@ -1,0 +1,119 @@
+//! Byte streams that carry frames: TCP and memory with a length before each frame, and WebSocket
+//! with its own framing.
+
+pub(crate) mod uri;
+#[cfg(feature = "websocket")]
+pub(crate) mod websocket;
+
+use std::{io, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use rsock_proto::{Config, SendBuf, Violation, frame};
+use tokio::{
+    io::DuplexStream,
+    net::{TcpStream, lookup_host},
+};
+
+use crate::error::ConnectError;
+use uri::Uri;
+
+/// Two ends of a connection in memory, each holding at most `capacity` bytes in flight.
+pub fn memory(capacity: usize) -> (DuplexStream, DuplexStream) {
+    tokio::io::duplex(capacity)
+}
+
+/// What a transport took off its input.
+pub(crate) enum Received {
+    /// A whole frame.
+    Frame(Bytes),
+    /// Something of the transport's own, dealt with.
+    Control,
+    /// The peer ends the transport.
+    End,
+}
+
+/// How frames lie on a byte stream.
+pub(crate) enum Framing {
+    LengthPrefixed,
+    #[cfg(feature = "websocket")]
+    WebSocket(websocket::WebSocketFraming),
+}
+
+impl Framing {
+    /// A buffer that writes frames so.
+    pub(crate) fn send_buf(&self) -> SendBuf {
+        match self {
+            Self::LengthPrefixed => SendBuf::length_prefixed(),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(framing) => framing.send_buf(),
+        }
+    }
+
+    /// Takes the next frame off `input`; `None` while it is incomplete. What the transport itself
+    /// has to answer goes to `output`.
+    pub(crate) fn decode(
+        &mut self,
+        input: &mut BytesMut,
+        config: &Config,
+        output: &mut SendBuf,
+    ) -> Result<Option<Received>, Violation> {
+        match self {
+            Self::LengthPrefixed => {
+                let frame = frame::deframe(input, config.max_frame_bytes)?;
+                Ok(frame.map(Received::Frame))
+            }
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(framing) => framing.decode(input, output),
+        }
+    }
+
+    /// Nothing but the transport's own farewell follows.
+    pub(crate) fn close(&mut self, output: &mut SendBuf) {
+        match self {
+            Self::LengthPrefixed => {}
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(framing) => framing.close(output),
+        }
+    }
+}
+
+/// Opens a TCP connection to the first address of the host that takes it.
+pub(crate) async fn connect_tcp(uri: &Uri, limit: Duration) -> Result<TcpStream, ConnectError> {
+    let address = uri.authority();
+    let connecting = async {
+        let addresses: Vec<_> = lookup_host((uri.host.as_str(), uri.port))
+            .await
+            .map_err(|error| ConnectError::Resolve {
+                host: uri.host.clone(),
+                error: error.to_string(),
+            })?
+            .collect();
+        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(ConnectError::Io {
+            address: address.clone(),
+            error: last.to_string(),
+        })
+    };
+    let stream = tokio::time::timeout(limit, connecting)
+        .await
+        .map_err(|_| ConnectError::Timeout {
+            address: address.clone(),
+            after: limit,
+        })??;
+    prepare(&stream).map_err(|error| ConnectError::Io {
+        address,
+        error: error.to_string(),
+    })?;
+    Ok(stream)
+}
+
+/// What every TCP socket of ours is set to: small frames leave at once, we coalesce ourselves.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)
+}

@@ -1,0 +1,2 @@
+//! rsockd.
+fn main() {}

@@ -1,0 +1,117 @@
+// rsocket-js 1.0 alpha as a peer of rsockd. Usage: node client.mjs URI [CASE ...]
+
+import net from "node:net";
+import compositeMetadata from "rsocket-composite-metadata";
+import rsocketCore from "rsocket-core";
+import tcpClient from "rsocket-tcp-client";
+import websocketClient from "rsocket-websocket-client";
+import WebSocket from "ws";
+import { COMPOSITE, main, OCTETS, Skip } from "../lib/cases.mjs";
+
+const { encodeCompositeMetadata, encodeRoute, WellKnownMimeType } = compositeMetadata;
+
+function metadata(route, ...more) {
+  return encodeCompositeMetadata([
+    [WellKnownMimeType.MESSAGE_RSOCKET_ROUTING, encodeRoute(route)],
+    ...more.map(([type, content]) => [WellKnownMimeType.fromString(type), content]),
+  ]);
+}
+
+function makeTransport(uri, counter) {
+  const { protocol, hostname, port } = new URL(uri);
+  if (protocol === "ws:") {
+    return new websocketClient.WebsocketClientTransport({
+      url: uri,
+      wsCreator(url) {
+        const socket = new WebSocket(url);
+        socket.on("message", (data) => (counter.bytes += data.byteLength));
+        return socket;
+      },
+    });
+  }
+  return new tcpClient.TcpClientTransport({
+    connectionOptions: { host: hostname, port: Number(port) },
+    socketCreator(options) {
+      const socket = net.connect(options);
+      socket.on("data", (data) => (counter.bytes += data.length));
+      return socket;
+    },
+  });
+}
+
+/** The library says "completed" in onNext or in onComplete; the cases want the latter. */
+function subscriber(to) {
+  return {
+    onNext(payload, isComplete) {
+      to.onNext(payload);
+      if (isComplete) to.onComplete();
+    },
+    onComplete: () => to.onComplete(),
+    onError: (error) => to.onError(error),
+    onExtension() {},
+  };
+}
+
+async function connect(uri, { keepAlive, lifetime }) {
+  const counter = { bytes: 0 };
+  const rsocket = await new rsocketCore.RSocketConnector({
+    setup: { keepAlive, lifetime, dataMimeType: OCTETS, metadataMimeType: COMPOSITE },
+    transport: makeTransport(uri, counter),
+  }).connect();
+  let isClosed = false;
+
+  return {
+    metadata,
+    violations: [],
+    bytesIn: () => counter.bytes,
+    describe: (error) => ({ code: error.code, text: error.message }),
+    closed: new Promise((resolve) => {
+      rsocket.onClose((error) => {
+        isClosed = true;
+        resolve(error ?? "without an error");
+      });
+    }),
+    close() {
+      if (!isClosed) rsocket.close();
+    },
+
+    requestResponse(payload) {
+      return new Promise((resolve, reject) => {
+        rsocket.requestResponse(payload, {
+          onNext: (answer) => resolve(answer),
+          onComplete: () => resolve({}),
+          onError: reject,
+          onExtension() {},
+        });
+      });
+    },
+
+    requestStream(payload, n, to) {
+      return rsocket.requestStream(payload, n, subscriber(to));
+    },
+
+    requestChannel(first, n, to) {
+      const channel = rsocket.requestChannel(first, n, false, {
+        ...subscriber(to),
+        request: (credit) => to.onCredit(credit),
+        cancel: () => to.onCancel(),
+      });
+      return {
+        next: (payload) => channel.onNext(payload, false),
+        complete: () => channel.onComplete(),
+        request: (credit) => channel.request(credit),
+        cancel: () => channel.cancel(),
+      };
+    },
+
+    fireAndForget(payload) {
+      rsocket.fireAndForget(payload, { onComplete() {}, onError() {} });
+    },
+
+    metadataPush() {
+      throw new Skip("rsocket-js 1.0 alpha does not implement metadata push");
+    },
+  };
+}
+
+await main({ connect });

@@ -1,0 +1,362 @@
+// The cases every JavaScript peer runs against rsockd. A peer is an adapter
+// (js0/client.mjs, js1/client.mjs) with one function, connect(), that gives a
+// connection with the same few methods whatever the library underneath.
+//
+// One line a case on stdout: `ok NAME`, `FAIL NAME: reason`, or
+// `skip NAME: why (expected difference)`. Exit code 1 when a case failed.
+
+import { strict as assert } from "node:assert";
+
+const CASE_LIMIT_MS = 10_000;
+const BATCH = 4;
+const MAX_REQUEST_N = 0x7fffffff;
+const REJECTED = 0x202;
+
+export const COMPOSITE = "message/x.rsocket.composite-metadata.v0";
+export const OCTETS = "application/octet-stream";
+
+/** Thrown by an adapter or a case for what this peer cannot do. */
+export class Skip extends Error {}
+
+const bytes = (text) => Buffer.from(text, "utf8");
+const sizeOf = (buffer) => (buffer ? buffer.length : 0);
+const text = (buffer) => (buffer ? buffer.toString("utf8") : "");
+
+/** Waits until a condition holds; whoever changes the state calls wake(). */
+class Signal {
+  #waiting = [];
+
+  wake() {
+    for (const check of this.#waiting.splice(0)) check();
+  }
+
+  until(condition) {
+    return new Promise((resolve) => {
+      const check = () => (condition() ? resolve() : this.#waiting.push(check));
+      check();
+    });
+  }
+}
+
+/** What arrived on a stream, and how it ended. */
+class Inbox {
+  items = [];
+  done = false;
+  error = undefined;
+  signal = new Signal();
+
+  onNext(payload) {
+    if (this.done) this.error ??= new Error("an item after the end of the stream");
+    this.items.push(payload);
+    this.signal.wake();
+  }
+
+  onComplete() {
+    this.done = true;
+    this.signal.wake();
+  }
+
+  onError(error) {
+    this.error ??= error;
+    this.done = true;
+    this.signal.wake();
+  }
+
+  async has(count) {
+    await this.signal.until(() => this.done || this.items.length >= count);
+    if (this.error) throw this.error;
+  }
+}
+
+/**
+ * A round trip on the same connection. What the service had to say before it
+ * has been said once the answer is here: a barrier that needs no sleeping.
+ */
+async function roundTrip(connection) {
+  const answer = await connection.requestResponse({
+    data: bytes("round trip"),
+    metadata: connection.metadata("echo"),
+  });
+  assert.equal(text(answer.data), "round trip", "the answer of echo");
+}
+
+/**
+ * Takes a stream to its end, asking for BATCH at a time and only after all
+ * that was asked for has come and a round trip has shown that no more did.
+ */
+async function drainInBatches(connection, inbox, asked, request) {
+  for (;;) {
+    await inbox.has(asked);
+    await roundTrip(connection);
+    assert.ok(
+      inbox.items.length <= asked,
+      `${inbox.items.length} items came, ${asked} were asked for`,
+    );
+    assert.equal(connection.violations.length, 0, `the library dropped items beyond ${asked}`);
+    if (inbox.error) throw inbox.error;
+    if (inbox.done) return;
+    asked += BATCH;
+    request(BATCH);
+  }
+}
+
+function same(actual, expected, what) {
+  const [got, wanted] = [JSON.stringify(actual), JSON.stringify(expected)];
+  assert.ok(got === wanted, `${what}: got ${got}`);
+}
+
+const json = (value) => bytes(JSON.stringify(value));
+
+const numbers = (inbox) => inbox.items.map((item) => JSON.parse(text(item.data)));
+const upTo = (end) => Array.from({ length: end }, (_, i) => i);
+
+const cases = {
+  async "rr-echo"(connection) {
+    const answer = await connection.requestResponse({
+      data: bytes("hello, wörld"),
+      metadata: connection.metadata("echo"),
+    });
+    assert.equal(text(answer.data), "hello, wörld");
+  },
+
+  async "rr-metadata"(connection) {
+    const metadata = connection.metadata("echo", ["text/plain", bytes("metadata comes back")]);
+    const answer = await connection.requestResponse({ data: bytes("data"), metadata });
+    assert.equal(text(answer.data), "data");
+    assert.equal(
+      answer.metadata?.toString("hex"),
+      metadata.toString("hex"),
+      "the metadata of the answer",
+    );
+  },
+
+  async "rr-1mib"(connection) {
+    const data = Buffer.alloc(1 << 20);
+    for (let i = 0; i < data.length; i++) data[i] = (i * 31 + (i >> 8)) & 0xff;
+    const answer = await connection.requestResponse({
+      data,
+      metadata: connection.metadata("echo"),
+    });
+    assert.equal(sizeOf(answer.data), data.length, "the size of the answer");
+    assert.ok(data.equals(answer.data), "the bytes of the answer differ");
+  },
+
+  async "rr-empty"(connection) {
+    const answer = await connection.requestResponse({
+      data: Buffer.alloc(0),
+      metadata: connection.metadata("echo"),
+    });
+    assert.equal(sizeOf(answer.data), 0);
+  },
+
+  // No route, no data: the default route is `echo`, and the answer is wholly
+  // empty. rsocket-js 0.0.27 waits for ever if it comes as COMPLETE alone.
+  async "rr-empty-no-route"(connection) {
+    const answer = await connection.requestResponse({ data: Buffer.alloc(0) });
+    assert.equal(sizeOf(answer.data), 0);
+    assert.equal(sizeOf(answer.metadata), 0);
+  },
+
+  async "rs-range"(connection) {
+    const inbox = new Inbox();
+    const stream = connection.requestStream(
+      { data: json({ from: 0, to: 100 }), metadata: connection.metadata("range") },
+      BATCH,
+      inbox,
+    );
+    await drainInBatches(connection, inbox, BATCH, (n) => stream.request(n));
+    same(numbers(inbox), upTo(100), "the items");
+  },
+
+  // Unlimited credit and no end: after the cancel the line must fall silent,
+  // which shows as 20 round trips in a row with next to nothing in between.
+  async "rs-cancel"(connection) {
+    const inbox = new Inbox();
+    let counted;
+    const stream = connection.requestStream(
+      { data: json({ from: 0 }), metadata: connection.metadata("range") },
+      MAX_REQUEST_N,
+      {
+        onNext(payload) {
+          inbox.onNext(payload);
+          if (inbox.items.length === 10) {
+            counted = inbox.items.length;
+            stream.cancel();
+          }
+        },
+        onComplete: () => inbox.onComplete(),
+        onError: (error) => inbox.onError(error),
+      },
+    );
+    await inbox.has(10);
+    await roundTrip(connection);
+    const ROUND_TRIP_BYTES = 256;
+    let before = connection.bytesIn();
+    for (let trips = 0, quiet = 0; quiet < 20; trips++) {
+      assert.ok(trips < 200, "items still come 200 round trips after the cancel");
+      await roundTrip(connection);
+      quiet = connection.bytesIn() - before <= ROUND_TRIP_BYTES ? quiet + 1 : 0;
+      before = connection.bytesIn();
+    }
+    assert.equal(inbox.items.length, counted, "items delivered after the cancel");
+    assert.ok(!inbox.done, "the stream ended by itself");
+    same(numbers(inbox), upTo(10), "the items");
+  },
+
+  async "rc-echo"(connection) {
+    const ITEMS = 50;
+    const inbox = new Inbox();
+    let sent = 1; // the first rides on the request and needs no credit
+    let granted = 0;
+    const channel = connection.requestChannel(
+      { data: bytes("item 0"), metadata: connection.metadata("echo") },
+      BATCH,
+      {
+        onNext: (payload) => inbox.onNext(payload),
+        onComplete: () => inbox.onComplete(),
+        onError: (error) => inbox.onError(error),
+        onCancel: () => inbox.onError(new Error("the service cancelled our half")),
+        // Never sent from here at once: the library may call this while it is
+        // still opening the channel.
+        onCredit(n) {
+          granted += n;
+          queueMicrotask(send);
+        },
+      },
+    );
+    function send() {
+      if (sent === ITEMS) return;
+      while (sent < ITEMS && sent - 1 < granted) {
+        channel.next({ data: bytes(`item ${sent++}`) });
+      }
+      if (sent === ITEMS) channel.complete();
+    }
+    await drainInBatches(connection, inbox, BATCH, (n) => channel.request(n));
+    assert.ok(granted > 0, "the service never gave credit");
+    same(
+      inbox.items.map((item) => text(item.data)),
+      upTo(ITEMS).map((i) => `item ${i}`),
+      "the items",
+    );
+  },
+
+  async fnf(connection) {
+    connection.fireAndForget({ data: bytes("forget me"), metadata: connection.metadata("echo") });
+    await roundTrip(connection);
+  },
+
+  async "metadata-push"(connection) {
+    connection.metadataPush(connection.metadata("echo"));
+    await roundTrip(connection);
+  },
+
+  async "unknown-route"(connection) {
+    const route = "no.such.route";
+    const error = await connection
+      .requestResponse({ data: bytes("x"), metadata: connection.metadata(route) })
+      .then(() => assert.fail("an unknown route was answered"), connection.describe);
+    assert.equal(error.code, REJECTED, `the code of the error "${error.text}"`);
+    assert.ok(error.text.includes(route), `the error does not name the route: "${error.text}"`);
+    await roundTrip(connection);
+  },
+
+  // The one case where time is the point.
+  keepalive: {
+    options: { keepAlive: 200, lifetime: 1000 },
+    async run(connection) {
+      await roundTrip(connection);
+      const before = connection.bytesIn();
+      await new Promise((resolve) => setTimeout(resolve, 1500));
+      const answered = connection.bytesIn() - before;
+      const KEEPALIVE_BYTES = 14;
+      assert.ok(answered >= 3 * KEEPALIVE_BYTES, `only ${answered} bytes came in 1.5 s of silence`);
+      await roundTrip(connection);
+    },
+  },
+
+  async status(connection) {
+    const answer = await connection.requestResponse({
+      data: Buffer.alloc(0),
+      metadata: connection.metadata("status"),
+    });
+    const status = JSON.parse(text(answer.data));
+    assert.ok(status !== null && typeof status === "object", "status is a JSON object");
+    assert.ok("version" in status, `no version in ${text(answer.data)}`);
+  },
+
+  async routes(connection) {
+    const answer = await connection.requestResponse({
+      data: Buffer.alloc(0),
+      metadata: connection.metadata("routes"),
+    });
+    for (const route of ["echo", "range"]) {
+      assert.ok(text(answer.data).includes(route), `routes does not list ${route}`);
+    }
+  },
+};
+
+function inOneLine(error) {
+  const line = String(error?.message ?? error).replace(/\s*\n\s*/g, " ");
+  return line.length > 300 ? `${line.slice(0, 300)} ...` : line;
+}
+
+async function runCase(peer, uri, name) {
+  const options = cases[name].options ?? { keepAlive: 5_000, lifetime: 30_000 };
+  const run = cases[name].run ?? cases[name];
+  let connection;
+  let timer;
+  const limit = new Promise((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`no end after ${CASE_LIMIT_MS / 1000} s`)),
+      CASE_LIMIT_MS,
+    );
+  });
+  let closing = false;
+  const whole = async () => {
+    connection = await peer.connect(uri, options);
+    // Whatever the case waits for, it will not come over a closed connection.
+    const closed = connection.closed.then((error) => {
+      if (!closing) throw new Error(`the connection was closed: ${inOneLine(error)}`);
+    });
+    await Promise.race([run(connection), closed.then(() => new Promise(() => {}))]);
+  };
+  try {
+    await Promise.race([whole(), limit]);
+    console.log(`ok ${name}`);
+    return true;
+  } catch (error) {
+    if (error instanceof Skip) {
+      console.log(`skip ${name}: ${error.message} (expected difference)`);
+      return true;
+    }
+    console.log(`FAIL ${name}: ${inOneLine(error)}`);
+    return false;
+  } finally {
+    clearTimeout(timer);
+    closing = true;
+    connection?.close();
+  }
+}
+
+export async function main(peer) {
+  const [uri, ...only] = process.argv.slice(2);
+  if (!/^(tcp|ws):\/\//.test(uri ?? "")) {
+    console.error("usage: node client.mjs tcp://HOST:PORT|ws://HOST:PORT/PATH [CASE ...]");
+    process.exit(2);
+  }
+  let current = "start";
+  const fatal = (error) => {
+    console.log(`FAIL ${current}: uncaught in the peer: ${inOneLine(error)}`);
+    console.error(error);
+    process.exit(1);
+  };
+  process.on("uncaughtException", fatal);
+  process.on("unhandledRejection", fatal);
+
+  let failed = false;
+  for (const name of only.length > 0 ? only : Object.keys(cases)) {
+    current = name;
+    if (!(await runCase(peer, uri, name))) failed = true;
+  }
+  process.exit(failed ? 1 : 0);
+}

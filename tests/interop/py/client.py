@@ -1,0 +1,388 @@
+"""rsocket-py 0.4.20 as a peer of rsockd. Usage: python client.py URI [CASE ...]
+
+The same cases as lib/cases.mjs, one line a case on stdout: `ok NAME`,
+`FAIL NAME: reason` or `skip NAME: why (expected difference)`. Exit code 1
+when a case failed.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import aiohttp
+from reactivestreams.publisher import Publisher
+from reactivestreams.subscriber import Subscriber
+from reactivestreams.subscription import Subscription
+from rsocket.error_codes import ErrorCode
+from rsocket.exceptions import RSocketProtocolError
+from rsocket.extensions.helpers import composite, metadata_item, route
+from rsocket.extensions.mimetypes import WellKnownMimeTypes
+from rsocket.frame import MAX_REQUEST_N
+from rsocket.helpers import single_transport_provider
+from rsocket.payload import Payload
+from rsocket.request_handler import BaseRequestHandler
+from rsocket.rsocket_client import RSocketClient
+from rsocket.transports.aiohttp_websocket import TransportAioHttpClient
+from rsocket.transports.tcp import TransportTCP
+
+CASE_LIMIT = 10
+BATCH = 4
+
+
+class Inbox(Subscriber):
+    """What arrived on a stream, and how it ended."""
+
+    def __init__(self, cancel_after=None):
+        self.items = []
+        self.done = False
+        self.error = None
+        self.subscription = None
+        self._cancel_after = cancel_after
+        self._changed = asyncio.Event()
+
+    def on_subscribe(self, subscription):
+        # Asking for items here would send REQUEST_N ahead of the request.
+        self.subscription = subscription
+
+    def on_next(self, value, is_complete=False):
+        if self.done:
+            self.error = self.error or AssertionError("an item after the end of the stream")
+        self.items.append(bytes(value.data or b""))
+        if len(self.items) == self._cancel_after:
+            self.subscription.cancel()
+        if is_complete:
+            self.done = True
+        self._changed.set()
+
+    def on_complete(self):
+        self.done = True
+        self._changed.set()
+
+    def on_error(self, exception):
+        self.error = self.error or exception
+        self.done = True
+        self._changed.set()
+
+    async def has(self, count):
+        while not self.done and len(self.items) < count:
+            self._changed.clear()
+            await self._changed.wait()
+        if self.error is not None:
+            raise self.error
+
+
+class Items(Publisher, Subscription):
+    """Our half of a channel: sends no more than the service gave credit for."""
+
+    def __init__(self, items):
+        self._items = list(items)
+        self._subscriber = None
+        self.granted = 0
+
+    def subscribe(self, subscriber):
+        self._subscriber = subscriber
+        subscriber.on_subscribe(self)
+
+    def request(self, n):
+        self.granted += n
+        for _ in range(min(n, len(self._items))):
+            item = self._items.pop(0)
+            self._subscriber.on_next(Payload(item), is_complete=not self._items)
+
+    def cancel(self):
+        self._items.clear()
+
+
+class Connection:
+    """A client, what came over its line, and whether it was closed."""
+
+    def __init__(self, client, counter, closed):
+        self.client = client
+        self.closed = closed
+        self._counter = counter
+
+    def bytes_in(self):
+        return self._counter[0]
+
+    async def request(self, path, data=b""):
+        answer = await self.client.request_response(Payload(data, routed(path)))
+        return bytes(answer.data or b"")
+
+    async def round_trip(self):
+        """A barrier: what the service had to say before has been said by then."""
+        answer = await self.request("echo", b"round trip")
+        check(answer == b"round trip", f"echo answered {answer!r}")
+
+    async def drain_in_batches(self, inbox, asked):
+        """Takes a stream to its end, asking for BATCH at a time and only after
+        all that was asked for has come and a round trip has shown that no
+        more did."""
+        while True:
+            await inbox.has(asked)
+            await self.round_trip()
+            check(
+                len(inbox.items) <= asked,
+                f"{len(inbox.items)} items came, {asked} were asked for",
+            )
+            if inbox.error is not None:
+                raise inbox.error
+            if inbox.done:
+                return
+            asked += BATCH
+            inbox.subscription.request(BATCH)
+
+
+def check(condition, otherwise):
+    if not condition:
+        raise AssertionError(otherwise)
+
+
+def routed(path, *more):
+    return composite(route(path), *more)
+
+
+async def rr_echo(connection):
+    data = "hello, wörld".encode()
+    answer = await connection.request("echo", data)
+    check(answer == data, f"echo answered {answer!r}")
+
+
+async def rr_metadata(connection):
+    metadata = routed("echo", metadata_item(b"metadata comes back", WellKnownMimeTypes.TEXT_PLAIN))
+    answer = await connection.client.request_response(Payload(b"data", metadata))
+    check(bytes(answer.data) == b"data", f"the data is {answer.data!r}")
+    check(answer.metadata is not None, "no metadata came back")
+    check(bytes(answer.metadata) == metadata, f"the metadata is {bytes(answer.metadata)!r}")
+
+
+async def rr_1mib(connection):
+    data = bytes((i * 31 + (i >> 8)) & 0xFF for i in range(1 << 20))
+    answer = await connection.request("echo", data)
+    check(len(answer) == len(data), f"{len(answer)} bytes came back")
+    check(answer == data, "the bytes of the answer differ")
+
+
+async def rr_empty(connection):
+    answer = await connection.request("echo", b"")
+    check(answer == b"", f"echo answered {answer!r}")
+
+
+async def rr_empty_no_route(connection):
+    answer = await connection.client.request_response(Payload(b""))
+    check(not answer.data and not answer.metadata, f"the answer is {answer!r}")
+
+
+async def rs_range(connection):
+    inbox = Inbox()
+    payload = Payload(b'{"from":0,"to":100}', routed("range"))
+    connection.client.request_stream(payload).initial_request_n(BATCH).subscribe(inbox)
+    await connection.drain_in_batches(inbox, BATCH)
+    numbers = [json.loads(item) for item in inbox.items]
+    check(numbers == list(range(100)), f"the items are {numbers}")
+
+
+async def rs_cancel(connection):
+    # Unlimited credit and no end: after the cancel the line must fall silent,
+    # which shows as 20 round trips in a row with next to nothing in between.
+    inbox = Inbox(cancel_after=10)
+    payload = Payload(b'{"from":0}', routed("range"))
+    connection.client.request_stream(payload).initial_request_n(MAX_REQUEST_N).subscribe(inbox)
+    await inbox.has(10)
+    await connection.round_trip()
+    before, quiet, trips = connection.bytes_in(), 0, 0
+    while quiet < 20:
+        check(trips < 200, "items still come 200 round trips after the cancel")
+        await connection.round_trip()
+        trips += 1
+        quiet = quiet + 1 if connection.bytes_in() - before <= 256 else 0
+        before = connection.bytes_in()
+    check(not inbox.done, "the stream ended by itself")
+    numbers = [json.loads(item) for item in inbox.items]
+    check(numbers == list(range(10)), f"the items are {numbers}")
+
+
+async def rc_echo(connection):
+    items = [b"item %d" % i for i in range(50)]
+    inbox = Inbox()
+    # The first item rides on the request and needs no credit.
+    rest = Items(items[1:])
+    payload = Payload(items[0], routed("echo"))
+    connection.client.request_channel(payload, rest).initial_request_n(BATCH).subscribe(inbox)
+    await connection.drain_in_batches(inbox, BATCH)
+    check(rest.granted > 0, "the service never gave credit")
+    check(inbox.items == items, f"the items are {inbox.items}")
+
+
+async def fnf(connection):
+    await connection.client.fire_and_forget(Payload(b"forget me", routed("echo")))
+    await connection.round_trip()
+
+
+async def metadata_push(connection):
+    await connection.client.metadata_push(routed("echo"))
+    await connection.round_trip()
+
+
+async def unknown_route(connection):
+    name = "no.such.route"
+    try:
+        await connection.request(name, b"x")
+    except RSocketProtocolError as error:
+        text = str(error.data)
+        check(error.error_code == ErrorCode.REJECTED, f"the error is {error}")
+        check(name in text, f'the error does not name the route: "{text}"')
+    else:
+        raise AssertionError("an unknown route was answered")
+    await connection.round_trip()
+
+
+async def keepalive(connection):
+    # The one case where time is the point.
+    await connection.round_trip()
+    before = connection.bytes_in()
+    await asyncio.sleep(1.5)
+    answered = connection.bytes_in() - before
+    check(answered >= 3 * 14, f"only {answered} bytes came in 1.5 s of silence")
+    check(connection.client.is_server_alive(), "the library thinks the server is gone")
+    await connection.round_trip()
+
+
+async def status(connection):
+    answer = await connection.request("status")
+    figures = json.loads(answer)
+    check(isinstance(figures, dict) and "version" in figures, f"status answered {answer!r}")
+
+
+async def routes(connection):
+    answer = await connection.request("routes")
+    for name in (b"echo", b"range"):
+        check(name in answer, f"routes does not list {name.decode()}: {answer!r}")
+
+
+CASES = {
+    case.__name__.replace("_", "-"): case
+    for case in (
+        rr_echo,
+        rr_metadata,
+        rr_1mib,
+        rr_empty,
+        rr_empty_no_route,
+        rs_range,
+        rs_cancel,
+        rc_echo,
+        fnf,
+        metadata_push,
+        unknown_route,
+        keepalive,
+        status,
+        routes,
+    )
+}
+
+
+@asynccontextmanager
+async def open_transport(uri):
+    address = urlsplit(uri)
+    if address.scheme == "ws":
+        async with aiohttp.ClientSession() as session:
+            async with session.ws_connect(uri) as websocket:
+                yield TransportAioHttpClient(websocket=websocket)
+    else:
+        streams = await asyncio.open_connection(address.hostname, address.port)
+        yield TransportTCP(*streams, read_buffer_size=65536)
+
+
+def count_bytes(transport):
+    """Counts what comes in, at the one place both transports pass through."""
+    counter = [0]
+    receive = transport._frame_parser.receive_data
+
+    def counting(data, *args):
+        counter[0] += len(data)
+        return receive(data, *args)
+
+    transport._frame_parser.receive_data = counting
+    return counter
+
+
+@asynccontextmanager
+async def connect(uri, keep_alive, lifetime):
+    closed = asyncio.get_running_loop().create_future()
+
+    def close(reason):
+        if not closed.done():
+            closed.set_result(reason)
+
+    class Handler(BaseRequestHandler):
+        async def on_close(self, rsocket, exception=None):
+            close(exception or "without an error")
+
+        async def on_error(self, error_code, payload):
+            close(f"{error_code.name}: {bytes(payload.data or b'').decode()}")
+
+        async def on_keepalive_timeout(self, time_since_last_keepalive, rsocket):
+            close(f"no keepalive for {time_since_last_keepalive}")
+
+    async with open_transport(uri) as transport:
+        counter = count_bytes(transport)
+        async with RSocketClient(
+            single_transport_provider(transport),
+            handler_factory=Handler,
+            data_encoding=WellKnownMimeTypes.APPLICATION_OCTET_STREAM,
+            metadata_encoding=WellKnownMimeTypes.MESSAGE_RSOCKET_COMPOSITE_METADATA,
+            keep_alive_period=keep_alive,
+            max_lifetime_period=lifetime,
+        ) as client:
+            if isinstance(transport, TransportAioHttpClient):
+                # A WebSocket that ends is never reported to the client above it.
+                transport._message_handler.add_done_callback(
+                    lambda _: close("the WebSocket ended")
+                )
+            yield Connection(client, counter, closed)
+
+
+async def run_case(uri, name):
+    keep_alive, lifetime = timedelta(seconds=5), timedelta(seconds=30)
+    if name == "keepalive":
+        # SETUP will say 400 ms: the library adds the sub-second part twice.
+        keep_alive, lifetime = timedelta(milliseconds=200), timedelta(seconds=1)
+    async with connect(uri, keep_alive, lifetime) as connection:
+        case = asyncio.ensure_future(CASES[name](connection))
+        # Whatever the case waits for, it will not come over a closed connection.
+        await asyncio.wait({case, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
+        if not case.done():
+            case.cancel()
+            await asyncio.wait({case})
+            raise AssertionError(f"the connection was closed: {connection.closed.result()}")
+        case.result()
+
+
+async def main(uri, names):
+    failed = False
+    for name in names or CASES:
+        try:
+            await asyncio.wait_for(run_case(uri, name), CASE_LIMIT)
+        except asyncio.TimeoutError:
+            reason = f"no end after {CASE_LIMIT} s"
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            if len(reason) > 300:
+                reason = reason[:300] + " ..."
+        else:
+            print(f"ok {name}", flush=True)
+            continue
+        failed = True
+        print(f"FAIL {name}: {reason}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2 or urlsplit(sys.argv[1]).scheme not in ("tcp", "ws"):
+        sys.exit("usage: client.py tcp://HOST:PORT|ws://HOST:PORT/PATH [CASE ...]")
+    # Frames of a cancelled stream still on their way are no news.
+    logging.getLogger("pyrsocket").setLevel(logging.ERROR)
+    sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2:])))

@@ -86,10 +86,7 @@ impl Entry {
             Contender::ALL
                 .into_iter()
                 .filter(move |contender| contender.transports().contains(&transport))
-                .map(move |contender| Self {
-                    contender,
-                    transport,
-                })
+                .map(move |contender| Self { contender, transport })
         })
     }
 

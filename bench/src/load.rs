@@ -64,10 +64,7 @@ impl StreamRequest {
 
     pub(crate) fn decode(data: &[u8]) -> Option<Self> {
         let (items, size) = std::str::from_utf8(data).ok()?.split_once(' ')?;
-        Some(Self {
-            items: items.parse().ok()?,
-            size: size.parse().ok()?,
-        })
+        Some(Self { items: items.parse().ok()?, size: size.parse().ok()? })
     }
 
     /// One item, to be cloned for each that is sent.
@@ -91,9 +88,7 @@ pub(crate) async fn drive<P: Peer>(
             Interaction::RequestStream => request_stream(requester, load).await,
         }
     };
-    time::timeout(PATIENCE, measured)
-        .await
-        .map_err(|_| "the contender hung")?
+    time::timeout(PATIENCE, measured).await.map_err(|_| "the contender hung")?
 }
 
 /// Requests from `in_flight` tasks, each waiting for its answer before it asks again, counted
@@ -106,9 +101,7 @@ async fn request_response<R: Requester>(
     let data = Bytes::from(vec![b'x'; load.case.size]);
     let stop = Arc::new(AtomicBool::new(false));
     let mut askers: JoinSet<Result<()>> = JoinSet::new();
-    let counters: Vec<_> = (0..in_flight)
-        .map(|_| Arc::new(Counter::default()))
-        .collect();
+    let counters: Vec<_> = (0..in_flight).map(|_| Arc::new(Counter::default())).collect();
     for counter in &counters {
         let (requester, data, stop) = (requester.clone(), data.clone(), Arc::clone(&stop));
         let counter = Arc::clone(counter);
@@ -134,42 +127,22 @@ async fn request_response<R: Requester>(
     while let Some(asker) = askers.join_next().await {
         asker??;
     }
-    Ok(Tally {
-        messages: after - before,
-        spent,
-    })
+    Ok(Tally { messages: after - before, spent })
 }
 
 /// Streams of `load.items`, one after the other, timed from the request to the completion.
 async fn request_stream<R: Requester>(requester: R, load: Load) -> Result<Tally> {
     let size = load.case.size;
-    consume(
-        &requester,
-        StreamRequest {
-            items: load.items / 100 + 1,
-            size,
-        },
-    )
-    .await?;
+    consume(&requester, StreamRequest { items: load.items / 100 + 1, size }).await?;
 
     let mut messages = 0;
     let begin = Instant::now();
     let started = load.meter.start()?;
     while begin.elapsed() < LEAST_STREAMED {
-        consume(
-            &requester,
-            StreamRequest {
-                items: load.items,
-                size,
-            },
-        )
-        .await?;
+        consume(&requester, StreamRequest { items: load.items, size }).await?;
         messages += load.items as u64;
     }
-    Ok(Tally {
-        messages,
-        spent: load.meter.since(&started)?,
-    })
+    Ok(Tally { messages, spent: load.meter.since(&started)? })
 }
 
 async fn consume<R: Requester>(requester: &R, wanted: StreamRequest) -> Result<()> {
@@ -196,8 +169,7 @@ struct Counter(AtomicU64);
 impl Counter {
     /// Only its own task calls this, so a load and a store are enough.
     fn increment(&self) {
-        self.0
-            .store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     fn read(&self) -> u64 {
@@ -211,10 +183,7 @@ mod tests {
 
     #[test]
     fn a_stream_request_is_read_as_written() {
-        let wanted = StreamRequest {
-            items: 1_000_000,
-            size: 32,
-        };
+        let wanted = StreamRequest { items: 1_000_000, size: 32 };
         assert_eq!(StreamRequest::decode(&wanted.encode()), Some(wanted));
         assert_eq!(wanted.item().len(), 32);
         assert_eq!(StreamRequest::decode(b"many"), None);

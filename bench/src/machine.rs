@@ -105,9 +105,7 @@ pub(crate) struct Reading {
 impl Meter {
     pub(crate) fn of_server(pid: u32) -> Result<Self> {
         let pid = Pid::from_raw(i32::try_from(pid)?);
-        Ok(Self {
-            server: ClockId::pid_cpu_clock_id(pid)?,
-        })
+        Ok(Self { server: ClockId::pid_cpu_clock_id(pid)? })
     }
 
     pub(crate) fn start(&self) -> Result<Mark> {
@@ -120,20 +118,14 @@ impl Meter {
     }
 
     pub(crate) fn since(&self, mark: &Mark) -> Result<Reading> {
-        let now = Mark {
-            wall: Instant::now(),
-            ..self.start()?
-        };
+        let now = Mark { wall: Instant::now(), ..self.start()? };
         let client = now.client.saturating_sub(mark.client);
         let server = now.server.saturating_sub(mark.server);
         Ok(Reading {
             elapsed: now.wall - mark.wall,
             client,
             server,
-            others: now
-                .machine
-                .saturating_sub(mark.machine)
-                .saturating_sub(client + server),
+            others: now.machine.saturating_sub(mark.machine).saturating_sub(client + server),
         })
     }
 }
@@ -150,10 +142,8 @@ fn machine_busy() -> Result<Duration> {
         .skip(1)
         .map(str::parse)
         .collect::<std::result::Result<_, _>>()?;
-    let ticks: u64 = [0, 1, 2, 5, 6]
-        .iter()
-        .map(|&column| columns.get(column).copied().unwrap_or(0))
-        .sum();
+    let ticks: u64 =
+        [0, 1, 2, 5, 6].iter().map(|&column| columns.get(column).copied().unwrap_or(0)).sum();
     Ok(Duration::from_secs_f64(ticks as f64 / TICKS_A_SECOND))
 }
 

@@ -88,9 +88,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     let mut quick = false;
     while let Some(option) = arguments.next() {
         let mut value = || {
-            arguments
-                .next()
-                .ok_or_else(|| Error::from(format!("{option} is missing its value")))
+            arguments.next().ok_or_else(|| Error::from(format!("{option} is missing its value")))
         };
         match option.as_str() {
             "--help" | "-h" => return Ok(Command::Help),
@@ -122,12 +120,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
         Some("memory") => {
             let entry = entry.ok_or("memory needs --entry")?;
             let case = case.ok_or("memory needs --case")?;
-            return Ok(Command::Memory(
-                entry,
-                case,
-                one(modes, "--mode")?,
-                plan.items,
-            ));
+            return Ok(Command::Memory(entry, case, one(modes, "--mode")?, plan.items));
         }
         Some(other) => return Err(format!("{other} is not a command; see --help").into()),
     }
@@ -135,21 +128,16 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
         plan.modes = modes;
     }
     if !only.is_empty() {
-        plan.cases.retain(|case| {
-            only.iter()
-                .any(|part| case.to_string().contains(part.as_str()))
-        });
+        plan.cases.retain(|case| only.iter().any(|part| case.to_string().contains(part.as_str())));
     }
-    if let Some(unknown) = contenders.iter().find(|name| {
-        Contender::ALL
-            .iter()
-            .all(|contender| contender.name() != *name)
-    }) {
+    if let Some(unknown) = contenders
+        .iter()
+        .find(|name| Contender::ALL.iter().all(|contender| contender.name() != *name))
+    {
         return Err(format!("nobody competes as {unknown:?}").into());
     }
     if !contenders.is_empty() {
-        plan.entries
-            .retain(|entry| contenders.iter().any(|name| name == entry.contender.name()));
+        plan.entries.retain(|entry| contenders.iter().any(|name| name == entry.contender.name()));
     }
     if plan.cases.is_empty() || plan.entries.is_empty() || plan.rounds == 0 {
         return Err("that leaves nothing to measure".into());
@@ -187,10 +175,7 @@ mod tests {
         assert_eq!(plan("").cases.len(), 8);
         assert_eq!(plan("--only stream").cases.len(), 2);
         assert_eq!(plan("--only /64/ --only /1/").cases.len(), 4);
-        assert_eq!(
-            plan("--mode 2w --mode 1cpu").modes,
-            [Mode::TwoWorkers, Mode::OneCpu]
-        );
+        assert_eq!(plan("--mode 2w --mode 1cpu").modes, [Mode::TwoWorkers, Mode::OneCpu]);
         assert_eq!(plan("--contender raw").entries.len(), 1);
     }
 
@@ -205,18 +190,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_measured_is_refused() {
-        for line in [
-            "--only nothing",
-            "--rounds 0",
-            "--mode",
-            "--what",
-            "dance",
-            "--contender x",
-        ] {
-            assert!(
-                parse(line.split_whitespace().map(str::to_owned)).is_err(),
-                "{line}"
-            );
+        for line in ["--only nothing", "--rounds 0", "--mode", "--what", "dance", "--contender x"] {
+            assert!(parse(line.split_whitespace().map(str::to_owned)).is_err(), "{line}");
         }
     }
 }

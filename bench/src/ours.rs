@@ -25,15 +25,9 @@ impl Peer for Rsock {
         let uri = uri(transport, SocketAddr::from(([127, 0, 0, 1], 0)));
         let server = Server::bind(&uri).await?;
         let address = server.addresses().remove(0);
-        let authority = address
-            .trim_start_matches("tcp://")
-            .trim_start_matches("ws://");
+        let authority = address.trim_start_matches("tcp://").trim_start_matches("ws://");
         let address = authority.split('/').next().unwrap_or_default().parse()?;
-        tokio::spawn(
-            server
-                .serve(async |_: Setup, _: rsock::Requester| Ok(Echo))
-                .into_future(),
-        );
+        tokio::spawn(server.serve(async |_: Setup, _: rsock::Requester| Ok(Echo)).into_future());
         Ok(address)
     }
 

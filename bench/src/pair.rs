@@ -33,24 +33,14 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         // From here on the child is ended by `drop`, whatever happens.
-        let mut server = Self {
-            child,
-            listening: Vec::new(),
-            mode,
-        };
-        let said = server
-            .child
-            .stdout
-            .take()
-            .ok_or("the server has no stdout")?;
+        let mut server = Self { child, listening: Vec::new(), mode };
+        let said = server.child.stdout.take().ok_or("the server has no stdout")?;
         for line in BufReader::new(said).lines() {
             let line = line?;
             if line == READY {
                 return Ok(server);
             }
-            let (entry, address) = line
-                .split_once(' ')
-                .ok_or("the server said something odd")?;
+            let (entry, address) = line.split_once(' ').ok_or("the server said something odd")?;
             server.listening.push((entry.parse()?, address.parse()?));
         }
         Err("the server ended before it was ready".into())

@@ -63,44 +63,24 @@ async fn ask(mut framed: Framed, in_flight: usize, load: Load) -> Result<Tally> 
         put(&mut framed.output, &data);
     }
 
-    framed
-        .echo_until(time::Instant::now() + load.warm_up)
-        .await?;
+    framed.echo_until(time::Instant::now() + load.warm_up).await?;
     let started = load.meter.start()?;
-    let messages = framed
-        .echo_until(time::Instant::now() + load.count_for)
-        .await?;
-    Ok(Tally {
-        messages,
-        spent: load.meter.since(&started)?,
-    })
+    let messages = framed.echo_until(time::Instant::now() + load.count_for).await?;
+    Ok(Tally { messages, spent: load.meter.since(&started)? })
 }
 
 async fn take(mut framed: Framed, load: Load) -> Result<Tally> {
     let size = load.case.size;
-    framed
-        .take_items(StreamRequest {
-            items: load.items / 100 + 1,
-            size,
-        })
-        .await?;
+    framed.take_items(StreamRequest { items: load.items / 100 + 1, size }).await?;
 
     let mut messages = 0;
     let begin = Instant::now();
     let started = load.meter.start()?;
     while begin.elapsed() < LEAST_STREAMED {
-        framed
-            .take_items(StreamRequest {
-                items: load.items,
-                size,
-            })
-            .await?;
+        framed.take_items(StreamRequest { items: load.items, size }).await?;
         messages += load.items as u64;
     }
-    Ok(Tally {
-        messages,
-        spent: load.meter.since(&started)?,
-    })
+    Ok(Tally { messages, spent: load.meter.since(&started)? })
 }
 
 async fn answer(mut framed: Framed) -> Result<()> {
@@ -116,9 +96,7 @@ async fn answer(mut framed: Framed) -> Result<()> {
     }
     let mut wanted = StreamRequest::decode(&first);
     loop {
-        framed
-            .give_items(wanted.ok_or("not a stream request")?)
-            .await?;
+        framed.give_items(wanted.ok_or("not a stream request")?).await?;
         framed.read().await?;
         wanted = framed.input.next().and_then(StreamRequest::decode);
     }
@@ -136,12 +114,7 @@ struct Framed {
 impl Framed {
     fn new(socket: TcpStream) -> Result<Self> {
         socket.set_nodelay(true)?;
-        Ok(Self {
-            socket,
-            input: Input::new(),
-            output: Vec::new(),
-            sent: 0,
-        })
+        Ok(Self { socket, input: Input::new(), output: Vec::new(), sent: 0 })
     }
 
     /// Sends back whatever comes, until the deadline; returns how many frames came.
@@ -240,11 +213,7 @@ struct Input {
 
 impl Input {
     fn new() -> Self {
-        Self {
-            bytes: vec![0; BURST],
-            taken: 0,
-            filled: 0,
-        }
+        Self { bytes: vec![0; BURST], taken: 0, filled: 0 }
     }
 
     /// Where the next read goes; the part of a frame left over moves to the front first.

@@ -23,20 +23,14 @@ pub(crate) fn text(plan: &Plan, sitting: &Sitting) -> String {
     };
     say("# rsock-bench");
     say("");
-    say(&format!(
-        "{}; 127.0.0.1; {} s.",
-        machine::described(),
-        sitting.took.as_secs()
-    ));
+    say(&format!("{}; 127.0.0.1; {} s.", machine::described(), sitting.took.as_secs()));
     say(&format!(
         "Median of {} rounds (min–max); contenders take turns within a round, and a ratio is the \
          median of the rounds' ratios.",
         plan.rounds
     ));
-    say(
-        "CPU s/M: CPU seconds a million messages, client + server. WebSocket, too, is compared \
-         with raw TCP.",
-    );
+    say("CPU s/M: CPU seconds a million messages, client + server. WebSocket, too, is compared \
+         with raw TCP.");
     say("`of theirs`: over rsocket_rust 0.7 (as shipped) on the same transport.");
     for (mode, comparisons) in &sitting.modes {
         say("");
@@ -66,13 +60,7 @@ pub(crate) fn text(plan: &Plan, sitting: &Sitting) -> String {
         say("");
         let mut lines = vec![["case", "contender", "mode", "client", "server"].map(str::to_owned)];
         lines.extend(sitting.memory.iter().map(|memory| {
-            let Memory {
-                case,
-                mode,
-                entry,
-                client_kib,
-                server_kib,
-            } = memory;
+            let Memory { case, mode, entry, client_kib, server_kib } = memory;
             let mib = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
             [
                 case.to_string(),
@@ -170,15 +158,11 @@ fn line(comparison: &Comparison, row: &Row) -> [String; 8] {
         comparison.case.to_string(),
         row.entry.to_string(),
         shown(median(&rates), rounded),
-        least.zip(most).map_or_else(missing, |(least, most)| {
-            format!("{}–{}", rounded(least), rounded(most))
-        }),
-        shown(ratio(comparison, row, Contender::Raw), |ratio| {
-            format!("{ratio:.3}")
-        }),
-        shown(ratio(comparison, row, Contender::RsocketRust), |ratio| {
-            format!("{ratio:.2}×")
-        }),
+        least
+            .zip(most)
+            .map_or_else(missing, |(least, most)| format!("{}–{}", rounded(least), rounded(most))),
+        shown(ratio(comparison, row, Contender::Raw), |ratio| format!("{ratio:.3}")),
+        shown(ratio(comparison, row, Contender::RsocketRust), |ratio| format!("{ratio:.2}×")),
         shown(both, seconds),
         client.zip(server).map_or_else(missing, |(client, server)| {
             format!("{} + {}", seconds(client), seconds(server))
@@ -220,11 +204,7 @@ fn median(figures: &[f64]) -> Option<f64> {
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
     let upper = sorted.get(middle)?;
-    Some(if sorted.len() % 2 == 1 {
-        *upper
-    } else {
-        (sorted[middle - 1] + upper) / 2.0
-    })
+    Some(if sorted.len() % 2 == 1 { *upper } else { (sorted[middle - 1] + upper) / 2.0 })
 }
 
 fn disturbed(sitting: &Sitting) -> (usize, usize) {
@@ -236,19 +216,12 @@ fn disturbed(sitting: &Sitting) -> (usize, usize) {
             .flat_map(|comparison| &comparison.rows)
             .flat_map(|row| row.rounds.iter().flatten())
     };
-    (
-        tallies().filter(|tally| tally.is_disturbed()).count(),
-        tallies().count(),
-    )
+    (tallies().filter(|tally| tally.is_disturbed()).count(), tallies().count())
 }
 
 fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
     let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
-        lines
-            .iter()
-            .map(|line| line[column].chars().count())
-            .max()
-            .unwrap_or(0)
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)
     });
     let mut table = String::new();
     for (index, line) in lines.iter().enumerate() {
@@ -291,11 +264,7 @@ fn rounded(figure: f64) -> String {
 
 /// Seconds a million messages are microseconds a message: three digits of them, if there are any.
 fn seconds(figure: f64) -> String {
-    if figure < 1.0 {
-        format!("{figure:.4}")
-    } else {
-        digits(figure)
-    }
+    if figure < 1.0 { format!("{figure:.4}") } else { digits(figure) }
 }
 
 fn digits(figure: f64) -> String {
@@ -327,9 +296,6 @@ mod tests {
     #[test]
     fn columns_line_up() {
         let lines = [["case", "min–max"], ["a", "1–2"]].map(|line| line.map(str::to_owned));
-        assert_eq!(
-            table(&lines),
-            "| case | min–max |\n|------|---------|\n| a    | 1–2     |"
-        );
+        assert_eq!(table(&lines), "| case | min–max |\n|------|---------|\n| a    | 1–2     |");
     }
 }

@@ -67,11 +67,7 @@ impl Tally {
 pub(crate) fn hold(plan: &Plan) -> Result<Sitting> {
     let began = Instant::now();
     let cpus = Cpus::given()?;
-    let mut sitting = Sitting {
-        modes: Vec::new(),
-        memory: Vec::new(),
-        took: Duration::ZERO,
-    };
+    let mut sitting = Sitting { modes: Vec::new(), memory: Vec::new(), took: Duration::ZERO };
     for &mode in &plan.modes {
         sitting.modes.push((mode, compare(plan, mode, &cpus)?));
     }
@@ -87,17 +83,11 @@ pub(crate) fn hold(plan: &Plan) -> Result<Sitting> {
 fn compare(plan: &Plan, mode: Mode, cpus: &Cpus) -> Result<Vec<Comparison>> {
     let server = Server::start(mode)?;
     cpus.settle(Side::Client, mode)?;
-    let row = |&entry: &Entry| Row {
-        entry,
-        rounds: Vec::new(),
-    };
+    let row = |&entry: &Entry| Row { entry, rounds: Vec::new() };
     let mut comparisons: Vec<_> = plan
         .cases
         .iter()
-        .map(|&case| Comparison {
-            case,
-            rows: plan.entries.iter().map(row).collect(),
-        })
+        .map(|&case| Comparison { case, rows: plan.entries.iter().map(row).collect() })
         .collect();
     for round in 0..plan.rounds {
         for Comparison { case, rows } in &mut comparisons {
@@ -135,19 +125,8 @@ fn measure(plan: &Plan, server: &Server, entry: Entry, load: Load) -> Result<Tal
 }
 
 fn load(plan: &Plan, case: Case, meter: Meter) -> Load {
-    let Plan {
-        warm_up,
-        count_for,
-        items,
-        ..
-    } = *plan;
-    Load {
-        case,
-        warm_up,
-        count_for,
-        items,
-        meter,
-    }
+    let Plan { warm_up, count_for, items, .. } = *plan;
+    Load { case, warm_up, count_for, items, meter }
 }
 
 /// A fresh pair for each, since memory once used stays with a process.
@@ -171,13 +150,7 @@ fn memory(plan: &Plan, mode: Mode) -> Result<Vec<Memory>> {
                 continue;
             };
             let (client_kib, server_kib) = (client.parse()?, server.parse()?);
-            memory.push(Memory {
-                case,
-                mode,
-                entry,
-                client_kib,
-                server_kib,
-            });
+            memory.push(Memory { case, mode, entry, client_kib, server_kib });
         }
     }
     Ok(memory)
@@ -187,10 +160,7 @@ fn memory(plan: &Plan, mode: Mode) -> Result<Vec<Memory>> {
 pub(crate) fn memory_of_one(entry: Entry, case: Case, mode: Mode, items: usize) -> Result<()> {
     let server = Server::start(mode)?;
     Cpus::given()?.settle(Side::Client, mode)?;
-    let plan = Plan {
-        items,
-        ..Plan::default()
-    };
+    let plan = Plan { items, ..Plan::default() };
     server.measure(entry, load(&plan, case, server.meter()?))?;
     let client = machine::peak_resident_kib(std::process::id())?;
     println!("{client} {}", machine::peak_resident_kib(server.pid())?);

@@ -46,17 +46,11 @@ impl Peer for RsocketRust {
         let client = match transport {
             Transport::Tcp => {
                 let transport = TcpClientTransport::from(address);
-                RSocketFactory::connect()
-                    .transport(transport)
-                    .start()
-                    .await?
+                RSocketFactory::connect().transport(transport).start().await?
             }
             Transport::WebSocket => {
                 let transport = WebsocketClientTransport::from(address);
-                RSocketFactory::connect()
-                    .transport(transport)
-                    .start()
-                    .await?
+                RSocketFactory::connect().transport(transport).start().await?
             }
         };
         Ok(Connection(client))
@@ -69,13 +63,8 @@ pub(crate) struct Connection(Client);
 
 impl Requester for Connection {
     async fn request_response(&self, data: Bytes) -> Result<usize> {
-        let response = self
-            .0
-            .request_response(Payload::new(Some(data), None))
-            .await?;
-        Ok(response
-            .and_then(|payload| payload.split().0)
-            .map_or(0, |data| data.len()))
+        let response = self.0.request_response(Payload::new(Some(data), None)).await?;
+        Ok(response.and_then(|payload| payload.split().0).map_or(0, |data| data.len()))
     }
 
     fn request_stream(&self, data: Bytes) -> impl Stream<Item = Result<usize>> + Send {

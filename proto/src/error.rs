@@ -71,10 +71,7 @@ pub struct StreamError {
 impl StreamError {
     /// An error of this code and text.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-        }
+        Self { code, message: message.into() }
     }
 
     pub(crate) fn received(code: ErrorCode, text: &Bytes) -> Self {
@@ -198,20 +195,14 @@ impl fmt::Display for Violation {
             }
             Self::ReservedStreamIdBit => f.write_str("the reserved bit of the stream id is set"),
             Self::Truncated { frame, field } => write!(f, "{frame} ends before its {field}"),
-            Self::MetadataLength {
-                announced,
-                available,
-            } => {
+            Self::MetadataLength { announced, available } => {
                 write!(
                     f,
                     "metadata of {announced} bytes announced where {available} bytes are left"
                 )
             }
             Self::UnknownFrame { frame_type } => {
-                write!(
-                    f,
-                    "unknown frame type 0x{frame_type:02x} without the ignore flag"
-                )
+                write!(f, "unknown frame type 0x{frame_type:02x} without the ignore flag")
             }
             Self::FirstFrame { frame_type } => write!(
                 f,
@@ -220,10 +211,7 @@ impl fmt::Display for Violation {
             Self::SetupOnStream => f.write_str("SETUP and RESUME belong on stream 0"),
             Self::MalformedSetup { field } => write!(f, "SETUP ends before its {field}"),
             Self::Version { major, minor } => {
-                write!(
-                    f,
-                    "protocol version {major}.{minor} is not supported, only 1.0 is"
-                )
+                write!(f, "protocol version {major}.{minor} is not supported, only 1.0 is")
             }
             Self::KeepaliveTimes => f.write_str(
                 "keepalive interval and max lifetime must be between 1 and 2147483647 ms",
@@ -276,11 +264,7 @@ impl fmt::Display for Misuse {
             Self::StreamClosed => f.write_str("the stream has ended"),
             Self::NoCredit => f.write_str("the peer has not asked for an item"),
             Self::PayloadTooLarge { len } => {
-                write!(
-                    f,
-                    "a frame of {len} bytes; the protocol allows {}",
-                    crate::MAX_FRAME_BYTES
-                )
+                write!(f, "a frame of {len} bytes; the protocol allows {}", crate::MAX_FRAME_BYTES)
             }
             Self::ZeroRequestN => f.write_str("request-n must be at least 1"),
         }
@@ -325,18 +309,10 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Violation(violation) => write!(f, "{}: {violation}", violation.code()),
-            Self::Error {
-                by: Side::Peer,
-                code,
-                message,
-            } => {
+            Self::Error { by: Side::Peer, code, message } => {
                 write!(f, "the peer ended the connection, {code}: {message}")
             }
-            Self::Error {
-                by: Side::Local,
-                code,
-                message,
-            } => write!(f, "{code}: {message}"),
+            Self::Error { by: Side::Local, code, message } => write!(f, "{code}: {message}"),
             Self::Finished(Side::Local) => f.write_str("closed"),
             Self::Finished(Side::Peer) => f.write_str("closed by the peer"),
             Self::Disconnected => f.write_str("the peer disconnected"),

@@ -17,10 +17,7 @@ pub struct Payload {
 impl Payload {
     /// A payload of data alone.
     pub fn new(data: impl Into<Bytes>) -> Self {
-        Self {
-            metadata: None,
-            data: data.into(),
-        }
+        Self { metadata: None, data: data.into() }
     }
 
     /// The same payload with this metadata.

@@ -2,7 +2,7 @@
 //!
 //! Tests talk to one `Connection` as a raw peer ([`peer`]), or couple two of them (`pair`). They
 //! compare whole traces in the notation of the protocol notes: `RS(1,n=3,'d')`, `P(1,N+C,'x')`,
-//! `ERR(0,0x101)`; `IDs` such as `RS-02` name the requirement a test holds.
+//! `ERR(0,0x101)`. IDs such as `RS-02` or `H065` name the requirement or hostile input a test is for.
 
 mod bounds;
 mod channel;

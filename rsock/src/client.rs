@@ -1,10 +1,13 @@
 //! The side that dials.
 
-use std::{fmt, future::Future, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, Config, Payload, frame};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 
 #[cfg(feature = "websocket")]
 use crate::transport::websocket;
@@ -28,6 +31,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     requester: Requester,
+    /// Its sender goes when the connection's task has ended.
+    ended: watch::Receiver<()>,
     _open: Arc<Open>,
 }
 
@@ -60,13 +65,20 @@ impl Client {
     pub async fn close(&self) -> CloseReason {
         // A connection that has ended needs no closing.
         let _ = self.requester.mailbox().send(Command::Drain);
-        self.requester.closed().await
+        self.ended().await
     }
 
     /// Closes now; what is pending ends with the reason.
     pub async fn abort(&self) -> CloseReason {
         // As in `close`.
         let _ = self.requester.mailbox().send(Command::Close);
+        self.ended().await
+    }
+
+    /// The connection is over, and its last bytes have left.
+    async fn ended(&self) -> CloseReason {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
         self.requester.closed().await
     }
 }
@@ -81,9 +93,7 @@ impl Deref for Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client")
-            .field("state", &self.state())
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("state", &self.state()).finish_non_exhaustive()
     }
 }
 
@@ -224,10 +234,7 @@ impl ClientBuilder {
         let uri = Uri::parse(uri)?;
         let stream = connect_tcp(&uri, self.connect_timeout).await?;
         match uri.scheme {
-            Scheme::Tcp => {
-                self.start(stream, Framing::LengthPrefixed, &[], uri.to_string())
-                    .await
-            }
+            Scheme::Tcp => self.start(stream, Framing::LengthPrefixed, &[], uri.to_string()).await,
             #[cfg(feature = "websocket")]
             Scheme::WebSocket => {
                 let address = uri.to_string();
@@ -237,10 +244,7 @@ impl ClientBuilder {
                     websocket::connect(stream, &authority, &uri.path, &self.headers, None);
                 let (stream, leftover) = tokio::time::timeout(limit, handshake)
                     .await
-                    .map_err(|_| ConnectError::Timeout {
-                        address: address.clone(),
-                        after: limit,
-                    })?
+                    .map_err(|_| ConnectError::Timeout { address: address.clone(), after: limit })?
                     .map_err(|error| ConnectError::Handshake {
                         address: address.clone(),
                         error: error.to_string(),
@@ -249,8 +253,7 @@ impl ClientBuilder {
                     websocket::Role::Client,
                     self.config.max_frame_bytes,
                 );
-                self.start(stream, Framing::WebSocket(framing), &leftover, address)
-                    .await
+                self.start(stream, Framing::WebSocket(framing), &leftover, address).await
             }
         }
     }
@@ -264,8 +267,7 @@ impl ClientBuilder {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.start(io, Framing::LengthPrefixed, &[], "memory".into())
-            .await
+        self.start(io, Framing::LengthPrefixed, &[], "memory".into()).await
     }
 
     async fn start<IO>(
@@ -298,11 +300,14 @@ impl ClientBuilder {
         };
         let mailbox_of_client = Arc::clone(&mailbox);
         let driver = Driver::client(io, framing, leftover, setup, responder, mailbox, options);
-        spawn(driver);
-        Ok(Client {
-            requester,
-            _open: Arc::new(Open(mailbox_of_client)),
-        })
+        let (alive, ended) = watch::channel(());
+        // The task ends with the connection; nobody joins it.
+        drop(tokio::spawn(async move {
+            driver.await;
+            drop(alive);
+        }));
+        let open = Arc::new(Open(mailbox_of_client));
+        Ok(Client { requester, ended, _open: open })
     }
 
     fn setup_frame(&self) -> Result<frame::Setup, ConnectError> {
@@ -318,9 +323,7 @@ impl ClientBuilder {
             return Err(ConnectError::Setting("a MIME type has at most 255 bytes"));
         }
         if self.setup_payload.size() > rsock_proto::MAX_FRAME_BYTES - 1024 {
-            return Err(ConnectError::Setting(
-                "the setup payload does not fit one frame",
-            ));
+            return Err(ConnectError::Setting("the setup payload does not fit one frame"));
         }
         Ok(frame::Setup {
             version: frame::VERSION,
@@ -339,9 +342,4 @@ impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder").finish_non_exhaustive()
     }
-}
-
-fn spawn(driver: impl Future<Output = ()> + Send + 'static) {
-    // The task ends with the connection; nobody joins it.
-    drop(tokio::spawn(driver));
 }

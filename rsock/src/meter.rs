@@ -71,11 +71,7 @@ impl Meter {
     pub(crate) fn connection(self: &Arc<Self>) -> ConnectionMeter {
         self.connections.fetch_add(1, Relaxed);
         self.open_connections.fetch_add(1, Relaxed);
-        ConnectionMeter {
-            meter: Arc::clone(self),
-            published: Stats::default(),
-            open_streams: 0,
-        }
+        ConnectionMeter { meter: Arc::clone(self), published: Stats::default(), open_streams: 0 }
     }
 }
 
@@ -96,9 +92,7 @@ impl ConnectionMeter {
         let open = open_streams as u64;
         if open != self.open_streams {
             // Wraps around where the number falls, which comes to the same.
-            self.meter
-                .open_streams
-                .fetch_add(open.wrapping_sub(self.open_streams), Relaxed);
+            self.meter.open_streams.fetch_add(open.wrapping_sub(self.open_streams), Relaxed);
             self.open_streams = open;
         }
     }
@@ -110,9 +104,7 @@ impl ConnectionMeter {
 
 impl Drop for ConnectionMeter {
     fn drop(&mut self) {
-        self.meter
-            .open_streams
-            .fetch_sub(self.open_streams, Relaxed);
+        self.meter.open_streams.fetch_sub(self.open_streams, Relaxed);
         self.meter.open_connections.fetch_sub(1, Relaxed);
     }
 }

@@ -86,10 +86,7 @@ impl<St: Stream<Item: IntoPayload>> Stream for Items<St> {
     type Item = Result<Payload, Error>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.project()
-            .items
-            .poll_next(cx)
-            .map(|item| item.map(IntoPayload::into_payload))
+        self.project().items.poll_next(cx).map(|item| item.map(IntoPayload::into_payload))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -132,9 +129,6 @@ impl PayloadExt for Payload {
             }
             _ => entry,
         };
-        Ok(Self {
-            metadata: Some(metadata),
-            data: self.data,
-        })
+        Ok(Self { metadata: Some(metadata), data: self.data })
     }
 }

@@ -52,10 +52,7 @@ impl Requester {
 
     /// Asks for items, as many as the window has room for: see [`RequestStream::window`].
     pub fn request_stream(&self, payload: impl Into<Payload>) -> RequestStream {
-        self.stream(StreamState::Idle {
-            payload: payload.into(),
-            outgoing: None,
-        })
+        self.stream(StreamState::Idle { payload: payload.into(), outgoing: None })
     }
 
     /// Opens a channel. `outgoing` is polled under the peer's credit: its first item opens the
@@ -77,14 +74,8 @@ impl Requester {
         let payload = payload.into();
         let permit = self.permit().await?;
         let interaction = Interaction::FireAndForget;
-        let command = Command::Request {
-            interaction,
-            payload,
-            n: 0,
-            inlet: None,
-            outgoing: None,
-            permit,
-        };
+        let command =
+            Command::Request { interaction, payload, n: 0, inlet: None, outgoing: None, permit };
         Ok(self.mailbox.send(command)?)
     }
 
@@ -130,9 +121,7 @@ impl Requester {
 
 impl fmt::Debug for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Requester")
-            .field("state", &self.state())
-            .finish_non_exhaustive()
+        f.debug_struct("Requester").field("state", &self.state()).finish_non_exhaustive()
     }
 }
 
@@ -341,14 +330,7 @@ impl RequestStream {
         let inlet = Arc::new(Inlet::default());
         let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&self.mailbox), self.window);
         let inlet = Some(inlet);
-        self.mailbox.send(Command::Request {
-            interaction,
-            payload,
-            n,
-            inlet,
-            outgoing,
-            permit,
-        })?;
+        self.mailbox.send(Command::Request { interaction, payload, n, inlet, outgoing, permit })?;
         Ok(inflow)
     }
 

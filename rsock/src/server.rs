@@ -65,19 +65,12 @@ impl Server {
 
     /// Where it listens, with the ports it was given.
     pub fn addresses(&self) -> Vec<String> {
-        self.listeners
-            .iter()
-            .map(|listener| listener.uri.to_string())
-            .collect()
+        self.listeners.iter().map(|listener| listener.uri.to_string()).collect()
     }
 
     /// Serves connections for ever, or until a shutdown: await the result.
     pub fn serve(self, acceptor: impl Acceptor) -> Serve {
-        Serve {
-            server: self,
-            acceptor: Arc::new(acceptor),
-            shutdown: None,
-        }
+        Serve { server: self, acceptor: Arc::new(acceptor), shutdown: None }
     }
 }
 
@@ -172,10 +165,7 @@ impl ServerBuilder {
         for uri in uris {
             listeners.push(Listener::bind(Uri::parse(uri.as_ref())?).await?);
         }
-        Ok(Server {
-            listeners,
-            builder: self,
-        })
+        Ok(Server { listeners, builder: self })
     }
 
     /// Serves one connection over a byte stream of the caller's, such as [`memory`](crate::memory),
@@ -185,17 +175,13 @@ impl ServerBuilder {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = Service::new(self.clone(), Arc::new(acceptor));
-        service
-            .drive(io, Framing::LengthPrefixed, &[], "memory".into())
-            .await;
+        service.drive(io, Framing::LengthPrefixed, &[], "memory".into()).await;
     }
 }
 
 impl fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerBuilder")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("ServerBuilder").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -205,9 +191,7 @@ impl Listener {
             address: uri.authority(),
             error: error.to_string(),
         };
-        let socket = TcpListener::bind((uri.host.as_str(), uri.port))
-            .await
-            .map_err(failed)?;
+        let socket = TcpListener::bind((uri.host.as_str(), uri.port)).await.map_err(failed)?;
         uri.port = socket.local_addr().map_err(failed)?.port();
         Ok(Self { socket, uri })
     }
@@ -233,11 +217,7 @@ impl Serve {
     }
 
     async fn run(self) {
-        let Self {
-            server: Server { listeners, builder },
-            acceptor,
-            shutdown,
-        } = self;
+        let Self { server: Server { listeners, builder }, acceptor, shutdown } = self;
         let service = Arc::new(Service::new(builder, acceptor));
         let closes_all = CloseOnDrop(Arc::clone(&service));
         let mut shutdown = shutdown.unwrap_or_else(|| Box::pin(std::future::pending()));
@@ -270,9 +250,7 @@ impl IntoFuture for Serve {
 
 impl fmt::Debug for Serve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Serve")
-            .field("server", &self.server)
-            .finish_non_exhaustive()
+        f.debug_struct("Serve").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
@@ -322,13 +300,7 @@ impl Service {
     fn new(builder: ServerBuilder, acceptor: Arc<dyn Accept>) -> Self {
         let connections = Arc::new(Semaphore::new(builder.max_connections));
         let (live, draining) = (Mutex::default(), AtomicBool::new(false));
-        Self {
-            builder,
-            acceptor,
-            connections,
-            live,
-            draining,
-        }
+        Self { builder, acceptor, connections, live, draining }
     }
 
     async fn serve(
@@ -365,8 +337,7 @@ impl Service {
                 let max_frame_bytes = self.builder.config.max_frame_bytes;
                 let role = websocket::Role::Server;
                 let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
-                self.drive(io, Framing::WebSocket(framing), &leftover, peer)
-                    .await;
+                self.drive(io, Framing::WebSocket(framing), &leftover, peer).await;
             }
             Ok(Ok(websocket::Accepted::Http)) => {}
             Ok(Err(error)) => log_handshake(&peer, &error.to_string()),
@@ -396,10 +367,7 @@ impl Service {
 
     fn register(&self, mailbox: &Arc<Mailbox>) -> Live<'_> {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        Live {
-            service: self,
-            key: live.insert(Arc::clone(mailbox)),
-        }
+        Live { service: self, key: live.insert(Arc::clone(mailbox)) }
     }
 
     fn tell_all(&self, command: impl Fn() -> Command) {
@@ -415,10 +383,7 @@ impl Service {
         self.draining.store(true, Ordering::Release);
         self.tell_all(|| Command::Drain);
         let mut drained = pin!(self.all_ended());
-        if tokio::time::timeout(self.builder.drain_limit, drained.as_mut())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(self.builder.drain_limit, drained.as_mut()).await.is_err() {
             self.tell_all(|| Command::Close);
             // What flushing and lingering take, and a little more.
             let _ = tokio::time::timeout(Duration::from_secs(3), drained).await;
@@ -440,11 +405,7 @@ struct Live<'a> {
 
 impl Drop for Live<'_> {
     fn drop(&mut self) {
-        let mut live = self
-            .service
-            .live
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.service.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.try_remove(self.key);
     }
 }

@@ -30,10 +30,7 @@ where
                 }
             }
         });
-        Spawned {
-            items,
-            task: task.abort_handle(),
-        }
+        Spawned { items, task: task.abort_handle() }
     }
 }
 

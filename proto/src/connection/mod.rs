@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     config::Config,
     error::{CloseReason, ErrorCode, Misuse, Side, StreamError, Violation},
-    frame::{Interaction, MAX_U31, Setup, StreamId, deframe, payload_frame_len},
+    frame::{Interaction, MAX_U31, PREFIX_LEN, Setup, StreamId, deframe, payload_frame_len},
     payload::Payload,
     stats::Stats,
     stream::Stream,
@@ -54,11 +54,7 @@ pub enum Role {
 #[derive(Debug)]
 enum Reply {
     KeepAlive(Bytes),
-    Refuse {
-        stream: StreamId,
-        code: ErrorCode,
-        message: &'static str,
-    },
+    Refuse { stream: StreamId, code: ErrorCode, message: &'static str },
 }
 
 /// The protocol state of one connection; a function of what it is told and when.
@@ -126,9 +122,20 @@ impl Connection {
         while self.wants_input() {
             match deframe(input, self.config.max_frame_bytes) {
                 Ok(Some(frame)) => self.handle_frame(frame, now),
-                Ok(None) => break,
+                Ok(None) => {
+                    self.handle_partial(input.get(PREFIX_LEN..).unwrap_or_default());
+                    break;
+                }
                 Err(violation) => self.handle_violation(violation),
             }
+        }
+    }
+
+    /// A frame has begun to arrive. A server that awaits SETUP need not wait for the rest of one
+    /// that cannot be it: what speaks another protocol is told at once (SETUP-02).
+    pub fn handle_partial(&mut self, start: &[u8]) {
+        if let Err(violation) = self.check_first(start) {
+            self.handle_violation(violation);
         }
     }
 
@@ -148,10 +155,7 @@ impl Connection {
                 self.handle_violation(Violation::SetupTimeout);
             }
             State::Unconfirmed | State::Established | State::Draining { .. }
-                if self
-                    .keepalive
-                    .as_mut()
-                    .is_some_and(|clock| !clock.tick(now)) =>
+                if self.keepalive.as_mut().is_some_and(|clock| !clock.tick(now)) =>
             {
                 self.handle_violation(Violation::KeepaliveTimeout);
             }
@@ -235,8 +239,12 @@ impl Connection {
     /// # Errors
     /// [`Misuse::NoCredit`] while as many pushes wait as may; they leave with the next write.
     pub fn push_metadata(&mut self, metadata: Bytes) -> Result<(), Misuse> {
-        if self.state.is_over() {
-            return Err(Misuse::Closed);
+        match self.state {
+            State::Unconfirmed | State::Established | State::Draining { .. } => {}
+            State::AwaitingSetup { .. } | State::Accepting { .. } => {
+                return Err(Misuse::NotEstablished);
+            }
+            State::Closing | State::Closed => return Err(Misuse::Closed),
         }
         if self.pushes.len() >= self.config.max_queued_replies {
             return Err(Misuse::NoCredit);
@@ -250,7 +258,8 @@ impl Connection {
     pub fn drain(&mut self) {
         match self.state {
             State::Unconfirmed | State::Established => {
-                self.state = State::Draining { by_peer: false };
+                self.state =
+                    State::Draining { by_peer: false, confirmed: !self.state.is_unconfirmed() };
                 self.close_if_drained();
             }
             State::AwaitingSetup { .. } | State::Accepting { .. } => self.close(),
@@ -277,11 +286,7 @@ impl Connection {
             return;
         }
         self.say_last_words(code, message.clone());
-        self.end(CloseReason::Error {
-            by: Side::Local,
-            code,
-            message,
-        });
+        self.end(CloseReason::Error { by: Side::Local, code, message });
     }
 
     // ---- what the driver must do --------------------------------------------------------------
@@ -366,11 +371,7 @@ impl Connection {
 
     /// Everything ends, for this reason.
     fn end(&mut self, reason: CloseReason) {
-        self.state = if self.last_words.is_some() {
-            State::Closing
-        } else {
-            State::Closed
-        };
+        self.state = if self.last_words.is_some() { State::Closing } else { State::Closed };
         self.streams.clear();
         self.scheduler = Scheduler::default();
         self.replies = VecDeque::new();
@@ -380,10 +381,11 @@ impl Connection {
     }
 
     fn close_if_drained(&mut self) {
-        let State::Draining { by_peer } = self.state else {
+        let State::Draining { by_peer, .. } = self.state else {
             return;
         };
-        if self.streams.len() > 0 || !self.pushes.is_empty() || self.setup.is_some() {
+        let unwritten = self.setup.is_some() || !self.replies.is_empty() || !self.pushes.is_empty();
+        if unwritten || self.streams.len() > 0 {
             return;
         }
         if by_peer {
@@ -416,8 +418,7 @@ impl Connection {
     fn remove(&mut self, key: StreamKey) {
         self.streams.remove(key);
         let streams = &self.streams;
-        self.scheduler
-            .sweep(streams.len(), |key| streams.get(key).is_some());
+        self.scheduler.sweep(streams.len(), |key| streams.get(key).is_some());
         self.close_if_drained();
     }
 
@@ -427,11 +428,7 @@ impl Connection {
             self.handle_violation(Violation::ReplyFlood);
             return;
         }
-        self.replies.push_back(Reply::Refuse {
-            stream,
-            code,
-            message,
-        });
+        self.replies.push_back(Reply::Refuse { stream, code, message });
     }
 
     /// Ends a stream that broke its credit, or whose payload cannot be taken: the one who receives
@@ -446,9 +443,7 @@ impl Connection {
         } else {
             stream.recv.close();
             stream.send.abandon();
-            stream
-                .send
-                .finish(crate::stream::Terminal::Error(error.clone()));
+            stream.send.finish(crate::stream::Terminal::Error(error.clone()));
         }
         self.events.push_back(Event::Failed { key, error });
         self.settle(key);
@@ -456,9 +451,5 @@ impl Connection {
 }
 
 fn check_frame_len(len: usize) -> Result<(), Misuse> {
-    if len > crate::MAX_FRAME_BYTES {
-        Err(Misuse::PayloadTooLarge { len })
-    } else {
-        Ok(())
-    }
+    if len > crate::MAX_FRAME_BYTES { Err(Misuse::PayloadTooLarge { len }) } else { Ok(()) }
 }

@@ -50,7 +50,7 @@ impl Connection {
                     self.stats.ignored_on_request += 1;
                     DONE
                 }
-                Err(malformed) => Err(malformed.violation),
+                Err(malformed) => Err(self.blame(malformed.violation)),
             });
         match reaction {
             Ok(Ok(())) => {}
@@ -65,7 +65,7 @@ impl Connection {
     }
 
     /// Nothing may precede SETUP or RESUME, not even what asks to be ignored (SETUP-02, SETUP-03).
-    fn check_first(&self, frame: &[u8]) -> Result<(), Violation> {
+    pub(super) fn check_first(&self, frame: &[u8]) -> Result<(), Violation> {
         if !self.awaits_setup() {
             return Ok(());
         }
@@ -75,9 +75,17 @@ impl Connection {
         match FrameType::from_number(header.frame_type) {
             Some(FrameType::Setup | FrameType::Resume) if header.stream_id == 0 => Ok(()),
             Some(FrameType::Setup | FrameType::Resume) => Err(Violation::SetupOnStream),
-            _ => Err(Violation::FirstFrame {
-                frame_type: header.frame_type,
-            }),
+            _ => Err(Violation::FirstFrame { frame_type: header.frame_type }),
+        }
+    }
+
+    /// INVALID_SETUP answers only the SETUP that opens a connection.
+    fn blame(&self, violation: Violation) -> Violation {
+        match violation {
+            Violation::MalformedSetup { field } if !self.awaits_setup() => {
+                Violation::Truncated { frame: FrameType::Setup.name(), field }
+            }
+            violation => violation,
         }
     }
 
@@ -88,16 +96,12 @@ impl Connection {
             Frame::Request(request) => Ok(self.receive_request(request)),
             Frame::RequestN { stream, n } => Ok(self.receive_request_n(stream, n)),
             Frame::Cancel { stream } => Ok(self.receive_cancel(stream)),
-            Frame::Error {
-                stream: Some(stream),
-                code,
-                message,
-            } => Ok(self.receive_error(stream, StreamError::received(code, &message))),
-            Frame::Error {
-                stream: None,
-                code,
-                message,
-            } => Ok(self.receive_connection_error(StreamError::received(code, &message))),
+            Frame::Error { stream: Some(stream), code, message } => {
+                Ok(self.receive_error(stream, StreamError::received(code, &message)))
+            }
+            Frame::Error { stream: None, code, message } => {
+                Ok(self.receive_connection_error(StreamError::received(code, &message)))
+            }
             Frame::KeepAlive(keepalive) => {
                 self.receive_keepalive(keepalive);
                 DONE
@@ -112,30 +116,26 @@ impl Connection {
             // LEASE was not negotiated (LEASE-14), RESUME_OK not asked for (RESUME-40).
             Frame::Resume(_) | Frame::ResumeOk { .. } | Frame::Lease(_) => OUT_OF_PLACE,
             Frame::Misplaced { .. } => OUT_OF_PLACE,
-            Frame::Ext(Ext {
-                ignorable: true, ..
-            })
-            | Frame::Unknown {
-                ignorable: true, ..
-            } => {
+            Frame::Ext(Ext { ignorable: true, .. }) | Frame::Unknown { ignorable: true, .. } => {
                 self.stats.ignored_on_request += 1;
                 DONE
             }
-            Frame::Ext(_) => Err(Violation::UnknownFrame {
-                frame_type: FrameType::Ext as u8,
-            }),
+            Frame::Ext(_) => Err(Violation::UnknownFrame { frame_type: FrameType::Ext as u8 }),
             Frame::Unknown { frame_type, .. } => Err(Violation::UnknownFrame { frame_type }),
         }
     }
 
     /// Anything but an ERROR on stream 0 shows a client that its SETUP is accepted (SETUP-23).
     fn confirm(&mut self, frame: &Frame) {
-        if matches!(self.state, State::Unconfirmed)
-            && !matches!(frame, Frame::Error { stream: None, .. })
-        {
-            self.state = State::Established;
-            self.events.push_back(Event::Established);
+        if matches!(frame, Frame::Error { stream: None, .. }) {
+            return;
         }
+        match &mut self.state {
+            State::Unconfirmed => self.state = State::Established,
+            State::Draining { confirmed: confirmed @ false, .. } => *confirmed = true,
+            _ => return,
+        }
+        self.events.push_back(Event::Established);
     }
 
     fn receive_setup(&mut self, setup: Box<Setup>, now: Instant) -> Reaction {
@@ -158,9 +158,7 @@ impl Connection {
             return Err(Violation::LeaseUnsupported);
         }
         self.keepalive = Some(KeepaliveClock::new(&setup, false, now));
-        self.state = State::Accepting {
-            until: now + self.config.setup_timeout,
-        };
+        self.state = State::Accepting { until: now + self.config.setup_timeout };
         self.events.push_back(Event::Setup(setup));
         DONE
     }
@@ -179,14 +177,7 @@ impl Connection {
     }
 
     fn receive_request(&mut self, request: Request) -> Result<(), Ignored> {
-        let Request {
-            stream: id,
-            interaction,
-            follows,
-            complete,
-            initial_n,
-            payload,
-        } = request;
+        let Request { stream: id, interaction, follows, complete, initial_n, payload } = request;
         let peer_is_client = self.role == Role::Server;
         if id.is_odd() != peer_is_client || self.streams.is_live(id) {
             return Err(Ignored::UnknownStream); // SID-12, SID-13
@@ -197,18 +188,12 @@ impl Connection {
         let refusal = if matches!(self.state, State::Draining { .. }) {
             Some((ErrorCode::REJECTED, "the connection is closing"))
         } else if initial_n > MAX_U31 {
-            Some((
-                ErrorCode::INVALID,
-                "the initial request-n is above 2147483647",
-            )) // RS-12
+            Some((ErrorCode::INVALID, "the initial request-n is above 2147483647")) // RS-12
         } else if follows {
             Some((ErrorCode::REJECTED, NO_REASSEMBLY))
         } else if full {
             self.stats.refused_streams += 1;
-            Some((
-                ErrorCode::REJECTED,
-                "too many open streams on this connection",
-            ))
+            Some((ErrorCode::REJECTED, "too many open streams on this connection"))
         } else {
             None
         };
@@ -223,25 +208,14 @@ impl Connection {
                 // The id of a fire-and-forget is free as soon as it has arrived (FNF-02).
                 let addressable = interaction != Interaction::FireAndForget;
                 let key = self.streams.insert(stream, addressable);
-                self.events.push_back(Event::Request {
-                    key,
-                    interaction,
-                    payload,
-                    complete,
-                });
+                self.events.push_back(Event::Request { key, interaction, payload, complete });
             }
         }
         Ok(())
     }
 
     fn receive_payload(&mut self, frame: PayloadFrame) -> Result<(), Ignored> {
-        let PayloadFrame {
-            stream: id,
-            follows,
-            next,
-            complete,
-            payload,
-        } = frame;
+        let PayloadFrame { stream: id, follows, next, complete, payload } = frame;
         let Some((key, stream)) = self.streams.find(id) else {
             return Err(Ignored::UnknownStream); // PAY-06
         };
@@ -270,11 +244,7 @@ impl Connection {
         }
         if next {
             self.stats.items_in += 1;
-            self.events.push_back(Event::Payload {
-                key,
-                payload,
-                complete,
-            });
+            self.events.push_back(Event::Payload { key, payload, complete });
         } else {
             self.events.push_back(Event::Completed { key });
         }
@@ -303,15 +273,21 @@ impl Connection {
         let Some((key, stream)) = self.streams.find(id) else {
             return Err(Ignored::UnknownStream); // CAN-02
         };
-        if !stream.requester {
-            self.remove(key);
-        } else if stream.interaction == Interaction::RequestChannel && !stream.send.is_done() {
+        // Our ERROR ends both halves: it must reach the peer even if its CANCEL of one crosses it.
+        let ends_our_half = stream.interaction == Interaction::RequestChannel
+            && !stream.send.is_done()
+            && !stream.send.is_failing();
+        if stream.requester && !ends_our_half {
+            return Err(Ignored::OutOfPlace); // RR-12
+        }
+        // Told before the stream leaves the table, which may end the connection.
+        self.events.push_back(Event::Cancelled { key });
+        if stream.requester {
             stream.send.abandon(); // RC-17
             self.settle(key);
         } else {
-            return Err(Ignored::OutOfPlace); // RR-12
+            self.remove(key);
         }
-        self.events.push_back(Event::Cancelled { key });
         Ok(())
     }
 
@@ -326,30 +302,22 @@ impl Connection {
         if !stream.requester && stream.interaction != Interaction::RequestChannel {
             return Err(Ignored::OutOfPlace); // RR-11, RS-15
         }
-        self.remove(key);
         self.events.push_back(Event::Failed { key, error });
+        self.remove(key);
         Ok(())
     }
 
     fn receive_connection_error(&mut self, error: StreamError) -> Result<(), Ignored> {
         let StreamError { code, message } = error;
         match code {
-            _ if matches!(self.state, State::Unconfirmed) => {
-                self.end(CloseReason::Error {
-                    by: Side::Peer,
-                    code,
-                    message,
-                }); // SETUP-24
+            _ if self.state.is_unconfirmed() => {
+                self.end(CloseReason::Error { by: Side::Peer, code, message }); // SETUP-24
             }
             ErrorCode::CONNECTION_ERROR => {
-                self.end(CloseReason::Error {
-                    by: Side::Peer,
-                    code,
-                    message,
-                }); // CONN-01
+                self.end(CloseReason::Error { by: Side::Peer, code, message }); // CONN-01
             }
             ErrorCode::CONNECTION_CLOSE => {
-                self.state = State::Draining { by_peer: true }; // CONN-02
+                self.state = State::Draining { by_peer: true, confirmed: true }; // CONN-02
                 self.close_if_drained();
             }
             _ => return Err(Ignored::OutOfPlace), // SETUP-25, SETUP-26, CONN-06

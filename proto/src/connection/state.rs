@@ -21,7 +21,7 @@ pub(crate) enum State {
     /// In use.
     Established,
     /// No new requests in either direction; closes with the last stream.
-    Draining { by_peer: bool },
+    Draining { by_peer: bool, confirmed: bool },
     /// A last ERROR frame is to be written.
     Closing,
     /// Over.
@@ -29,6 +29,11 @@ pub(crate) enum State {
 }
 
 impl State {
+    /// We are a client that may still be refused (SETUP-24).
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        matches!(self, Self::Unconfirmed | Self::Draining { confirmed: false, .. })
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         matches!(self, Self::Closing | Self::Closed)
     }

@@ -22,21 +22,15 @@ impl<'a> StreamMut<'a> {
 
     /// How many items it takes now: the peer's credit, but no more than a turn's worth.
     pub fn capacity(&self) -> usize {
-        self.connection
-            .streams
-            .get(self.key)
-            .map_or(0, |stream| stream.send.capacity())
+        self.connection.streams.get(self.key).map_or(0, |stream| stream.send.capacity())
     }
 
     /// Items the peer has asked for that were not sent.
     pub fn credit(&self) -> u64 {
-        self.connection
-            .streams
-            .get(self.key)
-            .map_or(0, |stream| stream.send.credit())
+        self.connection.streams.get(self.key).map_or(0, |stream| stream.send.credit())
     }
 
-    /// Sends an item of a stream or channel.
+    /// Sends an item of a stream or channel; the answer to a request is the last in any case.
     ///
     /// # Errors
     /// [`Misuse::NoCredit`] beyond `capacity`: nothing is ever sent that was not asked for (RS-02).
@@ -55,6 +49,8 @@ impl<'a> StreamMut<'a> {
     fn give(&mut self, item: Payload, last: bool) -> Result<(), Misuse> {
         check_frame_len(payload_frame_len(&item))?;
         let stream = self.open()?;
+        // RR-01: a reply completes.
+        let last = last || stream.interaction == Interaction::RequestResponse;
         if stream.send.capacity() == 0 || !stream.send.push(item) {
             return Err(Misuse::NoCredit);
         }
@@ -82,7 +78,8 @@ impl<'a> StreamMut<'a> {
         Ok(())
     }
 
-    /// Fails the stream in both directions, after what was sent before (RS-07, RC-13).
+    /// Fails the stream in both directions, after what was sent before (RS-07, RC-13). A request
+    /// that was not written yet is never sent (RR-10).
     ///
     /// # Errors
     /// [`Misuse::StreamClosed`] if our half has ended before.
@@ -90,6 +87,9 @@ impl<'a> StreamMut<'a> {
         let stream = self.open()?;
         if stream.interaction == Interaction::FireAndForget {
             stream.send.abandon();
+        } else if stream.opening.take().is_some() {
+            self.connection.remove(self.key);
+            return Ok(());
         } else {
             stream.recv.close();
             stream.send.finish(Terminal::Error(error));

@@ -10,11 +10,13 @@ use crate::{
     stream::Stream,
 };
 
-/// Names a stream: a slot, and the id that guards against the slot's next tenant.
+/// Names a stream: a slot, and the serial number that guards against the slot's next tenant, which
+/// may have the same id (SID-05).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamKey {
     index: u32,
     id: StreamId,
+    serial: u32,
 }
 
 impl StreamKey {
@@ -41,6 +43,8 @@ pub(crate) struct Streams {
     ids: HashMap<StreamId, u32, FxBuildHasher>,
     /// The next id we allocate; `None` when they are used up (SID-06).
     next: Option<u32>,
+    /// Streams there have been.
+    serial: u32,
     /// Streams the peer opened, running fire-and-forget handlers included.
     inbound: usize,
     inbound_bytes: usize,
@@ -52,6 +56,7 @@ impl Streams {
             slots: Slab::new(),
             ids: HashMap::default(),
             next: Some(first_id),
+            serial: 0,
             inbound: 0,
             inbound_bytes: 0,
         }
@@ -65,37 +70,37 @@ impl Streams {
     }
 
     /// Puts a stream in the table; `addressable` if frames may name it.
-    pub(crate) fn insert(&mut self, stream: Stream, addressable: bool) -> StreamKey {
+    pub(crate) fn insert(&mut self, mut stream: Stream, addressable: bool) -> StreamKey {
         if !stream.requester {
             self.inbound += 1;
             self.inbound_bytes += stream.request_bytes;
         }
-        let id = stream.id;
+        self.serial = self.serial.wrapping_add(1);
+        let (id, serial) = (stream.id, self.serial);
+        stream.serial = serial;
         // Bounded by the limits on streams, far below 2^32.
         let index = self.slots.insert(stream) as u32;
         if addressable {
             self.ids.insert(id, index);
         }
-        StreamKey { index, id }
+        StreamKey { index, id, serial }
     }
 
     pub(crate) fn get(&self, key: StreamKey) -> Option<&Stream> {
-        self.slots
-            .get(key.index())
-            .filter(|stream| stream.id == key.id)
+        self.slots.get(key.index()).filter(|stream| stream.serial == key.serial)
     }
 
     pub(crate) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        self.slots
-            .get_mut(key.index())
-            .filter(|stream| stream.id == key.id)
+        self.slots.get_mut(key.index()).filter(|stream| stream.serial == key.serial)
     }
 
-    /// The stream a frame names.
+    /// The stream a frame of the peer names: it cannot know of one whose request is not written.
     pub(crate) fn find(&mut self, id: StreamId) -> Option<(StreamKey, &mut Stream)> {
         let index = *self.ids.get(&id)?;
         let stream = self.slots.get_mut(index as usize)?;
-        Some((StreamKey { index, id }, stream))
+        let serial = stream.serial;
+        let key = StreamKey { index, id, serial };
+        stream.opening.is_none().then_some((key, stream))
     }
 
     pub(crate) fn is_live(&self, id: StreamId) -> bool {
@@ -145,9 +150,7 @@ mod tests {
     #[test]
     fn ids_are_used_up_and_not_reused() {
         let mut streams = Streams::new(MAX_U31 - 2);
-        let ids: Vec<_> = std::iter::from_fn(|| streams.allocate())
-            .map(StreamId::get)
-            .collect();
+        let ids: Vec<_> = std::iter::from_fn(|| streams.allocate()).map(StreamId::get).collect();
         assert_eq!(ids, [MAX_U31 - 2, MAX_U31]);
         assert_eq!(streams.allocate(), None);
     }
@@ -163,6 +166,7 @@ mod tests {
         streams.remove(first);
         let second = streams.insert(stream(3), true);
         assert_eq!(first.index(), second.index());
+        assert_ne!(first, second);
         assert!(streams.get(first).is_none());
         streams.remove(first);
         assert!(streams.get(second).is_some());

@@ -20,9 +20,11 @@ impl Connection {
         match self.state {
             State::Closed => return,
             State::Closing => {
-                // A SETUP that was refused locally before it was written is not sent either.
-                self.setup = None;
-                if let Some((code, message)) = self.last_words.take() {
+                // Nothing goes before SETUP, and a SETUP that is not written is not sent (SETUP-01).
+                let unheard_of = self.setup.take().is_some();
+                if let Some((code, message)) = self.last_words.take()
+                    && !unheard_of
+                {
                     encode_error(None, code, &message, out);
                     self.stats.frames_out += 1;
                 }
@@ -47,12 +49,7 @@ impl Connection {
             && !out.is_full()
         {
             clock.due = false;
-            KeepAlive {
-                respond: true,
-                position: 0,
-                data: Bytes::new(),
-            }
-            .encode(out);
+            KeepAlive { respond: true, position: 0, data: Bytes::new() }.encode(out);
             self.stats.frames_out += 1;
         }
         while !out.is_full()
@@ -61,18 +58,9 @@ impl Connection {
             match reply {
                 Reply::KeepAlive(data) => {
                     self.reply_bytes -= data.len();
-                    KeepAlive {
-                        respond: false,
-                        position: 0,
-                        data,
-                    }
-                    .encode(out);
+                    KeepAlive { respond: false, position: 0, data }.encode(out);
                 }
-                Reply::Refuse {
-                    stream,
-                    code,
-                    message,
-                } => {
+                Reply::Refuse { stream, code, message } => {
                     encode_error(Some(stream), code, message, out);
                 }
             }
@@ -115,21 +103,23 @@ impl Connection {
             };
             stream.deficit = stream.deficit.saturating_add(quantum).min(quantum);
             let mut deficit = stream.deficit;
+            let mut idle = true;
             while deficit > 0 && !out.is_full() {
                 let before = out.len();
                 if !self.transmit_frame(key, out) {
                     break;
                 }
                 deficit -= (out.len() - before) as i64;
+                idle = false;
                 self.stats.frames_out += 1;
             }
             if let Some(stream) = self.streams.get_mut(key) {
-                if stream.has_data() {
-                    stream.deficit = deficit;
+                // What it overdrew is paid at its next turn; what it left is lost if it has no more.
+                let has_data = stream.has_data();
+                stream.deficit = if has_data { deficit } else { deficit.min(0) };
+                stream.in_data = has_data || !(idle || stream.is_over());
+                if stream.in_data {
                     self.scheduler.push_old(key);
-                } else {
-                    stream.deficit = 0;
-                    stream.in_data = false;
                 }
                 // Control that waited for the request, or the end of the stream.
                 self.settle(key);
@@ -161,11 +151,7 @@ impl Connection {
         }
         match stream.send.pop() {
             Some(Output::Item { item, last }) => {
-                let signal = if last {
-                    PayloadSignal::NextComplete
-                } else {
-                    PayloadSignal::Next
-                };
+                let signal = if last { PayloadSignal::NextComplete } else { PayloadSignal::Next };
                 encode_payload(key.id(), signal, false, item, out);
                 self.stats.items_out += 1;
             }

@@ -74,27 +74,13 @@ impl Ext {
     /// Writes the frame.
     pub fn encode<S: Sink>(self, sink: &mut S) {
         let flags = Flags::default().with(Flags::IGNORE, self.ignorable);
-        encode_u32(
-            self.stream,
-            FrameType::Ext,
-            flags,
-            self.extended_type,
-            self.body,
-            sink,
-        );
+        encode_u32(self.stream, FrameType::Ext, flags, self.extended_type, self.body, sink);
     }
 }
 
 /// Writes REQUEST_N. `n` is between 1 and 2^31−1 (RN-01).
 pub fn encode_request_n<S: Sink>(stream: StreamId, n: u32, sink: &mut S) {
-    encode_u32(
-        Some(stream),
-        FrameType::RequestN,
-        Flags::default(),
-        n,
-        Bytes::new(),
-        sink,
-    );
+    encode_u32(Some(stream), FrameType::RequestN, Flags::default(), n, Bytes::new(), sink);
 }
 
 /// Writes CANCEL.
@@ -116,23 +102,12 @@ pub fn encode_error<S: Sink>(
         cut -= 1;
     }
     let text = Bytes::copy_from_slice(&message.as_bytes()[..cut]);
-    encode_u32(
-        stream,
-        FrameType::Error,
-        Flags::default(),
-        code.0,
-        text,
-        sink,
-    );
+    encode_u32(stream, FrameType::Error, Flags::default(), code.0, text, sink);
 }
 
 /// Writes METADATA_PUSH (MDP-01).
 pub fn encode_metadata_push<S: Sink>(metadata: Bytes, sink: &mut S) {
-    encode(
-        &RawHeader::bytes(0, FrameType::MetadataPush, Flags::METADATA),
-        metadata,
-        sink,
-    );
+    encode(&RawHeader::bytes(0, FrameType::MetadataPush, Flags::METADATA), metadata, sink);
 }
 
 /// Writes RESUME_OK.

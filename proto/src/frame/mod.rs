@@ -121,10 +121,7 @@ pub struct Malformed {
 
 impl From<Violation> for Malformed {
     fn from(violation: Violation) -> Self {
-        Self {
-            violation,
-            ignorable: false,
-        }
+        Self { violation, ignorable: false }
     }
 }
 
@@ -142,10 +139,7 @@ impl Frame {
             return Err(Violation::ReservedStreamIdBit.into());
         }
         let ignorable = header.flags.has(Flags::IGNORE);
-        decode_body(header, frame).map_err(|violation| Malformed {
-            violation,
-            ignorable,
-        })
+        decode_body(header, frame).map_err(|violation| Malformed { violation, ignorable })
     }
 
     /// Writes the frame. [`Frame::Unknown`] and [`Frame::Misplaced`] cannot be sent and write nothing.
@@ -157,13 +151,7 @@ impl Frame {
             Self::Request(request) => request.encode(sink),
             Self::RequestN { stream, n } => encode_request_n(stream, n, sink),
             Self::Cancel { stream } => encode_cancel(stream, sink),
-            Self::Payload(PayloadFrame {
-                stream,
-                follows,
-                next,
-                complete,
-                payload,
-            }) => {
+            Self::Payload(PayloadFrame { stream, follows, next, complete, payload }) => {
                 let signal = match (next, complete) {
                     (_, false) => PayloadSignal::Next,
                     (true, true) => PayloadSignal::NextComplete,
@@ -171,18 +159,12 @@ impl Frame {
                 };
                 encode_payload(stream, signal, follows, payload, sink);
             }
-            Self::Error {
-                stream,
-                code,
-                message,
-            } => {
+            Self::Error { stream, code, message } => {
                 encode_error(stream, code, &String::from_utf8_lossy(&message), sink);
             }
             Self::MetadataPush { metadata } => encode_metadata_push(metadata, sink),
             Self::Resume(resume) => resume.encode(sink),
-            Self::ResumeOk {
-                last_received_client_position,
-            } => {
+            Self::ResumeOk { last_received_client_position } => {
                 encode_resume_ok(last_received_client_position, sink);
             }
             Self::Ext(ext) => ext.encode(sink),
@@ -192,26 +174,13 @@ impl Frame {
 }
 
 fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> {
-    let RawHeader {
-        stream_id,
-        frame_type: number,
-        flags,
-    } = header;
+    let RawHeader { stream_id, frame_type: number, flags } = header;
     frame.advance(HEADER_LEN);
     let Some(frame_type) = FrameType::from_number(number) else {
-        return Ok(Frame::Unknown {
-            frame_type: number,
-            ignorable: flags.has(Flags::IGNORE),
-        });
+        return Ok(Frame::Unknown { frame_type: number, ignorable: flags.has(Flags::IGNORE) });
     };
-    let truncated = |field| Violation::Truncated {
-        frame: frame_type.name(),
-        field,
-    };
-    let misplaced = || Frame::Misplaced {
-        frame_type,
-        stream_id,
-    };
+    let truncated = |field| Violation::Truncated { frame: frame_type.name(), field };
+    let misplaced = || Frame::Misplaced { frame_type, stream_id };
     let stream = StreamId::new(stream_id);
     let on_connection = stream.is_none();
     let mut body = Reader(frame);
@@ -264,41 +233,27 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
         FrameType::Cancel => stream.map_or_else(misplaced, |stream| Frame::Cancel { stream }),
         FrameType::Error => {
             let code = ErrorCode(body.u32().ok_or_else(|| truncated("error code"))?);
-            Frame::Error {
-                stream,
-                code,
-                message: body.rest(),
-            }
+            Frame::Error { stream, code, message: body.rest() }
         }
         FrameType::KeepAlive => {
             let position = body.u64().ok_or_else(|| truncated("position"))?;
             let respond = flags.has(Flags::RESPOND);
             if on_connection {
-                Frame::KeepAlive(KeepAlive {
-                    respond,
-                    position,
-                    data: body.rest(),
-                })
+                Frame::KeepAlive(KeepAlive { respond, position, data: body.rest() })
             } else {
                 misplaced()
             }
         }
         FrameType::MetadataPush if on_connection => {
             // MDP-04: some peers leave the M flag out; what follows is metadata all the same.
-            Frame::MetadataPush {
-                metadata: body.rest(),
-            }
+            Frame::MetadataPush { metadata: body.rest() }
         }
         FrameType::Lease => {
             let ttl_ms = body.u32().ok_or_else(|| truncated("time to live"))?;
             let requests = body.u32().ok_or_else(|| truncated("number of requests"))?;
             let metadata = flags.has(Flags::METADATA).then(|| body.rest());
             if on_connection {
-                Frame::Lease(Lease {
-                    ttl_ms,
-                    requests,
-                    metadata,
-                })
+                Frame::Lease(Lease { ttl_ms, requests, metadata })
             } else {
                 misplaced()
             }
@@ -310,9 +265,7 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
         FrameType::ResumeOk => {
             let position = body.u64().ok_or_else(|| truncated("position"))?;
             if on_connection {
-                Frame::ResumeOk {
-                    last_received_client_position: position,
-                }
+                Frame::ResumeOk { last_received_client_position: position }
             } else {
                 misplaced()
             }
@@ -330,27 +283,16 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
 /// Metadata, if the M flag says so, and data: the rule of section 1.5.
 fn decode_payload(flags: Flags, mut body: Reader) -> Result<Payload, Violation> {
     if !flags.has(Flags::METADATA) {
-        return Ok(Payload {
-            metadata: None,
-            data: body.rest(),
-        });
+        return Ok(Payload { metadata: None, data: body.rest() });
     }
     let available = body.remaining();
     let Some(announced) = body.u24() else {
-        return Err(Violation::MetadataLength {
-            announced: 0,
-            available,
-        });
+        return Err(Violation::MetadataLength { announced: 0, available });
     };
     let available = body.remaining();
-    let metadata = body.bytes(announced).ok_or(Violation::MetadataLength {
-        announced,
-        available,
-    })?;
-    Ok(Payload {
-        metadata: Some(metadata),
-        data: body.rest(),
-    })
+    let metadata =
+        body.bytes(announced).ok_or(Violation::MetadataLength { announced, available })?;
+    Ok(Payload { metadata: Some(metadata), data: body.rest() })
 }
 
 #[cfg(test)]

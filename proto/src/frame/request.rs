@@ -60,11 +60,7 @@ pub struct Request {
 impl Request {
     /// Bytes of the encoded frame.
     pub fn encoded_len(&self) -> usize {
-        let fixed = 6 + if self.interaction.has_initial_n() {
-            4
-        } else {
-            0
-        };
+        let fixed = 6 + if self.interaction.has_initial_n() { 4 } else { 0 };
         body_len(fixed, &self.payload)
     }
 
@@ -118,20 +114,11 @@ pub fn encode_payload<S: Sink>(
         .with(Flags::FOLLOWS, follows)
         .with(Flags::NEXT, signal != PayloadSignal::Complete)
         .with(Flags::COMPLETE, signal != PayloadSignal::Next);
-    encode_body(
-        &RawHeader::bytes(stream.get(), FrameType::Payload, flags),
-        payload,
-        sink,
-    );
+    encode_body(&RawHeader::bytes(stream.get(), FrameType::Payload, flags), payload, sink);
 }
 
 fn body_len(fixed: usize, payload: &Payload) -> usize {
-    fixed
-        + payload
-            .metadata
-            .as_ref()
-            .map_or(0, |metadata| 3 + metadata.len())
-        + payload.data.len()
+    fixed + payload.metadata.as_ref().map_or(0, |metadata| 3 + metadata.len()) + payload.data.len()
 }
 
 fn encode_body<S: Sink>(head: &[u8], payload: Payload, sink: &mut S) {

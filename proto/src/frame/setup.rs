@@ -45,10 +45,7 @@ impl Setup {
         let max_lifetime_ms = body.u32().ok_or_else(|| short("max lifetime"))?;
         let resume_token = if flags.has(Flags::RESUME) {
             let len = body.u16().ok_or_else(|| short("resume token length"))?;
-            Some(
-                body.bytes(len.into())
-                    .ok_or_else(|| short("resume token"))?,
-            )
+            Some(body.bytes(len.into()).ok_or_else(|| short("resume token"))?)
         } else {
             None
         };
@@ -72,10 +69,7 @@ impl Setup {
             lease: flags.has(Flags::LEASE),
             metadata_mime,
             data_mime,
-            payload: Payload {
-                metadata,
-                data: body.rest(),
-            },
+            payload: Payload { metadata, data: body.rest() },
         })
     }
 
@@ -127,10 +121,7 @@ pub struct Resume {
 
 impl Resume {
     pub(super) fn decode(body: Bytes) -> Result<Self, Violation> {
-        let short = |field| Violation::Truncated {
-            frame: "RESUME",
-            field,
-        };
+        let short = |field| Violation::Truncated { frame: "RESUME", field };
         let mut body = Reader(body);
         let major = body.u16().ok_or_else(|| short("version"))?;
         let minor = body.u16().ok_or_else(|| short("version"))?;

@@ -6,10 +6,7 @@ use super::*;
 use crate::error::ErrorCode;
 
 fn hex(text: &str) -> Bytes {
-    let digits: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
+    let digits: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
     digits
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
@@ -22,24 +19,11 @@ fn stream(id: u32) -> StreamId {
 
 fn request(id: u32, interaction: Interaction, initial_n: u32, payload: Payload) -> Request {
     let stream = stream(id);
-    Request {
-        stream,
-        interaction,
-        follows: false,
-        complete: false,
-        initial_n,
-        payload,
-    }
+    Request { stream, interaction, follows: false, complete: false, initial_n, payload }
 }
 
 fn payload_frame(follows: bool, next: bool, complete: bool, payload: Payload) -> Frame {
-    Frame::Payload(PayloadFrame {
-        stream: stream(1),
-        follows,
-        next,
-        complete,
-        payload,
-    })
+    Frame::Payload(PayloadFrame { stream: stream(1), follows, next, complete, payload })
 }
 
 fn setup() -> Setup {
@@ -72,15 +56,9 @@ fn golden() -> Vec<(&'static str, Frame)> {
         last_received_server_position: 8,
         first_available_client_position: 0,
     };
-    let channel = Request {
-        complete: true,
-        ..request(9, Interaction::RequestChannel, 1, "d".into())
-    };
-    let error = |stream, code, message| Frame::Error {
-        stream,
-        code,
-        message,
-    };
+    let channel =
+        Request { complete: true, ..request(9, Interaction::RequestChannel, 1, "d".into()) };
+    let error = |stream, code, message| Frame::Error { stream, code, message };
     let with_metadata = Payload::new("d").with_metadata("m");
     vec![
         (
@@ -93,28 +71,15 @@ fn golden() -> Vec<(&'static str, Frame)> {
         ),
         (
             "00000000 0900 00001388 00000003 ff",
-            Frame::Lease(Lease {
-                ttl_ms: 5000,
-                requests: 3,
-                metadata: Some(hex("ff")),
-            }),
+            Frame::Lease(Lease { ttl_ms: 5000, requests: 3, metadata: Some(hex("ff")) }),
         ),
         (
             "00000000 0c80 0000000000000102 6869",
-            Frame::KeepAlive(KeepAlive {
-                respond: true,
-                position: 258,
-                data: "hi".into(),
-            }),
+            Frame::KeepAlive(KeepAlive { respond: true, position: 258, data: "hi".into() }),
         ),
         (
             "00000001 1100 000001 6d 64",
-            Frame::Request(request(
-                1,
-                Interaction::RequestResponse,
-                0,
-                with_metadata.clone(),
-            )),
+            Frame::Request(request(1, Interaction::RequestResponse, 0, with_metadata.clone())),
         ),
         (
             "00000003 1100 000000 64",
@@ -125,72 +90,31 @@ fn golden() -> Vec<(&'static str, Frame)> {
                 Payload::new("d").with_metadata(""),
             )),
         ),
-        (
-            "00000005 1400 64",
-            Frame::Request(request(5, Interaction::FireAndForget, 0, "d".into())),
-        ),
+        ("00000005 1400 64", Frame::Request(request(5, Interaction::FireAndForget, 0, "d".into()))),
         (
             "00000007 1800 7fffffff",
-            Frame::Request(request(
-                7,
-                Interaction::RequestStream,
-                MAX_U31,
-                Payload::default(),
-            )),
+            Frame::Request(request(7, Interaction::RequestStream, MAX_U31, Payload::default())),
         ),
         ("00000009 1c40 00000001 64", Frame::Request(channel)),
-        (
-            "00000009 2000 00000010",
-            Frame::RequestN {
-                stream: stream(9),
-                n: 16,
-            },
-        ),
+        ("00000009 2000 00000010", Frame::RequestN { stream: stream(9), n: 16 }),
         ("00000009 2400", Frame::Cancel { stream: stream(9) }),
-        (
-            "00000001 2860 6f6b",
-            payload_frame(false, true, true, "ok".into()),
-        ),
-        (
-            "00000001 2840",
-            payload_frame(false, false, true, Payload::default()),
-        ),
-        (
-            "00000001 29a0 000001 6d 64",
-            payload_frame(true, true, false, with_metadata),
-        ),
+        ("00000001 2860 6f6b", payload_frame(false, true, true, "ok".into())),
+        ("00000001 2840", payload_frame(false, false, true, Payload::default())),
+        ("00000001 29a0 000001 6d 64", payload_frame(true, true, false, with_metadata)),
         (
             "00000001 2c00 00000201 6e6f",
             error(Some(stream(1)), ErrorCode::APPLICATION_ERROR, "no".into()),
         ),
-        (
-            "00000000 2c00 00000003",
-            error(None, ErrorCode::REJECTED_SETUP, Bytes::new()),
-        ),
-        (
-            "00000000 3100 6d",
-            Frame::MetadataPush {
-                metadata: "m".into(),
-            },
-        ),
+        ("00000000 2c00 00000003", error(None, ErrorCode::REJECTED_SETUP, Bytes::new())),
+        ("00000000 3100 6d", Frame::MetadataPush { metadata: "m".into() }),
         (
             "00000000 3400 0001 0000 0002 aabb 0000000000000008 0000000000000000",
             Frame::Resume(Box::new(resume)),
         ),
-        (
-            "00000000 3800 0000000000000014",
-            Frame::ResumeOk {
-                last_received_client_position: 20,
-            },
-        ),
+        ("00000000 3800 0000000000000014", Frame::ResumeOk { last_received_client_position: 20 }),
         (
             "00000000 fe00 00000001",
-            Frame::Ext(Ext {
-                stream: None,
-                ignorable: true,
-                extended_type: 1,
-                body: Bytes::new(),
-            }),
+            Frame::Ext(Ext { stream: None, ignorable: true, extended_type: 1, body: Bytes::new() }),
         ),
     ]
 }
@@ -216,10 +140,7 @@ fn metadata_that_does_not_fit_is_a_violation_unless_ignorable() {
     for (flags, ignorable) in [("1100", false), ("1300", true)] {
         for body in ["", "00", "0000", "000063 aabbcc", "ffffff 00"] {
             let malformed = Frame::decode(hex(&format!("00000001 {flags} {body}"))).unwrap_err();
-            assert!(
-                matches!(malformed.violation, Violation::MetadataLength { .. }),
-                "{body}"
-            );
+            assert!(matches!(malformed.violation, Violation::MetadataLength { .. }), "{body}");
             assert_eq!(malformed.ignorable, ignorable);
         }
     }
@@ -239,20 +160,10 @@ fn fixed_parts_cut_short_are_truncated() {
         "00000000 fc00 00",
     ] {
         let wire = hex(wire);
-        let cut = if wire.len() > 13 {
-            wire.slice(..13)
-        } else {
-            wire
-        };
+        let cut = if wire.len() > 13 { wire.slice(..13) } else { wire };
         let result = Frame::decode(cut.clone());
         assert!(
-            matches!(
-                result,
-                Err(Malformed {
-                    violation: Violation::Truncated { .. },
-                    ..
-                })
-            ),
+            matches!(result, Err(Malformed { violation: Violation::Truncated { .. }, .. })),
             "{cut:?}: {result:?}"
         );
     }
@@ -264,11 +175,7 @@ fn a_setup_cut_anywhere_before_its_data_is_malformed() {
     let whole = hex(wire);
     for len in HEADER_LEN..whole.len() - 2 {
         let malformed = Frame::decode(whole.slice(..len)).unwrap_err();
-        assert_eq!(
-            malformed.violation.code(),
-            ErrorCode::INVALID_SETUP,
-            "at {len}"
-        );
+        assert_eq!(malformed.violation.code(), ErrorCode::INVALID_SETUP, "at {len}");
     }
 }
 
@@ -277,24 +184,11 @@ fn undefined_flags_and_surplus_bytes_are_ignored() {
     let cancel = Frame::decode(hex("00000001 25ff 0102")).unwrap();
     assert_eq!(cancel, Frame::Cancel { stream: stream(1) });
     let request_n = Frame::decode(hex("00000001 2000 00000002 ffffffff")).unwrap();
-    assert_eq!(
-        request_n,
-        Frame::RequestN {
-            stream: stream(1),
-            n: 2
-        }
-    );
+    assert_eq!(request_n, Frame::RequestN { stream: stream(1), n: 2 });
     // FRAME-12: the metadata bit means nothing on KEEPALIVE.
     let keepalive = Frame::decode(hex("00000000 0d80 0000000000000000 000002616263")).unwrap();
     let data = hex("000002616263");
-    assert_eq!(
-        keepalive,
-        Frame::KeepAlive(KeepAlive {
-            respond: true,
-            position: 0,
-            data
-        })
-    );
+    assert_eq!(keepalive, Frame::KeepAlive(KeepAlive { respond: true, position: 0, data }));
 }
 
 #[test]

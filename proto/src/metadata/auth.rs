@@ -64,9 +64,7 @@ impl Authentication {
 
     /// A token.
     pub fn bearer(token: &str) -> Self {
-        Self::Bearer {
-            token: Bytes::copy_from_slice(token.as_bytes()),
-        }
+        Self::Bearer { token: Bytes::copy_from_slice(token.as_bytes()) }
     }
 
     /// Decodes the content of an authentication entry; the parts are slices of it.
@@ -91,22 +89,15 @@ impl Authentication {
         match head {
             Head::Id(SIMPLE) => {
                 let (len, rest) = split(payload, 2, "length of the user name")?;
-                let len = len
-                    .iter()
-                    .fold(0, |len, &byte| len << 8 | usize::from(byte));
+                let len = len.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
                 let (username, password) = split(rest, len, USERNAME)?;
                 Ok(Self::Simple {
                     username: content.slice_ref(username),
                     password: content.slice_ref(password),
                 })
             }
-            Head::Id(BEARER) => Ok(Self::Bearer {
-                token: content.slice_ref(payload),
-            }),
-            Head::Id(id) => Ok(Self::Reserved {
-                id,
-                payload: content.slice_ref(payload),
-            }),
+            Head::Id(BEARER) => Ok(Self::Bearer { token: content.slice_ref(payload) }),
+            Head::Id(id) => Ok(Self::Reserved { id, payload: content.slice_ref(payload) }),
             Head::Name(name) => Ok(Self::Custom {
                 name: content.slice_ref(name),
                 payload: content.slice_ref(payload),
@@ -137,11 +128,7 @@ impl Authentication {
             Self::Simple { username, password } => {
                 let Ok(len) = u16::try_from(username.len()) else {
                     let (len, max) = (username.len(), usize::from(u16::MAX));
-                    return Err(MetadataError::TooLong {
-                        what: USERNAME,
-                        len,
-                        max,
-                    });
+                    return Err(MetadataError::TooLong { what: USERNAME, len, max });
                 };
                 buf.reserve(3 + username.len() + password.len());
                 buf.put_u8(ID_FLAG | SIMPLE);
@@ -158,14 +145,8 @@ impl Authentication {
                 put_name(&mut buf, name, TYPE, coding)?;
                 buf.put_slice(payload);
             }
-            &Self::Reserved {
-                id: id @ (SIMPLE | BEARER | ID_FLAG..),
-                ..
-            } => {
-                return Err(MetadataError::NotReserved {
-                    what: "authentication id",
-                    id,
-                });
+            &Self::Reserved { id: id @ (SIMPLE | BEARER | ID_FLAG..), .. } => {
+                return Err(MetadataError::NotReserved { what: "authentication id", id });
             }
             Self::Reserved { id, payload } => {
                 buf.put_u8(ID_FLAG | id);
@@ -181,14 +162,12 @@ impl fmt::Debug for Authentication {
         match self {
             Self::Simple { .. } => f.debug_struct("Simple").finish_non_exhaustive(),
             Self::Bearer { .. } => f.debug_struct("Bearer").finish_non_exhaustive(),
-            Self::Custom { name, .. } => f
-                .debug_struct("Custom")
-                .field("name", name)
-                .finish_non_exhaustive(),
-            Self::Reserved { id, .. } => f
-                .debug_struct("Reserved")
-                .field("id", id)
-                .finish_non_exhaustive(),
+            Self::Custom { name, .. } => {
+                f.debug_struct("Custom").field("name", name).finish_non_exhaustive()
+            }
+            Self::Reserved { id, .. } => {
+                f.debug_struct("Reserved").field("id", id).finish_non_exhaustive()
+            }
         }
     }
 }
@@ -218,9 +197,7 @@ mod tests {
 
         let wire = hex("81 746f6b");
         assert_eq!(Authentication::bearer("tok").encode().unwrap(), wire);
-        let Ok(Authentication::Bearer { token }) = Authentication::decode(&wire) else {
-            panic!()
-        };
+        let Ok(Authentication::Bearer { token }) = Authentication::decode(&wire) else { panic!() };
         assert_eq!(token, "tok");
         assert!(is_slice_of(&token, &wire));
     }
@@ -229,9 +206,7 @@ mod tests {
     fn a_custom_type_is_named_with_its_length_minus_one() {
         let wire = hex("04 746f6b656e ff");
         let auth = Authentication::decode(&wire).unwrap();
-        let Authentication::Custom { name, payload } = &auth else {
-            panic!("{auth:?}")
-        };
+        let Authentication::Custom { name, payload } = &auth else { panic!("{auth:?}") };
         assert_eq!((name, payload), (&"token".into(), &hex("ff")));
         assert_eq!(auth.encode().unwrap(), wire);
     }
@@ -240,23 +215,14 @@ mod tests {
     fn a_custom_type_can_be_named_as_go_does() {
         let wire = hex("05 746f6b656e ff");
         let auth = Authentication::decode_with(&wire, LengthCoding::Plain).unwrap();
-        let Authentication::Custom { name, payload } = &auth else {
-            panic!("{auth:?}")
-        };
+        let Authentication::Custom { name, payload } = &auth else { panic!("{auth:?}") };
         assert_eq!((name, payload), (&"token".into(), &hex("ff")));
         assert_eq!(auth.encode_with(LengthCoding::Plain).unwrap(), wire);
 
         assert!(Authentication::decode_with(&hex("00 61"), LengthCoding::Plain).is_err());
-        let long = Authentication::Custom {
-            name: vec![b'x'; 128].into(),
-            payload: Bytes::new(),
-        };
+        let long = Authentication::Custom { name: vec![b'x'; 128].into(), payload: Bytes::new() };
         assert_eq!(long.encode().unwrap()[0], 127);
-        let refused = MetadataError::TooLong {
-            what: TYPE,
-            len: 128,
-            max: 127,
-        };
+        let refused = MetadataError::TooLong { what: TYPE, len: 128, max: 127 };
         assert_eq!(long.encode_with(LengthCoding::Plain), Err(refused));
     }
 
@@ -273,31 +239,20 @@ mod tests {
     fn lengths_past_the_end_are_truncated() {
         for wire in ["", "80", "80 00", "80 00ff 75", "80 ffff", "00", "7f 61"] {
             let error = Authentication::decode(&hex(wire)).unwrap_err();
-            assert!(
-                matches!(error, MetadataError::Truncated { .. }),
-                "{wire} is {error}"
-            );
+            assert!(matches!(error, MetadataError::Truncated { .. }), "{wire} is {error}");
         }
     }
 
     #[test]
     fn an_unknown_id_is_kept_with_its_payload() {
         let auth = Authentication::decode(&hex("ff 0102")).unwrap();
-        let Authentication::Reserved { id, payload } = &auth else {
-            panic!("{auth:?}")
-        };
+        let Authentication::Reserved { id, payload } = &auth else { panic!("{auth:?}") };
         assert_eq!((*id, payload), (0x7F, &hex("0102")));
         assert_eq!(auth.encode().unwrap(), hex("ff 0102"));
 
         for id in [SIMPLE, BEARER, 0x80, 0xFF] {
-            let auth = Authentication::Reserved {
-                id,
-                payload: Bytes::new(),
-            };
-            let refused = MetadataError::NotReserved {
-                what: "authentication id",
-                id,
-            };
+            let auth = Authentication::Reserved { id, payload: Bytes::new() };
+            let refused = MetadataError::NotReserved { what: "authentication id", id };
             assert_eq!(auth.encode(), Err(refused));
         }
     }
@@ -305,36 +260,16 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let name = "x".repeat(65_535);
-        assert_eq!(
-            Authentication::simple(&name, "").encode().unwrap().len(),
-            65_538
-        );
-        let refused = MetadataError::TooLong {
-            what: USERNAME,
-            len: 65_536,
-            max: 65_535,
-        };
-        assert_eq!(
-            Authentication::simple(&(name + "x"), "").encode(),
-            Err(refused)
-        );
+        assert_eq!(Authentication::simple(&name, "").encode().unwrap().len(), 65_538);
+        let refused = MetadataError::TooLong { what: USERNAME, len: 65_536, max: 65_535 };
+        assert_eq!(Authentication::simple(&(name + "x"), "").encode(), Err(refused));
 
         for (name, refused) in [
-            (
-                "x".repeat(129),
-                MetadataError::TooLong {
-                    what: TYPE,
-                    len: 129,
-                    max: 128,
-                },
-            ),
+            ("x".repeat(129), MetadataError::TooLong { what: TYPE, len: 129, max: 128 }),
             (String::new(), MetadataError::Empty { what: TYPE }),
             ("ü".to_owned(), MetadataError::NotAscii { what: TYPE }),
         ] {
-            let auth = Authentication::Custom {
-                name: name.into(),
-                payload: Bytes::new(),
-            };
+            let auth = Authentication::Custom { name: name.into(), payload: Bytes::new() };
             assert_eq!(auth.encode(), Err(refused));
         }
     }
@@ -346,19 +281,10 @@ mod tests {
             (Authentication::simple("secret", "secret"), "Simple { .. }"),
             (Authentication::bearer("secret"), "Bearer { .. }"),
             (
-                Authentication::Custom {
-                    name: "x".into(),
-                    payload: secret.clone(),
-                },
+                Authentication::Custom { name: "x".into(), payload: secret.clone() },
                 r#"Custom { name: b"x", .. }"#,
             ),
-            (
-                Authentication::Reserved {
-                    id: 2,
-                    payload: secret,
-                },
-                "Reserved { id: 2, .. }",
-            ),
+            (Authentication::Reserved { id: 2, payload: secret }, "Reserved { id: 2, .. }"),
         ] {
             assert_eq!(format!("{auth:?}"), shown);
         }

@@ -94,9 +94,7 @@ impl FusedIterator for CompositeMetadata {}
 
 impl fmt::Debug for CompositeMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CompositeMetadata")
-            .field("rest_bytes", &self.rest.len())
-            .finish()
+        f.debug_struct("CompositeMetadata").field("rest_bytes", &self.rest.len()).finish()
     }
 }
 
@@ -114,9 +112,7 @@ impl CompositeBuilder {
 
     /// With room for `bytes` bytes: 4 for each entry of a well-known type, plus the contents.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self {
-            buf: BytesMut::with_capacity(bytes),
-        }
+        Self { buf: BytesMut::with_capacity(bytes) }
     }
 
     /// Appends an entry; `content` is copied.
@@ -134,11 +130,7 @@ impl CompositeBuilder {
         let len = content.len();
         if len > MAX_CONTENT_BYTES {
             let what = "content of a composite entry";
-            return Err(MetadataError::TooLong {
-                what,
-                len,
-                max: MAX_CONTENT_BYTES,
-            });
+            return Err(MetadataError::TooLong { what, len, max: MAX_CONTENT_BYTES });
         }
         mime.into().encode(&mut self.buf)?;
         self.buf.reserve(LENGTH_BYTES + len);
@@ -155,9 +147,7 @@ impl CompositeBuilder {
 
 impl fmt::Debug for CompositeBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CompositeBuilder")
-            .field("bytes", &self.buf.len())
-            .finish()
+        f.debug_struct("CompositeBuilder").field("bytes", &self.buf.len()).finish()
     }
 }
 
@@ -193,9 +183,7 @@ impl<'a> RawEntry<'a> {
         let what = "MIME type of a composite entry";
         let (head, buf) = split_head(buf, what, LengthCoding::MinusOne)?;
         let (len, buf) = split(buf, LENGTH_BYTES, "content length of a composite entry")?;
-        let len = len
-            .iter()
-            .fold(0, |len, &byte| len << 8 | usize::from(byte));
+        let len = len.iter().fold(0, |len, &byte| len << 8 | usize::from(byte));
         let (content, rest) = split(buf, len, "content of a composite entry")?;
         Ok((Self { head, content }, rest))
     }
@@ -218,23 +206,15 @@ mod tests {
     #[test]
     fn the_golden_vector_decodes_in_order_without_a_copy() {
         let metadata = hex(VECTOR);
-        let entries: Vec<_> = CompositeMetadata::new(metadata.clone())
-            .map(Result::unwrap)
-            .collect();
+        let entries: Vec<_> =
+            CompositeMetadata::new(metadata.clone()).map(Result::unwrap).collect();
         let expected = [
             (WellKnownMime::Routing.into(), hex("05 612f6f6e65")),
             (custom(), hex("0102")),
             (WellKnownMime::Authentication.into(), hex("80 0001 75 7077")),
         ];
-        assert_eq!(
-            entries,
-            expected.map(|(mime, content)| Entry { mime, content })
-        );
-        assert!(
-            entries
-                .iter()
-                .all(|entry| is_slice_of(&entry.content, &metadata))
-        );
+        assert_eq!(entries, expected.map(|(mime, content)| Entry { mime, content }));
+        assert!(entries.iter().all(|entry| is_slice_of(&entry.content, &metadata)));
     }
 
     #[test]
@@ -242,9 +222,7 @@ mod tests {
         let mut builder = CompositeBuilder::new();
         builder.push(WellKnownMime::Routing, b"\x05a/one").unwrap();
         builder.push(custom(), [1, 2]).unwrap();
-        builder
-            .push(WellKnownMime::Authentication, hex("80 0001 75 7077"))
-            .unwrap();
+        builder.push(WellKnownMime::Authentication, hex("80 0001 75 7077")).unwrap();
         assert_eq!(builder.finish(), hex(VECTOR));
     }
 
@@ -253,10 +231,7 @@ mod tests {
         assert_eq!(CompositeMetadata::new(Bytes::new()).next(), None);
         assert!(CompositeBuilder::new().finish().is_empty());
         let mut entries = CompositeMetadata::new(hex("85 000000"));
-        let json = Entry {
-            mime: WellKnownMime::Json.into(),
-            content: Bytes::new(),
-        };
+        let json = Entry { mime: WellKnownMime::Json.into(), content: Bytes::new() };
         assert_eq!(entries.next(), Some(Ok(json)));
         assert_eq!(entries.next(), None);
     }
@@ -315,11 +290,8 @@ mod tests {
             ("fe ffffff", 0xFF_FFFF, 0),
         ] {
             let mut entries = CompositeMetadata::new(hex(wire));
-            let Some(Err(MetadataError::Truncated {
-                needed: n,
-                available: a,
-                ..
-            })) = entries.next()
+            let Some(Err(MetadataError::Truncated { needed: n, available: a, .. })) =
+                entries.next()
             else {
                 panic!("{wire} is not truncated");
             };
@@ -342,15 +314,10 @@ mod tests {
         let mut nested = Bytes::new();
         for _ in 0..1_000 {
             let mut builder = CompositeBuilder::new();
-            builder
-                .push(WellKnownMime::CompositeMetadata, &nested)
-                .unwrap();
+            builder.push(WellKnownMime::CompositeMetadata, &nested).unwrap();
             nested = builder.finish();
         }
-        assert_eq!(
-            CompositeMetadata::new(nested.clone()).find(WellKnownMime::Routing),
-            Ok(None)
-        );
+        assert_eq!(CompositeMetadata::new(nested.clone()).find(WellKnownMime::Routing), Ok(None));
         assert_eq!(CompositeMetadata::new(nested).count(), 1);
     }
 
@@ -361,32 +328,18 @@ mod tests {
         builder.push(WellKnownMime::OctetStream, &content).unwrap();
         let before = builder.buf.len();
         content.push(0);
-        let refused = builder
-            .push(WellKnownMime::OctetStream, &content)
-            .map(|_| ());
-        assert!(matches!(
-            refused,
-            Err(MetadataError::TooLong {
-                len: 0x100_0000,
-                ..
-            })
-        ));
+        let refused = builder.push(WellKnownMime::OctetStream, &content).map(|_| ());
+        assert!(matches!(refused, Err(MetadataError::TooLong { len: 0x100_0000, .. })));
         assert_eq!(builder.buf.len(), before);
 
         let found = CompositeMetadata::new(builder.finish()).find(WellKnownMime::OctetStream);
-        assert_eq!(
-            found.unwrap().map(|content| content.len()),
-            Some(MAX_CONTENT_BYTES)
-        );
+        assert_eq!(found.unwrap().map(|content| content.len()), Some(MAX_CONTENT_BYTES));
     }
 
     #[test]
     fn debug_output_hides_contents() {
         let mut entries = CompositeMetadata::new(hex("fc 000004 81 746f6b"));
-        assert_eq!(
-            format!("{entries:?}"),
-            "CompositeMetadata { rest_bytes: 8 }"
-        );
+        assert_eq!(format!("{entries:?}"), "CompositeMetadata { rest_bytes: 8 }");
         let entry = entries.next().unwrap().unwrap();
         let shown = "Entry { mime: WellKnown(Authentication), content_bytes: 4 }";
         assert_eq!(format!("{entry:?}"), shown);

@@ -75,10 +75,7 @@ impl Mime {
             }
             Self::Reserved(id) if RESERVED.contains(id) => buf.put_u8(ID_FLAG | id),
             Self::Reserved(id) => {
-                return Err(MetadataError::NotReserved {
-                    what: "MIME id",
-                    id: *id,
-                });
+                return Err(MetadataError::NotReserved { what: "MIME id", id: *id });
             }
             Self::Custom(name) => put_name(buf, &name.0, MIME, LengthCoding::MinusOne)?,
         }
@@ -222,22 +219,14 @@ pub(super) fn split_head<'a>(
     coding: LengthCoding,
 ) -> Result<(Head<'a>, &'a [u8]), MetadataError> {
     let Some((&head, rest)) = buf.split_first() else {
-        return Err(MetadataError::Truncated {
-            what,
-            needed: 1,
-            available: 0,
-        });
+        return Err(MetadataError::Truncated { what, needed: 1, available: 0 });
     };
     if head & ID_FLAG != 0 {
         return Ok((Head::Id(head & !ID_FLAG), rest));
     }
     let len = usize::from(head) + coding.bias();
     if len == 0 {
-        return Err(MetadataError::Truncated {
-            what,
-            needed: 1,
-            available: 0,
-        });
+        return Err(MetadataError::Truncated { what, needed: 1, available: 0 });
     }
     let (name, rest) = split(rest, len, what)?;
     Ok((Head::Name(name), rest))
@@ -288,9 +277,7 @@ mod tests {
         let mut rest = wire.clone();
         let decoded = Mime::decode(&mut rest).unwrap();
         assert_eq!((decoded.as_str(), &rest), (Some("x/y"), &hex("ff")));
-        let Mime::Custom(name) = decoded else {
-            panic!("{decoded:?}")
-        };
+        let Mime::Custom(name) = decoded else { panic!("{decoded:?}") };
         assert!(is_slice_of(name.as_bytes(), &wire));
     }
 
@@ -303,17 +290,10 @@ mod tests {
             assert_eq!(Mime::decode(&mut wire).unwrap(), mime);
             assert!(wire.is_empty());
         }
-        let too_long = MetadataError::TooLong {
-            what: MIME,
-            len: 129,
-            max: 128,
-        };
+        let too_long = MetadataError::TooLong { what: MIME, len: 129, max: 128 };
         assert_eq!("x".repeat(129).parse::<Mime>(), Err(too_long));
         assert_eq!("".parse::<Mime>(), Err(MetadataError::Empty { what: MIME }));
-        assert_eq!(
-            "x/ü".parse::<Mime>(),
-            Err(MetadataError::NotAscii { what: MIME })
-        );
+        assert_eq!("x/ü".parse::<Mime>(), Err(MetadataError::NotAscii { what: MIME }));
     }
 
     #[test]
@@ -331,10 +311,7 @@ mod tests {
 
     #[test]
     fn ids_no_peer_knows_are_sent_as_names() {
-        for (id, name) in [
-            (0xa9, "application/x-capnp"),
-            (0xaa, "application/x-flatbuffers"),
-        ] {
+        for (id, name) in [(0xa9, "application/x-capnp"), (0xaa, "application/x-flatbuffers")] {
             let decoded = Mime::decode(&mut Bytes::copy_from_slice(&[id])).unwrap();
             assert_eq!(decoded.as_str(), Some(name));
             let wire = encoded(&decoded).unwrap();
@@ -357,10 +334,7 @@ mod tests {
     #[test]
     fn only_reserved_ids_are_encoded_as_reserved() {
         for id in [0x05, 0x2A, 0x7A, 0x80, 0xFF] {
-            let refused = MetadataError::NotReserved {
-                what: "MIME id",
-                id,
-            };
+            let refused = MetadataError::NotReserved { what: "MIME id", id };
             assert_eq!(encoded(&Mime::Reserved(id)), Err(refused));
         }
     }
@@ -368,10 +342,7 @@ mod tests {
     #[test]
     fn a_name_outside_ascii_decodes_but_is_not_sent() {
         let mime = Mime::decode(&mut hex("01 ff1b")).unwrap();
-        assert_eq!(
-            (mime.as_str(), mime.to_string().as_str()),
-            (None, r"\xff\x1b")
-        );
+        assert_eq!((mime.as_str(), mime.to_string().as_str()), (None, r"\xff\x1b"));
         assert_eq!(encoded(&mime), Err(MetadataError::NotAscii { what: MIME }));
     }
 
@@ -379,11 +350,7 @@ mod tests {
     fn a_truncated_type_leaves_the_input_alone() {
         for (wire, needed, available) in [("", 1, 0), ("00", 1, 0), ("02 782f", 3, 2)] {
             let mut rest = hex(wire);
-            let truncated = MetadataError::Truncated {
-                what: MIME,
-                needed,
-                available,
-            };
+            let truncated = MetadataError::Truncated { what: MIME, needed, available };
             assert_eq!(Mime::decode(&mut rest), Err(truncated));
             assert_eq!(rest, hex(wire));
         }

@@ -103,15 +103,8 @@ impl MetadataError {
 impl fmt::Display for MetadataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Truncated {
-                what,
-                needed,
-                available,
-            } => {
-                write!(
-                    f,
-                    "{what} is truncated: expected {needed} bytes, {available} are left"
-                )
+            Self::Truncated { what, needed, available } => {
+                write!(f, "{what} is truncated: expected {needed} bytes, {available} are left")
             }
             Self::NotUtf8 { what, valid_up_to } => {
                 write!(f, "{what} is not UTF-8 at byte {valid_up_to}")
@@ -124,10 +117,7 @@ impl fmt::Display for MetadataError {
             }
             Self::NotAscii { what } => write!(f, "{what} is not ASCII: expected bytes below 0x80"),
             Self::NotReserved { what, id } => {
-                write!(
-                    f,
-                    "{what} {id:#04x} is not reserved: expected an unassigned id below 0x80"
-                )
+                write!(f, "{what} {id:#04x} is not reserved: expected an unassigned id below 0x80")
             }
         }
     }
@@ -142,11 +132,7 @@ fn split<'a>(
     what: &'static str,
 ) -> Result<(&'a [u8], &'a [u8]), MetadataError> {
     let available = buf.len();
-    buf.split_at_checked(len).ok_or(MetadataError::Truncated {
-        what,
-        needed: len,
-        available,
-    })
+    buf.split_at_checked(len).ok_or(MetadataError::Truncated { what, needed: len, available })
 }
 
 #[cfg(test)]
@@ -157,10 +143,7 @@ mod testing {
     pub(super) fn hex(text: &str) -> Bytes {
         let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
         assert_eq!(digits.len() % 2, 0, "odd number of hex digits in {text}");
-        digits
-            .chunks(2)
-            .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-            .collect()
+        digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
     }
 
     /// Whether `part` lies inside `whole` in memory, that is, was not copied.
@@ -204,9 +187,8 @@ mod tests {
         for round in 0..50_000 {
             let noise: Vec<u8> = (0..round % 67)
                 .map(|_| {
-                    state = state
-                        .wrapping_mul(6364136223846793005)
-                        .wrapping_add(1442695040888963407);
+                    state =
+                        state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
                     // Half of the bytes are small, so that lengths often fit.
                     let byte = (state >> 33) as u8;
                     if state >> 63 == 0 { byte % 4 } else { byte }
@@ -218,32 +200,18 @@ mod tests {
 
     #[test]
     fn messages_say_what_was_wrong_and_what_was_expected() {
-        let truncated = MetadataError::Truncated {
-            what: "routing tag",
-            needed: 255,
-            available: 1,
-        };
+        let truncated = MetadataError::Truncated { what: "routing tag", needed: 255, available: 1 };
         assert_eq!(
             truncated.to_string(),
             "routing tag is truncated: expected 255 bytes, 1 are left"
         );
         assert!(truncated.is_violation());
 
-        let too_long = MetadataError::TooLong {
-            what: "routing tag",
-            len: 256,
-            max: 255,
-        };
-        assert_eq!(
-            too_long.to_string(),
-            "routing tag is 256 bytes long: expected at most 255"
-        );
+        let too_long = MetadataError::TooLong { what: "routing tag", len: 256, max: 255 };
+        assert_eq!(too_long.to_string(), "routing tag is 256 bytes long: expected at most 255");
         assert!(!too_long.is_violation());
 
-        let reserved = MetadataError::NotReserved {
-            what: "MIME id",
-            id: 5,
-        };
+        let reserved = MetadataError::NotReserved { what: "MIME id", id: 5 };
         assert_eq!(
             reserved.to_string(),
             "MIME id 0x05 is not reserved: expected an unassigned id below 0x80"

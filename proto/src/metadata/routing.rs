@@ -70,10 +70,9 @@ impl TryFrom<Bytes> for Route {
     fn try_from(tag: Bytes) -> Result<Self, MetadataError> {
         match str::from_utf8(&tag) {
             Ok(_) => Ok(Self(tag)),
-            Err(error) => Err(MetadataError::NotUtf8 {
-                what: TAG,
-                valid_up_to: error.valid_up_to(),
-            }),
+            Err(error) => {
+                Err(MetadataError::NotUtf8 { what: TAG, valid_up_to: error.valid_up_to() })
+            }
         }
     }
 }
@@ -151,11 +150,7 @@ where
         let tag = tag.as_ref();
         let Ok(len) = u8::try_from(tag.len()) else {
             let max = usize::from(u8::MAX);
-            return Err(MetadataError::TooLong {
-                what: TAG,
-                len: tag.len(),
-                max,
-            });
+            return Err(MetadataError::TooLong { what: TAG, len: tag.len(), max });
         };
         buf.reserve(1 + tag.len());
         buf.put_u8(len);
@@ -169,11 +164,7 @@ const TAG: &str = "routing tag";
 /// Splits a tag off the front of `buf`: `(tag, rest)`.
 fn split_tag(buf: &[u8]) -> Result<(&[u8], &[u8]), MetadataError> {
     let Some((&len, buf)) = buf.split_first() else {
-        return Err(MetadataError::Truncated {
-            what: TAG,
-            needed: 1,
-            available: 0,
-        });
+        return Err(MetadataError::Truncated { what: TAG, needed: 1, available: 0 });
     };
     split(buf, usize::from(len), TAG)
 }
@@ -240,45 +231,22 @@ mod tests {
 
         // 86 times three bytes: it is bytes that count.
         let refused = encode_tags(["ok".to_owned(), "€".repeat(86)]);
-        assert_eq!(
-            refused,
-            Err(MetadataError::TooLong {
-                what: TAG,
-                len: 258,
-                max: 255
-            })
-        );
+        assert_eq!(refused, Err(MetadataError::TooLong { what: TAG, len: 258, max: 255 }));
         let one_over = encode_tags(["x".repeat(256)]);
-        assert_eq!(
-            one_over,
-            Err(MetadataError::TooLong {
-                what: TAG,
-                len: 256,
-                max: 255
-            })
-        );
+        assert_eq!(one_over, Err(MetadataError::TooLong { what: TAG, len: 256, max: 255 }));
     }
 
     #[test]
     fn tags_keep_their_order() {
-        assert_eq!(
-            encode_tags(["a/one", "b"]).unwrap(),
-            hex("05 612f6f6e65 01 62")
-        );
+        assert_eq!(encode_tags(["a/one", "b"]).unwrap(), hex("05 612f6f6e65 01 62"));
         assert_eq!(encode_tags([""; 0]).unwrap(), Bytes::new());
-        let tags: Vec<_> = RoutingTags::new(hex("0161 00 0162"))
-            .map(Result::unwrap)
-            .collect();
+        let tags: Vec<_> = RoutingTags::new(hex("0161 00 0162")).map(Result::unwrap).collect();
         assert_eq!(tags, ["a", "", "b"]);
     }
 
     #[test]
     fn a_tag_past_the_end_is_an_error_wherever_it_is() {
-        let truncated = MetadataError::Truncated {
-            what: TAG,
-            needed: 255,
-            available: 1,
-        };
+        let truncated = MetadataError::Truncated { what: TAG, needed: 255, available: 1 };
         for tags in ["ff 61", "01 61 ff 61"] {
             assert_eq!(route_of(tags), Err(truncated));
             let mut tags = RoutingTags::new(hex(tags));
@@ -289,10 +257,7 @@ mod tests {
 
     #[test]
     fn a_route_that_is_not_utf8_is_an_error() {
-        let wrong = MetadataError::NotUtf8 {
-            what: TAG,
-            valid_up_to: 0,
-        };
+        let wrong = MetadataError::NotUtf8 { what: TAG, valid_up_to: 0 };
         assert_eq!(route_of("02 fffe"), Err(wrong));
         // The text of a tag that is no route does not matter.
         assert_eq!(route_of("01 61 02 fffe").unwrap().unwrap().as_str(), "a");
@@ -309,10 +274,7 @@ mod tests {
     #[test]
     fn many_empty_tags_are_walked_once() {
         let tags = Bytes::from(vec![0; 65_536]);
-        assert_eq!(
-            RoutingTags::new(tags.clone()).filter(Result::is_ok).count(),
-            65_536
-        );
+        assert_eq!(RoutingTags::new(tags.clone()).filter(Result::is_ok).count(), 65_536);
         assert_eq!(first_route(&tags, ROUTING).unwrap().unwrap().as_str(), "");
     }
 }

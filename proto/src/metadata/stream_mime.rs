@@ -52,10 +52,7 @@ pub struct AcceptMimes {
 impl AcceptMimes {
     /// The types in `content`.
     pub fn new(content: Bytes) -> Self {
-        Self {
-            rest: content,
-            is_done: false,
-        }
+        Self { rest: content, is_done: false }
     }
 }
 
@@ -91,9 +88,7 @@ pub fn encode_accept_mimes<'a>(
         mime.encode(&mut buf)?;
     }
     if buf.is_empty() {
-        return Err(MetadataError::Empty {
-            what: "list of accepted MIME types",
-        });
+        return Err(MetadataError::Empty { what: "list of accepted MIME types" });
     }
     Ok(buf.freeze())
 }
@@ -117,28 +112,20 @@ mod tests {
 
     #[test]
     fn the_golden_vectors_hold_both_ways() {
-        let mimes = [
-            WellKnownMime::Json.into(),
-            WellKnownMime::Cbor.into(),
-            "x/y".parse().unwrap(),
-        ];
+        let mimes =
+            [WellKnownMime::Json.into(), WellKnownMime::Cbor.into(), "x/y".parse().unwrap()];
         assert_eq!(encode_accept_mimes(&mimes).unwrap(), hex("85 81 02 782f79"));
         assert_eq!(accepted("85 81 02 782f79"), mimes.map(Ok));
     }
 
     #[test]
     fn a_stream_has_one_type() {
-        for (wire, mime) in [
-            ("85", Mime::from(WellKnownMime::Json)),
-            ("ab", Mime::Reserved(0x2B)),
-        ] {
+        for (wire, mime) in [("85", Mime::from(WellKnownMime::Json)), ("ab", Mime::Reserved(0x2B))]
+        {
             assert_eq!(decode_stream_mime(&hex(wire)), Ok(mime.clone()));
             assert_eq!(encode_stream_mime(&mime).unwrap(), hex(wire));
         }
-        assert_eq!(
-            decode_stream_mime(&hex("85 81")),
-            Ok(WellKnownMime::Json.into())
-        );
+        assert_eq!(decode_stream_mime(&hex("85 81")), Ok(WellKnownMime::Json.into()));
     }
 
     #[test]
@@ -147,16 +134,10 @@ mod tests {
             let decoded = decode_stream_mime(&hex(wire));
             assert!(is_truncated(Some(&decoded)), "{wire} is {decoded:?}");
             let accepted = accepted(wire);
-            assert!(
-                accepted.len() == 1 && is_truncated(accepted.first()),
-                "{accepted:?}"
-            );
+            assert!(accepted.len() == 1 && is_truncated(accepted.first()), "{accepted:?}");
         }
         let accepted = accepted("85 81 05 61");
-        assert!(
-            accepted.len() == 3 && is_truncated(accepted.last()),
-            "{accepted:?}"
-        );
+        assert!(accepted.len() == 3 && is_truncated(accepted.last()), "{accepted:?}");
     }
 
     #[test]
@@ -174,9 +155,6 @@ mod tests {
 
     #[test]
     fn no_accepted_type_is_not_a_list() {
-        assert!(matches!(
-            encode_accept_mimes([]),
-            Err(MetadataError::Empty { .. })
-        ));
+        assert!(matches!(encode_accept_mimes([]), Err(MetadataError::Empty { .. })));
     }
 }

@@ -96,10 +96,7 @@ impl WellKnownMime {
     pub fn from_name(name: impl AsRef<[u8]>) -> Option<Self> {
         let name = name.as_ref();
         // Linear, but only a name of the right length is looked at.
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|known| known.as_str().as_bytes().eq_ignore_ascii_case(name))
+        Self::ALL.iter().copied().find(|known| known.as_str().as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// Whether other implementations know the id: no one has the last two (`WKM-04`).
@@ -125,10 +122,7 @@ mod tests {
         for &known in WellKnownMime::ALL {
             assert_eq!(WellKnownMime::from_id(known.id()), Some(known));
             assert_eq!(WellKnownMime::from_name(known.as_str()), Some(known));
-            assert_eq!(
-                WellKnownMime::from_name(known.as_str().to_uppercase()),
-                Some(known)
-            );
+            assert_eq!(WellKnownMime::from_name(known.as_str().to_uppercase()), Some(known));
         }
     }
 
@@ -141,13 +135,7 @@ mod tests {
 
     #[test]
     fn names_match_as_a_whole() {
-        for name in [
-            "",
-            "text",
-            "text/plain ",
-            "text/plain; charset=utf-8",
-            "text/plaim",
-        ] {
+        for name in ["", "text", "text/plain ", "text/plain; charset=utf-8", "text/plaim"] {
             assert_eq!(WellKnownMime::from_name(name), None, "{name}");
         }
     }
@@ -164,10 +152,7 @@ mod tests {
             (0x7A, "message/x.rsocket.mime-type.v0"),
             (0x7F, "message/x.rsocket.composite-metadata.v0"),
         ] {
-            assert_eq!(
-                WellKnownMime::from_id(id).map(WellKnownMime::as_str),
-                Some(name)
-            );
+            assert_eq!(WellKnownMime::from_id(id).map(WellKnownMime::as_str), Some(name));
         }
     }
 }

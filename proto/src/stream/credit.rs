@@ -54,12 +54,7 @@ impl Window {
     /// `size` is taken between 1 and 2^31−1 (RN-01).
     pub fn new(size: u32) -> Self {
         let size = size.clamp(1, MAX_U31);
-        Self {
-            size,
-            refill_at: Some(size.div_ceil(2)),
-            consumed: 0,
-            unasked: None,
-        }
+        Self { size, refill_at: Some(size.div_ceil(2)), consumed: 0, unasked: None }
     }
 
     /// Refills when `percent` of the window is consumed; 100 waits for all of it.

@@ -28,6 +28,8 @@ pub(crate) use send::{Output, SendHalf, Terminal};
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
+    /// Given by the table: no two streams share it.
+    pub(crate) serial: u32,
     pub(crate) interaction: Interaction,
     /// We asked; otherwise the peer did.
     pub(crate) requester: bool,
@@ -101,6 +103,7 @@ impl Stream {
     ) -> Self {
         Self {
             id,
+            serial: 0,
             interaction,
             requester,
             opening,

@@ -16,21 +16,11 @@ pub(crate) struct RecvHalf {
 
 impl RecvHalf {
     pub(crate) fn open(granted: u64) -> Self {
-        Self {
-            open: true,
-            granted,
-            unsent_n: 0,
-            unsent_cancel: false,
-        }
+        Self { open: true, granted, unsent_n: 0, unsent_cancel: false }
     }
 
     pub(crate) fn closed() -> Self {
-        Self {
-            open: false,
-            granted: 0,
-            unsent_n: 0,
-            unsent_cancel: false,
-        }
+        Self { open: false, granted: 0, unsent_n: 0, unsent_cancel: false }
     }
 
     pub(crate) fn is_open(&self) -> bool {

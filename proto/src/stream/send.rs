@@ -34,19 +34,11 @@ enum State {
 
 impl SendHalf {
     pub(crate) fn open(credit: u64) -> Self {
-        Self {
-            credit: Credit::new(credit),
-            outbox: Outbox::default(),
-            state: State::Open,
-        }
+        Self { credit: Credit::new(credit), outbox: Outbox::default(), state: State::Open }
     }
 
     pub(crate) fn closed() -> Self {
-        Self {
-            credit: Credit::default(),
-            outbox: Outbox::default(),
-            state: State::Done,
-        }
+        Self { credit: Credit::default(), outbox: Outbox::default(), state: State::Done }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -56,6 +48,11 @@ impl SendHalf {
     /// Nothing more will be written.
     pub(crate) fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
+    }
+
+    /// An ERROR is to be written.
+    pub(crate) fn is_failing(&self) -> bool {
+        matches!(self.state, State::Finishing(Terminal::Error(_)))
     }
 
     pub(crate) fn credit(&self) -> u64 {

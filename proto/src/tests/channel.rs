@@ -73,10 +73,7 @@ fn rc_06_the_requester_completes_in_three_ways() {
     e.stream(1).complete().unwrap();
     assert_eq!(e.sent(), "P(1,C)");
     e.assert_idle();
-    for (last, event) in [
-        (p(1, N | C, "a"), "Item(1,'a',last)"),
-        (p(1, C, ""), "Completed(1)"),
-    ] {
+    for (last, event) in [(p(1, N | C, "a"), "Item(1,'a',last)"), (p(1, C, ""), "Completed(1)")] {
         let mut e = granting(1);
         e.receive(&last);
         assert_eq!(e.events(), event);
@@ -185,6 +182,17 @@ fn rc_13_our_error_as_requester_ends_both_halves() {
     e.assert_idle();
     e.receive_all([p(1, N, "x"), err(1, 0x201, b""), rn(1, 1), can(1)]);
     e.assert_silent("RC-13");
+}
+
+#[test]
+fn rc_13_our_error_is_written_though_the_responders_cancel_crosses_it() {
+    let mut e = requesting(2);
+    e.send(1, "a").unwrap();
+    e.fail(1, 0x201).unwrap();
+    e.receive_all([can(1), p(1, N, "x")]);
+    assert_eq!(e.events(), "");
+    assert_eq!(e.sent(), "P(1,N,'a') ERR(1,0x201)");
+    e.assert_idle();
 }
 
 #[test]
@@ -319,10 +327,7 @@ fn rc_21_input_beyond_the_credit_ends_the_stream() {
     for _ in 0..1_000 {
         e.receive(p(1, N, "x"));
     }
-    assert_eq!(
-        e.events(),
-        format!("Item(1,'x') Failed(1,0x203,'{OVERFLOW}')")
-    );
+    assert_eq!(e.events(), format!("Item(1,'x') Failed(1,0x203,'{OVERFLOW}')"));
     assert_eq!(e.sent(), "ERR(1,0x203)"); // ERR-09
     assert_eq!(e.connection.stats().credit_violations, 1);
     e.assert_idle();
@@ -332,10 +337,7 @@ fn rc_21_input_beyond_the_credit_ends_the_stream() {
     e.request(RC, "d", 1);
     e.sent();
     e.receive_all([p(1, N, "a"), p(1, N, "b"), rn(1, 1)]);
-    assert_eq!(
-        e.events(),
-        format!("Item(1,'a') Failed(1,0x203,'{OVERFLOW}')")
-    );
+    assert_eq!(e.events(), format!("Item(1,'a') Failed(1,0x203,'{OVERFLOW}')"));
     assert_eq!(e.sent(), "CAN(1)");
     e.assert_idle();
 }
@@ -364,24 +366,13 @@ enum End {
 #[test]
 fn rc_12_the_halves_end_in_every_order_and_leave_nothing() {
     use End::*;
-    let ends = [
-        Complete,
-        PeerCompletes,
-        Cancel,
-        PeerCancels,
-        Fail,
-        PeerFails,
-    ];
+    let ends = [Complete, PeerCompletes, Cancel, PeerCancels, Fail, PeerFails];
     for requester in [false, true] {
         for first in ends {
             for second in ends {
                 // Written in between, or not.
                 for flush in [false, true] {
-                    let mut e = if requester {
-                        requesting(4)
-                    } else {
-                        granting(4)
-                    };
+                    let mut e = if requester { requesting(4) } else { granting(4) };
                     let context = (requester, first, second, flush);
                     for end in [first, second] {
                         if !e.is_open(1) {

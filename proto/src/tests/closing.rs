@@ -8,11 +8,7 @@ use crate::{ErrorCode, Misuse};
 
 /// An endpoint with one stream of each side open: the peer's RS, our RR.
 fn busy(server: bool) -> (Wire, u32, u32) {
-    let mut e = if server {
-        Wire::server()
-    } else {
-        Wire::client()
-    };
+    let mut e = if server { Wire::server() } else { Wire::client() };
     let theirs = if server { 1 } else { 2 };
     e.receive(rs(theirs, 9, "d"));
     e.events();
@@ -27,11 +23,7 @@ fn conn_01_connection_error_of_the_peer_ends_everything_at_once() {
         let (mut e, theirs, ours) = busy(server);
         e.send(theirs, "unwritten").unwrap();
         // H129: what follows is ignored, in the same read too.
-        e.receive_all([
-            err(0, 0x101, b"bad"),
-            ka(R, 0, b"late"),
-            p(ours, N | C, "late"),
-        ]);
+        e.receive_all([err(0, 0x101, b"bad"), ka(R, 0, b"late"), p(ours, N | C, "late")]);
         assert_eq!(e.events(), "Closed(peer,0x101,'bad')");
         assert!(!e.is_open(theirs) && !e.is_open(ours));
         e.assert_dead();
@@ -47,11 +39,7 @@ fn conn_02_03_connection_close_of_the_peer_lets_streams_end() {
         // CONN-03: nothing new, in either direction.
         let refused = e.connection.request(RR, "d".into(), 0);
         assert_eq!(refused, Err(Misuse::Closed));
-        e.receive_all([
-            rr(theirs + 4, "d"),
-            rs(theirs + 6, 1, "d"),
-            fnf(theirs + 8, "d"),
-        ]);
+        e.receive_all([rr(theirs + 4, "d"), rs(theirs + 6, 1, "d"), fnf(theirs + 8, "d")]);
         assert_eq!(e.events(), "");
         let [a, b] = [theirs + 4, theirs + 6];
         assert_eq!(e.sent(), format!("ERR({a},0x202) ERR({b},0x202)"));
@@ -138,11 +126,7 @@ fn closed_is_the_last_event_however_the_last_stream_ends() {
     type Ending = fn(&mut Wire);
     let endings: [(&str, Ending, &str); 9] = [
         ("peer's CANCEL", |e| e.receive(can(1)), "Cancelled(1)"),
-        (
-            "ERROR",
-            |e| e.receive(err(2, 0x201, b"")),
-            "Failed(2,0x201,'')",
-        ),
+        ("ERROR", |e| e.receive(err(2, 0x201, b"")), "Failed(2,0x201,'')"),
         ("item", |e| e.receive(p(2, N | C, "x")), "Item(2,'x',last)"),
         ("COMPLETE", |e| e.receive(p(2, C, "")), "Completed(2)"),
         ("our CANCEL", |e| e.stream(2).cancel(), ""),
@@ -219,8 +203,7 @@ fn conn_09_close_is_told_and_immediate() {
 #[test]
 fn end_with_a_code_of_choice() {
     let (mut e, ..) = busy(true);
-    e.connection
-        .end_with(ErrorCode::CONNECTION_ERROR, "too slow".into());
+    e.connection.end_with(ErrorCode::CONNECTION_ERROR, "too slow".into());
     e.assert_ended_with(0x101, "end_with");
 }
 
@@ -244,10 +227,9 @@ fn a_server_closed_before_setup_has_nobody_to_tell() {
 
 #[test]
 fn conn_05_loss_of_the_transport_ends_everything() {
-    for (error, event) in [
-        (None, "Closed(Disconnected)"),
-        (Some("reset".to_owned()), "Closed(Io,'reset')"),
-    ] {
+    for (error, event) in
+        [(None, "Closed(Disconnected)"), (Some("reset".to_owned()), "Closed(Io,'reset')")]
+    {
         let (mut e, theirs, ours) = busy(true);
         e.send(theirs, "unwritten").unwrap();
         e.receive_bytes(&prefixed(&rr(9, "cut"))[..5]); // TCP-03
@@ -263,11 +245,7 @@ fn conn_05_loss_of_the_transport_ends_everything() {
 #[test]
 fn frame_24_a_violation_is_said_once() {
     let (mut e, ..) = busy(true);
-    e.receive_all([
-        raw(1, 0x20, 0, &[]),
-        raw(1, 0x20, 0, &[]),
-        err(0, 0x101, b""),
-    ]);
+    e.receive_all([raw(1, 0x20, 0, &[]), raw(1, 0x20, 0, &[]), err(0, 0x101, b"")]);
     e.advance(1_000_000);
     e.connection.handle_disconnect(None);
     // The transport went before the words were written.

@@ -35,22 +35,29 @@ fn bytes_of(frames: &[Seen], id: u32) -> usize {
 
 #[test]
 fn a_small_reply_waits_for_one_buffer_and_one_quantum_beside_bulk() {
-    for bulk in [1, 10, 100] {
+    // Bulk is many large items, or many more small ones; and one stream, or many.
+    for (bulk, len) in [(1, 4_000), (100, 4_000), (1, 100), (100, 100)] {
         let mut streams: Vec<_> = (0..bulk).map(|n| (2 * n + 3, RS)).collect();
         streams.push((1, RR));
         let mut e = serving(&streams);
-        for (id, _) in &streams[..bulk as usize] {
-            fill(&mut e, *id, 4_000);
+        let refill = |e: &mut Wire| (0..bulk).for_each(|n| fill(e, 2 * n + 3, len));
+        // Every one of them has had its turn as a newcomer.
+        for _ in 0..100 {
+            refill(&mut e);
+            e.sent_once();
         }
-        // The buffer is full of bulk when the reply is given.
+        // The buffer is written, and may not leave, when the reply is given.
+        refill(&mut e);
         let mut ahead = e.sent_once();
-        assert!(bytes_of_all(&ahead) >= HIGH_WATER);
+        refill(&mut e);
         e.send_last(1, "small").unwrap();
         let next = e.sent_once();
         let at = next.iter().position(|frame| frame.stream == 1);
-        ahead.extend_from_slice(&next[..at.expect("the reply in the next buffer")]);
+        let at = at.unwrap_or_else(|| panic!("not in the next buffer: {bulk} of {len}"));
+        ahead.extend_from_slice(&next[..at]);
         let waited = bytes_of_all(&ahead);
-        assert!(waited <= HIGH_WATER + QUANTUM + 4_009, "{bulk}: {waited}");
+        let bound = HIGH_WATER + QUANTUM + len + 9;
+        assert!(waited <= bound, "{bulk} of {len}: {waited}");
     }
 }
 

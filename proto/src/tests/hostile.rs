@@ -26,12 +26,7 @@ fn honest(rng: &mut Rng) -> Bytes {
         12 => raw(id, 0x0A, flags | M, &[&metadata(text), b"d"]),
         13 => with(F, rr(id, text)),
         14 => [lease(id), resume_ok(id), setup(), ext(id, I, n)][rng.below(4)].clone(),
-        _ => raw(
-            id,
-            rng.below(64) as u8,
-            I | rng.below(1024) as u16,
-            &[b"body"],
-        ),
+        _ => raw(id, rng.below(64) as u8, I | rng.below(1024) as u16, &[b"body"]),
     }
 }
 
@@ -44,11 +39,7 @@ fn mutated(rng: &mut Rng) -> Bytes {
             frame[at] ^= 1 << rng.below(8);
         }
         1 => frame.truncate(rng.below(frame.len() + 1)),
-        2 => {
-            frame = (0..6 + rng.below(20))
-                .map(|_| rng.below(256) as u8)
-                .collect()
-        }
+        2 => frame = (0..6 + rng.below(20)).map(|_| rng.below(256) as u8).collect(),
         3 => frame.extend([0xFF; 9]),
         4 => frame = err(0, [0x101, 0x102][rng.below(2)], b""),
         _ => {}
@@ -103,13 +94,9 @@ fn dos_04_random_frames_do_not_break_it() {
     while frames < 200_000 {
         seed += 1;
         let mut rng = Rng::new(seed);
-        let mut config = Config::default();
-        config.max_streams = 4;
-        let mut e = if seed % 2 == 0 {
-            Wire::server_with(config)
-        } else {
-            Wire::client_with(config)
-        };
+        let config = Config { max_streams: 4, ..Config::default() };
+        let mut e =
+            if seed % 2 == 0 { Wire::server_with(config) } else { Wire::client_with(config) };
         let mut known = Vec::new();
         for _ in 0..500 {
             frames += 1;
@@ -173,11 +160,7 @@ fn h019_every_type_with_every_flag_pattern_as_first_frame() {
 fn random_bytes_as_a_stream_do_not_break_it() {
     for seed in 0..2_000 {
         let mut rng = Rng::new(seed);
-        let mut e = if seed % 2 == 0 {
-            Wire::server()
-        } else {
-            Wire::client()
-        };
+        let mut e = if seed % 2 == 0 { Wire::server() } else { Wire::client() };
         for _ in 0..20 {
             let mut bytes: Vec<u8> = (0..rng.below(60)).map(|_| rng.below(256) as u8).collect();
             // Lengths that are waited for would end the test at once.

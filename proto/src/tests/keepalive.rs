@@ -69,12 +69,7 @@ fn ka_04_it_is_answered_with_the_same_data_in_both_roles() {
 #[test]
 fn ka_04_answers_come_in_order() {
     let mut e = Wire::server();
-    e.receive_all([
-        ka(R, 0, b"a"),
-        ka(0, 0, b"-"),
-        ka(R, 0, b"b"),
-        ka(R, 0, b"c"),
-    ]);
+    e.receive_all([ka(R, 0, b"a"), ka(0, 0, b"-"), ka(R, 0, b"b"), ka(R, 0, b"c")]);
     assert_eq!(e.sent(), "KA(0,'a') KA(0,'b') KA(0,'c')");
 }
 
@@ -199,8 +194,7 @@ fn frame_22_it_goes_ahead_of_streams() {
 
 #[test]
 fn ka_15_answers_that_nobody_reads_are_bounded_in_number() {
-    let mut config = Config::default();
-    config.max_queued_replies = 10;
+    let config = Config { max_queued_replies: 10, ..Config::default() };
     let mut e = Wire::server_with(config);
     e.receive_all(std::iter::repeat_n(ka(R, 0, b"x"), 100));
     assert_eq!(e.sent_frames().len(), 10);

@@ -59,11 +59,7 @@ struct Cell {
 
 impl Cell {
     fn new(server: bool) -> Self {
-        let mut e = if server {
-            Wire::server()
-        } else {
-            Wire::client()
-        };
+        let mut e = if server { Wire::server() } else { Wire::client() };
         let id = |live: Live| live.id(server);
         e.receive_all([
             rr(id(Live::Rr), "never"),
@@ -73,8 +69,8 @@ impl Cell {
         e.request(RR, "d", 0);
         e.request(RS, "d", 2);
         e.request(RC, "d", 2);
-        e.stream(id(Live::Rc)).request_n(2);
         e.events();
+        e.stream(id(Live::Rc)).request_n(2);
         e.sent();
         Self { e, server }
     }
@@ -121,7 +117,7 @@ fn row(
             let id = cell.id(column);
             let before = *cell.e.connection.stats();
             let reaction = cell.react(frame(id));
-            let (expected, ended) = reacts(column, id, server).unwrap_or((ignored(), 0));
+            let (expected, ended) = reacts(column, id, server).unwrap_or_else(|| (ignored(), 0));
             let was_ignored = expected == ignored();
             assert_eq!(reaction, expected, "{context}");
             if cell.e.connection.is_closed() {
@@ -169,7 +165,8 @@ fn unx_ka_1_to_5() {
 
 #[test]
 fn unx_req_1_to_5() {
-    let frames: [(&str, fn(u32) -> Bytes); 4] = [
+    type Open = fn(u32) -> Bytes;
+    let frames: [(&str, Open); 4] = [
         ("RR", |id| rr(id, "d")),
         ("FNF", |id| fnf(id, "d")),
         ("RS", |id| rs(id, 1, "d")),
@@ -297,10 +294,9 @@ fn unx_mp_1_to_5() {
 fn unx_res_1_to_5() {
     row("RES", resume, |column, _, server| match column {
         // RESUME-25
-        Column::Connection if server => Some((
-            ("Closed(ResumeAfterSetup)".into(), "ERR(0,0x101)".into()),
-            6,
-        )),
+        Column::Connection if server => {
+            Some((("Closed(ResumeAfterSetup)".into(), "ERR(0,0x101)".into()), 6))
+        }
         _ => None,
     });
 }

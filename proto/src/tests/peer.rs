@@ -93,10 +93,8 @@ impl Wire {
 
     /// We send frames in one piece.
     pub(super) fn receive_all<T: AsRef<[u8]>>(&mut self, frames: impl IntoIterator<Item = T>) {
-        let bytes: Vec<u8> = frames
-            .into_iter()
-            .flat_map(|frame| wire::prefixed(frame.as_ref()))
-            .collect();
+        let bytes: Vec<u8> =
+            frames.into_iter().flat_map(|frame| wire::prefixed(frame.as_ref())).collect();
         self.receive_bytes(&bytes);
     }
 
@@ -185,10 +183,7 @@ impl Wire {
 
     /// Opens a stream and tells its id.
     pub(super) fn request(&mut self, interaction: Interaction, data: &'static str, n: u32) -> u32 {
-        let key = self
-            .connection
-            .request(interaction, data.into(), n)
-            .expect("a request");
+        let key = self.connection.request(interaction, data.into(), n).expect("a request");
         self.keys.insert(key.id().get(), key);
         key.id().get()
     }
@@ -228,8 +223,7 @@ impl Wire {
     }
 
     pub(super) fn fail(&mut self, id: u32, code: u32) -> Result<(), Misuse> {
-        self.stream(id)
-            .fail(StreamError::new(ErrorCode(code), "failed"))
+        self.stream(id).fail(StreamError::new(ErrorCode(code), "failed"))
     }
 
     // ---- both -----------------------------------------------------------------------------------
@@ -278,11 +272,7 @@ impl Wire {
     /// Nothing is heard, said or kept any more (FRAME-23).
     pub(super) fn assert_dead(&mut self) {
         assert!(self.connection.is_closed());
-        let id = if self.connection.role() == crate::Role::Client {
-            2
-        } else {
-            1
-        };
+        let id = if self.connection.role() == crate::Role::Client { 2 } else { 1 };
         self.receive_all([wire::rr(id, "late"), wire::ka(wire::R, 0, b"late")]);
         self.assert_silent("after the end");
         self.assert_idle();
@@ -324,12 +314,7 @@ pub(super) fn describe(event: &Event) -> String {
     match event {
         Event::Setup(_) => "Setup".into(),
         Event::Established => "Established".into(),
-        Event::Request {
-            key,
-            interaction,
-            payload,
-            complete,
-        } => {
+        Event::Request { key, interaction, payload, complete } => {
             let kind = match interaction {
                 Interaction::FireAndForget => "FNF",
                 Interaction::RequestResponse => "RR",
@@ -339,33 +324,22 @@ pub(super) fn describe(event: &Event) -> String {
             let complete = if *complete { "C," } else { "" };
             format!("Request({},{kind},{complete}{})", key.id(), text(payload))
         }
-        Event::Payload {
-            key,
-            payload,
-            complete,
-        } => {
+        Event::Payload { key, payload, complete } => {
             let last = if *complete { ",last" } else { "" };
             format!("Item({},{}{last})", key.id(), text(payload))
         }
         Event::Completed { key } => format!("Completed({})", key.id()),
         Event::Failed { key, error } => {
-            format!(
-                "Failed({},{:#x},'{}')",
-                key.id(),
-                error.code.0,
-                error.message
-            )
+            format!("Failed({},{:#x},'{}')", key.id(), error.code.0, error.message)
         }
         Event::Cancelled { key } => format!("Cancelled({})", key.id()),
         Event::Credited { key } => format!("Credited({})", key.id()),
         Event::MetadataPush(metadata) => format!("Push({})", wire::payload_text(None, metadata)),
         Event::Closed(reason) => match reason {
             CloseReason::Violation(violation) => format!("Closed({violation:?})"),
-            CloseReason::Error {
-                by: Side::Peer,
-                code,
-                message,
-            } => format!("Closed(peer,{:#x},'{message}')", code.0),
+            CloseReason::Error { by: Side::Peer, code, message } => {
+                format!("Closed(peer,{:#x},'{message}')", code.0)
+            }
             CloseReason::Error { code, .. } => format!("Closed({:#x})", code.0),
             CloseReason::Finished(side) => format!("Closed({side:?})"),
             CloseReason::Disconnected => "Closed(Disconnected)".into(),

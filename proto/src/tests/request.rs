@@ -20,10 +20,7 @@ fn rr_01_02_a_reply_is_one_frame() {
     e.send_last(3, "").unwrap();
     e.stream(5).complete().unwrap();
     e.send(7, "item").unwrap(); // the first answer is the last, said or not
-    assert_eq!(
-        e.sent(),
-        "P(1,N+C,'echo') P(3,N+C,'') P(5,C) P(7,N+C,'item')"
-    );
+    assert_eq!(e.sent(), "P(1,N+C,'echo') P(3,N+C,'') P(5,C) P(7,N+C,'item')");
     e.assert_idle();
 }
 
@@ -123,10 +120,7 @@ fn rr_14_a_thousand_are_answered_in_any_order() {
     }
     let frames = e.sent_frames();
     let expected: Vec<u32> = (0..1_000).rev().map(|n| 2 * n + 1).collect();
-    assert_eq!(
-        frames.iter().map(|f| f.stream).collect::<Vec<_>>(),
-        expected
-    );
+    assert_eq!(frames.iter().map(|f| f.stream).collect::<Vec<_>>(), expected);
     e.assert_idle();
 }
 
@@ -162,12 +156,8 @@ fn sid_05_a_key_does_not_name_the_next_stream_of_the_same_id() {
 
 #[test]
 fn sid_12_a_request_on_a_live_id_is_ignored() {
-    let opens: [fn(u32) -> Bytes; 4] = [
-        |id| rr(id, "x"),
-        |id| fnf(id, "x"),
-        |id| rs(id, 1, "x"),
-        |id| rc(id, 1, "x"),
-    ];
+    let opens: [fn(u32) -> Bytes; 4] =
+        [|id| rr(id, "x"), |id| fnf(id, "x"), |id| rs(id, 1, "x"), |id| rc(id, 1, "x")];
     for (n, first) in opens.iter().enumerate() {
         for second in &opens {
             let mut e = Wire::server();
@@ -204,13 +194,7 @@ fn fnf_01_nothing_is_ever_sent_back() {
 #[test]
 fn fnf_02_its_id_is_free_as_soon_as_it_has_arrived() {
     let mut e = Wire::server();
-    e.receive_all([
-        fnf(1, "a"),
-        can(1),
-        rn(1, 1),
-        p(1, N, "x"),
-        err(1, 0x201, b""),
-    ]);
+    e.receive_all([fnf(1, "a"), can(1), rn(1, 1), p(1, N, "x"), err(1, 0x201, b"")]);
     assert_eq!(e.events(), "Request(1,FNF,'a')");
     let first = e.key(1);
     e.receive_all([fnf(1, "b"), rr(1, "c"), fnf(1, "ignored")]);
@@ -267,23 +251,12 @@ fn rr_02_03_06_the_answers_of_a_responder() {
 #[test]
 fn err_03_06_07_every_code_and_text_reaches_the_caller() {
     let mut e = Wire::client();
-    let codes = [
-        0x301,
-        0x8000_0001,
-        0xFFFF_FFFE,
-        0x210,
-        0,
-        0x101,
-        0xFFFF_FFFF,
-    ];
+    let codes = [0x301, 0x8000_0001, 0xFFFF_FFFE, 0x210, 0, 0x101, 0xFFFF_FFFF];
     for code in codes {
         let id = e.request(RR, "d", 0);
         e.sent();
         e.receive(err(id, code, b"\xff\xfe\0"));
-        assert_eq!(
-            e.events(),
-            format!("Failed({id},{code:#x},'\u{fffd}\u{fffd}\0')")
-        );
+        assert_eq!(e.events(), format!("Failed({id},{code:#x},'\u{fffd}\u{fffd}\0')"));
     }
     e.fence("ERR-07");
 }
@@ -342,12 +315,7 @@ fn fnf_02_answers_to_it_are_ignored() {
 
 #[test]
 fn can_04_cancel_and_answer_cross() {
-    for answer in [
-        p(1, N | C, "a"),
-        p(1, C, ""),
-        p(1, N, "a"),
-        err(1, 0x201, b""),
-    ] {
+    for answer in [p(1, N | C, "a"), p(1, C, ""), p(1, N, "a"), err(1, 0x201, b"")] {
         // CANCEL asked for, not written, when the answer comes.
         let mut e = Wire::client();
         e.request(RR, "d", 0);
@@ -371,14 +339,8 @@ fn can_04_cancel_and_answer_cross() {
 
 #[test]
 fn a_stream_that_was_not_opened_on_the_wire_does_not_exist_for_the_peer() {
-    let replies = [
-        p(1, N | C, "x"),
-        p(1, C, ""),
-        p(1, N, "x"),
-        err(1, 0x202, b""),
-        can(1),
-        rn(1, 7),
-    ];
+    let replies =
+        [p(1, N | C, "x"), p(1, C, ""), p(1, N, "x"), err(1, 0x202, b""), can(1), rn(1, 7)];
     for interaction in [RR, RS, RC] {
         let mut e = Wire::client();
         e.request(interaction, "d", 1);
@@ -386,10 +348,7 @@ fn a_stream_that_was_not_opened_on_the_wire_does_not_exist_for_the_peer() {
         assert_eq!(e.events(), "", "{interaction:?}");
         assert_eq!(e.connection.stats().ignored_unknown_stream, 6);
         let opened = e.sent();
-        assert!(
-            opened.starts_with('R') && opened.contains("'d'"),
-            "{opened}"
-        );
+        assert!(opened.starts_with('R') && opened.contains("'d'"), "{opened}");
         assert!(!opened.contains(' '), "{opened}");
         e.receive(err(1, 0x202, b"x"));
         assert_eq!(e.events(), "Failed(1,0x202,'x')");

@@ -238,18 +238,12 @@ fn setup_27_a_server_says_nothing_before_it_accepts() {
     let mut e = fresh_server();
     let open = |e: &mut Wire| e.connection.request(RR, "d".into(), 0);
     assert_eq!(open(&mut e), Err(Misuse::NotEstablished));
-    assert_eq!(
-        e.connection.push_metadata("m".into()),
-        Err(Misuse::NotEstablished)
-    );
+    assert_eq!(e.connection.push_metadata("m".into()), Err(Misuse::NotEstablished));
     e.assert_silent("before SETUP");
     e.receive(setup());
     assert_eq!(e.events(), "Setup");
     assert_eq!(open(&mut e), Err(Misuse::NotEstablished));
-    assert_eq!(
-        e.connection.push_metadata("m".into()),
-        Err(Misuse::NotEstablished)
-    );
+    assert_eq!(e.connection.push_metadata("m".into()), Err(Misuse::NotEstablished));
     e.assert_silent("before accept");
 }
 
@@ -331,13 +325,7 @@ fn setup_17_18_a_later_setup_is_ignored() {
 
 #[test]
 fn tcp_02_any_split_of_the_bytes_is_the_same() {
-    let frames = [
-        setup(),
-        rr(1, "one"),
-        rs(3, 2, "two"),
-        rn(3, 1),
-        fnf(5, "x"),
-    ];
+    let frames = [setup(), rr(1, "one"), rs(3, 2, "two"), rn(3, 1), fnf(5, "x")];
     let bytes: Vec<u8> = frames.iter().flat_map(|frame| prefixed(frame)).collect();
     let expected = "Setup Request(1,RR,'one') Request(3,RS,'two') Request(5,FNF,'x')";
     for step in 1..bytes.len() {
@@ -358,8 +346,7 @@ fn tcp_02_any_split_of_the_bytes_is_the_same() {
 
 #[test]
 fn tcp_05_frame_18_impossible_lengths_end_it_at_the_prefix() {
-    let mut config = Config::default();
-    config.max_frame_bytes = 1 << 20;
+    let config = Config { max_frame_bytes: 1 << 20, ..Config::default() };
     for prefix in [[0, 0, 0], [0, 0, 5], [0x10, 0, 1], [0xFF, 0xFF, 0xFF]] {
         let mut e = Wire::server_with(config.clone());
         e.receive_bytes(&prefix);
@@ -393,14 +380,28 @@ fn frame_03_the_largest_frame_is_served() {
 }
 
 #[test]
-fn h012_another_protocol_is_refused() {
+fn h012_h013_another_protocol_is_refused_as_soon_as_it_shows() {
+    let hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
+    for start in [&b"GET / HTTP/1.1\r\n\r\n"[..], hello] {
+        let mut e = fresh_server();
+        e.receive_bytes(&start[..8]);
+        e.assert_silent("not a whole header yet");
+        e.receive_bytes(&start[8..]);
+        e.assert_ended_with(0x001, start);
+    }
     let mut e = fresh_server();
-    e.receive_bytes(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    e.assert_silent("a frame of 0x474554 bytes is waited for");
+    e.receive_bytes(b"GET");
     e.advance(10_000);
-    e.assert_ended_with(0x001, "HTTP");
+    e.assert_ended_with(0x001, "TCP-06");
+}
+
+#[test]
+fn tcp_06_the_start_of_a_setup_is_waited_for() {
     let mut e = fresh_server();
-    let http = [&b"GET"[..], &[b'x'; 0x474554]].concat();
-    e.receive_bytes(&http);
-    e.assert_ended_with(0x001, "HTTP"); // 'x' as a stream id and type: no SETUP
+    let setup = prefixed(&setup());
+    e.receive_bytes(&setup[..20]); // H052
+    e.assert_silent("H052");
+    e.advance(9_999);
+    e.receive_bytes(&setup[20..]);
+    assert_eq!(e.events(), "Setup");
 }

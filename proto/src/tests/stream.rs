@@ -172,10 +172,7 @@ fn rs_14_more_than_asked_for_fails_locally_and_cancels_once() {
         e.receive(p(1, N, "x")); // H069
     }
     let overflow = "an item was sent that was not asked for with request-n";
-    assert_eq!(
-        e.events(),
-        format!("Item(1,'x') Item(1,'x') Failed(1,0x203,'{overflow}')")
-    );
+    assert_eq!(e.events(), format!("Item(1,'x') Item(1,'x') Failed(1,0x203,'{overflow}')"));
     assert_eq!(e.sent(), "CAN(1)");
     assert_eq!(e.connection.stats().credit_violations, 1);
     e.assert_idle();
@@ -249,10 +246,7 @@ fn pay_the_items_of_a_responder() {
         raw(1, 0x0A, N | M, &[&metadata(""), b"d"]),
         p(1, N | C, "last"), // PAY-03
     ]);
-    assert_eq!(
-        e.events(),
-        "Item(1,'') Item(1,'flagless') Item(1,M'','d') Item(1,'last',last)"
-    );
+    assert_eq!(e.events(), "Item(1,'') Item(1,'flagless') Item(1,M'','d') Item(1,'last',last)");
     e.assert_idle();
     let mut e = requesting(1);
     e.receive_all([p(1, N, "a"), p(1, C, "junk")]); // PAY-04: C needs no credit

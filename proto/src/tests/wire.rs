@@ -66,12 +66,7 @@ pub(super) fn setup_of(
 }
 
 pub(super) fn lease(stream: u32) -> Bytes {
-    raw(
-        stream,
-        0x02,
-        0,
-        &[&5_000u32.to_be_bytes(), &3u32.to_be_bytes()],
-    )
+    raw(stream, 0x02, 0, &[&5_000u32.to_be_bytes(), &3u32.to_be_bytes()])
 }
 
 pub(super) fn ka(flags: u16, position: u64, data: &[u8]) -> Bytes {
@@ -163,10 +158,7 @@ pub(super) fn read(frame: &[u8]) -> Seen {
     };
     assert_eq!(flags & !allowed, 0, "FRAME-06: flags of {frame:02x?}");
     let on_connection = matches!(kind, 0x01..=0x03 | 0x0C..=0x0E);
-    assert!(
-        kind == 0x0B || on_connection == (stream == 0),
-        "stream id of {frame:02x?}"
-    );
+    assert!(kind == 0x0B || on_connection == (stream == 0), "stream id of {frame:02x?}");
     let fixed = match kind {
         0x01 => 18,
         0x03 | 0x02 | 0x0E => 14,
@@ -195,14 +187,7 @@ pub(super) fn read(frame: &[u8]) -> Seen {
         }
         _ => None,
     };
-    Seen {
-        stream,
-        kind,
-        flags,
-        number,
-        metadata,
-        data: rest.to_vec(),
-    }
+    Seen { stream, kind, flags, number, metadata, data: rest.to_vec() }
 }
 
 impl Seen {

@@ -15,7 +15,8 @@ pub(crate) struct Scheduler {
     control: VecDeque<StreamKey>,
     /// Streams that had nothing to send until now: one quantum each, first come first served.
     new: VecDeque<StreamKey>,
-    /// Streams with more to send than one quantum.
+    /// Streams that had their turn. One that has written all it had stays for another, which it
+    /// loses if it still has nothing then: else bulk in small pieces would be new every time.
     old: VecDeque<StreamKey>,
     /// New streams served since an old one was.
     streak: usize,

@@ -83,10 +83,7 @@ impl SendBuf {
 
     /// Shows a copy of every frame to `see`, without its envelope: for logs and tools.
     pub fn set_tap(&mut self, see: impl FnMut(Bytes) + Send + 'static) {
-        self.tap = Some(Tap {
-            see: Box::new(see),
-            frame: BytesMut::new(),
-        });
+        self.tap = Some(Tap { see: Box::new(see), frame: BytesMut::new() });
     }
 
     /// Bytes waiting.
@@ -111,7 +108,7 @@ impl SendBuf {
 
     /// Gives memory back after a burst; call when the connection has nothing to do.
     pub fn shrink(&mut self) {
-        if self.is_empty() {
+        if self.is_empty() && self.tail.capacity() > Self::HIGH_WATER {
             self.tail = BytesMut::new();
             self.chained = VecDeque::new();
         }
@@ -214,9 +211,7 @@ impl Buf for SendBuf {
 
 impl fmt::Debug for SendBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SendBuf")
-            .field("len", &self.len())
-            .finish_non_exhaustive()
+        f.debug_struct("SendBuf").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -248,11 +243,7 @@ mod tests {
         for step in [1, 3, 100, 10_000] {
             let mut buf = SendBuf::length_prefixed();
             let mut expected = Vec::new();
-            for (head, body) in [
-                (b"aaaaaa", &small),
-                (b"bbbbbb", &large),
-                (b"cccccc", &small),
-            ] {
+            for (head, body) in [(b"aaaaaa", &small), (b"bbbbbb", &large), (b"cccccc", &small)] {
                 write(&mut buf, head, body);
                 expected.extend(u24_bytes(head.len() + body.len()));
                 expected.extend_from_slice(head);

@@ -176,20 +176,12 @@ pub(crate) struct Inflow {
 
 impl Inflow {
     pub(crate) fn new(inlet: Arc<Inlet>, mailbox: Arc<Mailbox>, window: Window) -> Self {
-        Self {
-            inlet,
-            mailbox,
-            window,
-            burst: VecDeque::new(),
-            ended: false,
-        }
+        Self { inlet, mailbox, window, burst: VecDeque::new(), ended: false }
     }
 
     pub(crate) fn request_n(&self, n: u32) {
         if n > 0 && !self.ended {
-            self.inlet.touch(&self.mailbox, |wish| {
-                wish.grant = wish.grant.saturating_add(n)
-            });
+            self.inlet.touch(&self.mailbox, |wish| wish.grant = wish.grant.saturating_add(n));
         }
     }
 
@@ -246,10 +238,7 @@ pub struct Payloads {
 impl Payloads {
     pub(crate) fn new(inlet: Arc<Inlet>, mailbox: Arc<Mailbox>, window: u32) -> Self {
         let inflow = Inflow::new(inlet, mailbox, Window::new(window));
-        Self {
-            inflow,
-            started: false,
-        }
+        Self { inflow, started: false }
     }
 
     /// Sets how many items may be outstanding; the default is the connection's credit window. Takes
@@ -276,10 +265,7 @@ impl Stream for Payloads {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (
-            self.inflow.burst.len(),
-            self.inflow.is_exhausted().then_some(0),
-        )
+        (self.inflow.burst.len(), self.inflow.is_exhausted().then_some(0))
     }
 }
 

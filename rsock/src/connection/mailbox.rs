@@ -174,8 +174,7 @@ impl Mailbox {
         let left = mem::take(&mut inner.commands);
         drop(inner);
         self.permits.close();
-        self.state
-            .send_replace(ConnectionState::Closed(reason.clone()));
+        self.state.send_replace(ConnectionState::Closed(reason.clone()));
         left
     }
 }

@@ -48,10 +48,7 @@ pub(super) enum Sourced {
 
 impl Source {
     pub(super) fn new(stream: BoxStream<Result<Payload, Error>>) -> Self {
-        Self {
-            stream,
-            ahead: None,
-        }
+        Self { stream, ahead: None }
     }
 
     /// The next item. Without credit only an end can be told: whether there is one is found out by
@@ -150,11 +147,7 @@ impl SlotWakers {
         }
         let (_, waker) = self.0[index].get_or_insert_with(|| {
             let mailbox = Arc::downgrade(mailbox);
-            let shared = Arc::new(SlotWaker {
-                slot,
-                listed: AtomicBool::new(false),
-                mailbox,
-            });
+            let shared = Arc::new(SlotWaker { slot, listed: AtomicBool::new(false), mailbox });
             (Arc::clone(&shared), Waker::from(shared))
         });
         waker

@@ -68,10 +68,7 @@ pub trait FromRequest: Sized {
 impl FromRequest for Request {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
         let payload = mem::take(&mut request.payload);
-        Ok(Self {
-            payload,
-            ..request.clone()
-        })
+        Ok(Self { payload, ..request.clone() })
     }
 }
 
@@ -103,9 +100,7 @@ impl FromRequest for Text {
         let data = mem::take(&mut request.payload.data);
         match std::str::from_utf8(&data) {
             Ok(text) => Ok(Self(text.to_owned())),
-            Err(error) => Err(Error::invalid(format_args!(
-                "the data is no UTF-8 text: {error}"
-            ))),
+            Err(error) => Err(Error::invalid(format_args!("the data is no UTF-8 text: {error}"))),
         }
     }
 }
@@ -121,9 +116,7 @@ impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {
         let data = mem::take(&mut request.payload.data);
         let json: &[u8] = if data.is_empty() { b"null" } else { &data };
         serde_json::from_slice(json).map(Json).map_err(|error| {
-            Error::invalid(format_args!(
-                "the data is not the JSON expected here: {error}"
-            ))
+            Error::invalid(format_args!("the data is not the JSON expected here: {error}"))
         })
     }
 }

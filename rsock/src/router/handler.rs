@@ -30,6 +30,18 @@ pub struct MethodRoute<S> {
     pub(super) about: &'static str,
 }
 
+impl<S> Clone for MethodRoute<S> {
+    fn clone(&self) -> Self {
+        Self {
+            fire_and_forget: self.fire_and_forget.clone(),
+            request_response: self.request_response.clone(),
+            request_stream: self.request_stream.clone(),
+            request_channel: self.request_channel.clone(),
+            about: self.about,
+        }
+    }
+}
+
 impl<S> Default for MethodRoute<S> {
     fn default() -> Self {
         Self {
@@ -125,12 +137,11 @@ impl<S> MethodRoute<S> {
         F: Fn(S, I) -> St + Send + Sync + 'static,
         St: Stream<Item = O> + Send + 'static,
     {
-        self.request_stream = Some(Arc::new(move |state, mut request| {
-            match I::from_request(&mut request) {
+        self.request_stream =
+            Some(Arc::new(move |state, mut request| match I::from_request(&mut request) {
                 Ok(input) => payloads(handler(state, input)),
                 Err(error) => Box::pin(Failed::new(error)),
-            }
-        }));
+            }));
         self
     }
 
@@ -142,12 +153,11 @@ impl<S> MethodRoute<S> {
         F: Fn(S, I, Payloads) -> St + Send + Sync + 'static,
         St: Stream<Item = O> + Send + 'static,
     {
-        self.request_channel = Some(Arc::new(
-            move |state, mut request, rest| match I::from_request(&mut request) {
+        self.request_channel =
+            Some(Arc::new(move |state, mut request, rest| match I::from_request(&mut request) {
                 Ok(first) => payloads(handler(state, first, rest)),
                 Err(error) => Box::pin(Failed::new(error)),
-            },
-        ));
+            }));
         self
     }
 
@@ -160,10 +170,7 @@ impl<S> MethodRoute<S> {
     /// What the route answers.
     pub fn interactions(&self) -> Vec<Interaction> {
         [
-            (
-                Interaction::RequestResponse,
-                self.request_response.is_some(),
-            ),
+            (Interaction::RequestResponse, self.request_response.is_some()),
             (Interaction::FireAndForget, self.fire_and_forget.is_some()),
             (Interaction::RequestStream, self.request_stream.is_some()),
             (Interaction::RequestChannel, self.request_channel.is_some()),
@@ -197,13 +204,11 @@ where
     F: Fn(S, I) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = O> + Send + 'static,
 {
-    Arc::new(
-        move |state, mut request| match I::from_request(&mut request) {
-            Ok(input) => {
-                let answer = handler(state, input);
-                Box::pin(async move { answer.await.into_payload() })
-            }
-            Err(error) => Box::pin(std::future::ready(Err(error))),
-        },
-    )
+    Arc::new(move |state, mut request| match I::from_request(&mut request) {
+        Ok(input) => {
+            let answer = handler(state, input);
+            Box::pin(async move { answer.await.into_payload() })
+        }
+        Err(error) => Box::pin(std::future::ready(Err(error))),
+    })
 }

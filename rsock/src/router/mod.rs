@@ -61,12 +61,13 @@ pub struct Router<S> {
     connection: Arc<ConnectionInfo>,
 }
 
+#[derive(Clone)]
 struct Table<S> {
     state: S,
     paths: Paths<MethodRoute<S>>,
     default_route: Option<String>,
     hint: &'static str,
-    fire_and_forget_errors: AtomicU64,
+    fire_and_forget_errors: Arc<AtomicU64>,
 }
 
 impl<S: Clone + Send + Sync + 'static> Router<S> {
@@ -77,17 +78,14 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             paths: Paths::default(),
             default_route: None,
             hint: "",
-            fire_and_forget_errors: AtomicU64::new(0),
+            fire_and_forget_errors: Arc::default(),
         };
         let connection = ConnectionInfo {
             metadata_mime: Bytes::from_static(mime::COMPOSITE_METADATA.as_bytes()),
             data_mime: Bytes::from_static(mime::OCTET_STREAM.as_bytes()),
             peer: "".into(),
         };
-        Self {
-            table: Arc::new(table),
-            connection: Arc::new(connection),
-        }
+        Self { table: Arc::new(table), connection: Arc::new(connection) }
     }
 
     /// Adds handlers to a route: a name, or a pattern of dot-separated tokens in which `{name}`
@@ -111,11 +109,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     }
 
     fn change(mut self, change: impl FnOnce(&mut Table<S>)) -> Self {
-        // A router that serves already is shared, and is not changed behind the back of those it
-        // serves; building happens before that, with the only handle there is.
-        if let Some(table) = Arc::get_mut(&mut self.table) {
-            change(table);
-        }
+        change(Arc::make_mut(&mut self.table));
         self
     }
 
@@ -151,31 +145,17 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         let table = &*self.table;
         let asked = route.as_ref().map(metadata::Route::as_str);
         let Some(name) = asked.or(table.default_route.as_deref()) else {
-            return Err(Error::rejected(
-                "the request names no route, and there is no default one",
-            ));
+            return Err(Error::rejected("the request names no route, and there is no default one"));
         };
         let Some((found, params)) = table.paths.find(name) else {
             let hint = if table.hint.is_empty() { "" } else { "; " };
-            return Err(Error::rejected(format_args!(
-                "no route {name:?}{hint}{}",
-                table.hint
-            )));
+            return Err(Error::rejected(format_args!("no route {name:?}{hint}{}", table.hint)));
         };
         let name = name.to_owned();
         let connection = Arc::clone(&self.connection);
-        let request = Request {
-            payload,
-            route,
-            params,
-            connection,
-        };
+        let request = Request { payload, route, params, connection };
         handle(found, table.state.clone(), request).ok_or_else(|| {
-            let answers: Vec<_> = found
-                .interactions()
-                .into_iter()
-                .map(interaction_name)
-                .collect();
+            let answers: Vec<_> = found.interactions().into_iter().map(interaction_name).collect();
             Error::rejected(format_args!(
                 "route {name:?} does not answer {}, only {}",
                 interaction_name(interaction),
@@ -197,16 +177,9 @@ fn interaction_name(interaction: Interaction) -> &'static str {
 
 impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
     async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
-        let found = self.dispatch(
-            payload,
-            Interaction::FireAndForget,
-            |route, state, request| {
-                route
-                    .fire_and_forget
-                    .as_ref()
-                    .map(|handle| handle(state, request))
-            },
-        );
+        let found = self.dispatch(payload, Interaction::FireAndForget, |route, state, request| {
+            route.fire_and_forget.as_ref().map(|handle| handle(state, request))
+        });
         let outcome = match found {
             Ok(answer) => answer.await,
             Err(error) => Err(error),
@@ -221,16 +194,10 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         self: Arc<Self>,
         payload: Payload,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
-        let found = self.dispatch(
-            payload,
-            Interaction::RequestResponse,
-            |route, state, request| {
-                route
-                    .request_response
-                    .as_ref()
-                    .map(|handle| handle(state, request))
-            },
-        );
+        let found =
+            self.dispatch(payload, Interaction::RequestResponse, |route, state, request| {
+                route.request_response.as_ref().map(|handle| handle(state, request))
+            });
         found.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
     }
 
@@ -238,16 +205,9 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         self: Arc<Self>,
         payload: Payload,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        let found = self.dispatch(
-            payload,
-            Interaction::RequestStream,
-            |route, state, request| {
-                route
-                    .request_stream
-                    .as_ref()
-                    .map(|handle| handle(state, request))
-            },
-        );
+        let found = self.dispatch(payload, Interaction::RequestStream, |route, state, request| {
+            route.request_stream.as_ref().map(|handle| handle(state, request))
+        });
         found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
     }
 
@@ -256,16 +216,9 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         first: Payload,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        let found = self.dispatch(
-            first,
-            Interaction::RequestChannel,
-            |route, state, request| {
-                route
-                    .request_channel
-                    .as_ref()
-                    .map(|handle| handle(state, request, rest))
-            },
-        );
+        let found = self.dispatch(first, Interaction::RequestChannel, |route, state, request| {
+            route.request_channel.as_ref().map(|handle| handle(state, request, rest))
+        });
         found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
     }
 }
@@ -283,19 +236,14 @@ impl<S: Clone + Send + Sync + 'static> Acceptor for Router<S> {
             data_mime: setup.data_mime.clone(),
             peer: setup.peer().into(),
         };
-        let routed = Self {
-            table: Arc::clone(&self.table),
-            connection: Arc::new(connection),
-        };
+        let routed = Self { table: Arc::clone(&self.table), connection: Arc::new(connection) };
         std::future::ready(Ok(routed))
     }
 }
 
 impl<S> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router")
-            .field("paths", &self.table.paths)
-            .finish_non_exhaustive()
+        f.debug_struct("Router").field("paths", &self.table.paths).finish_non_exhaustive()
     }
 }
 

@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 
 /// Routes by name. `{name}` in a pattern stands for one dot-separated token, `{*name}` for the rest.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Paths<T> {
     exact: HashMap<String, T>,
     /// Looked at in the order in which they were added, when no name matches exactly.
     patterns: Vec<(Pattern, T)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pattern {
     text: String,
     tokens: Vec<Token>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Token {
     Literal(String),
     One(String),
@@ -30,19 +30,13 @@ pub struct Params(Vec<(String, String)>);
 impl Params {
     /// The value of the parameter with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
 impl<T> Default for Paths<T> {
     fn default() -> Self {
-        Self {
-            exact: HashMap::new(),
-            patterns: Vec::new(),
-        }
+        Self { exact: HashMap::new(), patterns: Vec::new() }
     }
 }
 
@@ -52,10 +46,7 @@ impl<T: Default> Paths<T> {
         if !pattern.contains('{') {
             return self.exact.entry(pattern.to_owned()).or_default();
         }
-        let at = self
-            .patterns
-            .iter()
-            .position(|(known, _)| known.text == pattern);
+        let at = self.patterns.iter().position(|(known, _)| known.text == pattern);
         let at = at.unwrap_or_else(|| {
             self.patterns.push((Pattern::new(pattern), T::default()));
             self.patterns.len() - 1
@@ -76,14 +67,8 @@ impl<T> Paths<T> {
 
     /// All routes by name, in alphabetical order.
     pub(super) fn list(&self) -> Vec<(&str, &T)> {
-        let exact = self
-            .exact
-            .iter()
-            .map(|(name, entry)| (name.as_str(), entry));
-        let patterns = self
-            .patterns
-            .iter()
-            .map(|(pattern, entry)| (pattern.text.as_str(), entry));
+        let exact = self.exact.iter().map(|(name, entry)| (name.as_str(), entry));
+        let patterns = self.patterns.iter().map(|(pattern, entry)| (pattern.text.as_str(), entry));
         let mut all: Vec<_> = exact.chain(patterns).collect();
         all.sort_by_key(|(name, _)| *name);
         all
@@ -99,10 +84,7 @@ impl Pattern {
                 None => Token::One(name.to_owned()),
             },
         };
-        Self {
-            text: text.to_owned(),
-            tokens: text.split('.').map(token).collect(),
-        }
+        Self { text: text.to_owned(), tokens: text.split('.').map(token).collect() }
     }
 
     fn matches(&self, name: &str) -> Option<Params> {
@@ -138,12 +120,9 @@ mod tests {
 
     fn paths() -> Paths<u8> {
         let mut paths = Paths::default();
-        for (pattern, value) in [
-            ("echo", 1),
-            ("quotes.{symbol}", 2),
-            ("topic.{*name}", 3),
-            ("a.{x}.c", 4),
-        ] {
+        for (pattern, value) in
+            [("echo", 1), ("quotes.{symbol}", 2), ("topic.{*name}", 3), ("a.{x}.c", 4)]
+        {
             *paths.entry(pattern) = value;
         }
         paths
@@ -163,14 +142,10 @@ mod tests {
             ("a.b.d", None),
             ("", None),
         ] {
-            let found = paths()
-                .find(name)
-                .map(|(value, params)| (*value, params.0.first().cloned()));
+            let found =
+                paths().find(name).map(|(value, params)| (*value, params.0.first().cloned()));
             let expected = expected.map(|(value, param)| {
-                (
-                    value,
-                    param.map(|(name, value)| (name.to_owned(), value.to_owned())),
-                )
+                (value, param.map(|(name, value)| (name.to_owned(), value.to_owned())))
             });
             assert_eq!(found, expected, "{name}");
         }
@@ -180,9 +155,6 @@ mod tests {
     fn the_list_is_in_order() {
         let paths = paths();
         let names: Vec<_> = paths.list().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(
-            names,
-            ["a.{x}.c", "echo", "quotes.{symbol}", "topic.{*name}"]
-        );
+        assert_eq!(names, ["a.{x}.c", "echo", "quotes.{symbol}", "topic.{*name}"]);
     }
 }

@@ -67,6 +67,15 @@ impl Framing {
         }
     }
 
+    /// What has come of a frame that is not whole yet, if that can be told.
+    pub(crate) fn frame_start<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        match self {
+            Self::LengthPrefixed => input.get(frame::PREFIX_LEN..),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(_) => None,
+        }
+    }
+
     /// Nothing but the transport's own farewell follows.
     pub(crate) fn close(&mut self, output: &mut SendBuf) {
         match self {
@@ -95,21 +104,12 @@ pub(crate) async fn connect_tcp(uri: &Uri, limit: Duration) -> Result<TcpStream,
                 Err(error) => last = error,
             }
         }
-        Err(ConnectError::Io {
-            address: address.clone(),
-            error: last.to_string(),
-        })
+        Err(ConnectError::Io { address: address.clone(), error: last.to_string() })
     };
     let stream = tokio::time::timeout(limit, connecting)
         .await
-        .map_err(|_| ConnectError::Timeout {
-            address: address.clone(),
-            after: limit,
-        })??;
-    prepare(&stream).map_err(|error| ConnectError::Io {
-        address,
-        error: error.to_string(),
-    })?;
+        .map_err(|_| ConnectError::Timeout { address: address.clone(), after: limit })??;
+    prepare(&stream).map_err(|error| ConnectError::Io { address, error: error.to_string() })?;
     Ok(stream)
 }
 

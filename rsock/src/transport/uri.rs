@@ -34,14 +34,10 @@ impl Scheme {
 
 impl Uri {
     pub(crate) fn parse(uri: &str) -> Result<Self, ConnectError> {
-        let wrong = |problem: &str| ConnectError::Uri {
-            uri: uri.to_owned(),
-            problem: problem.to_owned(),
-        };
+        let wrong =
+            |problem: &str| ConnectError::Uri { uri: uri.to_owned(), problem: problem.to_owned() };
         let Some((scheme, rest)) = uri.split_once("://") else {
-            return Err(wrong(
-                "it has no scheme; expected tcp://HOST:PORT or ws://HOST:PORT/PATH",
-            ));
+            return Err(wrong("it has no scheme; expected tcp://HOST:PORT or ws://HOST:PORT/PATH"));
         };
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "tcp" => Scheme::Tcp,
@@ -58,9 +54,8 @@ impl Uri {
         };
         let (host, port) = match authority.strip_prefix('[') {
             Some(bracketed) => {
-                let (host, after) = bracketed
-                    .split_once(']')
-                    .ok_or_else(|| wrong("a ] is missing"))?;
+                let (host, after) =
+                    bracketed.split_once(']').ok_or_else(|| wrong("a ] is missing"))?;
                 (host, after.strip_prefix(':'))
             }
             None => match authority.rsplit_once(':') {
@@ -72,9 +67,9 @@ impl Uri {
             return Err(wrong("it names no host"));
         }
         let port = match (port, scheme) {
-            (Some(port), _) => port
-                .parse()
-                .map_err(|_| wrong("its port is no number from 0 to 65535"))?,
+            (Some(port), _) => {
+                port.parse().map_err(|_| wrong("its port is no number from 0 to 65535"))?
+            }
             #[cfg(feature = "websocket")]
             (None, Scheme::WebSocket) => 80,
             (None, Scheme::Tcp) => return Err(wrong("it has no port, as in tcp://localhost:7878")),
@@ -87,12 +82,7 @@ impl Uri {
             #[cfg(feature = "websocket")]
             Scheme::WebSocket => format!("/{path}"),
         };
-        Ok(Self {
-            scheme,
-            host: host.to_owned(),
-            port,
-            path,
-        })
+        Ok(Self { scheme, host: host.to_owned(), port, path })
     }
 
     /// Host and port, as in a Host header.
@@ -107,13 +97,7 @@ impl Uri {
 
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}://{}{}",
-            self.scheme.name(),
-            self.authority(),
-            self.path
-        )
+        write!(f, "{}://{}{}", self.scheme.name(), self.authority(), self.path)
     }
 }
 
@@ -129,10 +113,7 @@ mod tests {
             #[cfg(feature = "websocket")]
             ("ws://example.org", "ws://example.org:80/"),
             #[cfg(feature = "websocket")]
-            (
-                "ws://127.0.0.1:7879/rsocket?a=b",
-                "ws://127.0.0.1:7879/rsocket?a=b",
-            ),
+            ("ws://127.0.0.1:7879/rsocket?a=b", "ws://127.0.0.1:7879/rsocket?a=b"),
             #[cfg(feature = "websocket")]
             ("ws://h:1?a=b", "ws://h:1/?a=b"),
         ] {

@@ -79,12 +79,7 @@ impl Decoder {
     /// A decoder for what arrives at a peer in `role`; no message, whole or assembled, exceeds
     /// `max_message` bytes.
     pub(crate) fn new(role: Role, max_message: usize) -> Self {
-        Self {
-            role,
-            max_message,
-            awaited: None,
-            partial: None,
-        }
+        Self { role, max_message, awaited: None, partial: None }
     }
 
     /// Takes the next whole message or control frame out of `input`; `None` = more bytes needed.
@@ -151,18 +146,13 @@ impl Decoder {
         if announced >> 63 != 0 {
             return Err(WebSocketError::LengthTopBit);
         }
-        let received = self
-            .partial
-            .as_ref()
-            .map_or(0, |partial| partial.bytes.len());
+        let received = self.partial.as_ref().map_or(0, |partial| partial.bytes.len());
         let len = match usize::try_from(announced) {
             Ok(len) if is_control(opcode) || len <= self.max_message.saturating_sub(received) => {
                 len
             }
             _ => {
-                return Err(WebSocketError::MessageTooBig {
-                    max: self.max_message,
-                });
+                return Err(WebSocketError::MessageTooBig { max: self.max_message });
             }
         };
         if input.len() < size {
@@ -170,12 +160,7 @@ impl Decoder {
         }
         let mask = masked.then(|| (&input[2 + extended..]).get_u32().to_be_bytes());
         input.advance(size);
-        Ok(Some(Header {
-            fin,
-            opcode,
-            mask,
-            len,
-        }))
+        Ok(Some(Header { fin, opcode, mask, len }))
     }
 
     /// All that the first two bytes of a frame can be wrong about.
@@ -427,15 +412,10 @@ mod tests {
             let body = [&code.to_be_bytes()[..], b"done"].concat();
             client(&[&b"\x88\x06"[..], &body].concat())
         };
-        for code in (1000..=1003)
-            .chain(1007..=1014)
-            .chain([3000, 3999, 4000, 4999])
-        {
+        for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4999]) {
             assert_eq!(close(code), Ok(vec![Incoming::Close(Some(code))]));
         }
-        for code in [
-            0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535,
-        ] {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
             assert_eq!(close(code), Err(WebSocketError::CloseCode(code)));
         }
         assert_eq!(client(b"\x88\x00"), Ok(vec![Incoming::Close(None)]));
@@ -470,10 +450,7 @@ mod tests {
         let mut input = BytesMut::from(&b"\x89\x02hi\x82\x02"[..]);
         let mut decoder = Decoder::new(Role::Client, 1);
         assert_eq!(decoder.decode(&mut input), Ok(Some(ping(b"hi"))));
-        assert_eq!(
-            decoder.decode(&mut input),
-            Err(WebSocketError::MessageTooBig { max: 1 })
-        );
+        assert_eq!(decoder.decode(&mut input), Err(WebSocketError::MessageTooBig { max: 1 }));
     }
 
     #[test]
@@ -502,10 +479,7 @@ mod tests {
         assert_eq!(decoder.decode(&mut input), Ok(None));
         assert!(input.is_empty());
         input.put_slice(b"\x00\x00");
-        assert_eq!(
-            decoder.decode(&mut input),
-            Err(WebSocketError::TooManyEmptyFragments)
-        );
+        assert_eq!(decoder.decode(&mut input), Err(WebSocketError::TooManyEmptyFragments));
         assert_eq!(WebSocketError::TooManyEmptyFragments.close_code(), 1009);
     }
 
@@ -531,16 +505,9 @@ mod tests {
 
     #[test]
     fn round_trips_at_the_boundaries_of_the_length_encoding() {
-        for (len, header) in [
-            (0, 2),
-            (1, 2),
-            (125, 2),
-            (126, 4),
-            (127, 4),
-            (65535, 4),
-            (65536, 10),
-            (65537, 10),
-        ] {
+        for (len, header) in
+            [(0, 2), (1, 2), (125, 2), (126, 4), (127, 4), (65535, 4), (65536, 10), (65537, 10)]
+        {
             let body: Vec<u8> = (0..len).map(|index| (index * 31 + 7) as u8).collect();
             for (role, mask) in [(Role::Client, None), (Role::Server, Some(KEY))] {
                 let mut wire = BytesMut::new();

@@ -41,9 +41,7 @@ impl WebSocketFraming {
     ) -> Result<Option<Received>, Violation> {
         let incoming = self.decoder.decode(input).map_err(|error| {
             self.farewell = Some(error.close_code());
-            Violation::Transport {
-                what: error.problem(),
-            }
+            Violation::Transport { what: error.problem() }
         })?;
         Ok(incoming.map(|incoming| match incoming {
             Incoming::Message(frame) => Received::Frame(frame),

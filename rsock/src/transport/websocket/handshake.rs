@@ -54,10 +54,7 @@ pub(crate) enum Accepted<IO> {
         /// What the client sent right behind its request; the first input of the decoder.
         leftover: Bytes,
         /// The subprotocol both sides named, if any.
-        #[cfg_attr(
-            not(test),
-            expect(dead_code, reason = "RSocket does not depend on it (WS-08)")
-        )]
+        #[cfg_attr(not(test), expect(dead_code, reason = "RSocket does not depend on it (WS-08)"))]
         subprotocol: Option<&'static str>,
     },
 }
@@ -74,11 +71,7 @@ pub(crate) async fn accept<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let front = Front {
-        http,
-        path,
-        opened: Cell::new(None),
-    };
+    let front = Front { http, path, opened: Cell::new(None) };
     let mut connection = hyper::server::conn::http1::Builder::new()
         .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
@@ -90,11 +83,9 @@ where
     let parts = connection.into_parts();
     Ok(match parts.service.opened.take() {
         None => Accepted::Http,
-        Some(Opened { subprotocol }) => Accepted::WebSocket {
-            io: parts.io.into_inner(),
-            leftover: parts.read_buf,
-            subprotocol,
-        },
+        Some(Opened { subprotocol }) => {
+            Accepted::WebSocket { io: parts.io.into_inner(), leftover: parts.read_buf, subprotocol }
+        }
     })
 }
 
@@ -146,18 +137,12 @@ impl Front {
         }
         // Section 4.4: a server answers other versions with the ones it speaks
         if only(headers, SEC_WEBSOCKET_VERSION) != Some(&VERSION) {
-            return refuse(
-                426,
-                "The header \"Sec-WebSocket-Version: 13\" is missing.\n",
-            );
+            return refuse(426, "The header \"Sec-WebSocket-Version: 13\" is missing.\n");
         }
         let key = only(headers, SEC_WEBSOCKET_KEY)
             .filter(|key| STANDARD.decode(key).is_ok_and(|nonce| nonce.len() == 16));
         let Some(key) = key else {
-            return refuse(
-                400,
-                "The header Sec-WebSocket-Key must be 16 bytes in base64.\n",
-            );
+            return refuse(400, "The header Sec-WebSocket-Key must be 16 bytes in base64.\n");
         };
 
         let subprotocol = tokens(headers, SEC_WEBSOCKET_PROTOCOL)
@@ -258,11 +243,7 @@ fn request(
     key: &str,
 ) -> Result<Request<Empty<Bytes>>, HandshakeError> {
     let unusable = |what: &str, value: &str| HandshakeError::Unusable(format!("{what} {value:?}"));
-    let target = if path_and_query.is_empty() {
-        "/"
-    } else {
-        path_and_query
-    };
+    let target = if path_and_query.is_empty() { "/" } else { path_and_query };
     let target = PathAndQuery::try_from(target)
         .ok()
         .filter(|target| target.as_str().starts_with('/'))
@@ -276,18 +257,13 @@ fn request(
     headers.insert(UPGRADE, WEBSOCKET);
     headers.insert(CONNECTION, CONNECTION_UPGRADE);
     headers.insert(SEC_WEBSOCKET_VERSION, VERSION);
-    headers.insert(
-        SEC_WEBSOCKET_KEY,
-        HeaderValue::try_from(key).expect("base64 is ASCII"),
-    );
+    headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::try_from(key).expect("base64 is ASCII"));
     if let Some(name) = subprotocol {
         let name = HeaderValue::try_from(name).map_err(|_| unusable("subprotocol", name))?;
         headers.insert(SEC_WEBSOCKET_PROTOCOL, name);
     }
     for (name, value) in extra {
-        let parsed = HeaderName::try_from(name)
-            .ok()
-            .filter(|name| !is_ours(name));
+        let parsed = HeaderName::try_from(name).ok().filter(|name| !is_ours(name));
         let parsed = parsed.ok_or_else(|| unusable("header", name))?;
         let mut value =
             HeaderValue::try_from(value).map_err(|_| unusable("value of the header", name))?;
@@ -341,10 +317,7 @@ async fn refusal(response: Response<Incoming>) -> HandshakeError {
             text.extend_from_slice(&data[..data.len().min(MAX_TEXT_BYTES - text.len())]);
         }
     }
-    HandshakeError::Refused {
-        status,
-        body: String::from_utf8_lossy(&text).into_owned(),
-    }
+    HandshakeError::Refused { status, body: String::from_utf8_lossy(&text).into_owned() }
 }
 
 /// Section 4.2.2: the key "concatenated with the string
@@ -358,9 +331,7 @@ fn accept_value(key: &[u8]) -> HeaderValue {
 }
 
 pub(super) fn is_on(websocket_path: &Option<Arc<str>>, path: &str) -> bool {
-    websocket_path
-        .as_deref()
-        .is_none_or(|expected| expected == path)
+    websocket_path.as_deref().is_none_or(|expected| expected == path)
 }
 
 /// The value of a header that comes exactly once.
@@ -408,16 +379,10 @@ mod tests {
     #[tokio::test]
     async fn the_server_answers_the_example_of_the_rfc() {
         let (answer, outcome) = serve(&format!("{HEAD}\r\n")).await;
-        assert!(
-            answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
-            "{answer}"
-        );
+        assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
         assert!(answer.contains("upgrade: websocket\r\n"), "{answer}");
         assert!(answer.contains("connection: upgrade\r\n"), "{answer}");
-        assert!(
-            answer.contains(&format!("sec-websocket-accept: {ACCEPT}\r\n")),
-            "{answer}"
-        );
+        assert!(answer.contains(&format!("sec-websocket-accept: {ACCEPT}\r\n")), "{answer}");
         assert!(!answer.contains("sec-websocket-protocol"), "{answer}");
         assert!(!answer.contains("sec-websocket-extensions"), "{answer}");
         let (_, leftover, subprotocol) = websocket(outcome);
@@ -436,14 +401,8 @@ mod tests {
     async fn the_server_selects_rsocket_and_no_extension() {
         for (offer, selected) in [
             ("Sec-WebSocket-Protocol: rsocket\r\n", Some("rsocket")),
-            (
-                "Sec-WebSocket-Protocol: graphql-ws, rsocket\r\n",
-                Some("rsocket"),
-            ),
-            (
-                "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: rsocket\r\n",
-                Some("rsocket"),
-            ),
+            ("Sec-WebSocket-Protocol: graphql-ws, rsocket\r\n", Some("rsocket")),
+            ("Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: rsocket\r\n", Some("rsocket")),
             ("Sec-WebSocket-Protocol: graphql-ws\r\n", None),
             ("Sec-WebSocket-Extensions: permessage-deflate\r\n", None),
         ] {
@@ -463,21 +422,13 @@ mod tests {
             ("GET /rsocket", "POST /rsocket", "400"),
             ("HTTP/1.1", "HTTP/1.0", "400"),
             ("Connection: keep-alive, Upgrade\r\n", "", "400"),
-            (
-                "Connection: keep-alive, Upgrade\r\n",
-                "Connection: close\r\n",
-                "400",
-            ),
+            ("Connection: keep-alive, Upgrade\r\n", "Connection: close\r\n", "400"),
             ("Version: 13", "Version: 8", "426"),
             ("Sec-WebSocket-Version: 13\r\n", "", "426"),
             (key, "", "400"),
             (key, &format!("{key}{key}"), "400"),
             (key, "Sec-WebSocket-Key: c2hvcnQ=\r\n", "400"),
-            (
-                key,
-                "Sec-WebSocket-Key: not base64, 24 chars!!!!\r\n",
-                "400",
-            ),
+            (key, "Sec-WebSocket-Key: not base64, 24 chars!!!!\r\n", "400"),
             (key, &format!("{key}Content-Length: 5\r\n"), "400"),
             ("GET /rsocket", "GET /elsewhere", "404"),
             ("Upgrade: websocket", "Upgrade: h2c", "426"),
@@ -505,32 +456,13 @@ mod tests {
              {HEAD}\r\n"
         );
         let (answers, outcome) = serve(&requests).await;
-        let statuses: Vec<_> = answers
-            .match_indices("HTTP/1.1 ")
-            .map(|(at, _)| &answers[at + 9..at + 12])
-            .collect();
+        let statuses: Vec<_> =
+            answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
         assert_eq!(statuses, ["200", "200", "500", "426", "101"], "{answers}");
-        assert_eq!(
-            answers
-                .matches("content-type: application/json\r\n")
-                .count(),
-            2,
-            "{answers}"
-        );
-        assert_eq!(
-            answers.matches("content-length: 6\r\n").count(),
-            2,
-            "{answers}"
-        );
-        assert_eq!(
-            answers.matches("\"fine\"").count(),
-            1,
-            "HEAD gets no body: {answers}"
-        );
-        assert!(
-            answers.contains("Connect with an RSocket client"),
-            "{answers}"
-        );
+        assert_eq!(answers.matches("content-type: application/json\r\n").count(), 2, "{answers}");
+        assert_eq!(answers.matches("content-length: 6\r\n").count(), 2, "{answers}");
+        assert_eq!(answers.matches("\"fine\"").count(), 1, "HEAD gets no body: {answers}");
+        assert!(answers.contains("Connect with an RSocket client"), "{answers}");
         assert!(websocket(outcome).1.is_empty());
     }
 
@@ -556,10 +488,7 @@ mod tests {
     async fn the_client_asks_as_the_rfc_says() {
         let headers = [("X-Tenant".to_owned(), "blue".to_owned())];
         let (request, _) = dial("HTTP/1.1 101 \r\n\r\n", &headers, Some("rsocket")).await;
-        assert!(
-            request.starts_with("GET /rsocket?v=1 HTTP/1.1\r\n"),
-            "{request}"
-        );
+        assert!(request.starts_with("GET /rsocket?v=1 HTTP/1.1\r\n"), "{request}");
         for line in [
             "host: example.com:7000",
             "upgrade: websocket",
@@ -568,11 +497,7 @@ mod tests {
             "sec-websocket-protocol: rsocket",
             "x-tenant: blue",
         ] {
-            assert_eq!(
-                request.matches(&format!("{line}\r\n")).count(),
-                1,
-                "{request}"
-            );
+            assert_eq!(request.matches(&format!("{line}\r\n")).count(), 1, "{request}");
         }
         let nonce = STANDARD.decode(key_in(&request)).unwrap();
         assert_eq!(nonce.len(), 16);
@@ -591,21 +516,9 @@ mod tests {
             ("Upgrade: WebSocket", "Upgrade: h2c", "Upgrade: websocket"),
             ("Connection: Upgrade\r\n", "", "Connection: Upgrade"),
             ("{accept}", ACCEPT, "Sec-WebSocket-Accept"),
-            (
-                "Sec-WebSocket-Accept: {accept}\r\n",
-                "",
-                "Sec-WebSocket-Accept",
-            ),
-            (
-                "Upgrade: W",
-                "Sec-WebSocket-Protocol: rsocket\r\nUpgrade: W",
-                "subprotocol",
-            ),
-            (
-                "Upgrade: W",
-                "Sec-WebSocket-Extensions: x\r\nUpgrade: W",
-                "extension",
-            ),
+            ("Sec-WebSocket-Accept: {accept}\r\n", "", "Sec-WebSocket-Accept"),
+            ("Upgrade: W", "Sec-WebSocket-Protocol: rsocket\r\nUpgrade: W", "subprotocol"),
+            ("Upgrade: W", "Sec-WebSocket-Extensions: x\r\nUpgrade: W", "extension"),
         ] {
             let (_, outcome) = dial(&good.replacen(from, to, 1), &[], None).await;
             let error = outcome.unwrap_err();
@@ -624,10 +537,7 @@ mod tests {
             panic!("{error}");
         };
         assert_eq!(body.len(), 512);
-        assert!(
-            !error.to_string().contains('\u{1b}'),
-            "nothing for the terminal to obey"
-        );
+        assert!(!error.to_string().contains('\u{1b}'), "nothing for the terminal to obey");
 
         let (_, outcome) = dial("HTTP/1.1 401 Unauthorized\r\n\r\n", &[], None).await;
         let error = outcome.unwrap_err().to_string();
@@ -635,10 +545,7 @@ mod tests {
 
         for nonsense in ["", "RSOCKET\r\n\r\n", "HTTP/1.1 101 Switching"] {
             let (_, outcome) = dial(nonsense, &[], None).await;
-            assert!(
-                matches!(outcome, Err(HandshakeError::Http(_))),
-                "{outcome:?}"
-            );
+            assert!(matches!(outcome, Err(HandshakeError::Http(_))), "{outcome:?}");
         }
     }
 
@@ -656,10 +563,7 @@ mod tests {
         ] {
             let headers = [(name.to_owned(), value.to_owned())];
             let outcome = connect(duplex(100).0, host, path, &headers, None).await;
-            assert!(
-                matches!(outcome, Err(HandshakeError::Unusable(_))),
-                "{outcome:?}"
-            );
+            assert!(matches!(outcome, Err(HandshakeError::Unusable(_))), "{outcome:?}");
         }
     }
 
@@ -682,9 +586,7 @@ mod tests {
             }
         }
 
-        Arc::new(Health(UpgradeRequired {
-            path: Some("/rsocket".into()),
-        }))
+        Arc::new(Health(UpgradeRequired { path: Some("/rsocket".into()) }))
     }
 
     async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -727,13 +629,7 @@ mod tests {
             drop(far);
             request
         };
-        let client = connect(
-            near,
-            "example.com:7000",
-            "/rsocket?v=1",
-            headers,
-            subprotocol,
-        );
+        let client = connect(near, "example.com:7000", "/rsocket?v=1", headers, subprotocol);
         tokio::join!(server, client)
     }
 
@@ -746,11 +642,7 @@ mod tests {
         outcome: Result<Accepted<IO>, HandshakeError>,
     ) -> (IO, Bytes, Option<&'static str>) {
         match outcome {
-            Ok(Accepted::WebSocket {
-                io,
-                leftover,
-                subprotocol,
-            }) => (io, leftover, subprotocol),
+            Ok(Accepted::WebSocket { io, leftover, subprotocol }) => (io, leftover, subprotocol),
             other => panic!("no WebSocket: {other:?}"),
         }
     }

@@ -44,11 +44,7 @@ pub struct HttpResponse {
 impl HttpResponse {
     /// An answer in plain text.
     pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
-        Self {
-            status,
-            content_type: "text/plain; charset=utf-8".into(),
-            body: body.into(),
-        }
+        Self { status, content_type: "text/plain; charset=utf-8".into(), body: body.into() }
     }
 }
 
@@ -102,10 +98,7 @@ impl MaskKeys {
             getrandom::fill(&mut self.pool)
                 .expect("the source that gave the handshake its key gives random bytes");
         }
-        let (_, key) = self
-            .pool
-            .split_last_chunk()
-            .expect("the pool is whole masks");
+        let (_, key) = self.pool.split_last_chunk().expect("the pool is whole masks");
         let key = *key;
         self.pool.truncate(self.pool.len() - key.len());
         key
@@ -304,9 +297,7 @@ mod tests {
     async fn a_wrong_path_is_told_to_the_client() {
         let (near, far) = tcp_pair().await;
         let server = tokio::spawn(accept(far, http(), Some("/rsocket".into())));
-        let error = connect(near, "localhost", "/", &[], None)
-            .await
-            .unwrap_err();
+        let error = connect(near, "localhost", "/", &[], None).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "the server refused the WebSocket with status 404: Not found."
@@ -322,16 +313,11 @@ mod tests {
         let server = tokio::spawn(accept(far, http(), Some("/rsocket".into())));
         let headers = [("Authorization".to_owned(), "Bearer x".to_owned())];
         let target = "/rsocket?tenant=blue";
-        let (mut near, leftover) = connect(near, "example.com:7000", target, &headers, subprotocol)
-            .await
-            .unwrap();
+        let (mut near, leftover) =
+            connect(near, "example.com:7000", target, &headers, subprotocol).await.unwrap();
         assert!(leftover.is_empty());
         let (mut far, leftover) = match server.await.unwrap().unwrap() {
-            Accepted::WebSocket {
-                io,
-                leftover,
-                subprotocol: agreed,
-            } => {
+            Accepted::WebSocket { io, leftover, subprotocol: agreed } => {
                 assert_eq!(agreed, subprotocol);
                 (io, leftover)
             }
@@ -370,9 +356,7 @@ mod tests {
     }
 
     fn http() -> Arc<dyn HttpHandler> {
-        Arc::new(UpgradeRequired {
-            path: Some("/rsocket".into()),
-        })
+        Arc::new(UpgradeRequired { path: Some("/rsocket".into()) })
     }
 
     async fn tcp_pair() -> (TcpStream, TcpStream) {

@@ -1,0 +1,307 @@
+//! The one task of a connection. It owns the socket and the protocol state, polls handlers in
+//! place and writes once a turn.
+
+mod obey;
+mod receive;
+mod serve;
+mod transmit;
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    io, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, frame};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Sleep,
+};
+
+use crate::{
+    acceptor::Accept,
+    connection::{
+        Command, Inlet, Mailbox, Permit,
+        budget::Budget,
+        producers::{Producer, SlotWakers, guard},
+    },
+    error::Error,
+    meter::{ConnectionMeter, Meter},
+    responder::{BoxFuture, Handle},
+    tap::{Direction, FrameTap},
+    transport::Framing,
+};
+
+/// How long the last words may take to leave.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// How long to wait for the peer to close after us, so that what we sent is not reset away.
+const LINGER_LIMIT: Duration = Duration::from_millis(200);
+/// The smallest and largest read.
+const READ_SIZES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
+/// Slices given to one `writev`.
+const WRITE_SLICES: usize = 64;
+/// METADATA_PUSH frames that wait for their handler; more are dropped and counted (MDP-08).
+const MAX_WAITING_PUSHES: usize = 256;
+/// The slot number by which the handler of metadata pushes is woken.
+const PUSH_SLOT: usize = usize::MAX;
+
+/// What both sides' drivers are made of.
+pub(crate) struct DriverOptions {
+    pub(crate) config: Arc<Config>,
+    /// How many items the payloads of an inbound channel keep outstanding.
+    pub(crate) credit: u32,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) tap: Option<FrameTap>,
+    /// The peer's address, for logs.
+    pub(crate) peer: Arc<str>,
+}
+
+pub(crate) struct Driver<IO> {
+    io: IO,
+    framing: Framing,
+    connection: Connection,
+    input: BytesMut,
+    read_size: usize,
+    output: SendBuf,
+    mailbox: Arc<Mailbox>,
+    /// Taken from the mailbox; kept to reuse their memory.
+    commands: Vec<Command>,
+    woken: Vec<usize>,
+    /// What a server's requesters asked for before SETUP was accepted.
+    held: Vec<Command>,
+    accept: Option<Arc<dyn Accept>>,
+    accepting: Option<BoxFuture<Result<Arc<dyn Handle>, Error>>>,
+    responder: Option<Arc<dyn Handle>>,
+    /// By stream index.
+    slots: Vec<Slot>,
+    slot_wakers: SlotWakers,
+    push_waker: SlotWakers,
+    pushes: VecDeque<Bytes>,
+    pushing: Option<BoxFuture<()>>,
+    /// Slots whose producers are to be polled, each once.
+    ready: VecDeque<usize>,
+    /// Consumers to be woken when the burst is over.
+    consumers: Vec<Waker>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// When `timer` fires; it may be earlier than needed, never later.
+    armed: Option<Instant>,
+    phase: Phase,
+    /// The transport is gone: nobody is left to be written to.
+    unreachable: bool,
+    meter: ConnectionMeter,
+    options: DriverOptions,
+}
+
+/// ```text
+/// Running ──connection closed──▶ Flushing ──all written──▶ Lingering ──peer closes, time is up──▶ end
+/// Running ──transport gone─────────────────────────────────────────────────────────────────────▶ end
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Phase {
+    Running,
+    Flushing { until: Instant },
+    Lingering { until: Instant },
+}
+
+/// What the driver keeps for a stream; empty between tenants.
+#[derive(Default)]
+struct Slot {
+    key: Option<StreamKey>,
+    producer: Option<Producer>,
+    inlet: Option<Arc<Inlet>>,
+    permit: Option<Permit>,
+    /// In `ready`.
+    queued: bool,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+    pub(crate) fn client(
+        io: IO,
+        framing: Framing,
+        leftover: &[u8],
+        setup: frame::Setup,
+        responder: Option<Arc<dyn Handle>>,
+        mailbox: Arc<Mailbox>,
+        options: DriverOptions,
+    ) -> Self {
+        let connection = Connection::client(setup, Arc::clone(&options.config), now());
+        let mut driver = Self::new(io, framing, leftover, connection, mailbox, options);
+        driver.responder = responder;
+        driver
+    }
+
+    pub(crate) fn server(
+        io: IO,
+        framing: Framing,
+        leftover: &[u8],
+        accept: Arc<dyn Accept>,
+        mailbox: Arc<Mailbox>,
+        options: DriverOptions,
+    ) -> Self {
+        let connection = Connection::server(Arc::clone(&options.config), now());
+        let mut driver = Self::new(io, framing, leftover, connection, mailbox, options);
+        driver.accept = Some(accept);
+        driver
+    }
+
+    fn new(
+        io: IO,
+        framing: Framing,
+        leftover: &[u8],
+        connection: Connection,
+        mailbox: Arc<Mailbox>,
+        options: DriverOptions,
+    ) -> Self {
+        let mut output = framing.send_buf();
+        if let Some(tap) = options.tap.clone() {
+            output.set_tap(move |frame| tap(Direction::Out, frame));
+        }
+        Self {
+            io,
+            framing,
+            connection,
+            input: BytesMut::from(leftover),
+            read_size: *READ_SIZES.start(),
+            output,
+            mailbox,
+            commands: Vec::new(),
+            woken: Vec::new(),
+            held: Vec::new(),
+            accept: None,
+            accepting: None,
+            responder: None,
+            slots: Vec::new(),
+            slot_wakers: SlotWakers::default(),
+            push_waker: SlotWakers::default(),
+            pushes: VecDeque::new(),
+            pushing: None,
+            ready: VecDeque::new(),
+            consumers: Vec::new(),
+            timer: None,
+            armed: None,
+            phase: Phase::Running,
+            unreachable: false,
+            meter: options.meter.connection(),
+            options,
+        }
+    }
+
+    /// One turn: hear, read, act, produce, write. False if there was nothing to do.
+    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = now();
+        let mut worked = self.handle_time(now);
+        worked |= self.drain_mailbox();
+        worked |= self.receive(cx, now);
+        worked |= self.dispatch(cx, now);
+        worked |= self.produce();
+        worked |= self.transmit(cx, now);
+        for consumer in self.consumers.drain(..) {
+            consumer.wake();
+        }
+        worked
+    }
+
+    fn handle_time(&mut self, now: Instant) -> bool {
+        let due = self.connection.poll_timeout().is_some_and(|deadline| deadline <= now);
+        if due {
+            self.connection.handle_timeout(now);
+        }
+        due
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Future for Driver<IO> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut budget = Budget::new();
+        while this.phase == Phase::Running {
+            if !budget.take() {
+                // Others may run; we go on after them.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if this.turn(cx) {
+                continue;
+            }
+            this.release_memory();
+            this.meter.publish(this.connection.stats(), this.connection.open_streams());
+            if let Some(deadline) = this.connection.poll_timeout()
+                && this.poll_timer(cx, deadline).is_ready()
+            {
+                continue;
+            }
+            if this.mailbox.sleep(cx.waker()) {
+                return Poll::Pending;
+            }
+        }
+        this.meter.publish(this.connection.stats(), 0);
+        for consumer in this.consumers.drain(..) {
+            consumer.wake();
+        }
+        loop {
+            let now = now();
+            ready!(this.poll_finish(cx, now));
+            if !matches!(this.phase, Phase::Flushing { .. }) {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+impl<IO> Drop for Driver<IO> {
+    /// A driver dropped in mid-life, as when a runtime shuts down, still ends what hangs on it.
+    fn drop(&mut self) {
+        let reason = CloseReason::Disconnected;
+        let commands = mem::take(&mut self.held).into_iter().chain(self.mailbox.close(&reason));
+        let pending = commands.filter_map(|command| match command {
+            Command::Request { inlet, .. } => inlet,
+            _ => None,
+        });
+        let open = self.slots.iter_mut().filter_map(|slot| slot.inlet.take());
+        for inlet in pending.chain(open) {
+            if let Some(consumer) = inlet.end(Err(reason.clone().into())) {
+                consumer.wake();
+            }
+        }
+    }
+}
+
+/// The runtime's clock, so that tests can pause it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Runs the destructors of something of a user's.
+fn drop_guarded<T>(value: T) {
+    // What a destructor has to say in its panic is said by the panic hook.
+    let _ = guard(|| drop(value));
+}
+
+/// A peer that resets or closes is gone, not a failure of the transport.
+fn failure(error: &io::Error) -> Option<String> {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error.kind() {
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => None,
+        _ => Some(error.to_string()),
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn log_end(peer: &str, reason: &CloseReason) {
+    match reason {
+        CloseReason::Violation(violation) => {
+            tracing::warn!(peer, code = %violation.code(), "connection ended: {violation}");
+        }
+        reason => tracing::debug!(peer, "connection ended: {reason}"),
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_end(_: &str, _: &CloseReason) {}

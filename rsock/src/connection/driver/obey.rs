@@ -1,0 +1,122 @@
+//! What handles ask of the driver.
+
+use std::mem;
+use std::sync::Arc;
+
+use rsock_proto::{Interaction, Payload};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Driver, PUSH_SLOT, Slot};
+use crate::{
+    connection::{
+        Command, Inlet, Permit,
+        producers::{Producer, Source},
+    },
+    error::Error,
+    responder::BoxStream,
+};
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+    pub(super) fn drain_mailbox(&mut self) -> bool {
+        let mut commands = mem::take(&mut self.commands);
+        let mut woken = mem::take(&mut self.woken);
+        self.mailbox.take(&mut commands, &mut woken);
+        let worked = !commands.is_empty() || !woken.is_empty();
+        for slot in woken.drain(..) {
+            if slot == PUSH_SLOT {
+                self.push_waker.unlist(0);
+                self.run_pushes();
+            } else {
+                self.slot_wakers.unlist(slot);
+                self.queue(slot);
+            }
+        }
+        let may_request = self.accept.is_none();
+        for command in commands.drain(..) {
+            match command {
+                Command::Request { .. } | Command::Push { .. } if !may_request => {
+                    self.held.push(command);
+                }
+                command => self.obey(command),
+            }
+        }
+        self.commands = commands;
+        self.woken = woken;
+        worked
+    }
+
+    pub(super) fn obey(&mut self, command: Command) {
+        match command {
+            Command::Request { interaction, payload, n, inlet, outgoing, permit } => {
+                self.open(interaction, payload, n, inlet, outgoing, permit);
+            }
+            Command::Touched(inlet) => self.grant_wish(&inlet),
+            Command::Push { metadata, permit } => {
+                // The permit bounds what waits here; a push leaves with the next write.
+                let _ = self.connection.push_metadata(metadata);
+                drop(permit);
+            }
+            Command::Drain => self.connection.drain(),
+            Command::Close => self.connection.close(),
+        }
+    }
+
+    pub(super) fn open(
+        &mut self,
+        interaction: Interaction,
+        payload: Payload,
+        n: u32,
+        inlet: Option<Arc<Inlet>>,
+        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        permit: Permit,
+    ) {
+        // A request cancelled before it was written sends nothing at all (RR-10).
+        if inlet.as_ref().is_some_and(|inlet| inlet.is_cancelled()) {
+            return;
+        }
+        match self.connection.request(interaction, payload, n) {
+            Ok(key) => {
+                if let Some(inlet) = &inlet
+                    && !inlet.open(key)
+                    && let Some(mut stream) = self.connection.stream(key)
+                {
+                    stream.cancel();
+                    return;
+                }
+                let producer = outgoing.map(|stream| Producer::Stream(Source::new(stream)));
+                let slot = self.slot(key);
+                *slot =
+                    Slot { key: Some(key), producer, inlet, permit: Some(permit), queued: false };
+            }
+            Err(misuse) => {
+                if let Some(inlet) = inlet {
+                    self.consumers.extend(inlet.end(Err(misuse.into())));
+                }
+            }
+        }
+    }
+
+    /// A consumer has granted credit, or lost interest.
+    pub(super) fn grant_wish(&mut self, inlet: &Arc<Inlet>) {
+        let (Some(key), wish) = inlet.take_wish() else {
+            return;
+        };
+        let Some(mut stream) = self.connection.stream(key) else {
+            return;
+        };
+        if wish.cancel {
+            stream.cancel();
+            let slot = &mut self.slots[key.index()];
+            let is_ours = slot.permit.is_some();
+            slot.inlet = None;
+            if is_ours {
+                // A requester's CANCEL ends both directions.
+                self.release(key);
+            } else {
+                self.release_if_over(key);
+            }
+        } else {
+            stream.request_n(wish.grant);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What the peer says: read, decoded, and brought to where it belongs.
+
+use std::{
+    io,
+    pin::pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::BytesMut;
+use rsock_proto::{Event, Payload, SendBuf, StreamKey};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use super::{Driver, Phase, READ_SIZES, drop_guarded, failure};
+use crate::{error::Error, tap::Direction, transport::Received};
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+    pub(super) fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.phase != Phase::Running || !self.connection.wants_input() {
+            return false;
+        }
+        // What an earlier read brought comes first.
+        if !self.input.is_empty() && self.decode(now) {
+            return true;
+        }
+        self.make_room();
+        let before = self.input.len();
+        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
+        match read {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(0)) => self.disconnect(None),
+            Poll::Ready(Ok(count)) => {
+                debug_assert_eq!(self.input.len(), before + count);
+                self.adapt(count);
+                self.decode(now);
+            }
+            Poll::Ready(Err(error)) => self.disconnect(Some(&error)),
+        }
+        true
+    }
+
+    /// The transport has ended, or failed.
+    pub(super) fn disconnect(&mut self, error: Option<&io::Error>) {
+        self.unreachable = true;
+        self.output = SendBuf::bare();
+        self.connection.handle_disconnect(error.and_then(failure));
+    }
+
+    /// Memory for the next read. A frame longer than a read gets its memory as its bytes arrive,
+    /// not on the word of its length (DOS-06).
+    pub(super) fn make_room(&mut self) {
+        let room = self.input.capacity() - self.input.len();
+        if room < self.read_size / 4 {
+            self.input.reserve(self.read_size.max(self.input.len()));
+        }
+    }
+
+    /// Reads more at once while the peer sends more, and less again when it does not.
+    pub(super) fn adapt(&mut self, count: usize) {
+        if count >= self.read_size {
+            self.read_size = (self.read_size * 2).min(*READ_SIZES.end());
+        } else if count < self.read_size / 8 {
+            self.read_size = (self.read_size / 2).max(*READ_SIZES.start());
+        }
+    }
+
+    /// Gives back the memory of a large frame.
+    pub(super) fn release_memory(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > *READ_SIZES.end() {
+            self.input = BytesMut::new();
+        }
+        self.output.shrink();
+    }
+
+    /// Handles the frames in `input`; false if there was none whole.
+    pub(super) fn decode(&mut self, now: Instant) -> bool {
+        let before = self.input.len();
+        while self.connection.wants_input() {
+            match self.framing.decode(&mut self.input, self.connection.config(), &mut self.output) {
+                Ok(Some(Received::Frame(frame))) => {
+                    if let Some(tap) = &self.options.tap {
+                        tap(Direction::In, frame.clone());
+                    }
+                    self.connection.handle_frame(frame, now);
+                }
+                Ok(Some(Received::Control)) => {}
+                Ok(Some(Received::End)) => self.connection.handle_disconnect(None),
+                Ok(None) => {
+                    if let Some(start) = self.framing.frame_start(&self.input) {
+                        self.connection.handle_partial(start);
+                    }
+                    break;
+                }
+                Err(violation) => self.connection.handle_violation(violation),
+            }
+        }
+        self.input.len() != before
+    }
+
+    pub(super) fn dispatch(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut worked = self.poll_acceptor(cx, now);
+        while let Some(event) = self.connection.poll_event() {
+            worked = true;
+            match event {
+                Event::Payload { key, payload, complete } => self.deliver(key, payload, complete),
+                Event::Request { key, interaction, payload, complete } => {
+                    self.serve(key, interaction, payload, complete);
+                }
+                Event::Credited { key } => self.queue(key.index()),
+                Event::Completed { key } => self.end_inlet(key, Ok(())),
+                Event::Failed { key, error } => {
+                    self.end_inlet(key, Err(error.into()));
+                    self.release(key);
+                }
+                Event::Cancelled { key } => self.cancelled(key),
+                Event::MetadataPush(metadata) => self.take_push(metadata),
+                Event::Setup(setup) => self.start_acceptor(*setup),
+                Event::Established => self.mailbox.established(),
+                Event::Closed(reason) => self.end(&reason, now),
+                // Events of a later protocol engine mean nothing here.
+                _ => {}
+            }
+        }
+        worked
+    }
+
+    pub(super) fn deliver(&mut self, key: StreamKey, payload: Payload, complete: bool) {
+        let slot = &mut self.slots[key.index()];
+        if slot.key != Some(key) {
+            return;
+        }
+        if let Some(inlet) = &slot.inlet {
+            self.consumers.extend(inlet.push(payload, complete));
+        }
+        if complete {
+            slot.inlet = None;
+            self.release_if_over(key);
+        }
+    }
+
+    pub(super) fn end_inlet(&mut self, key: StreamKey, how: Result<(), Error>) {
+        let slot = &mut self.slots[key.index()];
+        if slot.key != Some(key) {
+            return;
+        }
+        if let Some(inlet) = slot.inlet.take() {
+            self.consumers.extend(inlet.end(how));
+        }
+        self.release_if_over(key);
+    }
+
+    /// The peer wants nothing more of us.
+    pub(super) fn cancelled(&mut self, key: StreamKey) {
+        let slot = &mut self.slots[key.index()];
+        if slot.key != Some(key) {
+            return;
+        }
+        let is_ours = slot.permit.is_some();
+        drop_guarded(slot.producer.take());
+        if is_ours {
+            self.release_if_over(key);
+        } else {
+            let error = Error::Canceled("the requester cancelled the stream".into());
+            self.end_inlet(key, Err(error));
+            self.release(key);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! What answers the peer: the acceptor, handlers polled in place, and the slots they live in.
+
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use rsock_proto::{ErrorCode, Interaction, Payload, StreamError, StreamKey, frame};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Driver, MAX_WAITING_PUSHES, PUSH_SLOT, Slot, drop_guarded};
+use crate::{
+    acceptor::Setup,
+    connection::{
+        Inlet, Payloads,
+        producers::{Producer, Source, Sourced, guard, poll_guarded},
+    },
+    error::Error,
+    requester::Requester,
+};
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+    /// Gives a request of the peer to its handler, which is polled in this turn.
+    pub(super) fn serve(
+        &mut self,
+        key: StreamKey,
+        interaction: Interaction,
+        payload: Payload,
+        complete: bool,
+    ) {
+        let Some(responder) = &self.responder else {
+            let error = Error::rejected("nothing here answers requests");
+            self.fail(key, error);
+            return;
+        };
+        let handler = Arc::clone(responder);
+        let mut inlet = None;
+        let producer = guard(|| match interaction {
+            Interaction::FireAndForget => Producer::Silent(handler.fire_and_forget(payload)),
+            Interaction::RequestResponse => Producer::Response(handler.request_response(payload)),
+            Interaction::RequestStream => {
+                Producer::Stream(Source::new(handler.request_stream(payload)))
+            }
+            Interaction::RequestChannel => {
+                let shared = Arc::new(Inlet::default());
+                // Its consumer does not exist yet, so it cannot have gone.
+                let _ = shared.open(key);
+                if complete {
+                    shared.end(Ok(()));
+                } else {
+                    inlet = Some(Arc::clone(&shared));
+                }
+                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), self.options.credit);
+                Producer::Stream(Source::new(handler.request_channel(payload, rest)))
+            }
+        });
+        match producer {
+            Ok(producer) => {
+                let slot = self.slot(key);
+                *slot = Slot { key: Some(key), producer: Some(producer), inlet, ..Slot::default() };
+                self.queue(key.index());
+            }
+            Err(error) => self.fail(key, error),
+        }
+    }
+    // ---- SETUP --------------------------------------------------------------------------------
+
+    pub(super) fn start_acceptor(&mut self, setup: frame::Setup) {
+        let Some(accept) = &self.accept else { return };
+        let setup = Setup::new(setup, Arc::clone(&self.options.peer));
+        let requester = Requester::new(Arc::clone(&self.mailbox), self.options.credit);
+        match guard(|| accept.accept(setup, requester)) {
+            Ok(accepting) => self.accepting = Some(accepting),
+            Err(error) => self.connection.reject(ErrorCode::REJECTED_SETUP, error.to_string()),
+        }
+    }
+
+    pub(super) fn poll_acceptor(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(accepting) = &mut self.accepting else {
+            return false;
+        };
+        let Poll::Ready(accepted) = poll_guarded(accepting, cx) else {
+            return false;
+        };
+        drop_guarded(self.accepting.take());
+        match accepted.and_then(|accepted| accepted) {
+            Ok(responder) => {
+                self.responder = Some(responder);
+                self.accept = None;
+                self.connection.accept(now);
+                self.mailbox.established();
+                for command in mem::take(&mut self.held) {
+                    self.obey(command);
+                }
+            }
+            Err(error) => {
+                let StreamError { code, message } = error.into_stream_error();
+                let code = if code.is_setup() { code } else { ErrorCode::REJECTED_SETUP };
+                self.connection.reject(code, message);
+            }
+        }
+        true
+    }
+
+    // ---- METADATA_PUSH ------------------------------------------------------------------------
+
+    pub(super) fn take_push(&mut self, metadata: Bytes) {
+        if self.pushes.len() < MAX_WAITING_PUSHES {
+            self.pushes.push_back(metadata);
+            self.run_pushes();
+        } else {
+            self.meter.dropped_push();
+        }
+    }
+
+    /// Pushes are handled one after the other, in the order in which they came.
+    pub(super) fn run_pushes(&mut self) {
+        let Some(responder) = &self.responder else {
+            return self.pushes.clear();
+        };
+        loop {
+            if self.pushing.is_none() {
+                let Some(metadata) = self.pushes.pop_front() else {
+                    return;
+                };
+                let handler = Arc::clone(responder);
+                // A handler that panics costs its push (MDP-07).
+                self.pushing = guard(|| handler.metadata_push(metadata)).ok();
+            }
+            let Some(pushing) = &mut self.pushing else {
+                continue;
+            };
+            let waker = self.push_waker.named(0, PUSH_SLOT, &self.mailbox);
+            match poll_guarded(pushing, &mut Context::from_waker(waker)) {
+                Poll::Ready(_) => drop_guarded(self.pushing.take()),
+                Poll::Pending => return,
+            }
+        }
+    }
+
+    // ---- producers ----------------------------------------------------------------------------
+
+    /// Polls the producers that are ready while the socket keeps up.
+    pub(super) fn produce(&mut self) -> bool {
+        let mut worked = false;
+        while !self.ready.is_empty() && !self.output.is_full() {
+            worked = true;
+            for _ in 0..self.ready.len() {
+                if let Some(index) = self.ready.pop_front() {
+                    self.slots[index].queued = false;
+                    self.run(index);
+                }
+            }
+            self.connection.poll_transmit(&mut self.output);
+        }
+        worked
+    }
+
+    /// Polls one producer, for at most as many items as its stream takes in a turn.
+    pub(super) fn run(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let (Some(key), Some(producer)) = (slot.key, &mut slot.producer) else {
+            return;
+        };
+        let cx = &mut Context::from_waker(self.slot_wakers.get(index, &self.mailbox));
+        match producer {
+            Producer::Silent(work) => {
+                if poll_guarded(work, cx).is_ready() {
+                    self.finish(key, None);
+                }
+            }
+            Producer::Response(work) => match poll_guarded(work, cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(Ok(reply))) => self.finish(key, Some(reply)),
+                Poll::Ready(Ok(Err(error)) | Err(error)) => self.fail(key, error),
+            },
+            Producer::Stream(source) => {
+                loop {
+                    let Some(mut stream) = self.connection.stream(key) else {
+                        return;
+                    };
+                    let has_credit = stream.credit() > 0;
+                    if has_credit && stream.capacity() == 0 {
+                        // A turn's worth waits to be written.
+                        break;
+                    }
+                    match source.poll(has_credit, cx) {
+                        Sourced::Item(item) => {
+                            if let Err(misuse) = stream.send(item) {
+                                return self.fail(key, misuse.into());
+                            }
+                        }
+                        Sourced::Complete => return self.finish(key, None),
+                        Sourced::Failed(error) => return self.fail(key, error),
+                        Sourced::Pending | Sourced::NoCredit => return,
+                    }
+                }
+                self.queue(index);
+            }
+        }
+    }
+
+    /// A producer has come to its end.
+    pub(super) fn finish(&mut self, key: StreamKey, last: Option<Payload>) {
+        if let Some(mut stream) = self.connection.stream(key) {
+            let done = match last {
+                Some(item) => stream.send_last(item),
+                None => stream.complete(),
+            };
+            if let Err(misuse) = done {
+                return self.fail(key, misuse.into());
+            }
+        }
+        drop_guarded(self.slots[key.index()].producer.take());
+        self.release_if_over(key);
+    }
+
+    /// A producer has failed, and with it the stream in both directions.
+    pub(super) fn fail(&mut self, key: StreamKey, error: Error) {
+        if let Some(mut stream) = self.connection.stream(key) {
+            // If our half has ended already, there is nothing left to say.
+            let _ = stream.fail(error.clone().into_stream_error());
+        }
+        self.slot(key);
+        self.end_inlet(key, Err(error));
+        self.release(key);
+    }
+
+    // ---- slots --------------------------------------------------------------------------------
+
+    pub(super) fn slot(&mut self, key: StreamKey) -> &mut Slot {
+        let index = key.index();
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, Slot::default);
+        }
+        &mut self.slots[index]
+    }
+
+    pub(super) fn queue(&mut self, index: usize) {
+        if let Some(slot) = self.slots.get_mut(index)
+            && slot.producer.is_some()
+            && !mem::replace(&mut slot.queued, true)
+        {
+            self.ready.push_back(index);
+        }
+    }
+
+    pub(super) fn release_if_over(&mut self, key: StreamKey) {
+        let slot = &self.slots[key.index()];
+        if slot.key == Some(key) && slot.producer.is_none() && slot.inlet.is_none() {
+            self.release(key);
+        }
+    }
+
+    /// The stream is over: whatever is left of it goes, and the slot is free.
+    pub(super) fn release(&mut self, key: StreamKey) {
+        let slot = &mut self.slots[key.index()];
+        if slot.key == Some(key) {
+            let queued = slot.queued;
+            let ended = mem::take(slot);
+            slot.queued = queued;
+            drop_guarded(ended.producer);
+        }
+    }
+}

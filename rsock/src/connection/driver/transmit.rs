@@ -1,0 +1,145 @@
+//! What leaves, how a connection ends, and the one timer.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    mem,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::Buf;
+use rsock_proto::CloseReason;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use super::{
+    Driver, FLUSH_LIMIT, LINGER_LIMIT, Phase, READ_SIZES, WRITE_SLICES, drop_guarded, log_end, now,
+};
+use crate::{
+    connection::{Command, budget::Budget},
+    error::Error,
+};
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+    // ---- what leaves --------------------------------------------------------------------------
+
+    pub(super) fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.connection.wants_output() {
+            self.connection.poll_transmit(&mut self.output);
+        }
+        let waiting = self.output.len();
+        match self.write(cx) {
+            Poll::Ready(Ok(())) | Poll::Pending => {}
+            Poll::Ready(Err(error)) => self.disconnect(Some(&error)),
+        }
+        let wrote = self.output.len() < waiting;
+        // After a write there may be room for what did not fit before it.
+        let more = wrote && (self.connection.wants_output() || !self.ready.is_empty());
+        let closing = self.connection.is_closed() && self.phase == Phase::Running;
+        if closing && !self.connection.has_events() {
+            self.framing.close(&mut self.output);
+            self.phase = Phase::Flushing { until: now + FLUSH_LIMIT };
+        }
+        more || closing || self.connection.has_events()
+    }
+
+    pub(super) fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.output.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+            let count = self.output.chunks_vectored(&mut slices);
+            let io = Pin::new(&mut self.io);
+            let written = ready!(io.poll_write_vectored(cx, &slices[..count]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.output.advance(written);
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// The connection is over: everything pending on it ends with the reason.
+    pub(super) fn end(&mut self, reason: &CloseReason, now: Instant) {
+        let error = Error::Closed(reason.clone());
+        for command in mem::take(&mut self.held).into_iter().chain(self.mailbox.close(reason)) {
+            if let Command::Request { inlet: Some(inlet), .. } = command {
+                self.consumers.extend(inlet.end(Err(error.clone())));
+            }
+        }
+        for slot in mem::take(&mut self.slots) {
+            drop_guarded(slot.producer);
+            if let Some(inlet) = slot.inlet {
+                self.consumers.extend(inlet.end(Err(error.clone())));
+            }
+        }
+        self.ready = VecDeque::new();
+        self.pushes = VecDeque::new();
+        drop_guarded(self.pushing.take());
+        drop_guarded(self.accepting.take());
+        drop_guarded(self.responder.take());
+        if self.unreachable {
+            self.phase = Phase::Lingering { until: now };
+        }
+        log_end(&self.options.peer, reason);
+    }
+
+    /// After the end: write what is left, close our side, wait a moment for the peer's.
+    pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if let Phase::Flushing { until } = self.phase {
+            let flushed = match self.write(cx) {
+                Poll::Ready(Ok(())) => Pin::new(&mut self.io).poll_shutdown(cx).map(|_| ()),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => Poll::Pending,
+            };
+            if flushed.is_pending() && now < until {
+                return self.poll_timer(cx, until);
+            }
+            self.phase = Phase::Lingering { until: now + LINGER_LIMIT };
+        }
+        let Phase::Lingering { until } = self.phase else {
+            return Poll::Pending;
+        };
+        let mut budget = Budget::new();
+        if now >= until {
+            return Poll::Ready(());
+        }
+        loop {
+            self.input.clear();
+            self.input.reserve(*READ_SIZES.start());
+            match pin!(self.io.read_buf(&mut self.input)).poll(cx) {
+                Poll::Ready(Ok(1..)) if budget.take() => {}
+                Poll::Ready(Ok(1..)) => {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.poll_timer(cx, until),
+            }
+        }
+    }
+
+    // ---- time ---------------------------------------------------------------------------------
+
+    /// Sleeps until `deadline`; ready when it has come. The timer is only moved when it would fire
+    /// too late: deadlines mostly move away with every frame.
+    pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let at = tokio::time::Instant::from_std(deadline);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if self.armed.is_none_or(|armed| armed > deadline) {
+            timer.as_mut().reset(at);
+            self.armed = Some(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+        self.armed = None;
+        if now() < deadline {
+            // It was armed for an earlier deadline.
+            timer.as_mut().reset(at);
+            self.armed = Some(deadline);
+            return timer.as_mut().poll(cx);
+        }
+        Poll::Ready(())
+    }
+}

@@ -21,9 +21,11 @@ pub struct Config {
     ///
     /// A request beyond it gets ERROR\[REJECTED\].
     pub max_request_bytes: usize,
-    /// Answers we owe while the peer does not read: KEEPALIVE replies and refusals. Default 1,024.
+    /// Answers we owe while the peer does not read: KEEPALIVE replies, and refusals of requests.
+    /// Default 1,024.
     ///
-    /// Beyond, KEEPALIVE replies are dropped, and refusals end the connection.
+    /// Beyond, KEEPALIVE replies are dropped (KA-15). While as many refusals wait, nothing more is
+    /// read.
     pub max_queued_replies: usize,
     /// Bytes of KEEPALIVE replies that may wait. One reply may always wait, however large. Default 64 KiB.
     pub max_queued_reply_bytes: usize,

@@ -157,8 +157,6 @@ pub enum Violation {
     SetupTimeout,
     /// Nothing was received for the whole of the keepalive lifetime (KA-10).
     KeepaliveTimeout,
-    /// The peer caused more refusals than it reads (DOS-01).
-    ReplyFlood,
     /// Bytes that are no frames of the transport, for example a WebSocket text message (WS-03).
     Transport {
         /// What was wrong.
@@ -222,7 +220,6 @@ impl fmt::Display for Violation {
             Self::ResumeAfterSetup => f.write_str("RESUME after the connection was set up"),
             Self::SetupTimeout => f.write_str("SETUP was not completed in time"),
             Self::KeepaliveTimeout => f.write_str("no sign of life within the keepalive lifetime"),
-            Self::ReplyFlood => f.write_str("more requests to refuse than refusals read"),
             Self::Transport { what } => f.write_str(what),
         }
     }

@@ -10,7 +10,7 @@ pub struct Stats {
     pub frames_out: u64,
     /// Bytes of frames received, without transport prefixes.
     pub bytes_in: u64,
-    /// Bytes of frames written, without transport prefixes.
+    /// Bytes written, with the transport's prefixes.
     pub bytes_out: u64,
     /// Requests the peer opened that reached the application.
     pub requests_in: u64,

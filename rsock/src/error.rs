@@ -60,8 +60,13 @@ impl Error {
         }
     }
 
+    /// As an ERROR frame on a stream. Codes that belong on stream 0, or to nobody, become
+    /// APPLICATION_ERROR (ERR-01).
     pub(crate) fn into_stream_error(self) -> StreamError {
-        let code = self.code();
+        let code = match self.code() {
+            code @ ErrorCode(0x201..=0x204 | 0x301..=0xFFFF_FFFE) => code,
+            _ => ErrorCode::APPLICATION_ERROR,
+        };
         let message = match self {
             Self::Application(message)
             | Self::Rejected(message)

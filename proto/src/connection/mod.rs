@@ -72,6 +72,8 @@ pub struct Connection {
     keepalive: Option<KeepaliveClock>,
     replies: VecDeque<Reply>,
     reply_bytes: usize,
+    /// How many of the replies are refusals: while too many wait, nothing is read.
+    refusals: usize,
     pushes: VecDeque<Bytes>,
     /// The ERROR on stream 0 with which we end the connection.
     last_words: Option<(ErrorCode, String)>,
@@ -107,6 +109,7 @@ impl Connection {
             keepalive: None,
             replies: VecDeque::new(),
             reply_bytes: 0,
+            refusals: 0,
             pushes: VecDeque::new(),
             last_words: None,
             stats: Stats::default(),
@@ -309,12 +312,16 @@ impl Connection {
 
     // ---- questions ----------------------------------------------------------------------------
 
-    /// False while SETUP awaits its answer, while enough events wait, and at the end: then nothing
-    /// should be read.
+    /// False while SETUP awaits its answer, while enough events or refusals wait, and at the end:
+    /// then nothing should be read. A peer that causes refusals and does not read them is not read
+    /// from either, until the keepalive lifetime is over.
     pub fn wants_input(&self) -> bool {
         match self.state {
             State::Accepting { .. } | State::Closing | State::Closed => false,
-            _ => self.events.len() < EVENTS_PER_READ,
+            _ => {
+                self.events.len() < EVENTS_PER_READ
+                    && self.refusals < self.config.max_queued_replies
+            }
         }
     }
 
@@ -424,10 +431,7 @@ impl Connection {
 
     /// Refuses a request that has no entry in the table.
     fn refuse(&mut self, stream: StreamId, code: ErrorCode, message: &'static str) {
-        if self.replies.len() >= self.config.max_queued_replies {
-            self.handle_violation(Violation::ReplyFlood);
-            return;
-        }
+        self.refusals += 1;
         self.replies.push_back(Reply::Refuse { stream, code, message });
     }
 

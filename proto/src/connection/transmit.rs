@@ -61,6 +61,7 @@ impl Connection {
                     KeepAlive { respond: false, position: 0, data }.encode(out);
                 }
                 Reply::Refuse { stream, code, message } => {
+                    self.refusals -= 1;
                     encode_error(Some(stream), code, message, out);
                 }
             }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::{ErrorCode, Interaction, Payload, StreamError, StreamKey, frame};
+use rsock_proto::{ErrorCode, Interaction, Payload, StreamKey, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, MAX_WAITING_PUSHES, PUSH_SLOT, Slot, drop_guarded};
@@ -97,9 +97,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 }
             }
             Err(error) => {
-                let StreamError { code, message } = error.into_stream_error();
-                let code = if code.is_setup() { code } else { ErrorCode::REJECTED_SETUP };
-                self.connection.reject(code, message);
+                let asked = error.code();
+                let code = if asked.is_setup() { asked } else { ErrorCode::REJECTED_SETUP };
+                self.connection.reject(code, error.into_stream_error().message);
             }
         }
         true

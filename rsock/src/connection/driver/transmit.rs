@@ -35,7 +35,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         }
         let wrote = self.output.len() < waiting;
         // After a write there may be room for what did not fit before it.
-        let more = wrote && (self.connection.wants_output() || !self.ready.is_empty());
+        let unread = !self.input.is_empty() && self.connection.wants_input();
+        let more = wrote && (unread || self.connection.wants_output() || !self.ready.is_empty());
         let closing = self.connection.is_closed() && self.phase == Phase::Running;
         if closing && !self.connection.has_events() {
             self.framing.close(&mut self.output);

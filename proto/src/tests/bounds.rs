@@ -81,7 +81,8 @@ fn dos_01_a_peer_that_reads_no_refusals_is_not_read_from() {
     })
     .collect();
     assert_eq!(refused, [10, 10, 5]);
-    e.fence("DOS-01");
+    e.receive(ka(R, 0, b"k"));
+    assert_eq!(e.sent(), "KA(0,'k')");
 }
 
 #[test]

@@ -173,7 +173,9 @@ pub enum ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Uri { uri, problem } => write!(f, "{uri:?} is no URI to connect to: {problem}"),
+            Self::Uri { uri, problem } => {
+                write!(f, "{uri:?} is no URI for a connection: {problem}")
+            }
             Self::Resolve { host, error } => write!(f, "cannot resolve {host:?}: {error}"),
             Self::Io { address, error } => write!(f, "{address}: {error}"),
             Self::Handshake { address, error } => {

@@ -6,10 +6,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,7 +14,7 @@ use rsock_proto::Config;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
 };
 
 #[cfg(feature = "websocket")]
@@ -187,6 +184,10 @@ impl fmt::Debug for ServerBuilder {
 
 impl Listener {
     async fn bind(mut uri: Uri) -> Result<Self, ConnectError> {
+        if uri.path.contains('?') {
+            let problem = "the path to listen on has no query".to_owned();
+            return Err(ConnectError::Uri { uri: uri.to_string(), problem });
+        }
         let failed = |error: io::Error| ConnectError::Io {
             address: uri.authority(),
             error: error.to_string(),
@@ -267,6 +268,7 @@ impl Drop for CloseOnDrop {
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 async fn accept_loop(listener: Listener, service: Arc<Service>) {
+    let mut failing = false;
     loop {
         // Connections beyond the limit wait in the system's queue.
         let Ok(permit) = Arc::clone(&service.connections).acquire_owned().await else {
@@ -274,12 +276,16 @@ async fn accept_loop(listener: Listener, service: Arc<Service>) {
         };
         match listener.socket.accept().await {
             Ok((stream, address)) => {
+                failing = false;
                 let service = Arc::clone(&service);
                 let uri = listener.uri.clone();
                 tokio::spawn(async move { service.serve(stream, address, &uri, permit).await });
             }
             Err(error) => {
-                log_accept(&error);
+                // Once, and not each time it is tried again.
+                if !std::mem::replace(&mut failing, true) {
+                    log_accept(&error);
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -293,13 +299,13 @@ struct Service {
     connections: Arc<Semaphore>,
     /// The mailboxes of live connections, at most `max_connections`.
     live: Mutex<slab::Slab<Arc<Mailbox>>>,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
 }
 
 impl Service {
     fn new(builder: ServerBuilder, acceptor: Arc<dyn Accept>) -> Self {
         let connections = Arc::new(Semaphore::new(builder.max_connections));
-        let (live, draining) = (Mutex::default(), AtomicBool::new(false));
+        let (live, draining) = (Mutex::default(), watch::Sender::new(false));
         Self { builder, acceptor, connections, live, draining }
     }
 
@@ -331,8 +337,20 @@ impl Service {
             None => Arc::new(UpgradeRequired { path: path.clone() }),
         };
         let limit = self.builder.config.setup_timeout;
-        let handshake = websocket::accept(stream, http, path);
-        match tokio::time::timeout(limit, handshake).await {
+        let mut handshake = pin!(websocket::accept(stream, http, path));
+        let mut draining = self.draining.subscribe();
+        let mut drained = pin!(draining.wait_for(|draining| *draining));
+        // What has not become a connection yet does not hold up a shutdown.
+        let undisturbed = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
+            std::task::Poll::Pending => drained.as_mut().poll(cx).map(|_| None),
+            ready => ready.map(Some),
+        });
+        let shaken = match tokio::time::timeout(limit, undisturbed).await {
+            Ok(None) => return,
+            Ok(Some(shaken)) => Ok(shaken),
+            Err(elapsed) => Err(elapsed),
+        };
+        match shaken {
             Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
                 let max_frame_bytes = self.builder.config.max_frame_bytes;
                 let role = websocket::Role::Server;
@@ -351,7 +369,7 @@ impl Service {
     {
         let mailbox = Mailbox::new(self.builder.max_requests, ConnectionState::Connecting);
         let _live = self.register(&mailbox);
-        if self.draining.load(Ordering::Acquire) {
+        if *self.draining.borrow() {
             return;
         }
         let options = DriverOptions {
@@ -380,7 +398,7 @@ impl Service {
 
     /// Ends all connections: gently until the drain limit, then at once.
     async fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.send_replace(true);
         self.tell_all(|| Command::Drain);
         let mut drained = pin!(self.all_ended());
         if tokio::time::timeout(self.builder.drain_limit, drained.as_mut()).await.is_err() {

@@ -136,6 +136,10 @@ impl Mailbox {
 
     // ---- the driver's side --------------------------------------------------------------------
 
+    pub(crate) fn has_commands(&self) -> bool {
+        !self.lock().commands.is_empty()
+    }
+
     /// Takes everything that waits, leaving the emptied vectors to be filled next.
     pub(crate) fn take(&self, commands: &mut Vec<Command>, ready: &mut Vec<usize>) {
         let mut inner = self.lock();

@@ -169,15 +169,24 @@ impl<S> MethodRoute<S> {
 
     /// What the route answers.
     pub fn interactions(&self) -> Vec<Interaction> {
-        [
-            (Interaction::RequestResponse, self.request_response.is_some()),
-            (Interaction::FireAndForget, self.fire_and_forget.is_some()),
-            (Interaction::RequestStream, self.request_stream.is_some()),
-            (Interaction::RequestChannel, self.request_channel.is_some()),
-        ]
-        .into_iter()
-        .filter_map(|(interaction, answered)| answered.then_some(interaction))
-        .collect()
+        let mut all = vec![
+            Interaction::RequestResponse,
+            Interaction::FireAndForget,
+            Interaction::RequestStream,
+            Interaction::RequestChannel,
+        ];
+        all.retain(|interaction| self.answers(*interaction));
+        all
+    }
+
+    /// Whether the route answers this interaction.
+    pub fn answers(&self, interaction: Interaction) -> bool {
+        match interaction {
+            Interaction::FireAndForget => self.fire_and_forget.is_some(),
+            Interaction::RequestResponse => self.request_response.is_some(),
+            Interaction::RequestStream => self.request_stream.is_some(),
+            Interaction::RequestChannel => self.request_channel.is_some(),
+        }
     }
 
     /// Takes over the handlers of `other`.

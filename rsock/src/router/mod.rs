@@ -151,17 +151,18 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             let hint = if table.hint.is_empty() { "" } else { "; " };
             return Err(Error::rejected(format_args!("no route {name:?}{hint}{}", table.hint)));
         };
-        let name = name.to_owned();
-        let connection = Arc::clone(&self.connection);
-        let request = Request { payload, route, params, connection };
-        handle(found, table.state.clone(), request).ok_or_else(|| {
+        if !found.answers(interaction) {
             let answers: Vec<_> = found.interactions().into_iter().map(interaction_name).collect();
-            Error::rejected(format_args!(
+            return Err(Error::rejected(format_args!(
                 "route {name:?} does not answer {}, only {}",
                 interaction_name(interaction),
                 answers.join(", "),
-            ))
-        })
+            )));
+        }
+        let connection = Arc::clone(&self.connection);
+        let request = Request { payload, route, params, connection };
+        handle(found, table.state.clone(), request)
+            .ok_or_else(|| Error::rejected("the route does not answer this interaction"))
     }
 }
 

@@ -23,6 +23,7 @@ pub fn memory(capacity: usize) -> (DuplexStream, DuplexStream) {
 }
 
 /// What a transport took off its input.
+#[cfg_attr(not(feature = "websocket"), expect(dead_code, reason = "WebSocket's alone"))]
 pub(crate) enum Received {
     /// A whole frame.
     Frame(Bytes),
@@ -51,6 +52,7 @@ impl Framing {
 
     /// Takes the next frame off `input`; `None` while it is incomplete. What the transport itself
     /// has to answer goes to `output`.
+    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "WebSocket's alone"))]
     pub(crate) fn decode(
         &mut self,
         input: &mut BytesMut,
@@ -77,6 +79,7 @@ impl Framing {
     }
 
     /// Nothing but the transport's own farewell follows.
+    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "WebSocket's alone"))]
     pub(crate) fn close(&mut self, output: &mut SendBuf) {
         match self {
             Self::LengthPrefixed => {}

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rsock_proto::{ErrorCode, Interaction, Payload, StreamKey, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Driver, MAX_WAITING_PUSHES, PUSH_SLOT, Slot, drop_guarded};
+use super::{BATCH_BYTES, Driver, MAX_WAITING_PUSHES, PUSH_SLOT, Slot, drop_guarded};
 use crate::{
     acceptor::Setup,
     connection::{
@@ -143,15 +143,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
 
     // ---- producers ----------------------------------------------------------------------------
 
-    /// Polls the producers that are ready while the socket keeps up.
+    /// Polls the producers that are ready while the socket keeps up. What they yield is encoded
+    /// before more is asked of them: beyond the send buffer no more than a batch waits.
     pub(super) fn produce(&mut self) -> bool {
+        if self.ready.is_empty() {
+            return false;
+        }
+        // What was yielded before goes first.
+        self.connection.poll_transmit(&mut self.output);
         let mut worked = false;
         while !self.ready.is_empty() && !self.output.is_full() {
             worked = true;
+            let mut yielded = 0;
             for _ in 0..self.ready.len() {
-                if let Some(index) = self.ready.pop_front() {
+                if yielded < BATCH_BYTES
+                    && let Some(index) = self.ready.pop_front()
+                {
                     self.slots[index].queued = false;
-                    self.run(index);
+                    yielded += self.run(index);
                 }
             }
             self.connection.poll_transmit(&mut self.output);
@@ -159,13 +168,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         worked
     }
 
-    /// Polls one producer, for at most as many items as its stream takes in a turn.
-    pub(super) fn run(&mut self, index: usize) {
+    /// Polls one producer, for at most as many items as its stream takes in a turn; the bytes it
+    /// yielded.
+    fn run(&mut self, index: usize) -> usize {
         let slot = &mut self.slots[index];
-        let (Some(key), Some(producer)) = (slot.key, &mut slot.producer) else {
-            return;
-        };
+        let (Some(key), Some(producer)) = (slot.key, &mut slot.producer) else { return 0 };
         let cx = &mut Context::from_waker(self.slot_wakers.get(index, &self.mailbox));
+        let mut yielded = 0;
         match producer {
             Producer::Silent(work) => {
                 if poll_guarded(work, cx).is_ready() {
@@ -174,33 +183,44 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             }
             Producer::Response(work) => match poll_guarded(work, cx) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(Ok(reply))) => self.finish(key, Some(reply)),
+                Poll::Ready(Ok(Ok(reply))) => {
+                    yielded = reply.size();
+                    self.finish(key, Some(reply));
+                }
                 Poll::Ready(Ok(Err(error)) | Err(error)) => self.fail(key, error),
             },
             Producer::Stream(source) => {
                 loop {
-                    let Some(mut stream) = self.connection.stream(key) else {
-                        return;
-                    };
+                    let Some(mut stream) = self.connection.stream(key) else { return yielded };
                     let has_credit = stream.credit() > 0;
-                    if has_credit && stream.capacity() == 0 {
+                    if has_credit && (stream.capacity() == 0 || yielded >= BATCH_BYTES) {
                         // A turn's worth waits to be written.
                         break;
                     }
                     match source.poll(has_credit, cx) {
                         Sourced::Item(item) => {
+                            let size = item.size();
                             if let Err(misuse) = stream.send(item) {
-                                return self.fail(key, misuse.into());
+                                self.fail(key, misuse.into());
+                                return yielded;
                             }
+                            yielded += size;
                         }
-                        Sourced::Complete => return self.finish(key, None),
-                        Sourced::Failed(error) => return self.fail(key, error),
-                        Sourced::Pending | Sourced::NoCredit => return,
+                        Sourced::Complete => {
+                            self.finish(key, None);
+                            return yielded;
+                        }
+                        Sourced::Failed(error) => {
+                            self.fail(key, error);
+                            return yielded;
+                        }
+                        Sourced::Pending | Sourced::NoCredit => return yielded,
                     }
                 }
                 self.queue(index);
             }
         }
+        yielded
     }
 
     /// A producer has come to its end.

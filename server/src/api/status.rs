@@ -1,0 +1,112 @@
+//! `status`: how the service is.
+
+use futures_util::StreamExt;
+use rsock::{Json, MethodRoute, request_response};
+use serde::Serialize;
+
+use super::{Every, JsonOptions, ticks::Ticks};
+use crate::app::App;
+
+pub(super) fn status() -> MethodRoute<App> {
+    request_response(async |app: App, (): ()| Json(Status::of(&app)))
+        .request_stream(|app: App, JsonOptions(Every { interval_ms })| {
+            Ticks::every(interval_ms).map(move |_| Json(Status::of(&app)))
+        })
+        .about(
+            "the figures of the service as JSON; a stream tells them each {\"interval_ms\":1000}",
+        )
+}
+
+/// Figures since the start, over all connections; `open` ones are those of now.
+#[derive(Debug, Serialize)]
+struct Status {
+    version: &'static str,
+    uptime_seconds: u64,
+    connections: Connections,
+    streams: Streams,
+    requests: Requests,
+    fire_and_forget: FireAndForget,
+    items: InOut,
+    frames: Frames,
+    bytes: InOut,
+    credit_stalls: u64,
+    dropped: Dropped,
+}
+
+#[derive(Debug, Serialize)]
+struct Connections {
+    open: u64,
+    total: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Streams {
+    open: u64,
+    credit_violations: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Requests {
+    received: u64,
+    refused: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct FireAndForget {
+    taken: u64,
+    dropped: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct InOut {
+    r#in: u64,
+    out: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Frames {
+    r#in: u64,
+    out: u64,
+    ignored: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Dropped {
+    keepalive_replies: u64,
+    metadata_pushes: u64,
+}
+
+impl Status {
+    fn of(app: &App) -> Self {
+        let reading = app.meter().read();
+        let stats = reading.stats;
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: app.uptime_seconds(),
+            connections: Connections { open: reading.open_connections, total: reading.connections },
+            streams: Streams {
+                open: reading.open_streams,
+                credit_violations: stats.credit_violations,
+            },
+            requests: Requests { received: stats.requests_in, refused: stats.refused_streams },
+            fire_and_forget: FireAndForget {
+                taken: app.fire_and_forget(),
+                dropped: stats.dropped_fire_and_forget,
+            },
+            items: InOut { r#in: stats.items_in, out: stats.items_out },
+            frames: Frames {
+                r#in: stats.frames_in,
+                out: stats.frames_out,
+                ignored: stats.ignored_unknown_stream
+                    + stats.ignored_out_of_place
+                    + stats.ignored_on_request,
+            },
+            bytes: InOut { r#in: stats.bytes_in, out: stats.bytes_out },
+            credit_stalls: stats.credit_stalls,
+            dropped: Dropped {
+                keepalive_replies: stats.dropped_keepalive_replies,
+                metadata_pushes: reading.dropped_pushes,
+            },
+        }
+    }
+}

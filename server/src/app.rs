@@ -1,0 +1,103 @@
+//! What is served: the routes, and the state they share.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use bytes::Bytes;
+use rsock::{Meter, Router};
+use tokio::time::Instant;
+
+use crate::api::{self, interaction_name};
+
+/// The state the routes share. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    meter: Arc<Meter>,
+    started: Instant,
+    fire_and_forget: AtomicU64,
+    /// Set once all routes are known.
+    routes: OnceLock<Bytes>,
+}
+
+/// All routes of `rsockd`, without a default one. `meter` is what `status` tells of: give the same
+/// one to the server.
+pub fn app(meter: Arc<Meter>) -> Router<App> {
+    let app = App(Arc::new(State {
+        meter,
+        started: Instant::now(),
+        fire_and_forget: AtomicU64::new(0),
+        routes: OnceLock::new(),
+    }));
+    let router = api::add_to(Router::new(app.clone()))
+        .unknown_route_hint("request the route \"routes\" for the list");
+    // Set here and nowhere else.
+    let _ = app.0.routes.set(list(&router).into());
+    router
+}
+
+/// A line for each route: its name, what it answers, and what it is for.
+fn list(router: &Router<App>) -> String {
+    let rows: Vec<_> = router
+        .routes()
+        .into_iter()
+        .map(|(name, interactions, about)| {
+            let answers: Vec<_> = interactions.into_iter().map(interaction_name).collect();
+            (name, answers.join(", "), about)
+        })
+        .collect();
+    let names = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
+    let answers = rows.iter().map(|(_, answers, _)| answers.len()).max().unwrap_or_default();
+    let lines: Vec<_> = rows
+        .iter()
+        .map(|(name, interactions, about)| {
+            format!("{name:names$}  {interactions:answers$}  {about}")
+        })
+        .collect();
+    lines.join("\n")
+}
+
+impl App {
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.0.meter
+    }
+
+    pub(crate) fn uptime_seconds(&self) -> u64 {
+        self.0.started.elapsed().as_secs()
+    }
+
+    /// The list of routes, as text.
+    pub(crate) fn routes(&self) -> Bytes {
+        self.0.routes.get().cloned().unwrap_or_default()
+    }
+
+    /// Counts a fire-and-forget request.
+    pub(crate) fn take_fire_and_forget(&self) {
+        self.0.fire_and_forget.fetch_add(1, Relaxed);
+    }
+
+    /// Fire-and-forget requests taken so far.
+    pub(crate) fn fire_and_forget(&self) -> u64 {
+        self.0.fire_and_forget.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_has_a_line_for_each_route() {
+        let lines = list(&app(Arc::default()));
+        let names: Vec<_> =
+            lines.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(names, ["clock", "echo", "range", "routes", "status"]);
+        assert!(lines.contains(
+            "echo    request-response, fire-and-forget, request-stream, request-channel  what"
+        ));
+    }
+}

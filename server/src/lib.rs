@@ -1,0 +1,33 @@
+//! `rsockd`, a ready-to-run RSocket service, as a library: to run it inside another program or a
+//! test, on ports of the system's choice.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use rsock::{Client, Payload, PayloadExt};
+//! use rsock_server::{Options, Service};
+//!
+//! let listen = vec!["tcp://127.0.0.1:0".to_owned()];
+//! let service = Service::bind(Options { listen, ..Options::default() }).await?;
+//! let uri = service.addresses().remove(0);
+//! tokio::spawn(service.run(std::future::pending()));
+//!
+//! let client = Client::connect(&uri).await?;
+//! let reply = client.request_response(Payload::new("hello").route("echo")?).await?;
+//! assert_eq!(reply.data, "hello");
+//! # Ok(())
+//! # }
+//! ```
+
+mod api;
+mod app;
+mod frames;
+mod http;
+mod logging;
+mod options;
+mod service;
+
+pub use app::{App, app};
+pub use logging::LogFilter;
+pub use options::{DefaultRoute, Options};
+pub use service::{Service, StartError, try_it};

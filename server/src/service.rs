@@ -1,0 +1,124 @@
+//! The service: listeners, routes and what connects them.
+
+use std::{fmt, sync::Arc};
+
+use rsock::{Error, Meter, Router, Server};
+
+use crate::{
+    app::{App, app},
+    frames,
+    http::Front,
+    options::{DefaultRoute, Options},
+};
+
+/// A service whose listeners are open.
+#[derive(Debug)]
+pub struct Service {
+    server: Server,
+    router: Router<App>,
+    front: Front,
+}
+
+impl Service {
+    /// Opens the listeners. Connections wait until [`run`](Self::run) takes them.
+    ///
+    /// # Errors
+    /// A listener that cannot be opened, or a default route that does not exist.
+    pub async fn bind(options: Options) -> Result<Self, StartError> {
+        let meter = Arc::new(Meter::default());
+        let mut router = app(Arc::clone(&meter));
+        if let DefaultRoute::Route(name) = &options.default_route {
+            let routes = router.routes();
+            if !routes.iter().any(|(known, ..)| known == name) {
+                let known = routes.into_iter().map(|(known, ..)| known).collect();
+                return Err(StartError::DefaultRoute { name: name.clone(), known });
+            }
+            router = router.default_route(name);
+        }
+        let front = Front::default();
+        let mut builder = Server::builder()
+            .config(options.config())
+            .max_connections(options.max_connections as usize)
+            .meter(meter)
+            .http(front.clone());
+        if let Some(tap) = frames::tap() {
+            builder = builder.tap(tap);
+        }
+        let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
+        front.set_addresses(&server.addresses());
+        Ok(Self { server, router, front })
+    }
+
+    /// Where it listens, with the ports it was given.
+    pub fn addresses(&self) -> Vec<String> {
+        self.server.addresses()
+    }
+
+    /// Serves until `shutdown` resolves, and then lets open streams end within ten seconds.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
+        let Self { server, router, front } = self;
+        let shutdown = async move {
+            shutdown.await;
+            front.drain();
+        };
+        server.serve(router).with_graceful_shutdown(shutdown).await;
+    }
+}
+
+/// Why a service did not start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The default route is none of the routes.
+    DefaultRoute {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// A listener cannot be opened.
+    Listen(Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DefaultRoute { name, known } => {
+                write!(f, "no default route {name:?}: there is {}, or none", known.join(", "))
+            }
+            Self::Listen(error) => write!(f, "cannot listen: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Commands to copy that try a service at these addresses.
+pub fn try_it(addresses: &[String]) -> String {
+    let Some(uri) = addresses.first() else { return String::new() };
+    // What stands for all addresses of a machine is none to connect to.
+    let uri = uri.replacen("//0.0.0.0:", "//127.0.0.1:", 1).replacen("//[::]:", "//[::1]:", 1);
+    format!(
+        "try it:\n  \
+         rsock request {uri} -r echo -d hello\n  \
+         rsock stream {uri} -r range -d '{{\"to\":10}}'\n  \
+         rsock request {uri} -r routes\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_have_an_address_to_connect_to() {
+        for (listens, connect) in [
+            ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1"),
+            ("ws://0.0.0.0:1/x", "ws://127.0.0.1:1/x"),
+            ("tcp://[::]:1", "tcp://[::1]:1"),
+        ] {
+            let text = try_it(&[listens.to_owned(), "ws://h:2/".to_owned()]);
+            assert!(text.contains(&format!("  rsock stream {connect} -r range")), "{text}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! `rsockd` itself: what it prints, how it starts and how it stops.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it panics, its helpers included")]
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
+};
+
+use futures_util::StreamExt;
+use rsock::{Client, Payload, PayloadExt};
+
+fn rsockd(flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rsockd"));
+    command.args(flags).env_remove("RSOCKD_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A service at work on free ports; killed if its test fails.
+struct Running {
+    process: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+    addresses: Vec<String>,
+}
+
+impl Running {
+    fn start(flags: &[&str]) -> Self {
+        let mut process =
+            rsockd(&["--listen=tcp://127.0.0.1:0", "--listen=ws://127.0.0.1:0/rsocket"])
+                .args(flags)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+        let mut stdout = BufReader::new(process.stdout.take().unwrap());
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let mut addresses = Vec::new();
+        for _ in 0..2 {
+            let mut line = String::new();
+            stdout.read_line(&mut line).unwrap();
+            addresses.push(line.strip_prefix("listening on ").unwrap().trim_end().to_owned());
+        }
+        Self { process, stdout, stderr, addresses }
+    }
+
+    #[cfg(unix)]
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+
+    /// Reads the log up to a line with this text.
+    fn wait_for_log(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "the log ended");
+        }
+    }
+
+    /// Its exit code, and what was left to read of stdout and stderr.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        (self.process.wait().unwrap().code(), stdout, stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended, as it should.
+        let _ = self.process.kill();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_where_it_listens_and_stops_cleanly() {
+    for signal in ["-TERM", "-INT"] {
+        let service = Running::start(&[]);
+        let uri = &service.addresses[0];
+        for uri in &service.addresses {
+            let client = Client::connect(uri).await.unwrap();
+            assert_eq!(client.request_response("hello").await.unwrap().data, "hello");
+        }
+        let try_it = format!("rsock stream {uri} -r range");
+        service.signal(signal);
+        let (code, stdout, stderr) = service.end();
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains(&try_it), "{stdout}");
+        assert!(stderr.contains("stopped"), "{stderr}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_stops_it_at_once() {
+    let mut service = Running::start(&[]);
+    let client = Client::connect(&service.addresses[0]).await.unwrap();
+    let endless = Payload::new("").route("range").unwrap();
+    let mut endless = client.request_stream(endless).credit(1);
+    endless.next().await.unwrap().unwrap();
+    service.signal("-TERM");
+    service.wait_for_log("SIGTERM: stopping");
+    service.signal("-INT");
+    let (code, _, stderr) = service.end();
+    assert_eq!(code, Some(130), "{stderr}");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_shows_frames_at_trace() {
+    let service = Running::start(&["--log=info,rsock=trace"]);
+    let client = Client::connect(&service.addresses[1]).await.unwrap();
+    client.request_response("hello").await.unwrap();
+    service.signal("-TERM");
+    let (code, _, stderr) = service.end();
+    assert_eq!(code, Some(0), "{stderr}");
+    for expected in [
+        "rsock::frames: in  SETUP ",
+        "in  REQUEST_RESPONSE stream=1 data=5B",
+        "out PAYLOAD stream=1 data=5B next complete",
+    ] {
+        assert!(stderr.contains(expected), "{expected} in {stderr}");
+    }
+}
+
+#[test]
+fn a_failed_start_is_one_line_and_code_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = format!("tcp://{}", taken.local_addr().unwrap());
+    for (flag, expected) in [
+        (format!("--listen={taken}"), &taken["tcp://".len()..]),
+        ("--listen=http://localhost".to_owned(), "\"http\" is not supported"),
+        ("--listen=localhost:1".to_owned(), "no scheme"),
+        ("--default-route=ecco".to_owned(), "no default route \"ecco\""),
+    ] {
+        let Output { status, stdout, stderr } = rsockd(&[&flag]).output().unwrap();
+        let stderr = text(&stderr);
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        assert!(stdout.is_empty());
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.starts_with("rsockd: ") && stderr.contains(expected), "{stderr}");
+    }
+}
+
+#[test]
+fn wrong_flags_are_code_2() {
+    for flag in ["--lisen=x", "--max-frame=1", "--log=loud", "file"] {
+        let Output { status, stdout, stderr } = rsockd(&[flag]).output().unwrap();
+        assert_eq!(status.code(), Some(2), "{flag}");
+        assert!(stdout.is_empty() && text(&stderr).contains("error: "), "{flag}");
+    }
+}
+
+#[test]
+fn it_tells_its_version_and_its_flags() {
+    let version = text(&rsockd(&["--version"]).output().unwrap().stdout);
+    assert_eq!(version, concat!("rsockd ", env!("CARGO_PKG_VERSION"), "\n"));
+    let help = text(&rsockd(&["--help"]).output().unwrap().stdout);
+    for expected in ["--listen", "tcp://127.0.0.1:7878 ws://127.0.0.1:7879/rsocket", "RSOCKD_LOG"] {
+        assert!(help.contains(expected), "{help}");
+    }
+}

@@ -1,0 +1,362 @@
+//! The service in this process, as clients meet it over TCP and WebSocket.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it panics, its helpers included")]
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rsock::{Client, Error, Payload, PayloadExt, Window, metadata::WellKnownMime};
+use rsock_server::{DefaultRoute, Options, Service, StartError};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+struct Running {
+    addresses: Vec<String>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Running {
+    /// Over both transports, on free ports, unless `options` say otherwise.
+    async fn start(options: Options) -> Self {
+        let listen = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"].map(str::to_owned).into();
+        let service = Service::bind(Options { listen, ..options }).await.unwrap();
+        let addresses = service.addresses();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(service.run(async move {
+            // Dropping the sender stops it as well.
+            let _ = stopped.await;
+        }));
+        Self { addresses, stop, served }
+    }
+
+    /// A client over each transport.
+    async fn clients(&self) -> Vec<Client> {
+        let mut clients = Vec::new();
+        for uri in &self.addresses {
+            clients.push(Client::connect(uri).await.unwrap());
+        }
+        clients
+    }
+
+    async fn end(self) {
+        self.stop.send(()).unwrap();
+        within(self.served).await.unwrap();
+    }
+
+    /// What the WebSocket port answers to a plain GET: its head and its body.
+    async fn get(&self, path: &str) -> (String, String) {
+        let authority = self.addresses[1].strip_prefix("ws://").unwrap();
+        let authority = authority.strip_suffix("/rsocket").unwrap();
+        let mut socket = TcpStream::connect(authority).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        within(socket.read_to_string(&mut answer)).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.to_owned())
+    }
+}
+
+/// Fails a test that hangs.
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work).await.expect("it hangs")
+}
+
+fn to(route: &str, data: &'static str) -> Payload {
+    Payload::new(data).route(route).unwrap()
+}
+
+fn json(payload: &Payload) -> Value {
+    serde_json::from_slice(&payload.data).unwrap()
+}
+
+#[tokio::test]
+async fn echo_answers_with_what_it_was_sent() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        let sent = to("echo", "hello").entry(WellKnownMime::TextPlain, "a note").unwrap();
+        assert_eq!(client.request_response(sent.clone()).await.unwrap(), sent);
+        let streamed: Vec<_> = client.request_stream(sent.clone()).try_collect().await.unwrap();
+        assert_eq!(streamed, [sent]);
+        let large = Payload::new(vec![7; 3 << 20]).route("echo").unwrap();
+        assert_eq!(within(client.request_response(large.clone())).await.unwrap(), large);
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn echo_takes_fire_and_forget_and_counts_it() {
+    let service = Running::start(Options::default()).await;
+    for (before, client) in service.clients().await.into_iter().enumerate() {
+        client.fire_and_forget(to("echo", "gone")).await.unwrap();
+        let status = json(&client.request_response(to("status", "")).await.unwrap());
+        assert_eq!(status["fire_and_forget"]["taken"], before + 1);
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn echo_returns_a_channel_payload_by_payload() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        let sent: Vec<_> =
+            (0..1_000).map(|n| Payload::new(n.to_string()).route("echo").unwrap()).collect();
+        let outgoing = stream::iter(sent.clone());
+        let echoed: Vec<_> =
+            within(client.request_channel(outgoing).credit(7).try_collect()).await.unwrap();
+        assert_eq!(echoed, sent);
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn echo_takes_no_more_of_a_channel_than_is_taken_of_it() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        let (taken, polled) = (5, std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+        let counter = std::sync::Arc::clone(&polled);
+        let endless = stream::repeat_with(move || {
+            counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            to("echo", "again")
+        });
+        let mut echoes = client.request_channel(endless).window(Window::new(taken).manual());
+        for _ in 0..taken {
+            echoes.next().await.unwrap().unwrap();
+        }
+        // By the time this is answered, what the service would take has been asked for.
+        client.request_response(to("echo", "")).await.unwrap();
+        let bound = taken as usize + 2 * rsock::DEFAULT_CREDIT as usize;
+        assert!(polled.load(std::sync::atomic::Ordering::Relaxed) <= bound);
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn range_gives_the_numbers_asked_for() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        let asked = to("range", r#"{"from":98,"to":102,"size":4,"interval_ms":1}"#);
+        let numbers: Vec<_> = client.request_stream(asked).try_collect().await.unwrap();
+        let texts: Vec<_> = numbers.iter().map(|item| &*item.data).collect();
+        assert_eq!(texts, [&b"98  "[..], b"99  ", b"100 ", b"101 "]);
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn range_is_endless_and_gives_no_more_than_its_credit() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        let mut numbers = client.request_stream(to("range", "")).window(Window::new(3).manual());
+        for number in 0..3 {
+            assert_eq!(numbers.next().await.unwrap().unwrap().data, number.to_string());
+        }
+        // All that was asked for is here, and an answer behind it shows that no more came.
+        client.request_response(to("echo", "")).await.unwrap();
+        assert!(futures_util::FutureExt::now_or_never(numbers.next()).is_none());
+        numbers.request_n(1);
+        assert_eq!(within(numbers.next()).await.unwrap().unwrap().data, "3");
+        let many = client.request_stream(to("range", r#"{"from":5}"#)).take(100_000);
+        let last = within(many.try_fold(Payload::default(), async |_, item| Ok(item))).await;
+        assert_eq!(last.unwrap().data, "100004");
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn wrong_options_are_invalid_and_told_why() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        for (route, data, expected) in [
+            ("range", r#"{"too":5}"#, "unknown field `too`"),
+            ("range", r#"{"to":"5"}"#, "invalid type: string"),
+            ("range", r#"{"size":1048577}"#, "1048576 is the most"),
+            ("range", "5", "no JSON object"),
+            ("clock", r#"{"interval_ms":0}"#, "1 is the least"),
+            ("status", r#"{"interval":9}"#, "unknown field `interval`"),
+        ] {
+            let answer = client.request_stream(to(route, data)).next().await.unwrap();
+            match answer {
+                Err(Error::Invalid(text)) => {
+                    assert!(
+                        text.contains(expected) && text.contains("options look like"),
+                        "{text}"
+                    );
+                }
+                other => panic!("{route} {data}: {other:?}"),
+            }
+        }
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn an_error_text_does_not_quote_all_that_was_sent() {
+    let service = Running::start(Options::default()).await;
+    let [client, ..] = &service.clients().await[..] else { panic!("there are two") };
+    let data = format!("{{\"{}\":1}}", "é".repeat(100_000));
+    let asked = Payload::new(data).route("range").unwrap();
+    let Some(Err(Error::Invalid(text))) = client.request_stream(asked).next().await else {
+        panic!("it is invalid")
+    };
+    assert!(text.len() < 1_000, "{} bytes", text.len());
+    service.end().await;
+}
+
+#[tokio::test]
+async fn clock_tells_the_time_and_ticks() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        let time = client.request_response(to("clock", "")).await.unwrap();
+        let time = std::str::from_utf8(&time.data).unwrap();
+        assert!(time.len() == 24 && humantime::parse_rfc3339(time).is_ok(), "{time}");
+        let ticks = client.request_stream(to("clock", r#"{"interval_ms":1}"#)).take(3);
+        let ticks: Vec<_> = within(ticks.map_ok(|tick| json(&tick)).try_collect()).await.unwrap();
+        assert_eq!((&ticks[0]["seq"], &ticks[0]["missed"]), (&0.into(), &0.into()));
+        let number = |tick: &Value, field| tick[field].as_u64().unwrap();
+        for pair in ticks.windows(2) {
+            let expected = number(&pair[0], "seq") + number(&pair[1], "missed") + 1;
+            assert_eq!(number(&pair[1], "seq"), expected);
+        }
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn status_tells_the_figures() {
+    let service = Running::start(Options::default()).await;
+    let clients = service.clients().await;
+    for client in &clients {
+        let status = json(&client.request_response(to("status", "")).await.unwrap());
+        assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(status["connections"]["open"], clients.len());
+        let mut stream = client.request_stream(to("status", r#"{"interval_ms":1}"#));
+        let mut received = 0;
+        for _ in 0..3 {
+            let status = json(&within(stream.next()).await.unwrap().unwrap());
+            assert!(status["requests"]["received"].as_u64() >= Some(received));
+            received = status["requests"]["received"].as_u64().unwrap();
+        }
+        assert!(received >= 2, "{received}");
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn routes_lists_what_there_is() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        let list = client.request_response(to("routes", "")).await.unwrap();
+        let list = String::from_utf8(list.data.to_vec()).unwrap();
+        for route in ["clock", "echo", "range", "routes", "status"] {
+            assert!(list.lines().any(|line| line.starts_with(route)), "{list}");
+        }
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn an_unknown_route_is_rejected_with_its_name_and_a_way_out() {
+    let service = Running::start(Options::default()).await;
+    for client in service.clients().await {
+        match client.request_response(to("ecco", "")).await {
+            Err(Error::Rejected(text)) => {
+                assert!(text.contains("\"ecco\"") && text.contains("route \"routes\""), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_request_without_a_route_goes_to_the_default_one() {
+    let none = Options { default_route: DefaultRoute::None, ..Options::default() };
+    let routes = DefaultRoute::Route("routes".to_owned());
+    let routes = Options { default_route: routes, ..Options::default() };
+    for (options, expected) in
+        [(Options::default(), Ok("hello")), (routes, Ok("clock")), (none, Err("no default"))]
+    {
+        let service = Running::start(options).await;
+        for client in service.clients().await {
+            match (client.request_response("hello").await, expected) {
+                (Ok(reply), Ok(start)) => assert!(reply.data.starts_with(start.as_bytes())),
+                (Err(Error::Rejected(text)), Err(why)) => assert!(text.contains(why), "{text}"),
+                (other, _) => panic!("{other:?}"),
+            }
+        }
+        service.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_default_route_that_does_not_exist_is_an_error() {
+    let default_route = DefaultRoute::Route("ecco".to_owned());
+    let started = Service::bind(Options { default_route, ..Options::default() }).await;
+    let error = started.map(|service| service.addresses()).unwrap_err();
+    assert!(matches!(&error, StartError::DefaultRoute { name, .. } if name == "ecco"));
+    assert!(error.to_string().contains("echo"), "{error}");
+}
+
+#[tokio::test]
+async fn streams_beyond_the_limit_are_refused() {
+    let service = Running::start(Options { max_streams: 1, ..Options::default() }).await;
+    for client in service.clients().await {
+        let mut open = client.request_stream(to("range", ""));
+        open.next().await.unwrap().unwrap();
+        let refused = client.request_response(to("echo", "")).await;
+        assert!(matches!(refused, Err(Error::Rejected(_))), "{refused:?}");
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn the_websocket_port_answers_plain_http() {
+    let service = Running::start(Options::default()).await;
+    for (path, status, expected) in [
+        ("/healthz", "200", "ok\n"),
+        ("/readyz", "200", "ready\n"),
+        ("/", "200", "rsock request tcp://127.0.0.1:"),
+        ("/rsocket", "426", "WebSocket"),
+        ("/metrics", "404", "/healthz"),
+    ] {
+        let (head, body) = service.get(path).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+        assert!(body.contains(expected), "{path}: {body}");
+    }
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_open_streams_end_and_takes_nothing_new() {
+    let service = Running::start(Options::default()).await;
+    let clients = service.clients().await;
+    let asked = || to("range", r#"{"to":6}"#);
+    let mut streams: Vec<_> = clients
+        .iter()
+        .map(|client| client.request_stream(asked()).window(Window::new(2).manual()))
+        .collect();
+    for stream in &mut streams {
+        stream.next().await.unwrap().unwrap();
+    }
+    service.stop.send(()).unwrap();
+    for (client, mut stream) in clients.iter().zip(streams) {
+        // Until the service has turned to stopping, it still answers.
+        while let Ok(reply) = client.request_response(to("echo", "x")).await {
+            assert_eq!(reply.data, "x");
+            tokio::task::yield_now().await;
+        }
+        stream.request_n(10);
+        let rest = within(stream.try_collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(rest.last().unwrap().data, "5");
+    }
+    within(service.served).await.unwrap();
+    assert!(Client::connect(&service.addresses[0]).await.is_err());
+}

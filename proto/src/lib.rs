@@ -49,10 +49,10 @@ mod tests;
 mod transmit;
 
 pub use config::{Config, MAX_FRAME_BYTES};
-pub use connection::{Connection, Event, Role, StreamKey, StreamMut};
+pub use connection::{Connection, Event, Role, StreamMut};
 pub use error::{CloseReason, ErrorCode, Misuse, Side, StreamError, Violation};
 pub use frame::Interaction;
 pub use payload::Payload;
 pub use stats::Stats;
-pub use stream::{Credit, Window};
+pub use stream::{Credit, StreamKey, Window};
 pub use transmit::{Envelope, SendBuf};

@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use crate::{
-    connection::StreamKey,
     error::{CloseReason, StreamError},
     frame::{Interaction, Setup},
     payload::Payload,
+    stream::StreamKey,
 };
 
 /// What happened, in the order in which it happened.

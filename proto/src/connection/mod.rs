@@ -27,7 +27,7 @@ use crate::{
     frame::{Interaction, MAX_U31, PREFIX_LEN, Setup, StreamId, deframe, payload_frame_len},
     payload::Payload,
     stats::Stats,
-    stream::Stream,
+    stream::{Stream, StreamKey},
     transmit::Scheduler,
 };
 
@@ -35,7 +35,6 @@ pub use event::Event;
 use keepalive::KeepaliveClock;
 use state::State;
 pub use stream_mut::StreamMut;
-pub use streams::StreamKey;
 use streams::Streams;
 
 /// Events a read may leave undelivered before the rest of its bytes wait.

@@ -1,11 +1,11 @@
 //! What an application may do to one stream.
 
 use crate::{
-    connection::{Connection, StreamKey, check_frame_len},
+    connection::{Connection, check_frame_len},
     error::{Misuse, StreamError},
     frame::{Interaction, payload_frame_len},
     payload::Payload,
-    stream::{Stream, Terminal},
+    stream::{Stream, StreamKey, Terminal},
 };
 
 /// A stream, borrowed from its connection.

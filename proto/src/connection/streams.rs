@@ -1,41 +1,14 @@
 //! The stream table: ids to slots that stay put, allocation of ids, and what the peer may hold.
 
-use std::{collections::HashMap, fmt};
+use std::collections::HashMap;
 
 use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use crate::{
     frame::{MAX_U31, StreamId},
-    stream::Stream,
+    stream::{Stream, StreamKey},
 };
-
-/// Names a stream: a slot, and the serial number that guards against the slot's next tenant, which
-/// may have the same id (SID-05).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StreamKey {
-    index: u32,
-    id: StreamId,
-    serial: u32,
-}
-
-impl StreamKey {
-    /// The slot: small, reused, and never shared by two streams at a time.
-    pub const fn index(self) -> usize {
-        self.index as usize
-    }
-
-    /// The stream's id on the wire.
-    pub const fn id(self) -> StreamId {
-        self.id
-    }
-}
-
-impl fmt::Debug for StreamKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.id, self.index)
-    }
-}
 
 #[derive(Debug)]
 pub(crate) struct Streams {

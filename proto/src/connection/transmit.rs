@@ -1,16 +1,17 @@
 //! What leaves a connection, and in which order.
 
+use bytes::Bytes;
+
 use crate::{
-    connection::{Connection, Event, Reply, State, StreamKey},
+    connection::{Connection, Event, Reply, State},
     frame::{
         Interaction, KeepAlive, PayloadSignal, Request, encode_cancel, encode_error,
         encode_metadata_push, encode_payload, encode_request_n,
     },
     payload::Payload,
-    stream::Output,
+    stream::{Output, StreamKey},
     transmit::SendBuf,
 };
-use bytes::Bytes;
 
 impl Connection {
     /// Encodes what is to be sent until `out` is full. The connection comes first, then REQUEST_N

@@ -12,6 +12,7 @@
 //! responder's only the requester's send half (RC-17). The stream ends when both are closed.
 
 mod credit;
+mod key;
 mod recv;
 mod send;
 
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub use credit::{Credit, Window};
+pub use key::StreamKey;
 pub(crate) use recv::RecvHalf;
 pub(crate) use send::{Output, SendHalf, Terminal};
 

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::connection::StreamKey;
+use crate::stream::StreamKey;
 
 /// The lists a stream waits in, at most once each; so they are bounded by the number of streams.
 ///

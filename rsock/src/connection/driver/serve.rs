@@ -61,7 +61,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             Ok(producer) => {
                 let slot = self.slot(key);
                 *slot = Slot { key: Some(key), producer: Some(producer), inlet, ..Slot::default() };
-                self.queue(key.index());
+                if interaction == Interaction::FireAndForget {
+                    // At once: the end of the connection may be the next thing that happened, and
+                    // whoever sent it has been told that it is on its way (FNF-03).
+                    self.run(key.index());
+                } else {
+                    self.queue(key.index());
+                }
             }
             Err(error) => self.fail(key, error),
         }

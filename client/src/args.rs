@@ -1,0 +1,275 @@
+//! The options, and what `--help` says of them.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+
+use crate::input::Source;
+
+const EXAMPLES: &str = "\
+Examples, against a service started with `rsockd`:
+  rsock request tcp://127.0.0.1:7878 -r echo -d hello
+  rsock stream  tcp://127.0.0.1:7878 -r range -d '{\"to\":10}' --request-n 4 -vv
+  rsock stream  tcp://127.0.0.1:7878 -r clock --take 3
+  rsock stream  tcp://127.0.0.1:7878 -r range --step --request-n 5
+  seq 5 | rsock channel ws://127.0.0.1:7879/rsocket -r echo -d -
+  rsock fnf     tcp://127.0.0.1:7878 -r echo -d @report.json
+  rsock push    tcp://127.0.0.1:7878 -m json='{\"level\":\"debug\"}'
+
+Data alone is written to stdout; everything else goes to stderr.
+
+Exit codes:
+    0  done                          68  REJECTED_RESUME
+    2  wrong usage                   69  CONNECTION_ERROR
+    6  the host does not resolve     70  CONNECTION_CLOSE
+    7  no connection                 71  APPLICATION_ERROR
+   28  timeout                       72  REJECTED
+   56  the connection was lost       73  CANCELED
+   65  INVALID_SETUP                 74  INVALID
+   66  UNSUPPORTED_SETUP             75  anything else
+   67  REJECTED_SETUP               130  interrupted
+
+The spellings of `rsc` are understood: rsock --stream --route=range -d - tcp://HOST:PORT";
+
+/// curl for RSocket: request, stream, channel, fire and forget, push
+#[derive(Debug, Parser)]
+#[command(name = "rsock", version, arg_required_else_help = true)]
+#[command(after_help = "`rsock --help` has examples and the exit codes.")]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Ask for one answer
+    Request(RequestArgs),
+    /// Ask for a stream of items, under credit
+    Stream(StreamArgs),
+    /// Send and receive items, each side under the other's credit
+    Channel(ChannelArgs),
+    /// Fire and forget: send a request that has no answer
+    Fnf(FnfArgs),
+    /// Push metadata to the peer, outside of any request
+    Push(PushArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RequestArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StreamArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) flow: FlowArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ChannelArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
+    /// A payload: text, @FILE, or - for the lines of stdin; repeatable, sent in order
+    ///
+    /// Without it the lines of stdin are sent. A line is read when the peer has granted credit for
+    /// it, and goes without its newline. The route goes with the first payload.
+    #[arg(short, long, value_name = "DATA", allow_hyphen_values = true)]
+    pub(crate) data: Vec<Source>,
+    #[command(flatten)]
+    pub(crate) flow: FlowArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FnfArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PushArgs {
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(crate) metadata: MetadataArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DataArgs {
+    /// The data: text, @FILE, or - for all of stdin; sent byte for byte
+    #[arg(short, long, value_name = "DATA", allow_hyphen_values = true)]
+    pub(crate) data: Option<Source>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Metadata")]
+pub(crate) struct MetadataArgs {
+    /// The route; repeat it for further routing tags
+    #[arg(short, long = "route", value_name = "ROUTE")]
+    pub(crate) routes: Vec<String>,
+    /// A metadata entry: MIME=TEXT or MIME=@FILE; repeatable
+    ///
+    /// MIME is a type such as application/json, a short name such as json, text, cbor, or an id such
+    /// as 0x05. Where --metadata-mime is no composite type, the one entry is given as TEXT or @FILE.
+    #[arg(short, long = "metadata", value_name = "MIME=VALUE")]
+    pub(crate) metadata: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Flow control")]
+pub(crate) struct FlowArgs {
+    /// The first request-n: never more than N items are outstanding
+    #[arg(long, value_name = "N", default_value_t = rsock::DEFAULT_CREDIT)]
+    #[arg(value_parser = value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub(crate) request_n: u32,
+    /// Ask for more when PCT percent of the N items are consumed
+    #[arg(long, value_name = "PCT", default_value_t = 50)]
+    #[arg(value_parser = value_parser!(u8).range(1..=100))]
+    pub(crate) refill: u8,
+    /// Take N items and cancel; never asks for more than N
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    pub(crate) take: Option<u64>,
+    /// Be slow: wait so long after each item
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) delay: Option<Duration>,
+    /// Ask for the next N items only when Enter is pressed on the terminal
+    #[arg(long, conflicts_with = "refill")]
+    pub(crate) step: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct OutputArgs {
+    /// How data is written to stdout
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(crate) out: Format,
+    /// Show the metadata of replies too, on stderr
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub(crate) show: Option<Show>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// The bytes as they are and a newline
+    Text,
+    /// One line of JSON; text that is not JSON as a string, other bytes as {"base64":"…"}
+    Json,
+    /// Hexadecimal digits and a newline
+    Hex,
+    /// Base64 and a newline
+    Base64,
+    /// The bytes as they are and nothing else
+    Raw,
+    /// Nothing
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Show {
+    /// Every entry of every reply's metadata
+    Metadata,
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct ConnectionArgs {
+    /// tcp://HOST:PORT or ws://HOST[:PORT][/PATH]
+    pub(crate) uri: String,
+    /// The type of data
+    #[arg(long, value_name = "MIME", default_value = "application/json")]
+    pub(crate) data_mime: String,
+    /// The type of metadata; composite unless given
+    #[arg(long, value_name = "MIME", default_value = "composite", hide_default_value = true)]
+    pub(crate) metadata_mime: String,
+    /// What SETUP carries: text or @FILE
+    #[arg(long, value_name = "DATA", allow_hyphen_values = true)]
+    pub(crate) setup_data: Option<Source>,
+    /// How often KEEPALIVE is sent, and after how long a silent peer counts as gone
+    #[arg(long, value_name = "INTERVAL/LIFETIME", default_value = "20s/90s")]
+    #[arg(value_parser = keepalive)]
+    pub(crate) keepalive: (Duration, Duration),
+    /// How long connecting may take
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) connect_timeout: Duration,
+    /// How long everything after connecting may take; without it, as long as it takes
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// A header of the WebSocket handshake, NAME:VALUE; repeatable
+    #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// -v: a summary; -vv: a line a frame, with the credit left; on stderr
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// `1.5s`, `200ms`, `2m`, `1h`; a number alone is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        unit => return Err(format!("{unit:?} is no unit of time: ms, s, m and h are")),
+    };
+    let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is no number"))?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
+}
+
+fn keepalive(text: &str) -> Result<(Duration, Duration), String> {
+    let (interval, lifetime) =
+        text.split_once('/').ok_or("expected INTERVAL/LIFETIME, as in 20s/90s")?;
+    Ok((duration(interval)?, duration(lifetime)?))
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME:VALUE")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, millis) in [("2", 2_000), ("1.5s", 1_500), ("200ms", 200), ("2m", 120_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
+        }
+        for wrong in ["", "s", "5 s", "5d", "-1s", "1e30h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(keepalive("1s/3s"), Ok((Duration::from_secs(1), Duration::from_secs(3))));
+        assert!(keepalive("1s").is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! One connection for one command: made, used, and ended so that nothing sent is lost.
+
+use std::{
+    future,
+    time::{Duration, Instant},
+};
+
+use rsock::{Client, CloseReason, Payload};
+use tokio::{sync::watch, time};
+
+use crate::{args::ConnectionArgs, exit::Failure, frame_log, input::Source, metadata, render::say};
+
+/// How long the peer's goodbye is waited for once the command has failed.
+const PARTING: Duration = Duration::from_millis(500);
+/// After which a process that was interrupted ends in any case, as when stdout is stuck.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connects, does `work`, and waits until all that was sent has left. Whatever `work` holds when it
+/// is interrupted or out of time is dropped, which cancels it.
+pub(crate) async fn session(
+    args: &ConnectionArgs,
+    work: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
+) -> Result<CloseReason, Failure> {
+    let interrupt = interrupt();
+    let started = Instant::now();
+    let client = tokio::select! {
+        biased;
+        () = interrupted(interrupt.clone()) => return Err(Failure::Interrupted),
+        client = open(args) => client?,
+    };
+    if args.verbose > 0 {
+        say(format_args!("rsock: connected to {} in {:.1?}", args.uri, started.elapsed()));
+    }
+    let complete = async {
+        work(&client).await?;
+        Ok(client.close().await)
+    };
+    let outcome = tokio::select! {
+        biased;
+        () = interrupted(interrupt) => Err(Failure::Interrupted),
+        failure = expired(args.timeout) => Err(failure),
+        outcome = complete => outcome,
+    };
+    if outcome.is_err() && time::timeout(PARTING, client.close()).await.is_err() {
+        client.abort().await;
+    }
+    outcome
+}
+
+async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
+    let metadata_mime = metadata::mime_name(&args.metadata_mime)?;
+    let (interval, lifetime) = args.keepalive;
+    let mut builder = Client::builder()
+        .data_mime(metadata::mime_name(&args.data_mime)?)
+        .metadata_mime(metadata_mime.clone())
+        .keepalive(interval, lifetime)
+        .connect_timeout(args.connect_timeout);
+    if let Some(source) = &args.setup_data {
+        if *source == Source::Stdin {
+            return Err(Failure::usage("--setup-data takes text or @FILE: stdin belongs to -d"));
+        }
+        builder = builder.setup(Payload::new(source.read()?));
+    }
+    for (name, value) in &args.headers {
+        builder = builder.header(name, value);
+    }
+    if args.verbose > 1 {
+        builder = builder.tap(frame_log::tap(metadata_mime));
+    }
+    Ok(builder.connect(&args.uri).await?)
+}
+
+async fn expired(limit: Option<Duration>) -> Failure {
+    match limit {
+        Some(limit) => {
+            time::sleep(limit).await;
+            Failure::Timeout(limit)
+        }
+        None => future::pending().await,
+    }
+}
+
+/// True from the first Ctrl-C on. A second one, or too long a goodbye, ends the process.
+fn interrupt() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        // Where the system has no such signal there is nothing to wait for.
+        if tokio::signal::ctrl_c().await.is_err() {
+            return future::pending().await;
+        }
+        sender.send_replace(true);
+        let _ = time::timeout(PATIENCE, tokio::signal::ctrl_c()).await;
+        std::process::exit(130);
+    });
+    receiver
+}
+
+async fn interrupted(mut interrupt: watch::Receiver<bool>) {
+    // The sender lives as long as the process.
+    if interrupt.wait_for(|is| *is).await.is_err() {
+        future::pending().await
+    }
+}

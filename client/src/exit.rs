@@ -1,0 +1,144 @@
+//! Why a command failed: what is said about it, and with which code it ends.
+
+use std::{fmt, io, process::ExitCode, time::Duration};
+
+use rsock::{CloseReason, ConnectError, Error, ErrorCode, Misuse, Violation};
+
+use crate::render::{Printable, say};
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was asked wrongly.
+    Usage(String),
+    /// Something here does not work, such as stdin.
+    Local(String),
+    /// The peer, or the way to it.
+    Error(Error),
+    /// The time allowed has passed.
+    Timeout(Duration),
+    /// Ctrl-C.
+    Interrupted,
+    /// Stdout cannot be written to.
+    Output(io::Error),
+}
+
+impl Failure {
+    pub(crate) fn usage(problem: impl fmt::Display) -> Self {
+        Self::Usage(problem.to_string())
+    }
+
+    /// Says what happened, where anything is to be said.
+    pub(crate) fn report(&self) -> ExitCode {
+        if !self.is_silent() {
+            let hint = self.hint().map_or(String::new(), |hint| format!("; {hint}"));
+            say(format_args!("rsock: {}{hint}", Printable(&self.to_string())));
+        }
+        ExitCode::from(self.code())
+    }
+
+    /// A reader of ours that has seen enough, as `head` has, is no failure, and who pressed Ctrl-C
+    /// knows it.
+    fn is_silent(&self) -> bool {
+        match self {
+            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Interrupted => true,
+            _ => false,
+        }
+    }
+
+    /// The table in `--help`.
+    fn code(&self) -> u8 {
+        match self {
+            Self::Output(_) if self.is_silent() => 0,
+            Self::Usage(_) => 2,
+            Self::Timeout(_) => 28,
+            Self::Interrupted => 130,
+            Self::Local(_) | Self::Output(_) => OTHER,
+            Self::Error(error) => of_error(error),
+        }
+    }
+
+    /// What to do about it, where that is known.
+    fn hint(&self) -> Option<&'static str> {
+        let Self::Error(error) = self else { return None };
+        Some(match error {
+            Error::Connect(ConnectError::Io { error, .. }) if error.contains("refused") => {
+                "is the service running? `rsockd` starts one"
+            }
+            Error::Connect(ConnectError::Handshake { .. }) => {
+                "is this its WebSocket port and path? rsockd has ws://127.0.0.1:7879/rsocket"
+            }
+            Error::Connect(ConnectError::Timeout { .. }) => "--connect-timeout allows more time",
+            Error::Closed(CloseReason::Error { code: ErrorCode::REJECTED_SETUP, .. }) => {
+                "what SETUP says is set by --setup-data, --data-mime and --metadata-mime"
+            }
+            Error::Closed(CloseReason::Disconnected) => {
+                "it may have stopped, or it does not speak RSocket over this transport"
+            }
+            Error::Misuse(Misuse::PayloadTooLarge { .. }) => {
+                "at most 16777215 bytes go at a time: send it in pieces, as a channel"
+            }
+            _ => return None,
+        })
+    }
+}
+
+const CONNECTION_LOST: u8 = 56;
+const OTHER: u8 = 75;
+
+fn of_error(error: &Error) -> u8 {
+    match error {
+        Error::Connect(error) => match error {
+            ConnectError::Uri { .. } | ConnectError::Setting(_) => 2,
+            ConnectError::Resolve { .. } => 6,
+            ConnectError::Timeout { .. } => 28,
+            _ => 7,
+        },
+        Error::Closed(CloseReason::Error { code, .. }) => of_code(*code),
+        // Silence is a lost connection, and no mistake of the peer's.
+        Error::Closed(CloseReason::Violation(Violation::KeepaliveTimeout)) => CONNECTION_LOST,
+        Error::Closed(CloseReason::Violation(violation)) => of_code(violation.code()),
+        Error::Closed(_) | Error::Misuse(Misuse::Closed) => CONNECTION_LOST,
+        Error::Misuse(Misuse::PayloadTooLarge { .. }) => 2,
+        Error::Misuse(_) => OTHER,
+        error => of_code(error.code()),
+    }
+}
+
+fn of_code(code: ErrorCode) -> u8 {
+    match code {
+        ErrorCode::INVALID_SETUP => 65,
+        ErrorCode::UNSUPPORTED_SETUP => 66,
+        ErrorCode::REJECTED_SETUP => 67,
+        ErrorCode::REJECTED_RESUME => 68,
+        ErrorCode::CONNECTION_ERROR => 69,
+        ErrorCode::CONNECTION_CLOSE => 70,
+        ErrorCode::APPLICATION_ERROR => 71,
+        ErrorCode::REJECTED => 72,
+        ErrorCode::CANCELED => 73,
+        ErrorCode::INVALID => 74,
+        _ => OTHER,
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(problem) | Self::Local(problem) => f.write_str(problem),
+            Self::Error(Error::Connect(ConnectError::Io { address, error })) => {
+                write!(f, "cannot connect to {address}: {error}")
+            }
+            Self::Error(error) => error.fmt(f),
+            Self::Timeout(limit) => write!(f, "not done within {limit:?}, as --timeout says"),
+            Self::Interrupted => f.write_str("interrupted"),
+            Self::Output(error) => write!(f, "cannot write to stdout: {error}"),
+        }
+    }
+}

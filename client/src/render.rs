@@ -1,0 +1,156 @@
+//! What is shown: data on stdout, everything else on stderr.
+
+use std::{
+    fmt,
+    io::{self, StdoutLock, Write},
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use rsock::{
+    Payload,
+    metadata::{CompositeMetadata, WellKnownMime},
+};
+use serde::de::IgnoredAny;
+
+use crate::{
+    args::{Format, OutputArgs, Show},
+    exit::Failure,
+};
+
+/// Writes a line to stderr. Where nobody reads it there is nobody to tell that either.
+pub(crate) fn say(line: impl fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// A peer's text, without what would command a terminal.
+pub(crate) struct Printable<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if c.is_control() { c.escape_default().fmt(f)? } else { fmt::Write::write_char(f, c)? }
+        }
+        Ok(())
+    }
+}
+
+/// Where replies go.
+pub(crate) struct Output {
+    stdout: StdoutLock<'static>,
+    format: Format,
+    show: Option<Show>,
+    metadata_mime: String,
+}
+
+impl Output {
+    pub(crate) fn new(args: &OutputArgs, metadata_mime: String) -> Self {
+        Self { stdout: io::stdout().lock(), format: args.out, show: args.show, metadata_mime }
+    }
+
+    /// Shows one reply, at once.
+    pub(crate) fn write(&mut self, payload: &Payload) -> Result<(), Failure> {
+        if let (Some(Show::Metadata), Some(metadata)) = (self.show, &payload.metadata) {
+            show_metadata(metadata, &self.metadata_mime);
+        }
+        self.write_data(&payload.data).map_err(Failure::Output)
+    }
+
+    fn write_data(&mut self, data: &[u8]) -> io::Result<()> {
+        let mut line = match self.format {
+            Format::None => return Ok(()),
+            Format::Text | Format::Raw => data.to_vec(),
+            Format::Json => json_line(data),
+            Format::Hex => hex(data).into_bytes(),
+            Format::Base64 => BASE64_STANDARD.encode(data).into_bytes(),
+        };
+        if self.format != Format::Raw {
+            line.push(b'\n');
+        }
+        self.stdout.write_all(&line)?;
+        self.stdout.flush()
+    }
+}
+
+fn show_metadata(metadata: &Bytes, connection_mime: &str) {
+    let composite = WellKnownMime::CompositeMetadata.as_str();
+    if !connection_mime.eq_ignore_ascii_case(composite) {
+        return say(format_args!("{connection_mime}: {}", text_or_hex(metadata)));
+    }
+    for entry in CompositeMetadata::new(metadata.clone()) {
+        match entry {
+            Ok(entry) => say(format_args!("{}: {}", entry.mime, text_or_hex(&entry.content))),
+            Err(error) => say(format_args!("not composite metadata: {error}: {}", hex(metadata))),
+        }
+    }
+}
+
+fn text_or_hex(bytes: &[u8]) -> String {
+    match str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => Printable(text).to_string(),
+        _ => format!("0x{}", hex(bytes)),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Text can always be written to.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// JSON on one line, its numbers and its order untouched.
+fn json_line(data: &[u8]) -> Vec<u8> {
+    if serde_json::from_slice::<IgnoredAny>(data).is_ok() {
+        return without_space(data);
+    }
+    let value = match str::from_utf8(data) {
+        Ok(text) => serde_json::Value::from(text),
+        Err(_) => serde_json::json!({ "base64": BASE64_STANDARD.encode(data) }),
+    };
+    value.to_string().into_bytes()
+}
+
+/// Valid JSON without the space between its tokens.
+fn without_space(json: &[u8]) -> Vec<u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    let kept = json.iter().copied().filter(|&byte| {
+        let keep = in_string || !byte.is_ascii_whitespace();
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+        keep
+    });
+    kept.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_one_line_and_otherwise_untouched() {
+        for (data, line) in [
+            ("{ \"b\" : 1.10,\n \"a\": \" \\\" x \" }", "{\"b\":1.10,\"a\":\" \\\" x \"}"),
+            ("[1, 2]\n", "[1,2]"),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+            ("a \"word\"", "\"a \\\"word\\\"\""),
+            ("", "\"\""),
+        ] {
+            assert_eq!(String::from_utf8(json_line(data.as_bytes())).unwrap(), line);
+        }
+        assert_eq!(json_line(b"\xff"), b"{\"base64\":\"/w==\"}");
+    }
+
+    #[test]
+    fn a_peer_does_not_command_the_terminal() {
+        assert_eq!(Printable("a\x1b[2J\nü").to_string(), "a\\u{1b}[2J\\nü");
+        assert_eq!(text_or_hex(b"\x00\x01"), "0x0001");
+    }
+}

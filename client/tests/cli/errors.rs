@@ -1,0 +1,133 @@
+//! Exit codes by cause, and what is said.
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use crate::support::{Service, rsock};
+
+#[test]
+fn errors_of_a_request() {
+    let service = Service::start();
+    for (route, code, said) in [
+        ("application", 71, "rsock: APPLICATION_ERROR: why\n"),
+        ("nowhere", 72, "rsock: REJECTED: no route \"nowhere\"\n"),
+        ("canceled", 73, "rsock: CANCELED: why\n"),
+        ("invalid", 74, "rsock: INVALID: why\n"),
+        ("other", 75, "rsock: 0x00000301: why\n"),
+    ] {
+        for uri in service.uris() {
+            let done = rsock(&["request", uri, "-r", route, "-d", "why"]);
+            assert_eq!((done.code(), done.stderr().as_str()), (code, said));
+            assert_eq!(done.stdout(), "");
+        }
+    }
+    let done = rsock(&["request", &service.tcp, "-r", "application", "-d", "\x1b[2Jx"]);
+    assert_eq!(done.stderr(), "rsock: APPLICATION_ERROR: \\u{1b}[2Jx\n");
+}
+
+#[test]
+fn errors_of_streams_and_channels() {
+    let service = Service::start();
+    let done = rsock(&["stream", &service.tcp, "-r", "breaks"]);
+    assert_eq!((done.code(), done.stdout().as_str()), (71, "0\n1\n"));
+    assert_eq!(done.stderr(), "rsock: APPLICATION_ERROR: broke\n");
+    let done = rsock(&["channel", &service.ws, "-r", "nowhere", "-d", "x"]);
+    assert_eq!((done.code(), done.stdout().as_str()), (72, ""));
+}
+
+#[test]
+fn a_refused_setup() {
+    let service = Service::start();
+    for uri in service.uris() {
+        let done = rsock(&["request", uri, "--setup-data", "reject"]);
+        assert_eq!(done.code(), 67);
+        assert!(done.stderr().contains("REJECTED_SETUP: not you; "), "{}", done.stderr());
+    }
+}
+
+/// A server that answers whatever comes first with these bytes, and closes.
+fn answering(service: &Service, answer: Vec<u8>) -> String {
+    let listener = service.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    service.runtime.spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut buf = [0; 1024];
+        assert!(socket.read(&mut buf).await.unwrap() > 0);
+        socket.write_all(&answer).await.unwrap();
+        socket.shutdown().await.unwrap();
+        // Until the other side closes too.
+        while socket.read(&mut buf).await.is_ok_and(|count| count > 0) {}
+    });
+    format!("tcp://{address}")
+}
+
+#[test]
+fn errors_of_a_connection() {
+    let service = Service::start();
+    for (error, code, name) in [
+        (1, 65, "INVALID_SETUP"),
+        (2, 66, "UNSUPPORTED_SETUP"),
+        (3, 67, "REJECTED_SETUP"),
+        (4, 68, "REJECTED_RESUME"),
+        (0x101, 69, "CONNECTION_ERROR"),
+        (0x102, 70, "CONNECTION_CLOSE"),
+    ] {
+        // ERROR on stream 0: length, stream id, type and flags, code, text.
+        let mut frame = vec![0, 0, 13, 0, 0, 0, 0, 0x2C, 0];
+        frame.extend(u32::to_be_bytes(error));
+        frame.extend(b"why");
+        let done = rsock(&["request", &answering(&service, frame)]);
+        assert_eq!(done.code(), code, "{}", done.stderr());
+        assert!(done.stderr().contains(&format!("{name}: why")), "{}", done.stderr());
+        assert_eq!(done.stderr().lines().count(), 1);
+    }
+    let done = rsock(&["request", &answering(&service, Vec::new())]);
+    assert_eq!(done.code(), 56);
+    assert!(done.stderr().starts_with("rsock: the peer disconnected; "), "{}", done.stderr());
+}
+
+#[test]
+fn no_connection() {
+    let service = Service::start();
+    let free = service.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let nobody = format!("tcp://{}", free.local_addr().unwrap());
+    drop(free);
+    let done = rsock(&["request", &nobody]);
+    assert_eq!(done.code(), 7);
+    assert!(done.stderr().contains("refused"), "{}", done.stderr());
+    assert!(done.stderr().contains("is the service running? `rsockd` starts one"));
+
+    let done = rsock(&["request", "tcp://no-such-host.invalid:1"]);
+    assert_eq!(done.code(), 6, "{}", done.stderr());
+
+    let wrong_path = service.ws.replace("/rsocket", "/elsewhere");
+    let done = rsock(&["request", &wrong_path]);
+    assert_eq!(done.code(), 7);
+    assert!(done.stderr().contains("WebSocket handshake failed"), "{}", done.stderr());
+
+    let done = rsock(&["request", "http://localhost:1"]);
+    assert_eq!(done.code(), 2, "{}", done.stderr());
+}
+
+#[test]
+fn timeouts() {
+    let service = Service::start();
+    for uri in service.uris() {
+        let done = rsock(&["request", uri, "-r", "never", "--timeout", "50ms"]);
+        assert_eq!((done.code(), done.stdout().as_str()), (28, ""));
+        assert_eq!(done.stderr(), "rsock: not done within 50ms, as --timeout says\n");
+    }
+    assert!(service.was_cancelled());
+
+    // It takes connections and says nothing: the system's queue accepts for it.
+    let mute = service.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let uri = format!("ws://{}", mute.local_addr().unwrap());
+    let done = rsock(&["request", &uri, "--connect-timeout", "50ms"]);
+    assert_eq!(done.code(), 28);
+    assert!(done.stderr().contains("--connect-timeout allows more"), "{}", done.stderr());
+    let uri = uri.replace("ws:", "tcp:");
+    let done = rsock(&["request", &uri, "--keepalive", "20ms/60ms"]);
+    assert_eq!(done.code(), 56, "{}", done.stderr());
+}

@@ -1,0 +1,10 @@
+//! The command line as users run it: the real binary against servers made here.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod errors;
+mod flow;
+mod input;
+mod interactions;
+mod output;
+mod support;

@@ -1,0 +1,80 @@
+//! What is shown, and where.
+
+use std::io::{BufRead, BufReader, Read};
+
+use crate::support::{Service, rsock, spawn};
+
+#[test]
+fn formats() {
+    let service = Service::start();
+    for (format, line) in [
+        ("text", "{ \"a\": 1 }\n"),
+        ("json", "{\"a\":1}\n"),
+        ("hex", "7b202261223a2031207d\n"),
+        ("base64", "eyAiYSI6IDEgfQ==\n"),
+        ("raw", "{ \"a\": 1 }"),
+        ("none", ""),
+    ] {
+        rsock(&["request", &service.tcp, "-d", "{ \"a\": 1 }", "--out", format]).printed(line);
+    }
+}
+
+#[test]
+fn all_but_data_goes_to_stderr() {
+    let service = Service::start();
+    let range = ["stream", &service.tcp, "-r", "range", "-d", "3", "--request-n", "2"];
+    let done = rsock(&[range.as_slice(), &["-vv"]].concat());
+    assert_eq!(done.stdout(), "0\n1\n2\n");
+    let stderr = done.stderr();
+    for line in [
+        "→ SETUP version=1.0 keepalive=20000ms/90000ms ",
+        "→ REQUEST_STREAM stream=1 n=2 route=range 1 bytes + 10 bytes metadata\n",
+        "← PAYLOAD stream=1 [N] 1 bytes, 1 of 2 credit left\n",
+        "→ REQUEST_N stream=1 n=",
+        "→ ERROR stream=0 CONNECTION_CLOSE: closed\n",
+        "rsock: 3 items, 3 bytes in ",
+    ] {
+        assert!(stderr.contains(line), "{line}\n{stderr}");
+    }
+}
+
+#[test]
+fn metadata_of_replies_is_shown_on_request() {
+    let service = Service::start();
+    let request = ["request", &service.ws, "-d", "x", "--show", "metadata"];
+    let done = rsock(&[request.as_slice(), &["-m", "json={}", "-m", "a/b=\u{1}"]].concat());
+    assert_eq!(done.stdout(), "x\n");
+    assert_eq!(done.stderr(), "application/json: {}\na/b: \\u{1}\n");
+
+    let plain = ["--metadata-mime", "text", "-m", "hi"];
+    let done = rsock(&[request.as_slice(), &plain].concat());
+    assert_eq!(done.stderr(), "text/plain: hi\n");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let service = Service::start();
+    let mut child = spawn(&["stream", &service.tcp, "-r", "range"]);
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert_eq!(line, "0\n");
+    drop(stdout);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(stderr, "");
+    assert!(service.was_cancelled());
+}
+
+#[test]
+fn help_and_version() {
+    let done = rsock(&["--help"]);
+    assert!(done.stdout().contains("Exit codes:") && done.stdout().contains("Examples"));
+    assert_eq!(done.code(), 0);
+    rsock(&["--version"]).printed(concat!("rsock ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(rsock::<&str>(&[]).code(), 2);
+    let done = rsock(&["strem"]);
+    assert_eq!(done.code(), 2);
+    assert!(done.stderr().contains("'stream'"), "{}", done.stderr());
+}

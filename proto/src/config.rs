@@ -33,6 +33,31 @@ pub struct Config {
     pub setup_timeout: Duration,
     /// Bytes a stream may write before the next stream's turn. Default 16 KiB.
     pub quantum_bytes: usize,
+    /// The largest frame of a request or payload we send, in bytes without the transport's prefix;
+    /// longer payloads are cut into fragments (FRAG-01). At least 64. Default 64 KiB; `None` never
+    /// cuts, and payloads that do not fit a frame are refused.
+    pub fragment_bytes: Option<usize>,
+    /// The largest payload put together from fragments, in bytes (FRAG-22). Default 64 MiB.
+    ///
+    /// Beyond, the stream fails with ERROR\[CANCELED\] or CANCEL and the rest is ignored.
+    pub max_payload_bytes: usize,
+    /// Bytes of all unfinished fragmented payloads of a connection (FRAG-23). Default 64 MiB.
+    pub max_reassembly_bytes: usize,
+    /// Fragments one payload may have. Default 2,097,152: 64 MiB in the smallest fragments peers send.
+    pub max_fragments: usize,
+    /// Fragments of one payload that may be empty (FRAG-24). Default 1,024.
+    pub max_empty_fragments: usize,
+}
+
+/// The smallest value of [`Config::fragment_bytes`] (3.15).
+pub(crate) const MIN_FRAGMENT_BYTES: usize = 64;
+
+impl Config {
+    /// The largest frame of a request or payload we send.
+    pub(crate) fn outbound_frame_bytes(&self) -> usize {
+        self.fragment_bytes
+            .map_or(MAX_FRAME_BYTES, |bytes| bytes.clamp(MIN_FRAGMENT_BYTES, MAX_FRAME_BYTES))
+    }
 }
 
 impl Default for Config {
@@ -45,6 +70,11 @@ impl Default for Config {
             max_queued_reply_bytes: 64 << 10,
             setup_timeout: Duration::from_secs(10),
             quantum_bytes: 16 << 10,
+            fragment_bytes: Some(64 << 10),
+            max_payload_bytes: 64 << 20,
+            max_reassembly_bytes: 64 << 20,
+            max_fragments: 1 << 21,
+            max_empty_fragments: 1_024,
         }
     }
 }

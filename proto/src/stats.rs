@@ -32,6 +32,8 @@ pub struct Stats {
     pub refused_streams: u64,
     /// Fire-and-forget requests dropped for the same reason.
     pub dropped_fire_and_forget: u64,
+    /// Fragmented payloads given up: too large, too many fragments, or in disorder (FRAG-22).
+    pub refused_assemblies: u64,
     /// KEEPALIVE replies dropped because the peer does not read (KA-15).
     pub dropped_keepalive_replies: u64,
     /// Streams ended because the peer sent more than it was granted (RS-14, RC-21).

@@ -13,6 +13,7 @@ pub enum Direction {
     Out,
 }
 
-/// Called with every frame, without its transport's prefix, in the order of reading and writing.
-/// It runs in the connection's task: it should be quick.
-pub type FrameTap = Arc<dyn Fn(Direction, Bytes) + Send + Sync>;
+/// Called with every frame, without its transport's prefix, in the order of reading and writing, and
+/// with the other end's address, which tells connections apart. It runs in the connection's task: it
+/// should be quick.
+pub type FrameTap = Arc<dyn Fn(&str, Direction, Bytes) + Send + Sync>;

@@ -16,12 +16,12 @@ const TARGET: &str = "rsock::frames";
 /// Logs every frame, if the log is to have them; otherwise they are not looked at.
 pub(crate) fn tap() -> Option<FrameTap> {
     tracing::enabled!(target: TARGET, Level::TRACE).then(|| -> FrameTap {
-        Arc::new(|direction, frame| {
+        Arc::new(|peer, direction, frame| {
             let direction = match direction {
                 Direction::In => "in ",
                 Direction::Out => "out",
             };
-            tracing::trace!(target: TARGET, "{direction} {}", Line(&frame));
+            tracing::trace!(target: TARGET, peer, "{direction} {}", Line(&frame));
         })
     })
 }

@@ -220,7 +220,7 @@ impl Connection {
             return Err(Misuse::ZeroRequestN);
         }
         // The request's fixed part is at most 4 bytes longer than a PAYLOAD's.
-        check_frame_len(payload_frame_len(&payload) + 4)?;
+        self.check_outbound(payload_frame_len(&payload) + 4)?;
         let id = self.streams.allocate().ok_or(Misuse::StreamIdsExhausted)?;
         self.stats.requests_out += 1;
         let mut stream = Stream::requester(id, interaction, payload, n);
@@ -428,6 +428,11 @@ impl Connection {
         self.close_if_drained();
     }
 
+    /// A payload that does not fit a frame can be sent only in fragments.
+    fn check_outbound(&self, len: usize) -> Result<(), Misuse> {
+        if self.config.fragment_bytes.is_some() { Ok(()) } else { check_frame_len(len) }
+    }
+
     /// Refuses a request that has no entry in the table.
     fn refuse(&mut self, stream: StreamId, code: ErrorCode, message: &'static str) {
         self.refusals += 1;
@@ -440,6 +445,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
+        stream.cut = None;
         if stream.requester {
             stream.send.abandon();
             stream.recv.cancel();
@@ -448,6 +454,7 @@ impl Connection {
             stream.send.abandon();
             stream.send.finish(crate::stream::Terminal::Error(error.clone()));
         }
+        self.streams.drop_assembly(key);
         self.events.push_back(Event::Failed { key, error });
         self.settle(key);
     }

@@ -13,7 +13,8 @@ use crate::{
         Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, PayloadFrame, RawHeader, Request,
         Setup, StreamId, VERSION, check_len,
     },
-    stream::Stream,
+    payload::Payload,
+    stream::{Assembly, CutEnd, Stream, StreamKey},
 };
 
 /// What became of a frame that was not acted upon.
@@ -29,7 +30,8 @@ type Reaction = Result<Result<(), Ignored>, Violation>;
 const DONE: Reaction = Ok(Ok(()));
 const OUT_OF_PLACE: Reaction = Ok(Err(Ignored::OutOfPlace));
 
-const NO_REASSEMBLY: &str = "fragmented payloads are not supported";
+const TOO_MANY: &str = "too many open streams on this connection";
+const OVERFLOW: &str = "an item was sent that was not asked for with request-n";
 
 impl Connection {
     /// A whole frame has arrived, without any transport prefix; call while `wants_input`.
@@ -189,11 +191,9 @@ impl Connection {
             Some((ErrorCode::REJECTED, "the connection is closing"))
         } else if initial_n > MAX_U31 {
             Some((ErrorCode::INVALID, "the initial request-n is above 2147483647")) // RS-12
-        } else if follows {
-            Some((ErrorCode::REJECTED, NO_REASSEMBLY))
         } else if full {
             self.stats.refused_streams += 1;
-            Some((ErrorCode::REJECTED, "too many open streams on this connection"))
+            Some((ErrorCode::REJECTED, TOO_MANY))
         } else {
             None
         };
@@ -202,12 +202,18 @@ impl Connection {
                 self.stats.dropped_fire_and_forget += 1;
             }
             Some((code, message)) => self.refuse(id, code, message),
+            None if follows => {
+                let stream = Stream::responder(id, interaction, initial_n, complete, 0);
+                let key = self.streams.insert(stream, true);
+                self.streams.begin_request(key, complete);
+                self.assemble(key, &payload);
+            }
             None => {
-                self.stats.requests_in += 1;
                 let stream = Stream::responder(id, interaction, initial_n, complete, request_bytes);
                 // The id of a fire-and-forget is free as soon as it has arrived (FNF-02).
                 let addressable = interaction != Interaction::FireAndForget;
                 let key = self.streams.insert(stream, addressable);
+                self.stats.requests_in += 1;
                 self.events.push_back(Event::Request { key, interaction, payload, complete });
             }
         }
@@ -219,39 +225,101 @@ impl Connection {
         let Some((key, stream)) = self.streams.find(id) else {
             return Err(Ignored::UnknownStream); // PAY-06
         };
-        if !stream.recv.is_open() {
+        let assembling = stream.assembly.is_some();
+        if !assembling && !stream.recv.is_open() {
             return Err(Ignored::OutOfPlace); // PAY-07, RR-11, RS-15
         }
-        if follows && !complete {
-            self.fail_receiving(key, StreamError::new(ErrorCode::CANCELED, NO_REASSEMBLY));
+        // PAY-05: neither NEXT nor COMPLETE counts as NEXT. What ends a fragmented payload belongs
+        // to it, whatever it says (FRAG-07, FRAG-10).
+        let next = next || !complete || assembling;
+        // One item is one credit, however many fragments it has (FRAG-11).
+        if next && !assembling && !stream.recv.receive() {
+            self.stats.credit_violations += 1;
+            self.fail_receiving(key, StreamError::new(ErrorCode::CANCELED, OVERFLOW));
             return Ok(());
         }
-        // PAY-05: neither NEXT nor COMPLETE counts as NEXT.
-        let next = next || !complete;
+        // FRAG-08: COMPLETE ends a payload, whatever FOLLOWS says.
+        let follows = follows && !complete;
+        if assembling || follows {
+            if !self.assemble(key, &payload) || follows {
+                return Ok(());
+            }
+            if let Some(assembly) = self.streams.take_assembly(key) {
+                self.receive_joined(key, assembly, complete);
+            }
+            return Ok(());
+        }
+        self.receive_item(key, next.then_some(payload), complete);
+        Ok(())
+    }
+
+    /// A whole item, or the end of the peer's half, or both.
+    fn receive_item(&mut self, key: StreamKey, item: Option<Payload>, complete: bool) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
         // RR-03: the first answer is the last.
         let complete = complete || stream.interaction == Interaction::RequestResponse;
-        if next && !stream.recv.receive() {
-            self.stats.credit_violations += 1;
-            let error = StreamError::new(
-                ErrorCode::CANCELED,
-                "an item was sent that was not asked for with request-n",
-            );
-            self.fail_receiving(key, error);
-            return Ok(());
-        }
         if complete {
             stream.recv.close();
         }
-        if next {
-            self.stats.items_in += 1;
-            self.events.push_back(Event::Payload { key, payload, complete });
-        } else {
-            self.events.push_back(Event::Completed { key });
+        match item {
+            Some(payload) => {
+                self.stats.items_in += 1;
+                self.events.push_back(Event::Payload { key, payload, complete });
+            }
+            None => self.events.push_back(Event::Completed { key }),
         }
         if complete {
             self.settle(key);
         }
-        Ok(())
+    }
+
+    /// Adds a fragment to its payload; false if the payload had to be given up.
+    fn assemble(&mut self, key: StreamKey, fragment: &Payload) -> bool {
+        let Err(problem) = self.streams.assemble(key, fragment, &self.config) else { return true };
+        self.stats.refused_assemblies += 1;
+        let (code, message) = (problem.code(), problem.message());
+        if self.streams.get(key).is_some_and(Stream::is_assembling_request) {
+            self.give_up_request(key, code, message);
+        } else {
+            self.fail_receiving(key, StreamError::new(code, message));
+        }
+        false
+    }
+
+    /// A request that was being put together is not taken after all.
+    fn give_up_request(&mut self, key: StreamKey, code: ErrorCode, message: &'static str) {
+        match self.streams.get(key).map(|stream| stream.interaction) {
+            Some(Interaction::FireAndForget) => self.stats.dropped_fire_and_forget += 1,
+            Some(_) => self.refuse(key.id(), code, message),
+            None => {}
+        }
+        self.remove(key);
+    }
+
+    /// The last fragment has come.
+    fn receive_joined(&mut self, key: StreamKey, assembly: Assembly, complete: bool) {
+        let (is_request, complete) = (assembly.is_request, complete || assembly.complete);
+        let payload = assembly.finish();
+        if !is_request {
+            return self.receive_item(key, Some(payload), complete);
+        }
+        let bytes = payload.size();
+        if self.streams.inbound_bytes() + bytes > self.config.max_request_bytes {
+            self.stats.refused_streams += 1;
+            return self.give_up_request(key, ErrorCode::REJECTED, TOO_MANY);
+        }
+        self.streams.hold_request(key, bytes);
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let interaction = stream.interaction;
+        let complete = complete && interaction == Interaction::RequestChannel;
+        if complete {
+            stream.recv.close();
+        }
+        if interaction == Interaction::FireAndForget {
+            self.streams.forget_id(key);
+        }
+        self.stats.requests_in += 1;
+        self.events.push_back(Event::Request { key, interaction, payload, complete });
     }
 
     fn receive_request_n(&mut self, id: StreamId, n: u32) -> Result<(), Ignored> {
@@ -263,7 +331,8 @@ impl Connection {
         if !takes_credit || !stream.send.is_open() || !(1..=MAX_U31).contains(&n) {
             return Err(Ignored::OutOfPlace); // RR-11, RN-03, RN-04, RN-07
         }
-        if stream.send.add_credit(n) {
+        let assembling = stream.is_assembling_request();
+        if stream.send.add_credit(n) && !assembling {
             self.events.push_back(Event::Credited { key });
         }
         Ok(())
@@ -273,6 +342,22 @@ impl Connection {
         let Some((key, stream)) = self.streams.find(id) else {
             return Err(Ignored::UnknownStream); // CAN-02
         };
+        if stream.is_assembling_request() {
+            // FRAG-15: the application does not know of it.
+            self.remove(key);
+            return Ok(());
+        }
+        if stream.requester
+            && stream.assembly.is_some()
+            && stream.interaction != Interaction::RequestChannel
+        {
+            // FRAG-16: a responder that gives up in mid-payload.
+            let message = "the responder cancelled in the middle of a payload";
+            let error = StreamError::new(ErrorCode::CANCELED, message);
+            self.events.push_back(Event::Failed { key, error });
+            self.remove(key);
+            return Ok(());
+        }
         // Our ERROR ends both halves: it must reach the peer even if its CANCEL of one crosses it.
         let ends_our_half = stream.interaction == Interaction::RequestChannel
             && !stream.send.is_done()
@@ -284,6 +369,9 @@ impl Connection {
         self.events.push_back(Event::Cancelled { key });
         if stream.requester {
             stream.send.abandon(); // RC-17
+            if stream.cut.as_ref().is_some_and(|cut| cut.end != CutEnd::Request) {
+                stream.cut = None;
+            }
             self.settle(key);
         } else {
             self.remove(key);
@@ -295,6 +383,10 @@ impl Connection {
         let Some((key, stream)) = self.streams.find(id) else {
             return Err(Ignored::UnknownStream); // ERR-04
         };
+        if stream.is_assembling_request() {
+            self.remove(key); // FRAG-17
+            return Ok(());
+        }
         let cancelled_by_us = stream.requester && stream.is_cancelled();
         if cancelled_by_us {
             return Err(Ignored::OutOfPlace); // RS-09

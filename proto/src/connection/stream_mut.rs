@@ -1,7 +1,7 @@
 //! What an application may do to one stream.
 
 use crate::{
-    connection::{Connection, check_frame_len},
+    connection::Connection,
     error::{Misuse, StreamError},
     frame::{Interaction, payload_frame_len},
     payload::Payload,
@@ -47,7 +47,7 @@ impl<'a> StreamMut<'a> {
     }
 
     fn give(&mut self, item: Payload, last: bool) -> Result<(), Misuse> {
-        check_frame_len(payload_frame_len(&item))?;
+        self.connection.check_outbound(payload_frame_len(&item))?;
         let stream = self.open()?;
         // RR-01: a reply completes.
         let last = last || stream.interaction == Interaction::RequestResponse;
@@ -93,6 +93,7 @@ impl<'a> StreamMut<'a> {
         } else {
             stream.recv.close();
             stream.send.finish(Terminal::Error(error));
+            self.connection.streams.drop_assembly(self.key);
         }
         self.connection.settle(self.key);
         Ok(())
@@ -112,14 +113,14 @@ impl<'a> StreamMut<'a> {
     /// request that was not written yet is never sent (RR-10). As responder of a channel it ends
     /// the requester's half alone (RC-18).
     pub fn cancel(&mut self) {
-        let Some(stream) = self.connection.streams.get_mut(self.key) else {
-            return;
-        };
+        self.connection.streams.drop_assembly(self.key);
+        let Some(stream) = self.connection.streams.get_mut(self.key) else { return };
         if stream.requester {
             if stream.opening.take().is_some() {
                 self.connection.remove(self.key);
                 return;
             }
+            stream.cut = None;
             stream.send.abandon();
             stream.recv.cancel();
         } else if stream.recv.is_open() {

@@ -6,8 +6,10 @@ use rustc_hash::FxBuildHasher;
 use slab::Slab;
 
 use crate::{
+    config::Config,
     frame::{MAX_U31, StreamId},
-    stream::{Stream, StreamKey},
+    payload::Payload,
+    stream::{Assembly, Stream, StreamKey, Unjoinable},
 };
 
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Streams {
     /// Streams the peer opened, running fire-and-forget handlers included.
     inbound: usize,
     inbound_bytes: usize,
+    /// Bytes of unfinished fragmented payloads.
+    reassembly_bytes: usize,
 }
 
 impl Streams {
@@ -32,6 +36,7 @@ impl Streams {
             serial: 0,
             inbound: 0,
             inbound_bytes: 0,
+            reassembly_bytes: 0,
         }
     }
 
@@ -84,6 +89,7 @@ impl Streams {
         if self.get(key).is_none() {
             return;
         }
+        self.drop_assembly(key);
         let stream = self.slots.remove(key.index());
         if !stream.requester {
             self.inbound -= 1;
@@ -95,11 +101,59 @@ impl Streams {
         }
     }
 
+    /// The stream's request comes in fragments.
+    pub(crate) fn begin_request(&mut self, key: StreamKey, complete: bool) {
+        if let Some(stream) = self.get_mut(key) {
+            stream.assembly = Some(Box::new(Assembly::new(true, complete)));
+        }
+    }
+
+    /// Adds a fragment to what a stream is receiving, which is begun if there is nothing yet.
+    pub(crate) fn assemble(
+        &mut self,
+        key: StreamKey,
+        fragment: &Payload,
+        limits: &Config,
+    ) -> Result<(), Unjoinable> {
+        let Some(stream) = self.slots.get_mut(key.index()) else { return Ok(()) };
+        let assembly = stream.assembly.get_or_insert_with(|| Box::new(Assembly::new(false, false)));
+        let before = assembly.size();
+        let pushed = assembly.push(fragment, self.reassembly_bytes - before, limits);
+        self.reassembly_bytes += assembly.size() - before;
+        pushed
+    }
+
+    /// Takes what a stream has received in fragments.
+    pub(crate) fn take_assembly(&mut self, key: StreamKey) -> Option<Assembly> {
+        let assembly = self.get_mut(key)?.assembly.take()?;
+        self.reassembly_bytes -= assembly.size();
+        Some(*assembly)
+    }
+
+    /// Forgets it (CAN-06).
+    pub(crate) fn drop_assembly(&mut self, key: StreamKey) {
+        drop(self.take_assembly(key));
+    }
+
+    /// The peer's request is whole: its bytes are held for as long as the stream lives.
+    pub(crate) fn hold_request(&mut self, key: StreamKey, bytes: usize) {
+        if let Some(stream) = self.get_mut(key) {
+            stream.request_bytes = bytes;
+            self.inbound_bytes += bytes;
+        }
+    }
+
+    /// Frames may not name the stream any more; its id is free (FNF-02).
+    pub(crate) fn forget_id(&mut self, key: StreamKey) {
+        self.ids.remove(&key.id);
+    }
+
     pub(crate) fn clear(&mut self) {
         self.slots = Slab::new();
         self.ids = HashMap::default();
         self.inbound = 0;
         self.inbound_bytes = 0;
+        self.reassembly_bytes = 0;
     }
 
     pub(crate) fn len(&self) -> usize {

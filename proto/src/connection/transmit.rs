@@ -5,11 +5,11 @@ use bytes::Bytes;
 use crate::{
     connection::{Connection, Event, Reply, State},
     frame::{
-        Interaction, KeepAlive, PayloadSignal, Request, encode_cancel, encode_error,
-        encode_metadata_push, encode_payload, encode_request_n,
+        HEADER_LEN, Interaction, KeepAlive, PayloadSignal, Request, encode_cancel, encode_error,
+        encode_metadata_push, encode_payload, encode_request_n, payload_frame_len,
     },
     payload::Payload,
-    stream::{Output, StreamKey},
+    stream::{Cut, CutEnd, Output, StreamKey},
     transmit::SendBuf,
 };
 
@@ -84,7 +84,7 @@ impl Connection {
             if stream.recv.take_cancel() {
                 encode_cancel(key.id(), out);
                 self.stats.frames_out += 1;
-            } else {
+            } else if stream.cut.is_none() {
                 let n = stream.recv.take_request_n();
                 if n > 0 {
                     encode_request_n(key.id(), n, out);
@@ -131,12 +131,11 @@ impl Connection {
 
     /// Writes one frame of a stream; false if it has none.
     fn transmit_frame(&mut self, key: StreamKey, out: &mut SendBuf) -> bool {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return false;
-        };
+        let max = self.config.outbound_frame_bytes();
+        let Some(stream) = self.streams.get_mut(key) else { return false };
         if let Some(payload) = stream.opening.take() {
             let interaction = stream.interaction;
-            let request = Request {
+            let mut request = Request {
                 stream: key.id(),
                 interaction,
                 follows: false,
@@ -145,17 +144,37 @@ impl Connection {
                 initial_n: stream.recv.take_request_n(),
                 payload,
             };
-            request.encode(out);
-            if interaction == Interaction::FireAndForget {
+            if request.encoded_len() > max {
+                let payload = std::mem::take(&mut request.payload);
+                let mut cut = Cut::new(payload, CutEnd::Request);
+                request.payload = cut.next(max - request.encoded_len());
+                request.follows = true;
+                stream.cut = Some(cut);
+            } else if interaction == Interaction::FireAndForget {
                 self.events.push_back(Event::Completed { key });
             }
+            request.encode(out);
+            return true;
+        }
+        if stream.cut.is_some() {
+            self.transmit_fragment(key, max, out);
             return true;
         }
         match stream.send.pop() {
             Some(Output::Item { item, last }) => {
+                self.stats.items_out += 1;
+                if payload_frame_len(&item) > max {
+                    let end = match (last, stream.interaction) {
+                        (true, Interaction::RequestResponse) => CutEnd::Answer,
+                        (true, _) => CutEnd::LastItem,
+                        (false, _) => CutEnd::Item,
+                    };
+                    stream.cut = Some(Cut::new(item, end));
+                    self.transmit_fragment(key, max, out);
+                    return true;
+                }
                 let signal = if last { PayloadSignal::NextComplete } else { PayloadSignal::Next };
                 encode_payload(key.id(), signal, false, item, out);
-                self.stats.items_out += 1;
             }
             Some(Output::Complete) => {
                 let nothing = Payload::default();
@@ -167,5 +186,33 @@ impl Connection {
             None => return false,
         }
         true
+    }
+
+    /// Writes the next fragment of what a stream is sending. NEXT is on every one of them, and
+    /// COMPLETE on none but the last of an answer (FRAG-06).
+    fn transmit_fragment(&mut self, key: StreamKey, max: usize, out: &mut SendBuf) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(cut) = &mut stream.cut else { return };
+        if cut.is_spent() {
+            // The last item has left whole; its COMPLETE follows.
+            stream.cut = None;
+            let nothing = Payload::default();
+            encode_payload(key.id(), PayloadSignal::Complete, false, nothing, out);
+            return;
+        }
+        let fragment = cut.next(max - HEADER_LEN);
+        let (end, whole) = (cut.end, cut.is_spent());
+        let signal = if whole && end == CutEnd::Answer {
+            PayloadSignal::NextComplete
+        } else {
+            PayloadSignal::Next
+        };
+        if whole && end != CutEnd::LastItem {
+            stream.cut = None;
+            if stream.interaction == Interaction::FireAndForget {
+                self.events.push_back(Event::Completed { key });
+            }
+        }
+        encode_payload(key.id(), signal, !whole, fragment, out);
     }
 }

@@ -12,7 +12,9 @@
 //! responder's only the requester's send half (RC-17). The stream ends when both are closed.
 
 mod credit;
+mod fragment;
 mod key;
+mod reassemble;
 mod recv;
 mod send;
 
@@ -22,7 +24,9 @@ use crate::{
 };
 
 pub use credit::{Credit, Window};
+pub(crate) use fragment::{Cut, CutEnd};
 pub use key::StreamKey;
+pub(crate) use reassemble::{Assembly, Unjoinable};
 pub(crate) use recv::RecvHalf;
 pub(crate) use send::{Output, SendHalf, Terminal};
 
@@ -39,6 +43,11 @@ pub(crate) struct Stream {
     pub(crate) opening: Option<Payload>,
     pub(crate) send: SendHalf,
     pub(crate) recv: RecvHalf,
+    /// What is being sent in fragments. Nothing else of the stream comes between them but CANCEL
+    /// (FRAG-13).
+    pub(crate) cut: Option<Cut>,
+    /// What is being received in fragments.
+    pub(crate) assembly: Option<Box<Assembly>>,
     /// Bytes of the peer's request, counted against `max_request_bytes`.
     pub(crate) request_bytes: usize,
     /// In the scheduler's control list.
@@ -111,6 +120,8 @@ impl Stream {
             opening,
             send,
             recv,
+            cut: None,
+            assembly: None,
             request_bytes,
             in_control: false,
             in_data: false,
@@ -121,6 +132,7 @@ impl Stream {
     /// Both halves are closed and nothing is left to write.
     pub(crate) fn is_over(&self) -> bool {
         self.opening.is_none()
+            && self.cut.is_none()
             && self.send.is_done()
             && !self.recv.is_open()
             && !self.recv.has_output()
@@ -133,11 +145,17 @@ impl Stream {
 
     /// There is data to write: the request, items or a terminal.
     pub(crate) fn has_data(&self) -> bool {
-        self.opening.is_some() || self.send.has_output()
+        self.opening.is_some() || self.cut.is_some() || self.send.has_output()
+    }
+
+    /// The peer's request is not whole yet; the application does not know of it (FRAG-18).
+    pub(crate) fn is_assembling_request(&self) -> bool {
+        self.assembly.as_ref().is_some_and(|assembly| assembly.is_request)
     }
 
     /// There is a CANCEL or REQUEST_N to write, and the request before it is out (RS-16).
     pub(crate) fn has_control(&self) -> bool {
-        self.opening.is_none() && self.recv.has_output()
+        self.opening.is_none()
+            && (self.recv.has_cancel() || (self.cut.is_none() && self.recv.has_output()))
     }
 }

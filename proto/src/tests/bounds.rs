@@ -191,7 +191,7 @@ fn pushes_that_wait_are_bounded() {
 
 #[test]
 fn frame_02_what_does_not_fit_a_frame_is_refused_and_nothing_kept() {
-    let mut e = Wire::client();
+    let mut e = Wire::client_with(config(|config| config.fragment_bytes = None));
     for (interaction, spare) in [(RR, 4), (RS, 0), (FNF, 4), (RC, 0)] {
         let fits = vec![0; 0xFF_FFFF - 10];
         e.connection.request(interaction, fits.into(), 1).unwrap();

@@ -173,7 +173,10 @@ fn control_waits_for_one_buffer_at_most() {
 
 #[test]
 fn a_frame_longer_than_the_quantum_is_sent_and_paid_for() {
-    let mut e = serving(&[(1, RS), (3, RS)]);
+    let config = crate::Config { fragment_bytes: None, ..crate::Config::default() };
+    let mut e = Wire::server_with(config);
+    e.receive_all([rs(1, 9, ""), rs(3, 9, "")]);
+    e.events();
     for len in [QUANTUM, QUANTUM + 1, 3 * QUANTUM, 10 * QUANTUM] {
         e.stream(1).send(vec![0; len].into()).unwrap();
         e.stream(3).send("b".into()).unwrap();

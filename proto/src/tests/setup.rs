@@ -368,7 +368,8 @@ fn ws_04_a_message_too_short_for_a_header_ends_it() {
 
 #[test]
 fn frame_03_the_largest_frame_is_served() {
-    let mut e = Wire::server();
+    let config = Config { fragment_bytes: None, ..Config::default() };
+    let mut e = Wire::server_with(config);
     e.receive(rr(1, &"x".repeat(0xFF_FFFF - 6)));
     assert_eq!(e.events(), format!("Request(1,RR,<{}>)", 0xFF_FFFF - 6));
     let huge = crate::Payload::new(vec![0; 0xFF_FFFF - 5]);

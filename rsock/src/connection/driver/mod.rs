@@ -163,7 +163,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     ) -> Self {
         let mut output = framing.send_buf();
         if let Some(tap) = options.tap.clone() {
-            output.set_tap(move |frame| tap(Direction::Out, frame));
+            let peer = Arc::clone(&options.peer);
+            output.set_tap(move |frame| tap(&peer, Direction::Out, frame));
         }
         Self {
             io,

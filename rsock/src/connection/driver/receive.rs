@@ -79,7 +79,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             match self.framing.decode(&mut self.input, self.connection.config(), &mut self.output) {
                 Ok(Some(Received::Frame(frame))) => {
                     if let Some(tap) = &self.options.tap {
-                        tap(Direction::In, frame.clone());
+                        tap(&self.options.peer, Direction::In, frame.clone());
                     }
                     self.connection.handle_frame(frame, now);
                 }

@@ -1,0 +1,103 @@
+//! Joining fragments into a payload, within bounds.
+
+use bytes::BytesMut;
+
+use crate::{config::Config, error::ErrorCode, payload::Payload};
+
+/// A payload of which more fragments are to come.
+///
+/// What it holds grows with the bytes that arrive and is bounded by `max_payload_bytes`, and over
+/// all streams of a connection by `max_reassembly_bytes` (FRAG-22, FRAG-23).
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    metadata: Option<BytesMut>,
+    data: BytesMut,
+    fragments: usize,
+    empty_fragments: usize,
+    /// It is the request that opens its stream.
+    pub(crate) is_request: bool,
+    /// COMPLETE stood on the first fragment of a channel's request (FRAG-09).
+    pub(crate) complete: bool,
+}
+
+/// Why the rest of a fragmented payload is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unjoinable {
+    TooLarge,
+    TooManyFragments,
+    NoRoom,
+    /// Metadata after data: its place cannot be told (FRAG-25).
+    LateMetadata,
+}
+
+impl Unjoinable {
+    pub(crate) fn code(self) -> ErrorCode {
+        match self {
+            Self::LateMetadata => ErrorCode::INVALID,
+            _ => ErrorCode::CANCELED,
+        }
+    }
+
+    pub(crate) fn message(self) -> &'static str {
+        match self {
+            Self::TooLarge => "the fragmented payload is larger than accepted here",
+            Self::TooManyFragments => "the payload has more fragments than accepted here",
+            Self::NoRoom => "too much of unfinished fragmented payloads on this connection",
+            Self::LateMetadata => "a fragment has metadata behind data",
+        }
+    }
+}
+
+impl Assembly {
+    pub(crate) fn new(is_request: bool, complete: bool) -> Self {
+        Self {
+            metadata: None,
+            data: BytesMut::new(),
+            fragments: 0,
+            empty_fragments: 0,
+            is_request,
+            complete,
+        }
+    }
+
+    /// Adds a fragment; `others` bytes are held by other assemblies of the connection.
+    pub(crate) fn push(
+        &mut self,
+        fragment: &Payload,
+        others: usize,
+        limits: &Config,
+    ) -> Result<(), Unjoinable> {
+        let added = fragment.size();
+        let size = self.size() + added;
+        self.fragments += 1;
+        self.empty_fragments += usize::from(added == 0);
+        if size > limits.max_payload_bytes {
+            return Err(Unjoinable::TooLarge);
+        }
+        if others + size > limits.max_reassembly_bytes {
+            return Err(Unjoinable::NoRoom);
+        }
+        if self.fragments > limits.max_fragments
+            || self.empty_fragments > limits.max_empty_fragments
+        {
+            return Err(Unjoinable::TooManyFragments);
+        }
+        if let Some(metadata) = &fragment.metadata {
+            if !self.data.is_empty() {
+                return Err(Unjoinable::LateMetadata);
+            }
+            self.metadata.get_or_insert_default().extend_from_slice(metadata);
+        }
+        self.data.extend_from_slice(&fragment.data);
+        Ok(())
+    }
+
+    /// Bytes held.
+    pub(crate) fn size(&self) -> usize {
+        self.metadata.as_ref().map_or(0, BytesMut::len) + self.data.len()
+    }
+
+    pub(crate) fn finish(self) -> Payload {
+        Payload { metadata: self.metadata.map(BytesMut::freeze), data: self.data.freeze() }
+    }
+}

@@ -283,7 +283,7 @@ impl ClientBuilder {
         let setup = self.setup_frame()?;
         let peer: Arc<str> = peer.into();
         let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
-        let requester = Requester::new(Arc::clone(&mailbox), self.credit);
+        let requester = Requester::new(Arc::clone(&mailbox), self.credit, &self.config);
         let responder = match self.acceptor {
             Some(acceptor) => {
                 let setup = Setup::new(setup.clone(), Arc::clone(&peer));

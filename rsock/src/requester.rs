@@ -11,8 +11,14 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use rsock_proto::{CloseReason, Interaction, Payload, Window};
-use tokio::sync::TryAcquireError;
+use rsock_proto::{
+    CloseReason, Config, Interaction, MAX_FRAME_BYTES, Misuse, Payload, Window,
+    frame::{HEADER_LEN, payload_frame_len},
+};
+use tokio::{
+    sync::{TryAcquireError, oneshot},
+    time::{Duration, Instant},
+};
 
 use crate::{
     connection::{Command, ConnectionState, Inflow, Inlet, Mailbox, Permit},
@@ -30,11 +36,13 @@ use crate::{
 pub struct Requester {
     mailbox: Arc<Mailbox>,
     credit: u32,
+    /// Payloads are cut into fragments, so that they need not fit a frame.
+    fragments: bool,
 }
 
 impl Requester {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, credit: u32) -> Self {
-        Self { mailbox, credit }
+    pub(crate) fn new(mailbox: Arc<Mailbox>, credit: u32, config: &Config) -> Self {
+        Self { mailbox, credit, fragments: config.fragment_bytes.is_some() }
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
@@ -69,9 +77,13 @@ impl Requester {
     /// best effort, in order with what was sent before (FNF-03).
     ///
     /// # Errors
-    /// [`Error::Closed`] if the connection has ended.
+    /// [`Error::Closed`] if the connection has ended, [`Error::Misuse`] if the payload fits no frame
+    /// and is not to be cut.
     pub async fn fire_and_forget(&self, payload: impl Into<Payload>) -> Result<(), Error> {
         let payload = payload.into();
+        if !self.fragments {
+            check_frame_len(payload_frame_len(&payload))?;
+        }
         let permit = self.permit().await?;
         let interaction = Interaction::FireAndForget;
         let command =
@@ -82,11 +94,27 @@ impl Requester {
     /// Pushes metadata to the peer (MDP-01). Resolves when the connection has taken it.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the connection has ended.
+    /// [`Error::Closed`] if the connection has ended, [`Error::Misuse`] if the metadata do not fit
+    /// one frame.
     pub async fn metadata_push(&self, metadata: impl Into<Bytes>) -> Result<(), Error> {
         let metadata = metadata.into();
+        check_frame_len(HEADER_LEN + metadata.len())?;
         let permit = self.permit().await?;
         Ok(self.mailbox.send(Command::Push { metadata, permit })?)
+    }
+
+    /// Sends a KEEPALIVE and waits for its return: how long the way there and back takes. What was
+    /// sent before it has arrived by then.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the connection has ended, or ends meanwhile.
+    pub async fn ping(&self) -> Result<Duration, Error> {
+        let permit = self.permit().await?;
+        let started = Instant::now();
+        let (answer, answered) = oneshot::channel();
+        self.mailbox.send(Command::Ping { answer, permit })?;
+        answered.await.map_err(|_| closed(&self.mailbox))?;
+        Ok(started.elapsed())
     }
 
     /// How the connection is now.
@@ -123,6 +151,11 @@ impl fmt::Debug for Requester {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Requester").field("state", &self.state()).finish_non_exhaustive()
     }
+}
+
+/// What has no answer to fail with fails before it is sent (FRAME-02).
+fn check_frame_len(len: usize) -> Result<(), Misuse> {
+    if len > MAX_FRAME_BYTES { Err(Misuse::PayloadTooLarge { len }) } else { Ok(()) }
 }
 
 /// Waiting for the right to open a request.

@@ -6,7 +6,10 @@ pub(crate) async fn run(args: FnfArgs) -> Result<(), Failure> {
     let FnfArgs { connection, metadata, data } = args;
     let payload = super::payload(&connection, &metadata, &data)?;
     let size = payload.data.len();
-    let work = async |client: &rsock::Client| Ok(client.fire_and_forget(payload).await?);
+    let work = async |client: &rsock::Client| {
+        client.fire_and_forget(payload).await?;
+        super::arrived(client).await
+    };
     super::sent(connect::session(&connection, work).await?)?;
     if connection.verbose > 0 {
         say(format_args!("rsock: {size} bytes sent"));

@@ -7,8 +7,11 @@ mod push;
 mod request;
 mod stream;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rsock::{CloseReason, Payload};
+use tokio::time;
 
 use crate::{
     args::{Command, ConnectionArgs, DataArgs, MetadataArgs},
@@ -43,6 +46,18 @@ fn payload(
     let metadata = request_metadata(connection, metadata)?;
     let data = data.data.as_ref().map_or_else(|| Ok(Bytes::new()), |source| source.read())?;
     Ok(Payload { metadata, data })
+}
+
+/// How long to wait for the KEEPALIVE behind a frame that has no answer.
+const ARRIVAL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Waits for a KEEPALIVE to come back behind what was sent: the peer has read it by then, and has
+/// had the time to refuse the connection. A peer that answers no KEEPALIVE is not waited for.
+async fn arrived(client: &rsock::Client) -> Result<(), Failure> {
+    match time::timeout(ARRIVAL_LIMIT, client.ping()).await {
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
 }
 
 /// What has no answer has failed if the connection did not end of our own will.

@@ -10,7 +10,10 @@ pub(crate) async fn run(args: PushArgs) -> Result<(), Failure> {
         ));
     };
     let size = metadata.len();
-    let work = async |client: &rsock::Client| Ok(client.metadata_push(metadata).await?);
+    let work = async |client: &rsock::Client| {
+        client.metadata_push(metadata).await?;
+        super::arrived(client).await
+    };
     super::sent(connect::session(&connection, work).await?)?;
     if connection.verbose > 0 {
         say(format_args!("rsock: {size} bytes of metadata sent"));

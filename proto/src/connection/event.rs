@@ -61,6 +61,8 @@ pub enum Event {
     },
     /// METADATA_PUSH (MDP-02).
     MetadataPush(Bytes),
+    /// A KEEPALIVE came back, or one we never sent (H106): the data tells.
+    Pong(Bytes),
     /// The connection is over, and with it every stream. Nothing follows.
     Closed(CloseReason),
 }

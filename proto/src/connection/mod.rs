@@ -74,6 +74,8 @@ pub struct Connection {
     /// How many of the replies are refusals: while too many wait, nothing is read.
     refusals: usize,
     pushes: VecDeque<Bytes>,
+    /// KEEPALIVE frames the application asked for, to be written.
+    pings: VecDeque<Bytes>,
     /// The ERROR on stream 0 with which we end the connection.
     last_words: Option<(ErrorCode, String)>,
     stats: Stats,
@@ -110,6 +112,7 @@ impl Connection {
             reply_bytes: 0,
             refusals: 0,
             pushes: VecDeque::new(),
+            pings: VecDeque::new(),
             last_words: None,
             stats: Stats::default(),
         }
@@ -256,6 +259,26 @@ impl Connection {
         Ok(())
     }
 
+    /// Sends a KEEPALIVE that the peer must answer with the same data: [`Event::Pong`] (KA-03, KA-04).
+    ///
+    /// # Errors
+    /// [`Misuse::NoCredit`] while as many wait to be written as may.
+    pub fn ping(&mut self, data: Bytes) -> Result<(), Misuse> {
+        match self.state {
+            State::Closing | State::Closed => return Err(Misuse::Closed),
+            State::AwaitingSetup { .. } | State::Accepting { .. } => {
+                return Err(Misuse::NotEstablished);
+            }
+            _ => {}
+        }
+        if self.pings.len() >= self.config.max_queued_replies {
+            return Err(Misuse::NoCredit);
+        }
+        check_frame_len(14 + data.len())?;
+        self.pings.push_back(data);
+        Ok(())
+    }
+
     /// Takes no new request in either direction and closes when the last stream has ended.
     pub fn drain(&mut self) {
         match self.state {
@@ -343,6 +366,7 @@ impl Connection {
                 self.setup.is_some()
                     || !self.replies.is_empty()
                     || !self.pushes.is_empty()
+                    || !self.pings.is_empty()
                     || self.keepalive.as_ref().is_some_and(|clock| clock.due)
                     || !self.scheduler.is_empty()
             }
@@ -382,6 +406,7 @@ impl Connection {
         self.scheduler = Scheduler::default();
         self.replies = VecDeque::new();
         self.pushes = VecDeque::new();
+        self.pings = VecDeque::new();
         self.keepalive = None;
         self.events.push_back(Event::Closed(reason));
     }

@@ -167,6 +167,10 @@ impl Connection {
 
     fn receive_keepalive(&mut self, KeepAlive { respond, data, .. }: KeepAlive) {
         if !respond {
+            // Replies to KEEPALIVEs that the clock sent are empty, and say nothing more.
+            if !data.is_empty() {
+                self.events.push_back(Event::Pong(data));
+            }
             return;
         }
         let fits = self.reply_bytes + data.len() <= self.config.max_queued_reply_bytes;

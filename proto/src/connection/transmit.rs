@@ -54,6 +54,12 @@ impl Connection {
             self.stats.frames_out += 1;
         }
         while !out.is_full()
+            && let Some(data) = self.pings.pop_front()
+        {
+            KeepAlive { respond: true, position: 0, data }.encode(out);
+            self.stats.frames_out += 1;
+        }
+        while !out.is_full()
             && let Some(reply) = self.replies.pop_front()
         {
             match reply {

@@ -215,6 +215,7 @@ impl Side {
                 }
                 Event::Credited { .. } | Event::Established => {}
                 Event::MetadataPush(metadata) => assert_eq!(metadata, "push"),
+                Event::Pong(data) => panic!("nobody pinged: {data:?}"),
                 Event::Closed(reason) => panic!("{reason}"),
             }
         }

@@ -314,6 +314,7 @@ pub(super) fn describe(event: &Event) -> String {
     match event {
         Event::Setup(_) => "Setup".into(),
         Event::Established => "Established".into(),
+        Event::Pong(data) => format!("Pong({data:?})"),
         Event::Request { key, interaction, payload, complete } => {
             let kind = match interaction {
                 Interaction::FireAndForget => "FNF",

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, Interaction, Payload};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::{connection::consumers::Inlet, error::Error, responder::BoxStream};
 
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     },
     /// Look at this inlet: its consumer has granted credit or lost interest.
     Touched(Arc<Inlet>),
+    /// Send a KEEPALIVE, and tell when it comes back.
+    Ping { answer: oneshot::Sender<()>, permit: Permit },
     /// Send METADATA_PUSH.
     Push { metadata: Bytes, permit: Permit },
     /// Take no new requests, end with the last stream.
@@ -161,6 +163,11 @@ impl Mailbox {
             none => *none = Some(waker.clone()),
         }
         true
+    }
+
+    /// The connection was over, and what it had left to write could not be written.
+    pub(crate) fn cut_short(&self, reason: CloseReason) {
+        self.state.send_replace(ConnectionState::Closed(reason));
     }
 
     pub(crate) fn established(&self) {

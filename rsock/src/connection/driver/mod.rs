@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
     time::Sleep,
 };
 
@@ -37,8 +38,10 @@ use crate::{
     transport::Framing,
 };
 
-/// How long the last words may take to leave.
+/// How long the last words to a peer that broke the protocol may take to leave.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+/// How long a peer may take nothing of what is left at a regular end.
+const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// How long to wait for the peer to close after us, so that what we sent is not reset away.
 const LINGER_LIMIT: Duration = Duration::from_millis(200);
 /// The smallest and largest read.
@@ -84,6 +87,9 @@ pub(crate) struct Driver<IO> {
     slot_wakers: SlotWakers,
     push_waker: SlotWakers,
     pushes: VecDeque<Bytes>,
+    /// KEEPALIVEs that handles wait for, by the number in their data; each holds a permit.
+    pings: VecDeque<(u64, oneshot::Sender<()>, Permit)>,
+    pinged: u64,
     pushing: Option<BoxFuture<()>>,
     /// Slots whose producers are to be polled, each once.
     ready: VecDeque<usize>,
@@ -95,6 +101,8 @@ pub(crate) struct Driver<IO> {
     phase: Phase,
     /// Others were let run before this poll.
     deferred: bool,
+    /// It ended as the application, or the peer's, wanted it.
+    regular_end: bool,
     /// The transport is gone: nobody is left to be written to.
     unreachable: bool,
     meter: ConnectionMeter,
@@ -184,6 +192,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             slot_wakers: SlotWakers::default(),
             push_waker: SlotWakers::default(),
             pushes: VecDeque::new(),
+            pings: VecDeque::new(),
+            pinged: 0,
             pushing: None,
             ready: VecDeque::new(),
             consumers: Vec::new(),
@@ -191,6 +201,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             armed: None,
             phase: Phase::Running,
             deferred: false,
+            regular_end: false,
             unreachable: false,
             meter: options.meter.connection(),
             options,
@@ -318,7 +329,27 @@ fn log_end(peer: &str, reason: &CloseReason) {
         CloseReason::Violation(violation) => {
             tracing::warn!(peer, code = %violation.code(), "connection ended: {violation}");
         }
-        reason => tracing::debug!(peer, "connection ended: {reason}"),
+        reason => tracing::debug!(peer, "connection ended: {}", Printable(reason)),
+    }
+}
+
+/// Text that may be the peer's: control characters are escaped, it may end up on a terminal.
+#[cfg(feature = "tracing")]
+struct Printable<'a>(&'a CloseReason);
+
+#[cfg(feature = "tracing")]
+impl std::fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use std::fmt::Write;
+
+        for character in self.0.to_string().chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?;
+            } else {
+                f.write_char(character)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rsock_proto::{Interaction, Payload};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -34,7 +35,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         let may_request = self.accept.is_none();
         for command in commands.drain(..) {
             match command {
-                Command::Request { .. } | Command::Push { .. } if !may_request => {
+                Command::Request { .. } | Command::Push { .. } | Command::Ping { .. }
+                    if !may_request =>
+                {
                     self.held.push(command);
                 }
                 command => self.obey(command),
@@ -55,6 +58,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 // The permit bounds what waits here; a push leaves with the next write.
                 let _ = self.connection.push_metadata(metadata);
                 drop(permit);
+            }
+            Command::Ping { answer, permit } => {
+                self.pinged += 1;
+                let data = Bytes::copy_from_slice(&self.pinged.to_be_bytes());
+                // A ping that cannot be sent is dropped, and its handle learns why the connection ended.
+                if self.connection.ping(data).is_ok() {
+                    self.pings.push_back((self.pinged, answer, permit));
+                }
             }
             Command::Drain => self.connection.drain(),
             Command::Close => self.connection.close(),

@@ -114,6 +114,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 }
                 Event::Cancelled { key } => self.cancelled(key),
                 Event::MetadataPush(metadata) => self.take_push(metadata),
+                Event::Pong(data) => self.answer_ping(&data),
                 Event::Setup(setup) => self.start_acceptor(*setup),
                 Event::Established => self.mailbox.established(),
                 Event::Closed(reason) => self.end(&reason, now),
@@ -122,6 +123,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             }
         }
         worked
+    }
+
+    fn answer_ping(&mut self, data: &[u8]) {
+        let Ok(number) = data.try_into().map(u64::from_be_bytes) else { return };
+        if let Some(at) = self.pings.iter().position(|(sent, ..)| *sent == number)
+            && let Some((_, answer, _)) = self.pings.remove(at)
+        {
+            // Whoever asked may have gone.
+            let _ = answer.send(());
+        }
     }
 
     pub(super) fn deliver(&mut self, key: StreamKey, payload: Payload, complete: bool) {

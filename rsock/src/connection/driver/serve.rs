@@ -11,7 +11,9 @@ use bytes::Bytes;
 use rsock_proto::{ErrorCode, Interaction, Payload, StreamKey, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{BATCH_BYTES, Driver, MAX_WAITING_PUSHES, PUSH_SLOT, Slot, drop_guarded};
+use super::{
+    BATCH_BYTES, Driver, DriverOptions, MAX_WAITING_PUSHES, PUSH_SLOT, Slot, drop_guarded,
+};
 use crate::{
     acceptor::Setup,
     connection::{
@@ -77,7 +79,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     pub(super) fn start_acceptor(&mut self, setup: frame::Setup) {
         let Some(accept) = &self.accept else { return };
         let setup = Setup::new(setup, Arc::clone(&self.options.peer));
-        let requester = Requester::new(Arc::clone(&self.mailbox), self.options.credit);
+        let DriverOptions { credit, config, .. } = &self.options;
+        let requester = Requester::new(Arc::clone(&self.mailbox), *credit, config);
         match guard(|| accept.accept(setup, requester)) {
             Ok(accepting) => self.accepting = Some(accepting),
             Err(error) => self.connection.reject(ErrorCode::REJECTED_SETUP, error.to_string()),

@@ -14,7 +14,8 @@ use rsock_proto::CloseReason;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::{
-    Driver, FLUSH_LIMIT, LINGER_LIMIT, Phase, READ_SIZES, WRITE_SLICES, drop_guarded, log_end, now,
+    Driver, FLUSH_LIMIT, LINGER_LIMIT, Phase, READ_SIZES, STALL_LIMIT, WRITE_SLICES, drop_guarded,
+    log_end, now,
 };
 use crate::{
     connection::{Command, budget::Budget},
@@ -40,7 +41,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         let closing = self.connection.is_closed() && self.phase == Phase::Running;
         if closing && !self.connection.has_events() {
             self.framing.close(&mut self.output);
-            self.phase = Phase::Flushing { until: now + FLUSH_LIMIT };
+            let limit = if self.regular_end { STALL_LIMIT } else { FLUSH_LIMIT };
+            self.phase = Phase::Flushing { until: now + limit };
         }
         more || closing || self.connection.has_events()
     }
@@ -78,6 +80,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         }
         self.ready = VecDeque::new();
         self.pushes = VecDeque::new();
+        self.pings = VecDeque::new();
+        self.regular_end = matches!(reason, CloseReason::Finished(_));
         drop_guarded(self.pushing.take());
         drop_guarded(self.accepting.take());
         drop_guarded(self.responder.take());
@@ -90,36 +94,56 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     /// After the end: write what is left, close our side, wait a moment for the peer's.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         if let Phase::Flushing { until } = self.phase {
+            let waiting = self.output.len();
             let flushed = match self.write(cx) {
-                Poll::Ready(Ok(())) => Pin::new(&mut self.io).poll_shutdown(cx).map(|_| ()),
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) => Pin::new(&mut self.io).poll_shutdown(cx).map(|_| None),
+                Poll::Ready(Err(error)) => Poll::Ready(Some(error.to_string())),
+                Poll::Pending if now < until => Poll::Pending,
+                Poll::Pending => {
+                    let left = self.output.len();
+                    Poll::Ready(Some(format!("the peer did not take the last {left} bytes")))
+                }
             };
-            if flushed.is_pending() && now < until {
-                return self.poll_timer(cx, until);
+            match flushed {
+                Poll::Ready(None) => {
+                    self.phase = Phase::Lingering { until: now + LINGER_LIMIT };
+                }
+                Poll::Ready(Some(error)) => {
+                    if self.regular_end {
+                        self.mailbox.cut_short(CloseReason::Io(error));
+                    }
+                    return Poll::Ready(());
+                }
+                Poll::Pending => {
+                    let progress = self.regular_end && self.output.len() < waiting;
+                    let until = if progress { now + STALL_LIMIT } else { until };
+                    self.phase = Phase::Flushing { until };
+                    // A peer that waits for us to read would never read either.
+                    let _ = self.discard(cx);
+                    return self.poll_timer(cx, until);
+                }
             }
-            self.phase = Phase::Lingering { until: now + LINGER_LIMIT };
         }
-        let Phase::Lingering { until } = self.phase else {
-            return Poll::Pending;
-        };
-        let mut budget = Budget::new();
-        if now >= until {
+        let Phase::Lingering { until } = self.phase else { return Poll::Pending };
+        if now >= until || self.discard(cx).is_ready() {
             return Poll::Ready(());
         }
-        loop {
+        self.poll_timer(cx, until)
+    }
+
+    /// Reads and forgets what the peer still sends; ready when it has closed its side.
+    fn discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut budget = Budget::new();
+        while budget.take() {
             self.input.clear();
             self.input.reserve(*READ_SIZES.start());
-            match pin!(self.io.read_buf(&mut self.input)).poll(cx) {
-                Poll::Ready(Ok(1..)) if budget.take() => {}
-                Poll::Ready(Ok(1..)) => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return self.poll_timer(cx, until),
+            match ready!(pin!(self.io.read_buf(&mut self.input)).poll(cx)) {
+                Ok(1..) => {}
+                _ => return Poll::Ready(()),
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     // ---- time ---------------------------------------------------------------------------------

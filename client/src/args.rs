@@ -211,6 +211,11 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, value_name = "INTERVAL/LIFETIME", default_value = "20s/90s")]
     #[arg(value_parser = keepalive)]
     pub(crate) keepalive: (Duration, Duration),
+
+    /// Send payloads in fragments of at most this many bytes, 64 or more
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(64..=16_777_215))]
+    pub(crate) mtu: u32,
     /// How long connecting may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,

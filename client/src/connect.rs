@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rsock::{Client, CloseReason, Payload};
+use rsock::{Client, CloseReason, Config, Payload};
 use tokio::{sync::watch, time};
 
 use crate::{args::ConnectionArgs, exit::Failure, frame_log, input::Source, metadata, render::say};
@@ -50,7 +50,10 @@ pub(crate) async fn session(
 async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
     let metadata_mime = metadata::mime_name(&args.metadata_mime)?;
     let (interval, lifetime) = args.keepalive;
+    let mut config = Config::default();
+    config.fragment_bytes = usize::try_from(args.mtu).ok();
     let mut builder = Client::builder()
+        .config(config)
         .data_mime(metadata::mime_name(&args.data_mime)?)
         .metadata_mime(metadata_mime.clone())
         .keepalive(interval, lifetime)

@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use rsock::{Error, Payload, proto::MAX_FRAME_BYTES};
+use rsock::{Error, Payload};
 use tokio::sync::mpsc;
 
 use crate::exit::Failure;
@@ -71,18 +71,22 @@ pub(crate) fn is_typed(sources: &[Source]) -> bool {
     (sources.is_empty() || sources.contains(&Source::Stdin)) && io::stdin().is_terminal()
 }
 
-/// No more than what any frame can hold.
+/// The most that is read into memory as one payload.
+const MAX_PAYLOAD_BYTES: usize = 256 << 20;
+
+/// All of a source, within that bound.
 fn read_all(source: impl Read) -> io::Result<Bytes> {
     let mut data = Vec::new();
-    source.take(MAX_FRAME_BYTES as u64 + 1).read_to_end(&mut data)?;
-    if data.len() > MAX_FRAME_BYTES {
+    source.take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_end(&mut data)?;
+    if data.len() > MAX_PAYLOAD_BYTES {
         return Err(too_long("it has"));
     }
     Ok(data.into())
 }
 
 fn too_long(subject: &str) -> io::Error {
-    let problem = format!("{subject} more than {MAX_FRAME_BYTES} bytes, which no frame can hold");
+    let problem =
+        format!("{subject} more than {MAX_PAYLOAD_BYTES} bytes, too much for one payload");
     io::Error::new(io::ErrorKind::FileTooLarge, problem)
 }
 
@@ -225,14 +229,14 @@ impl Lines {
 fn read_line(source: &mut impl BufRead) -> Line {
     let mut line = Vec::new();
     // A byte more for the newline, and another to tell a line that is too long.
-    source.take(MAX_FRAME_BYTES as u64 + 2).read_until(b'\n', &mut line)?;
+    source.take(MAX_PAYLOAD_BYTES as u64 + 2).read_until(b'\n', &mut line)?;
     if line.is_empty() {
         return Ok(None);
     }
     if line.last() == Some(&b'\n') {
         line.pop();
     }
-    if line.len() > MAX_FRAME_BYTES {
+    if line.len() > MAX_PAYLOAD_BYTES {
         return Err(too_long("a line has"));
     }
     Ok(Some(line.into()))

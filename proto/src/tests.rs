@@ -9,6 +9,8 @@ mod channel;
 mod closing;
 mod credit;
 mod fairness;
+mod fragment_in;
+mod fragment_out;
 mod hostile;
 mod keepalive;
 mod matrix;

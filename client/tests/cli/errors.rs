@@ -44,6 +44,9 @@ fn a_refused_setup() {
         let done = rsock(&["request", uri, "--setup-data", "reject"]);
         assert_eq!(done.code(), 67);
         assert!(done.stderr().contains("REJECTED_SETUP: not you; "), "{}", done.stderr());
+        // What has no answer learns of it too.
+        assert_eq!(rsock(&["fnf", uri, "-d", "x", "--setup-data", "reject"]).code(), 67);
+        assert_eq!(rsock(&["push", uri, "-m", "text=x", "--setup-data", "reject"]).code(), 67);
     }
 }
 

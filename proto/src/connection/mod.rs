@@ -383,6 +383,12 @@ impl Connection {
         self.streams.len()
     }
 
+    /// Bytes of unfinished fragmented payloads.
+    #[cfg(test)]
+    pub(crate) fn reassembly_bytes(&self) -> usize {
+        self.streams.reassembly_bytes()
+    }
+
     /// The limits in force.
     pub fn config(&self) -> &Config {
         &self.config

@@ -14,7 +14,7 @@ use crate::{
         Setup, StreamId, VERSION, check_len,
     },
     payload::Payload,
-    stream::{Assembly, CutEnd, Stream, StreamKey},
+    stream::{Assembly, Stream, StreamKey},
 };
 
 /// What became of a frame that was not acted upon.
@@ -351,11 +351,9 @@ impl Connection {
             self.remove(key);
             return Ok(());
         }
-        if stream.requester
-            && stream.assembly.is_some()
-            && stream.interaction != Interaction::RequestChannel
-        {
-            // FRAG-16: a responder that gives up in mid-payload.
+        // FRAG-16: a responder that gives up in mid-payload; on a channel, that payload alone.
+        let gives_up = stream.requester && stream.assembly.is_some();
+        if gives_up && stream.interaction != Interaction::RequestChannel {
             let message = "the responder cancelled in the middle of a payload";
             let error = StreamError::new(ErrorCode::CANCELED, message);
             self.events.push_back(Event::Failed { key, error });
@@ -364,8 +362,12 @@ impl Connection {
         }
         // Our ERROR ends both halves: it must reach the peer even if its CANCEL of one crosses it.
         let ends_our_half = stream.interaction == Interaction::RequestChannel
-            && !stream.send.is_done()
+            && (!stream.send.is_done() || stream.is_sending_item())
             && !stream.send.is_failing();
+        if gives_up {
+            self.streams.drop_assembly(key);
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
         if stream.requester && !ends_our_half {
             return Err(Ignored::OutOfPlace); // RR-12
         }
@@ -373,7 +375,7 @@ impl Connection {
         self.events.push_back(Event::Cancelled { key });
         if stream.requester {
             stream.send.abandon(); // RC-17
-            if stream.cut.as_ref().is_some_and(|cut| cut.end != CutEnd::Request) {
+            if stream.is_sending_item() {
                 stream.cut = None;
             }
             self.settle(key);

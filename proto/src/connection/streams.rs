@@ -167,6 +167,11 @@ impl Streams {
     pub(crate) fn inbound_bytes(&self) -> usize {
         self.inbound_bytes
     }
+
+    #[cfg(test)]
+    pub(crate) fn reassembly_bytes(&self) -> usize {
+        self.reassembly_bytes
+    }
 }
 
 #[cfg(test)]

@@ -87,10 +87,13 @@ impl Connection {
                 continue;
             };
             stream.in_control = false;
+            if stream.cut.is_some() {
+                continue; // It comes back when the last fragment is out.
+            }
             if stream.recv.take_cancel() {
                 encode_cancel(key.id(), out);
                 self.stats.frames_out += 1;
-            } else if stream.cut.is_none() {
+            } else {
                 let n = stream.recv.take_request_n();
                 if n > 0 {
                     encode_request_n(key.id(), n, out);

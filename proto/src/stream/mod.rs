@@ -43,8 +43,7 @@ pub(crate) struct Stream {
     pub(crate) opening: Option<Payload>,
     pub(crate) send: SendHalf,
     pub(crate) recv: RecvHalf,
-    /// What is being sent in fragments. Nothing else of the stream comes between them but CANCEL
-    /// (FRAG-13).
+    /// What is being sent in fragments. Nothing else of the stream comes between them (FRAG-13).
     pub(crate) cut: Option<Cut>,
     /// What is being received in fragments.
     pub(crate) assembly: Option<Box<Assembly>>,
@@ -140,7 +139,12 @@ impl Stream {
 
     /// We have cancelled it; CANCEL may still be unwritten.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.send.is_done() && !self.recv.is_open()
+        self.send.is_done() && !self.recv.is_open() && !self.is_sending_item()
+    }
+
+    /// An item is on its way in fragments; if it is the last, only this keeps our half open.
+    pub(crate) fn is_sending_item(&self) -> bool {
+        self.cut.as_ref().is_some_and(|cut| cut.end != CutEnd::Request)
     }
 
     /// There is data to write: the request, items or a terminal.
@@ -153,9 +157,10 @@ impl Stream {
         self.assembly.as_ref().is_some_and(|assembly| assembly.is_request)
     }
 
-    /// There is a CANCEL or REQUEST_N to write, and the request before it is out (RS-16).
+    /// There is a CANCEL or REQUEST_N to write, and the request before it is out (RS-16). Neither
+    /// comes between fragments: a CANCEL there would give up the payload (FRAG-15, FRAG-16). A
+    /// requester that cancels means just that, and has given up its fragments before.
     pub(crate) fn has_control(&self) -> bool {
-        self.opening.is_none()
-            && (self.recv.has_cancel() || (self.cut.is_none() && self.recv.has_output()))
+        self.opening.is_none() && self.cut.is_none() && self.recv.has_output()
     }
 }

@@ -83,7 +83,7 @@ impl Assembly {
             return Err(Unjoinable::TooManyFragments);
         }
         if let Some(metadata) = &fragment.metadata {
-            if !self.data.is_empty() {
+            if !self.data.is_empty() && !metadata.is_empty() {
                 return Err(Unjoinable::LateMetadata);
             }
             self.metadata.get_or_insert_default().extend_from_slice(metadata);

@@ -57,10 +57,6 @@ impl RecvHalf {
         self.unsent_cancel || self.unsent_n > 0
     }
 
-    pub(crate) fn has_cancel(&self) -> bool {
-        self.unsent_cancel
-    }
-
     pub(crate) fn take_cancel(&mut self) -> bool {
         std::mem::take(&mut self.unsent_cancel)
     }

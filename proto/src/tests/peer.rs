@@ -68,8 +68,13 @@ impl Wire {
 
     /// A client that has written nothing yet.
     pub(super) fn fresh_client(config: Config) -> Self {
+        Self::fresh_client_of(setup(), config)
+    }
+
+    /// A client with a SETUP of its own, which it has not written yet.
+    pub(super) fn fresh_client_of(setup: Setup, config: Config) -> Self {
         let now = some_instant();
-        Self::new(Connection::client(setup(), Arc::new(config), now), now)
+        Self::new(Connection::client(setup, Arc::new(config), now), now)
     }
 
     fn new(connection: Connection, now: Instant) -> Self {
@@ -124,6 +129,16 @@ impl Wire {
     pub(super) fn sent_once(&mut self) -> Vec<Seen> {
         self.transmit();
         self.drain()
+    }
+
+    /// The trace of the next frames it writes, so many and no more.
+    pub(super) fn sent_next(&mut self, count: usize) -> String {
+        self.send.set_high_water(1);
+        let frames: Vec<_> = (0..count).flat_map(|_| self.sent_once()).collect();
+        self.send.set_high_water(crate::SendBuf::HIGH_WATER);
+        assert_eq!(frames.len(), count);
+        let frames: Vec<_> = frames.iter().map(Seen::describe).collect();
+        frames.join(" ")
     }
 
     /// Fills the send buffer, which nobody reads.
@@ -182,8 +197,13 @@ impl Wire {
     }
 
     /// Opens a stream and tells its id.
-    pub(super) fn request(&mut self, interaction: Interaction, data: &'static str, n: u32) -> u32 {
-        let key = self.connection.request(interaction, data.into(), n).expect("a request");
+    pub(super) fn request(
+        &mut self,
+        interaction: Interaction,
+        payload: impl Into<Payload>,
+        n: u32,
+    ) -> u32 {
+        let key = self.connection.request(interaction, payload.into(), n).expect("a request");
         self.keys.insert(key.id().get(), key);
         key.id().get()
     }
@@ -203,11 +223,11 @@ impl Wire {
         key.is_some_and(|key| self.connection.stream(*key).is_some())
     }
 
-    pub(super) fn send(&mut self, id: u32, item: &'static str) -> Result<(), Misuse> {
+    pub(super) fn send(&mut self, id: u32, item: impl Into<Payload>) -> Result<(), Misuse> {
         self.stream(id).send(item.into())
     }
 
-    pub(super) fn send_last(&mut self, id: u32, item: &'static str) -> Result<(), Misuse> {
+    pub(super) fn send_last(&mut self, id: u32, item: impl Into<Payload>) -> Result<(), Misuse> {
         self.stream(id).send_last(item.into())
     }
 
@@ -281,6 +301,7 @@ impl Wire {
 
     /// Tables and lists are empty.
     pub(super) fn assert_idle(&mut self) {
+        assert_eq!(self.connection.reassembly_bytes(), 0);
         assert_eq!(self.connection.open_streams(), 0);
         assert!(!self.connection.wants_output());
         assert!(!self.connection.has_events());

@@ -2,7 +2,7 @@
 //!
 //! Nothing here uses `crate::frame`: a mistake that its encoder and decoder share must not hide.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 pub(super) const MAX: u32 = 0x7FFF_FFFF;
 
@@ -37,6 +37,13 @@ pub(super) fn with(flags: u16, mut frame: Bytes) -> Bytes {
 pub(super) fn metadata(text: &str) -> Bytes {
     let len = (text.len() as u32).to_be_bytes();
     [&len[1..], text.as_bytes()].concat()
+}
+
+/// The same frame with metadata before its data.
+pub(super) fn with_metadata(text: &str, frame: Bytes) -> Bytes {
+    let fixed = if matches!(frame[4] >> 2, 0x06 | 0x07) { 10 } else { 6 };
+    let (head, data) = frame.split_at(fixed);
+    with(M, [head, &metadata(text), data].concat())
 }
 
 /// SETUP with an interval of 1,000 ms and a lifetime of 3,000 ms.
@@ -134,6 +141,8 @@ pub(super) struct Seen {
     pub(super) stream: u32,
     pub(super) kind: u8,
     pub(super) flags: u16,
+    /// Bytes of the frame.
+    pub(super) len: usize,
     /// Request-n, error code, or the low half of a position.
     pub(super) number: u32,
     pub(super) metadata: Option<Bytes>,
@@ -187,7 +196,7 @@ pub(super) fn read(frame: &[u8]) -> Seen {
         }
         _ => None,
     };
-    Seen { stream, kind, flags, number, metadata, data: rest.to_vec() }
+    Seen { stream, kind, flags, len: frame.len(), number, metadata, data: rest.to_vec() }
 }
 
 impl Seen {
@@ -215,6 +224,7 @@ impl Seen {
             0x09 => format!("CAN({stream})"),
             0x0A if !self.has(N) && self.data.is_empty() => format!("P({stream},C)"),
             0x0A => {
+                let follows = if self.has(F) { "F+" } else { "" };
                 let signal = if self.has(C) { "N+C" } else { "N" };
                 format!("P({stream},{follows}{signal},{payload})")
             }
@@ -246,6 +256,104 @@ fn u32_at(frame: &[u8], at: usize) -> u32 {
         panic!("a frame of {} bytes", frame.len());
     };
     u32::from_be_bytes([a, b, c, d])
+}
+
+/// Reads the payloads of a wire out of their fragments, and holds their sender to FRAG-03, FRAG-04,
+/// FRAG-06, FRAG-13 and the safe sender of section 3.15.
+pub(super) struct Joiner {
+    /// The largest frame of each side.
+    limits: [usize; 2],
+    /// By stream: the type of its request.
+    kinds: BTreeMap<u32, u8>,
+    /// By side and stream: payloads of which more is to come.
+    open: BTreeMap<(usize, u32), Joined>,
+    /// Streams whose responder wants no more of their requester, who may break off (RC-17).
+    cancelled: Vec<u32>,
+}
+
+/// A payload and how it came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Joined {
+    pub(super) metadata: Option<Bytes>,
+    pub(super) data: Bytes,
+    pub(super) fragments: usize,
+    pub(super) complete: bool,
+}
+
+impl Joiner {
+    pub(super) fn new(limits: [usize; 2]) -> Self {
+        let (kinds, open) = (BTreeMap::new(), BTreeMap::new());
+        Self { limits, kinds, open, cancelled: Vec::new() }
+    }
+
+    /// `side` is in the middle of a payload.
+    pub(super) fn is_open(&self, side: usize, stream: u32) -> bool {
+        self.open.contains_key(&(side, stream))
+    }
+
+    /// `side` (0 the client, 1 the server) has written a frame; the payload that it ends, if any.
+    pub(super) fn see(&mut self, side: usize, frame: &Seen) -> Option<Joined> {
+        let context = format!("side {side}: {}", frame.describe());
+        let (id, opener) = (frame.stream, usize::from(frame.stream.is_multiple_of(2)));
+        let begun = self.open.remove(&(side, id));
+        let in_run = begun.is_some();
+        match frame.kind {
+            0x04..=0x07 => {
+                assert!(!in_run, "FRAG-13, {context}");
+                assert!(!frame.has(C), "3.15, {context}");
+                assert!(self.kinds.insert(id, frame.kind).is_none(), "{context}");
+            }
+            0x0A if !frame.has(N) => {
+                assert!(!in_run, "FRAG-13, {context}");
+                assert!(frame.data.is_empty() && frame.metadata.is_none(), "PAY-02, {context}");
+                assert!(!frame.has(F), "FRAG-06, {context}");
+                return None;
+            }
+            0x0A => {}
+            // A requester that cancels gives up what it was sending (FRAG-15).
+            0x09 if side == opener => return None,
+            kind => {
+                if kind == 0x09 {
+                    self.cancelled.push(id);
+                }
+                let broken_off = side == opener && self.cancelled.contains(&id);
+                assert!(!in_run || broken_off, "FRAG-13, {context}");
+                return None;
+            }
+        }
+        assert!(frame.len <= self.limits[side], "FRAG-06: {} bytes, {context}", frame.len);
+        if frame.has(F) {
+            assert!(!frame.has(C), "FRAG-06, {context}");
+            assert!(frame.len >= 61, "FRAG-06: {} bytes, {context}", frame.len);
+        }
+        let mut joined = begun.unwrap_or_default();
+        match (&frame.metadata, &mut joined.metadata) {
+            (None, _) => {}
+            (Some(part), Some(metadata)) if in_run => {
+                assert!(joined.data.is_empty(), "FRAG-03, {context}");
+                assert!(!part.is_empty(), "FRAG-04, {context}");
+                metadata.extend(part);
+            }
+            (Some(part), metadata) => {
+                assert!(!in_run, "FRAG-06: the first metadata is in the first fragment, {context}");
+                *metadata = Some(part.clone());
+            }
+        }
+        joined.data.extend(&frame.data);
+        joined.fragments += 1;
+        if frame.has(F) {
+            self.open.insert((side, id), joined);
+            return None;
+        }
+        joined.complete = frame.has(C);
+        let is_answer = self.kinds.get(&id) == Some(&0x04) && side != opener;
+        if is_answer {
+            assert!(joined.complete, "RR-01, {context}");
+        } else {
+            assert!(joined.fragments == 1 || !joined.complete, "3.7, {context}");
+        }
+        Some(joined)
+    }
 }
 
 /// Xorshift: random enough, and the same on every machine.

@@ -87,21 +87,22 @@ impl Connection {
                 continue;
             };
             stream.in_control = false;
-            if stream.cut.is_some() {
-                continue; // It comes back when the last fragment is out.
-            }
-            if stream.recv.take_cancel() {
-                encode_cancel(key.id(), out);
-                self.stats.frames_out += 1;
-            } else {
-                let n = stream.recv.take_request_n();
-                if n > 0 {
-                    encode_request_n(key.id(), n, out);
-                    self.stats.frames_out += 1;
-                }
-            }
+            self.stats.frames_out += u64::from(self.transmit_control_of(key, out));
             self.settle(key);
         }
+    }
+
+    /// Writes a stream's CANCEL or REQUEST_N; false if it has none, or is in the middle of a payload.
+    fn transmit_control_of(&mut self, key: StreamKey, out: &mut SendBuf) -> bool {
+        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.has_control()) else {
+            return false;
+        };
+        if stream.recv.take_cancel() {
+            encode_cancel(key.id(), out);
+        } else {
+            encode_request_n(key.id(), stream.recv.take_request_n(), out);
+        }
+        true
     }
 
     fn transmit_streams(&mut self, out: &mut SendBuf) {
@@ -169,6 +170,11 @@ impl Connection {
             self.transmit_fragment(key, max, out);
             return true;
         }
+        // It has waited for the last fragment, and does not wait for the next item's as well.
+        if self.transmit_control_of(key, out) {
+            return true;
+        }
+        let Some(stream) = self.streams.get_mut(key) else { return false };
         match stream.send.pop() {
             Some(Output::Item { item, last }) => {
                 self.stats.items_out += 1;

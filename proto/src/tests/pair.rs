@@ -1,20 +1,24 @@
 //! Two connections over a wire that splits bytes anywhere, and a referee who reads it.
 //!
 //! The referee knows the bytes alone. For every stream it holds: items stay within the credit that
-//! was written for them, nothing follows a terminal, ids are odd or even and count up. The two
-//! applications hold: what is delivered is what was sent, in order; at the end nothing is left.
+//! was written for them, nothing follows a terminal, ids are odd or even and count up, fragments
+//! come as [`Joiner`] wants them. The two applications hold: what is delivered is what was sent, in
+//! order; at the end nothing is left.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{
     peer::{self, FNF, RC, RR, RS, some_instant},
-    wire::{self, C, N, R, Rng, Seen},
+    wire::{self, C, Joiner, N, R, Rng, Seen},
 };
 use crate::{
-    Config, Connection, ErrorCode, Event, Payload, SendBuf, StreamError, StreamKey,
-    frame::Interaction,
+    Config, Connection, ErrorCode, Event, MAX_FRAME_BYTES, Payload, Role, SendBuf, StreamError,
+    StreamKey, frame::Interaction,
 };
 
 /// A stream's half on the wire: items one side may still write, and whether it may write at all.
@@ -24,21 +28,31 @@ struct Half {
     closed: bool,
 }
 
-#[derive(Default)]
 struct Referee {
+    joiner: Joiner,
     /// Per stream the halves of the client and the server.
     halves: BTreeMap<u32, [Half; 2]>,
     /// The last id each side has used.
     last: [u32; 2],
     items: u64,
+    /// Items of more than one fragment.
+    joined: u64,
 }
 
 impl Referee {
+    fn new(limits: [usize; 2]) -> Self {
+        let joiner = Joiner::new(limits);
+        Self { joiner, halves: BTreeMap::new(), last: [0; 2], items: 0, joined: 0 }
+    }
+
     /// `side` (0 the client, 1 the server) has written a frame.
     fn see(&mut self, side: usize, frame: &Seen) {
         let context = format!("side {side}: {}", frame.describe());
         let id = frame.stream;
         let opener = usize::from(id.is_multiple_of(2));
+        let goes_on = frame.kind == 0x0A && self.joiner.is_open(side, id);
+        let joined = self.joiner.see(side, frame);
+        self.joined += u64::from(joined.is_some_and(|joined| joined.fragments > 1));
         match frame.kind {
             0x04..=0x07 => {
                 assert_eq!(opener, side, "{context}");
@@ -65,13 +79,14 @@ impl Referee {
             0x0A => {
                 let halves = self.halves.get_mut(&id).expect("PAYLOAD after the request");
                 let half = &mut halves[side];
-                assert!(!half.closed, "RC-08, {context}");
-                if frame.has(N) {
+                // The rest of a request does not belong to a half.
+                assert!(goes_on || !half.closed, "RC-08, {context}");
+                if frame.has(N) && !goes_on {
                     assert!(half.credit > 0, "RS-02, RC-02, {context}");
                     half.credit -= 1;
                     self.items += 1;
                 }
-                half.closed = frame.has(C);
+                half.closed |= frame.has(C);
             }
             0x0B if id > 0 => {
                 let halves = self.halves.get_mut(&id).expect("ERROR after the request");
@@ -116,10 +131,13 @@ struct Side {
     /// Fire-and-forgets that reached our handlers, and those of ours that were written.
     heard: Vec<u32>,
     told: Vec<u32>,
+    /// The id of its next request.
+    next: u32,
 }
 
 impl Side {
     fn new(connection: Connection) -> Self {
+        let next = if connection.role() == Role::Client { 1 } else { 2 };
         Self {
             connection,
             send: SendBuf::length_prefixed(),
@@ -129,15 +147,19 @@ impl Side {
             ended: BTreeMap::new(),
             heard: Vec::new(),
             told: Vec::new(),
+            next,
         }
     }
 
     fn open(&mut self, rng: &mut Rng) {
         let interaction = [FNF, RR, RS, RC][rng.below(4)];
         let asked = 1 + rng.below(4) as u32;
-        let Ok(key) = self.connection.request(interaction, "open".into(), asked) else {
+        let opening = item(self.next, true, 0);
+        let Ok(key) = self.connection.request(interaction, opening, asked) else {
             return;
         };
+        assert_eq!(key.id().get(), self.next);
+        self.next += 2;
         let channel = interaction == RC;
         self.apps.insert(
             key.index(),
@@ -161,7 +183,7 @@ impl Side {
             match event {
                 Event::Setup(_) => self.connection.accept(some_instant()),
                 Event::Request { key, interaction, payload, complete } => {
-                    assert_eq!(payload, Payload::new("open"));
+                    assert!(payload == item(key.id().get(), true, 0), "{key:?}");
                     let app = App {
                         key,
                         interaction,
@@ -180,7 +202,8 @@ impl Side {
                     let app = self.apps.get_mut(&key.index()).expect("a stream");
                     assert_eq!(app.key, key);
                     assert!(app.receiving);
-                    assert_eq!(payload, item(key, !app.requester, app.got), "in order");
+                    let sent = item(key.id().get(), !app.requester, app.got + 1);
+                    assert!(payload == sent, "in order: {key:?}");
                     app.got += 1;
                     assert!(app.got <= app.asked, "DOS-05");
                     app.receiving = !complete;
@@ -269,8 +292,8 @@ impl Side {
                     stream.complete().expect("our half is open");
                     app.sending = false;
                 } else if stream.capacity() > 0 {
-                    let next = item(key, requester, app.given);
                     app.given += 1;
+                    let next = item(key.id().get(), requester, app.given);
                     if app.given == app.plan && rng.one_in(2) || app.interaction == RR {
                         stream.send_last(next).expect("capacity");
                         app.sending = false;
@@ -322,31 +345,47 @@ impl Side {
     }
 }
 
-/// The item with this number: its stream, its sender, and enough bytes to be split.
-fn item(key: StreamKey, of_requester: bool, number: u32) -> Payload {
-    let text = format!("{} {of_requester} {number} ", key.id());
-    let len = [0, 1, 30, 700][number as usize % 4];
-    let data = text.clone() + &"x".repeat(len);
-    if number.is_multiple_of(3) {
-        Payload::new(data).with_metadata(text)
-    } else {
-        Payload::new(data)
+/// The item with this number, the request being 0: a piece of noise that no other one shares.
+fn item(stream: u32, of_requester: bool, number: u32) -> Payload {
+    static NOISE: LazyLock<Bytes> = LazyLock::new(|| {
+        let mut rng = Rng::new(0);
+        (0..1 << 16).map(|_| rng.below(256) as u8).collect()
+    });
+    let seed = u64::from(stream) << 20 | u64::from(number) << 1 | u64::from(of_requester);
+    let mut rng = Rng::new(seed);
+    let mut piece = || {
+        let len = [rng.below(20), rng.below(150), rng.below(2_001)][rng.below(3)];
+        let at = rng.below(NOISE.len() - len);
+        NOISE.slice(at..at + len)
+    };
+    let (metadata, data) = (piece(), piece());
+    let payload = Payload::new(data);
+    match rng.below(4) {
+        0 => payload.with_metadata(""),
+        1 => payload.with_metadata(metadata),
+        _ => payload,
     }
 }
 
-fn run(seed: u64) -> u64 {
+/// Items written, and how many of them in fragments.
+fn run(seed: u64) -> [u64; 2] {
     let mut rng = Rng::new(seed);
     let now = some_instant();
-    let config = Arc::new(Config {
-        quantum_bytes: [100, 1_000, 16 << 10][rng.below(3)],
-        ..Config::default()
+    let quantum_bytes = [100, 1_000, 16 << 10][rng.below(3)];
+    let limits = [(); 2].map(|()| match rng.below(8) {
+        0 => MAX_FRAME_BYTES,
+        _ => 64 + rng.below(237),
+    });
+    let [client, server] = limits.map(|limit| {
+        let fragment_bytes = Some(limit).filter(|limit| *limit < MAX_FRAME_BYTES);
+        Arc::new(Config { quantum_bytes, fragment_bytes, ..Config::default() })
     });
     let mut sides = [
-        Side::new(Connection::client(peer::setup(), config.clone(), now)),
-        Side::new(Connection::server(config, now)),
+        Side::new(Connection::client(peer::setup(), client, now)),
+        Side::new(Connection::server(server, now)),
     ];
     let mut wires = [BytesMut::new(), BytesMut::new()];
-    let mut referee = Referee::default();
+    let mut referee = Referee::new(limits);
     let mut steps = 0;
     loop {
         steps += 1;
@@ -364,6 +403,8 @@ fn run(seed: u64) -> u64 {
                 let _ = this.connection.push_metadata("push".into());
             }
             if rng.one_in(3) || calm {
+                // Often full in the middle of a payload.
+                this.send.set_high_water([1, 300, 2_000, SendBuf::HIGH_WATER][rng.below(4)]);
                 this.transmit(side, &mut referee, &mut wires[side]);
             }
             // Some bytes of the other arrive.
@@ -385,16 +426,18 @@ fn run(seed: u64) -> u64 {
         }
     }
     check_end(seed, &mut sides);
-    referee.items
+    [referee.items, referee.joined]
 }
 
 fn check_end(seed: u64, sides: &mut [Side; 2]) {
     for side in &*sides {
         assert_eq!(side.connection.open_streams(), 0, "seed {seed}");
+        assert_eq!(side.connection.reassembly_bytes(), 0, "seed {seed}");
         assert!(side.input.is_empty() && side.unread.is_empty(), "seed {seed}");
         let stats = side.connection.stats();
         assert_eq!(stats.credit_violations, 0, "seed {seed}");
         assert_eq!(stats.refused_streams, 0, "seed {seed}");
+        assert_eq!(stats.refused_assemblies, 0, "seed {seed}");
     }
     let [client, server] = sides;
     for (this, other) in [(&*client, &*server), (&*server, &*client)] {
@@ -419,7 +462,7 @@ fn check_end(seed: u64, sides: &mut [Side; 2]) {
     // Nothing holds them: a drain closes at once.
     client.connection.drain();
     let mut frames = BytesMut::new();
-    client.transmit(0, &mut Referee::default(), &mut frames);
+    client.transmit(0, &mut Referee::new([MAX_FRAME_BYTES; 2]), &mut frames);
     let last = wire::read(&frames[3..]);
     assert_eq!(last.describe(), "ERR(0,0x102)", "seed {seed}");
     server.connection.handle_bytes(&mut frames, some_instant());
@@ -429,8 +472,9 @@ fn check_end(seed: u64, sides: &mut [Side; 2]) {
 
 #[test]
 fn what_is_delivered_is_what_was_sent() {
-    let items: u64 = (0..300).map(run).sum();
-    assert!(items > 20_000, "only {items} items");
+    let [items, joined] =
+        (0..200).map(run).fold([0; 2], |[items, joined], [i, j]| [items + i, joined + j]);
+    assert!(items > 14_000 && joined > 5_000, "only {items} items, {joined} of them in fragments");
 }
 
 #[test]
@@ -439,7 +483,7 @@ fn keepalive_crosses_a_busy_wire() {
     let config = Arc::new(Config::default());
     let mut client = Side::new(Connection::client(peer::setup(), config.clone(), now));
     let mut server = Side::new(Connection::server(config, now));
-    let mut referee = Referee::default();
+    let mut referee = Referee::new([MAX_FRAME_BYTES; 2]);
     let mut rng = Rng::new(1);
     let mut answers = 0;
     for second in 0..20 {

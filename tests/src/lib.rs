@@ -1,1 +1,11 @@
-//! Shared by the tests.
+//! Shared by the tests: a peer that is not ours, handlers to ask, pairs of ends to ask them, and
+//! what watches the whole.
+
+pub mod fixture;
+pub mod link;
+pub mod log;
+pub mod process;
+pub mod readiness;
+pub mod record;
+pub mod script;
+pub mod wire;

@@ -291,10 +291,16 @@ impl<IO> Drop for Driver<IO> {
         let reason = CloseReason::Disconnected;
         let commands = mem::take(&mut self.held).into_iter().chain(self.mailbox.close(&reason));
         let pending = commands.filter_map(|command| match command {
-            Command::Request { inlet, .. } => inlet,
+            Command::Request { inlet, outgoing, .. } => {
+                drop_guarded(outgoing);
+                inlet
+            }
             _ => None,
         });
-        let open = self.slots.iter_mut().filter_map(|slot| slot.inlet.take());
+        let open = self.slots.iter_mut().filter_map(|slot| {
+            drop_guarded(slot.producer.take());
+            slot.inlet.take()
+        });
         for inlet in pending.chain(open) {
             if let Some(consumer) = inlet.end(Err(reason.clone().into())) {
                 consumer.wake();

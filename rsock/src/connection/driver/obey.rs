@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rsock_proto::{Interaction, Payload};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Driver, PUSH_SLOT, Slot};
+use super::{Driver, PUSH_SLOT, Slot, drop_guarded};
 use crate::{
     connection::{
         Command, Inlet, Permit,
@@ -83,6 +83,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     ) {
         // A request cancelled before it was written sends nothing at all (RR-10).
         if inlet.as_ref().is_some_and(|inlet| inlet.is_cancelled()) {
+            drop_guarded(outgoing);
             return;
         }
         match self.connection.request(interaction, payload, n) {
@@ -92,6 +93,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                     && let Some(mut stream) = self.connection.stream(key)
                 {
                     stream.cancel();
+                    drop_guarded(outgoing);
                     return;
                 }
                 let producer = outgoing.map(|stream| Producer::Stream(Source::new(stream)));
@@ -100,6 +102,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                     Slot { key: Some(key), producer, inlet, permit: Some(permit), queued: false };
             }
             Err(misuse) => {
+                drop_guarded(outgoing);
                 if let Some(inlet) = inlet {
                     self.consumers.extend(inlet.end(Err(misuse.into())));
                 }

@@ -68,8 +68,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     pub(super) fn end(&mut self, reason: &CloseReason, now: Instant) {
         let error = Error::Closed(reason.clone());
         for command in mem::take(&mut self.held).into_iter().chain(self.mailbox.close(reason)) {
-            if let Command::Request { inlet: Some(inlet), .. } = command {
-                self.consumers.extend(inlet.end(Err(error.clone())));
+            if let Command::Request { inlet, outgoing, .. } = command {
+                drop_guarded(outgoing);
+                if let Some(inlet) = inlet {
+                    self.consumers.extend(inlet.end(Err(error.clone())));
+                }
             }
         }
         for slot in mem::take(&mut self.slots) {

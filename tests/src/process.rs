@@ -1,0 +1,141 @@
+//! Servers as processes of their own, and what they cost.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command as Build, Stdio},
+    sync::{Arc, OnceLock},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+use crate::{
+    record::{Recorder, limit_time},
+    script::PATIENCE,
+};
+
+/// A process that serves; it is killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    /// Where it listens, as it says itself.
+    pub uris: Vec<String>,
+    /// What it writes to standard error.
+    pub log: Arc<Recorder>,
+    _stdout: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    /// The fixture of these tests, by the path Cargo gives to integration tests.
+    pub async fn fixture(path: &str) -> Self {
+        Self::start(Command::new(path), 2).await
+    }
+
+    /// `rsockd` of this build, on free ports.
+    pub async fn rsockd() -> Self {
+        let mut command = Command::new(rsockd());
+        for uri in ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"] {
+            command.args(["--listen", uri]);
+        }
+        Self::start(command, 2).await
+    }
+
+    /// Starts a server that prints its URIs on standard output, a line each.
+    pub async fn start(mut command: Command, uris: usize) -> Self {
+        limit_time();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the server starts");
+        let log = Arc::new(Recorder::default());
+        let stderr = child.stderr.take().expect("its log is a pipe");
+        let written = Arc::clone(&log);
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(stderr).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                written.note(line);
+            }
+        });
+        let stdout = child.stdout.take().expect("its output is a pipe");
+        let mut lines = BufReader::new(stdout).lines();
+        let mut found = Vec::new();
+        while found.len() < uris {
+            let line = timeout(PATIENCE, lines.next_line())
+                .await
+                .expect("the server says where it listens in time")
+                .expect("its output can be read");
+            let line = line.expect("the server says where it listens");
+            let words = line.split_whitespace();
+            found.extend(
+                words
+                    .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()))
+                    .filter(|word| word.starts_with("tcp://") || word.starts_with("ws://"))
+                    .map(str::to_owned),
+            );
+        }
+        Self { child, uris: found, log, _stdout: lines }
+    }
+
+    /// Its memory now, in bytes, as the system counts it.
+    pub fn memory(&self) -> u64 {
+        Self::memory_of(self.id())
+    }
+
+    /// The memory of any process.
+    pub fn memory_of(id: u32) -> u64 {
+        let statm = proc(id, "statm");
+        let pages = statm.split_whitespace().nth(1).expect("a resident size");
+        let pages: u64 = pages.parse().expect("a number");
+        // Linux has pages of 4 KiB on what these tests run on.
+        pages * 4096
+    }
+
+    /// Its time on a processor so far, in ticks of 10 ms.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = proc(self.id(), "stat");
+        // The name, in brackets, may hold anything.
+        let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+        let fields: Vec<_> = fields.split_whitespace().collect();
+        [11, 12].map(|index| fields[index].parse::<u64>().expect("a number")).iter().sum()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    fn id(&self) -> u32 {
+        self.child.id().expect("the server has not ended")
+    }
+}
+
+fn proc(id: u32, file: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{id}/{file}")).expect("Linux has /proc")
+}
+
+/// The program `rsockd` of this build, built once if it is not there.
+pub fn rsockd() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        // target/debug/deps/test-… → target/debug/rsockd
+        let test = std::env::current_exe().expect("the test's own path");
+        let directory = test.parent().and_then(Path::parent).expect("Cargo's target directory");
+        let path = directory.join("rsockd");
+        if !path.exists() {
+            let mut build = Build::new(env!("CARGO"));
+            build.args(["build", "--package", "rsock-server", "--bin", "rsockd"]);
+            if directory.ends_with("release") {
+                build.arg("--release");
+            }
+            let built = build.status().expect("cargo runs");
+            assert!(built.success(), "rsockd does not build");
+        }
+        path
+    })
+}

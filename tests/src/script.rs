@@ -1,0 +1,483 @@
+//! A scripted peer on a real socket: what it sends and expects reads like a trace of the wire.
+//!
+//! Every wait has a limit and fails the test with the trace so far; nothing sleeps. That nothing
+//! comes is shown by a *fence*: what was asked for later has been answered.
+
+use std::{
+    fmt::{self, Write as _},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::{
+    record::limit_time,
+    wire::{C, F, Frame, N, R, ka, p, rr, setup},
+};
+
+/// How long to wait for anything before the test has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// The first stream id of fences: out of the way of scripts.
+const FENCES: u32 = 1_000_001;
+/// The mask of all our WebSocket frames: masking is what is tested, not secrecy.
+const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x13];
+
+/// The opcode of a continuation.
+pub const CONTINUATION: u8 = 0x0;
+/// The opcode of text.
+pub const TEXT: u8 = 0x1;
+/// The opcode of a binary message.
+pub const BINARY: u8 = 0x2;
+/// The opcode of a close frame.
+pub const CLOSE: u8 = 0x8;
+/// The opcode of a ping.
+pub const PING: u8 = 0x9;
+/// The opcode of a pong.
+pub const PONG: u8 = 0xa;
+/// The last fragment of a message, in the first byte of its header.
+pub const FIN: u8 = 0x80;
+
+/// How frames lie on the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    /// A u24 length before each.
+    Tcp,
+    /// Each a binary message.
+    WebSocket,
+}
+
+/// One end of a connection, played by hand.
+#[derive(Debug)]
+pub struct Peer {
+    io: TcpStream,
+    framing: Framing,
+    input: Vec<u8>,
+    trace: String,
+    next_fence: u32,
+    /// Pongs and the close code, as they came.
+    pub pongs: Vec<Vec<u8>>,
+    /// The code of the close frame received.
+    pub close_code: Option<u16>,
+}
+
+/// A listener for clients of ours.
+#[derive(Debug)]
+pub struct PeerListener(TcpListener);
+
+impl PeerListener {
+    /// On a free port.
+    pub async fn bind() -> Self {
+        limit_time();
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        Self(listener.expect("a free port"))
+    }
+
+    /// Where it listens.
+    pub fn uri(&self) -> String {
+        format!("tcp://{}", self.address())
+    }
+
+    /// Its host and port.
+    pub fn address(&self) -> String {
+        self.0.local_addr().expect("a bound listener has an address").to_string()
+    }
+
+    /// The next client, whose SETUP has not been read.
+    pub async fn accept(&self) -> Peer {
+        let (io, _) = timeout(PATIENCE, self.0.accept())
+            .await
+            .expect("a client connects in time")
+            .expect("a connection");
+        Peer::new(io, Framing::Tcp, 2)
+    }
+
+    /// The next client, whose SETUP has been read.
+    pub async fn accept_setup(&self) -> Peer {
+        let mut peer = self.accept().await;
+        let first = peer.next().await;
+        assert_eq!(first.to_string().split('(').next(), Some("SETUP"));
+        peer
+    }
+}
+
+impl Peer {
+    /// Connects to `tcp://…` or `ws://…`; nothing is sent yet but the WebSocket's handshake.
+    pub async fn connect(uri: &str) -> Self {
+        let (scheme, rest) = uri.split_once("://").expect("a URI");
+        let authority = rest.split('/').next().expect("an authority");
+        let io = timeout(PATIENCE, TcpStream::connect(authority))
+            .await
+            .expect("the server accepts in time")
+            .expect("a connection");
+        io.set_nodelay(true).expect("a TCP socket");
+        if scheme == "tcp" {
+            return Self::new(io, Framing::Tcp, 1);
+        }
+        let mut peer = Self::new(io, Framing::WebSocket, 1);
+        peer.upgrade(authority).await;
+        peer
+    }
+
+    /// Connects and sends SETUP.
+    pub async fn established(uri: &str) -> Self {
+        let mut peer = Self::connect(uri).await;
+        peer.send(setup()).await;
+        peer
+    }
+
+    fn new(io: TcpStream, framing: Framing, first_id: u32) -> Self {
+        Self {
+            io,
+            framing,
+            input: Vec::new(),
+            trace: String::new(),
+            next_fence: FENCES - 1 + first_id,
+            pongs: Vec::new(),
+            close_code: None,
+        }
+    }
+
+    /// Our own address, by which the server's log names us.
+    pub fn address(&self) -> String {
+        self.io.local_addr().expect("a connected socket has an address").to_string()
+    }
+
+    async fn upgrade(&mut self, authority: &str) {
+        let request = format!(
+            "GET /rsocket HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        self.raw(request.as_bytes()).await;
+        let end = loop {
+            let found = self.input.windows(4).position(|four| four == b"\r\n\r\n");
+            if let Some(at) = found {
+                break at + 4;
+            }
+            assert!(self.fill().await, "no handshake\n{}", self.trace);
+        };
+        let head = String::from_utf8_lossy(&self.input[..end]).to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 101 "), "{head}");
+        // The example of RFC 6455, section 1.3.
+        let accept = "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n";
+        assert!(head.contains(accept), "{head}");
+        self.input.drain(..end);
+    }
+
+    // ---- sending ------------------------------------------------------------------------------
+
+    /// Sends a frame.
+    pub async fn send(&mut self, frame: Frame) {
+        self.send_all([frame]).await;
+    }
+
+    /// Sends frames in one write.
+    pub async fn send_all(&mut self, frames: impl IntoIterator<Item = Frame>) {
+        let mut wire = Vec::new();
+        for (index, frame) in frames.into_iter().enumerate() {
+            if index < 20 {
+                self.note(format_args!("> {frame}"));
+            }
+            wire.extend(self.framed(&frame.encode()));
+        }
+        self.write(&wire).await;
+    }
+
+    /// Sends frames without reading anything; `None` when the server does not take them within the
+    /// time a server that reads needs, or has gone.
+    pub async fn flood(&mut self, frames: &[Frame]) -> Option<usize> {
+        let framed = frames.iter().map(|frame| self.framed(&frame.encode()));
+        let wire: Vec<u8> = framed.flatten().collect();
+        let written = timeout(Duration::from_millis(500), self.io.write_all(&wire)).await;
+        matches!(written, Ok(Ok(()))).then_some(wire.len())
+    }
+
+    /// Sends a frame whose bytes are made by hand; the transport's prefix is put before it.
+    pub async fn send_bytes(&mut self, frame: impl AsRef<[u8]>) {
+        let frame = frame.as_ref();
+        self.note_bytes(frame);
+        let wire = self.framed(frame);
+        self.write(&wire).await;
+    }
+
+    /// Writes bytes as they are.
+    pub async fn raw(&mut self, bytes: impl AsRef<[u8]>) {
+        self.note_bytes(bytes.as_ref());
+        self.write(bytes.as_ref()).await;
+    }
+
+    /// Sends a WebSocket frame with this first byte, masked.
+    pub async fn message(&mut self, first: u8, body: impl AsRef<[u8]>) {
+        let wire = message(first, Some(MASK), body.as_ref());
+        self.raw(wire).await;
+    }
+
+    /// Frames as they are on the socket.
+    pub fn framed(&self, frame: &[u8]) -> Vec<u8> {
+        match self.framing {
+            Framing::Tcp => {
+                let mut wire = (frame.len() as u32).to_be_bytes()[1..].to_vec();
+                wire.extend(frame);
+                wire
+            }
+            Framing::WebSocket => message(FIN | BINARY, Some(MASK), frame),
+        }
+    }
+
+    /// Ends our direction of the socket.
+    pub async fn finish(&mut self) {
+        self.note(format_args!("> FIN"));
+        // A server that closed first has made it end already.
+        let _ = self.io.shutdown().await;
+    }
+
+    /// Resets the connection.
+    pub fn reset(self) {
+        self.io.set_zero_linger().expect("a TCP socket can be told not to linger");
+    }
+
+    /// Adds a line to the trace, as long as anybody would read it.
+    fn note(&mut self, line: fmt::Arguments<'_>) {
+        if self.trace.len() < 32 << 10 {
+            let _ = writeln!(self.trace, "{line}");
+        }
+    }
+
+    fn note_bytes(&mut self, bytes: &[u8]) {
+        let start = &bytes[..bytes.len().min(60)];
+        self.note(format_args!("> raw {} bytes {start:02x?}", bytes.len()));
+    }
+
+    async fn write(&mut self, bytes: &[u8]) {
+        let Ok(written) = timeout(PATIENCE, self.io.write_all(bytes)).await else {
+            panic!("the server does not read\n{}", self.trace);
+        };
+        // What a server that closes does with what comes later shows when reading.
+        if let Err(error) = written {
+            self.note(format_args!("> failed: {error}"));
+        }
+    }
+
+    // ---- expecting ----------------------------------------------------------------------------
+
+    /// The next frame.
+    pub async fn next(&mut self) -> Frame {
+        match self.next_or_end().await {
+            Some(frame) => frame,
+            None => panic!("the connection ended\n{}", self.trace),
+        }
+    }
+
+    /// The next request or payload, put together where it comes in fragments (FRAG-02).
+    pub async fn next_whole(&mut self) -> Frame {
+        let mut whole = self.next().await;
+        while whole.flags & F != 0 {
+            let next = self.next().await;
+            assert_eq!(next.stream, whole.stream, "fragments of one stream\n{}", self.trace);
+            whole.flags = whole.flags & !F | next.flags;
+            whole.data.extend(next.data);
+            if let Some(more) = next.metadata {
+                whole.metadata.get_or_insert_default().extend(more);
+            }
+        }
+        whole
+    }
+
+    /// The next frame, or the end of the connection.
+    pub async fn next_or_end(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(bytes) = self.take_frame() {
+                match Frame::decode(&bytes) {
+                    Ok(frame) => {
+                        self.note(format_args!("< {frame}"));
+                        return Some(frame);
+                    }
+                    Err(wrong) => panic!("{wrong}\n{}", self.trace),
+                }
+            }
+            if !self.fill().await {
+                self.note(format_args!("X"));
+                return None;
+            }
+        }
+    }
+
+    /// Expects this frame and no other.
+    pub async fn expect(&mut self, expected: Frame) {
+        let got = self.next().await;
+        assert!(got == expected, "expected {expected}, got {got}\n{}", self.trace);
+    }
+
+    /// Expects these, one after the other.
+    pub async fn expect_all(&mut self, expected: impl IntoIterator<Item = Frame>) {
+        for frame in expected {
+            self.expect(frame).await;
+        }
+    }
+
+    /// Expects ERROR of this code; its text.
+    pub async fn expect_error(&mut self, stream: u32, code: u32) -> String {
+        let got = self.next().await;
+        assert!(
+            got.stream == stream && got.code() == Some(code),
+            "expected ERR({stream},{code:#x}), got {got}\n{}",
+            self.trace
+        );
+        got.text()
+    }
+
+    /// Expects the last item of a stream and its end, in one frame or in two (RS-04).
+    pub async fn expect_last(&mut self, stream: u32, data: impl AsRef<[u8]>) {
+        let mut got = self.next().await;
+        let whole = got.flags & C != 0;
+        got.flags |= C;
+        let expected = Frame {
+            metadata: got.metadata.clone(),
+            ..p(stream, got.flags & !(N | C) | N | C, data)
+        };
+        assert!(got == expected, "expected {expected}, got {got}\n{}", self.trace);
+        if !whole {
+            self.expect(p(stream, C, "")).await;
+        }
+    }
+
+    /// `X`: expects the connection to end without another frame.
+    pub async fn expect_end(&mut self) {
+        if let Some(frame) = self.next_or_end().await {
+            panic!("expected the end, got {frame}\n{}", self.trace);
+        }
+    }
+
+    /// `< ERR(0,code), X`.
+    pub async fn expect_refusal(&mut self, code: u32) -> String {
+        let text = self.expect_error(0, code).await;
+        self.expect_end().await;
+        text
+    }
+
+    /// `∅, ✓`: nothing was on its way, and the connection works: KEEPALIVE and two echoes, the
+    /// second asked for when the first has come, are all that comes.
+    pub async fn fence(&mut self) {
+        let others = self.fence_collecting().await;
+        assert!(others.is_empty(), "unexpected {others:?}\n{}", self.trace);
+    }
+
+    /// As `fence`, but gives back what came before and between.
+    pub async fn fence_collecting(&mut self) -> Vec<Frame> {
+        let mut others = Vec::new();
+        for round in 0..2 {
+            let id = self.next_fence;
+            self.next_fence += 2;
+            let nonce = format!("fence {id}");
+            let mut awaited = vec![p(id, N | C, &nonce)];
+            if round == 0 {
+                self.send(ka(R, 0, &nonce)).await;
+                awaited.push(ka(0, 0, &nonce));
+            }
+            self.send(rr(id, &nonce)).await;
+            while !awaited.is_empty() {
+                let got = self.next().await;
+                match awaited.iter().position(|frame| *frame == got) {
+                    Some(at) => drop(awaited.remove(at)),
+                    None => others.push(got),
+                }
+            }
+        }
+        others
+    }
+
+    /// What was said so far, for messages.
+    pub fn trace(&self) -> &str {
+        &self.trace
+    }
+
+    /// Reads more; false at the end.
+    async fn fill(&mut self) -> bool {
+        let mut part = [0; 16 << 10];
+        match timeout(PATIENCE, self.io.read(&mut part)).await {
+            Err(_) => panic!("nothing came within {PATIENCE:?}\n{}", self.trace),
+            // A server that had bytes of ours unread resets.
+            Ok(Ok(0) | Err(_)) => false,
+            Ok(Ok(count)) => {
+                self.input.extend(&part[..count]);
+                true
+            }
+        }
+    }
+
+    /// The next frame's bytes off the input.
+    fn take_frame(&mut self) -> Option<Vec<u8>> {
+        match self.framing {
+            Framing::Tcp => {
+                let &[a, b, c] = self.input.first_chunk::<3>()?;
+                let end = 3 + u32::from_be_bytes([0, a, b, c]) as usize;
+                let frame = self.input.get(3..end)?.to_vec();
+                self.input.drain(..end);
+                Some(frame)
+            }
+            Framing::WebSocket => loop {
+                let (first, body) = self.take_message()?;
+                let body_text = String::from_utf8_lossy(&body).into_owned();
+                match first {
+                    0x82 => return Some(body),
+                    0x89 => panic!("a ping nobody asked for\n{}", self.trace),
+                    0x8a => self.pongs.push(body),
+                    0x88 => {
+                        self.close_code = body.first_chunk().copied().map(u16::from_be_bytes);
+                        let code = self.close_code;
+                        self.note(format_args!("< close {code:?}"));
+                    }
+                    _ => panic!("WS-06: message of type {first:#x} {body_text:?}\n{}", self.trace),
+                }
+            },
+        }
+    }
+
+    fn take_message(&mut self) -> Option<(u8, Vec<u8>)> {
+        let &[first, len] = self.input.first_chunk::<2>()?;
+        assert!(len & 0x80 == 0, "a server does not mask\n{}", self.trace);
+        let (at, len) = match len {
+            126 => {
+                let len = self.input.get(2..4)?;
+                (4, usize::from(u16::from_be_bytes([len[0], len[1]])))
+            }
+            127 => {
+                let len = self.input.get(2..10)?.first_chunk()?;
+                (10, u64::from_be_bytes(*len) as usize)
+            }
+            len => (2, usize::from(len)),
+        };
+        let body = self.input.get(at..at + len)?.to_vec();
+        self.input.drain(..at + len);
+        Some((first, body))
+    }
+}
+
+/// A WebSocket frame.
+pub fn message(first: u8, mask: Option<[u8; 4]>, body: &[u8]) -> Vec<u8> {
+    let masked = if mask.is_some() { 0x80 } else { 0 };
+    let mut wire = vec![first];
+    match body.len() {
+        len @ 0..126 => wire.push(masked | len as u8),
+        len @ 126..=0xffff => {
+            wire.push(masked | 126);
+            wire.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            wire.push(masked | 127);
+            wire.extend((len as u64).to_be_bytes());
+        }
+    }
+    match mask {
+        None => wire.extend(body),
+        Some(mask) => {
+            wire.extend(mask);
+            wire.extend(body.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+        }
+    }
+    wire
+}

@@ -1,0 +1,237 @@
+//! Which part may know which: the arrows of the architecture, read off the sources.
+//!
+//! What is not in a table is not allowed. A change of the architecture is a change here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Modules of `rsock-proto`, each with those of its siblings that it may use. `metadata` is a leaf:
+/// it sees bytes and not frames, and nothing in the state machine sees it.
+const PROTO: &[(&str, &[&str])] = &[
+    ("config", &[]),
+    ("error", &[]),
+    ("metadata", &[]),
+    ("payload", &[]),
+    ("stats", &[]),
+    ("frame", &["error", "payload"]),
+    ("stream", &["config", "error", "frame", "payload"]),
+    // The scheduler lists streams by their keys.
+    ("transmit", &["frame", "stream"]),
+    ("connection", &["config", "error", "frame", "payload", "stats", "stream", "transmit"]),
+];
+
+/// Modules of `rsock`. The driver knows handlers as `dyn Handle` and transports as bytes and frames:
+/// no router, no client, no server; a transport knows nothing of connections.
+const RSOCK: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("meter", &[]),
+    ("spawn", &[]),
+    ("tap", &[]),
+    ("transport", &["error"]),
+    // `Text` and `Json` are payloads as well as extractors.
+    ("payload", &["error", "responder", "router"]),
+    // Payloads, which handlers of channels are given.
+    ("responder", &["connection", "error"]),
+    ("requester", &["connection", "error", "payload", "responder"]),
+    ("acceptor", &["error", "requester", "responder"]),
+    ("connection", &["acceptor", "error", "meter", "requester", "responder", "tap", "transport"]),
+    ("router", &["acceptor", "connection", "error", "payload", "requester", "responder"]),
+    (
+        "client",
+        &["acceptor", "connection", "error", "meter", "requester", "responder", "tap", "transport"],
+    ),
+    ("server", &["acceptor", "connection", "error", "meter", "responder", "tap", "transport"]),
+];
+
+/// What crates of the workspace must not depend on, beside what is developed with them.
+const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("rsock", &["rsock-server", "rsock-client", "rsock-tests"]),
+    ("server", &["rsock-client", "rsock-tests"]),
+    ("client", &["rsock-server", "rsock-tests"]),
+];
+
+/// All that the engine stands on.
+const PROTO_DEPENDENCIES: &[&str] = &["bytes", "rustc-hash", "slab"];
+
+/// No file is longer.
+const MAX_LINES: usize = 800;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// Every Rust source below `directory`, with its text.
+fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && name != "node_modules" && !name.starts_with('.')
+            {
+                directories.push(path);
+            } else if name.ends_with(".rs") {
+                let text = fs::read_to_string(&path).expect("a source");
+                found.push((path, text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The text without comments, and without the tests at its end.
+fn code(text: &str) -> String {
+    let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\nmod tests;"];
+    let end = tests.iter().filter_map(|start| text.find(start)).min().unwrap_or(text.len());
+    let lines = text[..end].lines();
+    lines.map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
+}
+
+/// The first name of each path behind `crate::`.
+fn used(code: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (at, prefix) in code.match_indices("crate::") {
+        let rest = &code[at + prefix.len()..];
+        if let Some(group) = rest.strip_prefix('{') {
+            names.extend(members(group));
+        } else {
+            names.insert(name(rest));
+        }
+    }
+    names
+}
+
+/// The first names in a group, as far as its closing bracket.
+fn members(group: &str) -> Vec<String> {
+    let (mut depth, mut names, mut start) = (0, Vec::new(), true);
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => start = true,
+            _ if start && !character.is_whitespace() => {
+                names.push(name(&group[at..]));
+                start = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn name(path: &str) -> String {
+    path.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn check(krate: &str, table: &[(&str, &[&str])]) -> Vec<String> {
+    let allowed: BTreeMap<_, _> = table.iter().copied().collect();
+    let src = root().join(krate).join("src");
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&src) {
+        let inside = path.strip_prefix(&src).expect("a path below src");
+        let module = inside.iter().next().expect("a name").to_string_lossy();
+        let module = module.trim_end_matches(".rs");
+        if matches!(module, "lib" | "tests") || inside.ends_with("tests.rs") {
+            continue;
+        }
+        let shown = path.strip_prefix(root()).expect("a path in the workspace").display();
+        let Some(allowed) = allowed.get(module) else {
+            wrong.push(format!("{shown}: module {module} is not in the table"));
+            continue;
+        };
+        let code = code(&text);
+        for name in used(&code) {
+            let is_constant = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+            if name != module && !is_constant && !allowed.contains(&name.as_str()) {
+                wrong.push(format!("{shown}: {module} must not use crate::{name}"));
+            }
+        }
+        if code.contains("use super::*") {
+            wrong.push(format!("{shown}: `use super::*` outside of tests"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn modules_keep_to_the_arrows() {
+    let wrong = [check("proto", PROTO), check("rsock", RSOCK)].concat();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The names in `[dependencies]`.
+fn dependencies(krate: &str) -> Vec<String> {
+    let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).expect("a manifest");
+    let mut section = "";
+    let mut names = Vec::new();
+    for line in manifest.lines() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            section = line;
+            let table = line.strip_prefix("[dependencies.").and_then(|rest| rest.strip_suffix(']'));
+            names.extend(table.map(str::to_owned));
+        } else if section == "[dependencies]" && !line.starts_with('#') && line.contains('=') {
+            let end = line.find(['.', '=', ' ']).expect("it has a =");
+            names.push(line[..end].to_owned());
+        }
+    }
+    names
+}
+
+#[test]
+fn crates_keep_to_the_arrows() {
+    assert_eq!(dependencies("proto"), PROTO_DEPENDENCIES);
+    for (krate, forbidden) in FORBIDDEN {
+        let dependencies = dependencies(krate);
+        assert!(dependencies.contains(&"bytes".to_owned()), "{krate}: {dependencies:?}");
+        for name in *forbidden {
+            assert!(!dependencies.iter().any(|other| other == name), "{krate} depends on {name}");
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_queues_bounded() {
+    let mut wrong = Vec::new();
+    // Spelled so that this file does not hold them.
+    let unbounded = ["unbounded", "_channel"].concat();
+    let of_std = ["mpsc::", "channel()"].concat();
+    let allow =
+        ["allow", "expect"].map(|what| [format!("#[{what}("), format!("#![{what}(")]).concat();
+    for (path, text) in sources(&root()) {
+        let shown = path.strip_prefix(root()).expect("a path in the workspace").display();
+        let lines = text.lines().count();
+        if lines > MAX_LINES {
+            wrong.push(format!("{shown}: {lines} lines, at most {MAX_LINES}"));
+        }
+        for (number, line) in text.lines().enumerate() {
+            if line.contains(&unbounded) || line.contains(&of_std) {
+                wrong.push(format!("{shown}:{}: a queue without a bound", number + 1));
+            }
+        }
+        for allow in &allow {
+            for (at, _) in text.match_indices(allow.as_str()) {
+                let attribute = text[at..].split(']').next().unwrap_or("");
+                if !attribute.contains("reason") {
+                    let number = text[..at].lines().count() + 1;
+                    wrong.push(format!("{shown}:{number}: a lint is silenced without a reason"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_reader_of_sources_reads() {
+    let text = "use crate::{\n  a::{B, C}, // crate::x\n  d,\n};\nlet e = crate::f::g();\n\
+                #[cfg(test)]\nmod tests {\n use crate::h; }";
+    let names: Vec<_> = used(&code(text)).into_iter().collect();
+    assert_eq!(names, ["a", "d", "f"]);
+}

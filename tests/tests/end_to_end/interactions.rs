@@ -1,0 +1,226 @@
+//! Each interaction, its payloads and its errors.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rsock::{Client, Config, Error, ErrorCode, Misuse, Payload, Server};
+use rsock_tests::link::{Link, TRANSPORTS, Transport};
+
+/// What a frame may hold beside its header, and a request its request-n.
+const MAX_DATA: usize = rsock::proto::MAX_FRAME_BYTES - 10;
+
+#[tokio::test]
+async fn request_response() {
+    for transport in TRANSPORTS {
+        let link = Link::start(transport).await;
+        for (requester, _) in link.ways() {
+            for metadata in [None, Some(""), Some("m")] {
+                for data in ["", "d"] {
+                    let mut payload = Payload::new(data);
+                    payload.metadata = metadata.map(Into::into);
+                    let reply = requester.request_response(payload.clone()).await;
+                    assert_eq!(reply, Ok(payload), "{transport:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn fire_and_forget_and_metadata_push() {
+    for transport in TRANSPORTS {
+        let link = Link::start(transport).await;
+        for (requester, saw) in link.ways() {
+            for n in 0..100 {
+                requester.fire_and_forget(format!("told {n}")).await.unwrap();
+            }
+            requester.metadata_push("pushed").await.unwrap();
+            saw.wait("fnf told 99").await;
+            saw.wait("push pushed").await;
+            // In the order in which they were sent (FNF-03).
+            let heard = saw.lines();
+            let heard = heard.iter().filter(|line| line.starts_with("fnf"));
+            assert!(heard.eq(&(0..100).map(|n| format!("fnf told {n}")).collect::<Vec<_>>()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn request_stream() {
+    for transport in TRANSPORTS {
+        let link = Link::start(transport).await;
+        for (requester, _) in link.ways() {
+            for (credit, count) in [(1, 10), (7, 100), (256, 0), (256, 256), (1000, 999)] {
+                for kind in ["count", "sized"] {
+                    let items = requester
+                        .request_stream(format!("{kind}:{count}"))
+                        .credit(credit)
+                        .map_ok(|item| item.data)
+                        .try_collect::<Vec<_>>()
+                        .await
+                        .unwrap();
+                    let expected: Vec<_> = (0..count).map(|n| n.to_string()).collect();
+                    assert_eq!(items, expected, "{transport:?} {kind} {credit}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn channels_with_credit_both_ways() {
+    for transport in TRANSPORTS {
+        let link = Link::start(transport).await;
+        for (requester, _) in link.ways() {
+            for (first, credit) in [("echo", 1), ("echo", 64), ("one-by-one", 3)] {
+                let numbers = (1..500).map(|n: u32| n.to_string());
+                let sent: Vec<String> = std::iter::once(first.to_owned()).chain(numbers).collect();
+                let echoed = requester
+                    .request_channel(stream::iter(sent.clone()))
+                    .credit(credit)
+                    .map_ok(|item| item.data)
+                    .try_collect::<Vec<_>>()
+                    .await
+                    .unwrap();
+                assert_eq!(echoed, sent, "{transport:?} {first} {credit}");
+            }
+            let into_one = stream::iter(["listen", "a", "b", "c"]);
+            let reply = requester.request_channel(into_one).try_collect::<Vec<_>>();
+            assert_eq!(reply.await, Ok(vec!["3".into()]));
+            let one_sided = stream::once(async { "src:5" }).chain(stream::pending());
+            let items = requester.request_channel(one_sided).take(5).count().await;
+            assert_eq!(items, 5);
+        }
+    }
+}
+
+#[tokio::test]
+async fn errors_of_each_kind_with_their_text() {
+    for transport in TRANSPORTS {
+        let link = Link::start(transport).await;
+        for (requester, _) in link.ways() {
+            let code = ErrorCode(0x301);
+            let message = "of our own".into();
+            for (data, error) in [
+                ("err", Error::Application("no luck".into())),
+                ("err-rejected", Error::Rejected("not now".into())),
+                ("err-canceled", Error::Canceled("gave up".into())),
+                ("err-invalid", Error::Invalid("makes no sense".into())),
+                ("err-code:769", Error::Other { code, message }),
+            ] {
+                let reply = requester.request_response(data).await;
+                assert_eq!(reply, Err(error), "{transport:?}");
+            }
+            let items = requester.request_stream("err-after:2").collect::<Vec<_>>();
+            let failure = Error::Application("no luck".into());
+            let expected = [Ok("0".into()), Ok("1".into()), Err(failure.clone())];
+            assert_eq!(items.await, expected, "{transport:?}");
+            let refused = requester.request_channel(stream::iter(["err", "x"]));
+            assert_eq!(refused.collect::<Vec<_>>().await, [Err(failure)]);
+            let failing = stream::iter([Ok("listen"), Err(Error::invalid("my source"))]);
+            let failed = requester.request_channel(failing).collect::<Vec<_>>();
+            assert_eq!(failed.await, [Err(Error::invalid("my source"))]);
+        }
+        // Whose input fails is cancelled with it.
+        link.server_saw.wait("dropped listen").await;
+        link.client_saw.wait("dropped listen").await;
+    }
+}
+
+#[tokio::test]
+async fn large_payloads() {
+    for transport in TRANSPORTS {
+        let link = Link::start(transport).await;
+        for (requester, _) in link.ways() {
+            for len in [1 << 20, MAX_DATA] {
+                let sent = vec![b'x'; len];
+                let reply = requester.request_response(sent.clone()).await.unwrap();
+                assert!(reply.data == sent, "{transport:?} {len}");
+            }
+            let half = MAX_DATA / 2 - 3;
+            let sent = Payload::new(vec![1; half]).with_metadata(vec![2; half]);
+            let items = requester.request_stream(sent.clone()).try_collect::<Vec<_>>();
+            assert!(items.await.unwrap() == [sent], "{transport:?}");
+        }
+    }
+}
+
+/// FRAME-02: refused here, and nothing is sent.
+#[tokio::test]
+async fn payloads_beyond_the_largest_frame_fail_locally() {
+    let mut config = Config::default();
+    config.fragment_bytes = None;
+    let client = Client::builder().config(config.clone());
+    let server = Server::builder().config(config);
+    let link = Link::with(Transport::Memory, client, server).await;
+    let too_large = vec![0; rsock::proto::MAX_FRAME_BYTES];
+    for (requester, saw) in link.ways() {
+        let is_local =
+            |error: Error| matches!(error, Error::Misuse(Misuse::PayloadTooLarge { .. }));
+        let reply = requester.request_response(too_large.clone()).await;
+        assert!(is_local(reply.unwrap_err()));
+        let mut items = requester.request_stream(too_large.clone());
+        assert!(is_local(items.next().await.unwrap().unwrap_err()));
+        let mut channel = requester.request_channel(stream::iter([too_large.clone()]));
+        assert!(is_local(channel.next().await.unwrap().unwrap_err()));
+        let told = requester.fire_and_forget(too_large.clone()).await;
+        assert!(is_local(told.unwrap_err()));
+        let pushed = requester.metadata_push(too_large.clone()).await;
+        assert!(is_local(pushed.unwrap_err()));
+        // Later in a channel it fails the channel, in both directions.
+        let later = stream::iter(["listen".into(), too_large.clone()]);
+        let failed = requester.request_channel(later).collect::<Vec<_>>().await;
+        assert!(matches!(&failed[..], [Err(Error::Misuse(_))]), "{failed:?}");
+        saw.wait("dropped listen").await;
+        // A reply that does not fit is the handler's failure.
+        let reply = requester.request_response("size:16777210").await;
+        assert!(matches!(reply, Err(Error::Application(_))), "{reply:?}");
+        let reply = requester.request_response("still here").await.unwrap();
+        assert_eq!(reply.data, "still here");
+    }
+}
+
+/// TCP-05: a limit of our own ends the connection of who does not keep it.
+#[tokio::test]
+async fn a_frame_limit_of_the_server() {
+    for transport in TRANSPORTS {
+        let mut config = Config::default();
+        config.max_frame_bytes = 1 << 20;
+        let server = Server::builder().config(config.clone());
+        config.fragment_bytes = None;
+        let client = Client::builder().config(config);
+        let link = Link::with(transport, client, server).await;
+        let fits = vec![0; (1 << 20) - 6];
+        assert!(link.client.request_response(fits).await.is_ok());
+        let error = link.client.request_response(vec![0; 1 << 20]).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("CONNECTION_ERROR"), "{transport:?}: {error}");
+    }
+}
+
+/// Requests beyond the limit wait, and go on when there is room.
+#[tokio::test]
+async fn requests_beyond_max_requests_wait() {
+    for transport in TRANSPORTS {
+        let client = Client::builder().max_requests(3);
+        let link = Link::with(transport, client, Server::builder()).await;
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(tokio::spawn(link.client.request_response("never")));
+        }
+        link.server_saw.wait_count("never runs", 3).await;
+        let waiting: Vec<_> = (0..10)
+            .map(|n| tokio::spawn(link.client.request_response(format!("waiting {n}"))))
+            .collect();
+        // One that waits and is dropped sends nothing (RR-10).
+        let mut dropped = Box::pin(link.client.request_response("nobody waits"));
+        assert!(futures_util::poll!(&mut dropped).is_pending());
+        drop(dropped);
+        assert_eq!(link.frames.count("> RR(7,\"waiting 0\")"), 0);
+        held.pop().unwrap().abort();
+        for (n, call) in waiting.into_iter().enumerate() {
+            let reply = call.await.unwrap().unwrap();
+            assert_eq!(reply.data, format!("waiting {n}"));
+        }
+        let sent = link.frames.lines().join("\n");
+        assert!(!sent.contains("nobody waits"), "{sent}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Malformed and hostile input over real sockets: rows of part 4 of `protocol.md`.
+//!
+//! After every row another connection still works, the log names what ended the connection, and
+//! nothing has panicked.
+
+mod bytes;
+mod floods;
+mod rsockd;
+mod setup;
+mod streams;
+mod websocket;
+
+use std::sync::Arc;
+
+use rsock::{Server, ServerBuilder};
+use rsock_tests::{
+    link::Served,
+    log,
+    record::{self, Recorder},
+    script::Peer,
+    wire::Frame,
+};
+
+/// What follows an input.
+#[derive(Clone, Debug)]
+enum Then {
+    /// `∅, ✓`
+    Alive,
+    /// These come, and nothing else; then `✓`.
+    Answers(Vec<Frame>),
+    /// `< ERR(0,code), X` with one of these codes.
+    Error(&'static [u32]),
+    /// `X`, with or without a word before it.
+    End,
+}
+
+/// CONNECTION_ERROR.
+const CE: Then = Then::Error(&[0x101]);
+/// INVALID_SETUP.
+const INVALID_SETUP: Then = Then::Error(&[1]);
+
+/// A server, a connection that must not suffer, and the log.
+struct Stage {
+    served: Served,
+    witnesses: Vec<Peer>,
+    log: Arc<Recorder>,
+}
+
+impl Stage {
+    async fn start() -> Self {
+        Self::with(Server::builder()).await
+    }
+
+    async fn with(builder: ServerBuilder) -> Self {
+        record::record_panics();
+        let log = log::capture();
+        let served = Served::with(builder).await;
+        let mut witnesses = Vec::new();
+        for uri in &served.uris {
+            witnesses.push(Peer::established(uri).await);
+        }
+        Self { served, witnesses, log }
+    }
+
+    /// Sends frames made by hand, in one go, behind SETUP, over both transports.
+    async fn frames(&mut self, row: &str, frames: &[Vec<u8>], then: Then) {
+        for uri in self.served.uris.clone() {
+            let mut peer = Peer::established(&uri).await;
+            let wire: Vec<u8> = frames.iter().flat_map(|frame| peer.framed(frame)).collect();
+            peer.raw(wire).await;
+            self.judge(row, peer, &then).await;
+        }
+    }
+
+    /// The same without SETUP before.
+    async fn first_frames(&mut self, row: &str, frames: &[Vec<u8>], then: Then) {
+        for uri in self.served.uris.clone() {
+            let mut peer = Peer::connect(&uri).await;
+            let wire: Vec<u8> = frames.iter().flat_map(|frame| peer.framed(frame)).collect();
+            peer.raw(wire).await;
+            self.judge(row, peer, &then).await;
+        }
+    }
+
+    /// Sees that what follows is what should, and that nobody else has noticed.
+    async fn judge(&mut self, row: &str, mut peer: Peer, then: &Then) {
+        let address = peer.address();
+        let mut heard = None;
+        match then {
+            Then::Alive => peer.fence().await,
+            Then::Answers(expected) => {
+                let got = peer.fence_collecting().await;
+                assert!(got == *expected, "{row}: {got:?}\n{}", peer.trace());
+            }
+            Then::Error(codes) => {
+                let got = peer.next().await;
+                let is_expected =
+                    got.stream == 0 && got.code().is_some_and(|code| codes.contains(&code));
+                assert!(is_expected, "{row}: {got}\n{}", peer.trace());
+                peer.expect_end().await;
+                heard = Some(got.text());
+            }
+            Then::End => {
+                while let Some(frame) = peer.next_or_end().await {
+                    let is_error = frame.stream == 0 && frame.code().is_some();
+                    assert!(is_error, "{row}: {frame}\n{}", peer.trace());
+                }
+            }
+        }
+        if let Some(words) = heard {
+            // What the peer was told is what the log says of it.
+            self.log.wait_line(&[&address, "connection ended", &words]).await;
+        }
+        self.nobody_noticed(row).await;
+    }
+
+    async fn nobody_noticed(&mut self, row: &str) {
+        for witness in &mut self.witnesses {
+            witness.fence().await;
+        }
+        let panics = record::panics();
+        assert!(panics.is_empty(), "{row}: {panics:#?}");
+    }
+}
+
+/// Bytes written as hexadecimal digits.
+fn hex(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        digits.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}

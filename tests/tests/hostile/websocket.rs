@@ -121,7 +121,7 @@ async fn http_that_is_no_websocket() {
     stage.nobody_noticed("HTTP").await;
 }
 
-/// WS-08: a subprotocol is not required, and one on offer does no harm.
+/// WS-01, WS-06: every way of writing a length, in both directions.
 #[tokio::test]
 async fn frames_of_every_length() {
     let mut stage = Stage::start().await;

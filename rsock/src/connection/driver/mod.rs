@@ -172,7 +172,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         let mut output = framing.send_buf();
         if let Some(tap) = options.tap.clone() {
             let peer = Arc::clone(&options.peer);
-            output.set_tap(move |frame| tap(&peer, Direction::Out, frame));
+            output.set_tap(move |frame| show(&tap, &peer, Direction::Out, frame));
         }
         Self {
             io,
@@ -318,6 +318,12 @@ fn now() -> Instant {
 fn drop_guarded<T>(value: T) {
     // What a destructor has to say in its panic is said by the panic hook.
     let _ = guard(|| drop(value));
+}
+
+/// Shows a frame to a user's tap.
+fn show(tap: &FrameTap, peer: &str, direction: Direction, frame: Bytes) {
+    // What a tap has to say in its panic is said by the panic hook.
+    let _ = guard(|| tap(peer, direction, frame));
 }
 
 /// A peer that resets or closes is gone, not a failure of the transport.

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use rsock_proto::{Event, Payload, SendBuf, StreamKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{Driver, Phase, READ_SIZES, drop_guarded, failure};
+use super::{Driver, Phase, READ_SIZES, drop_guarded, failure, show};
 use crate::{error::Error, tap::Direction, transport::Received};
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
@@ -79,7 +79,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             match self.framing.decode(&mut self.input, self.connection.config(), &mut self.output) {
                 Ok(Some(Received::Frame(frame))) => {
                     if let Some(tap) = &self.options.tap {
-                        tap(&self.options.peer, Direction::In, frame.clone());
+                        show(tap, &self.options.peer, Direction::In, frame.clone());
                     }
                     self.connection.handle_frame(frame, now);
                 }

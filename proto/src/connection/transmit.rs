@@ -171,10 +171,9 @@ impl Connection {
             return true;
         }
         // It has waited for the last fragment, and does not wait for the next item's as well.
-        if self.transmit_control_of(key, out) {
-            return true;
+        if stream.has_control() {
+            return self.transmit_control_of(key, out);
         }
-        let Some(stream) = self.streams.get_mut(key) else { return false };
         match stream.send.pop() {
             Some(Output::Item { item, last }) => {
                 self.stats.items_out += 1;

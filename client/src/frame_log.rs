@@ -67,7 +67,7 @@ impl FrameLog {
         // A String can always be written to.
         let _ = match Frame::decode(frame) {
             Ok(frame) => self.describe(&mut line, direction, &frame),
-            Err(malformed) => write!(line, "{len} bytes, no frame: {}", malformed.violation),
+            Err(malformed) => write!(line, "{len} B, no frame: {}", malformed.violation),
         };
         line
     }
@@ -106,10 +106,10 @@ impl FrameLog {
             Frame::KeepAlive(keepalive) => {
                 let respond = if keepalive.respond { " [R]" } else { "" };
                 let (position, bytes) = (keepalive.position, keepalive.data.len());
-                write!(line, "KEEPALIVE{respond} position={position} {bytes} bytes")
+                write!(line, "KEEPALIVE{respond} position={position} {bytes} B")
             }
             Frame::MetadataPush { metadata } => {
-                write!(line, "METADATA_PUSH {} bytes", metadata.len())
+                write!(line, "METADATA_PUSH {} B", metadata.len())
             }
             Frame::Lease(lease) => {
                 write!(line, "LEASE ttl={}ms requests={}", lease.ttl_ms, lease.requests)
@@ -198,9 +198,9 @@ struct Size<'a>(&'a Payload);
 
 impl fmt::Display for Size<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.0.data.len())?;
+        write!(f, "{} B", self.0.data.len())?;
         match &self.0.metadata {
-            Some(metadata) => write!(f, " + {} bytes metadata", metadata.len()),
+            Some(metadata) => write!(f, " + {} B metadata", metadata.len()),
             None => Ok(()),
         }
     }
@@ -239,11 +239,11 @@ mod tests {
         let mut line = |direction, frame| log.line(direction, encoded(frame));
         assert_eq!(
             line(Direction::Out, request),
-            "→ REQUEST_STREAM stream=1 n=2 route=range 8 bytes + 6 bytes metadata"
+            "→ REQUEST_STREAM stream=1 n=2 route=range 8 B + 6 B metadata"
         );
         assert_eq!(
             line(Direction::In, item(true, false)),
-            "← PAYLOAD stream=1 [N] 2 bytes, 1 of 2 credit left"
+            "← PAYLOAD stream=1 [N] 2 B, 1 of 2 credit left"
         );
         assert_eq!(
             line(Direction::Out, Frame::RequestN { stream, n: 1 }),
@@ -251,9 +251,9 @@ mod tests {
         );
         assert_eq!(
             line(Direction::In, item(true, true)),
-            "← PAYLOAD stream=1 [NC] 2 bytes, 1 of 2 credit left"
+            "← PAYLOAD stream=1 [NC] 2 B, 1 of 2 credit left"
         );
-        assert_eq!(line(Direction::In, item(false, true)), "← PAYLOAD stream=1 [C] 0 bytes");
+        assert_eq!(line(Direction::In, item(false, true)), "← PAYLOAD stream=1 [C] 0 B");
         assert_eq!(line(Direction::In, Frame::Cancel { stream }), "← CANCEL stream=1");
     }
 
@@ -261,6 +261,6 @@ mod tests {
     fn bytes_that_are_no_frame_are_told_too() {
         let mut log = FrameLog::new(ROUTING.into());
         let line = log.line(Direction::In, Bytes::from_static(b"abc"));
-        assert_eq!(line, "← 3 bytes, no frame: a frame of 3 bytes; a frame header has 6");
+        assert_eq!(line, "← 3 B, no frame: a frame of 3 B; a frame header has 6");
     }
 }

@@ -261,6 +261,6 @@ mod tests {
     fn bytes_that_are_no_frame_are_told_too() {
         let mut log = FrameLog::new(ROUTING.into());
         let line = log.line(Direction::In, Bytes::from_static(b"abc"));
-        assert_eq!(line, "← 3 B, no frame: a frame of 3 B; a frame header has 6");
+        assert_eq!(line, "← 3 B, no frame: a frame of 3 bytes; a frame header has 6");
     }
 }

@@ -28,8 +28,8 @@ fn all_but_data_goes_to_stderr() {
     let stderr = done.stderr();
     for line in [
         "→ SETUP version=1.0 keepalive=20000ms/90000ms ",
-        "→ REQUEST_STREAM stream=1 n=2 route=range 1 bytes + 10 bytes metadata\n",
-        "← PAYLOAD stream=1 [N] 1 bytes, 1 of 2 credit left\n",
+        "→ REQUEST_STREAM stream=1 n=2 route=range 1 B + 10 B metadata\n",
+        "← PAYLOAD stream=1 [N] 1 B, 1 of 2 credit left\n",
         "→ REQUEST_N stream=1 n=",
         "→ ERROR stream=0 CONNECTION_CLOSE: closed\n",
         "rsock: 3 items, 3 bytes in ",

@@ -74,6 +74,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             Err(error) => self.fail(key, error),
         }
     }
+
     // ---- SETUP --------------------------------------------------------------------------------
 
     pub(super) fn start_acceptor(&mut self, setup: frame::Setup) {

@@ -250,11 +250,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
 
     /// A producer has failed, and with it the stream in both directions.
     pub(super) fn fail(&mut self, key: StreamKey, error: Error) {
+        let is_ours = self.slot(key).permit.is_some();
         if let Some(mut stream) = self.connection.stream(key) {
+            let mut told = error.clone().into_stream_error();
+            if is_ours {
+                told.code = ErrorCode::APPLICATION_ERROR; // ERR-13
+            }
             // If our half has ended already, there is nothing left to say.
-            let _ = stream.fail(error.clone().into_stream_error());
+            let _ = stream.fail(told);
         }
-        self.slot(key);
         self.end_inlet(key, Err(error));
         self.release(key);
     }

@@ -1,4 +1,4 @@
-//! Handlers chosen by the data of a request: the fixture that `protocol.md` assumes, and more.
+//! Handlers chosen by the data of a request: what the numbered requirements assume of a peer, and more.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,7 +1,7 @@
 //! Frames by the letter of the specification, for a peer that is not ours.
 //!
 //! Nothing here comes from `rsock_proto`, so that an error shared by its encoder and its decoder
-//! cannot hide. A frame is written as in `protocol.md`: `P(1,N+C,"d")`.
+//! cannot hide. A frame is written like a line of a trace: `P(1,N+C,"d")`.
 
 use std::fmt;
 

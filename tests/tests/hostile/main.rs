@@ -1,4 +1,4 @@
-//! Malformed and hostile input over real sockets: rows of part 4 of `protocol.md`.
+//! Malformed and hostile input over real sockets; H001 and its like number the inputs.
 //!
 //! After every row another connection still works, the log names what ended the connection, and
 //! nothing has panicked.

@@ -1,4 +1,4 @@
-//! Streams and their credit as a peer sees them that is not ours: rows of part 2 of `protocol.md`.
+//! Streams and their credit as a peer sees them that is not ours, by the requirements of `docs/spec.md`.
 
 mod client;
 mod server;

@@ -371,8 +371,11 @@ impl Connection {
         if stream.requester && !ends_our_half {
             return Err(Ignored::OutOfPlace); // RR-12
         }
-        // Told before the stream leaves the table, which may end the connection.
-        self.events.push_back(Event::Cancelled { key });
+        // Told before the stream leaves the table, which may end the connection. A stream that has
+        // failed here is over for the application, though its ERROR is unwritten.
+        if !stream.send.is_failing() {
+            self.events.push_back(Event::Cancelled { key });
+        }
         if stream.requester {
             stream.send.abandon(); // RC-17
             if stream.is_sending_item() {
@@ -400,7 +403,10 @@ impl Connection {
         if !stream.requester && stream.interaction != Interaction::RequestChannel {
             return Err(Ignored::OutOfPlace); // RR-11, RS-15
         }
-        self.events.push_back(Event::Failed { key, error });
+        // What has failed here is over for the application: nothing follows.
+        if !stream.send.is_failing() {
+            self.events.push_back(Event::Failed { key, error });
+        }
         self.remove(key);
         Ok(())
     }

@@ -420,3 +420,22 @@ fn rc_12_the_halves_end_in_every_order_and_leave_nothing() {
         }
     }
 }
+
+#[test]
+fn nothing_follows_the_failure_of_a_stream_whatever_crosses_its_error() {
+    let unwritten = "ERR(1,0x203)";
+    for (crossing, sent) in [
+        (err(1, 0x201, b"late"), ""),
+        (can(1), ""),
+        (rn(1, 1), unwritten),
+        (p(1, N | C, "late"), unwritten),
+    ] {
+        let mut e = responding();
+        e.receive(p(1, N, "x"));
+        assert_eq!(e.events(), format!("Failed(1,0x203,'{OVERFLOW}')"));
+        e.receive(crossing);
+        assert_eq!(e.events(), "");
+        assert_eq!(e.sent(), sent);
+        e.fence("the connection goes on");
+    }
+}

@@ -1,0 +1,11 @@
+//! What the fuzz targets do, as plain functions: each takes any bytes, and panics if the engine is
+//! at fault. `tests/corpus.rs` replays the corpus through them without a fuzzer.
+
+mod connection;
+mod frames;
+mod metadata;
+mod wire;
+
+pub use connection::connection;
+pub use frames::{decode, deframe};
+pub use metadata::metadata;

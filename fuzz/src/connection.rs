@@ -83,8 +83,8 @@ impl World {
             }
             19 => self.pass_time(input.int_in_range(0..=3_000)?),
             20 => match input.arbitrary::<u8>()? {
-                0 => self.ends[at].disconnect(None),
-                1 => self.ends[at].disconnect(Some("gone".into())),
+                0 => self.ends[at].disconnect(None, now),
+                1 => self.ends[at].disconnect(Some("gone".into()), now),
                 2 => self.ends[at].connection.close(),
                 3 => self.ends[at].connection.drain(),
                 4 => self.ends[at].connection.end_with(ErrorCode::CONNECTION_ERROR, "é".into()),
@@ -137,7 +137,7 @@ impl World {
         }
         for end in &mut self.ends {
             end.transmit(None);
-            end.disconnect(None);
+            end.disconnect(None, self.now);
             end.check(self.hostile);
             assert!(end.connection.is_closed() && end.is_closed);
             assert_eq!(end.connection.open_streams(), 0);
@@ -306,8 +306,8 @@ impl End {
         })
     }
 
-    fn disconnect(&mut self, error: Option<String>) {
-        self.connection.handle_disconnect(error);
+    fn disconnect(&mut self, error: Option<String>, now: Instant) {
+        self.connection.handle_disconnect(error, now);
         assert!(self.connection.is_closed());
         self.look(None);
     }

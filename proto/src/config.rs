@@ -47,6 +47,39 @@ pub struct Config {
     pub max_fragments: usize,
     /// Fragments of one payload that may be empty (FRAG-24). Default 1,024.
     pub max_empty_fragments: usize,
+    /// A server takes clients that ask for leases (LEASE-16). Default false: their SETUP is refused
+    /// with UNSUPPORTED_SETUP.
+    pub leases: bool,
+    /// How long requests that crossed a LEASE count against the lease before it, and how much later
+    /// than its end the last ones may arrive (LEASE-21). Default 50 ms.
+    pub lease_grace: Duration,
+    /// How sessions are resumed. Default `None`: a server refuses SETUP that asks for it with
+    /// REJECTED_SETUP (SETUP-09). A client asks by the token in its SETUP, and takes the default
+    /// limits where none are set.
+    pub resume: Option<ResumeLimits>,
+}
+
+/// What a session may cost while it can be resumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResumeLimits {
+    /// How long a session is kept without a transport (RESUME-28). Default 60 s.
+    pub window: Duration,
+    /// Bytes of tracked frames retained until the peer is known to have them, and one frame more
+    /// (RESUME-37). Default 1 MiB.
+    ///
+    /// While it is full nothing that is tracked is sent: producers wait. If a peer with which we
+    /// are connected does not acknowledge when it is asked to, the oldest frames are dropped, and
+    /// the session may turn out not to be resumable.
+    pub max_bytes: usize,
+    /// A server takes RESUME of version 0.1 too, as rsocket-js 1.0.0-alpha sends it. Default false.
+    pub swapped_version: bool,
+}
+
+impl Default for ResumeLimits {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(60), max_bytes: 1 << 20, swapped_version: false }
+    }
 }
 
 /// The smallest value of [`Config::fragment_bytes`] (3.15).
@@ -75,6 +108,9 @@ impl Default for Config {
             max_reassembly_bytes: 64 << 20,
             max_fragments: 1 << 21,
             max_empty_fragments: 1_024,
+            leases: false,
+            lease_grace: Duration::from_millis(50),
+            resume: None,
         }
     }
 }

@@ -147,8 +147,26 @@ pub enum Violation {
     KeepaliveTimes,
     /// SETUP asks for resume, which is not on offer (SETUP-09).
     ResumeUnavailable,
+    /// SETUP asks for resume with an empty token (SETUP-11).
+    EmptyResumeToken,
     /// SETUP asks for leases, which are not on offer (LEASE-16).
     LeaseUnsupported,
+    /// RESUME of another protocol version, with an empty token, or with a position above 2^63−1
+    /// (RESUME-26, RESUME-41).
+    MalformedResume {
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// RESUME_OK names a position that our frames do not have (RESUME-23).
+    ResumePosition {
+        /// The position.
+        position: u64,
+    },
+    /// A frame of the session before RESUME_OK (RESUME-09).
+    BeforeResumeOk {
+        /// The frame's type, by the specification's name.
+        frame: &'static str,
+    },
     /// RESUME names a session that does not exist (RESUME-16, RESUME-17).
     UnknownSession,
     /// RESUME after SETUP (RESUME-25).
@@ -175,8 +193,8 @@ impl Violation {
             | Self::KeepaliveTimes
             | Self::SetupTimeout => ErrorCode::INVALID_SETUP,
             Self::LeaseUnsupported => ErrorCode::UNSUPPORTED_SETUP,
-            Self::ResumeUnavailable => ErrorCode::REJECTED_SETUP,
-            Self::UnknownSession => ErrorCode::REJECTED_RESUME,
+            Self::ResumeUnavailable | Self::EmptyResumeToken => ErrorCode::REJECTED_SETUP,
+            Self::UnknownSession | Self::MalformedResume { .. } => ErrorCode::REJECTED_RESUME,
             _ => ErrorCode::CONNECTION_ERROR,
         }
     }
@@ -215,6 +233,12 @@ impl fmt::Display for Violation {
                 "keepalive interval and max lifetime must be between 1 and 2147483647 ms",
             ),
             Self::ResumeUnavailable => f.write_str("resume is not available here"),
+            Self::EmptyResumeToken => f.write_str("the resume token is empty"),
+            Self::MalformedResume { what } => f.write_str(what),
+            Self::ResumePosition { position } => {
+                write!(f, "RESUME_OK names position {position}, which no frame of ours has")
+            }
+            Self::BeforeResumeOk { frame } => write!(f, "{frame} before RESUME_OK"),
             Self::LeaseUnsupported => f.write_str("leases are not supported here"),
             Self::UnknownSession => f.write_str("no such session to resume"),
             Self::ResumeAfterSetup => f.write_str("RESUME after the connection was set up"),
@@ -248,6 +272,12 @@ pub enum Misuse {
     },
     /// An initial request-n of 0 (RS-01).
     ZeroRequestN,
+    /// The peer's lease allows no request now: try again when another has come (LEASE-03).
+    NoLease,
+    /// Leases were not agreed upon in SETUP.
+    NoLeases,
+    /// The session is not without a transport, or cannot be resumed.
+    NotSuspended,
 }
 
 impl fmt::Display for Misuse {
@@ -264,6 +294,9 @@ impl fmt::Display for Misuse {
                 write!(f, "a frame of {len} bytes; the protocol allows {}", crate::MAX_FRAME_BYTES)
             }
             Self::ZeroRequestN => f.write_str("request-n must be at least 1"),
+            Self::NoLease => f.write_str("the peer's lease allows no request now"),
+            Self::NoLeases => f.write_str("leases were not agreed upon when connecting"),
+            Self::NotSuspended => f.write_str("there is no suspended session to resume"),
         }
     }
 }
@@ -298,6 +331,8 @@ pub enum CloseReason {
     Finished(Side),
     /// The transport ended without a word (CONN-05).
     Disconnected,
+    /// The transport was lost, and the session was not resumed in time (RESUME-29).
+    ResumeWindowOver,
     /// The transport failed with this error.
     Io(String),
 }
@@ -313,6 +348,9 @@ impl fmt::Display for CloseReason {
             Self::Finished(Side::Local) => f.write_str("closed"),
             Self::Finished(Side::Peer) => f.write_str("closed by the peer"),
             Self::Disconnected => f.write_str("the peer disconnected"),
+            Self::ResumeWindowOver => {
+                f.write_str("the connection was lost, and not resumed in time")
+            }
             Self::Io(error) => write!(f, "the transport failed: {error}"),
         }
     }

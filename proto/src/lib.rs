@@ -48,7 +48,7 @@ mod stream;
 mod tests;
 mod transmit;
 
-pub use config::{Config, MAX_FRAME_BYTES};
+pub use config::{Config, MAX_FRAME_BYTES, ResumeLimits};
 pub use connection::{Connection, Event, Role, StreamMut};
 pub use error::{CloseReason, ErrorCode, Misuse, Side, StreamError, Violation};
 pub use frame::Interaction;

@@ -36,6 +36,15 @@ pub struct Stats {
     pub refused_assemblies: u64,
     /// KEEPALIVE replies dropped because the peer does not read (KA-15).
     pub dropped_keepalive_replies: u64,
+    /// Requests refused, and fire-and-forgets dropped, because the peer had no lease for them (LEASE-11).
+    pub refused_leases: u64,
+    /// Times the session was resumed on a new transport.
+    pub resumes: u64,
+    /// Frames written again after a resume.
+    pub replayed_frames: u64,
+    /// Retained frames dropped although the peer may not have them, because it does not acknowledge
+    /// any: a resume may fail (RESUME-37).
+    pub retention_overflows: u64,
     /// Streams ended because the peer sent more than it was granted (RS-14, RC-21).
     pub credit_violations: u64,
 }

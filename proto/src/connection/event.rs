@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     error::{CloseReason, StreamError},
-    frame::{Interaction, Setup},
+    frame::{Interaction, Lease, Resume, Setup},
     payload::Payload,
     stream::StreamKey,
 };
@@ -15,6 +15,10 @@ use crate::{
 pub enum Event {
     /// A client asks for a connection: answer with `accept` or `reject`. No input is wanted until then.
     Setup(Box<Setup>),
+    /// A client asks to take up a session: the owner of the session's connection gives it the
+    /// transport (`accept_resume`, `hand_over`), or it is refused with `reject`. No input is wanted
+    /// until then.
+    Resume(Box<Resume>),
     /// The server has shown that it accepted SETUP (SETUP-23).
     Established,
     /// The peer opens a stream.
@@ -59,6 +63,13 @@ pub enum Event {
         /// The stream.
         key: StreamKey,
     },
+    /// The transport is lost, or of no use any more and to be dropped; the session goes on without
+    /// it and waits for another (RESUME-28, KA-11).
+    Suspended,
+    /// The session goes on on a new transport (RESUME-13).
+    Resumed,
+    /// The peer allows so many requests from now on; waiting ones may be tried again (LEASE-06).
+    Leased(Lease),
     /// METADATA_PUSH (MDP-02).
     MetadataPush(Bytes),
     /// A KEEPALIVE came back, or one we never sent (H106): the data tells.

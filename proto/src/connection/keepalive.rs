@@ -31,6 +31,13 @@ impl KeepaliveClock {
         }
     }
 
+    /// Begins anew on another transport, with the times that were agreed upon (RESUME-43).
+    pub(crate) fn restart(&mut self, now: Instant) {
+        self.next = self.next.map(|_| now + self.interval);
+        self.last_received = now;
+        self.due = false;
+    }
+
     pub(crate) fn received(&mut self, now: Instant) {
         self.last_received = now;
     }

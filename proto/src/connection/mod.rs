@@ -11,7 +11,9 @@
 
 mod event;
 mod keepalive;
+mod lease;
 mod receive;
+mod resume;
 mod state;
 mod stream_mut;
 mod streams;
@@ -33,6 +35,8 @@ use crate::{
 
 pub use event::Event;
 use keepalive::KeepaliveClock;
+use lease::Leases;
+use resume::Session;
 use state::State;
 pub use stream_mut::StreamMut;
 use streams::Streams;
@@ -49,11 +53,12 @@ pub enum Role {
     Server,
 }
 
-/// An answer owed to the peer on account of what it sent; their number is bounded.
+/// ERROR for a request that has no entry in the table.
 #[derive(Debug)]
-enum Reply {
-    KeepAlive(Bytes),
-    Refuse { stream: StreamId, code: ErrorCode, message: &'static str },
+struct Refusal {
+    stream: StreamId,
+    code: ErrorCode,
+    message: &'static str,
 }
 
 /// The protocol state of one connection; a function of what it is told and when.
@@ -69,15 +74,20 @@ pub struct Connection {
     setup: Option<Box<Setup>>,
     /// Running once SETUP is known.
     keepalive: Option<KeepaliveClock>,
-    replies: VecDeque<Reply>,
-    reply_bytes: usize,
-    /// How many of the replies are refusals: while too many wait, nothing is read.
-    refusals: usize,
+    /// The data of KEEPALIVEs to be sent back.
+    echoes: VecDeque<Bytes>,
+    echo_bytes: usize,
+    /// While too many wait, nothing is read.
+    refusals: VecDeque<Refusal>,
     pushes: VecDeque<Bytes>,
     /// KEEPALIVE frames the application asked for, to be written.
     pings: VecDeque<Bytes>,
     /// The ERROR on stream 0 with which we end the connection.
     last_words: Option<(ErrorCode, String)>,
+    /// Where SETUP asked for leases.
+    leases: Option<Box<Leases>>,
+    /// Where SETUP asked for resume.
+    session: Option<Box<Session>>,
     stats: Stats,
 }
 
@@ -87,6 +97,7 @@ impl Connection {
         let keepalive = KeepaliveClock::new(&setup, true, now);
         let mut connection = Self::new(Role::Client, State::Unconfirmed, config);
         connection.keepalive = Some(keepalive);
+        connection.agree_upon(&setup);
         connection.setup = Some(Box::new(setup));
         connection
     }
@@ -108,14 +119,25 @@ impl Connection {
             events: VecDeque::new(),
             setup: None,
             keepalive: None,
-            replies: VecDeque::new(),
-            reply_bytes: 0,
-            refusals: 0,
+            echoes: VecDeque::new(),
+            echo_bytes: 0,
+            refusals: VecDeque::new(),
             pushes: VecDeque::new(),
             pings: VecDeque::new(),
             last_words: None,
+            leases: None,
+            session: None,
             stats: Stats::default(),
         }
+    }
+
+    /// What SETUP asks for beside streams.
+    fn agree_upon(&mut self, setup: &Setup) {
+        self.leases = setup.lease.then(|| Box::new(Leases::new(self.config.lease_grace)));
+        self.session = setup.resume_token.clone().map(|token| {
+            let limits = self.config.resume.unwrap_or_default();
+            Box::new(Session::new(token, limits))
+        });
     }
 
     // ---- what happened ------------------------------------------------------------------------
@@ -159,17 +181,29 @@ impl Connection {
             State::AwaitingSetup { until } | State::Accepting { until } if until <= now => {
                 self.handle_violation(Violation::SetupTimeout);
             }
-            State::Unconfirmed | State::Established | State::Draining { .. }
-                if self.keepalive.as_mut().is_some_and(|clock| !clock.tick(now)) =>
-            {
-                self.handle_violation(Violation::KeepaliveTimeout);
+            State::Unconfirmed | State::Established | State::Draining { .. } => {
+                if self.session_timeout(now) {
+                    return;
+                }
+                if let Some(leases) = &mut self.leases {
+                    leases.tick(now);
+                }
+                let is_dead = self.keepalive.as_mut().is_some_and(|clock| !clock.tick(now));
+                // KA-11: what cannot be reached on this transport may be on the next.
+                if is_dead && !self.suspend(now) {
+                    self.handle_violation(Violation::KeepaliveTimeout);
+                }
             }
             _ => {}
         }
     }
 
-    /// The transport is gone, in both directions (TCP-04). `error` is the transport's, if it had one.
-    pub fn handle_disconnect(&mut self, error: Option<String>) {
+    /// The transport is gone, in both directions (TCP-04). `error` is the transport's, if it had
+    /// one. A session that can be resumed is suspended; another connection is over.
+    pub fn handle_disconnect(&mut self, error: Option<String>, now: Instant) {
+        if self.suspend(now) {
+            return;
+        }
         if !self.state.is_over() {
             let finished = matches!(self.state, State::Draining { .. }) && self.streams.len() == 0;
             self.end(match error {
@@ -212,25 +246,35 @@ impl Connection {
         payload: Payload,
         n: u32,
     ) -> Result<StreamKey, Misuse> {
-        match self.state {
-            State::Unconfirmed | State::Established => {}
-            State::AwaitingSetup { .. } | State::Accepting { .. } => {
-                return Err(Misuse::NotEstablished);
-            }
-            State::Draining { .. } | State::Closing | State::Closed => return Err(Misuse::Closed),
-        }
+        self.check_open()?;
         if interaction.has_initial_n() && !(1..=MAX_U31).contains(&n) {
             return Err(Misuse::ZeroRequestN);
         }
         // The request's fixed part is at most 4 bytes longer than a PAYLOAD's.
         self.check_outbound(payload_frame_len(&payload) + 4)?;
+        // A permit is the last thing it needs: none is spent on what cannot be sent.
+        if self.permits() == Some(0) {
+            return Err(Misuse::NoLease);
+        }
         let id = self.streams.allocate().ok_or(Misuse::StreamIdsExhausted)?;
+        if let Some(leases) = &mut self.leases {
+            leases.take();
+        }
         self.stats.requests_out += 1;
         let mut stream = Stream::requester(id, interaction, payload, n);
         stream.in_data = true;
         let key = self.streams.insert(stream, true);
         self.scheduler.push_new(key);
         Ok(key)
+    }
+
+    /// Requests may be opened.
+    fn check_open(&self) -> Result<(), Misuse> {
+        match self.state {
+            State::Unconfirmed | State::Established => Ok(()),
+            State::AwaitingSetup { .. } | State::Accepting { .. } => Err(Misuse::NotEstablished),
+            State::Draining { .. } | State::Closing | State::Closed => Err(Misuse::Closed),
+        }
     }
 
     /// What may be done to a stream, if it is not over.
@@ -259,9 +303,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends a KEEPALIVE that the peer must answer with the same data: [`Event::Pong`] (KA-03, KA-04).
+    /// Sends a KEEPALIVE that the peer must answer with the same data: [`Event::Pong`] (KA-03,
+    /// KA-04). One that is under way when the transport is lost has no answer.
     ///
     /// # Errors
+    /// [`Misuse::NotEstablished`] while there is no transport.
     /// [`Misuse::NoCredit`] while as many wait to be written as may.
     pub fn ping(&mut self, data: Bytes) -> Result<(), Misuse> {
         match self.state {
@@ -269,6 +315,7 @@ impl Connection {
             State::AwaitingSetup { .. } | State::Accepting { .. } => {
                 return Err(Misuse::NotEstablished);
             }
+            _ if !self.has_transport() => return Err(Misuse::NotEstablished),
             _ => {}
         }
         if self.pings.len() >= self.config.max_queued_replies {
@@ -326,7 +373,12 @@ impl Connection {
         match self.state {
             State::AwaitingSetup { until } | State::Accepting { until } => Some(until),
             State::Unconfirmed | State::Established | State::Draining { .. } => {
-                self.keepalive.as_ref().map(KeepaliveClock::deadline)
+                if !self.has_transport() {
+                    return self.session_deadline();
+                }
+                let life = self.keepalive.as_ref().map(KeepaliveClock::deadline);
+                let lease = self.leases.as_ref().and_then(|leases| leases.deadline());
+                life.into_iter().chain(lease).min()
             }
             State::Closing | State::Closed => None,
         }
@@ -342,7 +394,8 @@ impl Connection {
             State::Accepting { .. } | State::Closing | State::Closed => false,
             _ => {
                 self.events.len() < EVENTS_PER_READ
-                    && self.refusals < self.config.max_queued_replies
+                    && self.refusals.len() < self.config.max_queued_replies
+                    && !self.is_suspended()
             }
         }
     }
@@ -362,14 +415,7 @@ impl Connection {
         match self.state {
             State::Closed => false,
             State::Closing => true,
-            _ => {
-                self.setup.is_some()
-                    || !self.replies.is_empty()
-                    || !self.pushes.is_empty()
-                    || !self.pings.is_empty()
-                    || self.keepalive.as_ref().is_some_and(|clock| clock.due)
-                    || !self.scheduler.is_empty()
-            }
+            _ => self.wants_control_output() || self.wants_tracked_output(),
         }
     }
 
@@ -387,6 +433,12 @@ impl Connection {
     #[cfg(test)]
     pub(crate) fn reassembly_bytes(&self) -> usize {
         self.streams.reassembly_bytes()
+    }
+
+    /// Bytes of frames kept for a resume.
+    #[cfg(test)]
+    pub(crate) fn retained_bytes(&self) -> usize {
+        self.session.as_ref().map_or(0, |session| session.retained.held_bytes())
     }
 
     /// The limits in force.
@@ -407,10 +459,13 @@ impl Connection {
 
     /// Everything ends, for this reason.
     fn end(&mut self, reason: CloseReason) {
-        self.state = if self.last_words.is_some() { State::Closing } else { State::Closed };
+        let is_heard = self.has_transport() || self.is_resuming();
+        self.state =
+            if self.last_words.is_some() && is_heard { State::Closing } else { State::Closed };
         self.streams.clear();
         self.scheduler = Scheduler::default();
-        self.replies = VecDeque::new();
+        self.echoes = VecDeque::new();
+        self.refusals = VecDeque::new();
         self.pushes = VecDeque::new();
         self.pings = VecDeque::new();
         self.keepalive = None;
@@ -421,8 +476,20 @@ impl Connection {
         let State::Draining { by_peer, .. } = self.state else {
             return;
         };
-        let unwritten = self.setup.is_some() || !self.replies.is_empty() || !self.pushes.is_empty();
-        if unwritten || self.streams.len() > 0 {
+        if self.streams.len() > 0 {
+            return;
+        }
+        if self.is_suspended() {
+            // Nobody is waited for who may not come back.
+            return self.end(CloseReason::Finished(Side::Local));
+        }
+        let is_written = self.setup.is_none()
+            && self.echoes.is_empty()
+            && self.refusals.is_empty()
+            && self.pushes.is_empty()
+            && self.has_transport()
+            && !self.session_wants_output();
+        if !is_written {
             return;
         }
         if by_peer {
@@ -466,8 +533,7 @@ impl Connection {
 
     /// Refuses a request that has no entry in the table.
     fn refuse(&mut self, stream: StreamId, code: ErrorCode, message: &'static str) {
-        self.refusals += 1;
-        self.replies.push_back(Reply::Refuse { stream, code, message });
+        self.refusals.push_back(Refusal { stream, code, message });
     }
 
     /// Ends a stream that broke its credit, or whose payload cannot be taken: the one who receives

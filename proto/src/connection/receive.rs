@@ -7,11 +7,11 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::{
-    connection::{Connection, Event, KeepaliveClock, Reply, Role, State},
+    connection::{Connection, Event, KeepaliveClock, Role, State},
     error::{CloseReason, ErrorCode, Side, StreamError, Violation},
     frame::{
         Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, PayloadFrame, RawHeader, Request,
-        Setup, StreamId, VERSION, check_len,
+        Resume, Setup, StreamId, VERSION, check_len,
     },
     payload::Payload,
     stream::{Assembly, Stream, StreamKey},
@@ -44,6 +44,7 @@ impl Connection {
         if let Some(clock) = &mut self.keepalive {
             clock.received(now);
         }
+        self.track_received(&frame);
         let reaction = check_len(frame.len(), self.config.max_frame_bytes)
             .and_then(|()| self.check_first(&frame))
             .and_then(|()| match Frame::decode(frame) {
@@ -92,10 +93,15 @@ impl Connection {
     }
 
     fn receive(&mut self, frame: Frame, now: Instant) -> Reaction {
-        self.confirm(&frame);
+        if self.is_resuming() {
+            return self.receive_resuming(frame, now).map(Ok);
+        }
+        if !matches!(frame, Frame::Error { stream: None, .. }) {
+            self.confirm();
+        }
         match frame {
             Frame::Payload(payload) => Ok(self.receive_payload(payload)),
-            Frame::Request(request) => Ok(self.receive_request(request)),
+            Frame::Request(request) => Ok(self.receive_request(request, now)),
             Frame::RequestN { stream, n } => Ok(self.receive_request_n(stream, n)),
             Frame::Cancel { stream } => Ok(self.receive_cancel(stream)),
             Frame::Error { stream: Some(stream), code, message } => {
@@ -113,7 +119,8 @@ impl Connection {
                 DONE
             }
             Frame::Setup(setup) => self.receive_setup(setup, now),
-            Frame::Resume(_) if self.awaits_setup() => Err(Violation::UnknownSession),
+            Frame::Lease(lease) if self.receive_lease(lease.clone(), now) => DONE,
+            Frame::Resume(resume) if self.awaits_setup() => self.receive_resume(resume, now),
             Frame::Resume(_) if self.role == Role::Server => Err(Violation::ResumeAfterSetup),
             // LEASE was not negotiated (LEASE-14), RESUME_OK not asked for (RESUME-40).
             Frame::Resume(_) | Frame::ResumeOk { .. } | Frame::Lease(_) => OUT_OF_PLACE,
@@ -128,10 +135,7 @@ impl Connection {
     }
 
     /// Anything but an ERROR on stream 0 shows a client that its SETUP is accepted (SETUP-23).
-    fn confirm(&mut self, frame: &Frame) {
-        if matches!(frame, Frame::Error { stream: None, .. }) {
-            return;
-        }
+    pub(super) fn confirm(&mut self) {
         match &mut self.state {
             State::Unconfirmed => self.state = State::Established,
             State::Draining { confirmed: confirmed @ false, .. } => *confirmed = true,
@@ -153,19 +157,48 @@ impl Connection {
         {
             return Err(Violation::KeepaliveTimes);
         }
-        if setup.resume_token.is_some() {
-            return Err(Violation::ResumeUnavailable);
+        match &setup.resume_token {
+            Some(_) if self.config.resume.is_none() => return Err(Violation::ResumeUnavailable),
+            Some(token) if token.is_empty() => return Err(Violation::EmptyResumeToken),
+            _ => {}
         }
-        if setup.lease {
+        if setup.lease && !self.config.leases {
             return Err(Violation::LeaseUnsupported);
         }
+        self.agree_upon(&setup);
         self.keepalive = Some(KeepaliveClock::new(&setup, false, now));
         self.state = State::Accepting { until: now + self.config.setup_timeout };
         self.events.push_back(Event::Setup(setup));
         DONE
     }
 
-    fn receive_keepalive(&mut self, KeepAlive { respond, data, .. }: KeepAlive) {
+    /// RESUME as the first frame: whose session it is, the owner of the connections knows.
+    fn receive_resume(&mut self, resume: Box<Resume>, now: Instant) -> Reaction {
+        let Some(limits) = self.config.resume else {
+            return Err(Violation::UnknownSession); // RESUME-17
+        };
+        let swapped = limits.swapped_version && resume.version == (0, 1);
+        let malformed = |what| Err(Violation::MalformedResume { what });
+        if resume.version != VERSION && !swapped {
+            return malformed("RESUME of another protocol version than 1.0"); // RESUME-26
+        }
+        if resume.token.is_empty() {
+            return malformed("RESUME with an empty token");
+        }
+        let max = u64::MAX >> 1;
+        if resume.last_received_server_position > max
+            || resume.first_available_client_position > max
+        {
+            return malformed("RESUME with a position above 2^63-1");
+        }
+        self.state = State::Accepting { until: now + self.config.setup_timeout };
+        self.events.push_back(Event::Resume(resume));
+        DONE
+    }
+
+    fn receive_keepalive(&mut self, keepalive: KeepAlive) {
+        self.acknowledged(&keepalive);
+        let KeepAlive { respond, data, .. } = keepalive;
         if !respond {
             // Replies to KEEPALIVEs that the clock sent are empty, and say nothing more.
             if !data.is_empty() {
@@ -173,16 +206,16 @@ impl Connection {
             }
             return;
         }
-        let fits = self.reply_bytes + data.len() <= self.config.max_queued_reply_bytes;
-        if self.replies.len() < self.config.max_queued_replies && (fits || self.reply_bytes == 0) {
-            self.reply_bytes += data.len();
-            self.replies.push_back(Reply::KeepAlive(data));
+        let fits = self.echo_bytes + data.len() <= self.config.max_queued_reply_bytes;
+        if self.echoes.len() < self.config.max_queued_replies && (fits || self.echo_bytes == 0) {
+            self.echo_bytes += data.len();
+            self.echoes.push_back(data);
         } else {
             self.stats.dropped_keepalive_replies += 1;
         }
     }
 
-    fn receive_request(&mut self, request: Request) -> Result<(), Ignored> {
+    fn receive_request(&mut self, request: Request, now: Instant) -> Result<(), Ignored> {
         let Request { stream: id, interaction, follows, complete, initial_n, payload } = request;
         let peer_is_client = self.role == Role::Server;
         if id.is_odd() != peer_is_client || self.streams.is_live(id) {
@@ -198,6 +231,9 @@ impl Connection {
         } else if full {
             self.stats.refused_streams += 1;
             Some((ErrorCode::REJECTED, TOO_MANY))
+        } else if self.leases.as_mut().is_some_and(|leases| !leases.admit(now)) {
+            self.stats.refused_leases += 1;
+            Some((ErrorCode::REJECTED, "the lease allows no request now")) // LEASE-11, LEASE-23
         } else {
             None
         };

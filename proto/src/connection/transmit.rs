@@ -3,14 +3,14 @@
 use bytes::Bytes;
 
 use crate::{
-    connection::{Connection, Event, Reply, State},
+    connection::{Connection, Event, Refusal, Session, State},
     frame::{
         HEADER_LEN, Interaction, KeepAlive, PayloadSignal, Request, encode_cancel, encode_error,
         encode_metadata_push, encode_payload, encode_request_n, payload_frame_len,
     },
     payload::Payload,
     stream::{Cut, CutEnd, Output, StreamKey},
-    transmit::SendBuf,
+    transmit::{SendBuf, Tracked},
 };
 
 impl Connection {
@@ -22,7 +22,7 @@ impl Connection {
             State::Closed => return,
             State::Closing => {
                 // Nothing goes before SETUP, and a SETUP that is not written is not sent (SETUP-01).
-                let unheard_of = self.setup.take().is_some();
+                let unheard_of = self.setup.take().is_some() || self.has_unsent_resume();
                 if let Some((code, message)) = self.last_words.take()
                     && !unheard_of
                 {
@@ -32,12 +32,49 @@ impl Connection {
                 self.state = State::Closed;
             }
             _ => {
-                self.transmit_control(out);
+                self.transmit_greeting(out);
+                if self.has_transport() {
+                    self.transmit_control(out);
+                    self.transmit_replay(out);
+                }
+                self.transmit_refusals(out);
+                self.transmit_stream_control(out);
                 self.transmit_streams(out);
+                self.transmit_ask(out);
                 self.close_if_drained();
             }
         }
         self.stats.bytes_out += (out.len() - before) as u64;
+    }
+
+    /// What leaves whatever streams do: no peer waits for it in vain.
+    pub(super) fn wants_control_output(&self) -> bool {
+        self.has_transport()
+            && (self.setup.is_some()
+                || !self.echoes.is_empty()
+                || !self.pushes.is_empty()
+                || !self.pings.is_empty()
+                || self.keepalive.as_ref().is_some_and(|clock| clock.due)
+                || self.leases.as_ref().is_some_and(|leases| leases.has_unsent()))
+            || self.session_wants_output()
+    }
+
+    /// What the retained frames must have room for.
+    pub(super) fn wants_tracked_output(&self) -> bool {
+        let is_held = self.session.as_ref().is_some_and(|session| session.is_held());
+        !is_held && (!self.scheduler.is_empty() || !self.refusals.is_empty())
+    }
+
+    /// Whether a tracked frame may be written now: to the transport, and to what is retained.
+    fn has_room(&mut self, out: &SendBuf) -> bool {
+        let Some(session) = &mut self.session else { return !out.is_full() };
+        self.stats.retention_overflows += session.make_room();
+        !session.is_held() && (!session.is_up() || !out.is_full())
+    }
+
+    /// Bytes that have been written, to see what a frame takes.
+    fn written(&self, out: &SendBuf) -> u64 {
+        self.session.as_ref().map_or(out.len() as u64, |session| session.retained.sent())
     }
 
     fn transmit_control(&mut self, out: &mut SendBuf) {
@@ -45,33 +82,30 @@ impl Connection {
             setup.encode(out);
             self.stats.frames_out += 1;
         }
+        if let Some(lease) = self.leases.as_mut().and_then(|leases| leases.take_unsent()) {
+            lease.encode(out);
+            self.stats.frames_out += 1;
+        }
+        let position = self.received_position();
         if let Some(clock) = &mut self.keepalive
             && clock.due
             && !out.is_full()
         {
             clock.due = false;
-            KeepAlive { respond: true, position: 0, data: Bytes::new() }.encode(out);
+            KeepAlive { respond: true, position, data: Bytes::new() }.encode(out);
             self.stats.frames_out += 1;
         }
         while !out.is_full()
             && let Some(data) = self.pings.pop_front()
         {
-            KeepAlive { respond: true, position: 0, data }.encode(out);
+            KeepAlive { respond: true, position, data }.encode(out);
             self.stats.frames_out += 1;
         }
         while !out.is_full()
-            && let Some(reply) = self.replies.pop_front()
+            && let Some(data) = self.echoes.pop_front()
         {
-            match reply {
-                Reply::KeepAlive(data) => {
-                    self.reply_bytes -= data.len();
-                    KeepAlive { respond: false, position: 0, data }.encode(out);
-                }
-                Reply::Refuse { stream, code, message } => {
-                    self.refusals -= 1;
-                    encode_error(Some(stream), code, message, out);
-                }
-            }
+            self.echo_bytes -= data.len();
+            KeepAlive { respond: false, position, data }.encode(out);
             self.stats.frames_out += 1;
         }
         while !out.is_full()
@@ -80,7 +114,19 @@ impl Connection {
             encode_metadata_push(metadata, out);
             self.stats.frames_out += 1;
         }
-        while !out.is_full()
+    }
+
+    fn transmit_refusals(&mut self, out: &mut SendBuf) {
+        while self.has_room(out)
+            && let Some(Refusal { stream, code, message }) = self.refusals.pop_front()
+        {
+            encode_error(Some(stream), code, message, &mut tracked(&mut self.session, out));
+            self.stats.frames_out += 1;
+        }
+    }
+
+    fn transmit_stream_control(&mut self, out: &mut SendBuf) {
+        while self.has_room(out)
             && let Some(key) = self.scheduler.pop_control()
         {
             let Some(stream) = self.streams.get_mut(key) else {
@@ -97,6 +143,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.has_control()) else {
             return false;
         };
+        let out = &mut tracked(&mut self.session, out);
         if stream.recv.take_cancel() {
             encode_cancel(key.id(), out);
         } else {
@@ -107,7 +154,7 @@ impl Connection {
 
     fn transmit_streams(&mut self, out: &mut SendBuf) {
         let quantum = self.config.quantum_bytes as i64;
-        while !out.is_full()
+        while self.has_room(out)
             && let Some(key) = self.scheduler.pop_data()
         {
             let Some(stream) = self.streams.get_mut(key) else {
@@ -116,12 +163,12 @@ impl Connection {
             stream.deficit = stream.deficit.saturating_add(quantum).min(quantum);
             let mut deficit = stream.deficit;
             let mut idle = true;
-            while deficit > 0 && !out.is_full() {
-                let before = out.len();
+            while deficit > 0 && self.has_room(out) {
+                let before = self.written(out);
                 if !self.transmit_frame(key, out) {
                     break;
                 }
-                deficit -= (out.len() - before) as i64;
+                deficit -= (self.written(out) - before) as i64;
                 idle = false;
                 self.stats.frames_out += 1;
             }
@@ -163,7 +210,7 @@ impl Connection {
             } else if interaction == Interaction::FireAndForget {
                 self.events.push_back(Event::Completed { key });
             }
-            request.encode(out);
+            request.encode(&mut tracked(&mut self.session, out));
             return true;
         }
         if stream.cut.is_some() {
@@ -188,13 +235,16 @@ impl Connection {
                     return true;
                 }
                 let signal = if last { PayloadSignal::NextComplete } else { PayloadSignal::Next };
+                let out = &mut tracked(&mut self.session, out);
                 encode_payload(key.id(), signal, false, item, out);
             }
             Some(Output::Complete) => {
+                let out = &mut tracked(&mut self.session, out);
                 let nothing = Payload::default();
                 encode_payload(key.id(), PayloadSignal::Complete, false, nothing, out);
             }
             Some(Output::Error(error)) => {
+                let out = &mut tracked(&mut self.session, out);
                 encode_error(Some(key.id()), error.code, &error.message, out);
             }
             None => return false,
@@ -207,6 +257,7 @@ impl Connection {
     fn transmit_fragment(&mut self, key: StreamKey, max: usize, out: &mut SendBuf) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(cut) = &mut stream.cut else { return };
+        let out = &mut tracked(&mut self.session, out);
         if cut.is_spent() {
             // The last item has left whole; its COMPLETE follows.
             stream.cut = None;
@@ -228,5 +279,16 @@ impl Connection {
             }
         }
         encode_payload(key.id(), signal, !whole, fragment, out);
+    }
+}
+
+/// Where tracked frames go: to the transport, if there is one for them, and to what is retained.
+fn tracked<'a>(session: &'a mut Option<Box<Session>>, out: &'a mut SendBuf) -> Tracked<'a> {
+    match session {
+        None => Tracked { transport: Some(out), retained: None },
+        Some(session) => Tracked {
+            transport: session.is_up().then_some(out),
+            retained: Some(&mut session.retained),
+        },
     }
 }

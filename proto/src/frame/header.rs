@@ -98,6 +98,23 @@ frame_types! {
     Ext = 0x3F, "EXT";
 }
 
+impl FrameType {
+    /// Resume positions count frames of this type, on streams (RESUME-04, RESUME-06).
+    pub(crate) const fn is_tracked(self) -> bool {
+        matches!(
+            self,
+            Self::RequestResponse
+                | Self::RequestFnf
+                | Self::RequestStream
+                | Self::RequestChannel
+                | Self::RequestN
+                | Self::Cancel
+                | Self::Payload
+                | Self::Error
+        )
+    }
+}
+
 /// The ten flag bits of a header; which of them mean something depends on the type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flags(pub(crate) u16);

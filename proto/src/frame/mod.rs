@@ -142,6 +142,27 @@ impl Frame {
         decode_body(header, frame).map_err(|violation| Malformed { violation, ignorable })
     }
 
+    /// The specification's name of its type, if it has one.
+    pub fn name(&self) -> &'static str {
+        let frame_type = match self {
+            Self::Setup(_) => FrameType::Setup,
+            Self::Lease(_) => FrameType::Lease,
+            Self::KeepAlive(_) => FrameType::KeepAlive,
+            Self::Request(request) => request.interaction.frame_type(),
+            Self::RequestN { .. } => FrameType::RequestN,
+            Self::Cancel { .. } => FrameType::Cancel,
+            Self::Payload(_) => FrameType::Payload,
+            Self::Error { .. } => FrameType::Error,
+            Self::MetadataPush { .. } => FrameType::MetadataPush,
+            Self::Resume(_) => FrameType::Resume,
+            Self::ResumeOk { .. } => FrameType::ResumeOk,
+            Self::Ext(_) => FrameType::Ext,
+            Self::Misplaced { frame_type, .. } => *frame_type,
+            Self::Unknown { .. } => return "unknown",
+        };
+        frame_type.name()
+    }
+
     /// Writes the frame. [`Frame::Unknown`] and [`Frame::Misplaced`] cannot be sent and write nothing.
     pub fn encode<S: Sink>(self, sink: &mut S) {
         match self {

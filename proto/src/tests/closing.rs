@@ -233,10 +233,10 @@ fn conn_05_loss_of_the_transport_ends_everything() {
         let (mut e, theirs, ours) = busy(true);
         e.send(theirs, "unwritten").unwrap();
         e.receive_bytes(&prefixed(&rr(9, "cut"))[..5]); // TCP-03
-        e.connection.handle_disconnect(error);
+        e.disconnect(error);
         assert!(!e.is_open(theirs) && !e.is_open(ours));
         assert_eq!(e.events(), event);
-        e.connection.handle_disconnect(None);
+        e.disconnect(None);
         e.assert_silent("again");
         e.assert_idle();
     }
@@ -247,7 +247,7 @@ fn frame_24_a_violation_is_said_once() {
     let (mut e, ..) = busy(true);
     e.receive_all([raw(1, 0x20, 0, &[]), raw(1, 0x20, 0, &[]), err(0, 0x101, b"")]);
     e.advance(1_000_000);
-    e.connection.handle_disconnect(None);
+    e.disconnect(None);
     // The transport went before the words were written.
     assert_eq!(e.events(), "Closed(UnknownFrame { frame_type: 32 })");
     assert_eq!(e.sent(), "");

@@ -100,8 +100,8 @@ fn h097_a_bad_metadata_length_in_mid_run_ends_the_connection() {
 fn frag_29_h100_nothing_is_held_after_the_connection() {
     type End = fn(&mut Wire);
     let ends: [End; 6] = [
-        |e| e.connection.handle_disconnect(None),
-        |e| e.connection.handle_disconnect(Some("reset".into())),
+        |e| e.disconnect(None),
+        |e| e.disconnect(Some("reset".into())),
         |e| e.connection.close(),
         |e| e.connection.end_with(ErrorCode::CONNECTION_ERROR, "over".into()),
         |e| e.receive(err(0, 0x101, b"over")),

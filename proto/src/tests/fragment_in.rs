@@ -468,7 +468,7 @@ fn any_order_of_fragments_is_survived() {
         assert!(e.connection.reassembly_bytes() <= 15);
         e.receive(can(1));
         assert_eq!(e.connection.reassembly_bytes(), 0, "{round}");
-        e.connection.handle_disconnect(None);
+        e.disconnect(None);
         e.events();
         e.assert_dead();
     }

@@ -257,7 +257,7 @@ fn h084_frag_23_requests_that_do_not_end_are_bounded_in_number_and_bytes() {
     assert_eq!(e.events(), "Request(1,RR,<1024>)");
     e.receive_all([5_001, 5_003, 5_005].map(|id| with(F, rr(id, &kib))));
     assert_eq!(e.sent(), "ERR(5005,0x203)");
-    e.connection.handle_disconnect(None);
+    e.disconnect(None);
     assert_eq!(e.connection.reassembly_bytes(), 0, "FRAG-29");
 }
 

@@ -225,7 +225,7 @@ fn ka_15_and_in_bytes() {
 #[test]
 fn conn_08_the_end_of_time() {
     for mut e in [Wire::client(), Wire::server()] {
-        e.connection.handle_disconnect(None);
+        e.disconnect(None);
         assert_eq!(e.connection.poll_timeout(), None);
         assert_eq!(e.events(), "Closed(Disconnected)");
         e.advance(1_000_000);

@@ -237,6 +237,10 @@ impl Side {
                     }
                 }
                 Event::Credited { .. } | Event::Established => {}
+                event @ (Event::Resume(_)
+                | Event::Suspended
+                | Event::Resumed
+                | Event::Leased(_)) => panic!("nobody asked for it: {event:?}"),
                 Event::MetadataPush(metadata) => assert_eq!(metadata, "push"),
                 Event::Pong(data) => panic!("nobody pinged: {data:?}"),
                 Event::Closed(reason) => panic!("{reason}"),

@@ -29,6 +29,7 @@ pub(super) struct Wire {
     input: BytesMut,
     send: crate::SendBuf,
     keys: HashMap<u32, StreamKey>,
+    seen: Vec<Seen>,
     fence: u32,
 }
 
@@ -85,6 +86,7 @@ impl Wire {
             input: BytesMut::new(),
             send: crate::SendBuf::length_prefixed(),
             keys: HashMap::new(),
+            seen: Vec::new(),
             fence: wire::MAX - 1_000_000,
         }
     }
@@ -114,15 +116,34 @@ impl Wire {
         self.input.len()
     }
 
+    /// The transport is lost, with what is half read or half written.
+    pub(super) fn disconnect(&mut self, error: Option<String>) {
+        self.input.clear();
+        self.out.clear();
+        self.send = crate::SendBuf::length_prefixed();
+        self.connection.handle_disconnect(error, self.now);
+    }
+
     /// What it writes, as long as it has anything to write.
     pub(super) fn sent_frames(&mut self) -> Vec<Seen> {
-        let mut frames = Vec::new();
+        let mut frames = std::mem::take(&mut self.seen);
         loop {
             frames.extend(self.sent_once());
             if !self.connection.wants_output() {
                 return frames;
             }
         }
+    }
+
+    /// Frames that a test has seen, and wants to see again with what follows them.
+    pub(super) fn put_back(&mut self, frames: &[Seen]) {
+        self.seen.extend_from_slice(frames);
+    }
+
+    /// The bytes it has written, which nobody has looked at.
+    pub(super) fn unsent_bytes(&mut self) -> Vec<u8> {
+        let len = self.send.len();
+        self.send.copy_to_bytes(len).to_vec()
     }
 
     /// What one `poll_transmit` writes.
@@ -356,6 +377,18 @@ pub(super) fn describe(event: &Event) -> String {
         }
         Event::Cancelled { key } => format!("Cancelled({})", key.id()),
         Event::Credited { key } => format!("Credited({})", key.id()),
+        Event::Resume(resume) => format!(
+            "Resume({:02x?},{},{})",
+            &resume.token[..],
+            resume.last_received_server_position,
+            resume.first_available_client_position
+        ),
+        Event::Suspended => "Suspended".into(),
+        Event::Resumed => "Resumed".into(),
+        Event::Leased(lease) => {
+            let metadata = lease.metadata.as_ref().map(|metadata| format!(",{metadata:?}"));
+            format!("Leased({},{}{})", lease.ttl_ms, lease.requests, metadata.unwrap_or_default())
+        }
         Event::MetadataPush(metadata) => format!("Push({})", wire::payload_text(None, metadata)),
         Event::Closed(reason) => match reason {
             CloseReason::Violation(violation) => format!("Closed({violation:?})"),
@@ -365,6 +398,7 @@ pub(super) fn describe(event: &Event) -> String {
             CloseReason::Error { code, .. } => format!("Closed({:#x})", code.0),
             CloseReason::Finished(side) => format!("Closed({side:?})"),
             CloseReason::Disconnected => "Closed(Disconnected)".into(),
+            CloseReason::ResumeWindowOver => "Closed(ResumeWindowOver)".into(),
             CloseReason::Io(error) => format!("Closed(Io,'{error}')"),
         },
     }

@@ -10,7 +10,7 @@ use crate::frame::{Sink, u24_bytes};
 ///
 /// Measured with the benchmark at 1 KiB: a copy is 7 to 31 % faster than another slice in the
 /// `writev`, which costs two more reference counts and an entry of the vector.
-const CHAIN_THRESHOLD: usize = 4096;
+pub(super) const CHAIN_THRESHOLD: usize = 4096;
 
 /// What stands around a frame on a transport other than a plain byte stream.
 pub trait Envelope: Send {

@@ -28,22 +28,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
         match read {
             Poll::Pending => return false,
-            Poll::Ready(Ok(0)) => self.disconnect(None),
+            Poll::Ready(Ok(0)) => self.disconnect(None, now),
             Poll::Ready(Ok(count)) => {
                 debug_assert_eq!(self.input.len(), before + count);
                 self.adapt(count);
                 self.decode(now);
             }
-            Poll::Ready(Err(error)) => self.disconnect(Some(&error)),
+            Poll::Ready(Err(error)) => self.disconnect(Some(&error), now),
         }
         true
     }
 
     /// The transport has ended, or failed.
-    pub(super) fn disconnect(&mut self, error: Option<&io::Error>) {
+    pub(super) fn disconnect(&mut self, error: Option<&io::Error>, now: Instant) {
         self.unreachable = true;
         self.output = SendBuf::bare();
-        self.connection.handle_disconnect(error.and_then(failure));
+        self.connection.handle_disconnect(error.and_then(failure), now);
     }
 
     /// Memory for the next read. A frame longer than a read gets its memory as its bytes arrive,
@@ -84,7 +84,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                     self.connection.handle_frame(frame, now);
                 }
                 Ok(Some(Received::Control)) => {}
-                Ok(Some(Received::End)) => self.connection.handle_disconnect(None),
+                Ok(Some(Received::End)) => self.connection.handle_disconnect(None, now),
                 Ok(None) => {
                     if let Some(start) = self.framing.frame_start(&self.input) {
                         self.connection.handle_partial(start);

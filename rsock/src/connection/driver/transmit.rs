@@ -32,7 +32,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         let waiting = self.output.len();
         match self.write(cx) {
             Poll::Ready(Ok(())) | Poll::Pending => {}
-            Poll::Ready(Err(error)) => self.disconnect(Some(&error)),
+            Poll::Ready(Err(error)) => self.disconnect(Some(&error), now),
         }
         let wrote = self.output.len() < waiting;
         // After a write there may be room for what did not fit before it.

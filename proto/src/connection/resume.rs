@@ -1,0 +1,419 @@
+//! Resume: a session that outlives its transport (section 2.17).
+//!
+//! ```text
+//! Up ──transport lost──▶ Down ──client: new transport──▶ Resuming ──RESUME_OK──▶ Up
+//!  ▲                     │  ▲───────transport lost, no answer──┘ │
+//!  └──server: RESUME─────┘                                        └──refused──▶ closed
+//! Down, Resuming ──window over──▶ closed
+//! ```
+//!
+//! While it is not up, what streams produce is encoded into what is retained, as far as that has
+//! room, and nothing is lost: the next transport is given it after what the peer does not have.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::{
+    config::ResumeLimits,
+    connection::{Connection, Event, Role, State},
+    error::{CloseReason, ErrorCode, Misuse, Side, Violation},
+    frame::{Frame, FrameType, KeepAlive, RawHeader, Resume, VERSION, encode_resume_ok},
+    transmit::{Retained, SendBuf},
+};
+
+/// Answers to KEEPALIVE that acknowledge nothing, after which a peer counts as one that never does.
+/// Answers to KEEPALIVEs sent before everything was are among them.
+const FRUITLESS_ANSWERS: u32 = 3;
+
+/// What a resumable connection keeps.
+#[derive(Debug)]
+pub(super) struct Session {
+    token: Bytes,
+    limits: ResumeLimits,
+    link: Link,
+    pub(super) retained: Retained,
+    /// The position of the next tracked frame of the peer.
+    received: u64,
+    /// To be written before anything else.
+    greeting: Option<Greeting>,
+    /// The peer is to be asked what it has.
+    ask: bool,
+    /// It was asked, and has not answered.
+    asked: bool,
+    /// Answers in a row that freed nothing while there was no room.
+    fruitless: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Link {
+    Up,
+    Down { expires: Instant },
+    Resuming { until: Instant, expires: Instant },
+}
+
+#[derive(Debug)]
+enum Greeting {
+    Resume,
+    Ok,
+}
+
+impl Session {
+    pub(super) fn new(token: Bytes, limits: ResumeLimits) -> Self {
+        Self {
+            token,
+            limits,
+            link: Link::Up,
+            retained: Retained::new(limits.max_bytes),
+            received: 0,
+            greeting: None,
+            ask: false,
+            asked: false,
+            fruitless: 0,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up)
+    }
+
+    /// No more tracked frames may be written for now.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_full() || (self.is_up() && self.retained.unwritten() > 0)
+    }
+
+    /// Nothing is taken before the peer has acknowledged something. One that never does is not
+    /// waited for while we are connected: the oldest frames make room.
+    fn is_full(&self) -> bool {
+        self.retained.is_full() && !(self.is_up() && self.is_unacknowledged())
+    }
+
+    fn is_unacknowledged(&self) -> bool {
+        self.fruitless >= FRUITLESS_ANSWERS
+    }
+
+    /// Makes room for a frame, if that is how this peer is to be treated; how many were dropped.
+    pub(super) fn make_room(&mut self) -> u64 {
+        if self.is_up() && self.is_unacknowledged() { self.retained.overflow() } else { 0 }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.link {
+            Link::Up => None,
+            Link::Down { expires } => Some(expires),
+            Link::Resuming { until, expires } => Some(until.min(expires)),
+        }
+    }
+
+    /// After a tracked frame was written.
+    fn ask_if_needed(&mut self) {
+        if self.is_up() && !self.asked && self.retained.is_half_full() {
+            self.ask = true;
+        }
+    }
+
+    /// The peer's position in a KEEPALIVE.
+    fn acknowledged(&mut self, position: u64, is_answer: bool) {
+        let was_full = self.retained.is_full();
+        if self.retained.acknowledge(position) {
+            self.fruitless = 0;
+        } else if is_answer && was_full {
+            self.fruitless = self.fruitless.saturating_add(1);
+        }
+        self.asked &= !is_answer;
+        self.ask_if_needed();
+    }
+
+    /// Whether a peer that has said this can be given all it lacks, and lacks nothing we cannot give.
+    fn can_resume(&self, resume: &Resume) -> Result<(), &'static str> {
+        if !self.retained.is_available(resume.last_received_server_position) {
+            Err("the server position is not available any more, or never was")
+        } else if resume.first_available_client_position > self.received {
+            Err("the client has dropped frames that did not arrive here")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Connection {
+    /// The token of a session that outlives its transport.
+    pub fn resume_token(&self) -> Option<&Bytes> {
+        self.session.as_ref().map(|session| &session.token)
+    }
+
+    /// Whether there is a transport, as far as we know; false only for a suspended session.
+    pub fn has_transport(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| session.is_up())
+    }
+
+    /// Whether the session waits for a new transport.
+    pub fn is_suspended(&self) -> bool {
+        !self.state.is_over()
+            && self
+                .session
+                .as_ref()
+                .is_some_and(|session| matches!(session.link, Link::Down { .. }))
+    }
+
+    /// Producers should wait: no more is taken before the peer has acknowledged what was sent.
+    pub fn is_held(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_full())
+    }
+
+    /// Positions of the session: tracked bytes sent, and received.
+    pub fn positions(&self) -> Option<(u64, u64)> {
+        self.session.as_ref().map(|session| (session.retained.sent(), session.received))
+    }
+
+    /// A client has a new transport for its suspended session: RESUME is the first thing written,
+    /// and the last before the server's answer (RESUME-09).
+    ///
+    /// # Errors
+    /// [`Misuse::NotSuspended`] if there is no session that waits for one.
+    pub fn resume(&mut self, now: Instant) -> Result<(), Misuse> {
+        let timeout = self.config.setup_timeout;
+        match &mut self.session {
+            Some(session) if self.role == Role::Client && !self.state.is_over() => {
+                let Link::Down { expires } = session.link else { return Err(Misuse::NotSuspended) };
+                session.link = Link::Resuming { until: now + timeout, expires };
+                session.greeting = Some(Greeting::Resume);
+                Ok(())
+            }
+            _ => Err(Misuse::NotSuspended),
+        }
+    }
+
+    /// A client takes up a server's session on a new transport, which from now on is the only one
+    /// (RESUME-31). If its positions do not fit, it is told REJECTED_RESUME and the session ends
+    /// (RESUME-11, RESUME-18, RESUME-19).
+    ///
+    /// # Errors
+    /// [`Misuse::NotSuspended`] if this is no session that can be resumed; the transport is
+    /// not taken then.
+    pub fn accept_resume(&mut self, resume: &Resume, now: Instant) -> Result<(), Misuse> {
+        if !self.is_resumable() || self.role != Role::Server {
+            return Err(Misuse::NotSuspended);
+        }
+        self.detach(now);
+        let Some(session) = &mut self.session else { return Err(Misuse::NotSuspended) };
+        session.link = Link::Up;
+        match session.can_resume(resume) {
+            Ok(()) => {
+                session.greeting = Some(Greeting::Ok);
+                let position = resume.last_received_server_position;
+                session.retained.rewind(position);
+                self.resumed(now);
+            }
+            Err(problem) => self.end_with(ErrorCode::REJECTED_RESUME, problem.into()),
+        }
+        Ok(())
+    }
+
+    /// Ends without a word: another connection has taken the transport over.
+    pub fn hand_over(&mut self) {
+        self.state = State::Closed;
+        self.keepalive = None;
+        self.events.clear();
+    }
+
+    /// Whether a loss of the transport suspends the session. One that is being ended on purpose is
+    /// not resumed (RESUME-33).
+    fn is_resumable(&self) -> bool {
+        self.session.is_some()
+            && self.setup.is_none()
+            && matches!(
+                self.state,
+                State::Unconfirmed | State::Established | State::Draining { by_peer: false, .. }
+            )
+    }
+
+    /// The transport is lost; true if the session goes on without it.
+    pub(super) fn suspend(&mut self, now: Instant) -> bool {
+        if !self.is_resumable() {
+            return false;
+        }
+        if self.is_suspended() {
+            return true;
+        }
+        self.detach(now);
+        self.events.push_back(Event::Suspended);
+        self.close_if_drained();
+        true
+    }
+
+    /// Nothing is left of the transport but the session.
+    fn detach(&mut self, now: Instant) {
+        let Some(session) = &mut self.session else { return };
+        let expires = match session.link {
+            Link::Up => now + session.limits.window,
+            Link::Down { expires } | Link::Resuming { expires, .. } => expires,
+        };
+        session.link = Link::Down { expires };
+        session.greeting = None;
+        session.ask = false;
+        session.asked = false;
+        session.fruitless = 0;
+        self.echoes.clear();
+        self.echo_bytes = 0;
+        self.pings.clear();
+        if let Some(clock) = &mut self.keepalive {
+            clock.due = false;
+        }
+        if let Some(leases) = &mut self.leases {
+            leases.void();
+        }
+    }
+
+    fn resumed(&mut self, now: Instant) {
+        self.stats.resumes += 1;
+        if let Some(clock) = &mut self.keepalive {
+            clock.restart(now); // RESUME-43
+        }
+        self.events.push_back(Event::Resumed);
+    }
+
+    /// The time at which the session ends, or the handshake counts as failed.
+    pub(super) fn session_deadline(&self) -> Option<Instant> {
+        self.session.as_ref().and_then(|session| session.deadline())
+    }
+
+    /// That time may have come; false if the transport is up.
+    pub(super) fn session_timeout(&mut self, now: Instant) -> bool {
+        let Some(session) = &self.session else { return false };
+        match session.link {
+            Link::Up => return false,
+            Link::Down { expires } | Link::Resuming { expires, .. } if expires <= now => {
+                self.end(CloseReason::ResumeWindowOver);
+            }
+            Link::Resuming { until, .. } if until <= now => {
+                self.suspend(now);
+            }
+            Link::Down { .. } | Link::Resuming { .. } => {}
+        }
+        true
+    }
+
+    // ---- positions ----------------------------------------------------------------------------
+
+    /// Counts a frame received if it is one of those that positions count (RESUME-04 to RESUME-07).
+    pub(super) fn track_received(&mut self, frame: &[u8]) {
+        if let Some(session) = &mut self.session
+            && session.is_up()
+            && let Some(header) = RawHeader::read(frame)
+            && header.stream_id != 0
+            && FrameType::from_number(header.frame_type).is_some_and(FrameType::is_tracked)
+        {
+            session.received += frame.len() as u64;
+        }
+    }
+
+    /// What KEEPALIVE says of us (KA-06).
+    pub(super) fn received_position(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.received)
+    }
+
+    pub(super) fn acknowledged(&mut self, keepalive: &KeepAlive) {
+        if let Some(session) = &mut self.session
+            && session.is_up()
+        {
+            session.acknowledged(keepalive.position, !keepalive.respond);
+        }
+    }
+
+    // ---- the handshake, as client -------------------------------------------------------------
+
+    pub(super) fn is_resuming(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| matches!(session.link, Link::Resuming { .. }))
+    }
+
+    /// A frame between RESUME and its answer.
+    pub(super) fn receive_resuming(&mut self, frame: Frame, now: Instant) -> Result<(), Violation> {
+        match frame {
+            Frame::ResumeOk { last_received_client_position: position } => {
+                self.receive_resume_ok(position, now)
+            }
+            // RESUME-22: another attempt may do.
+            Frame::Error { stream: None, code: ErrorCode::CONNECTION_ERROR, .. } => {
+                self.suspend(now);
+                Ok(())
+            }
+            // RESUME-21. Some peers say it with another code.
+            Frame::Error { stream: None, code, message } => {
+                let message = String::from_utf8_lossy(&message).into_owned();
+                self.end(CloseReason::Error { by: Side::Peer, code, message });
+                Ok(())
+            }
+            Frame::Ext(_) | Frame::Unknown { .. } | Frame::KeepAlive(_) => Ok(()),
+            frame => Err(Violation::BeforeResumeOk { frame: frame.name() }),
+        }
+    }
+
+    fn receive_resume_ok(&mut self, position: u64, now: Instant) -> Result<(), Violation> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        if !session.retained.is_available(position) {
+            return Err(Violation::ResumePosition { position }); // RESUME-23
+        }
+        session.retained.rewind(position);
+        session.link = Link::Up;
+        self.confirm();
+        self.resumed(now);
+        Ok(())
+    }
+
+    // ---- what is written ----------------------------------------------------------------------
+
+    /// The server has not heard of us on this transport.
+    pub(super) fn has_unsent_resume(&self) -> bool {
+        self.session
+            .as_ref()
+            .is_some_and(|session| matches!(session.greeting, Some(Greeting::Resume)))
+    }
+
+    /// Something of the session's own is to be written.
+    pub(super) fn session_wants_output(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| {
+            session.greeting.is_some()
+                || (session.is_up() && (session.ask || session.retained.unwritten() > 0))
+        })
+    }
+
+    /// RESUME or RESUME_OK, before anything else.
+    pub(super) fn transmit_greeting(&mut self, out: &mut SendBuf) {
+        let Some(session) = &mut self.session else { return };
+        match session.greeting.take() {
+            None => return,
+            Some(Greeting::Ok) => encode_resume_ok(session.received, out),
+            Some(Greeting::Resume) => Resume {
+                version: VERSION,
+                token: session.token.clone(),
+                last_received_server_position: session.received,
+                first_available_client_position: session.retained.first(),
+            }
+            .encode(out),
+        }
+        self.stats.frames_out += 1;
+    }
+
+    /// The KEEPALIVE that asks what the peer has.
+    pub(super) fn transmit_ask(&mut self, out: &mut SendBuf) {
+        let Some(session) = &mut self.session else { return };
+        session.ask_if_needed();
+        if !std::mem::take(&mut session.ask) {
+            return;
+        }
+        session.asked = true;
+        let position = session.received;
+        KeepAlive { respond: true, position, data: Bytes::new() }.encode(out);
+        self.stats.frames_out += 1;
+    }
+
+    /// What the peer lacks, before anything new.
+    pub(super) fn transmit_replay(&mut self, out: &mut SendBuf) {
+        let Some(session) = &mut self.session else { return };
+        while !out.is_full() && session.retained.unwritten() > 0 {
+            session.retained.write_next(out);
+            self.stats.replayed_frames += 1;
+        }
+    }
+}

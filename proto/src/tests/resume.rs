@@ -1,0 +1,536 @@
+//! Resume as a server (section 2.17).
+
+use super::{
+    peer::Wire,
+    wire::{self, C, F, I, M, N, R, raw},
+};
+use crate::{Config, Misuse, Payload, ResumeLimits, frame::Resume};
+
+const TOKEN: &[u8] = &[0xFF, 0xFF];
+
+pub(super) fn limits(max_bytes: usize) -> Config {
+    let limits = ResumeLimits { max_bytes, ..ResumeLimits::default() };
+    Config { resume: Some(limits), fragment_bytes: Some(200), ..Config::default() }
+}
+
+fn setup() -> wire::Bytes {
+    setup_of(TOKEN)
+}
+
+fn setup_of(token: &[u8]) -> wire::Bytes {
+    let len = (token.len() as u16).to_be_bytes();
+    let rest = [&len, token, b"\x03a/b\x03c/d"].concat();
+    wire::setup_of(R, (1, 0), 1_000, 3_000, &rest)
+}
+
+fn resume_frame(version: (u16, u16), token: &[u8], server: u64, client: u64) -> wire::Bytes {
+    let body: [&[u8]; 6] = [
+        &version.0.to_be_bytes(),
+        &version.1.to_be_bytes(),
+        &(token.len() as u16).to_be_bytes(),
+        token,
+        &server.to_be_bytes(),
+        &client.to_be_bytes(),
+    ];
+    raw(0, 0x0D, 0, &body)
+}
+
+fn resume(server: u64, client: u64) -> Resume {
+    Resume {
+        version: (1, 0),
+        token: TOKEN.into(),
+        last_received_server_position: server,
+        first_available_client_position: client,
+    }
+}
+
+fn server() -> Wire {
+    server_with(limits(1 << 20))
+}
+
+fn server_with(config: Config) -> Wire {
+    let mut e = Wire::fresh_server(config);
+    e.receive(setup());
+    assert_eq!(e.events(), "Setup");
+    e.connection.accept(e.now);
+    assert_eq!(e.sent(), "");
+    e
+}
+
+/// Bytes of the tracked frames among these.
+fn tracked(frames: &[wire::Seen]) -> u64 {
+    frames.iter().filter(|frame| frame.stream != 0).map(|frame| frame.len as u64).sum()
+}
+
+fn cut(e: &mut Wire) {
+    e.disconnect(None);
+    assert_eq!(e.events(), "Suspended");
+    assert_eq!(e.sent(), "");
+}
+
+/// RESUME_OK, and the position it names.
+fn resumed(e: &mut Wire, server: u64, client: u64) -> u32 {
+    let now = e.now;
+    e.connection.accept_resume(&resume(server, client), now).expect("a session");
+    assert_eq!(e.events(), "Resumed");
+    let frames = e.sent_once();
+    assert_eq!(frames[0].kind, 0x0E, "{:?}", frames[0].describe());
+    e.put_back(&frames[1..]);
+    frames[0].number
+}
+
+#[test]
+fn setup_09_resume_01_17_off_unless_configured() {
+    let mut e = Wire::fresh_server(Config::default());
+    e.receive(setup());
+    e.assert_ended_with(0x003, "SETUP-09");
+    let mut e = Wire::fresh_server(Config::default());
+    e.receive(resume_frame((1, 0), TOKEN, 0, 0));
+    e.assert_ended_with(0x004, "RESUME-17");
+    let mut e = Wire::fresh_server(limits(1 << 20));
+    e.receive(setup_of(b""));
+    e.assert_ended_with(0x003, "SETUP-11");
+    let mut e = Wire::fresh_server(limits(1 << 20));
+    e.receive(setup_of(&vec![0; 65_535]));
+    assert_eq!(e.events(), "Setup", "H043");
+    assert_eq!(e.connection.resume_token().map(|token| token.len()), Some(65_535));
+}
+
+#[test]
+fn resume_16_26_41_an_opening_resume_is_its_owners_to_place() {
+    let fresh = || Wire::fresh_server(limits(1 << 20));
+    let mut e = fresh();
+    e.receive(resume_frame((1, 0), TOKEN, 7, 9));
+    assert_eq!(e.events(), "Resume([ff, ff],7,9)");
+    assert!(!e.connection.wants_input());
+    e.connection.reject(crate::ErrorCode::REJECTED_RESUME, "unknown");
+    assert_eq!(e.sent(), "ERR(0,0x4)");
+    assert!(e.connection.is_closed());
+
+    let mut e = fresh();
+    e.receive(resume_frame((1, 0), TOKEN, 7, 9));
+    e.events();
+    e.connection.hand_over();
+    e.assert_dead();
+
+    for bad in [
+        resume_frame((9, 9), TOKEN, 0, 0),
+        resume_frame((0, 1), TOKEN, 0, 0),
+        resume_frame((1, 0), b"", 0, 0),
+        resume_frame((1, 0), TOKEN, 1 << 63, 0),
+        resume_frame((1, 0), TOKEN, 0, 1 << 63),
+    ] {
+        let mut e = fresh();
+        e.receive(bad);
+        e.assert_ended_with(0x004, "RESUME-26, RESUME-41");
+    }
+    let whole = resume_frame((1, 0), TOKEN, 0, 0);
+    for len in 6..whole.len() {
+        let mut e = fresh();
+        e.receive(&whole[..len]);
+        e.assert_ended_with(0x101, ("H112", len));
+    }
+    let mut e = fresh();
+    e.receive(&resume_frame((1, 0), &[1; 300], 0, 0)[..100]);
+    e.assert_ended_with(0x101, "H112: the token runs past the end");
+
+    let mut config = limits(1 << 20);
+    config.resume = Some(ResumeLimits { swapped_version: true, ..ResumeLimits::default() });
+    let mut e = Wire::fresh_server(config);
+    e.receive(resume_frame((0, 1), TOKEN, 0, 0));
+    assert_eq!(e.events(), "Resume([ff, ff],0,0)", "H124");
+}
+
+#[test]
+fn resume_04_05_06_07_12_15_what_is_counted_of_the_client() {
+    let mut e = server();
+    let counted = [
+        wire::rr(1, "request"),
+        wire::fnf(3, "x"),
+        wire::rs(5, 1, "x"),
+        wire::with(F, wire::rc(7, 1, "long")),
+        wire::p(7, F | N, "er"),
+        wire::p(7, N, "est"),
+        wire::rn(5, 1),
+        wire::can(5),
+        wire::err(7, 0x201, b"text"),
+        wire::can(77),
+        wire::p(8, N, "unknown"),
+        // Malformed, to be ignored: a frame all the same.
+        wire::with(I | M, wire::rr(9, "xyz")),
+    ];
+    let not_counted = [
+        wire::setup(),
+        wire::lease(0),
+        wire::ka(0, 0, b"x"),
+        wire::mp("m"),
+        wire::resume_ok(0),
+        wire::ext(0, I, 1),
+        wire::ext(7, I, 1),
+        wire::can(0),
+        wire::rr(0, "x"),
+        wire::err(0, 0x201, b"x"),
+        wire::mp("m").tap_stream(1),
+        wire::ka(0, 0, b"x").tap_stream(1),
+    ];
+    let sum: usize = counted.iter().map(Vec::len).sum();
+    for frame in counted.iter().chain(&not_counted) {
+        e.receive(frame);
+    }
+    // A frame that is half here does not count.
+    e.receive_bytes(&wire::prefixed(&wire::rr(11, "cut"))[..11]);
+    e.events();
+    e.sent();
+    cut(&mut e);
+    assert_eq!(resumed(&mut e, 0, 0) as usize, sum);
+    // KA-06: KEEPALIVE says it too, and not what the peer's said.
+    e.receive(wire::ka(R, 12_345, b""));
+    assert!(e.sent().contains(&format!("KA({sum},'')")));
+}
+
+trait TapStream {
+    fn tap_stream(self, id: u32) -> Self;
+}
+
+impl TapStream for wire::Bytes {
+    /// The same frame on another stream.
+    fn tap_stream(mut self, id: u32) -> Self {
+        self[..4].copy_from_slice(&id.to_be_bytes());
+        self
+    }
+}
+
+#[test]
+fn resume_13_14_38_what_the_client_lacks_comes_again_byte_for_byte_and_then_the_new() {
+    let mut e = server();
+    e.receive_all([wire::rs(1, 100, "x"), wire::rr(3, "y")]);
+    e.events();
+    let item = Payload::new(vec![7; 450]).with_metadata("m");
+    e.send(1, "a").unwrap();
+    e.send(1, item).unwrap();
+    e.send_last(3, "answer").unwrap();
+    let before = e.sent_frames();
+    let received = tracked(&before[..1]);
+
+    cut(&mut e);
+    e.send(1, "while apart").unwrap();
+    e.stream(1).complete().unwrap();
+    assert_eq!(e.sent(), "");
+    let client = [wire::rs(1, 100, "x"), wire::rr(3, "y")].concat().len() as u32;
+    assert_eq!(resumed(&mut e, received, 0), client);
+    let after = e.sent_frames();
+    assert_eq!(after[..before.len() - 1], before[1..]);
+    let new: Vec<_> = after[before.len() - 1..].iter().map(wire::Seen::describe).collect();
+    assert_eq!(new, ["P(1,N+C,'while apart')"]);
+    e.assert_idle();
+    assert_eq!(e.connection.stats().replayed_frames as usize, before.len() - 1 + 1);
+}
+
+#[test]
+fn resume_08_positions_go_on_over_transports() {
+    let mut e = server();
+    let (mut sent, mut received) = (0, 0);
+    for round in 0..5 {
+        let id = 1 + 2 * round;
+        let request = wire::rr(id, "x");
+        e.receive(&request);
+        received += request.len() as u32;
+        e.events();
+        e.send_last(id, "y").unwrap();
+        sent += tracked(&e.sent_frames());
+        cut(&mut e);
+        assert_eq!(resumed(&mut e, sent, u64::from(received)), received);
+        assert_eq!(e.sent(), "");
+        assert_eq!(e.connection.positions(), Some((sent, received.into())));
+    }
+}
+
+#[test]
+fn resume_11_18_19_20_h113_h114_positions_that_do_not_fit_end_the_session() {
+    let base = || {
+        let mut e = server();
+        e.receive(wire::rs(1, 100, "x"));
+        e.events();
+        for _ in 0..4 {
+            e.send(1, "item").unwrap();
+        }
+        let frames = e.sent_frames();
+        let first = tracked(&frames[..1]);
+        let sent = tracked(&frames);
+        // Two of them are acknowledged, and gone.
+        e.receive(wire::ka(0, 2 * first, b""));
+        e.events();
+        cut(&mut e);
+        (e, first, sent)
+    };
+    let (_, first, sent) = base();
+    for good in [2 * first, 3 * first, sent] {
+        let (mut e, ..) = base();
+        resumed(&mut e, good, 10);
+    }
+    for bad in [0, first, 3, 2 * first + 1, sent - 1, sent + 1, u64::MAX >> 1] {
+        let (mut e, ..) = base();
+        let now = e.now;
+        e.connection.accept_resume(&resume(bad, 0), now).unwrap();
+        e.assert_ended_with(0x004, bad);
+    }
+    let request = wire::rs(1, 100, "x").len() as u64;
+    let (mut e, ..) = base();
+    resumed(&mut e, sent, request);
+    let (mut e, ..) = base();
+    let now = e.now;
+    e.connection.accept_resume(&resume(sent, request + 1), now).unwrap();
+    e.assert_ended_with(0x004, "H114");
+}
+
+#[test]
+fn resume_25_40_resume_and_resume_ok_out_of_place() {
+    let mut e = server();
+    e.receive(wire::resume_ok(0));
+    e.assert_silent("RESUME-40");
+    e.receive(resume_frame((1, 0), TOKEN, 0, 0));
+    e.assert_ended_with(0x101, "RESUME-25: after SETUP");
+
+    let mut e = server();
+    cut(&mut e);
+    resumed(&mut e, 0, 0);
+    e.receive(setup());
+    e.assert_silent("SETUP-17: SETUP after RESUME");
+    e.receive(resume_frame((1, 0), TOKEN, 0, 0));
+    e.assert_ended_with(0x101, "RESUME-25: twice");
+}
+
+#[test]
+fn resume_28_29_44_the_window_and_its_end() {
+    let mut e = server();
+    e.receive(wire::rs(1, 100, "x"));
+    e.events();
+    cut(&mut e);
+    assert_eq!(e.deadline(), Some(60_000), "RESUME-44: not the keepalive's");
+    e.advance(59_999);
+    assert!(e.is_open(1) && e.connection.is_suspended());
+    e.advance(1);
+    assert_eq!(e.events(), "Closed(ResumeWindowOver)");
+    assert!(!e.is_open(1));
+    e.assert_dead();
+    let now = e.now;
+    assert_eq!(e.connection.accept_resume(&resume(0, 0), now), Err(Misuse::NotSuspended));
+}
+
+#[test]
+fn ka_11_resume_43_a_silent_transport_is_dropped_and_the_session_stays() {
+    let mut e = server();
+    e.advance(3_000);
+    assert_eq!(e.events(), "Suspended");
+    assert_eq!(e.sent(), "", "no ERROR: that would end the session");
+    resumed(&mut e, 0, 0);
+    assert_eq!(e.deadline(), Some(3_000), "RESUME-43");
+}
+
+#[test]
+fn resume_31_a_second_transport_takes_over_at_once() {
+    let mut e = server();
+    e.receive(wire::rs(1, 100, "x"));
+    e.events();
+    e.send(1, "a").unwrap();
+    e.sent();
+    assert_eq!(resumed(&mut e, 0, 0) as usize, wire::rs(1, 100, "x").len());
+    assert_eq!(e.sent(), "P(1,N,'a')");
+    e.receive(wire::rr(3, "x"));
+    assert_eq!(e.events(), "Request(3,RR,'x')", "RESUME-31");
+}
+
+#[test]
+fn resume_33_an_end_on_purpose_is_the_end() {
+    let mut e = server();
+    e.receive(wire::rs(1, 100, "x"));
+    e.receive(wire::err(0, 0x102, b""));
+    e.events();
+    e.disconnect(None);
+    assert_eq!(e.events(), "Closed(Disconnected)");
+
+    let mut e = server();
+    e.receive(wire::err(0, 0x101, b""));
+    e.disconnect(None);
+    assert_eq!(e.events(), "Closed(peer,0x101,'')");
+
+    let mut e = server();
+    e.connection.close();
+    assert_eq!(e.sent(), "ERR(0,0x102)");
+    e.disconnect(None);
+    assert_eq!(e.events(), "Closed(Local)");
+
+    let mut e = server();
+    cut(&mut e);
+    e.connection.close();
+    assert_eq!(e.events(), "Closed(Local)");
+    e.assert_dead();
+}
+
+#[test]
+fn a_drain_waits_for_streams_of_a_suspended_session_and_not_for_an_idle_one() {
+    let mut e = server();
+    cut(&mut e);
+    e.connection.drain();
+    assert_eq!(e.events(), "Closed(Local)");
+
+    let mut e = server();
+    e.receive(wire::rr(1, "x"));
+    e.events();
+    cut(&mut e);
+    e.connection.drain();
+    assert_eq!(e.events(), "");
+    resumed(&mut e, 0, 0);
+    e.send_last(1, "y").unwrap();
+    assert_eq!(e.sent(), "P(1,N+C,'y') ERR(0,0x102)");
+}
+
+#[test]
+fn resume_35_positions_that_cannot_be_are_ignored() {
+    let mut e = server();
+    e.receive(wire::rs(1, 100, "x"));
+    e.events();
+    for _ in 0..3 {
+        e.send(1, "item").unwrap();
+    }
+    let sent = tracked(&e.sent_frames());
+    for position in [999_999, 3, sent + 1, u64::MAX, 0] {
+        e.receive(wire::ka(R, position, b""));
+        let position = wire::rs(1, 100, "x").len();
+        assert_eq!(e.sent(), format!("KA({position},'')"));
+    }
+    cut(&mut e);
+    resumed(&mut e, 0, 0);
+    assert_eq!(tracked(&e.sent_frames()), sent, "everything is there still");
+}
+
+#[test]
+fn resume_34_37_a_full_buffer_asks_waits_and_goes_on() {
+    let mut e = server_with(limits(4_000));
+    e.receive(wire::rs(1, wire::MAX, "x"));
+    e.events();
+    assert!(e.send_up_to(1, 10_000) < 100);
+    let frames = e.sent_frames();
+    let asks = frames.iter().filter(|frame| frame.kind == 0x03 && frame.has(R)).count();
+    assert_eq!(asks, 1, "the peer is asked what it has");
+    let sent = tracked(&frames);
+    assert!(e.connection.is_held());
+    assert_eq!(e.sent(), "", "nothing more is written");
+    // Control is not held back.
+    e.receive(wire::ka(R, 0, b"x"));
+    assert!(e.sent().starts_with("KA("));
+    e.receive(wire::ka(0, sent, b""));
+    e.events();
+    assert!(!e.connection.is_held());
+    assert!(tracked(&e.sent_frames()) > 0);
+    assert_eq!(e.connection.stats().retention_overflows, 0);
+}
+
+#[test]
+fn resume_36_37_a_peer_that_never_acknowledges_is_not_waited_for() {
+    let mut e = server_with(limits(4_000));
+    e.receive(wire::rs(1, wire::MAX, "x"));
+    e.events();
+    let mut items = 0;
+    for _ in 0..1_000 {
+        items += e.send_up_to(1, 100);
+        for frame in e.sent_frames() {
+            if frame.kind == 0x03 && frame.has(R) {
+                e.receive(wire::ka(0, 0, b""));
+            }
+        }
+        e.events();
+    }
+    assert!(items > 10_000, "{items}");
+    assert!(e.connection.stats().retention_overflows > 0);
+    assert!(e.connection.retained_bytes() < 4_500);
+    // What is dropped cannot be asked for.
+    cut(&mut e);
+    let now = e.now;
+    e.connection.accept_resume(&resume(0, 0), now).unwrap();
+    e.assert_ended_with(0x004, "RESUME-36");
+}
+
+#[test]
+fn resume_37_h119_apart_producers_are_held_and_nothing_is_lost() {
+    let mut e = server_with(limits(4_000));
+    e.receive(wire::rs(1, wire::MAX, "x"));
+    e.events();
+    cut(&mut e);
+    let mut items = 0;
+    while e.stream(1).capacity() > 0 && items < 10_000 {
+        e.send(1, "item").unwrap();
+        items += 1;
+        e.transmit();
+    }
+    assert!(items < 100, "{items}");
+    assert!(e.connection.is_held() && e.connection.retained_bytes() < 4_500);
+    resumed(&mut e, 0, 0);
+    let mut seen = 0;
+    for _ in 0..10 {
+        let frames = e.sent_frames();
+        seen += frames.iter().filter(|frame| frame.kind == 0x0A).count();
+        let (sent, _) = e.connection.positions().unwrap();
+        e.receive(wire::ka(0, sent, b""));
+        e.events();
+    }
+    assert_eq!(seen, items);
+}
+
+#[test]
+fn frag_29_a_payload_goes_on_where_the_transport_was_cut() {
+    let mut e = server();
+    e.receive_all([wire::with(F, wire::rr(1, "be")), wire::p(1, F | N, "gin")]);
+    cut(&mut e);
+    let position = [wire::with(F, wire::rr(1, "be")), wire::p(1, F | N, "gin")].concat().len();
+    assert_eq!(resumed(&mut e, 0, 0) as usize, position);
+    e.receive(wire::p(1, N, " and end"));
+    assert_eq!(e.events(), "Request(1,RR,'begin and end')");
+    // Our own fragments as well: the cut comes between two of them.
+    e.send_last(1, vec![1; 1_000]).unwrap();
+    e.sent_next(2);
+    let (half, _) = e.connection.positions().unwrap();
+    cut(&mut e);
+    resumed(&mut e, half, position as u64);
+    let frames = e.sent_frames();
+    assert!(frames.last().is_some_and(|frame| frame.has(C)));
+    assert!(frames.iter().all(|frame| frame.kind == 0x0A));
+}
+
+#[test]
+fn resume_39_requests_behind_resume_are_served_after_the_replay() {
+    let mut e = server();
+    e.receive(wire::rs(1, 100, "x"));
+    e.events();
+    e.send(1, "a").unwrap();
+    e.sent();
+    cut(&mut e);
+    let now = e.now;
+    e.connection.accept_resume(&resume(0, 0), now).unwrap();
+    e.receive(wire::rr(3, "behind"));
+    assert_eq!(e.events(), "Resumed Request(3,RR,'behind')");
+    e.send_last(3, "b").unwrap();
+    let seen = e.sent();
+    assert_eq!(seen, "0x0e(0) P(1,N,'a') P(3,N+C,'b')");
+}
+
+#[test]
+fn a_channel_goes_on_in_both_directions() {
+    let mut e = server();
+    e.receive(wire::rc(1, 2, "first"));
+    e.events();
+    e.stream(1).request_n(3);
+    e.send(1, "one").unwrap();
+    let sent = tracked(&e.sent_frames());
+    e.receive(wire::p(1, N, "second"));
+    assert_eq!(e.events(), "Item(1,'second')");
+    cut(&mut e);
+    let received = wire::rc(1, 2, "first").len() + wire::p(1, N, "second").len();
+    assert_eq!(resumed(&mut e, sent, 0) as usize, received);
+    e.receive_all([wire::p(1, N, "third"), wire::rn(1, 1), wire::p(1, N | C, "fourth")]);
+    assert_eq!(e.events(), "Item(1,'third') Item(1,'fourth',last)");
+    e.send(1, "two").unwrap();
+    e.send_last(1, "three").unwrap();
+    assert_eq!(e.sent(), "P(1,N,'two') P(1,N+C,'three')");
+    e.assert_idle();
+}

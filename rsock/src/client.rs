@@ -9,20 +9,17 @@ use tokio::{
     sync::watch,
 };
 
-#[cfg(feature = "websocket")]
-use crate::transport::websocket;
 use crate::{
     acceptor::{Accept, Acceptor, Setup},
-    connection::{Command, ConnectionState, Driver, DriverOptions, Mailbox},
+    connection::{ClientResume, Command, ConnectionState, Driver, DriverOptions, Mailbox},
     error::{ConnectError, Error},
+    lease::LeasePolicy,
     meter::Meter,
     requester::Requester,
     responder::{Handle, Responder},
+    resume::{Resume, new_token},
     tap::FrameTap,
-    transport::{
-        Framing, connect_tcp,
-        uri::{Scheme, Uri},
-    },
+    transport::{Framing, dial::Dial, uri::Uri},
 };
 
 /// A connection to a server, and the [`Requester`] to ask it. Cheap to clone.
@@ -75,6 +72,18 @@ impl Client {
         self.ended().await
     }
 
+    /// Waits until the server has shown that it accepts the connection.
+    async fn accepted(&self, limit: Duration) -> Result<(), Error> {
+        // A server that accepts says nothing by itself (SETUP-31); a KEEPALIVE is answered.
+        match tokio::time::timeout(limit, self.ping()).await {
+            Ok(answered) => answered.map(|_| ()),
+            Err(_) => {
+                self.abort().await;
+                Err(Error::Connect(ConnectError::NotAccepted { after: limit }))
+            }
+        }
+    }
+
     /// The connection is over, and its last bytes have left.
     async fn ended(&self) -> CloseReason {
         let mut ended = self.ended.clone();
@@ -113,6 +122,9 @@ pub struct ClientBuilder {
     responder: Option<Arc<dyn Handle>>,
     tap: Option<FrameTap>,
     meter: Arc<Meter>,
+    lease: Option<Box<dyn LeasePolicy>>,
+    resume: Option<Resume>,
+    wait_until_accepted: bool,
     #[cfg(feature = "websocket")]
     headers: Vec<(String, String)>,
 }
@@ -135,6 +147,9 @@ impl Default for ClientBuilder {
             responder: None,
             tap: None,
             meter: Arc::default(),
+            lease: None,
+            resume: None,
+            wait_until_accepted: false,
             #[cfg(feature = "websocket")]
             headers: Vec::new(),
         }
@@ -198,6 +213,26 @@ impl ClientBuilder {
         self
     }
 
+    /// Asks for leases (LEASE-03): requests wait until the server allows them, and the server waits
+    /// for what this policy gives it. [`SharedLease`](crate::SharedLease) is one.
+    pub fn lease(mut self, policy: impl LeasePolicy) -> Self {
+        self.lease = Some(Box::new(policy));
+        self
+    }
+
+    /// Asks for a session that outlives its transport (RESUME-02). Needs a URI to dial again.
+    pub fn resume(mut self, resume: Resume) -> Self {
+        self.resume = Some(resume);
+        self
+    }
+
+    /// Whether connecting waits for a sign that the server accepts SETUP, which takes a way there
+    /// and back, or fails with its refusal. Default false: requests learn of a refusal (SETUP-24).
+    pub fn wait_until_accepted(mut self, wait: bool) -> Self {
+        self.wait_until_accepted = wait;
+        self
+    }
+
     /// How long connecting may take, the WebSocket handshake included. Default 10 s.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
@@ -231,31 +266,16 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Connect`] if there is no connection to be had.
     pub async fn connect(self, uri: &str) -> Result<Client, Error> {
-        let uri = Uri::parse(uri)?;
-        let stream = connect_tcp(&uri, self.connect_timeout).await?;
-        match uri.scheme {
-            Scheme::Tcp => self.start(stream, Framing::LengthPrefixed, &[], uri.to_string()).await,
+        let dial = Dial {
+            uri: Uri::parse(uri)?,
+            limit: self.connect_timeout,
+            max_frame_bytes: self.config.max_frame_bytes,
             #[cfg(feature = "websocket")]
-            Scheme::WebSocket => {
-                let address = uri.to_string();
-                let limit = self.connect_timeout;
-                let authority = uri.authority();
-                let handshake =
-                    websocket::connect(stream, &authority, &uri.path, &self.headers, None);
-                let (stream, leftover) = tokio::time::timeout(limit, handshake)
-                    .await
-                    .map_err(|_| ConnectError::Timeout { address: address.clone(), after: limit })?
-                    .map_err(|error| ConnectError::Handshake {
-                        address: address.clone(),
-                        error: error.to_string(),
-                    })?;
-                let framing = websocket::WebSocketFraming::new(
-                    websocket::Role::Client,
-                    self.config.max_frame_bytes,
-                );
-                self.start(stream, Framing::WebSocket(framing), &leftover, address).await
-            }
-        }
+            headers: self.headers.clone(),
+        };
+        let (stream, framing, leftover) = dial.open().await?;
+        let peer = dial.uri.to_string();
+        self.start(stream, framing, &leftover, peer, Some(dial)).await
     }
 
     /// Connects over a byte stream of the caller's, such as [`memory`](crate::memory), with a u24
@@ -267,7 +287,11 @@ impl ClientBuilder {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.start(io, Framing::LengthPrefixed, &[], "memory".into()).await
+        if self.resume.is_some() {
+            let problem = "to resume, there must be a URI to dial again";
+            return Err(ConnectError::Setting(problem).into());
+        }
+        self.start(io, Framing::LengthPrefixed, &[], "memory".into(), None).await
     }
 
     async fn start<IO>(
@@ -276,14 +300,25 @@ impl ClientBuilder {
         framing: Framing,
         leftover: &[u8],
         peer: String,
+        dial: Option<Dial>,
     ) -> Result<Client, Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let setup = self.setup_frame()?;
+        let resume = match (self.resume, dial) {
+            (Some(settings), Some(dial)) => {
+                Some(ClientResume { dial, settings, setup: setup.clone() })
+            }
+            _ => None,
+        };
+        let mut config = self.config;
+        if let Some(resume) = &resume {
+            config.resume = Some(resume.settings.limits);
+        }
         let peer: Arc<str> = peer.into();
         let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
-        let requester = Requester::new(Arc::clone(&mailbox), self.credit, &self.config);
+        let requester = Requester::new(Arc::clone(&mailbox), self.credit, &config);
         let responder = match self.acceptor {
             Some(acceptor) => {
                 let setup = Setup::new(setup.clone(), Arc::clone(&peer));
@@ -292,11 +327,14 @@ impl ClientBuilder {
             None => self.responder,
         };
         let options = DriverOptions {
-            config: Arc::new(self.config),
+            config: Arc::new(config),
             credit: self.credit,
             meter: self.meter,
             tap: self.tap,
             peer,
+            lease: self.lease,
+            sessions: None,
+            resume,
         };
         let mailbox_of_client = Arc::clone(&mailbox);
         let driver = Driver::client(io, framing, leftover, setup, responder, mailbox, options);
@@ -307,7 +345,11 @@ impl ClientBuilder {
             drop(alive);
         }));
         let open = Arc::new(Open(mailbox_of_client));
-        Ok(Client { requester, ended, _open: open })
+        let client = Client { requester, ended, _open: open };
+        if self.wait_until_accepted {
+            client.accepted(self.connect_timeout).await?;
+        }
+        Ok(client)
     }
 
     fn setup_frame(&self) -> Result<frame::Setup, ConnectError> {
@@ -329,8 +371,13 @@ impl ClientBuilder {
             version: frame::VERSION,
             keepalive_interval_ms: millis(self.keepalive_interval)?,
             max_lifetime_ms: millis(self.max_lifetime)?,
-            resume_token: None,
-            lease: false,
+            resume_token: match self.resume {
+                Some(_) => Some(new_token().map_err(|_| {
+                    ConnectError::Setting("the system gives no random bytes for a resume token")
+                })?),
+                None => None,
+            },
+            lease: self.lease.is_some(),
             metadata_mime: self.metadata_mime.clone(),
             data_mime: self.data_mime.clone(),
             payload: self.setup_payload.clone(),

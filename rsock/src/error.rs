@@ -166,6 +166,11 @@ pub enum ConnectError {
         /// The time allowed.
         after: Duration,
     },
+    /// The server showed no sign of accepting the connection in time.
+    NotAccepted {
+        /// The time allowed.
+        after: Duration,
+    },
     /// A setting is outside of its range.
     Setting(&'static str),
 }
@@ -183,6 +188,9 @@ impl fmt::Display for ConnectError {
             }
             Self::Timeout { address, after } => {
                 write!(f, "{address}: no connection within {after:?}")
+            }
+            Self::NotAccepted { after } => {
+                write!(f, "the server did not accept the connection within {after:?}")
             }
             Self::Setting(problem) => f.write_str(problem),
         }

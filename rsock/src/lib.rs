@@ -50,10 +50,12 @@ mod acceptor;
 mod client;
 mod connection;
 mod error;
+mod lease;
 mod meter;
 mod payload;
 mod requester;
 mod responder;
+mod resume;
 mod router;
 mod server;
 mod spawn;
@@ -61,18 +63,20 @@ mod tap;
 mod transport;
 
 pub use rsock_proto::{
-    self as proto, CloseReason, Config, ErrorCode, Misuse, Payload, Side, Stats, Violation, Window,
-    frame, metadata,
+    self as proto, CloseReason, Config, ErrorCode, Misuse, Payload, ResumeLimits, Side, Stats,
+    Violation, Window, frame, metadata,
 };
 
 pub use acceptor::{Acceptor, Setup};
 pub use client::{Client, ClientBuilder};
 pub use connection::{ConnectionState, Payloads};
 pub use error::{ConnectError, Error};
+pub use lease::{Grant, LeasePolicy, Load, SharedLease};
 pub use meter::{Meter, MeterReading};
 pub use payload::{IntoPayload, PayloadExt};
 pub use requester::{RequestStream, Requester, Response};
 pub use responder::{BoxFuture, BoxStream, Failed, Rejecting, Responder};
+pub use resume::{Resume, SessionEvent};
 #[cfg(feature = "json")]
 pub use router::Json;
 pub use router::{

@@ -16,6 +16,7 @@ macro_rules! figures {
             connections: AtomicU64,
             open_connections: AtomicU64,
             open_streams: AtomicU64,
+            suspended_sessions: AtomicU64,
             dropped_pushes: AtomicU64,
             $($field: AtomicU64,)*
         }
@@ -29,6 +30,7 @@ macro_rules! figures {
                     connections: self.connections.load(Relaxed),
                     open_connections: self.open_connections.load(Relaxed),
                     open_streams: self.open_streams.load(Relaxed),
+                    suspended_sessions: self.suspended_sessions.load(Relaxed),
                     dropped_pushes: self.dropped_pushes.load(Relaxed),
                     stats,
                 }
@@ -61,6 +63,8 @@ pub struct MeterReading {
     pub open_connections: u64,
     /// Streams open on them, of both sides.
     pub open_streams: u64,
+    /// Sessions that have lost their transport and wait for another; counted as connections too.
+    pub suspended_sessions: u64,
     /// METADATA_PUSH frames dropped because their handler did not keep up (MDP-08).
     pub dropped_pushes: u64,
     /// The sums over all connections.
@@ -71,7 +75,17 @@ impl Meter {
     pub(crate) fn connection(self: &Arc<Self>) -> ConnectionMeter {
         self.connections.fetch_add(1, Relaxed);
         self.open_connections.fetch_add(1, Relaxed);
-        ConnectionMeter { meter: Arc::clone(self), published: Stats::default(), open_streams: 0 }
+        ConnectionMeter {
+            meter: Arc::clone(self),
+            published: Stats::default(),
+            open_streams: 0,
+            is_suspended: false,
+        }
+    }
+
+    /// Streams open, and connections there are.
+    pub(crate) fn load(&self) -> (u64, u64) {
+        (self.open_streams.load(Relaxed), self.open_connections.load(Relaxed))
     }
 }
 
@@ -81,6 +95,7 @@ pub(crate) struct ConnectionMeter {
     meter: Arc<Meter>,
     published: Stats,
     open_streams: u64,
+    is_suspended: bool,
 }
 
 impl ConnectionMeter {
@@ -97,6 +112,22 @@ impl ConnectionMeter {
         }
     }
 
+    /// The connection begins anew, with figures from 0 on.
+    pub(crate) fn restart(&mut self, stats: &Stats) {
+        self.publish(stats, 0);
+        self.published = Stats::default();
+    }
+
+    pub(crate) fn suspended(&mut self, is_suspended: bool) {
+        if is_suspended != std::mem::replace(&mut self.is_suspended, is_suspended) {
+            if is_suspended {
+                self.meter.suspended_sessions.fetch_add(1, Relaxed);
+            } else {
+                self.meter.suspended_sessions.fetch_sub(1, Relaxed);
+            }
+        }
+    }
+
     pub(crate) fn dropped_push(&self) {
         self.meter.dropped_pushes.fetch_add(1, Relaxed);
     }
@@ -104,6 +135,7 @@ impl ConnectionMeter {
 
 impl Drop for ConnectionMeter {
     fn drop(&mut self) {
+        self.suspended(false);
         self.meter.open_streams.fetch_sub(self.open_streams, Relaxed);
         self.meter.open_connections.fetch_sub(1, Relaxed);
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{
     CloseReason, Config, Interaction, MAX_FRAME_BYTES, Misuse, Payload, Window,
-    frame::{HEADER_LEN, payload_frame_len},
+    frame::{HEADER_LEN, Lease, payload_frame_len},
 };
 use tokio::{
     sync::{TryAcquireError, oneshot},
@@ -115,6 +115,24 @@ impl Requester {
         self.mailbox.send(Command::Ping { answer, permit })?;
         answered.await.map_err(|_| closed(&self.mailbox))?;
         Ok(started.elapsed())
+    }
+
+    /// The newest lease the peer has given, where leases are agreed upon (LEASE-22).
+    pub fn lease(&self) -> Option<Lease> {
+        self.mailbox.lease().borrow().clone()
+    }
+
+    /// Waits for the peer's next lease; `None` if the connection ends before.
+    pub async fn next_lease(&self) -> Option<Lease> {
+        let mut leases = self.mailbox.lease();
+        let mut closed = std::pin::pin!(self.closed());
+        let mut changed = std::pin::pin!(leases.changed());
+        let came = std::future::poll_fn(|cx| match changed.as_mut().poll(cx) {
+            Poll::Ready(came) => Poll::Ready(came.is_ok()),
+            Poll::Pending => closed.as_mut().poll(cx).map(|_| false),
+        })
+        .await;
+        if came { self.lease() } else { None }
     }
 
     /// How the connection is now.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rsock_proto::Config;
+use rsock_proto::{Config, ResumeLimits};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -21,8 +21,9 @@ use tokio::{
 use crate::transport::websocket::{self, HttpHandler, UpgradeRequired};
 use crate::{
     acceptor::{Accept, Acceptor},
-    connection::{Command, ConnectionState, Driver, DriverOptions, Mailbox},
+    connection::{Command, ConnectionState, Driver, DriverOptions, Mailbox, Sessions},
     error::{ConnectError, Error},
+    lease::LeasePolicy,
     meter::Meter,
     responder::BoxFuture,
     tap::FrameTap,
@@ -80,11 +81,16 @@ pub struct ServerBuilder {
     max_requests: usize,
     max_connections: usize,
     drain_limit: Duration,
+    max_sessions: usize,
+    lease: Option<MakeLease>,
     meter: Arc<Meter>,
     tap: Option<FrameTap>,
     #[cfg(feature = "websocket")]
     http: Option<Arc<dyn HttpHandler>>,
 }
+
+/// A policy of its own for each connection.
+type MakeLease = Arc<dyn Fn() -> Box<dyn LeasePolicy> + Send + Sync>;
 
 impl Default for ServerBuilder {
     fn default() -> Self {
@@ -94,6 +100,8 @@ impl Default for ServerBuilder {
             max_requests: crate::DEFAULT_MAX_REQUESTS,
             max_connections: 100_000,
             drain_limit: Duration::from_secs(10),
+            max_sessions: 10_000,
+            lease: None,
             meter: Arc::default(),
             tap: None,
             #[cfg(feature = "websocket")]
@@ -103,9 +111,27 @@ impl Default for ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// What a client can make us hold.
+    /// What a client can make us hold. Settings of leases and resume that were made before are
+    /// replaced.
     pub fn config(mut self, config: Config) -> Self {
         self.config = Arc::new(config);
+        self
+    }
+
+    /// Takes clients that ask for leases, and allows them what this policy says; each connection
+    /// has its own copy. Clients that do not ask are not held to it (LEASE-17).
+    pub fn lease(mut self, policy: impl LeasePolicy + Clone + Sync) -> Self {
+        self.lease = Some(Arc::new(move || Box::new(policy.clone())));
+        Arc::make_mut(&mut self.config).leases = true;
+        self
+    }
+
+    /// Takes clients that ask for a session that outlives its transport, within these limits, and
+    /// at most `max_sessions` of them. Where one more is wanted, the one that has been without a
+    /// transport for the longest time ends; if all have one, SETUP is refused.
+    pub fn resume(mut self, limits: ResumeLimits, max_sessions: usize) -> Self {
+        Arc::make_mut(&mut self.config).resume = Some(limits);
+        self.max_sessions = max_sessions.max(1);
         self
     }
 
@@ -300,13 +326,15 @@ struct Service {
     /// The mailboxes of live connections, at most `max_connections`.
     live: Mutex<slab::Slab<Arc<Mailbox>>>,
     draining: watch::Sender<bool>,
+    sessions: Option<Arc<Sessions>>,
 }
 
 impl Service {
     fn new(builder: ServerBuilder, acceptor: Arc<dyn Accept>) -> Self {
         let connections = Arc::new(Semaphore::new(builder.max_connections));
         let (live, draining) = (Mutex::default(), watch::Sender::new(false));
-        Self { builder, acceptor, connections, live, draining }
+        let sessions = builder.config.resume.map(|_| Sessions::new(builder.max_sessions));
+        Self { builder, acceptor, connections, live, draining, sessions }
     }
 
     async fn serve(
@@ -378,6 +406,9 @@ impl Service {
             meter: Arc::clone(&self.builder.meter),
             tap: self.builder.tap.clone(),
             peer,
+            lease: self.builder.lease.as_ref().map(|make| make()),
+            sessions: self.sessions.clone(),
+            resume: None,
         };
         let accept = Arc::clone(&self.acceptor);
         Driver::server(io, framing, leftover, accept, mailbox, options).await;

@@ -429,6 +429,11 @@ impl Connection {
         self.streams.len()
     }
 
+    /// Streams in the table that the peer opened, running fire-and-forgets included.
+    pub fn inbound_streams(&self) -> usize {
+        self.streams.inbound()
+    }
+
     /// Bytes of unfinished fragmented payloads.
     #[cfg(test)]
     pub(crate) fn reassembly_bytes(&self) -> usize {

@@ -11,10 +11,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Interaction, Payload};
+use rsock_proto::{CloseReason, Interaction, Payload, frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::{connection::consumers::Inlet, error::Error, responder::BoxStream};
+use crate::{
+    connection::consumers::Inlet, error::Error, responder::BoxStream, transport::link::Transport,
+};
 
 /// The right to have one request open; given back when its stream ends.
 pub(crate) type Permit = OwnedSemaphorePermit;
@@ -53,14 +55,23 @@ pub enum ConnectionState {
     Connecting,
     /// In use.
     Established,
+    /// The transport is lost; the session waits for another, and what is asked waits with it.
+    Suspended,
     /// Over, for this reason.
     Closed(CloseReason),
+}
+
+/// A client that takes up its session on another transport.
+pub(crate) struct Adoption {
+    pub(crate) resume: frame::Resume,
+    pub(crate) transport: Transport,
 }
 
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     permits: Arc<Semaphore>,
     state: watch::Sender<ConnectionState>,
+    lease: watch::Sender<Option<frame::Lease>>,
 }
 
 #[derive(Default)]
@@ -68,6 +79,8 @@ struct Inner {
     commands: Vec<Command>,
     /// Slots whose producers may go on.
     ready: Vec<usize>,
+    /// The newest transport for the session; one that it replaces is closed (H117).
+    adoption: Option<Box<Adoption>>,
     driver: Option<Waker>,
     /// The driver will look here before it sleeps; waking it would be one wake too many.
     awake: bool,
@@ -81,6 +94,7 @@ impl Mailbox {
             inner: Mutex::default(),
             permits: Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS))),
             state: watch::Sender::new(state),
+            lease: watch::Sender::new(None),
         })
     }
 
@@ -104,6 +118,21 @@ impl Mailbox {
         }
         inner.commands.push(command);
         Self::wake(inner);
+        Ok(())
+    }
+
+    /// Hands the driver a transport for its session.
+    ///
+    /// # Errors
+    /// Gives it back if the connection has ended.
+    pub(crate) fn adopt(&self, adoption: Box<Adoption>) -> Result<(), Box<Adoption>> {
+        let mut inner = self.lock();
+        if inner.closed.is_some() {
+            return Err(adoption);
+        }
+        let replaced = inner.adoption.replace(adoption);
+        Self::wake(inner);
+        drop(replaced);
         Ok(())
     }
 
@@ -136,6 +165,11 @@ impl Mailbox {
         self.state.subscribe()
     }
 
+    /// The peer's newest lease.
+    pub(crate) fn lease(&self) -> watch::Receiver<Option<frame::Lease>> {
+        self.lease.subscribe()
+    }
+
     // ---- the driver's side --------------------------------------------------------------------
 
     pub(crate) fn has_commands(&self) -> bool {
@@ -150,11 +184,15 @@ impl Mailbox {
         mem::swap(&mut inner.ready, ready);
     }
 
+    pub(crate) fn take_adoption(&self) -> Option<Box<Adoption>> {
+        self.lock().adoption.take()
+    }
+
     /// Goes to sleep until `waker` is called; false if something waits already.
     #[must_use]
     pub(crate) fn sleep(&self, waker: &Waker) -> bool {
         let mut inner = self.lock();
-        if !inner.commands.is_empty() || !inner.ready.is_empty() {
+        if !inner.commands.is_empty() || !inner.ready.is_empty() || inner.adoption.is_some() {
             return false;
         }
         inner.awake = false;
@@ -170,8 +208,20 @@ impl Mailbox {
         self.state.send_replace(ConnectionState::Closed(reason));
     }
 
+    pub(crate) fn leased(&self, lease: frame::Lease) {
+        self.lease.send_replace(Some(lease));
+    }
+
     pub(crate) fn established(&self) {
         self.state.send_replace(ConnectionState::Established);
+    }
+
+    pub(crate) fn connecting(&self) {
+        self.state.send_replace(ConnectionState::Connecting);
+    }
+
+    pub(crate) fn suspended(&self) {
+        self.state.send_replace(ConnectionState::Suspended);
     }
 
     /// The connection is over: nothing is taken any more, and who waits for a permit is told. What
@@ -183,7 +233,9 @@ impl Mailbox {
         }
         inner.closed = Some(reason.clone());
         let left = mem::take(&mut inner.commands);
+        let adoption = inner.adoption.take();
         drop(inner);
+        drop(adoption);
         self.permits.close();
         self.state.send_replace(ConnectionState::Closed(reason.clone()));
         left

@@ -6,9 +6,11 @@ mod consumers;
 mod driver;
 mod mailbox;
 mod producers;
+mod sessions;
 
 pub use consumers::Payloads;
 pub(crate) use consumers::{Inflow, Inlet};
-pub(crate) use driver::{Driver, DriverOptions};
+pub(crate) use driver::{ClientResume, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Permit};
+pub(crate) use sessions::Sessions;

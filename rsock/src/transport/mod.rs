@@ -1,6 +1,8 @@
 //! Byte streams that carry frames: TCP and memory with a length before each frame, and WebSocket
 //! with its own framing.
 
+pub(crate) mod dial;
+pub(crate) mod link;
 pub(crate) mod uri;
 #[cfg(feature = "websocket")]
 pub(crate) mod websocket;

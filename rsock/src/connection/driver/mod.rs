@@ -1,9 +1,11 @@
 //! The one task of a connection. It owns the socket and the protocol state, polls handlers in
 //! place and writes once a turn.
 
+mod lease;
 mod obey;
 mod receive;
 mod serve;
+mod session;
 mod transmit;
 
 use std::{
@@ -30,13 +32,19 @@ use crate::{
         Command, Inlet, Mailbox, Permit,
         budget::Budget,
         producers::{Producer, SlotWakers, guard},
+        sessions::{Claim, Sessions},
     },
     error::Error,
+    lease::LeasePolicy,
     meter::{ConnectionMeter, Meter},
     responder::{BoxFuture, Handle},
     tap::{Direction, FrameTap},
-    transport::Framing,
+    transport::{Framing, link::Link},
 };
+use lease::Leases;
+use session::Redial;
+
+pub(crate) use session::ClientResume;
 
 /// How long the last words to a peer that broke the protocol may take to leave.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
@@ -64,10 +72,16 @@ pub(crate) struct DriverOptions {
     pub(crate) tap: Option<FrameTap>,
     /// The peer's address, for logs.
     pub(crate) peer: Arc<str>,
+    /// What the peer is allowed, where leases are agreed upon.
+    pub(crate) lease: Option<Box<dyn LeasePolicy>>,
+    /// A server's resumable sessions.
+    pub(crate) sessions: Option<Arc<Sessions>>,
+    /// How a client resumes its session.
+    pub(crate) resume: Option<ClientResume>,
 }
 
 pub(crate) struct Driver<IO> {
-    io: IO,
+    io: Link<IO>,
     framing: Framing,
     connection: Connection,
     input: BytesMut,
@@ -77,8 +91,16 @@ pub(crate) struct Driver<IO> {
     /// Taken from the mailbox; kept to reuse their memory.
     commands: Vec<Command>,
     woken: Vec<usize>,
-    /// What a server's requesters asked for before SETUP was accepted.
+    /// What was asked for while there was nobody to ask: before a server's SETUP was accepted, or
+    /// while a client sets up a fresh session.
     held: Vec<Command>,
+    /// Requests that wait for a lease, in their order; each holds a permit.
+    leaseless: VecDeque<Command>,
+    lease: Option<Leases>,
+    /// A server's resumable session.
+    claim: Option<Claim>,
+    /// A client without a transport, or in the handshake on a new one.
+    redial: Option<Redial>,
     accept: Option<Arc<dyn Accept>>,
     accepting: Option<BoxFuture<Result<Arc<dyn Handle>, Error>>>,
     responder: Option<Arc<dyn Handle>>,
@@ -131,7 +153,7 @@ struct Slot {
     queued: bool,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     pub(crate) fn client(
         io: IO,
         framing: Framing,
@@ -144,6 +166,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         let connection = Connection::client(setup, Arc::clone(&options.config), now());
         let mut driver = Self::new(io, framing, leftover, connection, mailbox, options);
         driver.responder = responder;
+        driver.grant_lease(now());
         driver
     }
 
@@ -167,24 +190,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         leftover: &[u8],
         connection: Connection,
         mailbox: Arc<Mailbox>,
-        options: DriverOptions,
+        mut options: DriverOptions,
     ) -> Self {
-        let mut output = framing.send_buf();
-        if let Some(tap) = options.tap.clone() {
-            let peer = Arc::clone(&options.peer);
-            output.set_tap(move |frame| show(&tap, &peer, Direction::Out, frame));
-        }
         Self {
-            io,
+            io: Link::First(io),
+            output: output(&framing, &options),
             framing,
             connection,
             input: BytesMut::from(leftover),
             read_size: *READ_SIZES.start(),
-            output,
             mailbox,
             commands: Vec::new(),
             woken: Vec::new(),
             held: Vec::new(),
+            leaseless: VecDeque::new(),
+            lease: options.lease.take().map(Leases::new),
+            claim: None,
+            redial: None,
             accept: None,
             accepting: None,
             responder: None,
@@ -221,9 +243,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         let now = now();
         let mut worked = self.handle_time(now);
-        worked |= self.drain_mailbox();
+        worked |= self.adopt(now);
+        worked |= self.drain_mailbox(now);
+        worked |= self.poll_redial(cx, now);
         worked |= self.receive(cx, now);
         worked |= self.dispatch(cx, now);
+        self.renew_lease(now);
         worked |= self.produce();
         worked |= self.transmit(cx, now);
         for consumer in self.consumers.drain(..) {
@@ -241,7 +266,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Future for Driver<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -262,7 +287,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Future for Driver<IO> {
             }
             this.release_memory();
             this.meter.publish(this.connection.stats(), this.connection.open_streams());
-            if let Some(deadline) = this.connection.poll_timeout()
+            let deadline = this.connection.poll_timeout().into_iter().chain(this.lease_deadline());
+            if let Some(deadline) = deadline.min()
                 && this.poll_timer(cx, deadline).is_ready()
             {
                 continue;
@@ -289,7 +315,8 @@ impl<IO> Drop for Driver<IO> {
     /// A driver dropped in mid-life, as when a runtime shuts down, still ends what hangs on it.
     fn drop(&mut self) {
         let reason = CloseReason::Disconnected;
-        let commands = mem::take(&mut self.held).into_iter().chain(self.mailbox.close(&reason));
+        let waiting = mem::take(&mut self.held).into_iter().chain(mem::take(&mut self.leaseless));
+        let commands = waiting.chain(self.mailbox.close(&reason));
         let pending = commands.filter_map(|command| match command {
             Command::Request { inlet, outgoing, .. } => {
                 drop_guarded(outgoing);
@@ -307,6 +334,16 @@ impl<IO> Drop for Driver<IO> {
             }
         }
     }
+}
+
+/// A buffer for what goes over a transport that frames lie on so.
+fn output(framing: &Framing, options: &DriverOptions) -> SendBuf {
+    let mut output = framing.send_buf();
+    if let Some(tap) = options.tap.clone() {
+        let peer = Arc::clone(&options.peer);
+        output.set_tap(move |frame| show(&tap, &peer, Direction::Out, frame));
+    }
+    output
 }
 
 /// The runtime's clock, so that tests can pause it.

@@ -1,10 +1,9 @@
 //! What handles ask of the driver.
 
-use std::mem;
-use std::sync::Arc;
+use std::{mem, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use rsock_proto::{Interaction, Payload};
+use rsock_proto::{CloseReason, Interaction, Payload, Side};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, PUSH_SLOT, Slot, drop_guarded};
@@ -17,8 +16,8 @@ use crate::{
     responder::BoxStream,
 };
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
-    pub(super) fn drain_mailbox(&mut self) -> bool {
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+    pub(super) fn drain_mailbox(&mut self, now: Instant) -> bool {
         let mut commands = mem::take(&mut self.commands);
         let mut woken = mem::take(&mut self.woken);
         self.mailbox.take(&mut commands, &mut woken);
@@ -32,9 +31,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 self.queue(slot);
             }
         }
-        let may_request = self.accept.is_none();
+        let may_request = self.accept.is_none() && !self.is_renewing();
         for command in commands.drain(..) {
             match command {
+                Command::Drain | Command::Close if self.is_renewing() => {
+                    self.give_up(&CloseReason::Finished(Side::Local), now);
+                }
                 Command::Request { .. } | Command::Push { .. } | Command::Ping { .. }
                     if !may_request =>
                 {
@@ -49,6 +51,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     }
 
     pub(super) fn obey(&mut self, command: Command) {
+        if matches!(command, Command::Request { .. }) && self.waits_for_lease() {
+            self.leaseless.push_back(command);
+        } else {
+            self.obey_now(command);
+        }
+    }
+
+    pub(super) fn obey_now(&mut self, command: Command) {
         match command {
             Command::Request { interaction, payload, n, inlet, outgoing, permit } => {
                 self.open(interaction, payload, n, inlet, outgoing, permit);
@@ -112,9 +122,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
 
     /// A consumer has granted credit, or lost interest.
     pub(super) fn grant_wish(&mut self, inlet: &Arc<Inlet>) {
-        let (Some(key), wish) = inlet.take_wish() else {
+        let (key, wish) = inlet.take_wish();
+        let Some(key) = key else {
+            if wish.cancel {
+                self.forget_waiting(inlet);
+            }
             return;
         };
+        if !self.is_current(key) {
+            return;
+        }
         let Some(mut stream) = self.connection.stream(key) else {
             return;
         };

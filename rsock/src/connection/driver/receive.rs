@@ -14,9 +14,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use super::{Driver, Phase, READ_SIZES, drop_guarded, failure, show};
 use crate::{error::Error, tap::Direction, transport::Received};
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.phase != Phase::Running || !self.connection.wants_input() {
+        if self.phase != Phase::Running || self.io.is_none() || !self.connection.wants_input() {
             return false;
         }
         // What an earlier read brought comes first.
@@ -116,7 +116,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 Event::MetadataPush(metadata) => self.take_push(metadata),
                 Event::Pong(data) => self.answer_ping(&data),
                 Event::Setup(setup) => self.start_acceptor(*setup),
+                Event::Resume(resume) => self.hand_over(*resume, now),
                 Event::Established => self.mailbox.established(),
+                Event::Suspended => self.suspended(),
+                Event::Resumed => self.resumed(now),
+                Event::Leased(lease) => {
+                    self.mailbox.leased(lease);
+                    self.lease_came();
+                }
+                Event::Closed(reason) if self.renews(&reason) => self.renew(reason, now),
                 Event::Closed(reason) => self.end(&reason, now),
                 // Events of a later protocol engine mean nothing here.
                 _ => {}

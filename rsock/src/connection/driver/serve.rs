@@ -24,7 +24,7 @@ use crate::{
     requester::Requester,
 };
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Gives a request of the peer to its handler, which is polled in this turn.
     pub(super) fn serve(
         &mut self,
@@ -78,6 +78,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     // ---- SETUP --------------------------------------------------------------------------------
 
     pub(super) fn start_acceptor(&mut self, setup: frame::Setup) {
+        if let Err(problem) = self.claim(&setup) {
+            return self.connection.reject(ErrorCode::REJECTED_SETUP, problem);
+        }
         let Some(accept) = &self.accept else { return };
         let setup = Setup::new(setup, Arc::clone(&self.options.peer));
         let DriverOptions { credit, config, .. } = &self.options;
@@ -102,6 +105,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
                 self.accept = None;
                 self.connection.accept(now);
                 self.mailbox.established();
+                if let Some(claim) = &self.claim {
+                    claim.open();
+                }
+                self.grant_lease(now);
                 for command in mem::take(&mut self.held) {
                     self.obey(command);
                 }
@@ -162,7 +169,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         // What was yielded before goes first.
         self.connection.poll_transmit(&mut self.output);
         let mut worked = false;
-        while !self.ready.is_empty() && !self.output.is_full() {
+        while !self.ready.is_empty() && !self.output.is_full() && !self.connection.is_held() {
             worked = true;
             let mut yielded = 0;
             for _ in 0..self.ready.len() {

@@ -22,7 +22,7 @@ use crate::{
     error::Error,
 };
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     // ---- what leaves --------------------------------------------------------------------------
 
     pub(super) fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -38,7 +38,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
         // After a write there may be room for what did not fit before it.
         let unread = !self.input.is_empty() && self.connection.wants_input();
         let more = wrote && (unread || self.connection.wants_output() || !self.ready.is_empty());
-        let closing = self.connection.is_closed() && self.phase == Phase::Running;
+        let closing =
+            self.connection.is_closed() && self.phase == Phase::Running && !self.is_renewing();
         if closing && !self.connection.has_events() {
             self.framing.close(&mut self.output);
             let limit = if self.regular_end { STALL_LIMIT } else { FLUSH_LIMIT };
@@ -67,7 +68,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
     /// The connection is over: everything pending on it ends with the reason.
     pub(super) fn end(&mut self, reason: &CloseReason, now: Instant) {
         let error = Error::Closed(reason.clone());
-        for command in mem::take(&mut self.held).into_iter().chain(self.mailbox.close(reason)) {
+        let waiting = mem::take(&mut self.held).into_iter().chain(mem::take(&mut self.leaseless));
+        for command in waiting.chain(self.mailbox.close(reason)) {
             if let Command::Request { inlet, outgoing, .. } = command {
                 drop_guarded(outgoing);
                 if let Some(inlet) = inlet {
@@ -82,6 +84,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Driver<IO> {
             }
         }
         self.ready = VecDeque::new();
+        // The token is free, or at least nobody's who would answer for it.
+        self.claim = None;
+        self.lease = None;
         self.pushes = VecDeque::new();
         self.pings = VecDeque::new();
         self.regular_end = matches!(reason, CloseReason::Finished(_));

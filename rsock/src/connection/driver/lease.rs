@@ -1,0 +1,111 @@
+//! Leases: those we give, by the policy, and requests that wait for one of the peer's.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Driver, drop_guarded, guard};
+use crate::{
+    connection::{Command, Inlet},
+    lease::{Grant, LeasePolicy, Load},
+};
+
+/// What we give: the policy, and when it is asked again.
+pub(super) struct Leases {
+    policy: Box<dyn LeasePolicy>,
+    /// A part of the last lease's time is over; `None` before the first.
+    renew_at: Option<Instant>,
+    /// How many requests the last lease allowed.
+    granted: u32,
+    /// How many ran when it was given.
+    running: usize,
+}
+
+impl Leases {
+    pub(super) fn new(policy: Box<dyn LeasePolicy>) -> Self {
+        Self { policy, renew_at: None, granted: 0, running: 0 }
+    }
+
+    /// Without any lease given, as after a resume (LEASE-20).
+    pub(super) fn renewed(self) -> Self {
+        Self::new(self.policy)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+    /// When the policy is to be asked whatever happens.
+    pub(super) fn lease_deadline(&self) -> Option<Instant> {
+        self.lease.as_ref().and_then(|lease| lease.renew_at)
+    }
+
+    /// Asks the policy, if it is time to.
+    pub(super) fn renew_lease(&mut self, now: Instant) {
+        let Some(lease) = &self.lease else { return };
+        let Some(renew_at) = lease.renew_at else { return };
+        let Some(left) = self.connection.granted_permits() else { return };
+        let spent = if lease.granted == 0 {
+            self.connection.inbound_streams() < lease.running
+        } else {
+            left <= lease.granted / 2
+        };
+        if spent || renew_at <= now {
+            self.grant_lease(now);
+        }
+    }
+
+    /// Gives the peer the lease that the policy has for it.
+    pub(super) fn grant_lease(&mut self, now: Instant) {
+        let Some(left) = self.connection.granted_permits() else { return };
+        let Some(lease) = &mut self.lease else { return };
+        let running = self.connection.inbound_streams();
+        let (all_running, connections) = self.options.meter.load();
+        let load = Load { running, left, all_running, connections };
+        // A policy that panics gives nothing; it is asked again.
+        let grant = guard(|| lease.policy.next(&load))
+            .unwrap_or_else(|_| Grant::new(0, std::time::Duration::from_secs(1)));
+        if grant.requests == 0 && lease.granted == 0 && lease.renew_at.is_some() {
+            // It has nothing, and knows.
+            lease.renew_at = Some(now + SHORTEST * 10);
+            return;
+        }
+        lease.renew_at = Some(now + (grant.ttl / 4 * 3).max(SHORTEST));
+        lease.granted = grant.requests;
+        lease.running = running;
+        // Without a transport, or at the end, there is nobody to give it to.
+        let _ = self.connection.grant_lease(grant.requests, grant.ttl, grant.metadata, now);
+    }
+
+    // ---- requests that wait -------------------------------------------------------------------
+
+    /// Whether a request has to wait for a lease, or behind others that do. Each holds a permit of
+    /// the mailbox, which bounds them.
+    pub(super) fn waits_for_lease(&self) -> bool {
+        !self.leaseless.is_empty() || self.connection.permits() == Some(0)
+    }
+
+    /// The peer has given a lease: those who waited go first.
+    pub(super) fn lease_came(&mut self) {
+        while self.connection.permits() != Some(0)
+            && let Some(command) = self.leaseless.pop_front()
+        {
+            self.obey_now(command);
+        }
+        if self.leaseless.is_empty() {
+            self.leaseless = VecDeque::new();
+        }
+    }
+
+    /// A request that was cancelled while it waited is never sent (RR-10).
+    pub(super) fn forget_waiting(&mut self, cancelled: &Arc<Inlet>) {
+        let is_it = |command: &Command| {
+            matches!(command, Command::Request { inlet: Some(inlet), .. }
+                if Arc::ptr_eq(inlet, cancelled))
+        };
+        if let Some(at) = self.leaseless.iter().position(is_it) {
+            drop_guarded(self.leaseless.remove(at));
+        }
+    }
+}
+
+/// How soon a policy is asked again at the least.
+const SHORTEST: std::time::Duration = std::time::Duration::from_millis(10);

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
 use clap::{Args, value_parser};
-use rsock::proto::Config;
+use rsock::{ResumeLimits, proto::Config};
 
 /// What a service is told.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -29,17 +29,52 @@ pub struct Options {
     /// How long a client may take to begin with SETUP, as 500ms or 10s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub setup_timeout: Duration,
+    /// The largest frame sent; longer payloads are cut into fragments
+    #[arg(long, value_name = "BYTES", default_value_t = Self::default().mtu)]
+    #[arg(value_parser = value_parser!(u32).range(MIN_MTU..=MAX_FRAME))]
+    pub mtu: u32,
+    /// The longest payload put together from fragments; a longer one fails its stream
+    #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_payload)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    pub max_payload: u32,
+    /// Bytes of half-assembled payloads a connection may hold
+    #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_reassembly)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    pub max_reassembly: u32,
+    /// Bytes of payload that a connection's open requests may hold; more are refused
+    #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_request_bytes)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    pub max_request_bytes: u32,
+    /// How long a session is kept whose connection was lost, for clients that ask to resume; 0s
+    /// refuses them
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = any_time)]
+    pub resume_window: Duration,
+    /// Bytes of sent frames a resumable session keeps until its client has them
+    #[arg(long, value_name = "BYTES", default_value_t = Self::default().resume_bytes)]
+    #[arg(value_parser = value_parser!(u32).range(MIN_FRAME..))]
+    pub resume_bytes: u32,
+    /// Resumable sessions at a time; for one more, the one that lost its connection first ends
+    #[arg(long, value_name = "N", default_value_t = Self::default().max_sessions)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    pub max_sessions: u32,
+    /// Give leases to clients that ask for them, so that about N requests run at a time in all;
+    /// without it such clients are refused
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub lease: Option<u32>,
 }
 
 /// What the protocol can express.
 const MAX_FRAME: i64 = rsock::proto::MAX_FRAME_BYTES as i64;
+
+/// The smallest fragment that every peer takes.
+const MIN_MTU: i64 = 64;
 
 /// SETUP with its MIME types and credentials fits.
 const MIN_FRAME: i64 = 1_024;
 
 impl Default for Options {
     fn default() -> Self {
-        let limits = Config::default();
+        let (limits, resume) = (Config::default(), ResumeLimits::default());
         Self {
             listen: ["tcp://127.0.0.1:7878", "ws://127.0.0.1:7879/rsocket"]
                 .map(str::to_owned)
@@ -49,6 +84,14 @@ impl Default for Options {
             max_streams: limits.max_streams as u32,
             max_frame: limits.max_frame_bytes as u32,
             setup_timeout: limits.setup_timeout,
+            mtu: limits.fragment_bytes.unwrap_or(rsock::proto::MAX_FRAME_BYTES) as u32,
+            max_payload: limits.max_payload_bytes as u32,
+            max_reassembly: limits.max_reassembly_bytes as u32,
+            max_request_bytes: limits.max_request_bytes as u32,
+            resume_window: resume.window,
+            resume_bytes: resume.max_bytes as u32,
+            max_sessions: 10_000,
+            lease: None,
         }
     }
 }
@@ -60,16 +103,31 @@ impl Options {
         config.max_streams = self.max_streams as usize;
         config.max_frame_bytes = self.max_frame as usize;
         config.setup_timeout = self.setup_timeout;
+        config.fragment_bytes = Some(self.mtu as usize);
+        config.max_payload_bytes = self.max_payload as usize;
+        config.max_reassembly_bytes = self.max_reassembly as usize;
+        config.max_request_bytes = self.max_request_bytes as usize;
         config
+    }
+
+    /// What a resumable session may cost; `None` if there are none.
+    pub(crate) fn resume(&self) -> Option<ResumeLimits> {
+        let mut limits = ResumeLimits::default();
+        limits.window = self.resume_window;
+        limits.max_bytes = self.resume_bytes as usize;
+        (!self.resume_window.is_zero()).then_some(limits)
     }
 }
 
 fn some_time(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("it must be more than 0".to_owned()),
-        Ok(time) => Ok(time),
-        Err(error) => Err(error.to_string()),
+    match any_time(text)? {
+        Duration::ZERO => Err("it must be more than 0".to_owned()),
+        time => Ok(time),
     }
+}
+
+fn any_time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// Where requests go that name no route.
@@ -135,12 +193,18 @@ mod tests {
             "--default-route=none",
             "--max-frame=65536",
             "--setup-timeout=1m 500ms",
+            "--mtu=64",
+            "--resume-window=0s",
+            "--lease=100",
         ]);
         let expected = Options {
             listen: vec!["tcp://[::1]:1".to_owned(), "ws://h:2".to_owned()],
             default_route: DefaultRoute::None,
             max_frame: 65_536,
             setup_timeout: Duration::from_millis(60_500),
+            mtu: 64,
+            resume_window: Duration::ZERO,
+            lease: Some(100),
             ..Options::default()
         };
         assert_eq!(options, Ok(expected));
@@ -154,6 +218,8 @@ mod tests {
             ("--max-frame=16777216", "is not in 1024..=16777215"),
             ("--setup-timeout=0s", "more than 0"),
             ("--setup-timeout=10", "time unit needed"),
+            ("--mtu=63", "is not in 64..=16777215"),
+            ("--lease=0", "0 is not in 1.."),
             ("--lisen=x", "a similar argument exists: '--listen'"),
         ] {
             let error = parse(&[flag]).unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use rsock::{Error, Meter, Router, Server};
+use rsock::{Error, Meter, Router, Server, SharedLease};
 
 use crate::{
     app::{App, app},
@@ -41,6 +41,12 @@ impl Service {
             .max_connections(options.max_connections as usize)
             .meter(meter)
             .http(front.clone());
+        if let Some(limits) = options.resume() {
+            builder = builder.resume(limits, options.max_sessions as usize);
+        }
+        if let Some(max_running) = options.lease {
+            builder = builder.lease(SharedLease::new(max_running));
+        }
         if let Some(tap) = frames::tap() {
             builder = builder.tap(tap);
         }

@@ -1,6 +1,7 @@
 //! Shared by the tests: a peer that is not ours, handlers to ask, pairs of ends to ask them, and
 //! what watches the whole.
 
+pub mod cutter;
 pub mod fixture;
 pub mod link;
 pub mod log;

@@ -27,6 +27,9 @@ const PROTO: &[(&str, &[&str])] = &[
 /// no router, no client, no server; a transport knows nothing of connections.
 const RSOCK: &[(&str, &[&str])] = &[
     ("error", &[]),
+    // Settings, which what obeys them reads.
+    ("lease", &[]),
+    ("resume", &[]),
     ("meter", &[]),
     ("spawn", &[]),
     ("tap", &[]),
@@ -37,13 +40,40 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("responder", &["connection", "error"]),
     ("requester", &["connection", "error", "payload", "responder"]),
     ("acceptor", &["error", "requester", "responder"]),
-    ("connection", &["acceptor", "error", "meter", "requester", "responder", "tap", "transport"]),
+    (
+        "connection",
+        &[
+            "acceptor",
+            "error",
+            "lease",
+            "meter",
+            "requester",
+            "responder",
+            "resume",
+            "tap",
+            "transport",
+        ],
+    ),
     ("router", &["acceptor", "connection", "error", "payload", "requester", "responder"]),
     (
         "client",
-        &["acceptor", "connection", "error", "meter", "requester", "responder", "tap", "transport"],
+        &[
+            "acceptor",
+            "connection",
+            "error",
+            "lease",
+            "meter",
+            "requester",
+            "responder",
+            "resume",
+            "tap",
+            "transport",
+        ],
     ),
-    ("server", &["acceptor", "connection", "error", "meter", "responder", "tap", "transport"]),
+    (
+        "server",
+        &["acceptor", "connection", "error", "lease", "meter", "responder", "tap", "transport"],
+    ),
 ];
 
 /// What crates of the workspace must not depend on, beside what is developed with them.

@@ -3,6 +3,8 @@
 mod ending;
 mod interactions;
 mod keepalive;
+mod lease;
 mod leaving;
 mod panics;
+mod resume;
 mod setup;

@@ -216,6 +216,14 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(64..=16_777_215))]
     pub(crate) mtu: u32,
+    /// Ask for a session that outlives its connection: when that is lost, connect again for at most
+    /// TIME and go on where it was, without loss
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "60s", value_parser = duration)]
+    pub(crate) resume: Option<Duration>,
+    /// Ask for leases: requests wait until the peer allows them
+    #[arg(long)]
+    pub(crate) lease: bool,
     /// How long connecting may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) connect_timeout: Duration,

@@ -24,7 +24,7 @@ const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["--setupMetadata", "--sm"], "--setup-data is what SETUP can carry"),
     (&["--setupMetadataMimeType", "--smmt"], "--setup-data is what SETUP can carry"),
     (&["--trustCert"], "tcp:// and ws:// are the transports there are"),
-    (&["--resume", "--retry"], "a connection that is lost ends the command with exit code 56"),
+    (&["--retry"], "--resume goes on where a lost connection was"),
     (&["-w", "--wiretap", "--log"], "-vv shows the frames"),
     (&["--trace", "--zipkinUrl", "--printB3"], "-m tracing=@FILE carries a span"),
     (&["--optsFile", "--dumpOpts"], "a shell script keeps options as well"),
@@ -129,6 +129,11 @@ impl Translation {
                 let mut option = OsString::from("--delay=");
                 option.push(value()?);
                 option.push("ms");
+                self.rest.push(option);
+            }
+            "--resume" => {
+                let mut option = OsString::from("--resume=");
+                option.push(value()?);
                 self.rest.push(option);
             }
             "--debug" => self.rest.push("-vv".into()),

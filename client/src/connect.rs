@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rsock::{Client, CloseReason, Config, Payload};
+use rsock::{Client, CloseReason, Config, Payload, Resume, SessionEvent, SharedLease};
 use tokio::{sync::watch, time};
 
 use crate::{args::ConnectionArgs, exit::Failure, frame_log, input::Source, metadata, render::say};
@@ -64,6 +64,12 @@ async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
         }
         builder = builder.setup(Payload::new(source.read()?));
     }
+    if let Some(window) = args.resume {
+        builder = builder.resume(Resume::new().window(window).renew(false).observe(tell));
+    }
+    if args.lease {
+        builder = builder.lease(SharedLease::default());
+    }
     for (name, value) in &args.headers {
         builder = builder.header(name, value);
     }
@@ -71,6 +77,16 @@ async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
         builder = builder.tap(frame_log::tap(metadata_mime));
     }
     Ok(builder.connect(&args.uri).await?)
+}
+
+/// What happens to a session that is to be resumed: worth a line to whoever watches.
+fn tell(event: &SessionEvent) {
+    match event {
+        SessionEvent::Suspended => say(format_args!("rsock: the connection is lost, resuming")),
+        SessionEvent::AttemptFailed(error) => say(format_args!("rsock: not yet: {error}")),
+        SessionEvent::Resumed => say(format_args!("rsock: resumed")),
+        _ => {}
+    }
 }
 
 async fn expired(limit: Option<Duration>) -> Failure {

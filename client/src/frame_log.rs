@@ -76,13 +76,15 @@ impl FrameLog {
         match frame {
             Frame::Setup(setup) => write!(
                 line,
-                "SETUP version={}.{} keepalive={}ms/{}ms metadata={} data={} {}",
+                "SETUP version={}.{} keepalive={}ms/{}ms metadata={} data={}{}{} {}",
                 setup.version.0,
                 setup.version.1,
                 setup.keepalive_interval_ms,
                 setup.max_lifetime_ms,
                 text(&setup.metadata_mime),
                 text(&setup.data_mime),
+                if setup.resume_token.is_some() { " resume" } else { "" },
+                if setup.lease { " lease" } else { "" },
                 Size(&setup.payload),
             ),
             Frame::Request(request) => self.request(line, direction, request),

@@ -117,6 +117,12 @@ impl Requester {
         Ok(started.elapsed())
     }
 
+    /// How long the last KEEPALIVE of a client took there and back; `None` before the first, and on a
+    /// server, which sends none by itself. [`ping`](Self::ping) measures now.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.mailbox.round_trip()
+    }
+
     /// The newest lease the peer has given, where leases are agreed upon (LEASE-22).
     pub fn lease(&self) -> Option<Lease> {
         self.mailbox.lease().borrow().clone()

@@ -16,6 +16,9 @@ pub(crate) struct KeepaliveClock {
     last_received: Instant,
     /// A KEEPALIVE is to be written: one, however late we are (KA-17).
     pub(crate) due: bool,
+    /// When the one under way became due.
+    asked: Option<Instant>,
+    round_trip: Option<Duration>,
 }
 
 impl KeepaliveClock {
@@ -28,6 +31,8 @@ impl KeepaliveClock {
             next: sends.then(|| now + interval),
             last_received: now,
             due: false,
+            asked: None,
+            round_trip: None,
         }
     }
 
@@ -36,6 +41,19 @@ impl KeepaliveClock {
         self.next = self.next.map(|_| now + self.interval);
         self.last_received = now;
         self.due = false;
+        self.asked = None;
+    }
+
+    /// The answer to a KEEPALIVE of ours has come.
+    pub(crate) fn answered(&mut self, now: Instant) {
+        if let Some(asked) = self.asked.take() {
+            self.round_trip = Some(now.saturating_duration_since(asked));
+        }
+    }
+
+    /// How long the last KEEPALIVE took there and back, the wait to be written included.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
     }
 
     pub(crate) fn received(&mut self, now: Instant) {
@@ -54,6 +72,7 @@ impl KeepaliveClock {
         if self.next.is_some_and(|next| next <= now) {
             self.next = Some(now + self.interval);
             self.due = true;
+            self.asked.get_or_insert(now);
         }
         now < self.last_received + self.tolerance
     }

@@ -111,7 +111,7 @@ impl Connection {
                 Ok(self.receive_connection_error(StreamError::received(code, &message)))
             }
             Frame::KeepAlive(keepalive) => {
-                self.receive_keepalive(keepalive);
+                self.receive_keepalive(keepalive, now);
                 DONE
             }
             Frame::MetadataPush { metadata } => {
@@ -196,13 +196,16 @@ impl Connection {
         DONE
     }
 
-    fn receive_keepalive(&mut self, keepalive: KeepAlive) {
+    fn receive_keepalive(&mut self, keepalive: KeepAlive, now: Instant) {
+        let of_the_clock = !self.has_asked();
         self.acknowledged(&keepalive);
         let KeepAlive { respond, data, .. } = keepalive;
         if !respond {
             // Replies to KEEPALIVEs that the clock sent are empty, and say nothing more.
             if !data.is_empty() {
                 self.events.push_back(Event::Pong(data));
+            } else if of_the_clock && let Some(clock) = &mut self.keepalive {
+                clock.answered(now);
             }
             return;
         }

@@ -313,6 +313,11 @@ impl Connection {
         self.session.as_ref().map_or(0, |session| session.received)
     }
 
+    /// A KEEPALIVE that asks for the peer's position is under way.
+    pub(super) fn has_asked(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.asked)
+    }
+
     pub(super) fn acknowledged(&mut self, keepalive: &KeepAlive) {
         if let Some(session) = &mut self.session
             && session.is_up()

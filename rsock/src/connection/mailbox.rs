@@ -6,8 +6,12 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::Waker,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -72,6 +76,8 @@ pub(crate) struct Mailbox {
     permits: Arc<Semaphore>,
     state: watch::Sender<ConnectionState>,
     lease: watch::Sender<Option<frame::Lease>>,
+    /// In nanoseconds; 0 for none yet.
+    round_trip: AtomicU64,
 }
 
 #[derive(Default)]
@@ -95,6 +101,7 @@ impl Mailbox {
             permits: Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS))),
             state: watch::Sender::new(state),
             lease: watch::Sender::new(None),
+            round_trip: AtomicU64::new(0),
         })
     }
 
@@ -165,6 +172,12 @@ impl Mailbox {
         self.state.subscribe()
     }
 
+    /// How long the last KEEPALIVE took there and back.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        let nanos = self.round_trip.load(Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
     /// The peer's newest lease.
     pub(crate) fn lease(&self) -> watch::Receiver<Option<frame::Lease>> {
         self.lease.subscribe()
@@ -206,6 +219,11 @@ impl Mailbox {
     /// The connection was over, and what it had left to write could not be written.
     pub(crate) fn cut_short(&self, reason: CloseReason) {
         self.state.send_replace(ConnectionState::Closed(reason));
+    }
+
+    pub(crate) fn publish_round_trip(&self, round_trip: Duration) {
+        let nanos = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
+        self.round_trip.store(nanos.max(1), Relaxed);
     }
 
     pub(crate) fn leased(&self, lease: frame::Lease) {

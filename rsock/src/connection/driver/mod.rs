@@ -287,6 +287,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             }
             this.release_memory();
             this.meter.publish(this.connection.stats(), this.connection.open_streams());
+            if let Some(round_trip) = this.connection.round_trip() {
+                this.mailbox.publish_round_trip(round_trip);
+            }
             let deadline = this.connection.poll_timeout().into_iter().chain(this.lease_deadline());
             if let Some(deadline) = deadline.min()
                 && this.poll_timer(cx, deadline).is_ready()

@@ -240,10 +240,10 @@ fn the_round_trip_of_a_keepalive_is_known() {
     e.advance(1_000);
     assert_eq!(e.sent(), "KA(R,0,'')");
     e.advance(30);
-    e.receive(wire::ka(0, 0, b""));
-    assert_eq!(e.connection.round_trip(), Some(Duration::from_millis(30)));
+    e.receive(ka(0, 0, b""));
+    assert_eq!(e.connection.round_trip(), Some(std::time::Duration::from_millis(30)));
     // One that nobody asked for says nothing.
     e.advance(500);
-    e.receive(wire::ka(0, 0, b""));
-    assert_eq!(e.connection.round_trip(), Some(Duration::from_millis(30)));
+    e.receive(ka(0, 0, b""));
+    assert_eq!(e.connection.round_trip(), Some(std::time::Duration::from_millis(30)));
 }

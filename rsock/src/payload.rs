@@ -19,7 +19,7 @@ use crate::{error::Error, responder::BoxStream, router::Text};
 /// What a handler can answer with, and a channel be fed with.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made a payload",
-    note = "use a Payload, text, bytes, Text, Json<T>, () or a Result of these"
+    note = "use a Payload, text, bytes, Text, Json<T>, (), or an Option or a Result of these"
 )]
 pub trait IntoPayload {
     /// The payload.
@@ -27,6 +27,17 @@ pub trait IntoPayload {
     /// # Errors
     /// Why the request, or the stream, fails instead.
     fn into_payload(self) -> Result<Payload, Error>;
+
+    /// The answer to a request-response; `None` completes without a payload (RR-02).
+    ///
+    /// # Errors
+    /// As for `into_payload`.
+    fn into_answer(self) -> Result<Option<Payload>, Error>
+    where
+        Self: Sized,
+    {
+        self.into_payload().map(Some)
+    }
 }
 
 macro_rules! data {
@@ -64,6 +75,21 @@ impl<T: serde::Serialize> IntoPayload for Json<T> {
 impl<T: IntoPayload, E: Into<Error>> IntoPayload for Result<T, E> {
     fn into_payload(self) -> Result<Payload, Error> {
         self.map_err(Into::into)?.into_payload()
+    }
+
+    fn into_answer(self) -> Result<Option<Payload>, Error> {
+        self.map_err(Into::into)?.into_answer()
+    }
+}
+
+/// `None` answers a request-response without a payload; as an item it is an empty one.
+impl<T: IntoPayload> IntoPayload for Option<T> {
+    fn into_payload(self) -> Result<Payload, Error> {
+        self.map_or_else(|| Ok(Payload::default()), IntoPayload::into_payload)
+    }
+
+    fn into_answer(self) -> Result<Option<Payload>, Error> {
+        self.map(IntoPayload::into_payload).transpose()
     }
 }
 

@@ -39,6 +39,17 @@ pub trait Responder: Send + Sync + 'static {
         async { Err(unserved("request-response")) }
     }
 
+    /// Answers a request, or completes without a payload, which is not the same as an empty one
+    /// (RR-02). Implemented by [`request_response`](Self::request_response); implement it instead
+    /// where an answer may be nothing.
+    fn request_response_optional(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Future<Output = Result<Option<Payload>, Error>> + Send {
+        let answer = self.request_response(payload);
+        async { answer.await.map(Some) }
+    }
+
     /// Answers a request with items, each sent only when asked for (RS-02).
     fn request_stream(
         self: Arc<Self>,
@@ -97,10 +108,13 @@ impl Stream for Failed {
     }
 }
 
+/// The answer to a request-response; `None` completes without a payload.
+pub(crate) type Answer = Result<Option<Payload>, Error>;
+
 /// A responder as the driver holds it: one object a connection, one box a request.
 pub(crate) trait Handle: Send + Sync {
     fn fire_and_forget(self: Arc<Self>, payload: Payload) -> BoxFuture<()>;
-    fn request_response(self: Arc<Self>, payload: Payload) -> BoxFuture<Result<Payload, Error>>;
+    fn request_response(self: Arc<Self>, payload: Payload) -> BoxFuture<Answer>;
     fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>>;
     fn request_channel(
         self: Arc<Self>,
@@ -115,8 +129,8 @@ impl<R: Responder> Handle for R {
         Box::pin(Responder::fire_and_forget(self, payload))
     }
 
-    fn request_response(self: Arc<Self>, payload: Payload) -> BoxFuture<Result<Payload, Error>> {
-        Box::pin(Responder::request_response(self, payload))
+    fn request_response(self: Arc<Self>, payload: Payload) -> BoxFuture<Answer> {
+        Box::pin(Responder::request_response_optional(self, payload))
     }
 
     fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>> {

@@ -83,6 +83,15 @@ impl Responder for Fixture {
         }
     }
 
+    fn request_response_optional(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Future<Output = Result<Option<Payload>, Error>> + Send {
+        let is_empty = command(&payload).0 == "empty";
+        let answer = self.request_response(payload);
+        async move { if is_empty { Ok(None) } else { answer.await.map(Some) } }
+    }
+
     fn request_response(
         self: Arc<Self>,
         payload: Payload,

@@ -16,7 +16,7 @@ use rsock_proto::Payload;
 use crate::{
     connection::mailbox::Mailbox,
     error::Error,
-    responder::{BoxFuture, BoxStream},
+    responder::{Answer, BoxFuture, BoxStream},
 };
 
 /// What fills the half of a stream that we send on.
@@ -24,7 +24,7 @@ pub(super) enum Producer {
     /// Runs to its end, and sends nothing: fire-and-forget, metadata push.
     Silent(BoxFuture<()>),
     /// One answer.
-    Response(BoxFuture<Result<Payload, Error>>),
+    Response(BoxFuture<Answer>),
     /// Items under credit.
     Stream(Source),
 }

@@ -9,12 +9,11 @@ use crate::{
     connection::Payloads,
     error::Error,
     payload::{IntoPayload, payloads},
-    responder::{BoxFuture, BoxStream, Failed},
+    responder::{Answer, BoxFuture, BoxStream, Failed},
     router::extract::{FromRequest, Request},
 };
 
-type ResponseHandler<S> =
-    Arc<dyn Fn(S, Request) -> BoxFuture<Result<Payload, Error>> + Send + Sync>;
+type ResponseHandler<S> = Arc<dyn Fn(S, Request) -> BoxFuture<Answer> + Send + Sync>;
 type StreamHandler<S> = Arc<dyn Fn(S, Request) -> BoxStream<Result<Payload, Error>> + Send + Sync>;
 type ChannelHandler<S> =
     Arc<dyn Fn(S, Request, Payloads) -> BoxStream<Result<Payload, Error>> + Send + Sync>;
@@ -71,7 +70,7 @@ where
     MethodRoute::default().fire_and_forget(handler)
 }
 
-/// Answers request-response.
+/// Answers request-response. A handler that returns `None` completes without a payload (RR-02).
 pub fn request_response<S, I, O, F, Fut>(handler: F) -> MethodRoute<S>
 where
     I: FromRequest + 'static,
@@ -216,7 +215,7 @@ where
     Arc::new(move |state, mut request| match I::from_request(&mut request) {
         Ok(input) => {
             let answer = handler(state, input);
-            Box::pin(async move { answer.await.into_payload() })
+            Box::pin(async move { answer.await.into_answer() })
         }
         Err(error) => Box::pin(std::future::ready(Err(error))),
     })

@@ -33,7 +33,7 @@ use crate::{
     connection::Payloads,
     error::Error,
     requester::Requester,
-    responder::{BoxStream, Failed, Responder},
+    responder::{Answer, BoxStream, Failed, Responder},
 };
 
 /// Routes requests to handlers, with a state they share.
@@ -182,7 +182,7 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
             route.fire_and_forget.as_ref().map(|handle| handle(state, request))
         });
         let outcome = match found {
-            Ok(answer) => answer.await,
+            Ok(answer) => answer.await.map(drop),
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -195,6 +195,14 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         self: Arc<Self>,
         payload: Payload,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
+        let answer = self.request_response_optional(payload);
+        async { answer.await.map(Option::unwrap_or_default) }
+    }
+
+    fn request_response_optional(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Future<Output = Answer> + Send {
         let found =
             self.dispatch(payload, Interaction::RequestResponse, |route, state, request| {
                 route.request_response.as_ref().map(|handle| handle(state, request))

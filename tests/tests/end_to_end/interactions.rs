@@ -1,14 +1,17 @@
 //! Each interaction, its payloads and its errors.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rsock::{Client, Config, Error, ErrorCode, Misuse, Payload, Server};
+use rsock::{
+    Client, Config, Error, ErrorCode, Misuse, Payload, PayloadExt, Router, Server, Text,
+    request_response,
+};
 use rsock_tests::link::{Link, TRANSPORTS, Transport};
 
 /// What a frame may hold beside its header, and a request its request-n.
 const MAX_DATA: usize = rsock::proto::MAX_FRAME_BYTES - 10;
 
 #[tokio::test]
-async fn request_response() {
+async fn request_response_echoes() {
     for transport in TRANSPORTS {
         let link = Link::start(transport).await;
         for (requester, _) in link.ways() {
@@ -21,6 +24,34 @@ async fn request_response() {
                 }
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn rr_02_no_answer_is_not_an_empty_one() {
+    for transport in TRANSPORTS {
+        let link = Link::start(transport).await;
+        for (requester, _) in link.ways() {
+            assert_eq!(requester.request_response("empty").optional().await, Ok(None));
+            let answer = requester.request_response("size:0").optional().await;
+            assert_eq!(answer, Ok(Some(Payload::default())));
+        }
+        let frames = link.frames.lines();
+        assert!(frames.contains(&"< P(1,C)".to_owned()), "{frames:?}");
+    }
+}
+
+#[tokio::test]
+async fn rr_02_a_route_may_answer_nothing() {
+    let app = Router::new(())
+        .route("find", request_response(async |(), Text(key): Text| (key == "a").then_some("b")));
+    let server = Server::bind("tcp://127.0.0.1:0").await.expect("a free port");
+    let uri = server.addresses().remove(0);
+    tokio::spawn(server.serve(app).into_future());
+    let client = Client::connect(&uri).await.expect("a connection");
+    for (key, expected) in [("a", Some(Payload::new("b"))), ("c", None)] {
+        let request = Payload::new(key).route("find").expect("a short route");
+        assert_eq!(client.request_response(request).optional().await, Ok(expected));
     }
 }
 

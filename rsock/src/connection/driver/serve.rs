@@ -201,8 +201,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Producer::Response(work) => match poll_guarded(work, cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(Ok(reply))) => {
-                    yielded = reply.size();
-                    self.finish(key, Some(reply));
+                    yielded = reply.as_ref().map_or(0, Payload::size);
+                    self.finish(key, reply);
                 }
                 Poll::Ready(Ok(Err(error)) | Err(error)) => self.fail(key, error),
             },

@@ -18,6 +18,12 @@ use super::{
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Extensions {
     routing: Option<Bytes>,
+    /// Most requests have a route and no more: they need no allocation.
+    others: Option<Box<Others>>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Others {
     mime_type: Option<Bytes>,
     accept_mime_types: Option<Bytes>,
     authentication: Option<Bytes>,
@@ -64,18 +70,19 @@ impl Extensions {
         let known = match head {
             Head::Id(id) => WellKnownMime::from_id(id),
             Head::Name(name) if name.eq_ignore_ascii_case(TRACEPARENT.as_bytes()) => {
-                return Some(&mut self.traceparent);
+                return Some(&mut self.others.get_or_insert_default().traceparent);
             }
             Head::Name(name) => WellKnownMime::from_name(name),
         };
-        Some(match known? {
-            WellKnownMime::Routing => &mut self.routing,
-            WellKnownMime::MimeType => &mut self.mime_type,
-            WellKnownMime::AcceptMimeTypes => &mut self.accept_mime_types,
-            WellKnownMime::Authentication => &mut self.authentication,
-            WellKnownMime::Tracing => &mut self.zipkin,
+        let of_others: fn(&mut Others) -> &mut Option<Bytes> = match known? {
+            WellKnownMime::Routing => return Some(&mut self.routing),
+            WellKnownMime::MimeType => |others| &mut others.mime_type,
+            WellKnownMime::AcceptMimeTypes => |others| &mut others.accept_mime_types,
+            WellKnownMime::Authentication => |others| &mut others.authentication,
+            WellKnownMime::Tracing => |others| &mut others.zipkin,
             _ => return None,
-        })
+        };
+        Some(of_others(self.others.get_or_insert_default()))
     }
 
     /// The first routing tag, if there is one.
@@ -95,20 +102,25 @@ impl Extensions {
     ///
     /// [`MetadataError::Truncated`] if the entry is empty or cut short (`MIME-09`).
     pub fn data_mime(&self) -> Result<Option<Mime>, MetadataError> {
-        self.mime_type.as_ref().map(decode_stream_mime).transpose()
+        let content = self.others.as_ref().and_then(|others| others.mime_type.as_ref());
+        content.map(decode_stream_mime).transpose()
     }
 
     /// The types accepted for answers, the preferred one first; none if nothing is said of them
     /// or only reserved ids are (`MIME-10`). From a responder they mean nothing (`MIME-06`).
     ///
+    /// The list is whole, so that none of its items is an error; its length is limited by that of
+    /// the metadata alone.
+    ///
     /// # Errors
     ///
     /// [`MetadataError::Truncated`] if the list is empty or cut short (`MIME-09`).
-    pub fn accepted_mimes(&self) -> Result<Vec<Mime>, MetadataError> {
-        match &self.accept_mime_types {
-            Some(content) => AcceptMimes::new(content.clone()).collect(),
-            None => Ok(Vec::new()),
-        }
+    pub fn accepted_mimes(&self) -> Result<AcceptMimes, MetadataError> {
+        let content = self.others.as_ref().and_then(|others| others.accept_mime_types.as_ref());
+        let Some(content) = content else { return Ok(AcceptMimes::none()) };
+        let list = AcceptMimes::new(content.clone());
+        list.check()?;
+        Ok(list)
     }
 
     /// The credentials, where there are any.
@@ -118,19 +130,20 @@ impl Extensions {
     /// [`MetadataError::Truncated`] if they are cut short: failed authentication, and no invalid
     /// request (`AUTH-05`, `AUTH-08`).
     pub fn authentication(&self) -> Result<Option<Authentication>, MetadataError> {
-        self.authentication.as_ref().map(Authentication::decode).transpose()
+        self.raw_authentication().map(Authentication::decode).transpose()
     }
 
     /// The credentials as they came, for [`Authentication::decode_with`].
     pub fn raw_authentication(&self) -> Option<&Bytes> {
-        self.authentication.as_ref()
+        self.others.as_ref()?.authentication.as_ref()
     }
 
     /// The trace, if it can be read: the protocol's own extension before `traceparent`.
     pub fn trace(&self) -> Option<TraceContext> {
-        let zipkin = self.zipkin.as_deref().and_then(Zipkin::decode).map(TraceContext::Zipkin);
+        let others = self.others.as_ref()?;
+        let zipkin = others.zipkin.as_deref().and_then(Zipkin::decode).map(TraceContext::Zipkin);
         zipkin.or_else(|| {
-            let parent = self.traceparent.as_deref().and_then(TraceParent::decode);
+            let parent = others.traceparent.as_deref().and_then(TraceParent::decode);
             parent.map(TraceContext::TraceParent)
         })
     }
@@ -138,15 +151,22 @@ impl Extensions {
 
 impl fmt::Debug for Extensions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = |entry: &Option<Bytes>| entry.as_ref().map(Bytes::len);
-        f.debug_struct("Extensions")
-            .field("routing_bytes", &len(&self.routing))
-            .field("mime_type_bytes", &len(&self.mime_type))
-            .field("accept_mime_types_bytes", &len(&self.accept_mime_types))
-            .field("authentication_bytes", &len(&self.authentication))
-            .field("zipkin_bytes", &len(&self.zipkin))
-            .field("traceparent_bytes", &len(&self.traceparent))
-            .finish()
+        let mut shown = f.debug_struct("Extensions");
+        shown.field("routing_bytes", &self.routing.as_ref().map(Bytes::len));
+        if let Some(others) = &self.others {
+            let Others { mime_type, accept_mime_types, authentication, zipkin, traceparent } =
+                &**others;
+            for (name, entry) in [
+                ("mime_type_bytes", mime_type),
+                ("accept_mime_types_bytes", accept_mime_types),
+                ("authentication_bytes", authentication),
+                ("zipkin_bytes", zipkin),
+                ("traceparent_bytes", traceparent),
+            ] {
+                shown.field(name, &entry.as_ref().map(Bytes::len));
+            }
+        }
+        shown.finish()
     }
 }
 
@@ -188,8 +208,8 @@ mod tests {
         let found = read(&metadata);
         assert_eq!(found.route().unwrap().unwrap().as_str(), "a");
         assert_eq!(found.data_mime(), Ok(Some(WellKnownMime::Cbor.into())));
-        let accepted = [WellKnownMime::Json, WellKnownMime::Cbor].map(Mime::from);
-        assert_eq!(found.accepted_mimes(), Ok(accepted.into()));
+        let accepted: Vec<_> = found.accepted_mimes().unwrap().map(Result::unwrap).collect();
+        assert_eq!(accepted, [WellKnownMime::Json, WellKnownMime::Cbor].map(Mime::from));
         let Ok(Some(Authentication::Bearer { token })) = found.authentication() else { panic!() };
         assert!(token == "tok" && is_slice_of(&token, &metadata));
         let zipkin = Zipkin::decode(&[0x10]).unwrap();
@@ -203,7 +223,7 @@ mod tests {
             assert_eq!(found, Extensions::default());
             assert_eq!(found.route(), Ok(None));
             assert_eq!(found.data_mime(), Ok(None));
-            assert_eq!(found.accepted_mimes(), Ok(Vec::new()));
+            assert_eq!(found.accepted_mimes().unwrap().next(), None);
             assert!(matches!(found.authentication(), Ok(None)));
             assert_eq!(found.trace(), None);
         }
@@ -222,6 +242,17 @@ mod tests {
         let twice = [hex("80 00ff 75"), hex("81 62")];
         let metadata = composite(twice.map(|content| (WellKnownMime::Authentication, content)));
         assert!(read(&metadata).authentication().is_err());
+    }
+
+    /// MIME-09
+    #[test]
+    fn a_list_cut_short_is_an_error_before_it_is_read() {
+        for content in ["", "85 05 61", "ab 00"] {
+            let metadata = composite([(WellKnownMime::AcceptMimeTypes, hex(content))]);
+            assert!(read(&metadata).accepted_mimes().is_err(), "{content}");
+            let metadata = composite([(WellKnownMime::MimeType, hex(content))]);
+            assert_eq!(read(&metadata).data_mime().is_err(), content.is_empty(), "{content}");
+        }
     }
 
     /// CMETA-11

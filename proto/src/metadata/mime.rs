@@ -198,7 +198,7 @@ impl LengthCoding {
 /// The bit of a head byte that makes the other seven an id.
 pub(super) const ID_FLAG: u8 = 0x80;
 const RESERVED: std::ops::RangeInclusive<u8> = 0x2B..=0x79;
-const MIME: &str = "MIME type";
+pub(super) const MIME: &str = "MIME type";
 
 /// A type as written.
 #[derive(Clone, Copy)]

@@ -10,10 +10,12 @@ use bytes::Bytes;
 use rsock::{
     Direction, FrameTap, Payload,
     frame::{Frame, PayloadFrame, Request, StreamId},
-    metadata::first_route,
 };
 
-use crate::render::{Printable, say};
+use crate::{
+    entries,
+    render::{Printable, say},
+};
 
 /// Says every frame on stderr.
 pub(crate) fn tap(metadata_mime: String) -> FrameTap {
@@ -76,7 +78,7 @@ impl FrameLog {
         match frame {
             Frame::Setup(setup) => write!(
                 line,
-                "SETUP version={}.{} keepalive={}ms/{}ms metadata={} data={}{}{} {}",
+                "SETUP version={}.{} keepalive={}ms/{}ms metadata={} data={}{}{}{} {}",
                 setup.version.0,
                 setup.version.1,
                 setup.keepalive_interval_ms,
@@ -85,6 +87,7 @@ impl FrameLog {
                 text(&setup.data_mime),
                 if setup.resume_token.is_some() { " resume" } else { "" },
                 if setup.lease { " lease" } else { "" },
+                self.said(&setup.payload),
                 Size(&setup.payload),
             ),
             Frame::Request(request) => self.request(line, direction, request),
@@ -146,19 +149,15 @@ impl FrameLog {
             self.account(*stream, by != Direction::Out).grant(request.initial_n);
             write!(line, " n={}", request.initial_n)?;
         }
-        let metadata = request.payload.metadata.as_ref();
-        let route = metadata.and_then(|all| first_route(all, &self.metadata_mime).ok().flatten());
-        if let Some(route) = route {
-            write!(line, " route={}", Printable(route.as_str()))?;
-        }
-        write!(line, " {}", Size(&request.payload))
+        let payload = &request.payload;
+        write!(line, "{} {}", self.said(payload), Size(payload))
     }
 
     fn payload(&mut self, line: &mut String, by: Direction, frame: &PayloadFrame) -> fmt::Result {
         let PayloadFrame { stream, follows, next, complete, payload } = frame;
         write!(line, "PAYLOAD stream={stream}")?;
         write_flags(line, &[(*follows, 'F'), (*next, 'N'), (*complete, 'C')])?;
-        write!(line, " {}", Size(payload))?;
+        write!(line, "{} {}", self.said(payload), Size(payload))?;
         let key = (*stream, by == Direction::Out);
         if let Some(account) = self.accounts.get_mut(&key) {
             // The fragments of an item cost what the item costs.
@@ -173,6 +172,12 @@ impl FrameLog {
             }
         }
         Ok(())
+    }
+
+    /// What the metadata says, in words.
+    fn said(&self, payload: &Payload) -> String {
+        let metadata = payload.metadata.as_ref();
+        metadata.map_or(String::new(), |all| entries::summary(all, &self.metadata_mime))
     }
 
     fn account(&mut self, stream: StreamId, outgoing: bool) -> &mut Account {
@@ -195,7 +200,7 @@ fn text(bytes: &[u8]) -> String {
     Printable(&String::from_utf8_lossy(bytes)).to_string()
 }
 
-/// The sizes of a payload: metadata and data may hold credentials, and are not shown.
+/// The sizes of a payload: data, and what else is in the metadata, may be a secret.
 struct Size<'a>(&'a Payload);
 
 impl fmt::Display for Size<'_> {

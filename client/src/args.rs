@@ -94,7 +94,7 @@ pub(crate) struct ChannelArgs {
     ///
     /// Without it the lines of stdin are sent. A line is read when the peer has granted credit for
     /// it, and goes without its newline. The route goes with the first payload.
-    #[arg(short, long, value_name = "DATA", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "DATA", allow_hyphen_values = true, help_heading = "Data")]
     pub(crate) data: Vec<Source>,
     #[command(flatten)]
     pub(crate) flow: FlowArgs,
@@ -121,6 +121,7 @@ pub(crate) struct PushArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Data")]
 pub(crate) struct DataArgs {
     /// The data: text, @FILE, or - for all of stdin; sent byte for byte
     #[arg(short, long, value_name = "DATA", allow_hyphen_values = true)]
@@ -290,8 +291,6 @@ pub(crate) struct ConnectionArgs {
     /// A metadata entry of SETUP: MIME=TEXT or MIME=@FILE, as with -m; repeatable
     #[arg(long, value_name = "MIME=VALUE")]
     pub(crate) setup_metadata: Vec<String>,
-    #[command(flatten)]
-    pub(crate) auth: AuthArgs,
     /// How often KEEPALIVE is sent, and after how long a silent peer counts as gone
     #[arg(long, value_name = "INTERVAL/LIFETIME", default_value = "20s/90s")]
     #[arg(value_parser = keepalive)]
@@ -321,6 +320,9 @@ pub(crate) struct ConnectionArgs {
     /// -v: a summary; -vv: a line a frame, with the credit left; on stderr
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    // Last, as its heading holds for what follows.
+    #[command(flatten)]
+    pub(crate) auth: AuthArgs,
 }
 
 /// `1.5s`, `200ms`, `2m`, `1h`; a number alone is seconds.

@@ -1,7 +1,7 @@
 //! `-vv`: a line a frame, with the credit left.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::{self, Write},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -55,11 +55,13 @@ impl fmt::Display for Account {
 struct FrameLog {
     metadata_mime: String,
     accounts: HashMap<(StreamId, bool), Account>,
+    /// What is in the middle of its fragments: the next ones' metadata are no metadata of their own.
+    unfinished: HashSet<(StreamId, bool)>,
 }
 
 impl FrameLog {
     fn new(metadata_mime: String) -> Self {
-        Self { metadata_mime, accounts: HashMap::new() }
+        Self { metadata_mime, accounts: HashMap::new(), unfinished: HashSet::new() }
     }
 
     fn line(&mut self, direction: Direction, frame: Bytes) -> String {
@@ -150,6 +152,9 @@ impl FrameLog {
             write!(line, " n={}", request.initial_n)?;
         }
         let payload = &request.payload;
+        if request.follows {
+            self.unfinished.insert((*stream, by == Direction::Out));
+        }
         write!(line, "{} {}", self.said(payload), Size(payload))
     }
 
@@ -157,8 +162,17 @@ impl FrameLog {
         let PayloadFrame { stream, follows, next, complete, payload } = frame;
         write!(line, "PAYLOAD stream={stream}")?;
         write_flags(line, &[(*follows, 'F'), (*next, 'N'), (*complete, 'C')])?;
-        write!(line, "{} {}", self.said(payload), Size(payload))?;
         let key = (*stream, by == Direction::Out);
+        let continues = self.unfinished.contains(&key);
+        if *follows {
+            self.unfinished.insert(key);
+        } else {
+            self.unfinished.remove(&key);
+        }
+        if !continues {
+            line.push_str(&self.said(payload));
+        }
+        write!(line, " {}", Size(payload))?;
         if let Some(account) = self.accounts.get_mut(&key) {
             // The fragments of an item cost what the item costs.
             if *next && !follows {
@@ -187,6 +201,7 @@ impl FrameLog {
     fn close(&mut self, stream: StreamId) {
         for outgoing in [false, true] {
             self.accounts.remove(&(stream, outgoing));
+            self.unfinished.remove(&(stream, outgoing));
         }
     }
 }
@@ -215,7 +230,11 @@ impl fmt::Display for Size<'_> {
 
 #[cfg(test)]
 mod tests {
-    use rsock::{frame::Interaction, metadata::mime::ROUTING, proto::SendBuf};
+    use rsock::{
+        frame::Interaction,
+        metadata::mime::{AUTHENTICATION, ROUTING},
+        proto::SendBuf,
+    };
 
     use super::*;
 
@@ -262,6 +281,33 @@ mod tests {
         );
         assert_eq!(line(Direction::In, item(false, true)), "← PAYLOAD stream=1 [C] 0 B");
         assert_eq!(line(Direction::In, Frame::Cancel { stream }), "← CANCEL stream=1");
+    }
+
+    /// A token cut in two is no type with a name.
+    #[test]
+    fn metadata_are_told_where_they_begin_and_not_in_their_middle() {
+        let stream = StreamId::new(1).unwrap();
+        let (start, rest) = ("\x07x/custom\0", "\x05secret");
+        let request = Frame::Request(Request {
+            stream,
+            interaction: Interaction::RequestResponse,
+            follows: true,
+            complete: false,
+            initial_n: 0,
+            payload: Payload::default().with_metadata(start),
+        });
+        let more = |follows| {
+            let payload = Payload::default().with_metadata(rest);
+            Frame::Payload(PayloadFrame { stream, follows, next: true, complete: false, payload })
+        };
+        let mut log = FrameLog::new(AUTHENTICATION.into());
+        let mut line = |frame| log.line(Direction::Out, encoded(frame));
+        let told = [line(request), line(more(true)), line(more(false)), line(more(false))];
+        assert_eq!(told[0], "→ REQUEST_RESPONSE stream=1 [F] auth=x/custom 0 B + 10 B metadata");
+        assert_eq!(told[1], "→ PAYLOAD stream=1 [FN] 0 B + 7 B metadata");
+        assert_eq!(told[2], "→ PAYLOAD stream=1 [N] 0 B + 7 B metadata");
+        // What begins anew is.
+        assert_eq!(told[3], "→ PAYLOAD stream=1 [N] auth=secret 0 B + 7 B metadata");
     }
 
     #[test]

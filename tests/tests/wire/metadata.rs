@@ -177,6 +177,19 @@ async fn composite_metadata_cut_short_is_an_invalid_request() {
     assert_eq!(answer(&mut peer, "").await, p(1, N | C, "d"));
 }
 
+/// CMETA-15, H133, H134: as long as the metadata and no longer, and nothing looks inside.
+#[tokio::test]
+async fn metadata_of_many_entries_are_one_long_request() {
+    let mut peer = peer(&Runs::default()).await;
+    let many = [entry(0xab, "").repeat(4_000_000), route("types")].concat();
+    let seen = p(1, N | C, "application/octet-stream < ");
+    assert_eq!(answer(&mut peer, many).await, seen);
+    let many = [entry(ACCEPT, vec![0xab; 16_000_000]), route("types")].concat();
+    assert_eq!(answer(&mut peer, many).await, seen);
+    let nested = (0..1_000).fold(route("nowhere"), |inner, _| entry(0xff, inner));
+    assert_eq!(answer(&mut peer, [nested, route("echo")].concat()).await, p(1, N | C, "d"));
+}
+
 /// CMETA-11 of the other interactions: those with an answer say so, the other is dropped.
 #[tokio::test]
 async fn every_interaction_is_refused_alone() {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
-use crate::input::Source;
+use rsock::metadata::{Sampling, TraceParent};
+
+use crate::{credentials::Secret, input::Source};
 
 const EXAMPLES: &str = "\
 Examples, against a service started with `rsockd`:
@@ -15,6 +17,7 @@ Examples, against a service started with `rsockd`:
   seq 5 | rsock channel ws://127.0.0.1:7879/rsocket -r echo -d -
   rsock fnf     tcp://127.0.0.1:7878 -r echo -d @report.json
   rsock push    tcp://127.0.0.1:7878 -m json='{\"level\":\"debug\"}'
+  rsock request tcp://127.0.0.1:7878 -r echo -d hello --auth-bearer env:TOKEN --trace
 
 Data alone is written to stdout; everything else goes to stderr.
 
@@ -91,7 +94,7 @@ pub(crate) struct ChannelArgs {
     ///
     /// Without it the lines of stdin are sent. A line is read when the peer has granted credit for
     /// it, and goes without its newline. The route goes with the first payload.
-    #[arg(short, long, value_name = "DATA", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "DATA", allow_hyphen_values = true, help_heading = "Data")]
     pub(crate) data: Vec<Source>,
     #[command(flatten)]
     pub(crate) flow: FlowArgs,
@@ -118,13 +121,14 @@ pub(crate) struct PushArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Data")]
 pub(crate) struct DataArgs {
     /// The data: text, @FILE, or - for all of stdin; sent byte for byte
     #[arg(short, long, value_name = "DATA", allow_hyphen_values = true)]
     pub(crate) data: Option<Source>,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Metadata")]
 pub(crate) struct MetadataArgs {
     /// The route; repeat it for further routing tags
@@ -136,6 +140,83 @@ pub(crate) struct MetadataArgs {
     /// as 0x05. Where --metadata-mime is no composite type, the one entry is given as TEXT or @FILE.
     #[arg(short, long = "metadata", value_name = "MIME=VALUE")]
     pub(crate) metadata: Vec<String>,
+    /// The type of the data of this request, where it is not --data-mime's
+    #[arg(long, value_name = "MIME")]
+    pub(crate) request_data_mime: Option<String>,
+    /// A type the answer may have; repeatable, the preferred one first
+    ///
+    /// An answer of another type than the request says so: --show metadata shows it.
+    #[arg(long, value_name = "MIME")]
+    pub(crate) accept: Vec<String>,
+    /// Start a trace, in Zipkin's form, with random ids; -v says which
+    #[arg(long, value_name = "DECISION", num_args = 0..=1, require_equals = true)]
+    #[arg(value_enum, default_missing_value = "sampled")]
+    pub(crate) trace: Option<Trace>,
+    /// Be part of this trace, as W3C Trace Context writes it: 00-TRACE-SPAN-FLAGS
+    #[arg(long, value_name = "VALUE")]
+    pub(crate) traceparent: Option<TraceParent>,
+}
+
+/// Whether the spans of a trace are to be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Trace {
+    /// The receiver decides
+    Undecided,
+    /// No
+    NotSampled,
+    /// Yes
+    Sampled,
+    /// Yes, whatever a sampler says
+    Debug,
+}
+
+impl From<Trace> for Sampling {
+    fn from(trace: Trace) -> Self {
+        match trace {
+            Trace::Undecided => Self::Undecided,
+            Trace::NotSampled => Self::NotSampled,
+            Trace::Sampled => Self::Sampled,
+            Trace::Debug => Self::Debug,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Credentials")]
+pub(crate) struct AuthArgs {
+    /// A user name and a password: as text, @FILE, or env:VARIABLE
+    ///
+    /// Text shows in the list of processes and in the shell's history: a file's first line or an
+    /// environment variable does not. Credentials go to the peer in clear.
+    #[arg(long, value_name = "USER:PASSWORD", conflicts_with = "auth_bearer")]
+    pub(crate) auth_simple: Option<Secret>,
+    /// A token: as text, @FILE, or env:VARIABLE
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) auth_bearer: Option<Secret>,
+    /// Where credentials go
+    #[arg(long, value_name = "WHERE", value_enum, default_value_t = AuthIn::Setup)]
+    pub(crate) auth_in: AuthIn,
+}
+
+/// Where credentials go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AuthIn {
+    /// Into SETUP: they hold for the connection
+    Setup,
+    /// Into the request: they hold for it alone
+    Request,
+    /// Into both
+    Both,
+}
+
+impl AuthIn {
+    pub(crate) fn is_in_setup(self) -> bool {
+        self != Self::Request
+    }
+
+    pub(crate) fn is_in_request(self) -> bool {
+        self != Self::Setup
+    }
 }
 
 #[derive(Args, Debug)]
@@ -207,6 +288,9 @@ pub(crate) struct ConnectionArgs {
     /// What SETUP carries: text or @FILE
     #[arg(long, value_name = "DATA", allow_hyphen_values = true)]
     pub(crate) setup_data: Option<Source>,
+    /// A metadata entry of SETUP: MIME=TEXT or MIME=@FILE, as with -m; repeatable
+    #[arg(long, value_name = "MIME=VALUE")]
+    pub(crate) setup_metadata: Vec<String>,
     /// How often KEEPALIVE is sent, and after how long a silent peer counts as gone
     #[arg(long, value_name = "INTERVAL/LIFETIME", default_value = "20s/90s")]
     #[arg(value_parser = keepalive)]
@@ -236,6 +320,9 @@ pub(crate) struct ConnectionArgs {
     /// -v: a summary; -vv: a line a frame, with the credit left; on stderr
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    // Last, as its heading holds for what follows.
+    #[command(flatten)]
+    pub(crate) auth: AuthArgs,
 }
 
 /// `1.5s`, `200ms`, `2m`, `1h`; a number alone is seconds.

@@ -1,6 +1,8 @@
 //! The spellings of `rsc`: one command, `--stream` and its like, and its names of options.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, iter::Peekable};
+
+use rsock::metadata::WellKnownMime;
 
 use crate::exit::Failure;
 
@@ -18,21 +20,15 @@ const RENAMED: &[(&[&str], &str)] = &[
 
 /// Options of `rsc` that have no counterpart, and what to do instead.
 const UNSUPPORTED: &[(&[&str], &str)] = &[
-    (&["-u", "--as", "--authSimple"], AUTHENTICATION),
-    (&["--authBearer", "--ab"], AUTHENTICATION),
-    (&["--authBasic"], AUTHENTICATION),
-    (&["--setupMetadata", "--sm"], "--setup-data is what SETUP can carry"),
-    (&["--setupMetadataMimeType", "--smmt"], "--setup-data is what SETUP can carry"),
+    (&["--authBasic"], "its format is deprecated: --auth-simple is the extension's"),
     (&["--trustCert"], "tcp:// and ws:// are the transports there are"),
     (&["--retry"], "--resume goes on where a lost connection was"),
     (&["-w", "--wiretap", "--log"], "-vv shows the frames"),
-    (&["--trace", "--zipkinUrl", "--printB3"], "-m tracing=@FILE carries a span"),
+    (&["--zipkinUrl", "--printB3"], "--trace sends ids, and -v says which"),
     (&["--optsFile", "--dumpOpts"], "a shell script keeps options as well"),
     (&["--completion"], "there is no completion yet"),
     (&["--showSystemProperties"], "--version says what there is to say"),
 ];
-
-const AUTHENTICATION: &str = "-m auth=@FILE carries credentials";
 
 /// Arguments as clap is to see them: where no command is named, those of `rsc` are translated. With
 /// nothing but a URI it is a request.
@@ -52,13 +48,13 @@ pub(crate) fn translate(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, F
     if is_ours {
         return Ok(arguments);
     }
-    let mut arguments = arguments.into_iter();
+    let mut arguments = arguments.into_iter().peekable();
     let program = arguments.next().unwrap_or_default();
     let mut translation = Translation::default();
     while let Some(argument) = arguments.next() {
         translation.take(argument, &mut arguments)?;
     }
-    Ok(translation.finish(program))
+    translation.finish(program)
 }
 
 #[derive(Default)]
@@ -67,6 +63,8 @@ struct Translation {
     command: Option<Command>,
     metadata: Vec<OsString>,
     metadata_mimes: Vec<OsString>,
+    setup_metadata: Option<OsString>,
+    setup_metadata_mime: Option<OsString>,
     rest: Vec<OsString>,
 }
 
@@ -83,12 +81,16 @@ impl Translation {
     fn take(
         &mut self,
         argument: OsString,
-        following: &mut impl Iterator<Item = OsString>,
+        following: &mut Peekable<impl Iterator<Item = OsString>>,
     ) -> Result<(), Failure> {
         let Some(text) = argument.to_str() else {
             self.rest.push(argument);
             return Ok(());
         };
+        if let Some(trace) = trace(text, following) {
+            self.rest.push(trace);
+            return Ok(());
+        }
         let (name, attached) = match text.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name, Some(value.into())),
             _ => (text, None),
@@ -114,6 +116,10 @@ impl Translation {
             "--im" | "--interactionModel" => self.interact(interaction(&value()?)?),
             "-m" | "--metadata" => self.metadata.push(value()?),
             "--mmt" | "--metadataMimeType" => self.metadata_mimes.push(value()?),
+            "-u" | "--as" | "--authSimple" => self.authenticate("--auth-simple=", value()?),
+            "--authBearer" | "--ab" => self.authenticate("--auth-bearer=", value()?),
+            "--setupMetadata" | "--sm" => self.setup_metadata = Some(value()?),
+            "--setupMetadataMimeType" | "--smmt" => self.setup_metadata_mime = Some(value()?),
             "-l" | "--load" => {
                 let mut option = OsString::from("--data=@");
                 option.push(value()?);
@@ -149,7 +155,45 @@ impl Translation {
         self.command = self.command.max(Some(command));
     }
 
-    fn finish(self, program: OsString) -> Vec<OsString> {
+    /// `rsc` has credentials in the request.
+    fn authenticate(&mut self, option: &str, credentials: OsString) {
+        let mut option = OsString::from(option);
+        option.push(credentials);
+        self.rest.extend([option, "--auth-in=request".into()]);
+    }
+
+    /// SETUP's one entry, of JSON unless it says otherwise.
+    fn set_up(&mut self) -> Result<(), Failure> {
+        let mime = self.setup_metadata_mime.take();
+        let Some(metadata) = self.setup_metadata.take() else { return Ok(()) };
+        let is_auth = mime.as_ref().is_some_and(|mime| {
+            mime.to_str().and_then(|mime| crate::metadata::mime(mime).ok())
+                == Some(WellKnownMime::Authentication.into())
+        });
+        let option = if is_auth {
+            let text = metadata.to_str().and_then(|text| text.split_once(':'));
+            match text {
+                Some(("simple", credentials)) => format!("--auth-simple={credentials}").into(),
+                Some(("bearer", token)) => format!("--auth-bearer={token}").into(),
+                _ => {
+                    return Err(Failure::usage(
+                        "--setupMetadata: expected simple:USER:PASSWORD or bearer:TOKEN",
+                    ));
+                }
+            }
+        } else {
+            let mut option = OsString::from("--setup-metadata=");
+            option.push(mime.unwrap_or_else(|| "json".into()));
+            option.push("=");
+            option.push(metadata);
+            option
+        };
+        self.rest.push(option);
+        Ok(())
+    }
+
+    fn finish(mut self, program: OsString) -> Result<Vec<OsString>, Failure> {
+        self.set_up()?;
         let command = match self.command {
             Some(Command::Stream) => "stream",
             Some(Command::Channel) => "channel",
@@ -173,8 +217,29 @@ impl Translation {
             arguments.push(option);
         }
         arguments.extend(self.rest);
-        arguments
+        Ok(arguments)
     }
+}
+
+/// `--trace`, whose value `rsc` takes from the next argument if that is one.
+fn trace(
+    argument: &str,
+    following: &mut Peekable<impl Iterator<Item = OsString>>,
+) -> Option<OsString> {
+    let value = argument.strip_prefix("--trace")?;
+    let decision = |name: &str| match name {
+        "UNDECIDED" => Some("--trace=undecided"),
+        "NOT_SAMPLE" => Some("--trace=not-sampled"),
+        "SAMPLE" => Some("--trace=sampled"),
+        "DEBUG" => Some("--trace=debug"),
+        _ => None,
+    };
+    if value.is_empty() {
+        let next = following.next_if(|next| next.to_str().and_then(decision).is_some());
+        let named = next.as_ref().and_then(|next| next.to_str()).and_then(decision);
+        return Some(named.unwrap_or("--trace").into());
+    }
+    value.strip_prefix('=').and_then(decision).map(OsString::from)
 }
 
 /// Whether it is one of ours, `MIME=VALUE`, and not a value alone.
@@ -236,6 +301,31 @@ mod tests {
                 "request --data-mime=APPLICATION_CBOR --data=@f --out=none --setup-data=s ws://h",
             ),
             ("rsock tcp://h:1 --out hex", "request tcp://h:1 --out hex"),
+            (
+                "rsock -u ann:pw tcp://h:1",
+                "request --auth-simple=ann:pw --auth-in=request tcp://h:1",
+            ),
+            (
+                "rsock --authBearer=tok tcp://h:1",
+                "request --auth-bearer=tok --auth-in=request tcp://h:1",
+            ),
+            ("rsock --trace tcp://h:1", "request --trace tcp://h:1"),
+            ("rsock --trace NOT_SAMPLE tcp://h:1", "request --trace=not-sampled tcp://h:1"),
+            ("rsock --trace=DEBUG tcp://h:1", "request --trace=debug tcp://h:1"),
+            ("rsock tcp://h:1 --trace=sampled", "request tcp://h:1 --trace=sampled"),
+            ("rsock --sm {} tcp://h:1", "request tcp://h:1 --setup-metadata=json={}"),
+            (
+                "rsock --smmt TEXT_PLAIN --setupMetadata a=b tcp://h:1",
+                "request tcp://h:1 --setup-metadata=TEXT_PLAIN=a=b",
+            ),
+            (
+                "rsock --sm simple:ann:pw --smmt MESSAGE_RSOCKET_AUTHENTICATION tcp://h:1",
+                "request tcp://h:1 --auth-simple=ann:pw",
+            ),
+            (
+                "rsock --sm bearer:tok --smmt MESSAGE_RSOCKET_AUTHENTICATION tcp://h:1",
+                "request tcp://h:1 --auth-bearer=tok",
+            ),
         ] {
             assert_eq!(translated(theirs).as_deref(), Ok(ours));
         }
@@ -270,6 +360,8 @@ mod tests {
     fn what_has_no_counterpart_says_what_to_do() {
         let error = translated("rsock --resume 600 tcp://h:1").unwrap_err();
         assert!(error.contains("--resume is not supported"), "{error}");
+        let error = translated("rsock --sm token:secret --smmt auth tcp://h:1").unwrap_err();
+        assert!(error.contains("bearer:TOKEN") && !error.contains("secret"), "{error}");
         assert!(translated("rsock --route").unwrap_err().contains("needs a value"));
         assert!(translated("rsock --im X tcp://h:1").unwrap_err().contains("REQUEST_STREAM"));
     }

@@ -8,7 +8,7 @@ use std::{
 use rsock::{Client, CloseReason, Config, Payload, Resume, SessionEvent, SharedLease};
 use tokio::{sync::watch, time};
 
-use crate::{args::ConnectionArgs, exit::Failure, frame_log, input::Source, metadata, render::say};
+use crate::{args::ConnectionArgs, credentials, exit::Failure, frame_log, metadata, render::say};
 
 /// How long the peer's goodbye is waited for once the command has failed.
 const PARTING: Duration = Duration::from_millis(500);
@@ -58,11 +58,17 @@ async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
         .metadata_mime(metadata_mime.clone())
         .keepalive(interval, lifetime)
         .connect_timeout(args.connect_timeout);
+    let mut setup = Payload::default();
     if let Some(source) = &args.setup_data {
-        if *source == Source::Stdin {
-            return Err(Failure::usage("--setup-data takes text or @FILE: stdin belongs to -d"));
-        }
-        builder = builder.setup(Payload::new(source.read()?));
+        credentials::refuse_stdin("--setup-data", source)?;
+        setup.data = source.read()?;
+    }
+    setup.metadata = metadata::of_setup(&args.setup_metadata, &metadata_mime)?;
+    builder = builder.setup(setup);
+    if args.auth.auth_in.is_in_setup()
+        && let Some(credentials) = credentials::given(&args.auth)?
+    {
+        builder = builder.authentication(credentials);
     }
     if let Some(window) = args.resume {
         builder = builder.resume(Resume::new().window(window).renew(false).observe(tell));

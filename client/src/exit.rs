@@ -71,7 +71,8 @@ impl Failure {
             }
             Error::Connect(ConnectError::Timeout { .. }) => "--connect-timeout allows more time",
             Error::Closed(CloseReason::Error { code: ErrorCode::REJECTED_SETUP, .. }) => {
-                "what SETUP says is set by --setup-data, --data-mime and --metadata-mime"
+                "what SETUP says is set by --auth-simple, --auth-bearer, --setup-data, --setup-metadata, \
+                 --data-mime and --metadata-mime"
             }
             Error::Closed(CloseReason::Disconnected) => {
                 "it may have stopped, or it does not speak RSocket over this transport"

@@ -1,7 +1,7 @@
 //! `-vv`: a line a frame, with the credit left.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt::{self, Write},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -10,10 +10,12 @@ use bytes::Bytes;
 use rsock::{
     Direction, FrameTap, Payload,
     frame::{Frame, PayloadFrame, Request, StreamId},
-    metadata::first_route,
 };
 
-use crate::render::{Printable, say};
+use crate::{
+    entries,
+    render::{Printable, say},
+};
 
 /// Says every frame on stderr.
 pub(crate) fn tap(metadata_mime: String) -> FrameTap {
@@ -53,11 +55,13 @@ impl fmt::Display for Account {
 struct FrameLog {
     metadata_mime: String,
     accounts: HashMap<(StreamId, bool), Account>,
+    /// What is in the middle of its fragments: the next ones' metadata are no metadata of their own.
+    unfinished: HashSet<(StreamId, bool)>,
 }
 
 impl FrameLog {
     fn new(metadata_mime: String) -> Self {
-        Self { metadata_mime, accounts: HashMap::new() }
+        Self { metadata_mime, accounts: HashMap::new(), unfinished: HashSet::new() }
     }
 
     fn line(&mut self, direction: Direction, frame: Bytes) -> String {
@@ -76,7 +80,7 @@ impl FrameLog {
         match frame {
             Frame::Setup(setup) => write!(
                 line,
-                "SETUP version={}.{} keepalive={}ms/{}ms metadata={} data={}{}{} {}",
+                "SETUP version={}.{} keepalive={}ms/{}ms metadata={} data={}{}{}{} {}",
                 setup.version.0,
                 setup.version.1,
                 setup.keepalive_interval_ms,
@@ -85,6 +89,7 @@ impl FrameLog {
                 text(&setup.data_mime),
                 if setup.resume_token.is_some() { " resume" } else { "" },
                 if setup.lease { " lease" } else { "" },
+                self.said(&setup.payload),
                 Size(&setup.payload),
             ),
             Frame::Request(request) => self.request(line, direction, request),
@@ -146,20 +151,28 @@ impl FrameLog {
             self.account(*stream, by != Direction::Out).grant(request.initial_n);
             write!(line, " n={}", request.initial_n)?;
         }
-        let metadata = request.payload.metadata.as_ref();
-        let route = metadata.and_then(|all| first_route(all, &self.metadata_mime).ok().flatten());
-        if let Some(route) = route {
-            write!(line, " route={}", Printable(route.as_str()))?;
+        let payload = &request.payload;
+        if request.follows {
+            self.unfinished.insert((*stream, by == Direction::Out));
         }
-        write!(line, " {}", Size(&request.payload))
+        write!(line, "{} {}", self.said(payload), Size(payload))
     }
 
     fn payload(&mut self, line: &mut String, by: Direction, frame: &PayloadFrame) -> fmt::Result {
         let PayloadFrame { stream, follows, next, complete, payload } = frame;
         write!(line, "PAYLOAD stream={stream}")?;
         write_flags(line, &[(*follows, 'F'), (*next, 'N'), (*complete, 'C')])?;
-        write!(line, " {}", Size(payload))?;
         let key = (*stream, by == Direction::Out);
+        let continues = self.unfinished.contains(&key);
+        if *follows {
+            self.unfinished.insert(key);
+        } else {
+            self.unfinished.remove(&key);
+        }
+        if !continues {
+            line.push_str(&self.said(payload));
+        }
+        write!(line, " {}", Size(payload))?;
         if let Some(account) = self.accounts.get_mut(&key) {
             // The fragments of an item cost what the item costs.
             if *next && !follows {
@@ -175,6 +188,12 @@ impl FrameLog {
         Ok(())
     }
 
+    /// What the metadata says, in words.
+    fn said(&self, payload: &Payload) -> String {
+        let metadata = payload.metadata.as_ref();
+        metadata.map_or(String::new(), |all| entries::summary(all, &self.metadata_mime))
+    }
+
     fn account(&mut self, stream: StreamId, outgoing: bool) -> &mut Account {
         self.accounts.entry((stream, outgoing)).or_default()
     }
@@ -182,6 +201,7 @@ impl FrameLog {
     fn close(&mut self, stream: StreamId) {
         for outgoing in [false, true] {
             self.accounts.remove(&(stream, outgoing));
+            self.unfinished.remove(&(stream, outgoing));
         }
     }
 }
@@ -195,7 +215,7 @@ fn text(bytes: &[u8]) -> String {
     Printable(&String::from_utf8_lossy(bytes)).to_string()
 }
 
-/// The sizes of a payload: metadata and data may hold credentials, and are not shown.
+/// The sizes of a payload: data, and what else is in the metadata, may be a secret.
 struct Size<'a>(&'a Payload);
 
 impl fmt::Display for Size<'_> {
@@ -210,7 +230,11 @@ impl fmt::Display for Size<'_> {
 
 #[cfg(test)]
 mod tests {
-    use rsock::{frame::Interaction, metadata::mime::ROUTING, proto::SendBuf};
+    use rsock::{
+        frame::Interaction,
+        metadata::mime::{AUTHENTICATION, ROUTING},
+        proto::SendBuf,
+    };
 
     use super::*;
 
@@ -257,6 +281,33 @@ mod tests {
         );
         assert_eq!(line(Direction::In, item(false, true)), "← PAYLOAD stream=1 [C] 0 B");
         assert_eq!(line(Direction::In, Frame::Cancel { stream }), "← CANCEL stream=1");
+    }
+
+    /// A token cut in two is no type with a name.
+    #[test]
+    fn metadata_are_told_where_they_begin_and_not_in_their_middle() {
+        let stream = StreamId::new(1).unwrap();
+        let (start, rest) = ("\x07x/custom\0", "\x05secret");
+        let request = Frame::Request(Request {
+            stream,
+            interaction: Interaction::RequestResponse,
+            follows: true,
+            complete: false,
+            initial_n: 0,
+            payload: Payload::default().with_metadata(start),
+        });
+        let more = |follows| {
+            let payload = Payload::default().with_metadata(rest);
+            Frame::Payload(PayloadFrame { stream, follows, next: true, complete: false, payload })
+        };
+        let mut log = FrameLog::new(AUTHENTICATION.into());
+        let mut line = |frame| log.line(Direction::Out, encoded(frame));
+        let told = [line(request), line(more(true)), line(more(false)), line(more(false))];
+        assert_eq!(told[0], "→ REQUEST_RESPONSE stream=1 [F] auth=x/custom 0 B + 10 B metadata");
+        assert_eq!(told[1], "→ PAYLOAD stream=1 [FN] 0 B + 7 B metadata");
+        assert_eq!(told[2], "→ PAYLOAD stream=1 [N] 0 B + 7 B metadata");
+        // What begins anew is.
+        assert_eq!(told[3], "→ PAYLOAD stream=1 [N] auth=secret 0 B + 7 B metadata");
     }
 
     #[test]

@@ -4,6 +4,8 @@ mod args;
 mod command;
 mod compat;
 mod connect;
+mod credentials;
+mod entries;
 mod exit;
 mod frame_log;
 mod input;

@@ -1,9 +1,16 @@
 //! From `-r` and `-m` to metadata, in the type the connection declares.
 
 use bytes::Bytes;
-use rsock::metadata::{CompositeBuilder, Mime, WellKnownMime, encode_tags};
+use rsock::metadata::{
+    Authentication, CompositeBuilder, Mime, TraceId, TraceParent, WellKnownMime, Zipkin,
+    ZipkinSpan, encode_accept_mimes, encode_stream_mime, encode_tags,
+};
 
-use crate::{args::MetadataArgs, exit::Failure, input};
+use crate::{
+    args::{MetadataArgs, Trace},
+    exit::Failure,
+    input,
+};
 
 /// Names for those whose own are long, or that go by another.
 const SHORT_NAMES: &[(&str, WellKnownMime)] = &[
@@ -75,48 +82,137 @@ pub(crate) fn mime_name(name: &str) -> Result<String, Failure> {
     text.ok_or_else(|| Failure::Usage(format!("{mime} stands for no type yet")))
 }
 
-/// The metadata of a request on a connection whose type of metadata is `connection_mime`.
-pub(crate) fn build(args: &MetadataArgs, connection_mime: &str) -> Result<Option<Bytes>, Failure> {
-    if args.routes.is_empty() && args.metadata.is_empty() {
-        return Ok(None);
+/// The metadata of a request on a connection whose type of metadata is `connection_mime`: the route,
+/// what the extensions have, and then what `-m` says.
+pub(crate) fn of_request(
+    args: &MetadataArgs,
+    credentials: Option<Authentication>,
+    trace: Option<Zipkin>,
+    connection_mime: &str,
+) -> Result<Option<Bytes>, Failure> {
+    let wrong = |option: &'static str| move |error| Failure::Usage(format!("{option}: {error}"));
+    let mut entries = Vec::new();
+    if !args.routes.is_empty() {
+        let tags = encode_tags(&args.routes).map_err(wrong("--route"))?;
+        entries.push((WellKnownMime::Routing.into(), tags));
     }
-    let tags =
-        encode_tags(&args.routes).map_err(|error| Failure::Usage(format!("--route: {error}")))?;
-    let known = WellKnownMime::from_name(connection_mime);
-    match (known, args.routes.is_empty(), args.metadata.as_slice()) {
-        (Some(WellKnownMime::CompositeMetadata), ..) => composite(args, &tags).map(Some),
-        (Some(WellKnownMime::Routing), false, []) => Ok(Some(tags)),
-        (_, true, [value]) => plain(value, connection_mime).map(Some),
-        (Some(WellKnownMime::Routing), ..) => Err(Failure::Usage(
-            "-r and -m do not go together where the metadata is routing alone: leave out \
-             --metadata-mime, and it is composite"
-                .into(),
-        )),
-        (_, false, _) => Err(Failure::Usage(format!(
-            "metadata of the type {connection_mime} has no room for a route: leave out \
-             --metadata-mime, and it is composite"
-        ))),
-        (_, true, values) => Err(Failure::Usage(format!(
-            "{} times -m, where metadata of the type {connection_mime} is one value: leave out \
+    if let Some(credentials) = credentials {
+        let content = credentials.encode().map_err(wrong("--auth-simple"))?;
+        entries.push((WellKnownMime::Authentication.into(), content));
+    }
+    if let Some(name) = &args.request_data_mime {
+        let content = encode_stream_mime(&mime(name)?).map_err(wrong("--request-data-mime"))?;
+        entries.push((WellKnownMime::MimeType.into(), content));
+    }
+    if !args.accept.is_empty() {
+        let mimes: Vec<_> = args.accept.iter().map(|name| mime(name)).collect::<Result<_, _>>()?;
+        let content = encode_accept_mimes(&mimes).map_err(wrong("--accept"))?;
+        entries.push((WellKnownMime::AcceptMimeTypes.into(), content));
+    }
+    if let Some(trace) = trace {
+        entries.push((WellKnownMime::Tracing.into(), trace.encode()));
+    }
+    if let Some(parent) = &args.traceparent {
+        entries.push((TraceParent::mime(), parent.to_string().into()));
+    }
+    build(entries, "-m", &args.metadata, connection_mime)
+}
+
+/// The metadata of SETUP, without credentials.
+pub(crate) fn of_setup(values: &[String], connection_mime: &str) -> Result<Option<Bytes>, Failure> {
+    build(Vec::new(), "--setup-metadata", values, connection_mime)
+}
+
+/// The first span of a new trace.
+pub(crate) fn random_trace(decision: Trace) -> Result<Zipkin, Failure> {
+    let mut ids = [0; 24];
+    getrandom::fill(&mut ids)
+        .map_err(|error| Failure::Local(format!("no random ids for --trace: {error}")))?;
+    let [mut trace_id, mut span_id] = [[0; 16]; 2];
+    trace_id.copy_from_slice(&ids[..16]);
+    span_id[8..].copy_from_slice(&ids[16..]);
+    let span = ZipkinSpan {
+        // An id of 0 would stand for none.
+        trace_id: TraceId::Long(u128::from_be_bytes(trace_id).max(1)),
+        // Its upper half is 0.
+        span_id: (u128::from_be_bytes(span_id) as u64).max(1),
+        parent_id: None,
+    };
+    Ok(Zipkin { sampling: decision.into(), span: Some(span) })
+}
+
+/// Metadata of `entries` and of the values of `option`.
+fn build(
+    entries: Vec<(Mime, Bytes)>,
+    option: &str,
+    values: &[String],
+    connection_mime: &str,
+) -> Result<Option<Bytes>, Failure> {
+    let of_connection = WellKnownMime::from_name(connection_mime).map(Mime::from);
+    if of_connection == Some(WellKnownMime::CompositeMetadata.into()) {
+        return composite(entries, option, values);
+    }
+    let names_the_type =
+        |mime: &Mime| mime.as_str().is_some_and(|name| name.eq_ignore_ascii_case(connection_mime));
+    match (entries.as_slice(), values) {
+        ([], []) => Ok(None),
+        ([], [value]) => plain(value, connection_mime).map(Some),
+        // Metadata of an extension's own type are its one entry.
+        ([(mime, content)], []) if names_the_type(mime) => Ok(Some(content.clone())),
+        ([], values) => Err(Failure::Usage(format!(
+            "{} times {option}, where metadata of the type {connection_mime} is one value: leave out \
              --metadata-mime, and it is composite",
             values.len()
         ))),
+        ([(mime, _)], _) if names_the_type(mime) => Err(Failure::Usage(format!(
+            "{} and {option} do not go together where the metadata is one of them alone: leave out \
+             --metadata-mime, and it is composite",
+            what(mime)
+        ))),
+        (entries, _) => {
+            let mime = entries.iter().map(|(mime, _)| mime).find(|mime| !names_the_type(mime));
+            Err(Failure::Usage(format!(
+                "metadata of the type {connection_mime} has no room for {}: leave out \
+                 --metadata-mime, and it is composite",
+                mime.map_or("this", what)
+            )))
+        }
     }
 }
 
-fn composite(args: &MetadataArgs, tags: &[u8]) -> Result<Bytes, Failure> {
-    let mut builder = CompositeBuilder::new();
-    let too_much = |error| Failure::Usage(format!("-m: {error}"));
-    if !args.routes.is_empty() {
-        builder.push(WellKnownMime::Routing, tags).map_err(too_much)?;
+/// An entry as the help calls it.
+fn what(mime: &Mime) -> &'static str {
+    match mime {
+        Mime::WellKnown(WellKnownMime::Routing) => "a route",
+        Mime::WellKnown(WellKnownMime::Authentication) => "credentials",
+        Mime::WellKnown(WellKnownMime::MimeType) => "the type of the data",
+        Mime::WellKnown(WellKnownMime::AcceptMimeTypes) => "accepted types",
+        _ => "a trace",
     }
-    for entry in &args.metadata {
+}
+
+fn composite(
+    entries: Vec<(Mime, Bytes)>,
+    option: &str,
+    values: &[String],
+) -> Result<Option<Bytes>, Failure> {
+    if entries.is_empty() && values.is_empty() {
+        return Ok(None);
+    }
+    let mut builder = CompositeBuilder::new();
+    let too_much = |error| Failure::Usage(format!("{option}: {error}"));
+    for (mime, content) in entries {
+        builder.push(mime, content).map_err(too_much)?;
+    }
+    for entry in values {
         let (name, value) = entry.split_once('=').ok_or_else(|| {
-            Failure::Usage(format!("-m {entry:?}: expected MIME=VALUE, as in json='{{\"a\":1}}'"))
+            Failure::Usage(format!(
+                "{option} {entry:?}: expected MIME=VALUE, as in json='{{\"a\":1}}'"
+            ))
         })?;
         builder.push(mime(name)?, input::value(value)?).map_err(too_much)?;
     }
-    Ok(builder.finish())
+    Ok(Some(builder.finish()))
 }
 
 /// The whole argument is the value, unless it names the type again.
@@ -135,8 +231,9 @@ mod tests {
 
     fn built(routes: &[&str], metadata: &[&str], mime: &str) -> Result<Option<Bytes>, String> {
         let owned = |all: &[&str]| all.iter().map(ToString::to_string).collect();
-        let args = MetadataArgs { routes: owned(routes), metadata: owned(metadata) };
-        build(&args, mime).map_err(|failure| failure.to_string())
+        let (routes, metadata) = (owned(routes), owned(metadata));
+        let args = MetadataArgs { routes, metadata, ..MetadataArgs::default() };
+        of_request(&args, None, None, mime).map_err(|failure| failure.to_string())
     }
 
     #[test]

@@ -9,12 +9,13 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use rsock::{
     Payload,
-    metadata::{CompositeMetadata, WellKnownMime},
+    metadata::{CompositeMetadata, Entry, Mime, WellKnownMime},
 };
 use serde::de::IgnoredAny;
 
 use crate::{
     args::{Format, OutputArgs, Show},
+    entries,
     exit::Failure,
 };
 
@@ -75,17 +76,20 @@ impl Output {
 fn show_metadata(metadata: &Bytes, connection_mime: &str) {
     let composite = WellKnownMime::CompositeMetadata.as_str();
     if !connection_mime.eq_ignore_ascii_case(composite) {
-        return say(format_args!("{connection_mime}: {}", text_or_hex(metadata)));
+        let mime = Mime::from_setup(Bytes::copy_from_slice(connection_mime.as_bytes()));
+        let content = entries::content(&Entry { mime, content: metadata.clone() });
+        return say(format_args!("{connection_mime}: {content}"));
     }
     for entry in CompositeMetadata::new(metadata.clone()) {
         match entry {
-            Ok(entry) => say(format_args!("{}: {}", entry.mime, text_or_hex(&entry.content))),
-            Err(error) => say(format_args!("not composite metadata: {error}: {}", hex(metadata))),
+            Ok(entry) => say(format_args!("{}: {}", entry.mime, entries::content(&entry))),
+            Err(error) => say(format_args!("not composite metadata: {error}")),
         }
     }
 }
 
-fn text_or_hex(bytes: &[u8]) -> String {
+/// Bytes as they read best.
+pub(crate) fn text_or_hex(bytes: &[u8]) -> String {
     match str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => Printable(text).to_string(),
         _ => format!("0x{}", hex(bytes)),

@@ -2,9 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 use rsock_proto::metadata::{
-    AcceptMimes, Authentication, CompositeBuilder, CompositeMetadata, LengthCoding, MetadataError,
-    Mime, RoutingTags, decode_stream_mime, encode_accept_mimes, encode_stream_mime, encode_tags,
-    first_route, mime,
+    AcceptMimes, Authentication, CompositeBuilder, CompositeMetadata, Extensions, LengthCoding,
+    MetadataError, Mime, RoutingTags, TraceContext, TraceParent, WellKnownMime, Zipkin,
+    decode_stream_mime, encode_accept_mimes, encode_stream_mime, encode_tags, first_route, mime,
 };
 
 /// Runs every decoder to its end; what can be encoded again says the same.
@@ -16,6 +16,9 @@ pub fn metadata(data: &[u8]) {
     authentication(&data, LengthCoding::Plain);
     stream_mime(&data);
     accept(&data);
+    zipkin(&data);
+    traceparent(&data);
+    extensions(&data);
 }
 
 /// Takes what an iterator yields; no more items than fit, and after an error nothing.
@@ -134,4 +137,48 @@ fn accept(data: &Bytes) {
             assert!(sendable.is_empty());
         }
     }
+}
+
+fn zipkin(data: &Bytes) {
+    let Some(zipkin) = Zipkin::decode(data) else { return };
+    _ = zipkin.to_string();
+    let encoded = zipkin.encode();
+    assert!([1, 17, 25, 33].contains(&encoded.len()), "{} bytes", encoded.len());
+    assert_eq!(Zipkin::decode(&encoded), Some(zipkin));
+    // All but flags that say nothing, or nothing more, is as it was; a surplus is left out.
+    assert_eq!(encoded[1..], data[1..encoded.len()]);
+    for len in 0..encoded.len() {
+        assert_eq!(Zipkin::decode(&encoded[..len]), None);
+    }
+}
+
+fn traceparent(data: &Bytes) {
+    let Some(parent) = TraceParent::decode(data) else { return };
+    let text = parent.to_string();
+    assert_eq!(text.as_bytes()[2..53], data[2..53]);
+    let again: Result<TraceParent, _> = text.parse();
+    assert_eq!(again.map(|again| again.to_string()), Ok(text));
+}
+
+/// What one pass finds is what a search for each type finds.
+fn extensions(data: &Bytes) {
+    let entries = CompositeMetadata::new(data.clone());
+    let found = match Extensions::read(data, mime::COMPOSITE_METADATA) {
+        Ok(found) => found,
+        Err(error) => return assert_eq!(entries.last(), Some(Err(error))),
+    };
+    let find = |mime: Mime| entries.find(mime).ok().flatten();
+    assert_eq!(found.route(), first_route(data, mime::COMPOSITE_METADATA));
+    let credentials = find(WellKnownMime::Authentication.into());
+    assert_eq!(found.raw_authentication(), credentials.as_ref());
+    let mime = find(WellKnownMime::MimeType.into());
+    assert_eq!(found.data_mime(), mime.as_ref().map(decode_stream_mime).transpose());
+    let accepted = find(WellKnownMime::AcceptMimeTypes.into());
+    let accepted = accepted.map_or(Ok(Vec::new()), |content| AcceptMimes::new(content).collect());
+    let listed = found.accepted_mimes().map(|all| all.map(|mime| mime.expect("checked")).collect());
+    assert_eq!(listed, accepted);
+    let zipkin = find(WellKnownMime::Tracing.into()).and_then(|content| Zipkin::decode(&content));
+    let parent = find(TraceParent::mime()).and_then(|content| TraceParent::decode(&content));
+    let trace = zipkin.map(TraceContext::Zipkin).or(parent.map(TraceContext::TraceParent));
+    assert_eq!(found.trace(), trace);
 }

@@ -1,12 +1,17 @@
 //! What applications exchange: data and, optionally, metadata.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// One request, item or answer: data and optional metadata, both opaque bytes.
 ///
 /// Cloning shares the bytes. Absent metadata and empty metadata are different values on the wire
 /// (FRAME-09); for data there is no such distinction.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+///
+/// `Debug` shows how many bytes of metadata there are and not what they say: they may hold
+/// credentials (AUTH-12).
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Payload {
     /// The metadata, in the connection's metadata MIME type.
     pub metadata: Option<Bytes>,
@@ -33,6 +38,15 @@ impl Payload {
     }
 }
 
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payload")
+            .field("metadata_bytes", &self.metadata.as_ref().map(Bytes::len))
+            .field("data", &self.data)
+            .finish()
+    }
+}
+
 macro_rules! from_data {
     ($($source:ty),*) => {$(
         impl From<$source> for Payload {
@@ -44,3 +58,15 @@ macro_rules! from_data {
 }
 
 from_data!(Bytes, Vec<u8>, String, &'static str, &'static [u8]);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// AUTH-12
+    #[test]
+    fn debug_output_hides_metadata() {
+        let payload = Payload::new("d").with_metadata("token");
+        assert_eq!(format!("{payload:?}"), r#"Payload { metadata_bytes: Some(5), data: b"d" }"#);
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::{fmt, future::Future, ops::Deref, sync::Arc};
 
-use rsock_proto::frame;
+use rsock_proto::{
+    frame,
+    metadata::{Authentication, Extensions},
+};
 
 use crate::{
     error::Error,
@@ -20,6 +23,47 @@ pub struct Setup {
 impl Setup {
     pub(crate) fn new(frame: frame::Setup, peer: Arc<str>) -> Self {
         Self { frame, peer }
+    }
+
+    /// What the extensions say in its metadata.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the metadata is malformed (CMETA-11).
+    pub fn extensions(&self) -> Result<Extensions, Error> {
+        let Some(metadata) = &self.frame.payload.metadata else {
+            return Ok(Extensions::default());
+        };
+        Extensions::read(metadata, &self.frame.metadata_mime).map_err(|error| {
+            Error::invalid(format_args!("the metadata of SETUP is malformed: {error}"))
+        })
+    }
+
+    /// The client's credentials, of several the first (AUTH-11). They are no one's until they are
+    /// checked; an acceptor that fails refuses the connection with REJECTED_SETUP (AUTH-08).
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// let app = Router::new(());
+    /// let acceptor = move |setup: Setup, peer: Requester| {
+    ///     let app = app.clone();
+    ///     async move {
+    ///         match setup.authentication()? {
+    ///             Some(credentials) if credentials.is_bearer("s3cr3t") => app.accept(setup, peer).await,
+    ///             _ => Err(Error::rejected("the token is missing or wrong")),
+    ///         }
+    ///     }
+    /// };
+    /// # fn is_acceptor(_: impl Acceptor) {}
+    /// # is_acceptor(acceptor);
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if they cannot be read, which is a failed authentication (AUTH-05), and
+    /// [`Error::Invalid`] if the metadata as a whole cannot be; either refuses the connection.
+    pub fn authentication(&self) -> Result<Option<Authentication>, Error> {
+        self.extensions()?.authentication().map_err(|error| {
+            Error::rejected(format_args!("the credentials are malformed: {error}"))
+        })
     }
 
     /// The other end's address, as the transport names it.

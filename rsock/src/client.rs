@@ -3,7 +3,7 @@
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Config, Payload, frame};
+use rsock_proto::{CloseReason, Config, Payload, frame, metadata::Authentication};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -12,6 +12,7 @@ use tokio::{
 use crate::{
     acceptor::{Accept, Acceptor, Setup},
     connection::{ClientResume, Command, ConnectionState, Driver, DriverOptions, Mailbox},
+    credentials,
     error::{ConnectError, Error},
     lease::LeasePolicy,
     meter::Meter,
@@ -114,6 +115,7 @@ pub struct ClientBuilder {
     metadata_mime: Bytes,
     data_mime: Bytes,
     setup_payload: Payload,
+    credentials: Option<Authentication>,
     config: Config,
     credit: u32,
     max_requests: usize,
@@ -139,6 +141,7 @@ impl Default for ClientBuilder {
             ),
             data_mime: Bytes::from_static(rsock_proto::metadata::mime::OCTET_STREAM.as_bytes()),
             setup_payload: Payload::default(),
+            credentials: None,
             config: Config::default(),
             credit: crate::DEFAULT_CREDIT,
             max_requests: crate::DEFAULT_MAX_REQUESTS,
@@ -177,9 +180,17 @@ impl ClientBuilder {
         self
     }
 
-    /// What SETUP carries for the server's acceptor, for example credentials.
+    /// What SETUP carries for the server's acceptor.
     pub fn setup(mut self, payload: impl Into<Payload>) -> Self {
         self.setup_payload = payload.into();
+        self
+    }
+
+    /// Who this is: an entry in SETUP's metadata, behind what [`setup`](Self::setup) puts there, for
+    /// as long as the connection lasts. Credentials travel in clear: over a transport that is not
+    /// confidential, everyone on the way reads them (AUTH-10).
+    pub fn authentication(mut self, credentials: Authentication) -> Self {
+        self.credentials = Some(credentials);
         self
     }
 
@@ -364,7 +375,13 @@ impl ClientBuilder {
         if self.metadata_mime.len() > 255 || self.data_mime.len() > 255 {
             return Err(ConnectError::Setting("a MIME type has at most 255 bytes"));
         }
-        if self.setup_payload.size() > rsock_proto::MAX_FRAME_BYTES - 1024 {
+        let payload = match &self.credentials {
+            Some(credentials) => {
+                credentials::in_setup(&self.setup_payload, credentials, &self.metadata_mime)?
+            }
+            None => self.setup_payload.clone(),
+        };
+        if payload.size() > rsock_proto::MAX_FRAME_BYTES - 1024 {
             return Err(ConnectError::Setting("the setup payload does not fit one frame"));
         }
         Ok(frame::Setup {
@@ -380,7 +397,7 @@ impl ClientBuilder {
             lease: self.lease.is_some(),
             metadata_mime: self.metadata_mime.clone(),
             data_mime: self.data_mime.clone(),
-            payload: self.setup_payload.clone(),
+            payload,
         })
     }
 }

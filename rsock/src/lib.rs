@@ -49,6 +49,7 @@
 mod acceptor;
 mod client;
 mod connection;
+mod credentials;
 mod error;
 mod lease;
 mod meter;
@@ -70,6 +71,8 @@ pub use rsock_proto::{
 pub use acceptor::{Acceptor, Setup};
 pub use client::{Client, ClientBuilder};
 pub use connection::{ConnectionState, Payloads};
+#[cfg(feature = "auth")]
+pub use credentials::CheckCredentials;
 pub use error::{ConnectError, Error};
 pub use lease::{Grant, LeasePolicy, Load, SharedLease};
 pub use meter::{Meter, MeterReading};
@@ -80,7 +83,7 @@ pub use resume::{Resume, SessionEvent};
 #[cfg(feature = "json")]
 pub use router::Json;
 pub use router::{
-    FromRequest, MethodRoute, Params, Request, RouteName, Router, Text, fire_and_forget,
+    DataMimes, FromRequest, MethodRoute, Params, Request, RouteName, Router, Text, fire_and_forget,
     request_channel, request_response, request_stream,
 };
 pub use server::{Serve, Server, ServerBuilder};

@@ -9,7 +9,10 @@ use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use rsock_proto::{
     Payload,
-    metadata::{CompositeBuilder, Mime, WellKnownMime, encode_tags},
+    metadata::{
+        Authentication, CompositeBuilder, Extensions, Mime, TraceParent, WellKnownMime, Zipkin,
+        encode_accept_mimes, encode_stream_mime, encode_tags, mime,
+    },
 };
 
 #[cfg(feature = "json")]
@@ -134,6 +137,57 @@ pub trait PayloadExt: Sized {
     /// [`Error::Invalid`] if the MIME type is no ASCII text of 1 to 128 bytes, or the content is
     /// longer than 16,777,215 bytes.
     fn entry(self, mime: impl Into<Mime>, content: impl AsRef<[u8]>) -> Result<Self, Error>;
+
+    /// The same payload with credentials for this request alone (AUTH-11). They travel in clear:
+    /// over a transport that is not confidential, everyone on the way reads them (AUTH-10).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the user name has more than 65,535 bytes.
+    fn authentication(self, credentials: &Authentication) -> Result<Self, Error> {
+        let content = credentials.encode().map_err(Error::invalid)?;
+        self.entry(WellKnownMime::Authentication, content)
+    }
+
+    /// The same payload, whose data is of this type and not of SETUP's (MIME-02).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the MIME type cannot be sent.
+    fn data_mime(self, mime: impl Into<Mime>) -> Result<Self, Error> {
+        let content = encode_stream_mime(&mime.into()).map_err(Error::invalid)?;
+        self.entry(WellKnownMime::MimeType, content)
+    }
+
+    /// The same payload, whose answer may be of these types, the preferred one first (MIME-07). An
+    /// answer of another type than the request says so: see [`extensions`](Self::extensions).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if there are none, or one cannot be sent.
+    fn accept<'a>(self, mimes: impl IntoIterator<Item = &'a Mime>) -> Result<Self, Error> {
+        let content = encode_accept_mimes(mimes).map_err(Error::invalid)?;
+        self.entry(WellKnownMime::AcceptMimeTypes, content)
+    }
+
+    /// The same payload as a part of this trace (TRACE-01).
+    ///
+    /// # Errors
+    /// None of its own: those of [`entry`](Self::entry) cannot happen.
+    fn zipkin(self, trace: &Zipkin) -> Result<Self, Error> {
+        self.entry(WellKnownMime::Tracing, trace.encode())
+    }
+
+    /// The same payload as a part of this trace, as W3C Trace Context says it.
+    ///
+    /// # Errors
+    /// None of its own: those of [`entry`](Self::entry) cannot happen.
+    fn traceparent(self, trace: &TraceParent) -> Result<Self, Error> {
+        self.entry(TraceParent::mime(), trace.to_string())
+    }
+
+    /// What the extensions say in its composite metadata: of an answer, for example, its type.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the metadata is malformed (CMETA-11).
+    fn extensions(&self) -> Result<Extensions, Error>;
 }
 
 impl PayloadExt for Payload {
@@ -156,5 +210,10 @@ impl PayloadExt for Payload {
             _ => entry,
         };
         Ok(Self { metadata: Some(metadata), data: self.data })
+    }
+
+    fn extensions(&self) -> Result<Extensions, Error> {
+        let Some(metadata) = &self.metadata else { return Ok(Extensions::default()) };
+        Extensions::read(metadata, mime::COMPOSITE_METADATA).map_err(Error::invalid)
     }
 }

@@ -155,4 +155,23 @@ mod tests {
             assert!(line.starts_with(expected), "{line}");
         }
     }
+
+    /// AUTH-12
+    #[test]
+    fn credentials_are_not_logged() {
+        let metadata = b"\xfc\0\0\x0c\x80\0\x03annsecret"[..].to_vec();
+        let setup: &[u8] = b"\0\0\0\0\x05\0\0\x01\0\0\0\0\x4e\x20\0\x01\x5f\x90\x01a\x01b\0\0\x10";
+        let request: &[u8] = b"\0\0\0\x01\x11\0\0\0\x10";
+        let push: &[u8] = b"\0\0\0\0\x31\0";
+        for (head, expected) in [
+            (setup, "SETUP keepalive=20000ms lifetime=90000ms metadata-type=a data-type=b"),
+            (request, "REQUEST_RESPONSE stream=1"),
+            (push, "METADATA_PUSH"),
+        ] {
+            let frame = [head, &metadata].concat();
+            let line = Line(&frame.into()).to_string();
+            assert!(line.starts_with(expected) && line.contains("metadata=16B"), "{line}");
+            assert!(!line.contains("secret"), "{line}");
+        }
+    }
 }

@@ -30,6 +30,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     // Settings, which what obeys them reads.
     ("lease", &[]),
     ("resume", &[]),
+    ("credentials", &["error"]),
     ("meter", &[]),
     ("spawn", &[]),
     ("tap", &[]),
@@ -60,6 +61,7 @@ const RSOCK: &[(&str, &[&str])] = &[
         &[
             "acceptor",
             "connection",
+            "credentials",
             "error",
             "lease",
             "meter",

@@ -15,8 +15,10 @@ use tokio::time;
 
 use crate::{
     args::{Command, ConnectionArgs, DataArgs, MetadataArgs},
+    credentials,
     exit::Failure,
     metadata,
+    render::say,
 };
 
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
@@ -34,7 +36,21 @@ fn request_metadata(
     connection: &ConnectionArgs,
     args: &MetadataArgs,
 ) -> Result<Option<Bytes>, Failure> {
-    metadata::build(args, &metadata::mime_name(&connection.metadata_mime)?)
+    let credentials = if connection.auth.auth_in.is_in_request() {
+        credentials::given(&connection.auth)?
+    } else {
+        None
+    };
+    let trace = args.trace.map(metadata::random_trace).transpose()?;
+    if let Some(trace) = &trace
+        && connection.verbose > 0
+    {
+        say(format_args!("rsock: {trace}"));
+    }
+    let metadata_mime = metadata::mime_name(&connection.metadata_mime)?;
+    let built = metadata::of_request(args, credentials, trace, &metadata_mime)?;
+    credentials::warn_if_in_clear(connection, args);
+    Ok(built)
 }
 
 /// A request's one payload.

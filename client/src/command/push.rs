@@ -4,6 +4,16 @@ use crate::{args::PushArgs, connect, exit::Failure, render::say};
 
 pub(crate) async fn run(args: PushArgs) -> Result<(), Failure> {
     let PushArgs { connection, metadata } = args;
+    let is_of_requests = metadata.request_data_mime.is_some()
+        || !metadata.accept.is_empty()
+        || metadata.trace.is_some()
+        || metadata.traceparent.is_some();
+    if is_of_requests || connection.auth.auth_in.is_in_request() {
+        return Err(Failure::usage(
+            "push is no request: --request-data-mime, --accept, --trace, --traceparent and --auth-in \
+             request have no place in it",
+        ));
+    }
     let Some(metadata) = super::request_metadata(&connection, &metadata)? else {
         return Err(Failure::usage(
             "push sends metadata, and there is none: give it with -m or -r",

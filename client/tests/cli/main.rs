@@ -6,5 +6,6 @@ mod errors;
 mod flow;
 mod input;
 mod interactions;
+mod metadata;
 mod output;
 mod support;

@@ -172,14 +172,14 @@ pub(super) fn find_content<'a>(
 }
 
 /// An entry as written: skipping one touches no reference count.
-struct RawEntry<'a> {
-    head: Head<'a>,
-    content: &'a [u8],
+pub(super) struct RawEntry<'a> {
+    pub(super) head: Head<'a>,
+    pub(super) content: &'a [u8],
 }
 
 impl<'a> RawEntry<'a> {
     /// Splits an entry off the front of `buf`: `(entry, rest)`.
-    fn split(buf: &'a [u8]) -> Result<(Self, &'a [u8]), MetadataError> {
+    pub(super) fn split(buf: &'a [u8]) -> Result<(Self, &'a [u8]), MetadataError> {
         let what = "MIME type of a composite entry";
         let (head, buf) = split_head(buf, what, LengthCoding::MinusOne)?;
         let (len, buf) = split(buf, LENGTH_BYTES, "content length of a composite entry")?;

@@ -22,10 +22,13 @@ pub const MIME_TYPE: &str = WellKnownMime::MimeType.as_str();
 pub const ACCEPT_MIME_TYPES: &str = WellKnownMime::AcceptMimeTypes.as_str();
 /// Credentials, see [`Authentication`](super::Authentication).
 pub const AUTHENTICATION: &str = WellKnownMime::Authentication.as_str();
-/// Zipkin tracing ids.
+/// Tracing ids, see [`Zipkin`](super::Zipkin).
 pub const TRACING_ZIPKIN: &str = WellKnownMime::Tracing.as_str();
 /// Routing tags, see [`RoutingTags`](super::RoutingTags).
 pub const ROUTING: &str = WellKnownMime::Routing.as_str();
+/// The text of a [`TraceParent`](super::TraceParent); named like the header and without a slash,
+/// as deployed instrumentation does.
+pub const TRACEPARENT: &str = "traceparent";
 /// Several entries, each of its own type, see [`CompositeMetadata`](super::CompositeMetadata).
 pub const COMPOSITE_METADATA: &str = WellKnownMime::CompositeMetadata.as_str();
 
@@ -80,6 +83,15 @@ impl Mime {
             Self::Custom(name) => put_name(buf, &name.0, MIME, LengthCoding::MinusOne)?,
         }
         Ok(())
+    }
+
+    /// The type with this name, as SETUP has it: of 0 to 255 bytes that nobody has checked. One
+    /// that is no ASCII text of 1 to 128 bytes is not encoded.
+    pub fn from_setup(name: Bytes) -> Self {
+        match WellKnownMime::from_name(&name) {
+            Some(known) => Self::WellKnown(known),
+            None => Self::Custom(CustomMime(name)),
+        }
     }
 
     /// The name; none for a reserved id or a name that is not UTF-8.
@@ -143,7 +155,8 @@ impl fmt::Display for Mime {
     }
 }
 
-/// A name that is not in the table, 1 to 128 bytes. A received one need not be ASCII.
+/// A name that is not in the table, 1 to 128 bytes, or 0 to 255 if it comes from SETUP. A
+/// received one need not be ASCII.
 #[derive(Clone, Debug)]
 pub struct CustomMime(Bytes);
 
@@ -185,7 +198,7 @@ impl LengthCoding {
 /// The bit of a head byte that makes the other seven an id.
 pub(super) const ID_FLAG: u8 = 0x80;
 const RESERVED: std::ops::RangeInclusive<u8> = 0x2B..=0x79;
-const MIME: &str = "MIME type";
+pub(super) const MIME: &str = "MIME type";
 
 /// A type as written.
 #[derive(Clone, Copy)]

@@ -1,5 +1,5 @@
 //! What the extensions put inside a payload's metadata: composite metadata, routing,
-//! authentication and per-stream MIME types.
+//! authentication, per-stream MIME types and tracing.
 //!
 //! Every codec works on bytes that are already complete. Decoders hand out slices of their
 //! input and never copy it, never recurse, and run in time linear in the input. Encoders refuse
@@ -26,9 +26,11 @@
 
 mod auth;
 mod composite;
+mod extensions;
 pub mod mime;
 mod routing;
 mod stream_mime;
+mod tracing;
 mod well_known;
 
 use std::error::Error;
@@ -36,9 +38,11 @@ use std::fmt;
 
 pub use auth::Authentication;
 pub use composite::{CompositeBuilder, CompositeMetadata, Entry};
+pub use extensions::Extensions;
 pub use mime::{CustomMime, LengthCoding, Mime, WellKnownMime};
 pub use routing::{Route, RoutingTags, encode_tags, first_route};
 pub use stream_mime::{AcceptMimes, decode_stream_mime, encode_accept_mimes, encode_stream_mime};
+pub use tracing::{Sampling, TraceContext, TraceId, TraceParent, Zipkin, ZipkinSpan};
 
 /// Why metadata could not be decoded or encoded.
 ///
@@ -62,6 +66,13 @@ pub enum MetadataError {
         what: &'static str,
         /// Offset of the first wrong byte.
         valid_up_to: usize,
+    },
+    /// Decoding: text is not of the form its type has.
+    Malformed {
+        /// The part at fault.
+        what: &'static str,
+        /// The form.
+        expected: &'static str,
     },
     /// Encoding: a value is longer than its length field can say (`CMETA-04`, `CMETA-14`,
     /// `ROUTE-04`).
@@ -96,7 +107,7 @@ impl MetadataError {
     /// Whether the peer is to blame: true for what only decoding finds, to be answered with
     /// ERROR\[INVALID\] on that stream; false for values the local caller may not encode.
     pub const fn is_violation(&self) -> bool {
-        matches!(self, Self::Truncated { .. } | Self::NotUtf8 { .. })
+        matches!(self, Self::Truncated { .. } | Self::NotUtf8 { .. } | Self::Malformed { .. })
     }
 }
 
@@ -108,6 +119,9 @@ impl fmt::Display for MetadataError {
             }
             Self::NotUtf8 { what, valid_up_to } => {
                 write!(f, "{what} is not UTF-8 at byte {valid_up_to}")
+            }
+            Self::Malformed { what, expected } => {
+                write!(f, "{what} is malformed: expected {expected}")
             }
             Self::TooLong { what, len, max } => {
                 write!(f, "{what} is {len} bytes long: expected at most {max}")
@@ -172,6 +186,13 @@ mod tests {
         _ = Authentication::decode_with(input, LengthCoding::Plain);
         _ = decode_stream_mime(input);
         _ = AcceptMimes::new(input.clone()).count();
+        _ = Zipkin::decode(input);
+        _ = TraceParent::decode(input);
+        for connection_mime in [mime::COMPOSITE_METADATA, mime::AUTHENTICATION] {
+            let Ok(found) = Extensions::read(input, connection_mime) else { continue };
+            _ = (found.route(), found.data_mime(), found.accepted_mimes(), found.trace());
+            _ = found.authentication();
+        }
     }
 
     #[test]

@@ -36,14 +36,19 @@ pub fn first_route(
     } else {
         None
     };
-    let Some(tags) = tags.filter(|tags| !tags.is_empty()) else {
+    tags.map_or(Ok(None), |tags| first_tag(&metadata.slice_ref(tags)))
+}
+
+/// The first of `tags`, all of which are checked to be whole.
+pub(super) fn first_tag(tags: &Bytes) -> Result<Option<Route>, MetadataError> {
+    if tags.is_empty() {
         return Ok(None);
-    };
+    }
     let (first, mut rest) = split_tag(tags)?;
     while !rest.is_empty() {
         (_, rest) = split_tag(rest)?;
     }
-    Route::try_from(metadata.slice_ref(first)).map(Some)
+    Route::try_from(tags.slice_ref(first)).map(Some)
 }
 
 /// A tag that is UTF-8, at most 255 bytes if it was received. A peer chose the text: `Debug`

@@ -6,6 +6,7 @@ use std::iter::FusedIterator;
 
 use bytes::{Bytes, BytesMut};
 
+use super::mime::{LengthCoding, MIME, split_head};
 use super::{MetadataError, Mime};
 
 /// The data type of one stream, from the content of a
@@ -53,6 +54,22 @@ impl AcceptMimes {
     /// The types in `content`.
     pub fn new(content: Bytes) -> Self {
         Self { rest: content, is_done: false }
+    }
+
+    /// No types, as where nothing is said of them.
+    pub(super) const fn none() -> Self {
+        Self { rest: Bytes::new(), is_done: true }
+    }
+
+    /// Whether all types of the list are whole, without slicing any of them out.
+    pub(super) fn check(&self) -> Result<(), MetadataError> {
+        let mut rest: &[u8] = &self.rest;
+        loop {
+            (_, rest) = split_head(rest, MIME, LengthCoding::MinusOne)?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+        }
     }
 }
 

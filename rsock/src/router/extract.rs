@@ -3,7 +3,10 @@
 use std::{mem, sync::Arc};
 
 use bytes::Bytes;
-use rsock_proto::{Payload, metadata::Route};
+use rsock_proto::{
+    Payload,
+    metadata::{Authentication, Extensions, Mime, Route},
+};
 
 use crate::{error::Error, router::path::Params};
 
@@ -12,6 +15,8 @@ use crate::{error::Error, router::path::Params};
 pub struct Request {
     /// Its payload.
     pub payload: Payload,
+    /// The types of data in it are known to be readable.
+    pub(super) extensions: Extensions,
     pub(super) route: Option<Route>,
     pub(super) params: Params,
     pub(super) connection: Arc<ConnectionInfo>,
@@ -41,9 +46,25 @@ impl Request {
         &self.connection.metadata_mime
     }
 
-    /// The connection's data MIME type.
-    pub fn data_mime(&self) -> &[u8] {
-        &self.connection.data_mime
+    /// The type of the data: the request's own, or that of SETUP (MIME-02).
+    pub fn data_mime(&self) -> Mime {
+        let own = self.extensions.data_mime().ok().flatten();
+        own.unwrap_or_else(|| Mime::from_setup(self.connection.data_mime.clone()))
+    }
+
+    /// What the extensions say in its metadata.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Its credentials, of several the first (AUTH-11). They are no one's until they are checked.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if they cannot be read, which is a failed authentication (AUTH-05).
+    pub fn authentication(&self) -> Result<Option<Authentication>, Error> {
+        self.extensions.authentication().map_err(|error| {
+            Error::rejected(format_args!("the credentials are malformed: {error}"))
+        })
     }
 
     /// The other end's address.
@@ -55,7 +76,8 @@ impl Request {
 /// What a handler can take as its input: the payload or a part of it, decoded, or several as a tuple.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `{Self}` from a request",
-    note = "take Payload, Bytes, Text, Json<T>, RouteName, Params, Request, () or a tuple of these"
+    note = "take Payload, Bytes, Text, Json<T>, RouteName, Params, Request, DataMimes, \
+            Authentication, Option<TraceContext>, () or a tuple of these"
 )]
 pub trait FromRequest: Sized {
     /// Takes it out of the request.

@@ -1,5 +1,6 @@
 //! From a request's route to the handler that answers it.
 
+mod entries;
 mod extract;
 mod handler;
 mod path;
@@ -17,17 +18,18 @@ use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{
     Interaction, Payload,
-    metadata::{self, mime},
+    metadata::{Extensions, MetadataError, Route, mime},
 };
 
 #[cfg(feature = "json")]
 pub use self::extract::Json;
-use self::{extract::ConnectionInfo, path::Paths};
 pub use self::{
+    entries::DataMimes,
     extract::{FromRequest, Request, RouteName, Text},
     handler::{MethodRoute, fire_and_forget, request_channel, request_response, request_stream},
     path::Params,
 };
+use self::{extract::ConnectionInfo, path::Paths};
 use crate::{
     acceptor::{Acceptor, Setup},
     connection::Payloads,
@@ -40,7 +42,7 @@ use crate::{
 ///
 /// The route is the first tag of the routing metadata, whether that sits inside composite metadata
 /// or is the connection's own metadata type (ROUTE-09). A request whose metadata cannot be read is
-/// refused as invalid, one for an unknown route as rejected.
+/// refused as invalid (CMETA-11), one for an unknown route as rejected.
 ///
 /// ```
 /// # use rsock::*;
@@ -61,11 +63,15 @@ pub struct Router<S> {
     connection: Arc<ConnectionInfo>,
 }
 
+/// What decides whether a request is served at all.
+type Authorize<S> = dyn Fn(&S, &Request) -> Result<(), Error> + Send + Sync;
+
 #[derive(Clone)]
 struct Table<S> {
     state: S,
     paths: Paths<MethodRoute<S>>,
     default_route: Option<String>,
+    authorize: Option<Arc<Authorize<S>>>,
     hint: &'static str,
     fire_and_forget_errors: Arc<AtomicU64>,
 }
@@ -77,6 +83,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             state,
             paths: Paths::default(),
             default_route: None,
+            authorize: None,
             hint: "",
             fire_and_forget_errors: Arc::default(),
         };
@@ -100,6 +107,26 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     #[must_use]
     pub fn default_route(self, path: &str) -> Self {
         self.change(|table| table.default_route = Some(path.to_owned()))
+    }
+
+    /// What decides whether a request is served, before its route is looked up and any handler
+    /// invoked (AUTH-08): for example by its credentials. Without it all are.
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// let app = Router::new("s3cr3t").authorize(|token, request| {
+    ///     match request.authentication()? {
+    ///         Some(credentials) if credentials.is_bearer(token) => Ok(()),
+    ///         _ => Err(Error::rejected("the token is missing or wrong")),
+    ///     }
+    /// });
+    /// ```
+    #[must_use]
+    pub fn authorize(
+        self,
+        check: impl Fn(&S, &Request) -> Result<(), Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.change(|table| table.authorize = Some(Arc::new(check)))
     }
 
     /// What to add to the refusal of an unknown route, for example where to find the known ones.
@@ -135,16 +162,16 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         interaction: Interaction,
         handle: impl FnOnce(&MethodRoute<S>, S, Request) -> Option<T>,
     ) -> Result<T, Error> {
-        let route = match &payload.metadata {
-            Some(metadata) => metadata::first_route(metadata, &self.connection.metadata_mime)
-                .map_err(|error| {
-                    Error::invalid(format_args!("the metadata is malformed: {error}"))
-                })?,
-            None => None,
-        };
+        let (extensions, route) = self
+            .read(&payload)
+            .map_err(|error| Error::invalid(format_args!("the metadata is malformed: {error}")))?;
         let table = &*self.table;
-        let asked = route.as_ref().map(metadata::Route::as_str);
-        let Some(name) = asked.or(table.default_route.as_deref()) else {
+        let (params, connection) = (Params::default(), Arc::clone(&self.connection));
+        let mut request = Request { payload, extensions, route, params, connection };
+        if let Some(authorize) = &table.authorize {
+            authorize(&table.state, &request)?;
+        }
+        let Some(name) = request.route().or(table.default_route.as_deref()) else {
             return Err(Error::rejected("the request names no route, and there is no default one"));
         };
         let Some((found, params)) = table.paths.find(name) else {
@@ -159,10 +186,23 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
                 answers.join(", "),
             )));
         }
-        let connection = Arc::clone(&self.connection);
-        let request = Request { payload, route, params, connection };
+        request.params = params;
         handle(found, table.state.clone(), request)
             .ok_or_else(|| Error::rejected("the route does not answer this interaction"))
+    }
+
+    /// What a request's metadata says. All that can be wrong with it is found here, but for
+    /// credentials, which are the matter of those who ask for them, and traces, which fail no one.
+    fn read(&self, payload: &Payload) -> Result<(Extensions, Option<Route>), MetadataError> {
+        let Some(metadata) = &payload.metadata else {
+            return Ok((Extensions::default(), None));
+        };
+        let extensions = Extensions::read(metadata, &self.connection.metadata_mime)?;
+        let route = extensions.route()?;
+        // MIME-09: whether or not the handler looks at them.
+        extensions.data_mime()?;
+        extensions.accepted_mimes()?;
+        Ok((extensions, route))
     }
 }
 

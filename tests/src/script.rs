@@ -61,6 +61,7 @@ pub struct Peer {
     framing: Framing,
     /// We dialled: our WebSocket frames are masked, and theirs are not.
     dialled: bool,
+    name: String,
     input: BytesMut,
     trace: String,
     next_fence: u32,
@@ -115,6 +116,7 @@ impl PeerListener {
             .expect("a connection");
         io.set_nodelay(true).expect("a TCP socket");
         let mut peer = Peer::new(io, self.framing, 2);
+        peer.name = self.uri();
         if self.framing == Framing::WebSocket {
             peer.answer_upgrade().await;
         }
@@ -156,7 +158,9 @@ impl Peer {
     }
 
     fn new(io: TcpStream, framing: Framing, first_id: u32) -> Self {
+        let address = io.local_addr().expect("a connected socket has an address");
         Self {
+            name: address.to_string(),
             io,
             framing,
             dialled: first_id == 1,
@@ -168,9 +172,9 @@ impl Peer {
         }
     }
 
-    /// Our own address, by which the server's log names us.
+    /// What the log of the side under test calls us: our address, or the URI that was dialled.
     pub fn address(&self) -> String {
-        self.io.local_addr().expect("a connected socket has an address").to_string()
+        self.name.clone()
     }
 
     async fn upgrade(&mut self, authority: &str) {

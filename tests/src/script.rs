@@ -4,10 +4,14 @@
 //! comes is shown by a *fence*: what was asked for later has been answered.
 
 use std::{
+    collections::BTreeMap,
     fmt::{self, Write as _},
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::{Buf, BytesMut};
+use sha1::{Digest, Sha1};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -55,7 +59,10 @@ enum Framing {
 pub struct Peer {
     io: TcpStream,
     framing: Framing,
-    input: Vec<u8>,
+    /// We dialled: our WebSocket frames are masked, and theirs are not.
+    dialled: bool,
+    name: String,
+    input: BytesMut,
     trace: String,
     next_fence: u32,
     /// Pongs and the close code, as they came.
@@ -64,35 +71,56 @@ pub struct Peer {
     pub close_code: Option<u16>,
 }
 
+/// What a client may be told to connect to: TCP and WebSocket.
+pub const SCHEMES: [&str; 2] = ["tcp", "ws"];
+
 /// A listener for clients of ours.
 #[derive(Debug)]
-pub struct PeerListener(TcpListener);
+pub struct PeerListener {
+    socket: TcpListener,
+    framing: Framing,
+}
 
 impl PeerListener {
-    /// On a free port.
+    /// For TCP, on a free port.
     pub async fn bind() -> Self {
+        Self::bind_for("tcp").await
+    }
+
+    /// For one of the [`SCHEMES`], on a free port.
+    pub async fn bind_for(scheme: &str) -> Self {
         limit_time();
-        let listener = TcpListener::bind("127.0.0.1:0").await;
-        Self(listener.expect("a free port"))
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let framing = if scheme == "tcp" { Framing::Tcp } else { Framing::WebSocket };
+        Self { socket, framing }
     }
 
     /// Where it listens.
     pub fn uri(&self) -> String {
-        format!("tcp://{}", self.address())
+        match self.framing {
+            Framing::Tcp => format!("tcp://{}", self.address()),
+            Framing::WebSocket => format!("ws://{}/rsocket", self.address()),
+        }
     }
 
     /// Its host and port.
     pub fn address(&self) -> String {
-        self.0.local_addr().expect("a bound listener has an address").to_string()
+        self.socket.local_addr().expect("a bound listener has an address").to_string()
     }
 
     /// The next client, whose SETUP has not been read.
     pub async fn accept(&self) -> Peer {
-        let (io, _) = timeout(PATIENCE, self.0.accept())
+        let (io, _) = timeout(PATIENCE, self.socket.accept())
             .await
             .expect("a client connects in time")
             .expect("a connection");
-        Peer::new(io, Framing::Tcp, 2)
+        io.set_nodelay(true).expect("a TCP socket");
+        let mut peer = Peer::new(io, self.framing, 2);
+        peer.name = self.uri();
+        if self.framing == Framing::WebSocket {
+            peer.answer_upgrade().await;
+        }
+        peer
     }
 
     /// The next client, whose SETUP has been read.
@@ -130,10 +158,13 @@ impl Peer {
     }
 
     fn new(io: TcpStream, framing: Framing, first_id: u32) -> Self {
+        let address = io.local_addr().expect("a connected socket has an address");
         Self {
+            name: address.to_string(),
             io,
             framing,
-            input: Vec::new(),
+            dialled: first_id == 1,
+            input: BytesMut::new(),
             trace: String::new(),
             next_fence: FENCES - 1 + first_id,
             pongs: Vec::new(),
@@ -141,9 +172,9 @@ impl Peer {
         }
     }
 
-    /// Our own address, by which the server's log names us.
+    /// What the log of the side under test calls us: our address, or the URI that was dialled.
     pub fn address(&self) -> String {
-        self.io.local_addr().expect("a connected socket has an address").to_string()
+        self.name.clone()
     }
 
     async fn upgrade(&mut self, authority: &str) {
@@ -153,6 +184,32 @@ impl Peer {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         self.raw(request.as_bytes()).await;
+        let head = self.http_head().await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        // The example of RFC 6455, section 1.3.
+        assert_eq!(header(&head, "sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    }
+
+    /// The server's side of the handshake.
+    async fn answer_upgrade(&mut self) {
+        let head = self.http_head().await;
+        assert!(head.starts_with("GET /rsocket HTTP/1.1\r\n"), "{head}");
+        let key = header(&head, "sec-websocket-key").unwrap_or_default();
+        // RFC 6455, section 4.2.2.
+        let hash = Sha1::new()
+            .chain_update(key)
+            .chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11")
+            .finalize();
+        let accept = STANDARD.encode(hash);
+        let response = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        self.raw(response.as_bytes()).await;
+    }
+
+    /// Takes the head of an HTTP message off the input.
+    async fn http_head(&mut self) -> String {
         let end = loop {
             let found = self.input.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(at) = found {
@@ -160,12 +217,9 @@ impl Peer {
             }
             assert!(self.fill().await, "no handshake\n{}", self.trace);
         };
-        let head = String::from_utf8_lossy(&self.input[..end]).to_ascii_lowercase();
-        assert!(head.starts_with("http/1.1 101 "), "{head}");
-        // The example of RFC 6455, section 1.3.
-        let accept = "sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n";
-        assert!(head.contains(accept), "{head}");
-        self.input.drain(..end);
+        let head = String::from_utf8_lossy(&self.input[..end]).into_owned();
+        self.input.advance(end);
+        head
     }
 
     // ---- sending ------------------------------------------------------------------------------
@@ -210,9 +264,9 @@ impl Peer {
         self.write(bytes.as_ref()).await;
     }
 
-    /// Sends a WebSocket frame with this first byte, masked.
+    /// Sends a WebSocket frame with this first byte, masked as our side has to.
     pub async fn message(&mut self, first: u8, body: impl AsRef<[u8]>) {
-        let wire = message(first, Some(MASK), body.as_ref());
+        let wire = message(first, self.mask(), body.as_ref());
         self.raw(wire).await;
     }
 
@@ -224,8 +278,12 @@ impl Peer {
                 wire.extend(frame);
                 wire
             }
-            Framing::WebSocket => message(FIN | BINARY, Some(MASK), frame),
+            Framing::WebSocket => message(FIN | BINARY, self.mask(), frame),
         }
+    }
+
+    fn mask(&self) -> Option<[u8; 4]> {
+        self.dialled.then_some(MASK)
     }
 
     /// Ends our direction of the socket.
@@ -390,6 +448,53 @@ impl Peer {
         others
     }
 
+    /// Sends frames without end while reading what comes, until a KEEPALIVE behind them is
+    /// answered or the connection ends.
+    pub async fn blast(&mut self, frames: impl IntoIterator<Item = Frame>) -> Tally {
+        let mut tally = Tally::default();
+        let last = ka(R, 0, "behind the blast");
+        let mut frames = frames.into_iter().chain([last]);
+        let (mut wire, mut at, mut part) = (Vec::new(), 0, vec![0; 64 << 10]);
+        loop {
+            if at == wire.len() {
+                wire.clear();
+                at = 0;
+                while wire.len() < 64 << 10
+                    && let Some(frame) = frames.next()
+                {
+                    wire.extend(self.framed(&frame.encode()));
+                }
+            }
+            let (mut reader, mut writer) = self.io.split();
+            let moved = async {
+                tokio::select! {
+                    biased;
+                    count = reader.read(&mut part) => (count.unwrap_or(0), 0),
+                    count = writer.write(&wire[at..]), if at < wire.len() => match count {
+                        Ok(count) => (0, count),
+                        Err(_) => (0, 0),
+                    },
+                }
+            };
+            let Ok((read, written)) = timeout(PATIENCE, moved).await else {
+                panic!("nothing moved within {PATIENCE:?}: {tally:?}\n{}", self.trace);
+            };
+            if read == 0 && written == 0 {
+                tally.ended = true;
+                return tally;
+            }
+            at += written;
+            self.input.extend_from_slice(&part[..read]);
+            while let Some(bytes) = self.take_frame() {
+                match Frame::decode(&bytes) {
+                    Ok(frame) if frame == ka(0, 0, "behind the blast") => return tally,
+                    Ok(frame) => tally.note(&frame),
+                    Err(wrong) => panic!("{wrong}\n{}", self.trace),
+                }
+            }
+        }
+    }
+
     /// What was said so far, for messages.
     pub fn trace(&self) -> &str {
         &self.trace
@@ -403,7 +508,7 @@ impl Peer {
             // A server that had bytes of ours unread resets.
             Ok(Ok(0) | Err(_)) => false,
             Ok(Ok(count)) => {
-                self.input.extend(&part[..count]);
+                self.input.extend_from_slice(&part[..count]);
                 true
             }
         }
@@ -416,7 +521,7 @@ impl Peer {
                 let &[a, b, c] = self.input.first_chunk::<3>()?;
                 let end = 3 + u32::from_be_bytes([0, a, b, c]) as usize;
                 let frame = self.input.get(3..end)?.to_vec();
-                self.input.drain(..end);
+                self.input.advance(end);
                 Some(frame)
             }
             Framing::WebSocket => loop {
@@ -439,8 +544,9 @@ impl Peer {
 
     fn take_message(&mut self) -> Option<(u8, Vec<u8>)> {
         let &[first, len] = self.input.first_chunk::<2>()?;
-        assert!(len & 0x80 == 0, "a server does not mask\n{}", self.trace);
-        let (at, len) = match len {
+        let masked = len & 0x80 != 0;
+        assert!(masked != self.dialled, "a client masks, a server does not\n{}", self.trace);
+        let (at, len) = match len & 0x7f {
             126 => {
                 let len = self.input.get(2..4)?;
                 (4, usize::from(u16::from_be_bytes([len[0], len[1]])))
@@ -451,10 +557,51 @@ impl Peer {
             }
             len => (2, usize::from(len)),
         };
-        let body = self.input.get(at..at + len)?.to_vec();
-        self.input.drain(..at + len);
+        let body_at = if masked { at + 4 } else { at };
+        let mut body = self.input.get(body_at..body_at + len)?.to_vec();
+        if masked {
+            let mask = &self.input[at..body_at];
+            body.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+        }
+        self.input.advance(body_at + len);
         Some((first, body))
     }
+}
+
+/// How many frames of which type came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    counts: BTreeMap<String, usize>,
+    /// The connection ended.
+    pub ended: bool,
+}
+
+impl Tally {
+    fn note(&mut self, frame: &Frame) {
+        let name = frame.to_string();
+        let mut name = name.split('(').next().unwrap_or_default().to_owned();
+        if let Some(code) = frame.code() {
+            let _ = write!(name, " {code:#x}");
+        }
+        *self.counts.entry(name).or_default() += 1;
+    }
+
+    /// Of this type, as in the traces: `P`, `KA`, `ERR 0x202`.
+    pub fn count(&self, name: &str) -> usize {
+        self.counts.get(name).copied().unwrap_or(0)
+    }
+
+    /// Of all types.
+    pub fn total(&self) -> usize {
+        self.counts.values().sum()
+    }
+}
+
+/// The value of a header in the head of an HTTP message.
+fn header<'head>(head: &'head str, name: &str) -> Option<&'head str> {
+    let lines = head.lines().filter_map(|line| line.split_once(':'));
+    let mut values = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    values.next().map(|(_, value)| value.trim())
 }
 
 /// A WebSocket frame.

@@ -1,10 +1,13 @@
 //! Malformed and hostile input over real sockets; H001 and its like number the inputs.
 //!
-//! After every row another connection still works, the log names what ended the connection, and
-//! nothing has panicked.
+//! Frames are sent to our server and to our client, each over TCP and WebSocket. After every row
+//! another connection still works, the log names what ended the connection, and nothing has
+//! panicked. `docs/hostile.md` has a line for each input with the tests that hold it.
 
 mod bytes;
+mod client;
 mod floods;
+mod fragments;
 mod rsockd;
 mod setup;
 mod streams;
@@ -12,13 +15,14 @@ mod websocket;
 
 use std::sync::Arc;
 
-use rsock::{Server, ServerBuilder};
+use rsock::{Client, Server, ServerBuilder};
 use rsock_tests::{
+    fixture::Fixture,
     link::Served,
     log,
     record::{self, Recorder},
-    script::Peer,
-    wire::Frame,
+    script::{Peer, PeerListener, SCHEMES},
+    wire::{Frame, ka},
 };
 
 /// What follows an input.
@@ -39,9 +43,12 @@ const CE: Then = Then::Error(&[0x101]);
 /// INVALID_SETUP.
 const INVALID_SETUP: Then = Then::Error(&[1]);
 
-/// A server, a connection that must not suffer, and the log.
+/// A server, what our clients answer with, connections that must not suffer, and the log.
 struct Stage {
     served: Served,
+    /// Of the clients.
+    fixture: Fixture,
+    client: Client,
     witnesses: Vec<Peer>,
     log: Arc<Recorder>,
 }
@@ -55,15 +62,39 @@ impl Stage {
         record::record_panics();
         let log = log::capture();
         let served = Served::with(builder).await;
+        let fixture = Fixture::default();
         let mut witnesses = Vec::new();
         for uri in &served.uris {
             witnesses.push(Peer::established(uri).await);
         }
-        Self { served, witnesses, log }
+        let (client, peer) = connected("tcp", &fixture).await;
+        witnesses.push(peer);
+        Self { served, fixture, client, witnesses, log }
     }
 
-    /// Sends frames made by hand, in one go, behind SETUP, over both transports.
+    /// Sends frames made by hand, in one go, to an established connection: to the server, and to the
+    /// client on the ids that are the server's.
     async fn frames(&mut self, row: &str, frames: &[Vec<u8>], then: Then) {
+        self.frames_to_server(row, frames, then.clone()).await;
+        let then = match then {
+            Then::Answers(answers) => {
+                let mirrored = |frame: Frame| Frame { stream: mirrored_id(frame.stream), ..frame };
+                Then::Answers(answers.into_iter().map(mirrored).collect())
+            }
+            then => then,
+        };
+        for scheme in SCHEMES {
+            let (client, mut peer) = connected(scheme, &self.fixture).await;
+            let wire: Vec<u8> =
+                frames.iter().flat_map(|frame| peer.framed(&mirrored(frame))).collect();
+            peer.raw(wire).await;
+            self.judge(&format!("{row} [c]"), peer, &then).await;
+            drop(client);
+        }
+    }
+
+    /// The same to the server alone.
+    async fn frames_to_server(&mut self, row: &str, frames: &[Vec<u8>], then: Then) {
         for uri in self.served.uris.clone() {
             let mut peer = Peer::established(&uri).await;
             let wire: Vec<u8> = frames.iter().flat_map(|frame| peer.framed(frame)).collect();
@@ -120,6 +151,35 @@ impl Stage {
         }
         let panics = record::panics();
         assert!(panics.is_empty(), "{row}: {panics:#?}");
+    }
+}
+
+/// A client of ours that knows it is accepted, and the server played by hand.
+async fn connected(scheme: &str, fixture: &Fixture) -> (Client, Peer) {
+    let listener = PeerListener::bind_for(scheme).await;
+    let uri = listener.uri();
+    let connecting = Client::builder().acceptor(fixture.clone());
+    let (client, peer) = tokio::join!(connecting.connect(&uri), listener.accept_setup());
+    let mut peer = peer;
+    peer.send(ka(0, 0, "")).await;
+    (client.expect("a connection"), peer)
+}
+
+/// A frame for the client: the ids it may be asked on are the even ones.
+fn mirrored(frame: &[u8]) -> Vec<u8> {
+    let mut mirrored = frame.to_vec();
+    if let Some(id) = mirrored.first_chunk_mut::<4>() {
+        *id = mirrored_id(u32::from_be_bytes(*id)).to_be_bytes();
+    }
+    mirrored
+}
+
+/// 1 is 2 and 2 is 1; what is no id of a stream stays.
+fn mirrored_id(id: u32) -> u32 {
+    match id {
+        0 | 0x7fff_ffff.. => id,
+        id if id % 2 == 1 => id + 1,
+        id => id - 1,
     }
 }
 

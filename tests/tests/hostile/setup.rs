@@ -120,7 +120,7 @@ async fn setup_again() {
         [1, 2, 3, 4, 0x201, 0x301, 0].map(|code| err(0, code, "x").encode()).into();
     stage.frames("H056, H126", &errors, Then::Alive).await;
     let resumes = [resume(b"token").encode()];
-    stage.frames("H116", &resumes, Then::Error(&[0x101])).await;
+    stage.frames_to_server("H116", &resumes, Then::Error(&[0x101])).await;
     let unasked = [resume_ok(9).encode(), lease(1, 1).encode(), lease(1, 1).on(1).encode()];
     stage.frames("H107", &unasked, Then::Alive).await;
 }

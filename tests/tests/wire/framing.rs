@@ -1,10 +1,12 @@
-//! TCP-02, WS-01, WS-05: where the bytes are cut means nothing.
+//! Frames on their transport: where the bytes are cut means nothing, nor does what is not defined.
 
 use rsock_tests::{
     link::Served,
     script::{BINARY, CONTINUATION, FIN, PING, Peer},
-    wire::{C, N, can, p, rn, rr, rs, setup},
+    wire::{C, I, M, N, R, can, ka, p, rn, rr, rs, setup},
 };
+
+use crate::{each, items};
 
 #[tokio::test]
 async fn one_byte_at_a_time() {
@@ -87,4 +89,26 @@ async fn a_message_in_continuation_frames_with_pings_between() {
     peer.message(FIN | BINARY, &both).await;
     peer.expect(p(3, N | C, &both[6..])).await;
     peer.fence().await;
+}
+
+/// FRAME-07, FRAME-12, FRAME-15, FRAME-17: what is not defined is not looked at.
+#[tokio::test]
+async fn undefined_flags_and_surplus_bytes_mean_nothing() {
+    let served = Served::start().await;
+    for mut peer in each(&served).await {
+        peer.send(rr(1, "d").flags(0x07f)).await;
+        peer.expect(p(1, N | C, "d")).await;
+        peer.send(rr(1, "d").flags(I)).await;
+        peer.expect(p(1, N | C, "d")).await;
+        peer.send(ka(R | M, 0, "\0\0\x02abc")).await;
+        peer.expect(ka(0, 0, "\0\0\x02abc")).await;
+        peer.send(rs(1, 1, "inf")).await;
+        peer.expect(p(1, N, "0")).await;
+        peer.send(rn(1, 2).data([0, 0, 0, 9])).await;
+        peer.expect_all(items(1, 1..3)).await;
+        peer.fence().await;
+        peer.send(can(1).flags(0x1ff).data("why")).await;
+        peer.fence().await;
+    }
+    served.fixture.recorder.wait_count("dropped inf", 2).await;
 }

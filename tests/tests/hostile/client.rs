@@ -1,0 +1,1 @@
+//! The client under test, where an input is made for it.

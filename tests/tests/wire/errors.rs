@@ -1,0 +1,1 @@
+//! ERROR: codes and texts.

@@ -347,6 +347,12 @@ mod tests {
     }
 
     #[test]
+    fn a_time_to_resume_is_attached() {
+        let ours = "request --resume=600 tcp://h:1";
+        assert_eq!(translated("rsock --resume 600 tcp://h:1").as_deref(), Ok(ours));
+    }
+
+    #[test]
     fn what_names_a_command_is_left_alone() {
         for line in ["rsock request tcp://h:1 -m text=a", "rsock help", "rsock --version"] {
             assert_eq!(format!("rsock {}", translated(line).unwrap()), line);
@@ -358,8 +364,8 @@ mod tests {
 
     #[test]
     fn what_has_no_counterpart_says_what_to_do() {
-        let error = translated("rsock --resume 600 tcp://h:1").unwrap_err();
-        assert!(error.contains("--resume is not supported"), "{error}");
+        let error = translated("rsock --retry 5 tcp://h:1").unwrap_err();
+        assert!(error.contains("--retry is not supported"), "{error}");
         let error = translated("rsock --sm token:secret --smmt auth tcp://h:1").unwrap_err();
         assert!(error.contains("bearer:TOKEN") && !error.contains("secret"), "{error}");
         assert!(translated("rsock --route").unwrap_err().contains("needs a value"));

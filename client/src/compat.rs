@@ -358,8 +358,8 @@ mod tests {
 
     #[test]
     fn what_has_no_counterpart_says_what_to_do() {
-        let error = translated("rsock --resume 600 tcp://h:1").unwrap_err();
-        assert!(error.contains("--resume is not supported"), "{error}");
+        let error = translated("rsock --retry 3 tcp://h:1").unwrap_err();
+        assert!(error.contains("--retry is not supported"), "{error}");
         let error = translated("rsock --sm token:secret --smmt auth tcp://h:1").unwrap_err();
         assert!(error.contains("bearer:TOKEN") && !error.contains("secret"), "{error}");
         assert!(translated("rsock --route").unwrap_err().contains("needs a value"));

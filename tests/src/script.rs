@@ -452,8 +452,10 @@ impl Peer {
     /// answered or the connection ends.
     pub async fn blast(&mut self, frames: impl IntoIterator<Item = Frame>) -> Tally {
         let mut tally = Tally::default();
-        let last = ka(R, 0, "behind the blast");
-        let mut frames = frames.into_iter().chain([last]);
+        // A reply to KEEPALIVE overtakes what streams have to say (FRAME-22), the next one does not.
+        let mut fences = 2;
+        let fence = ka(R, 0, "behind the blast");
+        let mut frames = frames.into_iter().chain([fence.clone()]);
         let (mut wire, mut at, mut part) = (Vec::new(), 0, vec![0; 64 << 10]);
         loop {
             if at == wire.len() {
@@ -487,7 +489,13 @@ impl Peer {
             self.input.extend_from_slice(&part[..read]);
             while let Some(bytes) = self.take_frame() {
                 match Frame::decode(&bytes) {
-                    Ok(frame) if frame == ka(0, 0, "behind the blast") => return tally,
+                    Ok(frame) if frame == ka(0, 0, "behind the blast") => {
+                        fences -= 1;
+                        if fences == 0 {
+                            return tally;
+                        }
+                        wire.extend(self.framed(&fence.encode()));
+                    }
                     Ok(frame) => tally.note(&frame),
                     Err(wrong) => panic!("{wrong}\n{}", self.trace),
                 }

@@ -47,6 +47,9 @@ pub struct Config {
     pub max_fragments: usize,
     /// Fragments of one payload that may be empty (FRAG-24). Default 1,024.
     pub max_empty_fragments: usize,
+    /// When all stream ids have been used, those of streams that have ended are used again (SID-07).
+    /// Default false: no more streams can be opened (SID-06, SID-11).
+    pub reuse_stream_ids: bool,
     /// A server takes clients that ask for leases (LEASE-16). Default false: their SETUP is refused
     /// with UNSUPPORTED_SETUP.
     pub leases: bool,
@@ -108,6 +111,7 @@ impl Default for Config {
             max_reassembly_bytes: 64 << 20,
             max_fragments: 1 << 21,
             max_empty_fragments: 1_024,
+            reuse_stream_ids: false,
             leases: false,
             lease_grace: Duration::from_millis(50),
             resume: None,

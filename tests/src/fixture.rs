@@ -8,7 +8,7 @@ use futures_util::{
     future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
-use rsock::{Acceptor, Error, ErrorCode, Payload, Payloads, Requester, Responder, Setup};
+use rsock::{Acceptor, Error, ErrorCode, Meter, Payload, Payloads, Requester, Responder, Setup};
 use tokio::sync::Semaphore;
 
 use crate::record::{Guard, Recorder};
@@ -24,6 +24,8 @@ pub struct Fixture {
     requesters: Arc<Mutex<Vec<Requester>>>,
     /// Opens the acceptor for SETUPs with the data `wait`.
     pub gate: Arc<Semaphore>,
+    /// What its server counts.
+    pub meter: Arc<Meter>,
 }
 
 impl Default for Fixture {
@@ -32,6 +34,7 @@ impl Default for Fixture {
             recorder: Arc::default(),
             requesters: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
+            meter: Arc::default(),
         }
     }
 }
@@ -115,6 +118,8 @@ impl Responder for Fixture {
                     message: "of our own".into(),
                 }),
                 "size" => Ok(vec![b'x'; number].into()),
+                "err-text" => Err(Error::application("é".repeat(number))),
+                "meter" => Ok(format!("{:?}", self.meter.read()).into()),
                 "heard" => Ok(self.recorder.lines().join("\n").into()),
                 "panic" => panic!("a handler panics"),
                 "panic-drop" => {

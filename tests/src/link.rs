@@ -50,12 +50,12 @@ impl Served {
     /// With settings.
     pub async fn with(builder: ServerBuilder) -> Self {
         limit_time();
-        let meter: Arc<Meter> = Arc::default();
+        let fixture = Fixture::default();
+        let meter = Arc::clone(&fixture.meter);
         let listen = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"];
         let server = builder.meter(Arc::clone(&meter)).bind(&listen).await;
         let server = server.expect("free ports");
         let uris = server.addresses();
-        let fixture = Fixture::default();
         let (shutdown, asked) = oneshot::channel();
         let serve = server.serve(fixture.clone()).with_graceful_shutdown(async move {
             if asked.await.is_err() {

@@ -31,7 +31,14 @@ pub struct Process {
 impl Process {
     /// The fixture of these tests, by the path Cargo gives to integration tests.
     pub async fn fixture(path: &str) -> Self {
-        Self::start(Command::new(path), 2).await
+        Self::fixture_with(path, &[]).await
+    }
+
+    /// The same with settings, as the program describes them.
+    pub async fn fixture_with(path: &str, settings: &[&str]) -> Self {
+        let mut command = Command::new(path);
+        command.args(settings);
+        Self::start(command, 2).await
     }
 
     /// `rsockd` of this build, on free ports.
@@ -85,6 +92,27 @@ impl Process {
     /// Its memory now, in bytes, as the system counts it.
     pub fn memory(&self) -> u64 {
         Self::memory_of(self.id())
+    }
+
+    /// The most memory it has had since `forget_peak`, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = proc(self.id(), "status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|line| line.trim().strip_suffix(" kB"));
+        peak.and_then(|kib| kib.parse::<u64>().ok()).expect("a number of KiB") << 10
+    }
+
+    /// Begins to look for the peak anew.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.id());
+        std::fs::write(path, "5").expect("our own child");
+    }
+
+    /// Its address space, in bytes: also what it has asked for and not touched.
+    pub fn address_space(&self) -> u64 {
+        let statm = proc(self.id(), "statm");
+        let pages = statm.split_whitespace().next().expect("a size");
+        pages.parse::<u64>().expect("a number") * 4096
     }
 
     /// The memory of any process.

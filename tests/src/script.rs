@@ -448,12 +448,15 @@ impl Peer {
         others
     }
 
-    /// Sends frames without end while reading what comes, until a KEEPALIVE behind them is
-    /// answered or the connection ends.
+    /// Sends frames without end while reading what comes, until a request behind them is answered
+    /// or the connection ends.
     pub async fn blast(&mut self, frames: impl IntoIterator<Item = Frame>) -> Tally {
         let mut tally = Tally::default();
-        let last = ka(R, 0, "behind the blast");
-        let mut frames = frames.into_iter().chain([last]);
+        // What other streams have to say may come between the first answer and the second.
+        let mut fences = [self.next_fence, self.next_fence + 2].into_iter();
+        self.next_fence += 4;
+        let mut fence = fences.next();
+        let mut frames = frames.into_iter().chain(fence.map(|id| rr(id, "behind the blast")));
         let (mut wire, mut at, mut part) = (Vec::new(), 0, vec![0; 64 << 10]);
         loop {
             if at == wire.len() {
@@ -487,7 +490,12 @@ impl Peer {
             self.input.extend_from_slice(&part[..read]);
             while let Some(bytes) = self.take_frame() {
                 match Frame::decode(&bytes) {
-                    Ok(frame) if frame == ka(0, 0, "behind the blast") => return tally,
+                    // A refusal is an answer as well.
+                    Ok(frame) if Some(frame.stream) == fence => {
+                        fence = fences.next();
+                        let Some(id) = fence else { return tally };
+                        wire.extend(self.framed(&rr(id, "behind the blast").encode()));
+                    }
                     Ok(frame) => tally.note(&frame),
                     Err(wrong) => panic!("{wrong}\n{}", self.trace),
                 }

@@ -70,6 +70,39 @@ async fn any_readiness() {
     }
 }
 
+/// A transport that fails while the last words are written: they are not tried again, and the driver
+/// is at its end.
+#[tokio::test]
+async fn a_failure_while_flushing() {
+    limit_time();
+    let (near, mut far) = memory(1 << 10);
+    let fails = Step::Error(io::ErrorKind::BrokenPipe);
+    // SETUP leaves; the farewell has to wait, and then the transport is gone.
+    let writes = Steps::once([Step::Limit(usize::MAX), Step::Pending, fails, fails]);
+    let scripted = Scripted::new(near, Steps::once([]), writes);
+    let client = Client::builder().connect_over(scripted).await.unwrap();
+    let mut setup = [0; 3];
+    far.read_exact(&mut setup).await.unwrap();
+    let mut setup = vec![0; usize::from(setup[2])];
+    far.read_exact(&mut setup).await.unwrap();
+    assert!(matches!(client.close().await, CloseReason::Io(_)));
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, [0; 0]);
+}
+
+/// A peer that never reads: the time for the last words is limited, and the driver is at its end.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_take_the_farewell() {
+    limit_time();
+    let (near, mut far) = memory(16);
+    let client = Client::builder().connect_over(near).await.unwrap();
+    assert!(matches!(client.close().await, CloseReason::Io(_)));
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest.len(), 16);
+}
+
 /// A transport that fails, at whichever call: everything pending ends with the reason.
 #[tokio::test]
 async fn any_failure() {

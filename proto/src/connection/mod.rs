@@ -114,11 +114,12 @@ impl Connection {
 
     fn new(role: Role, state: State, config: Arc<Config>) -> Self {
         let first_id = if role == Role::Client { 1 } else { 2 };
+        let reuses = config.reuse_stream_ids;
         Self {
             role,
             state,
             config,
-            streams: Streams::new(first_id),
+            streams: Streams::new(first_id, reuses),
             scheduler: Scheduler::default(),
             events: VecDeque::new(),
             setup: None,
@@ -442,6 +443,12 @@ impl Connection {
     /// Streams in the table that the peer opened, running fire-and-forgets included.
     pub fn inbound_streams(&self) -> usize {
         self.streams.inbound()
+    }
+
+    /// Opens streams from this id on, as if what comes before had been used.
+    #[cfg(test)]
+    pub(crate) fn skip_ids(&mut self, id: u32) {
+        self.streams.skip_to(id);
     }
 
     /// Bytes of unfinished fragmented payloads.

@@ -18,6 +18,11 @@ pub(crate) struct Streams {
     ids: HashMap<StreamId, u32, FxBuildHasher>,
     /// The next id we allocate; `None` when they are used up (SID-06).
     next: Option<u32>,
+    /// Where ids begin, and begin again if they are reused (SID-07).
+    first: u32,
+    /// The largest id there may be.
+    last: u32,
+    reuses: bool,
     /// Streams there have been.
     serial: u32,
     /// Streams the peer opened, running fire-and-forget handlers included.
@@ -28,11 +33,14 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    pub(crate) fn new(first_id: u32) -> Self {
+    pub(crate) fn new(first_id: u32, reuses: bool) -> Self {
         Self {
             slots: Slab::new(),
             ids: HashMap::default(),
             next: Some(first_id),
+            first: first_id,
+            last: MAX_U31,
+            reuses,
             serial: 0,
             inbound: 0,
             inbound_bytes: 0,
@@ -40,11 +48,28 @@ impl Streams {
         }
     }
 
-    /// The next free id (SID-01, SID-02).
+    /// The next free id (SID-01, SID-02). Those of live streams are passed over once ids are reused
+    /// (SID-08): as many as there are such streams at most.
     pub(crate) fn allocate(&mut self) -> Option<StreamId> {
-        let id = self.next?;
-        self.next = id.checked_add(2).filter(|next| *next <= MAX_U31);
-        StreamId::new(id)
+        let start = self.next?;
+        let mut id = StreamId::new(start)?;
+        while self.reuses && self.is_live(id) {
+            let next = self.after(id.get()).filter(|next| *next != start)?; // SID-09
+            id = StreamId::new(next)?;
+        }
+        self.next = self.after(id.get());
+        Some(id)
+    }
+
+    fn after(&self, id: u32) -> Option<u32> {
+        let next = id.checked_add(2).filter(|next| *next <= self.last);
+        next.or(self.reuses.then_some(self.first))
+    }
+
+    /// Allocates from here on, as if what comes before had been used.
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, id: u32) {
+        self.next = Some(id);
     }
 
     /// Puts a stream in the table; `addressable` if frames may name it.
@@ -181,15 +206,47 @@ mod tests {
 
     #[test]
     fn ids_are_used_up_and_not_reused() {
-        let mut streams = Streams::new(MAX_U31 - 2);
-        let ids: Vec<_> = std::iter::from_fn(|| streams.allocate()).map(StreamId::get).collect();
-        assert_eq!(ids, [MAX_U31 - 2, MAX_U31]);
-        assert_eq!(streams.allocate(), None);
+        for (first, last) in [(1, MAX_U31), (2, MAX_U31 - 1)] {
+            let mut streams = Streams::new(first, false);
+            streams.skip_to(last - 2);
+            let ids: Vec<_> =
+                std::iter::from_fn(|| streams.allocate()).map(StreamId::get).collect();
+            assert_eq!(ids, [last - 2, last]);
+            assert_eq!(streams.allocate(), None);
+        }
+    }
+
+    fn opened(streams: &mut Streams) -> Option<StreamKey> {
+        let id = streams.allocate()?;
+        let stream = Stream::requester(id, Interaction::RequestResponse, Payload::default(), 0);
+        Some(streams.insert(stream, true))
+    }
+
+    /// SID-07, SID-08, SID-09.
+    #[test]
+    fn ids_are_reused_around_the_end_but_not_the_live_ones() {
+        for first in [1, 2] {
+            // Five ids in all.
+            let mut streams = Streams::new(first, true);
+            streams.last = first + 8;
+            let mut keys: Vec<_> = std::iter::from_fn(|| opened(&mut streams)).collect();
+            let ids: Vec<_> = keys.iter().map(|key| key.id().get()).collect();
+            assert_eq!(ids, [0, 2, 4, 6, 8].map(|offset| first + offset));
+            assert_eq!(streams.allocate(), None);
+            // Whatever is free is found, from wherever the search begins.
+            for freed in [3, 0, 4, 4, 1] {
+                let id = keys[freed].id();
+                streams.remove(keys[freed]);
+                keys[freed] = opened(&mut streams).expect("one is free");
+                assert_eq!(keys[freed].id(), id);
+                assert_eq!(streams.allocate(), None);
+            }
+        }
     }
 
     #[test]
     fn a_key_does_not_outlive_its_stream() {
-        let mut streams = Streams::new(1);
+        let mut streams = Streams::new(1, false);
         let stream = |id| {
             let id = StreamId::new(id).unwrap();
             Stream::requester(id, Interaction::RequestResponse, Payload::default(), 0)

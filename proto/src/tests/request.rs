@@ -4,7 +4,7 @@ use super::{
     peer::{FNF, RC, RR, RS, Wire},
     wire::*,
 };
-use crate::{Misuse, Payload};
+use crate::{Config, Misuse, Payload};
 
 // ---- as responder -------------------------------------------------------------------------------
 
@@ -122,6 +122,41 @@ fn rr_14_a_thousand_are_answered_in_any_order() {
     let expected: Vec<u32> = (0..1_000).rev().map(|n| 2 * n + 1).collect();
     assert_eq!(frames.iter().map(|f| f.stream).collect::<Vec<_>>(), expected);
     e.assert_idle();
+}
+
+#[test]
+fn sid_06_11_after_the_last_id_no_stream_by_default() {
+    let mut e = Wire::client();
+    e.connection.skip_ids(MAX - 2);
+    e.request(RR, "a", 0);
+    e.request(RR, "b", 0);
+    assert_eq!(e.sent(), "RR(2147483645,'a') RR(2147483647,'b')");
+    let refused = e.connection.request(RR, "c".into(), 0);
+    assert_eq!(refused, Err(Misuse::StreamIdsExhausted));
+    e.fence("SID-06");
+}
+
+#[test]
+fn sid_07_08_10_ids_go_around_the_end_and_pass_over_the_live() {
+    let config = Config { reuse_stream_ids: true, ..Config::default() };
+    let mut e = Wire::client_with(config.clone());
+    e.request(RR, "lives", 0);
+    e.connection.skip_ids(MAX);
+    e.request(RR, "last", 0);
+    e.request(RR, "around", 0);
+    assert_eq!(e.sent(), "RR(1,'lives') RR(2147483647,'last') RR(3,'around')");
+    // SID-10: after REJECTED whoever asks again has the next one.
+    e.receive(err(3, 0x202, b"in use"));
+    e.request(RR, "again", 0);
+    assert_eq!(e.sent(), "RR(5,'again')");
+    e.receive(p(1, N | C, "alive"));
+    assert_eq!(e.events(), "Failed(3,0x202,'in use') Item(1,'alive',last)");
+    // A server's ids are even.
+    let mut e = Wire::server_with(config);
+    e.connection.skip_ids(MAX - 1);
+    e.request(FNF, "last", 0);
+    e.request(RR, "around", 0);
+    assert_eq!(e.sent(), "FNF(2147483646,'last') RR(2,'around')");
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod websocket;
 
 use std::sync::Arc;
 
-use rsock::{Client, Server, ServerBuilder};
+use rsock::{Client, ClientBuilder, ConnectionState, Server, ServerBuilder};
 use rsock_tests::{
     fixture::Fixture,
     link::Served,
@@ -32,6 +32,10 @@ enum Then {
     Alive,
     /// These come, and nothing else; then `✓`.
     Answers(Vec<Frame>),
+    /// As `Answers`, sorted by stream: those of different streams may come in any order.
+    Unordered(Vec<Frame>),
+    /// ERROR of this code on the first stream, and nothing else; then `✓`.
+    Refused(u32),
     /// `< ERR(0,code), X` with one of these codes.
     Error(&'static [u32]),
     /// `X`, with or without a word before it.
@@ -81,6 +85,10 @@ impl Stage {
                 let mirrored = |frame: Frame| Frame { stream: mirrored_id(frame.stream), ..frame };
                 Then::Answers(answers.into_iter().map(mirrored).collect())
             }
+            Then::Unordered(answers) => {
+                let mirrored = |frame: Frame| Frame { stream: mirrored_id(frame.stream), ..frame };
+                Then::Unordered(answers.into_iter().map(mirrored).collect())
+            }
             then => then,
         };
         for scheme in SCHEMES {
@@ -123,6 +131,16 @@ impl Stage {
                 let got = peer.fence_collecting().await;
                 assert!(got == *expected, "{row}: {got:?}\n{}", peer.trace());
             }
+            Then::Unordered(expected) => {
+                let mut got = peer.fence_collecting().await;
+                got.sort_by_key(|frame| frame.stream);
+                assert!(got == *expected, "{row}: {got:?}\n{}", peer.trace());
+            }
+            Then::Refused(code) => {
+                let got = peer.fence_collecting().await;
+                let codes: Vec<_> = got.iter().map(Frame::code).collect();
+                assert!(codes == [Some(*code)], "{row}: {got:?}\n{}", peer.trace());
+            }
             Then::Error(codes) => {
                 let got = peer.next().await;
                 let is_expected =
@@ -149,16 +167,28 @@ impl Stage {
         for witness in &mut self.witnesses {
             witness.fence().await;
         }
+        assert_eq!(self.client.state(), ConnectionState::Established, "{row}");
         let panics = record::panics();
         assert!(panics.is_empty(), "{row}: {panics:#?}");
     }
 }
 
+/// How many there are of something: what the protocol's notes say with `RSOCK_TESTS_FULL` set, fewer
+/// for every day.
+fn many(few: usize, full: usize) -> usize {
+    if std::env::var_os("RSOCK_TESTS_FULL").is_some() { full } else { few }
+}
+
 /// A client of ours that knows it is accepted, and the server played by hand.
 async fn connected(scheme: &str, fixture: &Fixture) -> (Client, Peer) {
+    connected_by(Client::builder(), scheme, fixture).await
+}
+
+/// The same with settings.
+async fn connected_by(builder: ClientBuilder, scheme: &str, fixture: &Fixture) -> (Client, Peer) {
     let listener = PeerListener::bind_for(scheme).await;
     let uri = listener.uri();
-    let connecting = Client::builder().acceptor(fixture.clone());
+    let connecting = builder.acceptor(fixture.clone());
     let (client, peer) = tokio::join!(connecting.connect(&uri), listener.accept_setup());
     let mut peer = peer;
     peer.send(ka(0, 0, "")).await;

@@ -120,6 +120,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     if self.regular_end {
                         self.mailbox.cut_short(CloseReason::Io(error));
                     }
+                    // Nobody is there to linger for, and nothing is tried again.
+                    self.phase = Phase::Lingering { until: now };
                     return Poll::Ready(());
                 }
                 Poll::Pending => {

@@ -142,13 +142,40 @@ pub fn resume_ok(position: u64) -> Frame {
     frame(0, RESUME_OK, 0, &position.to_be_bytes(), "")
 }
 
-/// RESUME of version 1.0, with a token.
+/// RESUME of version 1.0, with a token, from the beginning.
 pub fn resume(token: &[u8]) -> Frame {
-    let mut fixed = vec![0, 1, 0, 0];
+    resume_of((1, 0), token, 0, 0)
+}
+
+/// RESUME in all its parts: the position received of the server, and the client's first available.
+pub fn resume_of(version: (u16, u16), token: &[u8], server: u64, client: u64) -> Frame {
+    let mut fixed = Vec::new();
+    fixed.extend(version.0.to_be_bytes());
+    fixed.extend(version.1.to_be_bytes());
     fixed.extend((token.len() as u16).to_be_bytes());
     fixed.extend(token);
-    fixed.extend([0; 16]);
+    fixed.extend(server.to_be_bytes());
+    fixed.extend(client.to_be_bytes());
     frame(0, RESUME, 0, &fixed, "")
+}
+
+/// [`setup`] that asks for a session with this token.
+pub fn setup_resumable(token: &[u8]) -> Frame {
+    let mut setup = setup();
+    // Behind the version and the two times.
+    let mut field = (token.len() as u16).to_be_bytes().to_vec();
+    field.extend(token);
+    setup.fixed.splice(12..12, field);
+    setup.flags |= R;
+    setup
+}
+
+/// Bytes that resume positions count of these frames.
+pub fn tracked<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> u64 {
+    let counts = |frame: &&Frame| {
+        frame.stream != 0 && matches!(frame.kind, RR | FNF | RS | RC | RN | CAN | PAYLOAD | ERROR)
+    };
+    frames.into_iter().filter(counts).map(|frame| frame.encode().len() as u64).sum()
 }
 
 /// EXT.

@@ -4,32 +4,37 @@ Alone: `python cutting.py HOST:PORT` says where it listens and cuts as CUTS says
 """
 
 import contextlib
+import itertools
 import socket
 import struct
 import sys
 import threading
 
 # Connection by connection: after how many bytes it is cut, going down to the
-# client or up to the server. They fall into the middle of frames, of RESUME and
-# of RESUME_OK too; connections after these live.
-CUTS = [
+# client or up to the server, in the middle of frames. Connections after these live.
+CUTS_IN_STREAMS = [
     ("down", 10_007),
     ("up", 403),
     ("down", 33_331),
-    ("down", 5),
-    ("up", 10),
     ("down", 23_456),
     ("up", 211),
     ("down", 40_009),
 ]
+# And in RESUME_OK and in RESUME.
+CUTS = [*CUTS_IN_STREAMS[:3], ("down", 5), ("up", 10), *CUTS_IN_STREAMS[3:]]
 
 
 class CuttingProxy:
-    """Use it in a `with`; `address` is where it listens, `cut` how often it has cut."""
+    """Use it in a `with`; `address` is where it listens, `cut` how often it has cut.
 
-    def __init__(self, host, port, cuts=CUTS):
+    `tap(connection, direction, chunk)` sees what is passed on; the first
+    connection is 0.
+    """
+
+    def __init__(self, host, port, cuts=CUTS, tap=None):
         self.upstream = (host, port)
         self.cuts = list(cuts)
+        self.tap = tap or (lambda *_: None)
         self.cut = 0
         self._open = set()
         self._lock = threading.Lock()
@@ -43,12 +48,13 @@ class CuttingProxy:
     def __exit__(self, *_):
         self._listener.close()
         with self._lock:
-            for pair in self._open:
-                pair.end()
+            left = list(self._open)
+        for pair in left:
+            pair.end()
 
     def _accept(self):
         plans = iter(self.cuts)
-        while True:
+        for number in itertools.count():
             try:
                 client, _ = self._listener.accept()
             except OSError:
@@ -59,15 +65,13 @@ class CuttingProxy:
                 client.close()
                 continue
             direction, limit = next(plans, (None, None))
-            pair = _Pair(self, client, server)
+            pair = _Pair(self, number, client, server)
             with self._lock:
                 self._open.add(pair)
             for name, source, target in (("up", client, server), ("down", server, client)):
                 budget = limit if direction == name else None
-                pump = threading.Thread(
-                    target=pair.pump, args=(source, target, budget), daemon=True
-                )
-                pump.start()
+                arguments = (name, source, target, budget)
+                threading.Thread(target=pair.pump, args=arguments, daemon=True).start()
 
     def has_ended(self, pair, was_cut):
         with self._lock:
@@ -77,16 +81,18 @@ class CuttingProxy:
 
 
 class _Pair:
-    def __init__(self, proxy, client, server):
+    def __init__(self, proxy, number, client, server):
         self.proxy = proxy
+        self.number = number
         self.sockets = (client, server)
         self._ending = threading.Lock()
         self._ended = False
 
-    def pump(self, source, target, budget):
+    def pump(self, direction, source, target, budget):
         """Passes bytes on until the end of either side or of the budget."""
         with contextlib.suppress(OSError):
             while chunk := source.recv(4096 if budget is None else min(4096, budget)):
+                self.proxy.tap(self.number, direction, chunk)
                 target.sendall(chunk)
                 if budget is not None:
                     budget -= len(chunk)

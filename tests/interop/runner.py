@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import command_line
-from cutting import CuttingProxy
+from cutting import CUTS, CUTS_IN_STREAMS, CuttingProxy
 from peers import PEERS, Missing
 from programs import Broken, Service, run_client, say
 
@@ -29,11 +29,27 @@ QUICKSTART_OUTPUT = ["echo: hello", "range: 0 1 2 3 4 5 6 7 8 9"]
 
 LISTEN = {"tcp": "tcp://127.0.0.1:0", "ws": "ws://127.0.0.1:0/rsocket"}
 
-# What needs a service of its own: its flags, whether lines to it are cut, and
-# the cases a peer has for it.
+# What needs a service of its own: its flags, and for each peer that can do it
+# the cases and the cuts of its line. A client of rsocket-js 1.0 alpha gives up
+# when it loses a transport before RESUME_OK.
 SPECIAL = [
-    (["--lease", "8/100ms"], False, {"java": ["lease", "lease-runs-out"]}),
-    (["--resume"], True, {"java": ["resume-stream"]}),
+    (
+        ["--lease", "8/100ms"],
+        {
+            "java": (["lease", "lease-runs-out"], []),
+            "js0": (["lease"], []),
+            "js1": (["lease"], []),
+            "py": (["lease"], []),
+        },
+    ),
+    (
+        ["--resume"],
+        {
+            "java": (["resume-stream"], CUTS),
+            "js0": (["resume-stream"], CUTS),
+            "js1": (["resume-stream"], CUTS_IN_STREAMS),
+        },
+    ),
 ]
 
 
@@ -171,29 +187,22 @@ def run_clients(peers, rsockd, work, tally):
 
 
 def run_special(peers, rsockd, work, tally):
-    for flags, is_cut, cases in SPECIAL:
-        wanted = [peer for peer in peers if peer.name in cases]
+    for flags, by_peer in SPECIAL:
+        wanted = [peer for peer in peers if peer.name in by_peer]
         if not wanted:
             continue
         with rsockd_service(rsockd, flags, work) as service:
             for peer in wanted:
+                cases, cuts = by_peer[peer.name]
                 for transport, uri in sorted(service.uris.items()):
-                    with words_on_failure(service, tally), way_to(uri, is_cut) as (way, proxy):
-                        run_peer(peer, transport, way, tally, cases[peer.name])
-                        if proxy and proxy.cut != len(proxy.cuts):
-                            text = f": {proxy.cut} cuts of {len(proxy.cuts)}"
+                    parts = urlsplit(uri)
+                    proxy = CuttingProxy(parts.hostname, parts.port, cuts)
+                    way = parts._replace(netloc="{}:{}".format(*proxy.address)).geturl()
+                    with words_on_failure(service, tally), proxy:
+                        run_peer(peer, transport, way, tally, cases)
+                        if proxy.cut != len(cuts):
+                            text = f": {proxy.cut} cuts of {len(cuts)}"
                             tally.line(f"{peer.name} {transport}", "FAIL", "cuts", text)
-
-
-@contextlib.contextmanager
-def way_to(uri, is_cut):
-    """The URI, or one that leads there through a proxy that cuts, and the proxy."""
-    if not is_cut:
-        yield uri, None
-        return
-    parts = urlsplit(uri)
-    with CuttingProxy(parts.hostname, parts.port) as proxy:
-        yield parts._replace(netloc="{}:{}".format(*proxy.address)).geturl(), proxy
 
 
 @contextlib.contextmanager

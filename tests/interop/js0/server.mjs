@@ -9,7 +9,7 @@ import { WebSocketServer } from "ws";
 import { answer, checkSetup, got, listening, main, Source } from "../lib/serve.mjs";
 
 const { BufferEncoders, CompositeMetadata, MESSAGE_RSOCKET_ROUTING, RoutingMetadata } = rsocketCore;
-const { RSocketServer } = rsocketCore;
+const { Lease, Leases, RSocketServer } = rsocketCore;
 const { Flowable, Single } = rsocketFlowable;
 
 function routeOf(payload) {
@@ -24,6 +24,20 @@ const done = () =>
   new Single((subscriber) => {
     subscriber.onSubscribe();
     subscriber.onComplete();
+  });
+
+/** A lease at once, and another whenever one is over. */
+const every = ({ requests, ttl }) =>
+  new Flowable((subscriber) => {
+    let timer;
+    const give = () => subscriber.onNext(new Lease(ttl, requests, Buffer.from("a lease")));
+    subscriber.onSubscribe({
+      request() {
+        give();
+        timer = setInterval(give, ttl);
+      },
+      cancel: () => clearInterval(timer),
+    });
   });
 
 const handlers = {
@@ -49,7 +63,7 @@ const handlers = {
   },
 };
 
-await main(async ({ protocol, host, path }) => {
+await main(async ({ protocol, host, path }, { lease }) => {
   let server;
   const transport =
     protocol === "ws:"
@@ -68,6 +82,7 @@ await main(async ({ protocol, host, path }) => {
         );
   new RSocketServer({
     transport,
+    ...(lease && { leases: () => new Leases().sender(() => every(lease)) }),
     getRequestHandler(_, setup) {
       checkSetup(setup.data);
       return handlers;

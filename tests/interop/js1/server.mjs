@@ -6,7 +6,7 @@ import rsocketCore from "rsocket-core";
 import tcpServer from "rsocket-tcp-server";
 import websocketServer from "rsocket-websocket-server";
 import { WebSocketServer } from "ws";
-import { answer, checkSetup, got, isEcho, listening, main, Source } from "../lib/serve.mjs";
+import { answer, checkSetup, got, isEcho, main, Source } from "../lib/serve.mjs";
 
 const { decodeCompositeMetadata, decodeRoutes, WellKnownMimeType } = compositeMetadata;
 const { ErrorCodes, RSocketError, RSocketServer } = rsocketCore;
@@ -94,7 +94,7 @@ const handlers = {
   metadataPush: (metadata) => got("push", metadata),
 };
 
-await main(async ({ protocol, host, path }) => {
+await main(async ({ protocol, host, path }, { resume, lease }) => {
   let server;
   const transport =
     protocol === "ws:"
@@ -105,8 +105,11 @@ await main(async ({ protocol, host, path }) => {
           listenOptions: { host, port: 0 },
           socketCreator: (options) => (server = net.createServer(options)),
         });
-  const bound = new RSocketServer({
+  await new RSocketServer({
     transport,
+    ...(resume && { resume: { sessionTimeout: 30_000 } }),
+    // It takes clients that wait for leases, and gives none.
+    ...(lease && { lease: { maxPendingRequests: 256 } }),
     acceptor: {
       async accept(setup) {
         checkSetup(setup.data);
@@ -114,6 +117,5 @@ await main(async ({ protocol, host, path }) => {
       },
     },
   }).bind();
-  await bound;
   return server.address().port;
 });

@@ -2,6 +2,8 @@
 // against, and `fail`, which does. A peer is an adapter (js0/server.mjs,
 // js1/server.mjs) with one function, listen(), for one URI.
 
+import { parseArgs } from "node:util";
+
 /** The route of rsockd that gives its requests back. */
 export const isEcho = (route) => route === undefined || route === "echo";
 
@@ -96,11 +98,20 @@ export function listening(server) {
   });
 }
 
-/** listen({ protocol, host, path }) starts to serve and gives the port. */
+/**
+ * listen({ protocol, host, path }, { resume, lease }) starts to serve and gives
+ * the port. The flags are --resume and --lease REQUESTS/MILLISECONDS.
+ */
 export async function main(listen) {
-  for (const uri of process.argv.slice(2)) {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { resume: { type: "boolean" }, lease: { type: "string" } },
+  });
+  const [requests, ttl] = values.lease?.split("/").map(Number) ?? [];
+  const options = { resume: values.resume, lease: values.lease && { requests, ttl } };
+  for (const uri of positionals) {
     const { protocol, hostname: host, pathname: path } = new URL(uri);
-    const port = await listen({ protocol, host, path });
+    const port = await listen({ protocol, host, path }, options);
     console.log(`listening on ${protocol}//${host}:${port}${protocol === "ws:" ? path : ""}`);
   }
   process.stdin.on("end", () => process.exit(0)).resume();

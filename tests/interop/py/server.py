@@ -1,13 +1,15 @@
-"""rsocket-py 0.4.20 as the peer that serves. Usage: python server.py URI...
+"""rsocket-py 0.4.20 as the peer that serves. Usage: python server.py [FLAGS] URI...
 
 Says `listening on URI` for each, `got fnf TEXT` and `got push TEXT` for what
 has no answer, and ends when its stdin does.
 """
 
+import argparse
 import asyncio
 import json
 import logging
 import sys
+from datetime import timedelta
 from itertools import count
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ from reactivestreams.subscription import Subscription
 from rsocket.extensions.composite_metadata import CompositeMetadata
 from rsocket.extensions.mimetypes import WellKnownMimeTypes
 from rsocket.helpers import create_future
+from rsocket.lease import DefinedLease
 from rsocket.payload import Payload
 from rsocket.request_handler import BaseRequestHandler
 from rsocket.rsocket_server import RSocketServer
@@ -30,7 +33,7 @@ def say(line):
 
 
 def text(data):
-    return bytes(data or b"").decode()
+    return bytes(data or b"").decode(errors="replace")
 
 
 def route_of(payload):
@@ -171,11 +174,28 @@ class Handler(BaseRequestHandler):
         say(f"got push {text(payload.metadata)}")
 
 
-async def listen(uri):
+class Leases(Publisher):
+    """A lease at once, and another whenever one is over."""
+
+    def __init__(self, requests, milliseconds):
+        self._requests = requests
+        self._ttl = timedelta(milliseconds=milliseconds)
+
+    def subscribe(self, subscriber):
+        async def give():
+            while True:
+                subscriber.on_next(DefinedLease(self._requests, self._ttl))
+                await asyncio.sleep(self._ttl.total_seconds())
+
+        self._task = asyncio.ensure_future(give())
+
+
+async def listen(uri, lease):
     address = urlsplit(uri)
+    options = {"handler_factory": Handler, "fragment_size_bytes": 64 if lease else None}
     if address.scheme == "ws":
         application = web.Application()
-        handler = websocket_handler_factory(handler_factory=Handler)
+        handler = websocket_handler_factory(**options)
         application.router.add_get(address.path, handler)
         runner = web.AppRunner(application)
         await runner.setup()
@@ -187,7 +207,8 @@ async def listen(uri):
 
         def accept(reader, writer):
             transport = TransportTCP(reader, writer, read_buffer_size=65536)
-            connections.add(RSocketServer(transport, handler_factory=Handler))
+            leases = Leases(*lease) if lease else None
+            connections.add(RSocketServer(transport, lease_publisher=leases, **options))
 
         server = await asyncio.start_server(accept, address.hostname, 0)
     port = server.sockets[0].getsockname()[1]
@@ -195,12 +216,17 @@ async def listen(uri):
     return server
 
 
-async def main(uris):
-    servers = [await listen(uri) for uri in uris]
+async def main(uris, lease):
+    servers = [await listen(uri, lease) for uri in uris]
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     return servers
 
 
 if __name__ == "__main__":
     logging.getLogger("pyrsocket").setLevel(logging.CRITICAL)
-    asyncio.run(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lease", metavar="REQUESTS/MILLISECONDS", help="over TCP")
+    parser.add_argument("uris", nargs="*")
+    flags = parser.parse_args()
+    wanted = flags.lease and tuple(map(int, flags.lease.split("/")))
+    asyncio.run(main(flags.uris, wanted))

@@ -1,13 +1,16 @@
 package rsock.interop;
 
+import io.netty.buffer.Unpooled;
 import io.rsocket.Payload;
 import io.rsocket.core.RSocketConnector;
 import io.rsocket.core.Resume;
+import io.rsocket.exceptions.ApplicationErrorException;
 import io.rsocket.exceptions.RejectedException;
 import io.rsocket.lease.MissingLeaseException;
 import io.rsocket.util.DefaultPayload;
 import java.time.Duration;
 import java.util.Arrays;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -15,7 +18,6 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.stream.IntStream;
 import java.util.stream.LongStream;
-import io.netty.buffer.Unpooled;
 import reactor.core.publisher.Flux;
 import reactor.core.publisher.Mono;
 import reactor.util.retry.Retry;
@@ -34,7 +36,7 @@ final class Cases {
   record Case(RSocketConnector connector, Body body) {}
 
   /** Against rsockd as it starts by itself. */
-  static final Map<String, Case> PLAIN = new java.util.LinkedHashMap<>();
+  static final Map<String, Case> PLAIN = new LinkedHashMap<>();
 
   /** Against a service that was started for them, by name only. */
   private static final Map<String, Case> SPECIAL = new TreeMap<>();
@@ -63,10 +65,23 @@ final class Cases {
             .sessionDuration(Duration.ofSeconds(30))
             .token(() -> Unpooled.copiedBuffer(Wire.bytes("interop-" + System.nanoTime())))
             .retry(Retry.fixedDelay(1_000, Duration.ofMillis(10)));
-    SPECIAL.put("resume-stream", new Case(patient().resume(resume), Cases::resumeStream));
+    var resuming =
+        RSocketConnector.create()
+            .keepAlive(Duration.ofMillis(100), Duration.ofSeconds(30))
+            .resume(resume);
+    SPECIAL.put("resume-stream", new Case(resuming, Cases::resumeStream));
     SPECIAL.put("lease", new Case(patient().lease(), Cases::lease));
     var queueless = patient().lease(spec -> spec.maxPendingRequests(0));
     SPECIAL.put("lease-runs-out", new Case(queueless, Cases::leaseRunsOut));
+    var framing =
+        RSocketConnector.create()
+            .keepAlive(Duration.ofMillis(300), Duration.ofSeconds(3))
+            .fragment(64)
+            .lease()
+            .setupPayload(Wire.payload(Wire.bytes("setup"), Wire.metadata("setup")));
+    SPECIAL.put("frames", new Case(framing, Cases::frames));
+    var rejected = patient().setupPayload(DefaultPayload.create("reject"));
+    SPECIAL.put("frames-rejected", new Case(rejected, Cases::framesRejected));
   }
 
   private Cases() {}
@@ -187,7 +202,11 @@ final class Cases {
     // The library's own first request is for the payload that opens the channel.
     Flux<Payload> outgoing =
         Flux.fromIterable(items)
-            .map(text -> text.equals("item 0") ? Wire.routed("echo", text) : DefaultPayload.create(text))
+            .map(
+                text ->
+                    text.equals("item 0")
+                        ? Wire.routed("echo", text)
+                        : DefaultPayload.create(text))
             .doOnRequest(granted::addAndGet);
     var inbox = new Inbox(BATCH, Integer.MAX_VALUE);
     connection.rsocket().requestChannel(outgoing).subscribe(inbox);
@@ -300,6 +319,42 @@ final class Cases {
         Thread.onSpinWait();
       }
     }
+  }
+
+  // Makes the library write a frame of every kind, for whoever records them.
+  private static void frames(Connection connection) throws Exception {
+    var rsocket = connection.rsocket();
+    rsocket
+        .requestResponse(Wire.payload(Wire.bytes("hello"), Wire.metadata("echo", "a text")))
+        .block();
+    request(connection, "echo", "0123456789".repeat(15));
+    var inbox = new Inbox(2, 5);
+    rsocket.requestStream(Wire.routed("range", "{\"from\":0}")).subscribe(inbox);
+    inbox.awaitItems(2);
+    inbox.request(3);
+    inbox.awaitItems(5);
+    var whole = new Inbox(10, Integer.MAX_VALUE);
+    rsocket.requestStream(Wire.routed("range", "{\"from\":0,\"to\":2}")).subscribe(whole);
+    whole.awaitItems(3);
+    var echoed = new Inbox(3, Integer.MAX_VALUE);
+    rsocket
+        .requestChannel(Flux.just(Wire.routed("echo", "first"), DefaultPayload.create("second")))
+        .subscribe(echoed);
+    echoed.awaitItems(3);
+    Flux<Payload> failing =
+        Flux.just(Wire.routed("echo", "first"))
+            .concatWith(Mono.error(new ApplicationErrorException("gave up")));
+    rsocket.requestChannel(failing).onErrorComplete().blockLast();
+    rsocket.fireAndForget(Wire.routed("echo", "forget me")).block();
+    rsocket.requestResponse(Wire.routed("fail", "no tea left")).onErrorComplete().block();
+    rsocket.requestResponse(Wire.routed("nowhere", "")).onErrorComplete().block();
+    rsocket.metadataPush(Wire.payload(new byte[0], Wire.metadata("echo"))).block();
+    Thread.sleep(700);
+    roundTrip(connection);
+  }
+
+  private static void framesRejected(Connection connection) {
+    connection.rsocket().requestResponse(DefaultPayload.create("x")).onErrorComplete().block();
   }
 
   private static List<String> upTo(long end) {

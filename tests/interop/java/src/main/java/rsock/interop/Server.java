@@ -51,7 +51,9 @@ public final class Server {
           int requests = Integer.parseInt(lease[0]);
           Duration ttl = Duration.ofMillis(Long.parseLong(lease[1]));
           Flux<Lease> leases =
-              Flux.interval(Duration.ZERO, ttl).onBackpressureDrop().map(i_ -> Lease.create(ttl, requests));
+              Flux.interval(Duration.ZERO, ttl)
+                  .onBackpressureDrop()
+                  .map(tick -> Lease.create(ttl, requests));
           server.lease(spec -> spec.sender(() -> leases));
         }
         default -> uris.add(URI.create(args[i]));
@@ -66,7 +68,9 @@ public final class Server {
         var transport = TcpServerTransport.create(uri.getHost(), uri.getPort());
         port = server.bindNow(transport).address().getPort();
       }
-      say("listening on %s://%s:%d%s".formatted(uri.getScheme(), uri.getHost(), port, uri.getPath()));
+      say(
+          "listening on %s://%s:%d%s"
+              .formatted(uri.getScheme(), uri.getHost(), port, uri.getPath()));
     }
     while (System.in.read() >= 0) {}
     System.exit(0);

@@ -34,7 +34,7 @@ LISTEN = {"tcp": "tcp://127.0.0.1:0", "ws": "ws://127.0.0.1:0/rsocket"}
 # when it loses a transport before RESUME_OK.
 SPECIAL = [
     (
-        ["--lease", "8/100ms"],
+        ["--lease", "8"],
         {
             "java": (["lease", "lease-runs-out"], []),
             "js0": (["lease"], []),
@@ -43,7 +43,7 @@ SPECIAL = [
         },
     ),
     (
-        ["--resume"],
+        [],
         {
             "java": (["resume-stream"], CUTS),
             "js0": (["resume-stream"], CUTS),
@@ -222,14 +222,17 @@ def run_servers(peers, rsock, work, tally):
     for peer in peers:
         if not peer.has("server"):
             continue
-        arguments = [*peer.command("server"), *LISTEN.values()]
         try:
-            with Service(f"{peer.name}-server", arguments, LISTEN, work) as service:
-                for transport in sorted(service.uris):
-                    failed_before = tally.counts["FAIL"]
-                    command_line.run_cases(rsock, peer.name, transport, service, tally)
-                    if tally.counts["FAIL"] > failed_before:
-                        print(service.last_words(), flush=True)
+            for flags, cases in command_line.GROUPS:
+                if command_line.skips(peer.name, flags):
+                    continue
+                arguments = [*peer.command("server"), *flags, *LISTEN.values()]
+                with Service(f"{peer.name}-server", arguments, LISTEN, work) as service:
+                    for transport in sorted(service.uris):
+                        with words_on_failure(service, tally):
+                            command_line.run_cases(
+                                rsock, peer.name, transport, cases, service, tally
+                            )
         except Broken as error:
             say(str(error))
             tally.line(f"rsock {peer.name}", "FAIL", "start")

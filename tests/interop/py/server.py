@@ -180,6 +180,7 @@ class Leases(Publisher):
     def __init__(self, requests, milliseconds):
         self._requests = requests
         self._ttl = timedelta(milliseconds=milliseconds)
+        self._tasks = []
 
     def subscribe(self, subscriber):
         async def give():
@@ -187,12 +188,14 @@ class Leases(Publisher):
                 subscriber.on_next(DefinedLease(self._requests, self._ttl))
                 await asyncio.sleep(self._ttl.total_seconds())
 
-        self._task = asyncio.ensure_future(give())
+        self._tasks.append(asyncio.ensure_future(give()))
 
 
 async def listen(uri, lease):
     address = urlsplit(uri)
-    options = {"handler_factory": Handler, "fragment_size_bytes": 64 if lease else None}
+    options = {"handler_factory": Handler}
+    if lease:
+        options |= {"lease_publisher": Leases(*lease), "fragment_size_bytes": 64}
     if address.scheme == "ws":
         application = web.Application()
         handler = websocket_handler_factory(**options)
@@ -207,8 +210,7 @@ async def listen(uri, lease):
 
         def accept(reader, writer):
             transport = TransportTCP(reader, writer, read_buffer_size=65536)
-            leases = Leases(*lease) if lease else None
-            connections.add(RSocketServer(transport, lease_publisher=leases, **options))
+            connections.add(RSocketServer(transport, **options))
 
         server = await asyncio.start_server(accept, address.hostname, 0)
     port = server.sockets[0].getsockname()[1]
@@ -225,7 +227,7 @@ async def main(uris, lease):
 if __name__ == "__main__":
     logging.getLogger("pyrsocket").setLevel(logging.CRITICAL)
     parser = argparse.ArgumentParser()
-    parser.add_argument("--lease", metavar="REQUESTS/MILLISECONDS", help="over TCP")
+    parser.add_argument("--lease", metavar="REQUESTS/MILLISECONDS", help="give them")
     parser.add_argument("uris", nargs="*")
     flags = parser.parse_args()
     wanted = flags.lease and tuple(map(int, flags.lease.split("/")))

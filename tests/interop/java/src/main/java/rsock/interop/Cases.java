@@ -308,16 +308,21 @@ final class Cases {
 
   // Nothing is held back: permits run out here, and never at the service.
   private static void leaseRunsOut(Connection connection) {
-    int answered = 0;
-    int heldBack = 0;
-    while (answered < 30 || heldBack == 0) {
-      try {
-        roundTrip(connection);
-        answered++;
-      } catch (MissingLeaseException error) {
-        heldBack++;
-        Thread.onSpinWait();
-      }
+    var answered = new AtomicInteger();
+    var heldBack = new AtomicInteger();
+    while (answered.get() < 100 || heldBack.get() == 0) {
+      Flux.range(0, 50)
+          .flatMap(
+              i ->
+                  connection
+                      .rsocket()
+                      .requestResponse(Wire.routed("echo", "" + i))
+                      .doOnNext(answer -> answered.incrementAndGet())
+                      .onErrorResume(
+                          MissingLeaseException.class,
+                          error -> Mono.<Payload>empty().doFinally(x -> heldBack.incrementAndGet())),
+              50)
+          .blockLast();
     }
   }
 

@@ -1,7 +1,7 @@
 //! Frames other implementations really sent, captured by `tests/vectors/capture.py`: each says what
 //! is written above it, and is written here as it was written there.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{fs, path::Path};
 
 use bytes::{Bytes, BytesMut};
 use rsock::proto::frame::{Frame, Interaction, Setup, StreamId};
@@ -24,7 +24,7 @@ fn vectors(text: &str) -> Vec<Vector> {
 
 fn vector(block: &str) -> Vector {
     let mut lines = block.trim_end().lines().peekable();
-    let words = lines.next().unwrap();
+    let words = lines.next().expect("words");
     let (role, words) = words.split_once(": ").expect("who sent it, and what it says");
     assert!(["client", "server"].contains(&role), "{role}");
     let not_canonical = lines.next_if(|line| line.starts_with("not canonical: "));
@@ -39,13 +39,10 @@ fn vector(block: &str) -> Vector {
 
 /// Bytes in words: text where all of it is printable, hexadecimal digits otherwise.
 fn value(bytes: &[u8]) -> String {
-    if bytes.iter().all(|byte| (0x20..0x7f).contains(byte)) {
-        return format!("{:?}", str::from_utf8(bytes).unwrap());
+    match str::from_utf8(bytes) {
+        Ok(text) if bytes.iter().all(|byte| (0x20..0x7f).contains(byte)) => format!("{text:?}"),
+        _ => bytes.iter().fold("0x".to_owned(), |text, byte| text + &format!("{byte:02x}")),
     }
-    bytes.iter().fold("0x".to_owned(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
 }
 
 /// What a frame says, in the words of the files.
@@ -154,13 +151,13 @@ fn setup_words(setup: &Setup) -> String {
 fn each_vector(check: impl Fn(&str, &Vector)) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
     let mut files = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("the folder of frames") {
+        let path = entry.expect("an entry").path();
         if path.extension().is_some_and(|extension| extension == "hex") {
             files += 1;
-            let name = path.file_name().unwrap().to_str().unwrap();
-            let text = fs::read_to_string(&path).unwrap();
-            vectors(&text).iter().for_each(|vector| check(name, vector));
+            let name = path.display().to_string();
+            let text = fs::read_to_string(&path).expect("a file of frames");
+            vectors(&text).iter().for_each(|vector| check(&name, vector));
         }
     }
     assert!(files >= 4, "only {files} files of frames");

@@ -115,6 +115,8 @@ impl Options {
         let mut limits = ResumeLimits::default();
         limits.window = self.resume_window;
         limits.max_bytes = self.resume_bytes as usize;
+        // As rsocket-js 1.0.0-alpha.3 writes RESUME; what counts are the token and the positions.
+        limits.swapped_version = true;
         (!self.resume_window.is_zero()).then_some(limits)
     }
 }

@@ -344,6 +344,11 @@ impl Connection {
         }
     }
 
+    /// Whether it ends with its last stream.
+    pub fn is_draining(&self) -> bool {
+        matches!(self.state, State::Draining { .. })
+    }
+
     /// Ends the connection now; the peer is told with CONNECTION_CLOSE (CONN-09).
     pub fn close(&mut self) {
         if self.state.is_over() {

@@ -8,7 +8,8 @@ import WebSocket from "ws";
 import { COMPOSITE, main, OCTETS } from "../lib/cases.mjs";
 
 const { BufferEncoders, encodeCompositeMetadata, encodeRoute } = rsocketCore;
-const { MESSAGE_RSOCKET_ROUTING, RSocketClient, WellKnownMimeType } = rsocketCore;
+const { Leases, MESSAGE_RSOCKET_ROUTING, RSocketClient, RSocketResumableTransport } = rsocketCore;
+const { WellKnownMimeType } = rsocketCore;
 const { Flowable } = rsocketFlowable;
 const RSocketTcpClient = tcpClient.default;
 const RSocketWebSocketClient = websocketClient.default;
@@ -73,18 +74,69 @@ const promise = (single) =>
     single.subscribe({ onComplete: resolve, onError: reject });
   });
 
-async function connect(uri, { keepAlive, lifetime }) {
+/** A transport whose connections the library replaces; it has to be told to. */
+function makeResumable(uri, counter) {
+  const transport = new RSocketResumableTransport(
+    () => makeTransport(uri, counter),
+    {
+      bufferSize: 1 << 20,
+      resumeToken: Buffer.from(`interop-${process.pid}-${Date.now()}`),
+      sessionDurationSeconds: 30,
+    },
+    BufferEncoders,
+  );
+  transport.connectionStatus().subscribe({
+    onSubscribe: (subscription) => subscription.request(Number.MAX_SAFE_INTEGER),
+    onNext({ kind }) {
+      if (kind === "NOT_CONNECTED" && counter.bytes > 0) setTimeout(() => transport.connect(), 10);
+    },
+  });
+  return transport;
+}
+
+/** Permits as leases bring them: the library fails what it has none for. */
+class Permits {
+  #count = 0;
+  #waiting = [];
+
+  receive(leases) {
+    leases.subscribe({
+      onSubscribe: (subscription) => subscription.request(Number.MAX_SAFE_INTEGER),
+      onNext: ({ allowedRequests }) => {
+        this.#count = allowedRequests;
+        while (this.#count > 0 && this.#waiting.length > 0) {
+          this.#count--;
+          this.#waiting.shift()();
+        }
+      },
+    });
+  }
+
+  async take() {
+    if (this.#count > 0) this.#count--;
+    else await new Promise((resolve) => this.#waiting.push(resolve));
+  }
+}
+
+async function connect(uri, { keepAlive, lifetime, resume, lease, setup }) {
   const counter = { bytes: 0 };
   violations = [];
+  const permits = new Permits();
+  const payload = setup && {
+    data: Buffer.from(setup === true ? "setup" : setup),
+    metadata: metadata("setup"),
+  };
   const client = new RSocketClient({
-    setup: { keepAlive, lifetime, dataMimeType: OCTETS, metadataMimeType: COMPOSITE },
-    transport: makeTransport(uri, counter),
+    setup: { keepAlive, lifetime, dataMimeType: OCTETS, metadataMimeType: COMPOSITE, payload },
+    transport: resume ? makeResumable(uri, counter) : makeTransport(uri, counter),
+    ...(lease && { leases: () => new Leases().receiver((leases) => permits.receive(leases)) }),
   });
   const rsocket = await promise(client.connect());
 
   return {
     metadata,
     violations,
+    permit: () => (lease ? permits.take() : undefined),
     bytesIn: () => counter.bytes,
     // `message` alone wraps what the service said in the library's own words.
     describe: (error) => ({ code: error.source?.code, text: error.source?.message ?? error.message }),

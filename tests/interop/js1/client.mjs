@@ -52,23 +52,38 @@ function subscriber(to) {
   };
 }
 
-async function connect(uri, { keepAlive, lifetime }) {
+async function connect(uri, { keepAlive, lifetime, resume, lease, setup, mtu }) {
   const counter = { bytes: 0 };
+  const payload = setup && {
+    data: Buffer.from(setup === true ? "setup" : setup),
+    metadata: metadata("setup"),
+  };
   const rsocket = await new rsocketCore.RSocketConnector({
-    setup: { keepAlive, lifetime, dataMimeType: OCTETS, metadataMimeType: COMPOSITE },
+    setup: { keepAlive, lifetime, dataMimeType: OCTETS, metadataMimeType: COMPOSITE, payload },
     transport: makeTransport(uri, counter),
+    ...(mtu && { fragmentation: { maxOutboundFragmentSize: mtu } }),
+    ...(lease && { lease: { maxPendingRequests: 256 } }),
+    ...(resume && {
+      resume: {
+        tokenGenerator: () => Buffer.from(`interop-${process.pid}-${Date.now()}`),
+        reconnectFunction: () => new Promise((resolve) => setTimeout(resolve, 10)),
+      },
+    }),
   }).connect();
   let isClosed = false;
 
   return {
     metadata,
     violations: [],
+    // The library itself holds requests back.
+    async permit() {},
     bytesIn: () => counter.bytes,
     describe: (error) => ({ code: error.code, text: error.message }),
     closed: new Promise((resolve) => {
       rsocket.onClose((error) => {
         isClosed = true;
-        resolve(error ?? "without an error");
+        // Said of every transport, also of one that will be replaced.
+        if (!resume) resolve(error ?? "without an error");
       });
     }),
     close() {

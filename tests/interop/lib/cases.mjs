@@ -4,6 +4,8 @@
 //
 // One line a case on stdout: `ok NAME`, `FAIL NAME: reason`, or
 // `skip NAME: why (expected difference)`. Exit code 1 when a case failed.
+//
+// A special case needs a service started for it, and runs by name only.
 
 import { strict as assert } from "node:assert";
 
@@ -109,6 +111,49 @@ const json = (value) => bytes(JSON.stringify(value));
 
 const numbers = (inbox) => inbox.items.map((item) => JSON.parse(text(item.data)));
 const upTo = (end) => Array.from({ length: end }, (_, i) => i);
+
+// Makes the peer write a frame of every kind, for whoever records them.
+async function frames(connection) {
+  const routed = (route, data, ...more) => ({
+    data: bytes(data),
+    metadata: connection.metadata(route, ...more),
+  });
+  await connection.permit();
+  await connection.requestResponse(routed("echo", "hello", ["text/plain", bytes("a text")]));
+  await connection.requestResponse(routed("echo", "0123456789".repeat(15)));
+  const inbox = new Inbox();
+  const stream = connection.requestStream(routed("range", '{"from":0}'), 2, inbox);
+  await inbox.has(2);
+  stream.request(3);
+  await inbox.has(5);
+  stream.cancel();
+  const whole = new Inbox();
+  connection.requestStream(routed("range", '{"from":0,"to":2}'), 10, whole);
+  await whole.has(3);
+  const echoed = new Inbox();
+  let sent = 0;
+  const channel = connection.requestChannel(routed("echo", "first"), 3, {
+    onNext: (payload) => echoed.onNext(payload),
+    onComplete: () => echoed.onComplete(),
+    onError: (error) => echoed.onError(error),
+    onCancel() {},
+    onCredit: () =>
+      queueMicrotask(() => {
+        if (sent++ > 0) return;
+        channel.next({ data: bytes("second") });
+        channel.complete();
+      }),
+  });
+  await echoed.has(3);
+  connection.fireAndForget(routed("echo", "forget me"));
+  await connection.requestResponse(routed("fail", "no tea left")).catch(() => {});
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  connection.metadataPush(connection.metadata("echo"));
+  await roundTrip(connection);
+}
+
+const FRAMES = { keepAlive: 300, lifetime: 3_000, mtu: 64, setup: true };
+const PATIENT = { keepAlive: 5_000, lifetime: 30_000 };
 
 const cases = {
   async "rr-echo"(connection) {
@@ -293,7 +338,78 @@ const cases = {
       assert.ok(text(answer.data).includes(route), `routes does not list ${route}`);
     }
   },
+
+  // Both directions have frames to lose: items come under credit, 256 at a
+  // time, and requests go out one after the other meanwhile. Whoever starts
+  // this cuts the line under it.
+  "resume-stream": {
+    special: true,
+    options: { ...PATIENT, keepAlive: 100, resume: true },
+    async run(connection) {
+      const ITEMS = 20_000;
+      const WINDOW = 256;
+      let next = 0;
+      const items = new Promise((resolve, reject) => {
+        const stream = connection.requestStream(
+          { data: json({ from: 0, to: ITEMS }), metadata: connection.metadata("range") },
+          WINDOW,
+          {
+            onNext({ data }) {
+              if (text(data) !== String(next)) reject(new Error(`${data} came, ${next} was next`));
+              if (++next % (WINDOW / 2) === 0) stream.request(WINDOW / 2);
+            },
+            onComplete: resolve,
+            onError: reject,
+          },
+        );
+      });
+      const echoes = async () => {
+        for (let i = 0; i < 200; i++) {
+          const data = bytes(`request ${i}`);
+          const answer = await connection.requestResponse({
+            data,
+            metadata: connection.metadata("echo"),
+          });
+          assert.equal(text(answer.data), text(data));
+        }
+      };
+      await Promise.all([items, echoes()]);
+      assert.equal(next, ITEMS, "the number of items");
+      await roundTrip(connection);
+    },
+  },
+
+  // More requests than a lease allows: all are answered, over several leases.
+  lease: {
+    special: true,
+    options: { ...PATIENT, lease: true },
+    async run(connection) {
+      const request = async (i) => {
+        await connection.permit();
+        const answer = await connection.requestResponse({
+          data: json(i),
+          metadata: connection.metadata("echo"),
+        });
+        return Number(text(answer.data));
+      };
+      same(await Promise.all(upTo(100).map(request)), upTo(100), "the answers");
+    },
+  },
+
+  // Recorded, and not to be judged.
+  frames: { special: true, options: { ...FRAMES, lease: true }, run: frames },
+  "frames-without-lease": { special: true, options: FRAMES, run: frames },
+
+  "frames-rejected": {
+    special: true,
+    options: { ...PATIENT, setup: "reject" },
+    async run(connection) {
+      await roundTrip(connection).catch(() => {});
+    },
+  },
 };
+
+const plainCases = Object.keys(cases).filter((name) => !cases[name].special);
 
 function inOneLine(error) {
   const line = String(error?.message ?? error).replace(/\s*\n\s*/g, " ");
@@ -301,7 +417,7 @@ function inOneLine(error) {
 }
 
 async function runCase(peer, uri, name) {
-  const options = cases[name].options ?? { keepAlive: 5_000, lifetime: 30_000 };
+  const options = cases[name].options ?? PATIENT;
   const run = cases[name].run ?? cases[name];
   let connection;
   let timer;
@@ -354,7 +470,7 @@ export async function main(peer) {
   process.on("unhandledRejection", fatal);
 
   let failed = false;
-  for (const name of only.length > 0 ? only : Object.keys(cases)) {
+  for (const name of only.length > 0 ? only : plainCases) {
     current = name;
     if (!(await runCase(peer, uri, name))) failed = true;
   }

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -263,6 +263,45 @@ async def routes(connection):
         check(name in answer, f"routes does not list {name.decode()}: {answer!r}")
 
 
+async def lease(connection):
+    # More requests than a lease allows; the library holds back what it has none for.
+    answers = await asyncio.gather(*(connection.request("echo", b"%d" % i) for i in range(100)))
+    check(answers == [b"%d" % i for i in range(100)], f"the answers are {answers}")
+
+
+async def frames(connection):
+    """Makes the library write a frame of every kind, for whoever records them."""
+    text = metadata_item(b"a text", WellKnownMimeTypes.TEXT_PLAIN)
+    await connection.client.request_response(Payload(b"hello", routed("echo", text)))
+    await connection.request("echo", b"0123456789" * 15)
+    inbox = Inbox(cancel_after=5)
+    payload = Payload(b'{"from":0}', routed("range"))
+    connection.client.request_stream(payload).initial_request_n(2).subscribe(inbox)
+    await inbox.has(2)
+    inbox.subscription.request(3)
+    await inbox.has(5)
+    whole = Inbox()
+    payload = Payload(b'{"from":0,"to":2}', routed("range"))
+    connection.client.request_stream(payload).initial_request_n(10).subscribe(whole)
+    await whole.has(3)
+    echoed = Inbox()
+    rest = Items([b"second"])
+    payload = Payload(b"first", routed("echo"))
+    connection.client.request_channel(payload, rest).initial_request_n(3).subscribe(echoed)
+    await echoed.has(3)
+    await connection.client.fire_and_forget(Payload(b"forget me", routed("echo")))
+    with suppress(RSocketProtocolError, RuntimeError):
+        await connection.request("fail", b"no tea left")
+    await connection.client.metadata_push(routed("echo"))
+    await asyncio.sleep(0.7)
+    await connection.round_trip()
+
+
+async def frames_rejected(connection):
+    with suppress(RSocketProtocolError, RuntimeError):
+        await connection.round_trip()
+
+
 CASES = {
     case.__name__.replace("_", "-"): case
     for case in (
@@ -281,6 +320,21 @@ CASES = {
         status,
         routes,
     )
+}
+
+# For services started for them, and by name only: what the library is told.
+SPECIAL = {
+    "lease": (lease, {"honor_lease": True, "request_queue_size": 256}),
+    "frames": (
+        frames,
+        {
+            "honor_lease": True,
+            "request_queue_size": 256,
+            "fragment_size_bytes": 64,
+            "setup_payload": Payload(b"setup", routed("setup")),
+        },
+    ),
+    "frames-rejected": (frames_rejected, {"setup_payload": Payload(b"reject")}),
 }
 
 
@@ -310,7 +364,7 @@ def count_bytes(transport):
 
 
 @asynccontextmanager
-async def connect(uri, keep_alive, lifetime):
+async def connect(uri, keep_alive, lifetime, options):
     closed = asyncio.get_running_loop().create_future()
 
     def close(reason):
@@ -336,6 +390,7 @@ async def connect(uri, keep_alive, lifetime):
             metadata_encoding=WellKnownMimeTypes.MESSAGE_RSOCKET_COMPOSITE_METADATA,
             keep_alive_period=keep_alive,
             max_lifetime_period=lifetime,
+            **options,
         ) as client:
             if isinstance(transport, TransportAioHttpClient):
                 # A WebSocket that ends is never reported to the client above it.
@@ -347,11 +402,12 @@ async def connect(uri, keep_alive, lifetime):
 
 async def run_case(uri, name):
     keep_alive, lifetime = timedelta(seconds=5), timedelta(seconds=30)
-    if name == "keepalive":
+    if name in ("keepalive", "frames"):
         # SETUP will say 400 ms: the library adds the sub-second part twice.
         keep_alive, lifetime = timedelta(milliseconds=200), timedelta(seconds=1)
-    async with connect(uri, keep_alive, lifetime) as connection:
-        case = asyncio.ensure_future(CASES[name](connection))
+    body, options = SPECIAL.get(name) or (CASES[name], {})
+    async with connect(uri, keep_alive, lifetime, options) as connection:
+        case = asyncio.ensure_future(body(connection))
         # Whatever the case waits for, it will not come over a closed connection.
         await asyncio.wait({case, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
         if not case.done():

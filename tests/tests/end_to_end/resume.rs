@@ -186,6 +186,35 @@ async fn resume_29_when_the_window_is_over_everything_ends_on_both_sides() {
     assert_eq!(within(client.closed()).await, CloseReason::ResumeWindowOver);
 }
 
+/// A server that shuts down takes no transport any more: sessions without one are over.
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_what_cannot_come_back() {
+    for lost_before in [true, false] {
+        let limit = Duration::from_secs(3_600);
+        let mut served = Served::with(resumable().drain_limit(limit)).await;
+        let events = Events::default();
+        let cutter = Cutter::start(served.tcp(), []).await;
+        let client = client(&events).connect(cutter.uri()).await.expect("a connection");
+        let mut endless = client.request_stream("inf").credit(2);
+        within(endless.next()).await.expect("an item").expect("no failure");
+        cutter.refuse(true);
+        if lost_before {
+            cutter.cut();
+            let back = served.fixture.requester().expect("a connection");
+            while back.state() != ConnectionState::Suspended {
+                tokio::task::yield_now().await;
+            }
+            served.begin_shutdown();
+        } else {
+            served.begin_shutdown();
+            while client.request_response("new").await.is_ok() {}
+            cutter.cut();
+        }
+        within(served.ended()).await;
+        client.abort().await;
+    }
+}
+
 #[tokio::test]
 async fn resume_21_a_session_that_is_gone_is_followed_by_a_fresh_one() {
     let served = Served::with(resumable()).await;

@@ -77,7 +77,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     self.pings.push_back((self.pinged, answer, permit));
                 }
             }
-            Command::Drain => self.connection.drain(),
+            Command::Drain => {
+                self.connection.drain();
+                self.end_if_lost();
+            }
             Command::Close => self.connection.close(),
         }
     }

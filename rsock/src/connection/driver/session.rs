@@ -126,6 +126,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         self.lease = self.lease.take().map(Leases::renewed);
         log_suspended(&self.options.peer);
+        self.end_if_lost();
         let attempt = match &self.redial {
             // The handshake on the last transport did not come to its end.
             Some(redial) => redial.attempt + 1,
@@ -135,6 +136,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
         };
         self.dial(attempt, None);
+    }
+
+    /// A server that drains takes no transport any more: its sessions without one are over.
+    pub(super) fn end_if_lost(&mut self) {
+        let is_lost = self.connection.is_suspended() && self.connection.is_draining();
+        if self.claim.is_some() && is_lost {
+            self.connection.close();
+        }
     }
 
     fn lose_transport(&mut self) {

@@ -1,0 +1,226 @@
+"""Our `rsock` against the peers' servers: what it must show, and where a peer is known to differ."""
+
+import re
+import subprocess
+import tempfile
+from urllib.parse import urlsplit
+
+from cutting import CUTS, CUTS_IN_STREAMS, CuttingProxy
+
+LIMIT = 20
+
+# Cases that fail against a peer, and what it does. Each is run all the same: one
+# that passes has to go from here.
+DIFFERENCES = {
+    ("js0", "request-metadata"): "its server never sends the metadata of an answer",
+    ("js1", "push"): "its server closes the connection over METADATA_PUSH",
+}
+
+
+class Run:
+    """One run of `rsock`, to its end."""
+
+    def __init__(self, rsock, uri, words, stdin=b""):
+        command, *rest = words
+        arguments = [str(rsock), command, uri, "--timeout", f"{LIMIT}s", *rest]
+        self.done = subprocess.run(
+            arguments, input=stdin, capture_output=True, timeout=2 * LIMIT, check=False
+        )
+        self.out = self.done.stdout
+        self.err = self.done.stderr.decode(errors="replace")
+
+    def check(self, condition, otherwise):
+        if not condition:
+            err = " ".join(self.err.split())[-300:]
+            code = self.done.returncode
+            raise AssertionError(f"{otherwise}; exit code {code}, stderr: {err}")
+
+    def ends_well(self, out):
+        self.check(self.done.returncode == 0, "it failed")
+        shown = self.out if len(self.out) < 200 else f"{len(self.out)} bytes"
+        self.check(self.out == out, f"stdout is {shown}")
+
+
+def lines(items):
+    return "".join(f"{item}\n" for item in items).encode()
+
+
+def request(run, _):
+    run("request", "-r", "echo", "-d", "hello, wörld").ends_well("hello, wörld\n".encode())
+
+
+def request_metadata(run, _):
+    words = ["-r", "echo", "-d", "x", "-m", "text=comes back", "--show", "metadata"]
+    done = run("request", *words)
+    done.ends_well(b"x\n")
+    done.check("text/plain: comes back" in done.err, "the metadata did not come back")
+
+
+def request_empty(run, _):
+    run("request", "-r", "echo", "-d", "").ends_well(b"\n")
+
+
+def request_1mib(run, _):
+    data = bytes((i * 31 + (i >> 8)) & 0xFF for i in range(1 << 20))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        for mtu in ("65536", "1024"):
+            words = ["-r", "echo", "-d", f"@{file.name}", "--out", "raw", "--mtu", mtu]
+            run("request", *words).ends_well(data)
+
+
+def request_fails(run, _):
+    done = run("request", "-r", "fail", "-d", "no tea left")
+    done.check(done.done.returncode == 71, "expected 71, APPLICATION_ERROR")
+    done.check("no tea left" in done.err, "the error's text is missing")
+
+
+def stream(run, _):
+    """Items come under credit: never more than 4 outstanding."""
+    words = ["-r", "range", "-d", '{"from":0,"to":50}', "--request-n", "4", "--refill", "100", "-vv"]
+    done = run("stream", *words)
+    done.ends_well(lines(range(50)))
+    credit = items = 0
+    for line in done.err.splitlines():
+        if asked := re.match(r"→ REQUEST_(?:STREAM|N) stream=\d+ .*?n=(\d+)", line):
+            credit += int(asked[1])
+        elif re.match(r"← PAYLOAD stream=\d+ \[N", line):
+            items += 1
+            done.check(items <= credit, f"{items} items came, {credit} were asked for")
+    done.check(items == 50, f"the log of frames has {items} items")
+
+
+def stream_cancelled(run, _):
+    words = ["-r", "range", "-d", '{"from":0,"to":1000000}', "--take", "5"]
+    run("stream", *words).ends_well(lines(range(5)))
+
+
+def stream_fails(run, _):
+    done = run("stream", "-r", "fail", "-d", "no tea left")
+    done.check(done.done.returncode == 71, "expected 71, APPLICATION_ERROR")
+    done.check(done.out == b"one\n", f"stdout is {done.out}")
+    done.check("no tea left" in done.err, "the error's text is missing")
+
+
+def channel(run, _):
+    items = lines(f"item {i}" for i in range(40))
+    words = ["-r", "echo", "-d", "-", "--request-n", "4"]
+    run("channel", *words, stdin=items).ends_well(items)
+
+
+def fnf(run, service):
+    done = run("fnf", "-r", "echo", "-d", "forget me")
+    done.ends_well(b"")
+    done.check(service.wait_for("got fnf forget me", LIMIT), "it did not arrive")
+
+
+def push(run, service):
+    done = run("push", "--metadata-mime", "text/plain", "-m", "a push")
+    done.ends_well(b"")
+    done.check(service.wait_for("got push a push", LIMIT), "it did not arrive")
+
+
+def setup_rejected(run, _):
+    done = run("request", "-r", "echo", "-d", "x", "--setup-data", "reject")
+    done.check(done.done.returncode == 67, "expected 67, REJECTED_SETUP")
+    done.check("not you" in done.err, "the error's text is missing")
+
+
+def keepalive(run, _):
+    """Longer than the lifetime: both sides' KEEPALIVE frames are answered."""
+    words = ["-r", "clock", "--take", "75", "--keepalive", "200ms/800ms", "--out", "none"]
+    run("stream", *words).ends_well(b"")
+
+
+def resumed(run, _):
+    """Items and requests for more, of a session that goes on over lost connections."""
+    cuts = CAPABLE["--resume"][run.peer]
+    with CuttingProxy(*run.address, cuts) as proxy:
+        words = ["-r", "range", "-d", '{"from":0,"to":20000}', "--request-n", "64", "--resume=30s"]
+        done = run.by("{}:{}".format(*proxy.address))("stream", *words, "--keepalive", "100ms/30s")
+        done.ends_well(lines(range(20_000)))
+        done.check(proxy.cut == len(cuts), f"{proxy.cut} cuts of {len(cuts)}")
+
+
+def leased(run, _):
+    run("request", "-r", "echo", "-d", "x", "--lease").ends_well(b"x\n")
+
+
+def named(*cases):
+    return {case.__name__.replace("_", "-"): case for case in cases}
+
+
+# What runs against servers started with these flags.
+GROUPS = [
+    (
+        [],
+        named(
+            request,
+            request_metadata,
+            request_empty,
+            request_1mib,
+            request_fails,
+            stream,
+            stream_cancelled,
+            stream_fails,
+            channel,
+            fnf,
+            push,
+            setup_rejected,
+            keepalive,
+        ),
+    ),
+    (["--resume"], named(resumed)),
+    (["--lease", "8/100"], named(leased)),
+]
+
+# Which peers' servers do these; for resume, the cuts they stand. The process of
+# rsocket-js 1.0 alpha ends when a connection ends within its first frame.
+CAPABLE = {
+    "--resume": {"java": CUTS, "js1": CUTS_IN_STREAMS},
+    "--lease": {"java", "js0", "py"},
+}
+
+
+def skips(peer, flags):
+    return bool(flags) and peer not in CAPABLE[flags[0]]
+
+
+class Runner:
+    """Runs `rsock` against one URI of a peer."""
+
+    def __init__(self, rsock, peer, uri):
+        self.rsock = rsock
+        self.peer = peer
+        self.parts = urlsplit(uri)
+        self.address = (self.parts.hostname, self.parts.port)
+
+    def __call__(self, *words, stdin=b""):
+        return Run(self.rsock, self.parts.geturl(), words, stdin)
+
+    def by(self, address):
+        """The same over another address."""
+        return Runner(self.rsock, self.peer, self.parts._replace(netloc=address).geturl())
+
+
+def run_cases(rsock, peer, transport, cases, service, tally):
+    """Runs cases against one server of a peer."""
+    where = f"rsock {peer} {transport}"
+    run = Runner(rsock, peer, service.uris[transport])
+    for name, case in cases.items():
+        known = DIFFERENCES.get((peer, name))
+        try:
+            case(run, service)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            if known:
+                tally.line(where, "skip", name, f": {known} (expected difference)")
+            else:
+                tally.line(where, "FAIL", name, f": {error}")
+        else:
+            if known:
+                tally.line(where, "FAIL", name, f": it passes, and is listed as: {known}")
+            else:
+                tally.line(where, "ok", name)
+        if not service.is_running():
+            return

@@ -1,0 +1,120 @@
+package rsock.interop;
+
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.ByteBufAllocator;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.rsocket.Payload;
+import io.rsocket.metadata.CompositeMetadata;
+import io.rsocket.metadata.CompositeMetadataCodec;
+import io.rsocket.metadata.RoutingMetadata;
+import io.rsocket.metadata.TaggingMetadataCodec;
+import io.rsocket.metadata.WellKnownMimeType;
+import io.rsocket.transport.ClientTransport;
+import io.rsocket.transport.netty.client.TcpClientTransport;
+import io.rsocket.transport.netty.client.WebsocketClientTransport;
+import io.rsocket.util.DefaultPayload;
+import java.net.URI;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.List;
+import java.util.concurrent.atomic.AtomicLong;
+import reactor.netty.http.client.HttpClient;
+import reactor.netty.tcp.TcpClient;
+
+/** Payloads, their metadata, and transports that count what comes in. */
+final class Wire {
+  static final String COMPOSITE =
+      WellKnownMimeType.MESSAGE_RSOCKET_COMPOSITE_METADATA.getString();
+  static final String OCTETS = WellKnownMimeType.APPLICATION_OCTET_STREAM.getString();
+  static final String TEXT = WellKnownMimeType.TEXT_PLAIN.getString();
+  private static final ByteBufAllocator ALLOCATOR = ByteBufAllocator.DEFAULT;
+
+  private Wire() {}
+
+  static byte[] bytes(String text) {
+    return text.getBytes(StandardCharsets.UTF_8);
+  }
+
+  static byte[] bytes(ByteBuffer buffer) {
+    byte[] copy = new byte[buffer.remaining()];
+    buffer.duplicate().get(copy);
+    return copy;
+  }
+
+  /** Composite metadata with the route and, where wanted, one text. */
+  static byte[] metadata(String route, String... texts) {
+    var composite = ALLOCATOR.compositeBuffer();
+    CompositeMetadataCodec.encodeAndAddMetadata(
+        composite,
+        ALLOCATOR,
+        WellKnownMimeType.MESSAGE_RSOCKET_ROUTING,
+        TaggingMetadataCodec.createTaggingContent(ALLOCATOR, List.of(route)));
+    for (String text : texts) {
+      CompositeMetadataCodec.encodeAndAddMetadata(
+          composite, ALLOCATOR, WellKnownMimeType.TEXT_PLAIN, Unpooled.wrappedBuffer(bytes(text)));
+    }
+    byte[] encoded = new byte[composite.readableBytes()];
+    composite.readBytes(encoded);
+    composite.release();
+    return encoded;
+  }
+
+  static Payload payload(byte[] data, byte[] metadata) {
+    return DefaultPayload.create(data, metadata);
+  }
+
+  static Payload routed(String route, String data) {
+    return payload(bytes(data), metadata(route));
+  }
+
+  /** The first routing tag, or null where there is none. */
+  static String route(Payload payload) {
+    if (!payload.hasMetadata()) {
+      return null;
+    }
+    var entries = new CompositeMetadata(payload.sliceMetadata(), false);
+    for (CompositeMetadata.Entry entry : entries) {
+      if (WellKnownMimeType.MESSAGE_RSOCKET_ROUTING.getString().equals(entry.getMimeType())) {
+        for (String tag : new RoutingMetadata(entry.getContent())) {
+          return tag;
+        }
+      }
+    }
+    return null;
+  }
+
+  static ClientTransport transport(URI uri, AtomicLong bytesIn) {
+    if (uri.getScheme().equals("ws")) {
+      HttpClient client =
+          HttpClient.create()
+              .host(uri.getHost())
+              .port(uri.getPort())
+              .doOnConnected(c -> c.channel().pipeline().addFirst(new Counter(bytesIn)));
+      return WebsocketClientTransport.create(client, uri.getPath());
+    }
+    TcpClient client =
+        TcpClient.create()
+            .host(uri.getHost())
+            .port(uri.getPort())
+            .doOnConnected(c -> c.channel().pipeline().addFirst(new Counter(bytesIn)));
+    return TcpClientTransport.create(client);
+  }
+
+  private static final class Counter extends ChannelInboundHandlerAdapter {
+    private final AtomicLong bytes;
+
+    Counter(AtomicLong bytes) {
+      this.bytes = bytes;
+    }
+
+    @Override
+    public void channelRead(ChannelHandlerContext context, Object message) throws Exception {
+      if (message instanceof ByteBuf buffer) {
+        bytes.addAndGet(buffer.readableBytes());
+      }
+      super.channelRead(context, message);
+    }
+  }
+}

@@ -1,0 +1,174 @@
+"""The peers: what each needs, where it is installed, and how its programs are started."""
+
+import contextlib
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from programs import Broken, say
+
+HERE = Path(__file__).resolve().parent
+INSTALL_LIMIT = 600
+
+
+class Missing(Exception):
+    """A toolchain that is not here."""
+
+
+def need(tool, package=None):
+    path = shutil.which(tool)
+    if path is None:
+        raise Missing(f"NO {tool} HERE" + (f" (Debian: {package})" if package else ""))
+    return path
+
+
+def version_of(arguments):
+    done = subprocess.run(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
+    )
+    return done.stdout.splitlines()[0].strip()
+
+
+def install(arguments, cwd, what):
+    try:
+        done = subprocess.run(
+            arguments,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=INSTALL_LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        raise Broken(f"{what}: no end after {INSTALL_LIMIT} s") from None
+    if done.returncode != 0:
+        raise Broken(f"{what} failed:\n{done.stdout.rstrip()}")
+
+
+@contextlib.contextmanager
+def cached(cache, peer, inputs, made_for):
+    """The peer's folder in the cache, named after what is installed in it.
+
+    Gives the folder and whether it still has to be filled; only one runner at
+    a time may look or fill.
+    """
+    digest = hashlib.sha256(made_for.encode())
+    for path in inputs:
+        digest.update(path.read_bytes())
+    folder = cache / f"{peer}-{digest.hexdigest()[:16]}"
+    cache.mkdir(parents=True, exist_ok=True)
+    with open(cache / f"{peer}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        complete = folder / "complete"
+        if complete.exists():
+            say(f"{peer}: packages are up to date in {folder}")
+            yield folder, False
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            yield folder, True
+            complete.touch()
+
+
+class Node:
+    """A peer in JavaScript: its folder has package.json, a lockfile and NAME.mjs."""
+
+    def __init__(self, name):
+        self.name = name
+        self.source = HERE / name
+
+    def prepare(self, cache, work):
+        self.node, npm = need("node", "nodejs"), need("npm")
+        version = version_of([self.node, "--version"])
+        inputs = [self.source / "package.json", self.source / "package-lock.json"]
+        with cached(cache, self.name, inputs, version) as (folder, empty):
+            if empty:
+                say(f"{self.name}: npm ci, node {version}, into {folder}")
+                for path in inputs:
+                    shutil.copy(path, folder)
+                command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+                install(command, folder, f"npm ci for {self.name}")
+        # Modules are looked for beside the file that imports them, and nothing
+        # is to be installed inside the repository: so the sources are copied.
+        shutil.copytree(HERE / "lib", work / "lib", dirs_exist_ok=True)
+        self.folder = work / self.name
+        self.folder.mkdir()
+        for path in self.source.glob("*.mjs"):
+            shutil.copy(path, self.folder)
+        (self.folder / "node_modules").symlink_to(folder / "node_modules")
+
+    def command(self, script):
+        return [self.node, str(self.folder / f"{script}.mjs")]
+
+    def has(self, script):
+        return (self.source / f"{script}.mjs").exists()
+
+
+class Python:
+    """A peer in Python: its folder has requirements.txt and NAME.py."""
+
+    def __init__(self, name):
+        self.name = name
+        self.source = HERE / name
+
+    def prepare(self, cache, work):
+        requirements = self.source / "requirements.txt"
+        made_for = f"{sys.executable} {sys.version}"
+        with cached(cache, self.name, [requirements], made_for) as (folder, empty):
+            if empty:
+                version = ".".join(map(str, sys.version_info[:3]))
+                say(f"{self.name}: a venv of Python {version} and pip install, into {folder}")
+                probe = [sys.executable, "-c", "import ensurepip, venv"]
+                if subprocess.run(probe, stderr=subprocess.DEVNULL).returncode != 0:
+                    raise Missing("python3 HERE CANNOT MAKE A venv (Debian: python3-venv)")
+                install([sys.executable, "-m", "venv", str(folder / "venv")], folder, "venv")
+                pip = [str(folder / "venv/bin/python"), "-m", "pip", "install"]
+                pip += ["--quiet", "--disable-pip-version-check", "-r", str(requirements)]
+                install(pip, folder, f"pip install for {self.name}")
+        self.python = folder / "venv/bin/python"
+
+    def command(self, script):
+        return [str(self.python), "-B", str(self.source / f"{script}.py")]
+
+    def has(self, script):
+        return (self.source / f"{script}.py").exists()
+
+
+class Java:
+    """A peer in Java: a Maven project with a class for each program."""
+
+    PACKAGE = "rsock/interop"
+
+    def __init__(self, name):
+        self.name = name
+        self.source = HERE / name
+
+    def prepare(self, cache, work):
+        self.java = need("java", "default-jdk-headless")
+        need("javac", "default-jdk-headless")
+        maven = need("mvn", "maven")
+        version = version_of([self.java, "-version"])
+        inputs = [self.source / "pom.xml", *sorted(self.source.glob("src/**/*.java"))]
+        with cached(cache, self.name, inputs, version) as (folder, empty):
+            if empty:
+                say(f"{self.name}: mvn prepare-package, {version}, into {folder}")
+                shutil.copytree(self.source, folder, dirs_exist_ok=True)
+                command = [maven, "--batch-mode", "--quiet", "prepare-package"]
+                install(command, folder, f"mvn for {self.name}")
+        self.classes = f"{folder}/target/classes:{folder}/target/jars/*"
+
+    def command(self, script):
+        # What runs for seconds is not worth the second compiler.
+        flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"]
+        program = f"{self.PACKAGE}/{script.capitalize()}".replace("/", ".")
+        return [self.java, *flags, "-cp", self.classes, program]
+
+    def has(self, script):
+        return (self.source / f"src/main/java/{self.PACKAGE}/{script.capitalize()}.java").exists()
+
+
+PEERS = {peer.name: peer for peer in (Java("java"), Node("js0"), Node("js1"), Python("py"))}

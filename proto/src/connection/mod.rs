@@ -434,9 +434,8 @@ impl Connection {
         self.streams.inbound()
     }
 
-    /// Bytes of unfinished fragmented payloads.
-    #[cfg(test)]
-    pub(crate) fn reassembly_bytes(&self) -> usize {
+    /// Bytes of unfinished fragmented payloads; at most `max_reassembly_bytes`.
+    pub fn reassembly_bytes(&self) -> usize {
         self.streams.reassembly_bytes()
     }
 
@@ -547,9 +546,13 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
+        let completed = stream.send.is_done() && !stream.is_sending_item();
         stream.cut = None;
         if stream.requester {
             stream.send.abandon();
+            stream.recv.cancel();
+        } else if completed {
+            // Nothing follows our COMPLETE, not even ERROR: CANCEL ends the other half (RC-18).
             stream.recv.cancel();
         } else {
             stream.recv.close();

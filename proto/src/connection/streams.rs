@@ -168,7 +168,6 @@ impl Streams {
         self.inbound_bytes
     }
 
-    #[cfg(test)]
     pub(crate) fn reassembly_bytes(&self) -> usize {
         self.reassembly_bytes
     }

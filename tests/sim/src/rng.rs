@@ -1,0 +1,42 @@
+//! Random enough, and the same on every machine.
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// Another seed is another sequence, neighbouring ones included.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mix(self.0)
+    }
+
+    /// A number below `bound`; 0 if that is 0.
+    pub fn below(&mut self, bound: u32) -> u32 {
+        // The high half times the bound: below the bound, hence a u32.
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
+    }
+
+    /// True once in so many times.
+    pub fn one_in(&mut self, odds: u32) -> bool {
+        self.below(odds) == 0
+    }
+
+    /// One of these.
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        // Fewer than 2^32 choices, and at least one.
+        choices[self.below(choices.len() as u32) as usize]
+    }
+}
+
+/// Scatters the bits of a number.
+pub(crate) fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
+}

@@ -393,8 +393,10 @@ impl Connection {
         match self.state {
             State::Accepting { .. } | State::Closing | State::Closed => false,
             _ => {
+                // What answers RESUME brings no refusals, and they cannot leave before it.
+                let is_deaf = self.refusals.len() >= self.config.max_queued_replies;
                 self.events.len() < EVENTS_PER_READ
-                    && self.refusals.len() < self.config.max_queued_replies
+                    && (!is_deaf || self.is_resuming())
                     && !self.is_suspended()
             }
         }
@@ -439,9 +441,9 @@ impl Connection {
         self.streams.reassembly_bytes()
     }
 
-    /// Bytes of frames kept for a resume.
-    #[cfg(test)]
-    pub(crate) fn retained_bytes(&self) -> usize {
+    /// What the frames kept for a resume take, in bytes; at most `max_bytes` of its limits and one
+    /// frame more.
+    pub fn retained_bytes(&self) -> usize {
         self.session.as_ref().map_or(0, |session| session.retained.held_bytes())
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -13,15 +13,20 @@ use crate::{
     link::Pipe,
     model::{self, Model},
     op::Size,
-    plan::Limits,
+    plan::{Limits, Plan},
 };
 
 /// Events one read may leave, and those of its last frame.
 const MOST_EVENTS: usize = 256 + 4;
 /// Items a stream takes ahead of the wire.
 const MOST_AHEAD: usize = 32;
+/// The longest frame of an item that is not cut.
+const MOST_ITEM_BYTES: usize = 100_000;
 /// What SETUP or the last ERROR may have beyond a full buffer.
 const UNASKED: usize = 300;
+
+/// What a retained frame costs beside its bytes.
+const FRAME_COST: usize = 200;
 
 /// A stream its application knows of, and that is not over for it.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +41,7 @@ pub(crate) struct App {
 /// A connection with its application.
 #[derive(Debug)]
 pub(crate) struct End {
-    side: usize,
+    pub(crate) side: usize,
     limits: Limits,
     hostile: bool,
     pub(crate) connection: Connection,
@@ -55,6 +60,15 @@ pub(crate) struct End {
     /// Somebody has reason to refuse requests or payloads.
     pub(crate) may_refuse: bool,
     pub(crate) closed: Option<CloseReason>,
+    /// The number of its transport, if it has one.
+    pub(crate) link: Option<u32>,
+    /// When it lost the last one.
+    pub(crate) lost: Option<Instant>,
+    leases: bool,
+    /// LEASEs it has written or is about to, and their order.
+    pub(crate) granted: VecDeque<(u32, u32)>,
+    /// LEASEs it was told of.
+    pub(crate) leased: Vec<(u32, u32)>,
     /// When it last read a frame.
     pub(crate) heard: Instant,
     pings: VecDeque<Bytes>,
@@ -63,6 +77,8 @@ pub(crate) struct End {
     pushed: u64,
     /// Events since the last read.
     events: usize,
+    /// The longest frame it can have written.
+    longest: usize,
 }
 
 impl End {
@@ -70,9 +86,10 @@ impl End {
         connection: Connection,
         pipe: &Pipe,
         limits: Limits,
-        hostile: bool,
+        plan: &Plan,
         now: Instant,
     ) -> Self {
+        let (hostile, leases) = (plan.hostile, plan.leases);
         let side = usize::from(connection.role() == Role::Server);
         Self {
             side,
@@ -89,11 +106,17 @@ impl End {
             peer_ends: false,
             may_refuse: false,
             closed: None,
+            link: Some(0),
+            lost: None,
+            leases,
+            granted: VecDeque::new(),
+            leased: Vec::new(),
             heard: now,
             pings: VecDeque::new(),
             pushes: VecDeque::new(),
             pushed: 0,
             events: 0,
+            longest: limits.frame_bytes().min(MOST_ITEM_BYTES),
         }
     }
 
@@ -145,9 +168,16 @@ impl End {
     }
 
     /// The transport ends.
-    pub(crate) fn disconnect(&mut self) {
-        self.connection.handle_disconnect(None);
+    pub(crate) fn disconnect(&mut self, now: Instant) {
+        self.connection.handle_disconnect(None, now);
         self.input.clear();
+    }
+
+    /// What was half read and half written on a transport is of no use on another.
+    pub(crate) fn attach(&mut self, pipe: &Pipe, link: Option<u32>) {
+        self.send = pipe.send_buf();
+        self.input.clear();
+        self.link = link;
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -165,6 +195,9 @@ impl End {
         hold!(inbound <= most, Bounds, "{inbound} streams of the peer, at most {most}");
         let (held, most) = (self.connection.reassembly_bytes(), self.limits.max_reassembly_bytes);
         hold!(held <= most as usize, Bounds, "{held} bytes of fragments, at most {most}");
+        let retained = self.connection.retained_bytes();
+        let most = self.limits.max_retained_bytes as usize + self.longest + FRAME_COST;
+        hold!(retained <= most, Bounds, "{retained} bytes retained, at most {most}");
         Ok(())
     }
 
@@ -215,7 +248,10 @@ impl End {
             Event::Setup(_) => {
                 self.connection.accept(now);
                 self.established = true;
+                self.grant(5, 60_000, now);
             }
+            Event::Established | Event::Resumed => self.grant(5, 60_000, now),
+            Event::Leased(lease) => self.leased.push((lease.requests, lease.ttl_ms)),
             Event::Request { key, interaction, payload, complete } => {
                 let id = key.id().get();
                 model.of(id)?.heard(self.side, interaction, &payload, complete)?;
@@ -344,6 +380,7 @@ impl End {
                 let why = match misuse {
                     Misuse::Closed => self.closed.is_some() || self.draining || self.peer_ends,
                     Misuse::NotEstablished => !self.established,
+                    Misuse::NoLease => self.leases,
                     _ => false,
                 };
                 hold!(why || self.hostile, Told, "a request is refused: {misuse}");
@@ -491,6 +528,16 @@ impl End {
         Ok(())
     }
 
+    /// Allows the other side so many requests.
+    pub(crate) fn grant(&mut self, requests: u32, ttl_ms: u32, now: Instant) {
+        let ttl = Duration::from_millis(ttl_ms.into());
+        if self.connection.grant_lease(requests, ttl, None, now).is_ok() {
+            // No time is no request, and so it is written (LEASE-08).
+            let requests = if ttl_ms == 0 { 0 } else { requests };
+            self.granted.push_back((requests, ttl_ms));
+        }
+    }
+
     /// METADATA_PUSH; what was sent, if it was taken.
     pub(crate) fn push(&mut self, bytes: u32) -> Option<Bytes> {
         self.pushed += 1;
@@ -511,7 +558,7 @@ impl End {
     /// What it wants to be finished: it sends a little more, asks for what is missing, and completes.
     pub(crate) fn finish(&mut self, model: &mut Model, id: u32) -> Check {
         let Some(app) = self.apps.get(&id).copied() else { return Ok(()) };
-        if app.receiving {
+        if app.receiving && model.of(id)?.outstanding(self.side) < 3 {
             self.request_n(model, id, 3)?;
         }
         if app.sending {

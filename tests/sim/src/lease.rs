@@ -12,11 +12,13 @@ use crate::{
 pub(crate) struct Permits {
     negotiated: bool,
     newest: Option<(u32, Instant)>,
+    /// Requests that have a permit and are not written, or never will be.
+    unwritten: u64,
 }
 
 impl Permits {
     pub(crate) fn new(negotiated: bool) -> Self {
-        Self { negotiated, newest: None }
+        Self { negotiated, newest: None, unwritten: 0 }
     }
 
     pub(crate) fn negotiated(&self) -> bool {
@@ -34,7 +36,7 @@ impl Permits {
         self.newest = None;
     }
 
-    /// A request is written.
+    /// The application's request is taken: it needs a permit now, whenever it is written.
     pub(crate) fn spend(&mut self, now: Instant) -> Check {
         if !self.negotiated {
             return Ok(());
@@ -44,6 +46,17 @@ impl Permits {
         hold!(now < *until, Lease, "LEASE-07: its time is over");
         hold!(*left > 0, Lease, "LEASE-09: its requests are used up");
         *left -= 1;
+        self.unwritten += 1;
+        Ok(())
+    }
+
+    /// A request is written.
+    pub(crate) fn write(&mut self) -> Check {
+        if !self.negotiated {
+            return Ok(());
+        }
+        hold!(self.unwritten > 0, Lease, "LEASE-09: nobody had a permit for it");
+        self.unwritten -= 1;
         Ok(())
     }
 }

@@ -20,6 +20,7 @@ mod positions;
 mod referee;
 mod rng;
 mod run;
+mod session;
 mod tamper;
 mod wire;
 mod world;

@@ -191,6 +191,12 @@ impl Exchange {
         *asked = asked.saturating_add(n.into());
     }
 
+    /// Items that `side` has asked for and not been given.
+    pub(crate) fn outstanding(&self, side: usize) -> u64 {
+        let line = &self.lines[1 - side];
+        line.asked - line.got as u64
+    }
+
     /// The responder is told of the request.
     pub(crate) fn heard(
         &mut self,

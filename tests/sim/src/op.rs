@@ -101,6 +101,15 @@ pub enum Op {
     Drain { who: Who },
     /// The end.
     Close { who: Who },
+    /// It allows the other side so many requests.
+    Grant { who: Who, requests: u32, ttl_ms: u32 },
+    /// The transport breaks: so many of the bytes on their way to the client and to the server still
+    /// arrive. Bit 0 of `noticed` says whether the client knows of it at once, bit 1 the server.
+    Cut { keep: [u32; 2], noticed: u8 },
+    /// Who has a broken transport notices; with one that works, it is given up.
+    Notice { who: Who },
+    /// The client has a new transport for its session.
+    Connect,
     /// In a hostile world: bits of what is on its way to `who` are flipped.
     Flip { who: Who, at: u32, bits: u8 },
     /// In a hostile world: bytes on their way are lost.
@@ -143,13 +152,26 @@ impl Op {
             62..=71 => Self::Flush { who, bytes: some_bytes(from) },
             72..=81 => Self::Deliver { who, bytes: some_bytes(from) },
             82..=86 => Self::Take { who, events: from.pick(&[1, 3, 255]) },
-            87..=95 => Self::Pump { who },
+            87..=91 => Self::Pump { who },
+            92..=94 => Self::Connect,
+            95 => match from.below(3) {
+                0 => Self::Notice { who },
+                _ => Self::Cut {
+                    keep: [some_bytes(from), some_bytes(from)],
+                    noticed: from.below(4) as u8,
+                },
+            },
             96 => Self::Deadline,
             97 => Self::Advance { ms: from.below(400), late: from.one_in(4) },
-            _ => match from.below(60) {
+            98 => Self::Grant {
+                who,
+                requests: from.pick(&[0, 1, 3, 20, 1_000]),
+                ttl_ms: from.pick(&[0, 100, 1_000, 600_000]),
+            },
+            _ => match from.below(40) {
                 0 => Self::Drain { who },
                 1 => Self::Close { who },
-                2 => Self::Advance { ms: from.below(8_000), late: from.one_in(2) },
+                2 | 3 => Self::Advance { ms: from.below(8_000), late: from.one_in(2) },
                 _ => Self::Pump { who },
             },
         }

@@ -4,11 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rsock_proto::{
-    Config, MAX_FRAME_BYTES, Payload,
+    Config, MAX_FRAME_BYTES, Payload, ResumeLimits,
     frame::{Setup, VERSION},
 };
 
 use crate::op::Choices;
+
+const TOKEN: &[u8] = b"\0\xFFtoken";
 
 /// A world to be made.
 #[derive(Clone, Debug)]
@@ -21,6 +23,10 @@ pub struct Plan {
     pub keepalive_ms: u32,
     /// Milliseconds of silence before a peer counts as dead.
     pub lifetime_ms: u32,
+    /// Requests wait for leases.
+    pub leases: bool,
+    /// The session outlives its transport.
+    pub resume: bool,
     /// The limits of the client and of the server.
     pub limits: [Limits; 2],
 }
@@ -38,6 +44,8 @@ pub struct Limits {
     pub max_payload_bytes: u32,
     pub max_reassembly_bytes: u32,
     pub max_queued_replies: u32,
+    pub window_ms: u32,
+    pub max_retained_bytes: u32,
 }
 
 impl Plan {
@@ -48,6 +56,8 @@ impl Plan {
             messages: from.one_in(4),
             keepalive_ms: from.pick(&[1, 50, 500, 5_000]),
             lifetime_ms: from.pick(&[300, 2_000, 20_000, 20_000]),
+            leases: from.one_in(4),
+            resume: from.one_in(2),
             limits: [Limits::arbitrary(from), Limits::arbitrary(from)],
         }
     }
@@ -58,8 +68,8 @@ impl Plan {
             version: VERSION,
             keepalive_interval_ms: self.keepalive_ms,
             max_lifetime_ms: self.lifetime_ms,
-            resume_token: None,
-            lease: false,
+            resume_token: self.resume.then(|| Bytes::from_static(TOKEN)),
+            lease: self.leases,
             metadata_mime: Bytes::from_static(b"a/b"),
             data_mime: Bytes::from_static(b"c/d"),
             payload: Payload::new("setup"),
@@ -97,10 +107,12 @@ impl Limits {
             max_payload_bytes,
             max_reassembly_bytes,
             max_queued_replies,
+            window_ms: from.pick(&[1_000, 60_000, 60_000]),
+            max_retained_bytes: from.pick(&[500, 3_000, 20_000, 1 << 20]),
         }
     }
 
-    pub(crate) fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self, plan: &Plan) -> Arc<Config> {
         let mut config = Config::default();
         config.quantum_bytes = self.quantum_bytes as usize;
         config.fragment_bytes = self.fragment_bytes.map(|bytes| bytes as usize);
@@ -109,6 +121,13 @@ impl Limits {
         config.max_payload_bytes = self.max_payload_bytes as usize;
         config.max_reassembly_bytes = self.max_reassembly_bytes as usize;
         config.max_queued_replies = self.max_queued_replies as usize;
+        config.leases = plan.leases;
+        config.resume = plan.resume.then(|| {
+            let mut limits = ResumeLimits::default();
+            limits.window = Duration::from_millis(self.window_ms.into());
+            limits.max_bytes = self.max_retained_bytes as usize;
+            limits
+        });
         Arc::new(config)
     }
 

@@ -43,6 +43,9 @@ impl Positions {
                 "KA-06: {frame} where {position} bytes have come"
             );
         }
+        if matches!(frame.kind, kind::RESUME | kind::RESUME_OK) {
+            self.greets(frame)?;
+        }
         if !self.resumable || !frame.is_tracked() {
             return Ok(Place::New);
         }
@@ -62,14 +65,31 @@ impl Positions {
 
     /// A frame is read whole (RESUME-15).
     pub(crate) fn read(&mut self, frame: &Frame) -> Check {
-        if self.resumable && frame.is_tracked() {
+        if !self.resumable {
+            return Ok(());
+        }
+        if frame.is_tracked() {
             self.received += frame.raw.len() as u64;
+        }
+        // What the peer says it has: the next to be written.
+        if matches!(frame.kind, kind::RESUME | kind::RESUME_OK) {
+            let position = frame.position;
+            let at = self.log.partition_point(|(begin, _)| *begin < position);
+            let boundary = self.log.get(at).map_or(self.sent, |(begin, _)| *begin);
+            hold!(boundary == position, Positions, "RESUME-15: {position} is inside of a frame");
+            self.next = position;
         }
         Ok(())
     }
 
-    /// The transport is lost.
-    pub(crate) fn cut(&mut self) {}
+    /// What a side says of itself in the handshake.
+    fn greets(&self, frame: &Frame) -> Check {
+        let (said, received) = (frame.position, self.received);
+        hold!(said == received, Positions, "RESUME-10, RESUME-12: {said} for {received}");
+        let first = frame.first_available;
+        hold!(first <= self.sent, Positions, "RESUME-10: {first} is not sent yet");
+        Ok(())
+    }
 
     pub(crate) fn sent(&self) -> u64 {
         self.sent

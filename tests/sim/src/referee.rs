@@ -44,6 +44,8 @@ struct View {
     set_up: bool,
     /// ERROR on stream 0 is written.
     over: bool,
+    /// It has written RESUME, or read it: nothing else may be written before RESUME_OK.
+    greeting: bool,
     /// The last id it has used.
     last: u32,
     lines: BTreeMap<u32, Line>,
@@ -76,8 +78,6 @@ struct Line {
     given_up: bool,
     /// The peer wants nothing more of it, and it may break off.
     unwanted: bool,
-    /// There was a resume: it may owe frames of the time before it was told of an end.
-    resumed: bool,
 }
 
 impl Line {
@@ -101,7 +101,6 @@ impl Line {
             silent: false,
             given_up: false,
             unwanted: false,
-            resumed: false,
         }
     }
 
@@ -123,6 +122,7 @@ impl Referee {
             limit: limits[side],
             set_up: false,
             over: false,
+            greeting: false,
             last: 0,
             lines: BTreeMap::new(),
             owed: VecDeque::new(),
@@ -132,27 +132,31 @@ impl Referee {
         Self { views: [view(0), view(1)], flight: [VecDeque::new(), VecDeque::new()] }
     }
 
-    /// `side` has written a frame of so many bytes on the transport.
+    /// `side` has written a frame of so many bytes on the transport, if there is one that works. What
+    /// is below the position `retained` was decided while there was none, and waited.
     pub(crate) fn wrote(
         &mut self,
         side: usize,
         raw: &Bytes,
-        on_transport: usize,
-        now: Instant,
+        on_transport: Option<usize>,
+        retained: u64,
     ) -> Check<Wrote> {
         let frame = Frame::read(raw)?;
         let view = &mut self.views[side];
+        let late = view.positions.sent() < retained;
         let place = view.positions.wrote(&frame)?;
         let joined = match place {
             Place::Replay => None,
-            Place::New => view.wrote(&frame, now).map_err(|mut broken| {
+            Place::New => view.wrote(&frame, late).map_err(|mut broken| {
                 let who = if side == 0 { "the client" } else { "the server" };
                 broken.detail = format!("{} ({who} wrote {frame})", broken.detail);
                 broken
             })?,
         };
         let wrote = Wrote { stream: frame.stream, kind: frame.kind, place, joined };
-        self.flight[side].push_back((on_transport, frame));
+        if let Some(len) = on_transport {
+            self.flight[side].push_back((len, frame));
+        }
         Ok(wrote)
     }
 
@@ -169,17 +173,38 @@ impl Referee {
         Ok(())
     }
 
-    /// The transport is lost with everything on it, and a new one is there.
+    /// Somebody who is not the session refuses to resume it (RESUME-16, RESUME-20).
+    pub(crate) fn refused(&mut self, raw: &Bytes, on_transport: usize) -> Check {
+        let frame = Frame::read(raw)?;
+        let refusal = frame.kind == kind::ERROR && frame.number == 0x004;
+        hold!(refusal, Wire, "RESUME-16: {frame}");
+        self.views[1].greeting = false;
+        self.flight[1].push_back((on_transport, frame));
+        Ok(())
+    }
+
+    /// A transport is lost with everything on it.
     pub(crate) fn cut(&mut self) {
-        for (view, flight) in self.views.iter_mut().zip(&mut self.flight) {
-            flight.clear();
-            view.owed.clear();
-            view.positions.cut();
-            view.permits.void();
-            for line in view.lines.values_mut() {
-                line.resumed = true;
-            }
-        }
+        self.flight.iter_mut().for_each(VecDeque::clear);
+    }
+
+    /// `side` has given its transport up.
+    pub(crate) fn lost(&mut self, side: usize) {
+        let view = &mut self.views[side];
+        view.owed.clear();
+        view.permits.void();
+        view.greeting = false;
+    }
+
+    /// The application of `side` asks something of the other.
+    pub(crate) fn requested(&mut self, side: usize, now: Instant) -> Check {
+        self.views[side].permits.spend(now)
+    }
+
+    /// Tracked bytes `side` has written and read.
+    pub(crate) fn positions(&self, side: usize) -> (u64, u64) {
+        let positions = &self.views[side].positions;
+        (positions.sent(), positions.received())
     }
 
     /// Both sides have read what the other has written: their positions agree.
@@ -198,15 +223,16 @@ impl Referee {
 }
 
 impl View {
-    fn wrote(&mut self, frame: &Frame, now: Instant) -> Check<Option<Joined>> {
+    fn wrote(&mut self, frame: &Frame, late: bool) -> Check<Option<Joined>> {
         hold!(!self.over, Terminal, "FRAME-23: after ERROR on stream 0");
         if frame.stream == 0 {
             self.wrote_of_connection(frame)?;
             return Ok(None);
         }
+        hold!(!self.greeting, Wire, "RESUME-09, RESUME-13: before RESUME_OK");
         hold!(self.set_up, Wire, "SETUP-01: before SETUP");
         if frame.is_request() {
-            return self.wrote_request(frame, now);
+            return self.wrote_request(frame);
         }
         let limit = self.limit;
         let line = self.lines.get_mut(&frame.stream);
@@ -214,14 +240,13 @@ impl View {
         hold!(!line.silent, Terminal, "CAN-03, ERR-05: it has given it up");
         // A CANCEL may cross the end, and find nothing; so may the refusal of a request.
         let crossing = frame.kind == kind::CANCEL || (frame.kind == kind::ERROR && !line.answered);
-        let late = line.given_up && !crossing;
-        hold!(!late || line.resumed, Terminal, "RS-08, ERR-05: the peer has given it up");
+        hold!(!line.given_up || crossing || late, Terminal, "RS-08, ERR-05: the peer has given it up");
         line.answered |= !line.ours;
         match frame.kind {
-            kind::PAYLOAD => return line.payload(frame, limit),
+            kind::PAYLOAD => return line.payload(frame, limit, late),
             kind::REQUEST_N => {
                 hold!(line.asks_with_n(true), Wire, "RN-06: nothing to ask for");
-                hold!(line.may_receive || line.resumed, Terminal, "RN-10: the half has ended");
+                hold!(line.may_receive || late, Terminal, "RN-10: the half has ended");
                 hold!(line.may_interrupt(), Fragments, "between fragments");
             }
             kind::CANCEL if line.ours => {
@@ -255,8 +280,15 @@ impl View {
                 self.set_up = true;
                 return Ok(());
             }
-            kind::RESUME => hold!(self.client, Wire, "RESUME-09: by the client"),
-            kind::RESUME_OK => hold!(!self.client, Wire, "RESUME-12: by the server"),
+            kind::RESUME => {
+                hold!(self.client && !self.greeting, Wire, "RESUME-09: once, by the client");
+                self.greeting = true;
+                return Ok(());
+            }
+            kind::RESUME_OK => {
+                hold!(!self.client && self.greeting, Wire, "RESUME-12: to a RESUME");
+                self.greeting = false;
+            }
             kind::ERROR => self.over = true,
             kind::LEASE => hold!(self.permits.negotiated(), Lease, "LEASE-14: not negotiated"),
             kind::KEEPALIVE if !frame.has(flag::RESPOND) => {
@@ -267,19 +299,20 @@ impl View {
             }
             _ => {}
         }
+        hold!(!self.greeting || frame.kind == kind::ERROR, Wire, "RESUME-09: before RESUME_OK");
         // A server may refuse what is no SETUP.
         let refusal = !self.client && frame.kind == kind::ERROR;
         hold!(self.set_up || refusal, Wire, "SETUP-01: before SETUP");
         Ok(())
     }
 
-    fn wrote_request(&mut self, frame: &Frame, now: Instant) -> Check<Option<Joined>> {
+    fn wrote_request(&mut self, frame: &Frame) -> Check<Option<Joined>> {
         let odd = frame.stream % 2 == 1;
         hold!(odd == self.client, StreamIds, "SID-01: the peer's ids");
         hold!(frame.stream > self.last, StreamIds, "SID-02: not above {}", self.last);
         hold!(!frame.has(flag::COMPLETE), Wire, "3.15: some peers overlook COMPLETE here");
         self.last = frame.stream;
-        self.permits.spend(now)?;
+        self.permits.write()?;
         let mut line = Line::request(frame, true);
         let joined = Run::begin(frame, true, self.limit, &mut line.run)?;
         self.lines.insert(frame.stream, line);
@@ -297,6 +330,14 @@ impl View {
                 return;
             }
             kind::LEASE => return self.permits.granted(&frame, now),
+            kind::RESUME => {
+                self.greeting = true;
+                return;
+            }
+            kind::RESUME_OK => {
+                self.greeting = false;
+                return;
+            }
             _ if frame.is_request() => {
                 self.lines.insert(frame.stream, Line::request(&frame, false));
                 return;
@@ -319,7 +360,7 @@ impl View {
 }
 
 impl Line {
-    fn payload(&mut self, frame: &Frame, limit: usize) -> Check<Option<Joined>> {
+    fn payload(&mut self, frame: &Frame, limit: usize, late: bool) -> Check<Option<Joined>> {
         if self.run.is_some() {
             let answer = self.kind == kind::REQUEST_RESPONSE && !self.ours;
             let joined = Run::go_on(frame, limit, answer, &mut self.run)?;
@@ -328,7 +369,7 @@ impl Line {
             }
             return Ok(joined);
         }
-        hold!(self.may_send, Terminal, "RC-08: its half has ended");
+        hold!(self.may_send || late, Terminal, "RC-08: its half has ended");
         if frame.has(flag::NEXT) {
             hold!(self.credit > 0, Credit, "RS-02, RC-02: it was not asked for");
             self.credit -= 1;

@@ -1,11 +1,15 @@
 //! Two ends, the wire between them, and virtual time.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
-use rsock_proto::{CloseReason, Connection, SendBuf, Violation};
+use bytes::{Buf, Bytes};
+use rsock_proto::{CloseReason, Connection, ErrorCode, SendBuf, Side, Violation};
 
 use crate::{
-    broken::{Broken, Check, hold},
+    broken::{Broken, Check, hold, some},
     end::End,
     fairness::Fairness,
     hostile,
@@ -15,27 +19,35 @@ use crate::{
     plan::Plan,
     positions::Place,
     referee::Referee,
+    session::Greeter,
     tamper::Tamper,
     wire::kind,
 };
 
-/// Rounds in which everything must have finished once nothing is in the way.
-const MOST_ROUNDS: usize = 20_000;
+/// Rounds with nothing in the way in which not a byte of a stream gets further.
+const MOST_IDLE_ROUNDS: usize = 50;
 /// Streams an application keeps open.
 const MOST_STREAMS: usize = 24;
 
 /// Two connections over a wire, and those who watch.
 #[derive(Debug)]
 pub struct World {
-    plan: Plan,
-    now: Instant,
-    ends: [End; 2],
-    /// By who writes.
-    pipes: [Pipe; 2],
+    pub(crate) plan: Plan,
+    pub(crate) now: Instant,
+    pub(crate) ends: [End; 2],
+    /// The link there is or was last, by who writes.
+    pub(crate) pipes: [Pipe; 2],
+    /// Its number, and whether it works.
+    pub(crate) link: u32,
+    pub(crate) alive: bool,
+    /// Who waits for the first frame on a new link.
+    pub(crate) greeter: Option<Greeter>,
     model: Model,
     /// Nobody, in a hostile world.
-    referee: Option<Referee>,
+    pub(crate) referee: Option<Referee>,
     fairness: [Fairness; 2],
+    /// Sent with METADATA_PUSH and not received.
+    pushes: [VecDeque<Bytes>; 2],
     tamper: Option<Tamper>,
 }
 
@@ -45,20 +57,24 @@ impl World {
         let now = Instant::now();
         let pipes = [Pipe::new(plan.messages), Pipe::new(plan.messages)];
         let [client, server] = plan.limits;
-        let connection = Connection::client(plan.setup(), client.config(), now);
-        let client = End::new(connection, &pipes[0], client, plan.hostile, now);
-        let connection = Connection::server(server.config(), now);
-        let server = End::new(connection, &pipes[1], server, plan.hostile, now);
+        let connection = Connection::client(plan.setup(), client.config(plan), now);
+        let client = End::new(connection, &pipes[0], client, plan, now);
+        let connection = Connection::server(server.config(plan), now);
+        let server = End::new(connection, &pipes[1], server, plan, now);
         let limits = plan.limits.map(|limits| limits.frame_bytes());
-        let referee = (!plan.hostile).then(|| Referee::new(limits, false, false));
+        let referee = (!plan.hostile).then(|| Referee::new(limits, plan.leases, plan.resume));
         Self {
             plan: plan.clone(),
             now,
             ends: [client, server],
             pipes,
+            link: 0,
+            alive: true,
+            greeter: None,
             model: Model::default(),
             referee,
             fairness: [Fairness::default(), Fairness::default()],
+            pushes: [VecDeque::new(), VecDeque::new()],
             tamper: None,
         }
     }
@@ -90,6 +106,9 @@ impl World {
                     && let Some(id) = end.open(&mut self.model, interaction, n, size)?
                 {
                     self.fairness[who].opened(id);
+                    if let Some(referee) = &mut self.referee {
+                        referee.requested(who, self.now)?;
+                    }
                 }
             }
             Op::Emit { who, stream, items, size } => {
@@ -120,8 +139,21 @@ impl World {
             }
             Op::Push { who, bytes } => {
                 self.catch_up(who)?;
-                self.ends[who].push(bytes);
+                if let Some(metadata) = self.ends[who].push(bytes) {
+                    self.pushes[who].push_back(metadata);
+                }
             }
+            Op::Grant { who, requests, ttl_ms } => {
+                self.catch_up(who)?;
+                self.ends[who].grant(requests, ttl_ms, self.now);
+            }
+            // Where it is the end, it is rare.
+            Op::Cut { keep, noticed } if self.plan.resume || keep == [1, 1] => {
+                self.cut(keep, noticed)?;
+            }
+            Op::Notice { who } if self.plan.resume => self.notice(who),
+            Op::Cut { .. } | Op::Notice { .. } => {}
+            Op::Connect => self.connect(),
             Op::Ping { who, bytes } => {
                 self.catch_up(who)?;
                 self.ends[who].ping(bytes);
@@ -170,7 +202,8 @@ impl World {
 
     /// An engine may refuse requests and payloads by itself.
     fn may_refuse(&self) -> bool {
-        self.ends.iter().any(|end| end.draining)
+        self.plan.leases
+            || self.ends.iter().any(|end| end.draining)
             || self.plan.limits.iter().any(|limits| limits.tight)
     }
 
@@ -184,7 +217,28 @@ impl World {
     /// An application acts on what it has been told, all of it.
     fn catch_up(&mut self, who: Who) -> Check {
         self.ends[who].may_refuse = self.may_refuse();
-        self.ends[who].take_all(&mut self.model, self.now)
+        self.ends[who].take_all(&mut self.model, self.now)?;
+        self.check_told(who)
+    }
+
+    /// METADATA_PUSH and LEASE may be lost with a transport, but come in order.
+    fn check_told(&mut self, who: Who) -> Check {
+        if self.plan.hostile {
+            return Ok(());
+        }
+        let [client, server] = &mut self.ends;
+        let (end, other) = if who == 0 { (client, server) } else { (server, client) };
+        for push in end.pushes.drain(..) {
+            let sent = &mut self.pushes[1 - who];
+            let at = some!(sent.iter().position(|sent| *sent == push), Told, "MDP-02: not sent");
+            sent.drain(..=at);
+        }
+        for lease in end.leased.drain(..) {
+            let at = other.granted.iter().position(|granted| *granted == lease);
+            let at = some!(at, Told, "LEASE-06: nobody granted {lease:?}");
+            other.granted.drain(..=at);
+        }
+        Ok(())
     }
 
     fn pick(&mut self, who: Who, stream: u8) -> Check<Option<u32>> {
@@ -201,6 +255,7 @@ impl World {
 
     fn write(&mut self, who: Who, high_water: usize) -> Check {
         let before = self.ends[who].send.len();
+        let retained = self.ends[who].connection.positions().map_or(0, |(sent, _)| sent);
         let written = self.ends[who].write(high_water)?;
         if written.is_empty() {
             return Ok(());
@@ -212,15 +267,20 @@ impl World {
         let longest = frames.iter().map(|(_, len)| *len).max().unwrap_or(0);
         self.ends[who].check_buffer(before, high_water, longest)?;
         let Some(referee) = &mut self.referee else { return Ok(()) };
+        let carried = self.alive && self.ends[who].link == Some(self.link);
         let limits = self.plan.limits[who];
         let turn = (limits.quantum_bytes as usize).saturating_add(limits.frame_bytes() + 4);
         for (frame, len) in frames {
-            let wrote = referee.wrote(who, &frame, len, self.now)?;
+            let wrote = referee.wrote(who, &frame, carried.then_some(len), retained)?;
             if wrote.stream == 0 || wrote.place == Place::Replay {
                 continue;
             }
             if let Some(joined) = &wrote.joined {
                 self.model.wrote(who, wrote.stream, joined)?;
+            }
+            if self.plan.resume {
+                // What is retained goes ahead, and may hold everything up.
+                continue;
             }
             let fairness = &mut self.fairness[who];
             match wrote.kind {
@@ -237,16 +297,28 @@ impl World {
     }
 
     fn flush(&mut self, who: Who, bytes: usize) {
-        let reader_is_over = self.ends[1 - who].is_over();
+        if !self.is_attached(who) {
+            let send = &mut self.ends[who].send;
+            send.advance(bytes.min(send.remaining()));
+            return;
+        }
+        let listened_to =
+            self.is_attached(1 - who) && !self.ends[1 - who].is_over() || self.greeter.is_some();
         let pipe = &mut self.pipes[who];
         pipe.carry(&mut self.ends[who].send, bytes);
-        if reader_is_over {
+        if !listened_to {
             pipe.bytes.clear();
         }
     }
 
     /// So many bytes reach `who`.
-    fn deliver(&mut self, who: Who, bytes: usize) -> Check {
+    pub(crate) fn deliver(&mut self, who: Who, bytes: usize) -> Check {
+        if who == 1 && self.greeter.is_some() {
+            return self.greet(bytes);
+        }
+        if !self.is_attached(who) {
+            return Ok(());
+        }
         let (end, pipe) = (&mut self.ends[who], &mut self.pipes[1 - who]);
         let mut taken = 0;
         if self.plan.messages {
@@ -269,9 +341,12 @@ impl World {
             referee.read(who, taken, self.now)?;
         }
         let (end, pipe) = (&mut self.ends[who], &self.pipes[1 - who]);
-        let read_all = taken == 0 && pipe.bytes.is_empty() && !end.connection.has_events();
+        // Half a message is not to come any more.
+        let half = self.plan.messages && bytes > 0 && end.connection.wants_input();
+        let no_more = pipe.bytes.is_empty() || half;
+        let read_all = taken == 0 && no_more && !end.connection.has_events();
         if pipe.ended && read_all && !end.is_over() {
-            end.disconnect();
+            end.disconnect(self.now);
         }
         Ok(())
     }
@@ -288,7 +363,14 @@ impl World {
     /// Who is at its end, and has written its last, closes the transport.
     fn hang_up(&mut self) {
         for who in 0..2 {
-            if self.ends[who].is_over() && self.ends[who].send.is_empty() {
+            let end = &self.ends[who];
+            let is_attached = self.is_attached(who);
+            if end.connection.is_suspended() && end.link.is_some() {
+                if is_attached {
+                    self.pipes[who].ended = true;
+                }
+                self.detach(who);
+            } else if is_attached && end.is_over() && end.send.is_empty() {
                 self.pipes[who].ended = true;
             }
         }
@@ -315,6 +397,7 @@ impl World {
             let ahead = next.is_none_or(|next| next > self.now);
             hold!(ahead, Deadline, "a deadline {:?} ago", next.map(|next| self.now - next));
         }
+        self.hang_up();
         Ok(())
     }
 
@@ -323,6 +406,15 @@ impl World {
     fn check(&mut self) -> Check {
         for end in &mut self.ends {
             end.check()?;
+        }
+        if let Some(referee) = &self.referee {
+            for (who, end) in self.ends.iter().enumerate() {
+                let ours = end.connection.positions().filter(|_| end.closed.is_none());
+                let (sent, received) = ours.unwrap_or(referee.positions(who));
+                let (seen, read) = referee.positions(who);
+                hold!(received == read, Positions, "it counts {received} for {read} received");
+                hold!(sent >= seen, Positions, "it counts {sent} for {seen} written");
+            }
         }
         for end in &self.ends {
             if let (Some(reason), false) = (&end.closed, self.plan.hostile) {
@@ -344,6 +436,13 @@ impl World {
                 silent(end) >= Duration::from_secs(10)
             }
             CloseReason::Violation(_) => false,
+            CloseReason::ResumeWindowOver => {
+                let window = self.plan.limits[end.side].window_ms;
+                end.lost.is_some_and(|lost| self.now >= lost + Duration::from_millis(window.into()))
+            }
+            CloseReason::Error { by: Side::Local, code: ErrorCode::REJECTED_RESUME, .. } => {
+                self.ends.iter().any(|end| end.connection.stats().retention_overflows > 0)
+            }
             // Of what the other did, who is judged by itself.
             _ => told || self.ends.iter().any(|end| end.is_over()),
         };
@@ -356,9 +455,19 @@ impl World {
     /// # Errors
     /// [`Broken`] says what is left.
     pub fn settle(&mut self) -> Result<(), Broken> {
-        for round in 0.. {
-            hold!(round < MOST_ROUNDS, Rest, "it does not come to rest");
+        let mut idle = 0;
+        let mut furthest = self.reach();
+        loop {
+            let reach = self.reach();
+            idle = if reach == furthest { idle + 1 } else { 0 };
+            furthest = reach;
+            if self.plan.hostile && idle >= MOST_IDLE_ROUNDS {
+                // Nobody says that what a forger has written leaves a way on.
+                return Ok(());
+            }
+            hold!(idle < MOST_IDLE_ROUNDS, Rest, "it goes on for ever, and not further");
             let before = self.progress();
+            self.reconnect()?;
             for who in 0..2 {
                 self.catch_up(who)?;
                 if !self.plan.hostile {
@@ -368,7 +477,8 @@ impl World {
                 self.hang_up();
             }
             self.check()?;
-            if self.progress() == before {
+            let waits = self.ends.iter().any(|end| end.connection.is_suspended());
+            if self.progress() == before && !waits {
                 break;
             }
         }
@@ -379,6 +489,28 @@ impl World {
         if self.plan.hostile { Ok(()) } else { self.check_rest() }
     }
 
+    /// A session without a transport gets one, or ends with its window.
+    fn reconnect(&mut self) -> Check {
+        if !self.is_attached(0) || self.ends[0].is_over() {
+            self.greeter = None;
+        }
+        for who in 0..2 {
+            // Nobody answers on a new link before RESUME has come.
+            if !self.is_attached(who) && (who == 0 || self.greeter.is_none()) {
+                self.notice(who);
+            }
+        }
+        self.connect();
+        let suspended = |end: &End| end.connection.is_suspended();
+        if self.ends[0].is_over()
+            && suspended(&self.ends[1])
+            && let Some(until) = self.ends[1].connection.poll_timeout()
+        {
+            self.pass_time(until, false)?;
+        }
+        Ok(())
+    }
+
     fn finish_streams(&mut self, who: Who) -> Check {
         let ids: Vec<u32> = self.ends[who].apps.keys().copied().collect();
         for id in ids {
@@ -387,10 +519,25 @@ impl World {
         Ok(())
     }
 
+    /// Grows while streams get further.
+    fn reach(&self) -> [u64; 6] {
+        let [client, server] = self.ends.each_ref().map(|end| {
+            let stats = *end.connection.stats();
+            let (sent, received) =
+                end.connection.positions().unwrap_or((stats.frames_out, stats.frames_in));
+            [sent, received, stats.replayed_frames]
+        });
+        let ([a, b, c], [d, e, f]) = (client, server);
+        [a, b, c, d, e, f]
+    }
+
     /// Grows while anything happens.
-    fn progress(&self) -> [u64; 4] {
+    fn progress(&self) -> [u64; 6] {
         let [client, server] = self.ends.each_ref().map(|end| *end.connection.stats());
-        [client.frames_in, client.frames_out, server.frames_in, server.frames_out]
+        let over = self.ends.iter().filter(|end| end.is_over()).count();
+        let frames = [client.frames_in, client.frames_out, server.frames_in, server.frames_out];
+        let [a, b, c, d] = frames;
+        [a, b, c, d, u64::from(self.link), over as u64]
     }
 
     fn check_rest(&self) -> Check {
@@ -399,6 +546,9 @@ impl World {
             hold!(closed == [true, true], Rest, "only one side knows of the end: {closed:?}");
         }
         for end in &self.ends {
+            if end.check_empty().is_err() && std::env::var("DBG").is_ok() {
+                eprintln!("{}", self.dbg());
+            }
             end.check_empty()?;
         }
         if closed == [true, true] {
@@ -412,6 +562,19 @@ impl World {
             referee.settled()?;
         }
         Ok(())
+    }
+
+    fn dbg(&self) -> String {
+        let mut text = String::new();
+        for end in &self.ends {
+            let c = &end.connection;
+            text += &format!(
+                "side {} link {:?}/{} alive {} suspended {} in {} out {} held {} retained {} pos {:?} send {} input {} pipe {} streams {} stats {:?}\n",
+                end.side, end.link, self.link, self.alive, c.is_suspended(), c.wants_input(), c.wants_output(), c.is_held(),
+                c.retained_bytes(), c.positions(), end.send.len(), end.input.len(), self.pipes[end.side].bytes.len(), c.open_streams(), c.stats()
+            );
+        }
+        text
     }
 
     /// How many streams there were, and items delivered.

@@ -91,6 +91,11 @@ impl Positions {
         Ok(())
     }
 
+    /// The next is one that was written before.
+    pub(crate) fn replays(&self) -> bool {
+        self.next < self.sent
+    }
+
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }

@@ -196,6 +196,11 @@ impl Referee {
         view.greeting = false;
     }
 
+    /// The next tracked frame of `side` is one that it has written before.
+    pub(crate) fn replays(&self, side: usize) -> bool {
+        self.views[side].positions.replays()
+    }
+
     /// The application of `side` asks something of the other.
     pub(crate) fn requested(&mut self, side: usize, now: Instant) -> Check {
         self.views[side].permits.spend(now)
@@ -240,7 +245,11 @@ impl View {
         hold!(!line.silent, Terminal, "CAN-03, ERR-05: it has given it up");
         // A CANCEL may cross the end, and find nothing; so may the refusal of a request.
         let crossing = frame.kind == kind::CANCEL || (frame.kind == kind::ERROR && !line.answered);
-        hold!(!line.given_up || crossing || late, Terminal, "RS-08, ERR-05: the peer has given it up");
+        hold!(
+            !line.given_up || crossing || late,
+            Terminal,
+            "RS-08, ERR-05: the peer has given it up"
+        );
         line.answered |= !line.ours;
         match frame.kind {
             kind::PAYLOAD => return line.payload(frame, limit, late),

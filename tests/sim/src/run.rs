@@ -42,6 +42,10 @@ pub struct Totals {
     pub requests: u64,
     /// Items that reached one.
     pub items: u64,
+    /// Times a session was resumed.
+    pub resumes: u64,
+    /// A digest of every byte written.
+    pub wire: u64,
 }
 
 impl Run {
@@ -79,8 +83,7 @@ impl Run {
             world.apply(*op)?;
         }
         world.settle()?;
-        let [requests, items] = world.totals();
-        Ok(Totals { operations: self.ops.len() as u64, requests, items })
+        Ok(Totals { operations: self.ops.len() as u64, ..world.totals() })
     }
 
     /// Runs it; a panic is a broken invariant too.

@@ -3,7 +3,10 @@
 
 use bytes::Bytes;
 
-use crate::wire::{flag, kind};
+use crate::{
+    broken::Invariant,
+    wire::{flag, kind},
+};
 
 /// A fault of an engine that does not have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,27 +32,60 @@ pub enum Tamper {
     UndefinedFlag,
     /// A KEEPALIVE nobody asked for is answered.
     UnaskedAnswer,
-    /// The position in a KEEPALIVE is one too high.
+    /// The position in a KEEPALIVE is another.
     WrongPosition,
+    /// A request is written that no lease allows.
+    RequestWithoutPermit,
+    /// The position in RESUME_OK is another.
+    WrongResumePosition,
+    /// A frame of a replay is left out.
+    SkipReplay,
+    /// A byte of a replay is another.
+    ChangeReplay,
+    /// An item arrives twice.
+    ArriveTwice,
+    /// An item does not arrive.
+    ArriveNot,
 }
 
 impl Tamper {
-    /// Every fault that shows in any world.
-    pub const ALL: &[Self] = &[
-        Self::RepeatItem,
-        Self::DropFragment,
-        Self::SwapFragments,
-        Self::ChangeByte,
-        Self::ItemAfterEnd,
-        Self::ItemAboveCredit,
-        Self::PeersId,
-        Self::OldId,
-        Self::UndefinedFlag,
-        Self::UnaskedAnswer,
-        Self::WrongPosition,
-    ];
+    /// Every fault, and what must be found broken.
+    pub const ALL: &[(Self, &[Invariant])] = {
+        use Invariant::{Credit, Fragments, Lease, Order, Positions, Rest, StreamIds, Terminal};
+        use Invariant::{Told, Wire};
+        &[
+            (Self::RepeatItem, &[Order, Credit, Terminal]),
+            (Self::DropFragment, &[Order, Fragments]),
+            (Self::SwapFragments, &[Order, Fragments]),
+            (Self::ChangeByte, &[Order]),
+            (Self::ItemAfterEnd, &[Terminal]),
+            (Self::ItemAboveCredit, &[Order, Credit, Terminal]),
+            (Self::PeersId, &[StreamIds]),
+            (Self::OldId, &[StreamIds]),
+            (Self::UndefinedFlag, &[Wire]),
+            (Self::UnaskedAnswer, &[Wire]),
+            (Self::WrongPosition, &[Positions]),
+            (Self::RequestWithoutPermit, &[Lease]),
+            (Self::WrongResumePosition, &[Positions]),
+            (Self::SkipReplay, &[Positions]),
+            (Self::ChangeReplay, &[Positions]),
+            (Self::ArriveTwice, &[Order, Credit, Terminal, Told, Positions]),
+            (Self::ArriveNot, &[Order, Terminal, Rest, Positions]),
+        ]
+    };
 
-    pub(crate) fn apply(&mut self, frames: &mut Vec<(Bytes, usize)>) {
+    /// How often a frame arrives.
+    pub(crate) fn arrivals(self, frame: &[u8]) -> usize {
+        let is_item = frame[4] >> 2 == kind::PAYLOAD && frame[5] == flag::NEXT as u8;
+        match self {
+            Self::ArriveTwice if is_item => 2,
+            Self::ArriveNot if is_item => 0,
+            _ => 1,
+        }
+    }
+
+    /// Changes what the referee is shown of a write; `replaying` if it begins with a replay.
+    pub(crate) fn apply(self, frames: &mut Vec<(Bytes, usize)>, replaying: bool) {
         let at = |wanted: &dyn Fn(u8, u16, &[u8]) -> bool| {
             frames.iter().position(|(frame, _)| {
                 let word = u16::from_be_bytes([frame[4], frame[5]]);
@@ -72,7 +108,13 @@ impl Tamper {
             Self::ItemAfterEnd => {
                 at(&|kind, flags, _| kind == kind::PAYLOAD && flags & flag::COMPLETE != 0)
             }
-            Self::PeersId | Self::OldId => at(&request),
+            Self::PeersId | Self::OldId | Self::RequestWithoutPermit => at(&request),
+            Self::WrongResumePosition => at(&|kind, _, _| kind == kind::RESUME_OK),
+            Self::SkipReplay | Self::ChangeReplay if replaying => at(&|_, _, frame| {
+                let stream = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
+                stream > 0 && frame.len() > 6
+            }),
+            Self::SkipReplay | Self::ChangeReplay | Self::ArriveTwice | Self::ArriveNot => None,
             Self::UndefinedFlag => at(&|_, _, _| true),
             Self::UnaskedAnswer | Self::WrongPosition => at(&keepalive),
         };
@@ -108,7 +150,17 @@ impl Tamper {
                 );
                 frames.insert(at, frames[at].clone());
             }
-            Self::WrongPosition => frames[at] = changed(&|frame| frame[13] ^= 1),
+            Self::WrongPosition | Self::WrongResumePosition => {
+                frames[at] = changed(&|frame| frame[13] ^= 1);
+            }
+            Self::RequestWithoutPermit => {
+                frames.insert(at + 1, changed(&|frame| frame[1] ^= 1));
+            }
+            Self::SkipReplay => _ = frames.remove(at),
+            Self::ChangeReplay => {
+                frames[at] = changed(&|frame| frame[frame.len() - 1] ^= 1);
+            }
+            Self::ArriveTwice | Self::ArriveNot => {}
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::{
     plan::Plan,
     positions::Place,
     referee::Referee,
+    run::Totals,
     session::Greeter,
     tamper::Tamper,
     wire::kind,
@@ -49,6 +50,8 @@ pub struct World {
     /// Sent with METADATA_PUSH and not received.
     pushes: [VecDeque<Bytes>; 2],
     tamper: Option<Tamper>,
+    /// A digest of everything written.
+    wire: u64,
 }
 
 impl World {
@@ -76,6 +79,7 @@ impl World {
             fairness: [Fairness::default(), Fairness::default()],
             pushes: [VecDeque::new(), VecDeque::new()],
             tamper: None,
+            wire: 0,
         }
     }
 
@@ -260,9 +264,12 @@ impl World {
         if written.is_empty() {
             return Ok(());
         }
+        self.wire = written.iter().fold(self.wire ^ who as u64, |digest, byte| {
+            (digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3)
+        });
         let mut frames = self.pipes[who].frames(&written)?;
-        if let Some(tamper) = &mut self.tamper {
-            tamper.apply(&mut frames);
+        if let (Some(tamper), Some(referee)) = (self.tamper, &self.referee) {
+            tamper.apply(&mut frames, referee.replays(who));
         }
         let longest = frames.iter().map(|(_, len)| *len).max().unwrap_or(0);
         self.ends[who].check_buffer(before, high_water, longest)?;
@@ -327,7 +334,9 @@ impl World {
                 && end.connection.wants_input()
                 && let Some((frame, len)) = pipe.message()
             {
-                end.connection.handle_frame(frame, self.now);
+                for _ in 0..self.tamper.map_or(1, |tamper| tamper.arrivals(&frame)) {
+                    end.connection.handle_frame(frame.clone(), self.now);
+                }
                 end.heard = self.now;
                 left = left.saturating_sub(len);
                 taken += len;
@@ -477,14 +486,13 @@ impl World {
                 self.hang_up();
             }
             self.check()?;
-            let waits = self.ends.iter().any(|end| end.connection.is_suspended());
+            let waits = self.ends.iter().enumerate().any(|(who, end)| {
+                let hangs = self.is_attached(who) && self.pipes[1 - who].ended && !end.is_over();
+                hangs || end.connection.is_suspended() || end.connection.wants_output()
+            });
             if self.progress() == before && !waits {
                 break;
             }
-        }
-        for who in 0..2 {
-            self.deliver(who, usize::MAX)?;
-            self.catch_up(who)?;
         }
         if self.plan.hostile { Ok(()) } else { self.check_rest() }
     }
@@ -546,9 +554,6 @@ impl World {
             hold!(closed == [true, true], Rest, "only one side knows of the end: {closed:?}");
         }
         for end in &self.ends {
-            if end.check_empty().is_err() && std::env::var("DBG").is_ok() {
-                eprintln!("{}", self.dbg());
-            }
             end.check_empty()?;
         }
         if closed == [true, true] {
@@ -564,22 +569,15 @@ impl World {
         Ok(())
     }
 
-    fn dbg(&self) -> String {
-        let mut text = String::new();
-        for end in &self.ends {
-            let c = &end.connection;
-            text += &format!(
-                "side {} link {:?}/{} alive {} suspended {} in {} out {} held {} retained {} pos {:?} send {} input {} pipe {} streams {} stats {:?}\n",
-                end.side, end.link, self.link, self.alive, c.is_suspended(), c.wants_input(), c.wants_output(), c.is_held(),
-                c.retained_bytes(), c.positions(), end.send.len(), end.input.len(), self.pipes[end.side].bytes.len(), c.open_streams(), c.stats()
-            );
-        }
-        text
-    }
-
-    /// How many streams there were, and items delivered.
-    pub fn totals(&self) -> [u64; 2] {
+    /// What has happened.
+    pub fn totals(&self) -> Totals {
         let [client, server] = self.ends.each_ref().map(|end| *end.connection.stats());
-        [client.requests_in + server.requests_in, client.items_in + server.items_in]
+        Totals {
+            operations: 0,
+            requests: client.requests_in + server.requests_in,
+            items: client.items_in + server.items_in,
+            resumes: client.resumes,
+            wire: self.wire,
+        }
     }
 }

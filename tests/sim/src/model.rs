@@ -69,7 +69,7 @@ pub(crate) fn failure(id: u32) -> StreamError {
 pub(crate) fn payload(id: u32, side: usize, number: usize, size: Size) -> Payload {
     static NOISE: LazyLock<Bytes> = LazyLock::new(|| {
         let mut rng = Rng::new(0);
-        (0..1 << 14).flat_map(|_| rng.next().to_be_bytes()).collect()
+        (0..1 << 14).flat_map(|_| rng.number().to_be_bytes()).collect()
     });
     let seed = mix(u64::from(id) << 32 | (number as u64) << 1 | side as u64);
     let piece = |len: u32, seed: u64| {
@@ -175,7 +175,7 @@ impl Exchange {
     }
 
     pub(crate) fn failed(&mut self, id: u32, side: usize) {
-        self.lines[side].ended.get_or_insert(End::Failed(failure(id)));
+        self.lines[side].ended.get_or_insert_with(|| End::Failed(failure(id)));
     }
 
     /// The application of `side` has cancelled.

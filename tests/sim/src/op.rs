@@ -152,9 +152,9 @@ impl Op {
             62..=71 => Self::Flush { who, bytes: some_bytes(from) },
             72..=81 => Self::Deliver { who, bytes: some_bytes(from) },
             82..=86 => Self::Take { who, events: from.pick(&[1, 3, 255]) },
-            87..=91 => Self::Pump { who },
-            92..=94 => Self::Connect,
-            95 => match from.below(3) {
+            87..=92 => Self::Pump { who },
+            93 | 95 => Self::Connect,
+            94 => match from.below(3) {
                 0 => Self::Notice { who },
                 _ => Self::Cut {
                     keep: [some_bytes(from), some_bytes(from)],

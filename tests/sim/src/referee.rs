@@ -378,7 +378,7 @@ impl Line {
             }
             return Ok(joined);
         }
-        hold!(self.may_send || late, Terminal, "RC-08: its half has ended");
+        hold!(self.may_send || (late && self.unwanted), Terminal, "RC-08: its half has ended");
         if frame.has(flag::NEXT) {
             hold!(self.credit > 0, Credit, "RS-02, RC-02: it was not asked for");
             self.credit -= 1;

@@ -11,7 +11,7 @@ impl Rng {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.0)
     }
@@ -19,18 +19,7 @@ impl Rng {
     /// A number below `bound`; 0 if that is 0.
     pub fn below(&mut self, bound: u32) -> u32 {
         // The high half times the bound: below the bound, hence a u32.
-        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
-    }
-
-    /// True once in so many times.
-    pub fn one_in(&mut self, odds: u32) -> bool {
-        self.below(odds) == 0
-    }
-
-    /// One of these.
-    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        // Fewer than 2^32 choices, and at least one.
-        choices[self.below(choices.len() as u32) as usize]
+        (((self.number() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
 

@@ -49,28 +49,28 @@ pub enum Tamper {
 }
 
 impl Tamper {
-    /// Every fault, and what must be found broken.
+    /// Every fault, and what it may be found to break; the first must be, somewhere.
     pub const ALL: &[(Self, &[Invariant])] = {
         use Invariant::{Credit, Fragments, Lease, Order, Positions, Rest, StreamIds, Terminal};
         use Invariant::{Told, Wire};
         &[
             (Self::RepeatItem, &[Order, Credit, Terminal]),
-            (Self::DropFragment, &[Order, Fragments]),
-            (Self::SwapFragments, &[Order, Fragments]),
+            (Self::DropFragment, &[Order, Fragments, Positions]),
+            (Self::SwapFragments, &[Order, Fragments, Positions]),
             (Self::ChangeByte, &[Order]),
             (Self::ItemAfterEnd, &[Terminal]),
-            (Self::ItemAboveCredit, &[Order, Credit, Terminal]),
+            (Self::ItemAboveCredit, &[Credit, Order, Terminal]),
             (Self::PeersId, &[StreamIds]),
             (Self::OldId, &[StreamIds]),
             (Self::UndefinedFlag, &[Wire]),
             (Self::UnaskedAnswer, &[Wire]),
             (Self::WrongPosition, &[Positions]),
-            (Self::RequestWithoutPermit, &[Lease]),
+            (Self::RequestWithoutPermit, &[Lease, Told, StreamIds, Positions]),
             (Self::WrongResumePosition, &[Positions]),
             (Self::SkipReplay, &[Positions]),
             (Self::ChangeReplay, &[Positions]),
             (Self::ArriveTwice, &[Order, Credit, Terminal, Told, Positions]),
-            (Self::ArriveNot, &[Order, Terminal, Rest, Positions]),
+            (Self::ArriveNot, &[Order, Terminal, Rest, Told, Positions]),
         ]
     };
 
@@ -112,7 +112,7 @@ impl Tamper {
             Self::WrongResumePosition => at(&|kind, _, _| kind == kind::RESUME_OK),
             Self::SkipReplay | Self::ChangeReplay if replaying => at(&|_, _, frame| {
                 let stream = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
-                stream > 0 && frame.len() > 6
+                stream > 0
             }),
             Self::SkipReplay | Self::ChangeReplay | Self::ArriveTwice | Self::ArriveNot => None,
             Self::UndefinedFlag => at(&|_, _, _| true),
@@ -126,39 +126,39 @@ impl Tamper {
             (Bytes::from(frame), len)
         };
         match self {
-            Self::RepeatItem => frames.insert(at, (frame, len)),
-            Self::DropFragment => _ = frames.remove(at),
+            Self::RepeatItem => frames.insert(at, (frame, 0)),
             Self::SwapFragments if at + 1 < frames.len() => frames.swap(at, at + 1),
             Self::SwapFragments => {}
             Self::ChangeByte => frames[at] = changed(&|frame| frame[6] ^= 1),
-            Self::ItemAfterEnd => frames.insert(at + 1, (frame, len)),
+            Self::ItemAfterEnd => frames.insert(at + 1, (frame, 0)),
             Self::ItemAboveCredit => {
                 for _ in 0..100 {
-                    frames.insert(at, (frame.clone(), len));
+                    frames.insert(at, (frame.clone(), 0));
                 }
             }
-            Self::PeersId => frames[at] = changed(&|frame| frame[3] ^= 1),
-            Self::OldId => frames.insert(at, (frame, len)),
+            Self::PeersId => frames[at] = changed(&|frame| frame[3] = frame[3].wrapping_add(1)),
+            Self::OldId => frames.insert(at, (frame, 0)),
             Self::UndefinedFlag => frames[at] = changed(&|frame| frame[5] |= 0x10),
             Self::UnaskedAnswer => {
-                frames.insert(
-                    at,
-                    changed(&|frame| {
-                        frame[5] &= 0x7F;
-                        frame[13] = 0;
-                    }),
-                );
-                frames.insert(at, frames[at].clone());
+                let (frame, _) = changed(&|frame| frame[5] &= 0x7F);
+                frames.splice(at..at, [(frame.clone(), 0), (frame, 0)]);
             }
             Self::WrongPosition | Self::WrongResumePosition => {
                 frames[at] = changed(&|frame| frame[13] ^= 1);
             }
             Self::RequestWithoutPermit => {
-                frames.insert(at + 1, changed(&|frame| frame[1] ^= 1));
+                let (frame, _) = changed(&|frame| frame[1] ^= 1);
+                frames.insert(at + 1, (frame, 0));
             }
-            Self::SkipReplay => _ = frames.remove(at),
+            Self::DropFragment | Self::SkipReplay if frames.len() > 1 => {
+                frames.remove(at);
+                // On the transport it is there.
+                let neighbour = at.min(frames.len() - 1);
+                frames[neighbour].1 += len;
+            }
+            Self::DropFragment | Self::SkipReplay => {}
             Self::ChangeReplay => {
-                frames[at] = changed(&|frame| frame[frame.len() - 1] ^= 1);
+                frames[at] = changed(&|frame| frame[2] ^= 4);
             }
             Self::ArriveTwice | Self::ArriveNot => {}
         }

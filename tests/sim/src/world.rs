@@ -179,8 +179,7 @@ impl World {
                 self.pass_time(until, late)?;
             }
             Op::Deadline => {
-                let next = self.ends.iter().filter_map(|end| end.connection.poll_timeout()).min();
-                if let Some(next) = next {
+                if let Some(next) = self.next_deadline() {
                     self.pass_time(next, false)?;
                 }
             }
@@ -388,15 +387,24 @@ impl World {
     // ---- time ---------------------------------------------------------------------------------
 
     fn pass_time(&mut self, until: Instant, late: bool) -> Check {
-        // Bounded: the shortest interval is a millisecond, and no time is longer than some seconds.
-        while !late {
-            let next = self.ends.iter().filter_map(|end| end.connection.poll_timeout()).min();
-            let Some(next) = next.filter(|next| *next <= until) else { break };
-            self.now = self.now.max(next);
-            self.time_out()?;
+        if !late {
+            self.meet_deadlines(until)?;
         }
         self.now = self.now.max(until);
         self.time_out()
+    }
+
+    fn meet_deadlines(&mut self, until: Instant) -> Check {
+        // Each is at least a millisecond behind the one before.
+        while let Some(next) = self.next_deadline().filter(|next| *next <= until) {
+            self.now = self.now.max(next);
+            self.time_out()?;
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.ends.iter().filter_map(|end| end.connection.poll_timeout()).min()
     }
 
     fn time_out(&mut self) -> Check {
@@ -419,7 +427,7 @@ impl World {
         if let Some(referee) = &self.referee {
             for (who, end) in self.ends.iter().enumerate() {
                 let ours = end.connection.positions().filter(|_| end.closed.is_none());
-                let (sent, received) = ours.unwrap_or(referee.positions(who));
+                let (sent, received) = ours.unwrap_or_else(|| referee.positions(who));
                 let (seen, read) = referee.positions(who);
                 hold!(received == read, Positions, "it counts {received} for {read} received");
                 hold!(sent >= seen, Positions, "it counts {sent} for {seen} written");

@@ -7,7 +7,6 @@ const WORLDS: u64 = 400;
 
 #[test]
 fn every_fault_is_found_and_called_by_its_name() {
-    std::panic::set_hook(Box::new(|_| {}));
     for (tamper, expected) in Tamper::ALL {
         let mut found = 0;
         for seed in 0..WORLDS {
@@ -18,11 +17,11 @@ fn every_fault_is_found_and_called_by_its_name() {
             run.tamper = Some(*tamper);
             if let Err(broken) = run.try_go() {
                 assert!(expected.contains(&broken.invariant), "{tamper:?}, seed {seed}: {broken}");
-                found += 1;
+                found += u64::from(broken.invariant == expected[0]);
             }
         }
-        assert!(found >= 5, "{tamper:?} was found in {found} of {WORLDS} worlds");
         println!("{tamper:?}: {found}");
+        assert!(found >= 5, "{tamper:?} was found in {found} of {WORLDS} worlds");
     }
 }
 

@@ -30,7 +30,7 @@ fn what_must_hold_holds_for_every_seed() {
         }
     }
     // A world in which nothing happens would hold.
-    let much = sum.requests > 15_000 && sum.items > 20_000 && sum.resumes > 1_000;
+    let much = sum.requests > 15_000 && sum.items > 20_000 && sum.resumes > 400;
     assert!(alone || much, "too little happened: {sum:?}");
 }
 

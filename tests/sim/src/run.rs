@@ -54,7 +54,8 @@ impl Run {
         let mut rng = Rng::new(seed);
         let hostile = rng.one_in(HOSTILE_ONE_IN);
         let plan = Plan::arbitrary(&mut rng, hostile);
-        let ops = (0..operations).map(|_| Op::arbitrary(&mut rng, hostile)).collect();
+        let mut ops = beginning(&mut rng);
+        ops.extend((0..operations).map(|_| Op::arbitrary(&mut rng, hostile)));
         Self { plan, ops, tamper: None }
     }
 
@@ -63,7 +64,7 @@ impl Run {
         let mut input = Input(bytes);
         let hostile = Choices::one_in(&mut input, HOSTILE_ONE_IN);
         let plan = Plan::arbitrary(&mut input, hostile);
-        let mut ops = Vec::new();
+        let mut ops = beginning(&mut input);
         while !input.0.is_empty() {
             ops.push(Op::arbitrary(&mut input, hostile));
         }
@@ -126,6 +127,22 @@ impl Run {
     }
 }
 
+/// Mostly both sides know of each other before anything else happens.
+fn beginning(from: &mut impl Choices) -> Vec<Op> {
+    let both = [Op::Pump { who: 0 }, Op::Pump { who: 1 }];
+    if from.one_in(8) { Vec::new() } else { both.into() }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:?}", self.plan)?;
+        for op in &self.ops {
+            writeln!(f, "  {op:?}")?;
+        }
+        Ok(())
+    }
+}
+
 fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
@@ -146,10 +163,7 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "SEED={}: {}", self.seed, self.broken)?;
-        writeln!(f, "{:?}", self.smallest.plan)?;
-        for op in &self.smallest.ops {
-            writeln!(f, "  {op:?}")?;
-        }
+        write!(f, "{}", self.smallest)?;
         if let Err(broken) = self.smallest.try_go() {
             writeln!(f, "which breaks {broken}")?;
         }

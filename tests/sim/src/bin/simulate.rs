@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rsock_sim::{Failure, OPERATIONS, run_seed};
+use rsock_sim::{Failure, OPERATIONS, Run, run_seed};
 
 const HELP: &str = "\
 Runs simulated worlds until one breaks, or until Ctrl-C.
@@ -20,10 +20,12 @@ Runs simulated worlds until one breaks, or until Ctrl-C.
   --from SEED        the first seed [0]
   --seeds N          so many of them [no end]
   --seed SEED        this one alone
+  --input FILE       what the fuzzer's target `world` makes of this file, alone
   --operations N     operations in each [200]
   --jobs N           threads [one for each core]";
 
 struct Options {
+    input: Option<String>,
     from: u64,
     seeds: u64,
     operations: usize,
@@ -40,6 +42,9 @@ fn main() -> ExitCode {
     };
     // A panic is told with its seed; while a run is shrunk there are many of them.
     std::panic::set_hook(Box::new(|_| {}));
+    if let Some(path) = &options.input {
+        return replay(path);
+    }
     match run(&options) {
         None => ExitCode::SUCCESS,
         Some(failure) => {
@@ -51,7 +56,8 @@ fn main() -> ExitCode {
 
 fn options() -> Result<Options, String> {
     let jobs = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut options = Options { from: 0, seeds: u64::MAX, operations: OPERATIONS, jobs };
+    let mut options =
+        Options { input: None, from: 0, seeds: u64::MAX, operations: OPERATIONS, jobs };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
         let mut value =
@@ -60,6 +66,7 @@ fn options() -> Result<Options, String> {
             "--from" => options.from = number(&name, &value()?)?,
             "--seeds" => options.seeds = number(&name, &value()?)?,
             "--seed" => (options.from, options.seeds) = (number(&name, &value()?)?, 1),
+            "--input" => options.input = Some(value()?),
             "--operations" => options.operations = number(&name, &value()?)?,
             "--jobs" => options.jobs = number::<usize>(&name, &value()?)?.max(1),
             _ => return Err(HELP.to_owned()),
@@ -70,6 +77,28 @@ fn options() -> Result<Options, String> {
 
 fn number<T: FromStr>(name: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{name}: expected a number, got {value:?}\n\n{HELP}"))
+}
+
+/// Runs a fuzzer's input and shows what happened.
+fn replay(path: &str) -> ExitCode {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            eprintln!("{path}: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let run = Run::from_bytes(&bytes);
+    match run.try_go() {
+        Ok(totals) => {
+            println!("{run}{totals:?}");
+            ExitCode::SUCCESS
+        }
+        Err(broken) => {
+            println!("{}{broken}", run.shrink(&broken));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn run(options: &Options) -> Option<Failure> {

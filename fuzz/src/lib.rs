@@ -5,7 +5,9 @@ mod connection;
 mod frames;
 mod metadata;
 mod wire;
+mod world;
 
 pub use connection::connection;
 pub use frames::{decode, deframe};
 pub use metadata::metadata;
+pub use world::world;

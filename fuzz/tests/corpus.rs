@@ -35,3 +35,8 @@ fn metadata() {
 fn connection() {
     replay("connection", rsock_fuzz::connection);
 }
+
+#[test]
+fn world() {
+    replay("world", rsock_fuzz::world);
+}

@@ -403,8 +403,10 @@ impl Connection {
         match self.state {
             State::Accepting { .. } | State::Closing | State::Closed => false,
             _ => {
+                // What answers RESUME brings no refusals, and they cannot leave before it.
+                let is_deaf = self.refusals.len() >= self.config.max_queued_replies;
                 self.events.len() < EVENTS_PER_READ
-                    && self.refusals.len() < self.config.max_queued_replies
+                    && (!is_deaf || self.is_resuming())
                     && !self.is_suspended()
             }
         }
@@ -456,15 +458,14 @@ impl Connection {
         self.streams.skip_to(id);
     }
 
-    /// Bytes of unfinished fragmented payloads.
-    #[cfg(test)]
-    pub(crate) fn reassembly_bytes(&self) -> usize {
+    /// Bytes of unfinished fragmented payloads; at most `max_reassembly_bytes`.
+    pub fn reassembly_bytes(&self) -> usize {
         self.streams.reassembly_bytes()
     }
 
-    /// Bytes of frames kept for a resume.
-    #[cfg(test)]
-    pub(crate) fn retained_bytes(&self) -> usize {
+    /// What the frames kept for a resume take, in bytes; at most `max_bytes` of its limits and one
+    /// frame more.
+    pub fn retained_bytes(&self) -> usize {
         self.session.as_ref().map_or(0, |session| session.retained.held_bytes())
     }
 
@@ -569,9 +570,13 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
+        let completed = stream.send.is_done() && !stream.is_sending_item();
         stream.cut = None;
         if stream.requester {
             stream.send.abandon();
+            stream.recv.cancel();
+        } else if completed {
+            // Nothing follows our COMPLETE, not even ERROR: CANCEL ends the other half (RC-18).
             stream.recv.cancel();
         } else {
             stream.recv.close();

@@ -407,12 +407,20 @@ impl Connection {
             self.streams.drop_assembly(key);
         }
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        if stream.requester && stream.send.is_failing() {
+            // What stands before it is not wanted any more (RC-17).
+            stream.send.drop_items();
+            if stream.is_sending_item() {
+                stream.cut = None;
+            }
+            return Ok(());
+        }
         if stream.requester && !ends_our_half {
             return Err(Ignored::OutOfPlace); // RR-12
         }
         // Told before the stream leaves the table, which may end the connection. A stream that has
-        // failed here is over for the application, though its ERROR is unwritten.
-        if !stream.send.is_failing() {
+        // failed here is over for the application, though its ERROR or CANCEL is unwritten.
+        if !stream.send.is_failing() && !stream.is_cancelled() {
             self.events.push_back(Event::Cancelled { key });
         }
         if stream.requester {
@@ -435,8 +443,7 @@ impl Connection {
             self.remove(key); // FRAG-17
             return Ok(());
         }
-        let cancelled_by_us = stream.requester && stream.is_cancelled();
-        if cancelled_by_us {
+        if stream.is_cancelled() {
             return Err(Ignored::OutOfPlace); // RS-09
         }
         if !stream.requester && stream.interaction != Interaction::RequestChannel {

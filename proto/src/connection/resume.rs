@@ -92,9 +92,16 @@ impl Session {
         self.fruitless >= FRUITLESS_ANSWERS
     }
 
-    /// Makes room for a frame, if that is how this peer is to be treated; how many were dropped.
-    pub(super) fn make_room(&mut self) -> u64 {
-        if self.is_up() && self.is_unacknowledged() { self.retained.overflow() } else { 0 }
+    /// Everything retained is written on the transport there is.
+    pub(super) fn may_overflow(&self) -> bool {
+        self.is_up() && self.retained.unwritten() == 0
+    }
+
+    /// Makes room for a frame, if that is how this peer is to be treated or nothing else will make
+    /// any; how many were dropped.
+    pub(super) fn make_room(&mut self, must: bool) -> u64 {
+        let may = must || self.is_unacknowledged();
+        if self.is_up() && may { self.retained.overflow() } else { 0 }
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -193,7 +193,6 @@ impl Streams {
         self.inbound_bytes
     }
 
-    #[cfg(test)]
     pub(crate) fn reassembly_bytes(&self) -> usize {
         self.reassembly_bytes
     }

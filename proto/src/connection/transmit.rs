@@ -62,13 +62,20 @@ impl Connection {
     /// What the retained frames must have room for.
     pub(super) fn wants_tracked_output(&self) -> bool {
         let is_held = self.session.as_ref().is_some_and(|session| session.is_held());
-        !is_held && (!self.scheduler.is_empty() || !self.refusals.is_empty())
+        (!is_held || self.is_deaf()) && (!self.scheduler.is_empty() || !self.refusals.is_empty())
+    }
+
+    /// So many refusals wait that nothing is read: what would make room for them could not come.
+    fn is_deaf(&self) -> bool {
+        self.refusals.len() >= self.config.max_queued_replies
+            && self.session.as_ref().is_some_and(|session| session.may_overflow())
     }
 
     /// Whether a tracked frame may be written now: to the transport, and to what is retained.
     fn has_room(&mut self, out: &SendBuf) -> bool {
+        let is_deaf = self.is_deaf();
         let Some(session) = &mut self.session else { return !out.is_full() };
-        self.stats.retention_overflows += session.make_room();
+        self.stats.retention_overflows += session.make_room(is_deaf);
         !session.is_held() && (!session.is_up() || !out.is_full())
     }
 

@@ -87,6 +87,11 @@ impl SendHalf {
         self.state = State::Finishing(terminal);
     }
 
+    /// Forgets the items that are not written; how it ends stays.
+    pub(crate) fn drop_items(&mut self) {
+        self.outbox = Outbox::default();
+    }
+
     /// Ends it without another word.
     pub(crate) fn abandon(&mut self) {
         *self = Self::closed();

@@ -191,7 +191,7 @@ fn rc_13_our_error_is_written_though_the_responders_cancel_crosses_it() {
     e.fail(1, 0x201).unwrap();
     e.receive_all([can(1), p(1, N, "x")]);
     assert_eq!(e.events(), "");
-    assert_eq!(e.sent(), "P(1,N,'a') ERR(1,0x201)");
+    assert_eq!(e.sent(), "ERR(1,0x201)");
     e.assert_idle();
 }
 
@@ -438,4 +438,35 @@ fn nothing_follows_the_failure_of_a_stream_whatever_crosses_its_error() {
         assert_eq!(e.sent(), sent);
         e.fence("the connection goes on");
     }
+}
+
+#[test]
+fn err_05_a_responder_that_has_completed_gives_the_input_up_with_cancel() {
+    for (crossing, sent) in
+        [(err(1, 0x201, b"late"), "CAN(1)"), (p(1, C, ""), "CAN(1)"), (can(1), "")]
+    {
+        let mut e = granting(1);
+        e.stream(1).complete().unwrap();
+        assert_eq!(e.sent(), "P(1,C)");
+        e.receive_all([p(1, N, "a"), p(1, N, "b")]);
+        assert_eq!(e.events(), format!("Item(1,'a') Failed(1,0x203,'{OVERFLOW}')"));
+        e.receive(crossing);
+        assert_eq!(e.events(), "", "it is over for the application");
+        assert_eq!(e.sent(), sent);
+        e.assert_idle();
+        e.fence("the connection goes on");
+    }
+}
+
+#[test]
+fn rc_17_a_failing_requester_does_not_send_items_that_are_not_wanted() {
+    let mut e = requesting(4);
+    for _ in 0..3 {
+        e.send(1, "x").unwrap();
+    }
+    e.fail(1, 0x201).unwrap();
+    e.receive(can(1));
+    assert_eq!(e.events(), "");
+    assert_eq!(e.sent(), "ERR(1,0x201)");
+    e.assert_idle();
 }

@@ -452,6 +452,24 @@ fn resume_36_37_a_peer_that_never_acknowledges_is_not_waited_for() {
 }
 
 #[test]
+fn refusals_do_not_wait_for_an_answer_that_is_not_read_before_they_are_written() {
+    let mut config = limits(1_000);
+    (config.max_streams, config.max_queued_replies) = (1, 2);
+    let mut e = server_with(config);
+    e.receive(wire::rs(1, wire::MAX, "x"));
+    e.events();
+    e.send_up_to(1, 100);
+    e.sent();
+    assert!(e.connection.is_held());
+    e.receive_all([wire::rr(3, "x"), wire::rr(5, "x")]);
+    assert!(!e.connection.wants_input());
+    assert!(e.connection.wants_output());
+    assert!(e.sent().contains("ERR(3,0x202)"));
+    assert!(e.connection.wants_input());
+    assert!(e.connection.stats().retention_overflows > 0);
+}
+
+#[test]
 fn resume_37_h119_apart_producers_are_held_and_nothing_is_lost() {
     let mut e = server_with(limits(4_000));
     e.receive(wire::rs(1, wire::MAX, "x"));

@@ -249,3 +249,25 @@ fn ka_11_a_mute_server_costs_the_transport_alone() {
     assert_eq!(e.sent(), "");
     dial(&mut e);
 }
+
+#[test]
+fn what_a_client_owes_does_not_keep_the_answer_to_resume_out() {
+    let mut config = limits(300);
+    (config.max_streams, config.max_queued_replies) = (0, 1);
+    let mut e = Wire::fresh_client_of(setup(), config);
+    e.sent();
+    e.receive(wire::ka(0, 0, b""));
+    e.events();
+    e.request(RR, "long ".repeat(100), 0);
+    e.sent();
+    assert!(e.connection.is_held());
+    e.receive(wire::rr(2, "one too many"));
+    cut(&mut e);
+    dial(&mut e);
+    e.receive(resume_ok(0));
+    assert_eq!(e.events(), "Resumed");
+    let sent = e.sent();
+    assert!(sent.starts_with("RR(1,"), "{sent}");
+    assert!(sent.contains("ERR(2,0x202)"), "{sent}");
+    assert!(e.connection.wants_input());
+}

@@ -77,7 +77,6 @@ impl Retained {
         self.held_bytes >= self.max_bytes / 2
     }
 
-    #[cfg(test)]
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
     }

@@ -87,9 +87,9 @@ impl SendBuf {
         self.tap = Some(Tap { see: Box::new(see), frame: BytesMut::new() });
     }
 
-    /// Is full with so many bytes.
-    #[cfg(test)]
-    pub(crate) fn set_high_water(&mut self, bytes: usize) {
+    /// Sets with how many bytes it counts as full, [`HIGH_WATER`](Self::HIGH_WATER) otherwise. What it
+    /// holds can exceed that by one frame.
+    pub fn set_high_water(&mut self, bytes: usize) {
         self.high_water = bytes;
     }
 

@@ -521,6 +521,23 @@ impl Peer {
         }
     }
 
+    /// Pings one WebSocket frame after the other, and says nothing else, until the connection ends;
+    /// what came.
+    pub async fn ping_until_the_end(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        loop {
+            let pongs = self.pongs.len();
+            self.message(FIN | PING, "").await;
+            while self.pongs.len() == pongs {
+                if let Some(bytes) = self.take_frame() {
+                    frames.push(Frame::decode(&bytes).expect("a frame"));
+                } else if self.pongs.len() == pongs && !self.fill().await {
+                    return frames;
+                }
+            }
+        }
+    }
+
     /// What was said so far, for messages.
     pub fn trace(&self) -> &str {
         &self.trace

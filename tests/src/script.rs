@@ -26,7 +26,7 @@ use crate::{
 /// How long to wait for anything before the test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The first stream id of fences: out of the way of scripts.
-const FENCES: u32 = 1_000_001;
+const FENCES: u32 = 1_000_000_001;
 /// The mask of all our WebSocket frames: masking is what is tested, not secrecy.
 const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x13];
 

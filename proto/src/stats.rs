@@ -45,6 +45,14 @@ pub struct Stats {
     /// Retained frames dropped although the peer may not have them, because it does not acknowledge
     /// any: a resume may fail (RESUME-37).
     pub retention_overflows: u64,
+    /// Times nothing more was read because as many refusals as may wait were unwritten (DOS-01).
+    pub paused_reads: u64,
+    /// 1 if the peer broke the protocol, and was sent away for it.
+    pub violations: u64,
+    /// 1 if SETUP, or the acceptor's answer to it, did not come in time (SETUP-30).
+    pub setup_timeouts: u64,
+    /// Times the peer was silent for longer than its keepalive lifetime (KA-10).
+    pub keepalive_timeouts: u64,
     /// Streams ended because the peer sent more than it was granted (RS-14, RC-21).
     pub credit_violations: u64,
 }

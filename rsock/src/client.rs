@@ -168,13 +168,15 @@ impl ClientBuilder {
         self
     }
 
-    /// The MIME type of metadata; default composite metadata. At most 255 bytes; some peers take 127.
+    /// The MIME type of metadata; default composite metadata. Printable ASCII (SETUP-14),
+    /// at most 255 bytes; some peers take 127.
     pub fn metadata_mime(mut self, mime: impl Into<Bytes>) -> Self {
         self.metadata_mime = mime.into();
         self
     }
 
-    /// The MIME type of data; default `application/octet-stream`. At most 255 bytes; some peers take 127.
+    /// The MIME type of data; default `application/octet-stream`. Printable ASCII
+    /// (SETUP-14), at most 255 bytes; some peers take 127.
     pub fn data_mime(mut self, mime: impl Into<Bytes>) -> Self {
         self.data_mime = mime.into();
         self
@@ -374,6 +376,11 @@ impl ClientBuilder {
         };
         if self.metadata_mime.len() > 255 || self.data_mime.len() > 255 {
             return Err(ConnectError::Setting("a MIME type has at most 255 bytes"));
+        }
+        // SETUP-14: what others refuse, or cut, is not sent.
+        let is_text = |mime: &[u8]| mime.iter().all(|byte| (0x20..0x7f).contains(byte));
+        if !is_text(&self.metadata_mime) || !is_text(&self.data_mime) {
+            return Err(ConnectError::Setting("a MIME type is printable ASCII"));
         }
         let payload = match &self.credentials {
             Some(credentials) => {

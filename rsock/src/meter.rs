@@ -18,6 +18,8 @@ macro_rules! figures {
             open_streams: AtomicU64,
             suspended_sessions: AtomicU64,
             dropped_pushes: AtomicU64,
+            handshake_timeouts: AtomicU64,
+            full: AtomicU64,
             $($field: AtomicU64,)*
         }
 
@@ -32,6 +34,8 @@ macro_rules! figures {
                     open_streams: self.open_streams.load(Relaxed),
                     suspended_sessions: self.suspended_sessions.load(Relaxed),
                     dropped_pushes: self.dropped_pushes.load(Relaxed),
+                    handshake_timeouts: self.handshake_timeouts.load(Relaxed),
+                    full: self.full.load(Relaxed),
                     stats,
                 }
             }
@@ -51,6 +55,7 @@ figures! {
     frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, items_in, items_out,
     credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
     refused_streams, refused_leases, refused_assemblies, resumes, replayed_frames, retention_overflows, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
+    paused_reads, violations, setup_timeouts, keepalive_timeouts,
 }
 
 /// What a [`Meter`] has counted.
@@ -67,11 +72,23 @@ pub struct MeterReading {
     pub suspended_sessions: u64,
     /// METADATA_PUSH frames dropped because their handler did not keep up (MDP-08).
     pub dropped_pushes: u64,
+    /// WebSocket handshakes that were not over in time.
+    pub handshake_timeouts: u64,
+    /// Times a server had as many connections as it may, and took no more until one had ended.
+    pub full: u64,
     /// The sums over all connections.
     pub stats: Stats,
 }
 
 impl Meter {
+    pub(crate) fn handshake_timeout(&self) {
+        self.handshake_timeouts.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn is_full(&self) {
+        self.full.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn connection(self: &Arc<Self>) -> ConnectionMeter {
         self.connections.fetch_add(1, Relaxed);
         self.open_connections.fetch_add(1, Relaxed);

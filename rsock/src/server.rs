@@ -297,6 +297,9 @@ async fn accept_loop(listener: Listener, service: Arc<Service>) {
     let mut failing = false;
     loop {
         // Connections beyond the limit wait in the system's queue.
+        if service.connections.available_permits() == 0 {
+            service.builder.meter.is_full();
+        }
         let Ok(permit) = Arc::clone(&service.connections).acquire_owned().await else {
             return;
         };
@@ -376,7 +379,10 @@ impl Service {
         let shaken = match tokio::time::timeout(limit, undisturbed).await {
             Ok(None) => return,
             Ok(Some(shaken)) => Ok(shaken),
-            Err(elapsed) => Err(elapsed),
+            Err(elapsed) => {
+                self.builder.meter.handshake_timeout();
+                Err(elapsed)
+            }
         };
         match shaken {
             Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {

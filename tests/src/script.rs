@@ -26,7 +26,7 @@ use crate::{
 /// How long to wait for anything before the test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The first stream id of fences: out of the way of scripts.
-const FENCES: u32 = 1_000_001;
+const FENCES: u32 = 1_000_000_001;
 /// The mask of all our WebSocket frames: masking is what is tested, not secrecy.
 const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x13];
 
@@ -516,6 +516,23 @@ impl Peer {
                     }
                     Ok(frame) => tally.note(&frame),
                     Err(wrong) => panic!("{wrong}\n{}", self.trace),
+                }
+            }
+        }
+    }
+
+    /// Pings one WebSocket frame after the other, and says nothing else, until the connection ends;
+    /// what came.
+    pub async fn ping_until_the_end(&mut self) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        loop {
+            let pongs = self.pongs.len();
+            self.message(FIN | PING, "").await;
+            while self.pongs.len() == pongs {
+                if let Some(bytes) = self.take_frame() {
+                    frames.push(Frame::decode(&bytes).expect("a frame"));
+                } else if self.pongs.len() == pongs && !self.fill().await {
+                    return frames;
                 }
             }
         }

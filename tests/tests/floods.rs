@@ -298,5 +298,5 @@ async fn connections_that_never_set_up() {
         while peer.next_or_end().await.is_some() {}
     }
     assert_eq!(witness.figure("open_connections").await, 1);
-    witness.goes_on().await;
+    assert_eq!(witness.figure("setup_timeouts").await, u64::from(count));
 }

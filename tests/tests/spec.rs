@@ -1,5 +1,6 @@
-//! `docs/spec.md` says which test holds which requirement. Here is seen that it does: that its tests
-//! exist, that no requirement is there twice, and that its counts are right.
+//! `docs/spec.md` says which test holds which requirement, and `docs/hostile.md` which holds against which
+//! input. Here is seen that they do: that the tests exist, that no row is there twice and no input is
+//! missing, and that the counts are right.
 
 use std::{
     collections::BTreeSet,
@@ -91,6 +92,28 @@ fn the_table_is_right() {
     let spec = fs::read_to_string(root().join("docs/spec.md")).expect("the table");
     let wrong = problems(&spec, exists);
     assert!(wrong.is_empty(), "docs/spec.md:\n{}", wrong.join("\n"));
+}
+
+/// What is wrong with the table of inputs, which are numbered from H001 to H145.
+fn problems_of_inputs(table: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut wrong = problems(table, exists);
+    let numbers: BTreeSet<_> = (1..=145).map(|number| format!("H{number:03}")).collect();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| H")?.split(' ').next());
+    let there: BTreeSet<_> = rows.map(|number| format!("H{number}")).collect();
+    wrong.extend(numbers.difference(&there).map(|number| format!("{number}: is missing")));
+    wrong.extend(there.difference(&numbers).map(|number| format!("{number}: is no such input")));
+    wrong
+}
+
+#[test]
+fn the_table_of_hostile_inputs_is_right() {
+    let table = fs::read_to_string(root().join("docs/hostile.md")).expect("the table");
+    let wrong = problems_of_inputs(&table, exists);
+    assert!(wrong.is_empty(), "docs/hostile.md:\n{}", wrong.join("\n"));
+    // A row that has gone, and one that nobody knows.
+    let changed = table.replace("| H077 |", "| H146 |");
+    let wrong = problems_of_inputs(&changed, exists);
+    assert_eq!(wrong, ["H077: is missing", "H146: is no such input"]);
 }
 
 #[test]

@@ -176,6 +176,11 @@ impl Connection {
         if self.state.is_over() {
             return;
         }
+        match violation {
+            Violation::SetupTimeout => self.stats.setup_timeouts += 1,
+            Violation::KeepaliveTimeout => {}
+            _ => self.stats.violations += 1,
+        }
         self.say_last_words(violation.code(), violation.to_string());
         self.end(CloseReason::Violation(violation));
     }
@@ -194,6 +199,7 @@ impl Connection {
                     leases.tick(now);
                 }
                 let is_dead = self.keepalive.as_mut().is_some_and(|clock| !clock.tick(now));
+                self.stats.keepalive_timeouts += u64::from(is_dead);
                 // KA-11: what cannot be reached on this transport may be on the next.
                 if is_dead && !self.suspend(now) {
                     self.handle_violation(Violation::KeepaliveTimeout);
@@ -562,6 +568,8 @@ impl Connection {
     /// Refuses a request that has no entry in the table.
     fn refuse(&mut self, stream: StreamId, code: ErrorCode, message: &'static str) {
         self.refusals.push_back(Refusal { stream, code, message });
+        let is_full = self.refusals.len() == self.config.max_queued_replies;
+        self.stats.paused_reads += u64::from(is_full);
     }
 
     /// Ends a stream that broke its credit, or whose payload cannot be taken: the one who receives

@@ -267,3 +267,28 @@ fn ten_thousand_random_lives_leave_nothing() {
         e.fence("no leaks");
     }
 }
+
+/// Whoever runs a service sees which bound was reached.
+#[test]
+fn every_end_by_a_bound_is_counted() {
+    let mut e = Wire::server();
+    e.receive(rr(MAX + 2, "reserved"));
+    assert_eq!(e.connection.stats().violations, 1);
+    let mut e = Wire::fresh_server(Config::default());
+    e.advance(10_000);
+    let stats = e.connection.stats();
+    assert_eq!((stats.setup_timeouts, stats.violations), (1, 0));
+    let mut e = Wire::server();
+    e.advance(3_600_000);
+    let stats = e.connection.stats();
+    assert_eq!((stats.keepalive_timeouts, stats.violations), (1, 0));
+    let mut e = Wire::server_with(config(|config| {
+        config.max_streams = 0;
+        config.max_queued_replies = 10;
+    }));
+    e.receive_all((0..25).map(|n| rr(2 * n + 1, "d")));
+    assert_eq!(e.connection.stats().paused_reads, 1);
+    e.sent();
+    e.receive_all(std::iter::empty::<Vec<u8>>());
+    assert_eq!(e.connection.stats().paused_reads, 2);
+}

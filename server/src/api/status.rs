@@ -23,6 +23,7 @@ struct Status {
     version: &'static str,
     uptime_seconds: u64,
     connections: Connections,
+    sessions: Sessions,
     streams: Streams,
     requests: Requests,
     fire_and_forget: FireAndForget,
@@ -37,18 +38,38 @@ struct Status {
 struct Connections {
     open: u64,
     total: u64,
+    /// Times there were as many as there may be.
+    full: u64,
+    violations: u64,
+    setup_timeouts: u64,
+    handshake_timeouts: u64,
+    keepalive_timeouts: u64,
+    /// Times a client was not read from because it did not read.
+    paused_reads: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Sessions {
+    suspended: u64,
+    resumed: u64,
+    replayed_frames: u64,
+    /// Times frames were dropped that a resume might have asked for.
+    overflows: u64,
 }
 
 #[derive(Debug, Serialize)]
 struct Streams {
     open: u64,
     credit_violations: u64,
+    /// Fragmented payloads given up.
+    refused_payloads: u64,
 }
 
 #[derive(Debug, Serialize)]
 struct Requests {
     received: u64,
     refused: u64,
+    beyond_lease: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,12 +104,32 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             uptime_seconds: app.uptime_seconds(),
-            connections: Connections { open: reading.open_connections, total: reading.connections },
+            connections: Connections {
+                open: reading.open_connections,
+                total: reading.connections,
+                full: reading.full,
+                violations: stats.violations,
+                setup_timeouts: stats.setup_timeouts,
+                handshake_timeouts: reading.handshake_timeouts,
+                keepalive_timeouts: stats.keepalive_timeouts,
+                paused_reads: stats.paused_reads,
+            },
+            sessions: Sessions {
+                suspended: reading.suspended_sessions,
+                resumed: stats.resumes,
+                replayed_frames: stats.replayed_frames,
+                overflows: stats.retention_overflows,
+            },
             streams: Streams {
                 open: reading.open_streams,
                 credit_violations: stats.credit_violations,
+                refused_payloads: stats.refused_assemblies,
             },
-            requests: Requests { received: stats.requests_in, refused: stats.refused_streams },
+            requests: Requests {
+                received: stats.requests_in,
+                refused: stats.refused_streams,
+                beyond_lease: stats.refused_leases,
+            },
             fire_and_forget: FireAndForget {
                 taken: app.fire_and_forget(),
                 dropped: stats.dropped_fire_and_forget,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rsock::{Config, Server};
+use rsock::{Config, ResumeLimits, Server};
 use rsock_tests::{
     script::Peer,
     wire::{
@@ -83,6 +83,33 @@ async fn the_fields_of_setup() {
     stage.first_frames("H043", &[empty], Then::Error(&[3])).await;
     let long = hex("00000000 0480 0001 0000 000001f4 000005dc ffff aabb 01 78 01 78");
     stage.first_frames("H042", &[long], INVALID_SETUP).await;
+}
+
+/// H043, H048, FRAME-03: the largest of what SETUP may hold. A resume is not on offer here, and what is
+/// refused is read for all that.
+#[tokio::test]
+async fn large_setups() {
+    let mut stage = Stage::start().await;
+    let mut token = hex("00000000 0480 0001 0000 00004e20 00015f90 ffff");
+    token.extend([0xff; 0xffff]);
+    token.extend(hex("01 78 01 78"));
+    stage.first_frames("H043", &[token.clone()], Then::Error(&[3])).await;
+    let mut config = Config::default();
+    config.resume = Some(ResumeLimits::default());
+    let whole = 0xff_ffff - setup().encode().len();
+    let whole = setup().data(vec![0; whole]).encode();
+    stage.first_frames("H048", &[whole], Then::Alive).await;
+    let mut resuming = Stage::with(Server::builder().config(config)).await;
+    // A session each: the one before is kept for a while.
+    for uri in resuming.served.uris.clone() {
+        let mut peer = Peer::connect(&uri).await;
+        let last = token.len() - 5;
+        token[last] ^= 1;
+        peer.send_bytes(&token).await;
+        peer.send(rr(1, "taken")).await;
+        peer.expect(p(1, N | C, "taken")).await;
+        resuming.nobody_noticed("H043").await;
+    }
 }
 
 /// H039: the shortest times there are: no busy loop, no overflow, and an end by KA-10.

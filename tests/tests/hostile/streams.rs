@@ -2,7 +2,7 @@
 
 use rsock_tests::{
     script::Peer,
-    wire::{C, MAX_N, N, REQUESTS, can, err, fnf, mp, p, rc, request, rn, rr, rs},
+    wire::{C, MAX_N, N, R, REQUESTS, can, err, fnf, ka, mp, p, rc, request, rn, rr, rs},
 };
 
 use crate::{Stage, Then};
@@ -24,6 +24,20 @@ async fn what_no_stream_accounts_for() {
     stage.frames("H130", &pushes, Then::Alive).await;
     let saw = &stage.served.fixture.recorder;
     assert_eq!(saw.count("fnf nobody") + saw.count("push stray"), 0);
+}
+
+/// H105, H106, KA-14: positions that cannot be, and answers to what was not asked.
+#[tokio::test]
+async fn keepalives_out_of_place() {
+    let mut stage = Stage::start().await;
+    let positions = [u64::MAX >> 1, u64::MAX, 1 << 63, 7, 6, 0];
+    let frames: Vec<_> = positions.map(|position| ka(R, position, "k").encode()).into();
+    stage.frames("H105", &frames, Then::Answers(vec![ka(0, 0, "k"); 6])).await;
+    let unasked: Vec<_> =
+        ["", "x", "a number", "\0\0\0\0\0\0\0\x01"].map(|data| ka(0, 0, data).encode()).into();
+    stage.frames("H106", &unasked, Then::Alive).await;
+    let stray = [ka(R, 0, "k").on(1).encode(), ka(R, 0, "k").on(2).encode()];
+    stage.frames("H104", &stray, Then::Alive).await;
 }
 
 /// H059: every request on a live id of every kind.

@@ -1,10 +1,12 @@
 //! KEEPALIVE.
 
-use rsock::Client;
+use std::time::Duration;
+
+use rsock::{Client, CloseReason, Violation};
 use rsock_tests::{
     link::Served,
-    script::{PeerListener, SCHEMES},
-    wire::{R, ka},
+    script::{Peer, PeerListener, SCHEMES},
+    wire::{Frame, R, ka, setup_of},
 };
 
 use crate::each;
@@ -32,8 +34,8 @@ async fn keepalive_goes_out_by_itself() {
     for scheme in SCHEMES {
         let listener = PeerListener::bind_for(scheme).await;
         let uri = listener.uri();
-        let short = std::time::Duration::from_millis(20);
-        let long = std::time::Duration::from_secs(3600);
+        let short = Duration::from_millis(20);
+        let long = Duration::from_secs(3600);
         let connecting = Client::builder().keepalive(short, long);
         let (client, mut peer) = tokio::join!(connecting.connect(&uri), listener.accept_setup());
         for _ in 0..5 {
@@ -51,4 +53,25 @@ async fn keepalive_goes_out_by_itself() {
         }
         peer.expect_end().await;
     }
+}
+
+/// WS-07: pings, in whatever number, are no sign of life; in either role.
+#[tokio::test]
+async fn pings_are_no_keepalive() {
+    let (interval, lifetime) = (Duration::from_millis(100), Duration::from_millis(200));
+    let listener = PeerListener::bind_for("ws").await;
+    let uri = listener.uri();
+    let connecting = Client::builder().keepalive(interval, lifetime);
+    let (client, mut peer) = tokio::join!(connecting.connect(&uri), listener.accept_setup());
+    let client = client.unwrap();
+    let heard = peer.ping_until_the_end().await;
+    assert_eq!(heard.last().and_then(Frame::code), Some(0x101), "{heard:?}");
+    assert!(matches!(client.closed().await, CloseReason::Violation(Violation::KeepaliveTimeout)));
+
+    let served = Served::start().await;
+    let mut peer = Peer::connect(served.ws()).await;
+    peer.send(setup_of((1, 0), 100, 200, b"", b"")).await;
+    let heard = peer.ping_until_the_end().await;
+    assert_eq!(heard.last().and_then(Frame::code), Some(0x101), "{heard:?}");
+    assert!(!peer.pongs.is_empty());
 }

@@ -49,7 +49,7 @@ async fn a_resume_that_fits_nothing_is_refused() {
         peer.expect_refusal(0x003).await;
     }
     for uri in &with.uris {
-        for n in 0..200 {
+        for n in 0..500 {
             let mut peer = Peer::connect(uri).await;
             peer.send(resume(format!("guess {n}").as_bytes())).await;
             peer.expect_refusal(0x004).await;

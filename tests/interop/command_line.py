@@ -179,7 +179,7 @@ GROUPS = [
 # rsocket-js 1.0 alpha ends when a connection ends within its first frame.
 CAPABLE = {
     "--resume": {"java": CUTS, "js1": CUTS_IN_STREAMS},
-    "--lease": {"java", "js0", "py"},
+    "--lease": {"go", "java", "js0", "py"},
 }
 
 

@@ -36,6 +36,7 @@ SPECIAL = [
     (
         ["--lease", "8"],
         {
+            "go": (["lease"], []),
             "java": (["lease", "lease-runs-out"], []),
             "js0": (["lease"], []),
             "js1": (["lease"], []),

@@ -12,6 +12,7 @@ LIMIT = 20
 # Cases that fail against a peer, and what it does. Each is run all the same: one
 # that passes has to go from here.
 DIFFERENCES = {
+    ("go", "reassembled"): "its server sets COMPLETE on the first fragment, where it ends the answer",
     ("js0", "request-metadata"): "its server never sends the metadata of an answer",
     ("js1", "push"): "its server closes the connection over METADATA_PUSH",
 }
@@ -147,6 +148,12 @@ def leased(run, _):
     run("request", "-r", "echo", "-d", "x", "--lease").ends_well(b"x\n")
 
 
+def reassembled(run, _):
+    """The answer comes in fragments."""
+    data = "0123456789" * 500
+    run("request", "-r", "echo", "-d", data).ends_well(f"{data}\n".encode())
+
+
 def named(*cases):
     return {case.__name__.replace("_", "-"): case for case in cases}
 
@@ -171,6 +178,7 @@ GROUPS = [
             keepalive,
         ),
     ),
+    (["--mtu", "256"], named(reassembled)),
     (["--resume"], named(resumed)),
     (["--lease", "8/100"], named(leased)),
 ]
@@ -178,6 +186,7 @@ GROUPS = [
 # Which peers' servers do these; for resume, the cuts they stand. The process of
 # rsocket-js 1.0 alpha ends when a connection ends within its first frame.
 CAPABLE = {
+    "--mtu": {"go", "java"},
     "--resume": {"java": CUTS, "js1": CUTS_IN_STREAMS},
     "--lease": {"go", "java", "js0", "py"},
 }

@@ -1,4 +1,4 @@
-"""Our `rsock` against the peers' servers: what it must show, and where a peer is known to differ."""
+"""Our `rsock` against the peers' servers: what it must show, and where one is known to differ."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ LIMIT = 20
 # Cases that fail against a peer, and what it does. Each is run all the same: one
 # that passes has to go from here.
 DIFFERENCES = {
-    ("go", "reassembled"): "its server sets COMPLETE on the first fragment, where it ends the answer",
+    ("go", "reassembled"): "its server sets COMPLETE on the first fragment, which ends the answer",
     ("js0", "request-metadata"): "its server never sends the metadata of an answer",
     ("js1", "push"): "its server closes the connection over METADATA_PUSH",
 }
@@ -79,8 +79,8 @@ def request_fails(run, _):
 
 def stream(run, _):
     """Items come under credit: never more than 4 outstanding."""
-    words = ["-r", "range", "-d", '{"from":0,"to":50}', "--request-n", "4", "--refill", "100", "-vv"]
-    done = run("stream", *words)
+    words = ["-r", "range", "-d", '{"from":0,"to":50}', "--request-n", "4", "--refill", "100"]
+    done = run("stream", *words, "-vv")
     done.ends_well(lines(range(50)))
     credit = items = 0
     for line in done.err.splitlines():

@@ -196,4 +196,7 @@ class Go:
         return (self.source / script / "main.go").exists()
 
 
-PEERS = {peer.name: peer for peer in (Go("go"), Java("java"), Node("js0"), Node("js1"), Python("py"))}
+PEERS = {
+    peer.name: peer
+    for peer in (Go("go"), Java("java"), Node("js0"), Node("js1"), Python("py"))
+}

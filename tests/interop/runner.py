@@ -43,6 +43,7 @@ SPECIAL = [
             "py": (["lease"], []),
         },
     ),
+    (["--lease", "8"], {"java": (["resume-leased"], CUTS)}),
     (
         [],
         {

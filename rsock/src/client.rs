@@ -227,7 +227,8 @@ impl ClientBuilder {
     }
 
     /// Asks for leases (LEASE-03): requests wait until the server allows them, and the server waits
-    /// for what this policy gives it. [`SharedLease`](crate::SharedLease) is one.
+    /// for what this policy gives it. [`SharedLease`](crate::SharedLease) is one. A client without a
+    /// responder has nothing to give, and sends no LEASE.
     pub fn lease(mut self, policy: impl LeasePolicy) -> Self {
         self.lease = Some(Box::new(policy));
         self
@@ -345,7 +346,8 @@ impl ClientBuilder {
             meter: self.meter,
             tap: self.tap,
             peer,
-            lease: self.lease,
+            // Some servers end the connection over a LEASE they did not expect.
+            lease: self.lease.filter(|_| responder.is_some()),
             sessions: None,
             resume,
         };

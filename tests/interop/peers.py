@@ -171,4 +171,32 @@ class Java:
         return (self.source / f"src/main/java/{self.PACKAGE}/{script.capitalize()}.java").exists()
 
 
-PEERS = {peer.name: peer for peer in (Java("java"), Node("js0"), Node("js1"), Python("py"))}
+class Go:
+    """A peer in Go: a module with a main package for each program."""
+
+    def __init__(self, name):
+        self.name = name
+        self.source = HERE / name
+
+    def prepare(self, cache, work):
+        go = need("go", "golang-go")
+        version = version_of([go, "version"])
+        inputs = sorted(path for path in self.source.rglob("*") if path.is_file())
+        with cached(cache, self.name, inputs, version) as (folder, empty):
+            if empty:
+                say(f"{self.name}: go build, {version}, into {folder}")
+                command = [go, "build", "-o", f"{folder}/", "./..."]
+                install(command, self.source, f"go build for {self.name}")
+        self.folder = folder
+
+    def command(self, script):
+        return [str(self.folder / script)]
+
+    def has(self, script):
+        return (self.source / script / "main.go").exists()
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (Go("go"), Java("java"), Node("js0"), Node("js1"), Python("py"))
+}

@@ -36,12 +36,14 @@ SPECIAL = [
     (
         ["--lease", "8"],
         {
+            "go": (["lease"], []),
             "java": (["lease", "lease-runs-out"], []),
             "js0": (["lease"], []),
             "js1": (["lease"], []),
             "py": (["lease"], []),
         },
     ),
+    (["--lease", "8"], {"java": (["resume-leased"], CUTS)}),
     (
         [],
         {

@@ -28,6 +28,15 @@ CUTS = CUTS_IN_STREAMS[:2]
 # For each file: who writes it, and the conversations, as client, server, its
 # flags, the client's case, and the cuts of its line.
 CAPTURES = {
+    "rsocket-go": (
+        "rsocket-go 0.8.16",
+        "go",
+        [
+            ("go", "go", ["--mtu", "64", *LEASE], "frames", []),
+            ("go", "go", ["--resume"], "frames-resumable", CUTS[:1]),
+            ("go", "go", [], "frames-rejected", []),
+        ],
+    ),
     "rsocket-java": (
         "rsocket-java 1.1.5",
         "java",

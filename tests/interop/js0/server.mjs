@@ -50,7 +50,9 @@ const handlers = {
   },
 
   requestStream: (payload) =>
-    new Flowable((subscriber) => subscriber.onSubscribe(new Source(routeOf(payload), payload, subscriber))),
+    new Flowable((subscriber) =>
+      subscriber.onSubscribe(new Source(routeOf(payload), payload, subscriber)),
+    ),
 
   // Passes the credit of the one side on to the other.
   requestChannel: (payloads) => payloads.map((payload) => payload),

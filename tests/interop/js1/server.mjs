@@ -12,7 +12,8 @@ const { decodeCompositeMetadata, decodeRoutes, WellKnownMimeType } = compositeMe
 const { ErrorCodes, RSocketError, RSocketServer } = rsocketCore;
 
 function routeOf(payload) {
-  for (const { mimeType, content } of decodeCompositeMetadata(payload.metadata ?? Buffer.alloc(0))) {
+  const metadata = payload.metadata ?? Buffer.alloc(0);
+  for (const { mimeType, content } of decodeCompositeMetadata(metadata)) {
     if (mimeType === WellKnownMimeType.MESSAGE_RSOCKET_ROUTING.string) {
       return decodeRoutes(content).next().value;
     }
@@ -76,7 +77,11 @@ const handlers = {
       onError: (error) => to.onError(failure(error)),
     });
     source.request(n);
-    return { request: (more) => source.request(more), cancel: () => source.cancel(), onExtension() {} };
+    return {
+      request: (more) => source.request(more),
+      cancel: () => source.cancel(),
+      onExtension() {},
+    };
   },
 
   requestChannel(first, n, isComplete, to) {

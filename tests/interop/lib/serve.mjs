@@ -38,7 +38,8 @@ export class Source {
       this.pace = (then) => setTimeout(then, 20);
       this.batch = 1;
     } else {
-      this.items = route === "range" ? range(data) : failing(route === "fail" ? data : `no route ${route}`);
+      const reason = route === "fail" ? data : `no route ${route}`;
+      this.items = route === "range" ? range(data) : failing(reason);
       this.pace = setImmediate;
       this.batch = 64;
     }

@@ -12,7 +12,8 @@ use futures_util::{StreamExt, TryStreamExt, future, stream};
 use rsock::{Client, Error, ErrorCode, Grant, Load, Server, SharedLease};
 use rsock_tests::{
     link::{Link, TRANSPORTS},
-    script::PATIENCE,
+    script::{PATIENCE, PeerListener},
+    wire,
 };
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
@@ -126,6 +127,21 @@ async fn lease_16_a_server_without_leases_refuses_with_its_code() {
     assert!(matches!(refused, Err(Error::Closed(_))), "{refused:?}");
     let taken = Client::builder().wait_until_accepted(true).connect(served.ws()).await;
     assert!(taken.is_ok());
+}
+
+/// There is nothing to ask of it, and a server of rsocket-go ends the connection over a LEASE.
+#[tokio::test]
+async fn a_client_without_a_responder_gives_no_lease() {
+    let listener = PeerListener::bind().await;
+    let uri = listener.uri();
+    let connecting = Client::builder().lease(grants(3)).connect(&uri);
+    let (client, mut server) = tokio::join!(connecting, listener.accept_setup());
+    let client = client.expect("a connection");
+    server.send(wire::lease(600_000, 1)).await;
+    let asked = tokio::spawn(client.request_response("x").into_future());
+    server.expect(wire::rr(1, "x")).await;
+    server.send(wire::p(1, wire::N | wire::C, "y")).await;
+    assert_eq!(within(asked).await.expect("no panic").expect("a reply").data, "y");
 }
 
 #[tokio::test]

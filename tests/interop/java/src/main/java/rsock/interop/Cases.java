@@ -16,6 +16,7 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.atomic.AtomicLong;
+import java.util.function.Supplier;
 import java.util.stream.IntStream;
 import java.util.stream.LongStream;
 import reactor.core.publisher.Flux;
@@ -65,11 +66,13 @@ final class Cases {
             .sessionDuration(Duration.ofSeconds(30))
             .token(() -> Unpooled.copiedBuffer(Wire.bytes("interop-" + System.nanoTime())))
             .retry(Retry.fixedDelay(1_000, Duration.ofMillis(10)));
-    var resuming =
-        RSocketConnector.create()
-            .keepAlive(Duration.ofMillis(100), Duration.ofSeconds(30))
-            .resume(resume);
-    SPECIAL.put("resume-stream", new Case(resuming, Cases::resumeStream));
+    Supplier<RSocketConnector> resuming =
+        () ->
+            RSocketConnector.create()
+                .keepAlive(Duration.ofMillis(100), Duration.ofSeconds(30))
+                .resume(resume);
+    SPECIAL.put("resume-stream", new Case(resuming.get(), Cases::resumeStream));
+    SPECIAL.put("resume-leased", new Case(resuming.get().lease(), Cases::resumeStream));
     SPECIAL.put("lease", new Case(patient().lease(), Cases::lease));
     var queueless = patient().lease(spec -> spec.maxPendingRequests(0));
     SPECIAL.put("lease-runs-out", new Case(queueless, Cases::leaseRunsOut));

@@ -1,0 +1,56 @@
+// Package wire makes payloads and reads their routes.
+package wire
+
+import (
+	"github.com/rsocket/rsocket-go/extension"
+	"github.com/rsocket/rsocket-go/payload"
+)
+
+// Composite and Octets are the types of metadata and data.
+const (
+	Composite = "message/x.rsocket.composite-metadata.v0"
+	Octets    = "application/octet-stream"
+)
+
+// Metadata is composite metadata with the route and, where wanted, texts.
+func Metadata(route string, texts ...string) []byte {
+	tags, err := extension.EncodeRouting(route)
+	if err != nil {
+		panic(err)
+	}
+	builder := extension.NewCompositeMetadataBuilder().PushWellKnown(extension.MessageRouting, tags)
+	for _, text := range texts {
+		builder.PushWellKnownString(extension.TextPlain, text)
+	}
+	composite, err := builder.Build()
+	if err != nil {
+		panic(err)
+	}
+	return composite
+}
+
+// Routed is a payload for a route.
+func Routed(route, data string) payload.Payload {
+	return payload.New([]byte(data), Metadata(route))
+}
+
+// Route is the first routing tag; "echo" where there is none, as in rsockd.
+func Route(request payload.Payload) string {
+	metadata, ok := request.Metadata()
+	if !ok {
+		return "echo"
+	}
+	scanner := extension.NewCompositeMetadataBytes(metadata).Scanner()
+	for scanner.Scan() {
+		mime, content, err := scanner.Metadata()
+		if err != nil {
+			break
+		}
+		if mime == extension.MessageRouting.String() {
+			if tags, err := extension.ParseRoutingTags(content); err == nil && len(tags) > 0 {
+				return tags[0]
+			}
+		}
+	}
+	return "echo"
+}

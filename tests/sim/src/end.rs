@@ -25,6 +25,8 @@ const MOST_ITEM_BYTES: usize = 100_000;
 /// What SETUP or the last ERROR may have beyond a full buffer.
 const UNASKED: usize = 300;
 
+/// The time of leases that do not run out, in milliseconds.
+const LONG: u32 = 1_000_000_000;
 /// What a retained frame costs beside its bytes.
 const FRAME_COST: usize = 200;
 
@@ -248,9 +250,9 @@ impl End {
             Event::Setup(_) => {
                 self.connection.accept(now);
                 self.established = true;
-                self.grant(5, 60_000, now);
+                self.grant(5, LONG, now);
             }
-            Event::Established | Event::Resumed => self.grant(5, 60_000, now),
+            Event::Established | Event::Resumed => self.grant(5, LONG, now),
             Event::Leased(lease) => self.leased.push((lease.requests, lease.ttl_ms)),
             Event::Request { key, interaction, payload, complete } => {
                 let id = key.id().get();
@@ -282,7 +284,7 @@ impl End {
             }
             Event::Cancelled { key } => {
                 let id = key.id().get();
-                model.of(id)?.got_cancel(self.side)?;
+                model.of(id)?.got_cancel(self.side, self.may_refuse)?;
                 if self.completed.remove(&id) {
                     return Ok(());
                 }

@@ -25,6 +25,8 @@ pub struct Plan {
     pub lifetime_ms: u32,
     /// Requests wait for leases.
     pub leases: bool,
+    /// Leases come with the connection and with each resume alone, and never run out.
+    pub steady_leases: bool,
     /// The session outlives its transport.
     pub resume: bool,
     /// The limits of the client and of the server.
@@ -57,6 +59,7 @@ impl Plan {
             keepalive_ms: from.pick(&[1, 50, 500, 5_000]),
             lifetime_ms: from.pick(&[300, 2_000, 20_000, 20_000]),
             leases: from.one_in(4),
+            steady_leases: from.one_in(2),
             resume: from.one_in(2),
             limits: [Limits::arbitrary(from), Limits::arbitrary(from)],
         }

@@ -147,7 +147,7 @@ impl World {
                     self.pushes[who].push_back(metadata);
                 }
             }
-            Op::Grant { who, requests, ttl_ms } => {
+            Op::Grant { who, requests, ttl_ms } if !self.plan.steady_leases => {
                 self.catch_up(who)?;
                 self.ends[who].grant(requests, ttl_ms, self.now);
             }
@@ -156,7 +156,7 @@ impl World {
                 self.cut(keep, noticed)?;
             }
             Op::Notice { who } if self.plan.resume => self.notice(who),
-            Op::Cut { .. } | Op::Notice { .. } => {}
+            Op::Cut { .. } | Op::Notice { .. } | Op::Grant { .. } => {}
             Op::Connect => self.connect(),
             Op::Ping { who, bytes } => {
                 self.catch_up(who)?;
@@ -205,7 +205,7 @@ impl World {
 
     /// An engine may refuse requests and payloads by itself.
     fn may_refuse(&self) -> bool {
-        self.plan.leases
+        (self.plan.leases && !self.plan.steady_leases)
             || self.ends.iter().any(|end| end.draining)
             || self.plan.limits.iter().any(|limits| limits.tight)
     }

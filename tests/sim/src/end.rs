@@ -77,6 +77,8 @@ pub(crate) struct End {
     /// Sent by it with METADATA_PUSH and not received.
     pub(crate) pushes: VecDeque<Bytes>,
     pushed: u64,
+    /// It could not go on for want of acknowledgement.
+    pub(crate) was_held: bool,
     /// Events since the last read.
     events: usize,
     /// The longest frame it can have written.
@@ -117,6 +119,7 @@ impl End {
             pings: VecDeque::new(),
             pushes: VecDeque::new(),
             pushed: 0,
+            was_held: false,
             events: 0,
             longest: limits.frame_bytes().min(MOST_ITEM_BYTES),
         }
@@ -192,6 +195,7 @@ impl End {
         if self.hostile {
             self.apps.retain(|_, app| self.connection.stream(app.key).is_some());
         }
+        self.was_held |= self.connection.is_held();
         let inbound = self.apps.values().filter(|app| !app.requester).count();
         let most = self.limits.max_streams as usize;
         hold!(inbound <= most, Bounds, "{inbound} streams of the peer, at most {most}");

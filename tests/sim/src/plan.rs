@@ -57,7 +57,7 @@ impl Plan {
             hostile,
             messages: from.one_in(4),
             keepalive_ms: from.pick(&[1, 50, 500, 5_000]),
-            lifetime_ms: from.pick(&[300, 2_000, 20_000, 20_000]),
+            lifetime_ms: from.pick(&[300, 2_000, 20_000, 20_000, 20_000]),
             leases: from.one_in(4),
             steady_leases: from.one_in(2),
             resume: from.one_in(2),
@@ -110,8 +110,8 @@ impl Limits {
             max_payload_bytes,
             max_reassembly_bytes,
             max_queued_replies,
-            window_ms: from.pick(&[1_000, 60_000, 60_000]),
-            max_retained_bytes: from.pick(&[500, 3_000, 20_000, 1 << 20]),
+            window_ms: from.pick(&[1_000, 60_000, 60_000, 60_000]),
+            max_retained_bytes: from.pick(&[500, 3_000, 20_000, 1 << 20, 1 << 20]),
         }
     }
 

@@ -80,13 +80,18 @@ const RSOCK: &[(&str, &[&str])] = &[
 
 /// What crates of the workspace must not depend on, beside what is developed with them.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("rsock", &["rsock-server", "rsock-client", "rsock-tests"]),
-    ("server", &["rsock-client", "rsock-tests"]),
-    ("client", &["rsock-server", "rsock-tests"]),
+    ("rsock", &["rsock-server", "rsock-client", "rsock-sim", "rsock-tests"]),
+    ("server", &["rsock-client", "rsock-sim", "rsock-tests"]),
+    ("client", &["rsock-server", "rsock-sim", "rsock-tests"]),
+    ("fuzz", &["rsock", "rsock-server", "rsock-client", "rsock-tests"]),
 ];
 
 /// All that the engine stands on.
 const PROTO_DEPENDENCIES: &[&str] = &["bytes", "rustc-hash", "slab"];
+
+/// All that the simulator stands on: it sees the engine and neither tasks nor sockets, and so runs in
+/// seconds, and under the fuzzer.
+const SIM_DEPENDENCIES: &[&str] = &["bytes", "rsock-proto"];
 
 /// No file is longer.
 const MAX_LINES: usize = 800;
@@ -219,6 +224,7 @@ fn dependencies(krate: &str) -> Vec<String> {
 #[test]
 fn crates_keep_to_the_arrows() {
     assert_eq!(dependencies("proto"), PROTO_DEPENDENCIES);
+    assert_eq!(dependencies("tests/sim"), SIM_DEPENDENCIES);
     for (krate, forbidden) in FORBIDDEN {
         let dependencies = dependencies(krate);
         assert!(dependencies.contains(&"bytes".to_owned()), "{krate}: {dependencies:?}");

@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 struct Permits {
     left: u32,
-    /// `None` where `left` is 0.
+    /// `None` where `left` is 0, and where it does not end by time.
     until: Option<Instant>,
 }
 
@@ -44,8 +44,11 @@ pub(super) struct Leases {
     held: Permits,
     /// What we allow the peer.
     granted: Permits,
-    /// What is left of the lease before that one: requests may have crossed its successor (LEASE-21).
+    /// What is left of the lease before that one: requests may have crossed its successor
+    /// (LEASE-21), or were lost with a transport and come again.
     before: Permits,
+    /// A transport was lost, and there is no new lease: `before` counts until there is a second one.
+    is_void: bool,
     grace: Duration,
     /// The newest LEASE, to be written; one that it replaces is not (LEASE-06).
     unsent: Option<Lease>,
@@ -57,14 +60,18 @@ impl Leases {
             held: Permits::default(),
             granted: Permits::default(),
             before: Permits::default(),
+            is_void: false,
             grace,
             unsent: None,
         }
     }
 
-    /// A resume begins without any (LEASE-20).
+    /// A resume begins without any (LEASE-20). What the peer has sent under the one it had, and did
+    /// not arrive, comes again and is still covered: nothing is lost by a resume (RESUME-14).
     pub(super) fn void(&mut self) {
-        *self = Self::new(self.grace);
+        let left = self.granted.left.saturating_add(self.before.left);
+        let before = Permits { left, until: None };
+        *self = Self { before, is_void: true, ..Self::new(self.grace) };
     }
 
     /// Spends a permit of the peer's; false if there is none (LEASE-09).
@@ -90,11 +97,18 @@ impl Leases {
     }
 
     fn grant(&mut self, lease: Lease, ttl: Duration, now: Instant) {
-        self.granted.expire(now);
-        let crossing = self.granted.until.map_or(now, |until| until.min(now + self.grace));
-        self.before = Permits::new(self.granted.left, crossing);
+        if !std::mem::take(&mut self.is_void) {
+            self.before = self.crossing(now);
+        }
         self.granted = Permits::new(lease.requests, now + ttl + self.grace);
         self.unsent = Some(lease);
+    }
+
+    /// What is left of the present lease for requests that cross the next.
+    fn crossing(&mut self, now: Instant) -> Permits {
+        self.granted.expire(now);
+        let crossing = self.granted.until.map_or(now, |until| until.min(now + self.grace));
+        Permits::new(self.granted.left, crossing)
     }
 
     pub(super) fn take_unsent(&mut self) -> Option<Lease> {

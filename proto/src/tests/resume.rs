@@ -552,3 +552,28 @@ fn a_channel_goes_on_in_both_directions() {
     assert_eq!(e.sent(), "P(1,N,'two') P(1,N+C,'three')");
     e.assert_idle();
 }
+
+#[test]
+fn lease_20_resume_14_requests_that_come_again_are_covered_by_the_lease_they_were_sent_under() {
+    let mut e = Wire::fresh_server(Config { leases: true, ..limits(1 << 20) });
+    let grant = |e: &mut Wire, n: u32| {
+        let minute = std::time::Duration::from_secs(60);
+        e.connection.grant_lease(n, minute, None, e.now).expect("leases were agreed upon");
+        assert_eq!(e.sent(), "0x02(0)");
+    };
+    e.receive(wire::with(wire::L, setup()));
+    e.events();
+    e.connection.accept(e.now);
+    grant(&mut e, 2);
+    // Two were sent, and lost; another cut, and nothing came again.
+    for _ in 0..2 {
+        cut(&mut e);
+        resumed(&mut e, 0, 0);
+    }
+    grant(&mut e, 1);
+    for id in [1, 3, 5, 7] {
+        e.receive(wire::rr(id, "x"));
+    }
+    assert_eq!(e.events(), "Request(1,RR,'x') Request(3,RR,'x') Request(5,RR,'x')");
+    assert_eq!(e.sent(), "ERR(7,0x202)");
+}

@@ -25,6 +25,8 @@ const MOST_ITEM_BYTES: usize = 100_000;
 /// What SETUP or the last ERROR may have beyond a full buffer.
 const UNASKED: usize = 300;
 
+/// The time of leases that do not run out, in milliseconds.
+const LONG: u32 = 1_000_000_000;
 /// What a retained frame costs beside its bytes.
 const FRAME_COST: usize = 200;
 
@@ -75,6 +77,8 @@ pub(crate) struct End {
     /// Sent by it with METADATA_PUSH and not received.
     pub(crate) pushes: VecDeque<Bytes>,
     pushed: u64,
+    /// It could not go on for want of acknowledgement.
+    pub(crate) was_held: bool,
     /// Events since the last read.
     events: usize,
     /// The longest frame it can have written.
@@ -115,6 +119,7 @@ impl End {
             pings: VecDeque::new(),
             pushes: VecDeque::new(),
             pushed: 0,
+            was_held: false,
             events: 0,
             longest: limits.frame_bytes().min(MOST_ITEM_BYTES),
         }
@@ -190,6 +195,7 @@ impl End {
         if self.hostile {
             self.apps.retain(|_, app| self.connection.stream(app.key).is_some());
         }
+        self.was_held |= self.connection.is_held();
         let inbound = self.apps.values().filter(|app| !app.requester).count();
         let most = self.limits.max_streams as usize;
         hold!(inbound <= most, Bounds, "{inbound} streams of the peer, at most {most}");
@@ -248,9 +254,9 @@ impl End {
             Event::Setup(_) => {
                 self.connection.accept(now);
                 self.established = true;
-                self.grant(5, 60_000, now);
+                self.grant(5, LONG, now);
             }
-            Event::Established | Event::Resumed => self.grant(5, 60_000, now),
+            Event::Established | Event::Resumed => self.grant(5, LONG, now),
             Event::Leased(lease) => self.leased.push((lease.requests, lease.ttl_ms)),
             Event::Request { key, interaction, payload, complete } => {
                 let id = key.id().get();
@@ -282,7 +288,7 @@ impl End {
             }
             Event::Cancelled { key } => {
                 let id = key.id().get();
-                model.of(id)?.got_cancel(self.side)?;
+                model.of(id)?.got_cancel(self.side, self.may_refuse)?;
                 if self.completed.remove(&id) {
                     return Ok(());
                 }

@@ -260,10 +260,11 @@ impl Exchange {
         Ok(())
     }
 
-    /// `side` is told that the other wants nothing more.
-    pub(crate) fn got_cancel(&mut self, side: usize) -> Check {
-        let wanted = !self.lines[side].unwanted && !self.refused;
-        hold!(!wanted, Told, "nobody has cancelled it");
+    /// `side` is told that the other wants nothing more; `may_refuse` if an engine may say so before
+    /// its application knows.
+    pub(crate) fn got_cancel(&mut self, side: usize, may_refuse: bool) -> Check {
+        let unwanted = self.lines[side].unwanted || self.refused;
+        hold!(unwanted || may_refuse, Told, "nobody has cancelled it");
         Ok(())
     }
 

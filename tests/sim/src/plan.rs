@@ -25,6 +25,8 @@ pub struct Plan {
     pub lifetime_ms: u32,
     /// Requests wait for leases.
     pub leases: bool,
+    /// Leases come with the connection and with each resume alone, and never run out.
+    pub steady_leases: bool,
     /// The session outlives its transport.
     pub resume: bool,
     /// The limits of the client and of the server.
@@ -55,8 +57,9 @@ impl Plan {
             hostile,
             messages: from.one_in(4),
             keepalive_ms: from.pick(&[1, 50, 500, 5_000]),
-            lifetime_ms: from.pick(&[300, 2_000, 20_000, 20_000]),
+            lifetime_ms: from.pick(&[300, 2_000, 20_000, 20_000, 20_000]),
             leases: from.one_in(4),
+            steady_leases: from.one_in(2),
             resume: from.one_in(2),
             limits: [Limits::arbitrary(from), Limits::arbitrary(from)],
         }
@@ -107,8 +110,8 @@ impl Limits {
             max_payload_bytes,
             max_reassembly_bytes,
             max_queued_replies,
-            window_ms: from.pick(&[1_000, 60_000, 60_000]),
-            max_retained_bytes: from.pick(&[500, 3_000, 20_000, 1 << 20]),
+            window_ms: from.pick(&[1_000, 60_000, 60_000, 60_000]),
+            max_retained_bytes: from.pick(&[500, 3_000, 20_000, 1 << 20, 1 << 20]),
         }
     }
 

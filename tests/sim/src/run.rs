@@ -4,6 +4,7 @@
 use std::{
     any::Any,
     fmt,
+    ops::AddAssign,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -33,6 +34,24 @@ pub struct Run {
     pub tamper: Option<Tamper>,
 }
 
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.operations += other.operations;
+        self.requests += other.requests;
+        self.items += other.items;
+        self.cuts += other.cuts;
+        self.cuts_in_handshake += other.cuts_in_handshake;
+        self.resumes += other.resumes;
+        self.takeovers += other.takeovers;
+        self.windows_over += other.windows_over;
+        self.held += other.held;
+        self.replayed += other.replayed;
+        self.unleased += other.unleased;
+        self.closed += other.closed;
+        self.wire ^= other.wire;
+    }
+}
+
 /// What came of a run that went well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -42,8 +61,24 @@ pub struct Totals {
     pub requests: u64,
     /// Items that reached one.
     pub items: u64,
+    /// Transports lost, and those of them that were lost before RESUME was answered.
+    pub cuts: u64,
+    /// See `cuts`.
+    pub cuts_in_handshake: u64,
     /// Times a session was resumed.
     pub resumes: u64,
+    /// Those of them of which the server had not known that it needs one.
+    pub takeovers: u64,
+    /// Sessions that ended because no transport came in time.
+    pub windows_over: u64,
+    /// Sides that could not go on before the other had acknowledged what it was sent.
+    pub held: u64,
+    /// Frames written again.
+    pub replayed: u64,
+    /// Requests refused for want of a lease.
+    pub unleased: u64,
+    /// Connections that ended.
+    pub closed: u64,
     /// A digest of every byte written.
     pub wire: u64,
 }

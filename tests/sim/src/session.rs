@@ -31,6 +31,10 @@ impl World {
         for who in [0, 1] {
             self.deliver(who, keep[who] as usize)?;
         }
+        let client = &self.ends[0];
+        let greets = self.is_attached(0) && !client.is_over() && !client.connection.has_transport();
+        self.seen.cuts += 1;
+        self.seen.cuts_in_handshake += u64::from(greets);
         self.unlink();
         for who in [0, 1] {
             if noticed & 1 << who != 0 {
@@ -135,6 +139,7 @@ impl World {
         if accepted {
             greeter.connection.hand_over();
             // What it had is of no use any more, and closed (RESUME-31).
+            self.seen.takeovers += u64::from(self.ends[1].link.is_some());
             self.detach(1);
             let (link, session) = (self.link, &mut self.ends[1]);
             session.attach(&self.pipes[1], Some(link));

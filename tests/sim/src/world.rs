@@ -50,8 +50,8 @@ pub struct World {
     /// Sent with METADATA_PUSH and not received.
     pushes: [VecDeque<Bytes>; 2],
     tamper: Option<Tamper>,
-    /// A digest of everything written.
-    wire: u64,
+    /// What has happened that the connections do not count.
+    pub(crate) seen: Totals,
 }
 
 impl World {
@@ -79,7 +79,7 @@ impl World {
             fairness: [Fairness::default(), Fairness::default()],
             pushes: [VecDeque::new(), VecDeque::new()],
             tamper: None,
-            wire: 0,
+            seen: Totals::default(),
         }
     }
 
@@ -147,7 +147,7 @@ impl World {
                     self.pushes[who].push_back(metadata);
                 }
             }
-            Op::Grant { who, requests, ttl_ms } => {
+            Op::Grant { who, requests, ttl_ms } if !self.plan.steady_leases => {
                 self.catch_up(who)?;
                 self.ends[who].grant(requests, ttl_ms, self.now);
             }
@@ -156,7 +156,7 @@ impl World {
                 self.cut(keep, noticed)?;
             }
             Op::Notice { who } if self.plan.resume => self.notice(who),
-            Op::Cut { .. } | Op::Notice { .. } => {}
+            Op::Cut { .. } | Op::Notice { .. } | Op::Grant { .. } => {}
             Op::Connect => self.connect(),
             Op::Ping { who, bytes } => {
                 self.catch_up(who)?;
@@ -205,7 +205,7 @@ impl World {
 
     /// An engine may refuse requests and payloads by itself.
     fn may_refuse(&self) -> bool {
-        self.plan.leases
+        (self.plan.leases && !self.plan.steady_leases)
             || self.ends.iter().any(|end| end.draining)
             || self.plan.limits.iter().any(|limits| limits.tight)
     }
@@ -263,7 +263,7 @@ impl World {
         if written.is_empty() {
             return Ok(());
         }
-        self.wire = written.iter().fold(self.wire ^ who as u64, |digest, byte| {
+        self.seen.wire = written.iter().fold(self.seen.wire ^ who as u64, |digest, byte| {
             (digest ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3)
         });
         let mut frames = self.pipes[who].frames(&written)?;
@@ -580,12 +580,17 @@ impl World {
     /// What has happened.
     pub fn totals(&self) -> Totals {
         let [client, server] = self.ends.each_ref().map(|end| *end.connection.stats());
+        let over = |end: &&End| end.closed == Some(CloseReason::ResumeWindowOver);
         Totals {
-            operations: 0,
             requests: client.requests_in + server.requests_in,
             items: client.items_in + server.items_in,
             resumes: client.resumes,
-            wire: self.wire,
+            windows_over: self.ends.iter().filter(over).count() as u64,
+            held: self.ends.iter().filter(|end| end.was_held).count() as u64,
+            replayed: client.replayed_frames + server.replayed_frames,
+            unleased: client.refused_leases + server.refused_leases,
+            closed: self.ends.iter().filter(|end| end.closed.is_some()).count() as u64,
+            ..self.seen
         }
     }
 }

@@ -3,7 +3,7 @@
 use rsock_sim::{OPERATIONS, Run, Tamper};
 
 /// Worlds in which a fault has to show somewhere.
-const WORLDS: u64 = 400;
+const WORLDS: u64 = 200;
 
 #[test]
 fn every_fault_is_found_and_called_by_its_name() {

@@ -1,9 +1,10 @@
-//! A byte stream whose readiness is scripted, call by call.
+//! Byte streams whose readiness is scripted, call by call, or whose writes are noted.
 
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -103,6 +104,65 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Scripted<IO> {
                 Pin::new(&mut self.io).poll_write(cx, part)
             }
         }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// A byte stream that notes what each write gives it, however many slices that has.
+#[derive(Debug)]
+pub struct Noted<IO> {
+    io: IO,
+    writes: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl<IO> Noted<IO> {
+    /// Over `io`, which takes whole writes; and where they are noted.
+    pub fn new(io: IO) -> (Self, Arc<Mutex<Vec<Vec<u8>>>>) {
+        let writes = Arc::default();
+        (Self { io, writes: Arc::clone(&writes) }, writes)
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Noted<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Noted<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        let mut writes = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        writes.push(bytes[..written].to_vec());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let whole: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.poll_write(cx, &whole)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,11 +5,11 @@ use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, poll, stream};
 use rsock::{
-    Client, ClientBuilder, CloseReason, Error, Meter, Requester, Server, Violation, memory,
+    Client, ClientBuilder, CloseReason, Error, Meter, Payload, Requester, Server, Violation, memory,
 };
 use rsock_tests::{
     fixture::Fixture,
-    readiness::{Scripted, Step, Steps},
+    readiness::{Noted, Scripted, Step, Steps},
     record::{Recorder, limit_time},
     wire::{Frame, R, ka},
 };
@@ -68,6 +68,35 @@ async fn any_readiness() {
             pair.fixture.recorder.wait("fnf told").await;
         }
     }
+}
+
+/// TCP-07: SETUP, and whatever is sent by itself, leaves with its prefix in one write, however many
+/// parts it is made of.
+#[tokio::test]
+async fn a_frame_is_one_write() {
+    limit_time();
+    let (near, far) = memory(1 << 20);
+    let (noted, writes) = Noted::new(near);
+    tokio::spawn(async move { Server::builder().serve_over(far, Fixture::default()).await });
+    let large = Payload::new(vec![b'x'; 20_000]).with_metadata(vec![b'm'; 10_000]);
+    let client = Client::builder().setup(large.clone()).connect_over(noted).await.unwrap();
+    for payload in ["small".into(), Payload::new(vec![b'x'; 5_000]), large] {
+        client.request_response(payload).await.unwrap();
+    }
+    let mut names = Vec::new();
+    for write in writes.lock().unwrap().iter() {
+        // What was asked for by then may leave with SETUP, but no frame is begun and not ended.
+        let mut rest = &write[..];
+        while let Some((prefix, behind)) = rest.split_first_chunk::<3>() {
+            let len = u32::from_be_bytes([0, prefix[0], prefix[1], prefix[2]]) as usize;
+            let (frame, behind) = behind.split_at_checked(len).expect("a whole frame");
+            let name = Frame::decode(frame).unwrap().to_string();
+            names.push(name.split('(').next().unwrap_or_default().to_owned());
+            rest = behind;
+        }
+        assert!(rest.is_empty());
+    }
+    assert_eq!(names, ["SETUP", "RR", "RR", "RR"]);
 }
 
 /// A transport that fails while the last words are written: they are not tried again, and the driver

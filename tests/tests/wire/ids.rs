@@ -2,8 +2,8 @@
 
 use rsock_tests::{
     link::Served,
-    script::SCHEMES,
-    wire::{C, MAX_N, N, can, fnf, p, rc, rn, rr, rs},
+    script::{Peer, SCHEMES},
+    wire::{C, F, MAX_N, N, can, fnf, p, rc, rn, rr, rs},
 };
 
 use crate::{connected, each, items, spawn};
@@ -44,5 +44,31 @@ async fn ids_count_up_and_answers_come_in_any_order() {
             assert_eq!(call.await.unwrap().unwrap().data, format!("re {n}"));
         }
         peer.fence().await;
+    }
+}
+
+/// TCP-08: without a resume nothing of a connection is known to the next.
+#[tokio::test]
+async fn nothing_outlives_a_connection() {
+    let served = Served::start().await;
+    for (round, uri) in served.uris.iter().enumerate() {
+        let mut first = Peer::established(uri).await;
+        first.send_all([rr(1, "never"), rs(3, 1, "inf"), rr(5, "a").flags(F)]).await;
+        first.expect(p(3, N, "0")).await;
+        first.finish().await;
+        first.expect_end().await;
+        served.fixture.recorder.wait_count("dropped never", round + 1).await;
+        let mut second = Peer::established(uri).await;
+        second.send_all([rn(3, 9), p(5, N, "b"), can(1)]).await;
+        second.fence().await;
+        second.send(rr(1, "anew")).await;
+        second.expect(p(1, N | C, "anew")).await;
+    }
+    for scheme in SCHEMES {
+        for _ in 0..2 {
+            let (client, mut peer) = connected(scheme).await;
+            client.fire_and_forget("f").await.unwrap();
+            peer.expect(fnf(1, "f")).await;
+        }
     }
 }

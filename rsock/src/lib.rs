@@ -60,6 +60,7 @@ mod resume;
 mod router;
 mod server;
 mod spawn;
+mod sync;
 mod tap;
 mod transport;
 

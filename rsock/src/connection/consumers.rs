@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     fmt, mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -17,6 +17,7 @@ use rsock_proto::{Payload, StreamKey, Window};
 use crate::{
     connection::mailbox::{Command, Mailbox},
     error::Error,
+    sync::{Mutex, MutexGuard},
 };
 
 /// Where the driver leaves what one stream receives.

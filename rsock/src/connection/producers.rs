@@ -4,10 +4,7 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak, atomic::Ordering},
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -17,6 +14,7 @@ use crate::{
     connection::mailbox::Mailbox,
     error::Error,
     responder::{Answer, BoxFuture, BoxStream},
+    sync::AtomicBool,
 };
 
 /// What fills the half of a stream that we send on.

@@ -154,7 +154,9 @@ impl SlotWakers {
     /// The slot is off the mailbox's list: its next wake lists it again.
     pub(super) fn unlist(&self, slot: usize) {
         if let Some(Some((shared, _))) = self.0.get(slot) {
-            shared.listed.store(false, Ordering::Release);
+            // The call that was too late to list it again came before this: what it had to tell is
+            // seen by the poll that follows.
+            shared.listed.swap(false, Ordering::AcqRel);
         }
     }
 }

@@ -63,7 +63,7 @@ impl Streams {
 
     fn after(&self, id: u32) -> Option<u32> {
         let next = id.checked_add(2).filter(|next| *next <= self.last);
-        next.or(self.reuses.then_some(self.first))
+        next.or_else(|| self.reuses.then_some(self.first))
     }
 
     /// Allocates from here on, as if what comes before had been used.

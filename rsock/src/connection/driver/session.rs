@@ -18,14 +18,14 @@ use crate::{
     resume::{self, Resume, SessionEvent},
     transport::{
         Framing,
-        dial::Dial,
+        dial::DialAgain,
         link::{ByteStream, Link, Transport},
     },
 };
 
 /// What a client needs to take its session up again.
 pub(crate) struct ClientResume {
-    pub(crate) dial: Dial,
+    pub(crate) dial: DialAgain,
     pub(crate) settings: Resume,
     /// For a fresh session, where the old one is gone; its token is replaced.
     pub(crate) setup: frame::Setup,
@@ -180,13 +180,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Dials again, after a pause.
     fn dial(&mut self, attempt: u32, fresh: Option<(CloseReason, Instant)>) {
         let Some(resume) = &self.options.resume else { return };
-        let dial = resume.dial.clone();
+        let dial = Arc::clone(&resume.dial);
         let pause = resume.settings.pause(attempt);
         let dialling = Box::pin(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            dial.again().await
+            dial().await
         });
         self.redial = Some(Redial { attempt, dialling, fresh });
     }

@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 struct Permits {
     left: u32,
-    /// `None` where `left` is 0.
+    /// `None` where no time is set, as where `left` is 0.
     until: Option<Instant>,
 }
 
@@ -46,6 +46,9 @@ pub(super) struct Leases {
     granted: Permits,
     /// What is left of the lease before that one: requests may have crossed its successor (LEASE-21).
     before: Permits,
+    /// What was left when the transport was lost: requests that were sent under it come with the
+    /// replay. It ends with the first lease after that.
+    replayed: Permits,
     grace: Duration,
     /// The newest LEASE, to be written; one that it replaces is not (LEASE-06).
     unsent: Option<Lease>,
@@ -57,14 +60,18 @@ impl Leases {
             held: Permits::default(),
             granted: Permits::default(),
             before: Permits::default(),
+            replayed: Permits::default(),
             grace,
             unsent: None,
         }
     }
 
     /// A resume begins without any (LEASE-20).
-    pub(super) fn void(&mut self) {
-        *self = Self::new(self.grace);
+    pub(super) fn void(&mut self, now: Instant) {
+        self.replayed.expire(now);
+        let unspent = [self.replayed, self.before, self.granted];
+        let left = unspent.iter().fold(0, |sum: u32, permits| sum.saturating_add(permits.left));
+        *self = Self { replayed: Permits { left, until: None }, ..Self::new(self.grace) };
     }
 
     /// Spends a permit of the peer's; false if there is none (LEASE-09).
@@ -74,9 +81,10 @@ impl Leases {
 
     /// Admits a request of the peer; false if it has no permit (LEASE-11).
     pub(super) fn admit(&mut self, now: Instant) -> bool {
+        self.replayed.expire(now);
         self.before.expire(now);
         self.granted.expire(now);
-        self.before.take() || self.granted.take()
+        self.replayed.take() || self.before.take() || self.granted.take()
     }
 
     /// A LEASE has come; false if its fields are none (LEASE-19).
@@ -94,6 +102,7 @@ impl Leases {
         let crossing = self.granted.until.map_or(now, |until| until.min(now + self.grace));
         self.before = Permits::new(self.granted.left, crossing);
         self.granted = Permits::new(lease.requests, now + ttl + self.grace);
+        self.replayed.until.get_or_insert(now + ttl + self.grace);
         self.unsent = Some(lease);
     }
 

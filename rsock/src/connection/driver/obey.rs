@@ -102,12 +102,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         match self.connection.request(interaction, payload, n) {
             Ok(key) => {
                 if let Some(inlet) = &inlet
-                    && !inlet.open(key)
+                    && let wish = inlet.open(key)
                     && let Some(mut stream) = self.connection.stream(key)
                 {
-                    stream.cancel();
-                    drop_guarded(outgoing);
-                    return;
+                    if wish.cancel {
+                        stream.cancel();
+                        drop_guarded(outgoing);
+                        return;
+                    }
+                    // Asked for while the request waited.
+                    stream.request_n(wish.grant);
                 }
                 let producer = outgoing.map(|stream| Producer::Stream(Source::new(stream)));
                 let slot = self.slot(key);

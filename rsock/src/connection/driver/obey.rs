@@ -71,9 +71,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
             Command::Ping { answer, permit } => {
                 self.pinged += 1;
-                let data = Bytes::copy_from_slice(&self.pinged.to_be_bytes());
-                // A ping that cannot be sent is dropped, and its handle learns why the connection ended.
-                if self.connection.ping(data).is_ok() {
+                // One that cannot be sent is dropped, and its handle learns why the connection ended.
+                // While there is no transport it waits for the next.
+                if !self.connection.has_transport() || self.send_ping(self.pinged) {
                     self.pings.push_back((self.pinged, answer, permit));
                 }
             }
@@ -90,6 +90,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         interaction: Interaction,
         payload: Payload,
         n: u32,
+    fn send_ping(&mut self, number: u64) -> bool {
+        self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())).is_ok()
+    }
+
+    /// There is another transport: what was under way on the one before has no answer.
+    pub(super) fn ping_again(&mut self) {
+        let mut pings = mem::take(&mut self.pings);
+        pings.retain(|(number, ..)| self.send_ping(*number));
+        self.pings = pings;
+    }
+
         inlet: Option<Arc<Inlet>>,
         outgoing: Option<BoxStream<Result<Payload, Error>>>,
         permit: Permit,

@@ -151,7 +151,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.input.clear();
         self.output = SendBuf::bare();
         self.unreachable = true;
-        self.pings.clear();
     }
 
     pub(super) fn resumed(&mut self, now: Instant) {
@@ -164,6 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             self.tell(&SessionEvent::Resumed);
         }
         self.grant_lease(now);
+        self.ping_again();
         log_resumed(&self.options.peer);
     }
 
@@ -237,6 +237,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
         }
         self.ready.clear();
+        self.pings.clear();
         self.lose_transport();
         let Some(resume) = &self.options.resume else { return };
         let until = now + resume.settings.limits.window;

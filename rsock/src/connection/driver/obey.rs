@@ -51,7 +51,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     pub(super) fn obey(&mut self, command: Command) {
-        if matches!(command, Command::Request { .. }) && self.waits_for_lease() {
+        let is_request = matches!(command, Command::Request { .. });
+        let asks = is_request || matches!(command, Command::Push { .. } | Command::Ping { .. });
+        if asks && self.connection.is_over() {
+            // It ends with the rest, when the reason is told.
+            self.held.push(command);
+        } else if is_request && self.waits_for_lease() {
             self.leaseless.push_back(command);
         } else {
             self.obey_now(command);
@@ -85,11 +90,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
-    pub(super) fn open(
-        &mut self,
-        interaction: Interaction,
-        payload: Payload,
-        n: u32,
     fn send_ping(&mut self, number: u64) -> bool {
         self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())).is_ok()
     }
@@ -101,6 +101,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.pings = pings;
     }
 
+    pub(super) fn open(
+        &mut self,
+        interaction: Interaction,
+        payload: Payload,
+        n: u32,
         inlet: Option<Arc<Inlet>>,
         outgoing: Option<BoxStream<Result<Payload, Error>>>,
         permit: Permit,

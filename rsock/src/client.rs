@@ -1,6 +1,6 @@
 //! The side that dials.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, io, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, Config, Payload, frame, metadata::Authentication};
@@ -20,7 +20,11 @@ use crate::{
     responder::{Handle, Responder},
     resume::{Resume, new_token},
     tap::FrameTap,
-    transport::{Framing, dial::Dial, uri::Uri},
+    transport::{
+        Framing,
+        dial::{Dial, DialAgain, OWN, dial_own, own_again},
+        uri::Uri,
+    },
 };
 
 /// A connection to a server, and the [`Requester`] to ask it. Cheap to clone.
@@ -234,7 +238,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Asks for a session that outlives its transport (RESUME-02). Needs a URI to dial again.
+    /// Asks for a session that outlives its transport (RESUME-02). Needs a URI to dial again, or
+    /// [`connect_with`](Self::connect_with).
     pub fn resume(mut self, resume: Resume) -> Self {
         self.resume = Some(resume);
         self
@@ -289,7 +294,25 @@ impl ClientBuilder {
         };
         let (stream, framing, leftover) = dial.open().await?;
         let peer = dial.uri.to_string();
-        self.start(stream, framing, &leftover, peer, Some(dial)).await
+        self.start(stream, framing, &leftover, peer, Some(dial.again())).await
+    }
+
+    /// Connects over byte streams that the caller opens, with a u24 length before each frame: one
+    /// now, and, for a session that is to be [resumed](Self::resume), another each time it has lost
+    /// its own.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] if a setting is out of its range, or no byte stream is to be had.
+    pub async fn connect_with<IO, F, D>(self, dial: F) -> Result<Client, Error>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: Fn() -> D + Send + Sync + 'static,
+        D: Future<Output = io::Result<IO>> + Send + 'static,
+    {
+        let (dial, limit) = (Arc::new(dial), self.connect_timeout);
+        let io = dial_own(dial(), limit).await?;
+        let again = own_again(dial, limit);
+        self.start(io, Framing::LengthPrefixed, &[], OWN.into(), Some(again)).await
     }
 
     /// Connects over a byte stream of the caller's, such as [`memory`](crate::memory), with a u24
@@ -302,7 +325,7 @@ impl ClientBuilder {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if self.resume.is_some() {
-            let problem = "to resume, there must be a URI to dial again";
+            let problem = "to resume, there must be something to dial again";
             return Err(ConnectError::Setting(problem).into());
         }
         self.start(io, Framing::LengthPrefixed, &[], "memory".into(), None).await
@@ -314,7 +337,7 @@ impl ClientBuilder {
         framing: Framing,
         leftover: &[u8],
         peer: String,
-        dial: Option<Dial>,
+        dial: Option<DialAgain>,
     ) -> Result<Client, Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -60,6 +60,7 @@ mod resume;
 mod router;
 mod server;
 mod spawn;
+mod sync;
 mod tap;
 mod transport;
 
@@ -86,7 +87,7 @@ pub use router::{
     DataMimes, FromRequest, MethodRoute, Params, Request, RouteName, Router, Text, fire_and_forget,
     request_channel, request_response, request_stream,
 };
-pub use server::{Serve, Server, ServerBuilder};
+pub use server::{Endpoint, Serve, Server, ServerBuilder};
 pub use spawn::{Spawned, spawned};
 pub use tap::{Direction, FrameTap};
 pub use transport::memory;

@@ -197,8 +197,37 @@ impl ServerBuilder {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = Service::new(self.clone(), Arc::new(acceptor));
-        service.drive(io, Framing::LengthPrefixed, &[], "memory".into()).await;
+        self.clone().without_listeners(acceptor).serve_over(io).await;
+    }
+
+    /// A server that is given its byte streams by the caller. They share what the connections of a
+    /// server share: the sessions that can be resumed, on whichever of them.
+    pub fn without_listeners(self, acceptor: impl Acceptor) -> Endpoint {
+        Endpoint { service: Arc::new(Service::new(self, Arc::new(acceptor))) }
+    }
+}
+
+/// A server without listeners, which is given its byte streams. Cheap to clone.
+#[derive(Clone)]
+pub struct Endpoint {
+    service: Arc<Service>,
+}
+
+impl Endpoint {
+    /// Serves one connection over a byte stream of the caller's, with a u24 length before each
+    /// frame. Resolves when the connection has ended, or has been handed to the session that goes
+    /// on on it. How many there are is up to the caller.
+    pub async fn serve_over<IO>(&self, io: IO)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.service.drive(io, Framing::LengthPrefixed, &[], "memory".into()).await;
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("builder", &self.service.builder).finish_non_exhaustive()
     }
 }
 

@@ -26,15 +26,23 @@ pub const MAX_N: u32 = 0x7fff_ffff;
 const SETUP: u8 = 0x01;
 const LEASE: u8 = 0x02;
 const KEEPALIVE: u8 = 0x03;
-const RR: u8 = 0x04;
-const FNF: u8 = 0x05;
-const RS: u8 = 0x06;
-const RC: u8 = 0x07;
+/// REQUEST_RESPONSE, in [`Frame::kind`].
+pub const RR: u8 = 0x04;
+/// REQUEST_FNF, in [`Frame::kind`].
+pub const FNF: u8 = 0x05;
+/// REQUEST_STREAM, in [`Frame::kind`].
+pub const RS: u8 = 0x06;
+/// REQUEST_CHANNEL, in [`Frame::kind`].
+pub const RC: u8 = 0x07;
 const RN: u8 = 0x08;
-const CAN: u8 = 0x09;
-const PAYLOAD: u8 = 0x0a;
-const ERROR: u8 = 0x0b;
-const MP: u8 = 0x0c;
+/// CANCEL, in [`Frame::kind`].
+pub const CAN: u8 = 0x09;
+/// PAYLOAD, in [`Frame::kind`].
+pub const PAYLOAD: u8 = 0x0a;
+/// ERROR, in [`Frame::kind`].
+pub const ERROR: u8 = 0x0b;
+/// METADATA_PUSH, in [`Frame::kind`].
+pub const MP: u8 = 0x0c;
 const RESUME: u8 = 0x0d;
 const RESUME_OK: u8 = 0x0e;
 const EXT: u8 = 0x3f;

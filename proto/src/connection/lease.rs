@@ -15,7 +15,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default)]
 struct Permits {
     left: u32,
-    /// `None` where `left` is 0, and where it does not end by time.
+    /// `None` where no time is set, as where `left` is 0.
     until: Option<Instant>,
 }
 
@@ -44,11 +44,11 @@ pub(super) struct Leases {
     held: Permits,
     /// What we allow the peer.
     granted: Permits,
-    /// What is left of the lease before that one: requests may have crossed its successor
-    /// (LEASE-21), or were lost with a transport and come again.
+    /// What is left of the lease before that one: requests may have crossed its successor (LEASE-21).
     before: Permits,
-    /// A transport was lost, and there is no new lease: `before` counts until there is a second one.
-    is_void: bool,
+    /// What was left when the transport was lost: requests that were sent under it come with the
+    /// replay. It ends with the first lease after that.
+    replayed: Permits,
     grace: Duration,
     /// The newest LEASE, to be written; one that it replaces is not (LEASE-06).
     unsent: Option<Lease>,
@@ -60,18 +60,18 @@ impl Leases {
             held: Permits::default(),
             granted: Permits::default(),
             before: Permits::default(),
-            is_void: false,
+            replayed: Permits::default(),
             grace,
             unsent: None,
         }
     }
 
-    /// A resume begins without any (LEASE-20). What the peer has sent under the one it had, and did
-    /// not arrive, comes again and is still covered: nothing is lost by a resume (RESUME-14).
-    pub(super) fn void(&mut self) {
-        let left = self.granted.left.saturating_add(self.before.left);
-        let before = Permits { left, until: None };
-        *self = Self { before, is_void: true, ..Self::new(self.grace) };
+    /// A resume begins without any (LEASE-20).
+    pub(super) fn void(&mut self, now: Instant) {
+        self.replayed.expire(now);
+        let unspent = [self.replayed, self.before, self.granted];
+        let left = unspent.iter().fold(0, |sum: u32, permits| sum.saturating_add(permits.left));
+        *self = Self { replayed: Permits { left, until: None }, ..Self::new(self.grace) };
     }
 
     /// Spends a permit of the peer's; false if there is none (LEASE-09).
@@ -81,9 +81,10 @@ impl Leases {
 
     /// Admits a request of the peer; false if it has no permit (LEASE-11).
     pub(super) fn admit(&mut self, now: Instant) -> bool {
+        self.replayed.expire(now);
         self.before.expire(now);
         self.granted.expire(now);
-        self.before.take() || self.granted.take()
+        self.replayed.take() || self.before.take() || self.granted.take()
     }
 
     /// A LEASE has come; false if its fields are none (LEASE-19).
@@ -97,18 +98,12 @@ impl Leases {
     }
 
     fn grant(&mut self, lease: Lease, ttl: Duration, now: Instant) {
-        if !std::mem::take(&mut self.is_void) {
-            self.before = self.crossing(now);
-        }
-        self.granted = Permits::new(lease.requests, now + ttl + self.grace);
-        self.unsent = Some(lease);
-    }
-
-    /// What is left of the present lease for requests that cross the next.
-    fn crossing(&mut self, now: Instant) -> Permits {
         self.granted.expire(now);
         let crossing = self.granted.until.map_or(now, |until| until.min(now + self.grace));
-        Permits::new(self.granted.left, crossing)
+        self.before = Permits::new(self.granted.left, crossing);
+        self.granted = Permits::new(lease.requests, now + ttl + self.grace);
+        self.replayed.until.get_or_insert(now + ttl + self.grace);
+        self.unsent = Some(lease);
     }
 
     pub(super) fn take_unsent(&mut self) -> Option<Lease> {

@@ -418,6 +418,12 @@ impl Connection {
         }
     }
 
+    /// The end has come; no more than the last words may still be written. [`Event::Closed`] says
+    /// why.
+    pub fn is_over(&self) -> bool {
+        self.state.is_over()
+    }
+
     /// Nothing will be read or written any more.
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)

@@ -268,7 +268,7 @@ impl Connection {
             clock.due = false;
         }
         if let Some(leases) = &mut self.leases {
-            leases.void();
+            leases.void(now);
         }
     }
 

@@ -1,8 +1,10 @@
 //! Resume as a server (section 2.17).
 
+use std::time::Duration;
+
 use super::{
     peer::Wire,
-    wire::{self, C, F, I, M, N, R, raw},
+    wire::{self, C, F, I, L, M, N, R, raw},
 };
 use crate::{Config, Misuse, Payload, ResumeLimits, frame::Resume};
 
@@ -532,6 +534,47 @@ fn resume_39_requests_behind_resume_are_served_after_the_replay() {
     assert_eq!(seen, "0x0e(0) P(1,N,'a') P(3,N+C,'b')");
 }
 
+/// They were allowed when they were sent, and no lease of the new transport is there yet (LEASE-20).
+#[test]
+fn resume_13_lease_11_requests_of_the_replay_need_no_new_lease() {
+    let mut e = Wire::fresh_server(Config { leases: true, ..limits(1 << 20) });
+    let len = (TOKEN.len() as u16).to_be_bytes();
+    e.receive(wire::setup_of(
+        R | L,
+        (1, 0),
+        1_000,
+        3_000,
+        &[&len, TOKEN, b"\x03a/b\x03c/d"].concat(),
+    ));
+    assert_eq!(e.events(), "Setup");
+    e.connection.accept(e.now);
+    let grant = |e: &mut Wire, n| {
+        let ttl = Duration::from_secs(1);
+        e.connection.grant_lease(n, ttl, None, e.now).expect("leases were agreed upon");
+    };
+    grant(&mut e, 3);
+    assert_eq!(e.sent(), "0x02(0)");
+    e.receive(wire::rr(1, "x"));
+    e.events();
+    cut(&mut e);
+    // Two more may have been under way, and not three.
+    resumed(&mut e, 0, 0);
+    e.receive_all([3, 5, 7].map(|id| wire::rr(id, "x")));
+    assert_eq!(e.connection.stats().requests_in, 3);
+    assert_eq!(e.sent(), "ERR(7,0x202)");
+    e.events();
+
+    // What was allowed then is not added to what is allowed now for ever.
+    grant(&mut e, 2);
+    cut(&mut e);
+    resumed(&mut e, 0, 0);
+    grant(&mut e, 0);
+    e.sent();
+    e.advance(1_051);
+    e.receive(wire::rr(9, "x"));
+    assert_eq!(e.sent(), "ERR(9,0x202)");
+}
+
 #[test]
 fn a_channel_goes_on_in_both_directions() {
     let mut e = server();
@@ -557,11 +600,11 @@ fn a_channel_goes_on_in_both_directions() {
 fn lease_20_resume_14_requests_that_come_again_are_covered_by_the_lease_they_were_sent_under() {
     let mut e = Wire::fresh_server(Config { leases: true, ..limits(1 << 20) });
     let grant = |e: &mut Wire, n: u32| {
-        let minute = std::time::Duration::from_secs(60);
+        let minute = Duration::from_secs(60);
         e.connection.grant_lease(n, minute, None, e.now).expect("leases were agreed upon");
         assert_eq!(e.sent(), "0x02(0)");
     };
-    e.receive(wire::with(wire::L, setup()));
+    e.receive(wire::with(L, setup()));
     e.events();
     e.connection.accept(e.now);
     grant(&mut e, 2);

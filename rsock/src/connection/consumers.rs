@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     fmt, mem,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -17,6 +17,7 @@ use rsock_proto::{Payload, StreamKey, Window};
 use crate::{
     connection::mailbox::{Command, Mailbox},
     error::Error,
+    sync::{Mutex, MutexGuard},
 };
 
 /// Where the driver leaves what one stream receives.
@@ -37,6 +38,15 @@ struct Inner {
     wish: Wish,
     /// The driver has been told to look.
     touched: bool,
+}
+
+impl Inner {
+    /// Credit is given once.
+    fn take_wish(&mut self) -> Wish {
+        let wish = self.wish;
+        self.wish.grant = 0;
+        wish
+    }
 }
 
 /// What a consumer wants of its stream.
@@ -77,12 +87,11 @@ impl Inlet {
 
     // ---- the driver's side --------------------------------------------------------------------
 
-    /// The stream is open under this key; false if its consumer has gone already.
-    #[must_use]
-    pub(crate) fn open(&self, key: StreamKey) -> bool {
+    /// The stream is open under this key; what its consumer has wanted until now.
+    pub(crate) fn open(&self, key: StreamKey) -> Wish {
         let mut inner = self.lock();
         inner.key = Some(key);
-        !inner.wish.cancel
+        inner.take_wish()
     }
 
     pub(crate) fn is_cancelled(&self) -> bool {
@@ -111,13 +120,14 @@ impl Inlet {
         inner.consumer.take()
     }
 
-    /// What the consumer wants, and of which stream.
+    /// What the consumer wants, and of which stream. Before it is open, credit is kept for it.
     pub(crate) fn take_wish(&self) -> (Option<StreamKey>, Wish) {
         let mut inner = self.lock();
         inner.touched = false;
-        let wish = inner.wish;
-        inner.wish.grant = 0;
-        (inner.key, wish)
+        match inner.key {
+            Some(key) => (Some(key), inner.take_wish()),
+            None => (None, inner.wish),
+        }
     }
 
     // ---- the consumer's side ------------------------------------------------------------------

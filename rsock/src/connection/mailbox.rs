@@ -6,10 +6,7 @@
 
 use std::{
     mem,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     task::Waker,
     time::Duration,
 };
@@ -19,7 +16,11 @@ use rsock_proto::{CloseReason, Interaction, Payload, frame};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::{
-    connection::consumers::Inlet, error::Error, responder::BoxStream, transport::link::Transport,
+    connection::consumers::Inlet,
+    error::Error,
+    responder::BoxStream,
+    sync::{AtomicU64, Mutex, MutexGuard},
+    transport::link::Transport,
 };
 
 /// The right to have one request open; given back when its stream ends.

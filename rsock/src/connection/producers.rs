@@ -4,10 +4,7 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Weak, atomic::Ordering},
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -17,6 +14,7 @@ use crate::{
     connection::mailbox::Mailbox,
     error::Error,
     responder::{Answer, BoxFuture, BoxStream},
+    sync::AtomicBool,
 };
 
 /// What fills the half of a stream that we send on.
@@ -156,7 +154,9 @@ impl SlotWakers {
     /// The slot is off the mailbox's list: its next wake lists it again.
     pub(super) fn unlist(&self, slot: usize) {
         if let Some(Some((shared, _))) = self.0.get(slot) {
-            shared.listed.store(false, Ordering::Release);
+            // The call that was too late to list it again came before this: what it had to tell is
+            // seen by the poll that follows.
+            shared.listed.swap(false, Ordering::AcqRel);
         }
     }
 }

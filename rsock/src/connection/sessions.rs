@@ -6,12 +6,15 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use bytes::Bytes;
 
-use crate::connection::mailbox::{Command, Mailbox};
+use crate::{
+    connection::mailbox::{Command, Mailbox},
+    sync::{Mutex, MutexGuard},
+};
 
 pub(crate) struct Sessions {
     table: Mutex<Table>,

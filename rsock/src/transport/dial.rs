@@ -1,14 +1,18 @@
 //! Dialling: from a URI to a byte stream that frames lie on, as often as it is needed.
 
-use std::time::Duration;
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 #[cfg(feature = "websocket")]
 use crate::transport::websocket;
 use crate::{
     error::ConnectError,
+    responder::BoxFuture,
     transport::{
         Framing, connect_tcp,
         link::Transport,
@@ -57,11 +61,53 @@ impl Dial {
         }
     }
 
-    /// Opens another connection, for a session that has lost its own.
-    pub(crate) async fn again(self) -> Result<Transport, ConnectError> {
-        let (stream, framing, leftover) = self.open().await?;
-        let input = BytesMut::from(&leftover[..]);
-        let peer = self.uri.to_string().into();
-        Ok(Transport { io: Box::new(stream), framing, input, peer })
+    /// The same over and over.
+    pub(crate) fn again(self) -> DialAgain {
+        let dial = Arc::new(self);
+        Arc::new(move || {
+            let dial = Arc::clone(&dial);
+            Box::pin(async move {
+                let (stream, framing, leftover) = dial.open().await?;
+                let input = BytesMut::from(&leftover[..]);
+                let peer = dial.uri.to_string().into();
+                Ok(Transport { io: Box::new(stream), framing, input, peer })
+            })
+        })
     }
+}
+
+/// Opens another connection, for a session that has lost its own.
+pub(crate) type DialAgain =
+    Arc<dyn Fn() -> BoxFuture<Result<Transport, ConnectError>> + Send + Sync>;
+
+/// What the byte streams of a caller's own are called where there is an address otherwise.
+pub(crate) const OWN: &str = "a transport of the caller's own";
+
+/// Dials as the caller does, within `limit`.
+pub(crate) async fn dial_own<IO>(
+    dialling: impl Future<Output = io::Result<IO>>,
+    limit: Duration,
+) -> Result<IO, ConnectError> {
+    match tokio::time::timeout(limit, dialling).await {
+        Ok(dialled) => dialled
+            .map_err(|error| ConnectError::Io { address: OWN.into(), error: error.to_string() }),
+        Err(_) => Err(ConnectError::Timeout { address: OWN.into(), after: limit }),
+    }
+}
+
+/// The same over and over.
+pub(crate) fn own_again<IO, F, D>(dial: Arc<F>, limit: Duration) -> DialAgain
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn() -> D + Send + Sync + 'static,
+    D: Future<Output = io::Result<IO>> + Send + 'static,
+{
+    Arc::new(move || {
+        let dialling = dial();
+        Box::pin(async move {
+            let io = Box::new(dial_own(dialling, limit).await?);
+            let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());
+            Ok(Transport { io, framing, input, peer: OWN.into() })
+        })
+    })
 }

@@ -103,6 +103,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         };
         if let Some(at) = self.leaseless.iter().position(is_it) {
             drop_guarded(self.leaseless.remove(at));
+        } else if let Some(at) = self.held.iter().position(is_it) {
+            drop_guarded(self.held.remove(at));
         }
     }
 }

@@ -51,7 +51,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     pub(super) fn obey(&mut self, command: Command) {
-        if matches!(command, Command::Request { .. }) && self.waits_for_lease() {
+        let is_request = matches!(command, Command::Request { .. });
+        let asks = is_request || matches!(command, Command::Push { .. } | Command::Ping { .. });
+        if asks && self.connection.is_over() {
+            // It ends with the rest, when the reason is told.
+            self.held.push(command);
+        } else if is_request && self.waits_for_lease() {
             self.leaseless.push_back(command);
         } else {
             self.obey_now(command);
@@ -71,9 +76,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
             Command::Ping { answer, permit } => {
                 self.pinged += 1;
-                let data = Bytes::copy_from_slice(&self.pinged.to_be_bytes());
-                // A ping that cannot be sent is dropped, and its handle learns why the connection ended.
-                if self.connection.ping(data).is_ok() {
+                // One that cannot be sent is dropped, and its handle learns why the connection ended.
+                // While there is no transport it waits for the next.
+                if !self.connection.has_transport() || self.send_ping(self.pinged) {
                     self.pings.push_back((self.pinged, answer, permit));
                 }
             }
@@ -83,6 +88,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
             Command::Close => self.connection.close(),
         }
+    }
+
+    fn send_ping(&mut self, number: u64) -> bool {
+        self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())).is_ok()
+    }
+
+    /// There is another transport: what was under way on the one before has no answer.
+    pub(super) fn ping_again(&mut self) {
+        let mut pings = mem::take(&mut self.pings);
+        pings.retain(|(number, ..)| self.send_ping(*number));
+        self.pings = pings;
     }
 
     pub(super) fn open(
@@ -102,12 +118,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         match self.connection.request(interaction, payload, n) {
             Ok(key) => {
                 if let Some(inlet) = &inlet
-                    && !inlet.open(key)
+                    && let wish = inlet.open(key)
                     && let Some(mut stream) = self.connection.stream(key)
                 {
-                    stream.cancel();
-                    drop_guarded(outgoing);
-                    return;
+                    if wish.cancel {
+                        stream.cancel();
+                        drop_guarded(outgoing);
+                        return;
+                    }
+                    // Asked for while the request waited.
+                    stream.request_n(wish.grant);
                 }
                 let producer = outgoing.map(|stream| Producer::Stream(Source::new(stream)));
                 let slot = self.slot(key);

@@ -95,6 +95,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let Some(accepting) = &mut self.accepting else {
             return false;
         };
+        if self.connection.is_over() {
+            return false;
+        }
         let Poll::Ready(accepted) = poll_guarded(accepting, cx) else {
             return false;
         };

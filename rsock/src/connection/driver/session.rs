@@ -18,14 +18,14 @@ use crate::{
     resume::{self, Resume, SessionEvent},
     transport::{
         Framing,
-        dial::Dial,
+        dial::DialAgain,
         link::{ByteStream, Link, Transport},
     },
 };
 
 /// What a client needs to take its session up again.
 pub(crate) struct ClientResume {
-    pub(crate) dial: Dial,
+    pub(crate) dial: DialAgain,
     pub(crate) settings: Resume,
     /// For a fresh session, where the old one is gone; its token is replaced.
     pub(crate) setup: frame::Setup,
@@ -151,7 +151,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.input.clear();
         self.output = SendBuf::bare();
         self.unreachable = true;
-        self.pings.clear();
     }
 
     pub(super) fn resumed(&mut self, now: Instant) {
@@ -164,6 +163,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             self.tell(&SessionEvent::Resumed);
         }
         self.grant_lease(now);
+        self.ping_again();
         log_resumed(&self.options.peer);
     }
 
@@ -180,13 +180,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Dials again, after a pause.
     fn dial(&mut self, attempt: u32, fresh: Option<(CloseReason, Instant)>) {
         let Some(resume) = &self.options.resume else { return };
-        let dial = resume.dial.clone();
+        let dial = Arc::clone(&resume.dial);
         let pause = resume.settings.pause(attempt);
         let dialling = Box::pin(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
-            dial.again().await
+            dial().await
         });
         self.redial = Some(Redial { attempt, dialling, fresh });
     }
@@ -237,6 +237,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
         }
         self.ready.clear();
+        self.pings.clear();
         self.lose_transport();
         let Some(resume) = &self.options.resume else { return };
         let until = now + resume.settings.limits.window;

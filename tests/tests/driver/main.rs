@@ -1,6 +1,10 @@
 //! The driver apart: sockets that give and take as a script says, a clock that is paused, and calls
 //! dropped at every point.
 
+mod cancellation;
+mod line;
+mod session;
+
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, poll, stream};

@@ -1,0 +1,7 @@
+//! Locks and flags that threads share: std's. The models of what may happen between threads build
+//! the same sources with others, which try every order of events (`tests/loom`).
+
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU64},
+};

@@ -1,0 +1,175 @@
+//! Builds the library's sources that threads meet in with loom's locks, once as they are and once
+//! for each way of breaking them.
+
+use std::{env, error::Error, fmt::Write, fs, path::Path};
+
+/// The sources, in `rsock/src`.
+const SOURCES: [(&str, &str); 5] = [
+    ("error", "error.rs"),
+    ("connection::consumers", "connection/consumers.rs"),
+    ("connection::mailbox", "connection/mailbox.rs"),
+    ("connection::producers", "connection/producers.rs"),
+    ("connection::sessions", "connection/sessions.rs"),
+];
+
+/// A way of breaking them: its name, the source, what is replaced and by what.
+type Broken = (&'static str, &'static str, &'static str, &'static str);
+
+const BROKEN: [Broken; 19] = [
+    ("sleeps_on_commands", "connection/mailbox.rs", "if !inner.commands.is_empty() || ", "if "),
+    ("sleeps_on_ready", "connection/mailbox.rs", "|| !inner.ready.is_empty() ", ""),
+    ("sleeps_on_adoption", "connection/mailbox.rs", " || inner.adoption.is_some()", ""),
+    (
+        "sleeps_in_two_steps",
+        "connection/mailbox.rs",
+        "        inner.awake = false;\n",
+        "        drop(inner);\n        let mut inner = self.lock();\n        inner.awake = false;\n",
+    ),
+    ("stays_awake", "connection/mailbox.rs", "        inner.awake = false;\n", ""),
+    (
+        "sends_unchecked",
+        "connection/mailbox.rs",
+        "            return Err(reason.clone());\n        }\n        inner.commands",
+        "            return Err(reason.clone());\n        }\n        drop(inner);\n        \
+         let mut inner = self.lock();\n        inner.commands",
+    ),
+    (
+        "adopts_unchecked",
+        "connection/mailbox.rs",
+        "            return Err(adoption);\n        }\n",
+        "            return Err(adoption);\n        }\n        drop(inner);\n        \
+         let mut inner = self.lock();\n",
+    ),
+    (
+        "closes_permits_first",
+        "connection/mailbox.rs",
+        "Vec<Command> {\n        let mut inner",
+        "Vec<Command> {\n        self.permits.close();\n        let mut inner",
+    ),
+    (
+        "registers_too_late",
+        "connection/consumers.rs",
+        "                register(&mut inner.consumer, cx);\n                return Poll::Pending;",
+        "                drop(inner);\n                \
+         register(&mut self.inlet.lock().consumer, cx);\n                return Poll::Pending;",
+    ),
+    (
+        "replies_register_too_late",
+        "connection/consumers.rs",
+        "                register(&mut inner.consumer, cx);\n                Poll::Pending",
+        "                drop(inner);\n                \
+         register(&mut self.lock().consumer, cx);\n                Poll::Pending",
+    ),
+    (
+        "ends_in_two_steps",
+        "connection/consumers.rs",
+        "            inner.end = Some(Ok(()));\n        }\n        inner.consumer.take()",
+        "            drop(inner);\n            let _ = self.end(Ok(()));\n            \
+         return None;\n        }\n        inner.consumer.take()",
+    ),
+    (
+        "untouches_too_late",
+        "connection/consumers.rs",
+        "        inner.touched = false;\n        match inner.key {\n            \
+         Some(key) => (Some(key), inner.take_wish()),",
+        "        match inner.key {\n            Some(key) => {\n                \
+         let wish = inner.take_wish();\n                drop(inner);\n                \
+         self.lock().touched = false;\n                (Some(key), wish)\n            }",
+    ),
+    ("stays_touched", "connection/consumers.rs", "        inner.touched = false;\n", ""),
+    ("grants_again", "connection/consumers.rs", "        self.wish.grant = 0;\n", ""),
+    (
+        "loses_early_credit",
+        "connection/consumers.rs",
+        "None => (None, inner.wish),",
+        "None => (None, inner.take_wish()),",
+    ),
+    (
+        "touches_in_two_steps",
+        "connection/consumers.rs",
+        "        change(&mut inner.wish);\n        if !mem",
+        "        let listed = inner.touched;\n        drop(inner);\n        \
+         let mut inner = self.lock();\n        change(&mut inner.wish);\n        \
+         if !listed && !mem",
+    ),
+    (
+        "opens_in_two_steps",
+        "connection/consumers.rs",
+        "        inner.key = Some(key);\n",
+        "        let wish = inner.take_wish();\n        drop(inner);\n        \
+         let mut inner = self.lock();\n        inner.key = Some(key);\n        \
+         if let wish @ Wish { cancel: false, .. } = wish {\n            return wish;\n        }\n",
+    ),
+    (
+        "unlists_without_looking",
+        "connection/producers.rs",
+        "shared.listed.swap(false, Ordering::AcqRel);",
+        "shared.listed.store(false, Ordering::Release);",
+    ),
+    (
+        "claims_in_two_steps",
+        "connection/sessions.rs",
+        "            return Err(\"the resume token is in use\");\n        }\n",
+        "            return Err(\"the resume token is in use\");\n        }\n        \
+         drop(table);\n        let mut table = self.lock();\n",
+    ),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rsock/src");
+    let out = env::var("OUT_DIR")?;
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=src/models.rs");
+    let mut all = String::new();
+    let sound = [("sound", "", "", "")];
+    for (name, broken, from, to) in sound.into_iter().chain(BROKEN) {
+        let folder = Path::new(&out).join(name);
+        fs::create_dir_all(&folder)?;
+        // What names a place in the library names one in this copy.
+        let place = |text: &str| text.replace("crate::", &format!("crate::{name}::"));
+        let mut modules = [String::new(), String::new()];
+        for (module, file) in SOURCES {
+            let path = sources.join(file);
+            println!("cargo::rerun-if-changed={}", path.display());
+            let mut text = fs::read_to_string(&path)?;
+            if file == broken {
+                if text.matches(from).count() != 1 {
+                    return Err(
+                        format!("{name}: what is to be broken is not in {file} once").into()
+                    );
+                }
+                text = text.replace(from, to);
+            }
+            let (folder_of, module) = match module.split_once("::") {
+                Some((_, module)) => (1, module),
+                None => (0, module),
+            };
+            let copy = folder.join(format!("{module}.rs"));
+            // The tests of the sources are not for loom's locks; they stand at the end.
+            let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            fs::write(&copy, place(text))?;
+            writeln!(modules[folder_of], "#[path = {copy:?}]\npub(crate) mod {module};")?;
+        }
+        let models = fs::read_to_string("src/models.rs")?;
+        let copy = folder.join("models.rs");
+        fs::write(&copy, place(&models))?;
+        let [above, within] = modules;
+        write!(
+            all,
+            "#[expect(dead_code, reason = \"the library uses more of it\")]\n\
+             pub mod {name} {{\n\
+             pub(crate) use crate::neighbours::{{sync, transport}};\n\
+             pub(crate) mod responder {{\n\
+             pub(crate) use crate::neighbours::responder::*;\n\
+             pub(crate) type Answer =\n\
+             Result<Option<rsock_proto::Payload>, super::error::Error>;\n}}\n\
+             {above}\n\
+             pub mod connection {{\n{within}\n\
+             pub(crate) use mailbox::ConnectionState;\n\
+             #[path = {copy:?}]\npub mod models;\n}}\n\
+             }}\n",
+        )?;
+    }
+    fs::write(Path::new(&out).join("copies.rs"), all)?;
+    Ok(())
+}

@@ -1,0 +1,464 @@
+//! The models.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use loom::{future::block_on, model, sync::atomic::AtomicBool, thread};
+use rsock_proto::{CloseReason, Connection, Interaction, Payload, StreamKey, Window, frame};
+
+use crate::{
+    connection::{
+        ConnectionState,
+        consumers::{Inflow, Inlet},
+        mailbox::{Adoption, Command, Mailbox},
+        producers::SlotWakers,
+        sessions::Sessions,
+    },
+    transport::link::Transport,
+};
+
+// ---- parts ----------------------------------------------------------------------------------------
+
+fn mailbox() -> Arc<Mailbox> {
+    Mailbox::new(1, ConnectionState::Established)
+}
+
+/// The key of some stream.
+fn key() -> StreamKey {
+    let setup = frame::Setup {
+        version: frame::VERSION,
+        keepalive_interval_ms: 1,
+        max_lifetime_ms: 1,
+        resume_token: None,
+        lease: false,
+        metadata_mime: Bytes::new(),
+        data_mime: Bytes::new(),
+        payload: Payload::default(),
+    };
+    let mut connection = Connection::client(setup, Arc::default(), Instant::now());
+    let opened = connection.request(Interaction::RequestStream, Payload::default(), 1);
+    opened.expect("a first stream")
+}
+
+fn adoption(closed: &Arc<AtomicUsize>) -> Box<Adoption> {
+    let resume = frame::Resume {
+        version: frame::VERSION,
+        token: Bytes::new(),
+        last_received_server_position: 0,
+        first_available_client_position: 0,
+    };
+    Box::new(Adoption { resume, transport: Transport(Arc::clone(closed)) })
+}
+
+/// What a driver has found in its mailbox.
+#[derive(Default)]
+struct Found {
+    drains: usize,
+    closes: usize,
+    ready: Vec<usize>,
+    touched: Vec<Arc<Inlet>>,
+    adoptions: usize,
+}
+
+impl Found {
+    fn take(&mut self, mailbox: &Mailbox) {
+        let (mut commands, mut ready) = (Vec::new(), Vec::new());
+        mailbox.take(&mut commands, &mut ready);
+        self.ready.append(&mut ready);
+        self.sort(commands);
+        self.adoptions += usize::from(mailbox.take_adoption().is_some());
+    }
+
+    fn sort(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Drain => self.drains += 1,
+                Command::Close => self.closes += 1,
+                Command::Touched(inlet) => self.touched.push(inlet),
+                _ => unreachable!("no model sends it"),
+            }
+        }
+    }
+}
+
+/// Takes from the mailbox and sleeps between, as a driver does, until `done`.
+fn drive(mailbox: &Mailbox, mut done: impl FnMut(&mut Found) -> bool) -> Found {
+    let mut found = Found::default();
+    block_on(poll_fn(|cx| {
+        loop {
+            found.take(mailbox);
+            if done(&mut found) {
+                return Poll::Ready(());
+            }
+            if mailbox.sleep(cx.waker()) {
+                return Poll::Pending;
+            }
+        }
+    }));
+    found
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Every item, and how it ended.
+fn consume(mut inflow: Inflow) -> (Vec<Bytes>, usize) {
+    let (mut items, mut errors) = (Vec::new(), 0);
+    while let Some(item) = block_on(poll_fn(|cx| inflow.poll_next(cx))) {
+        match item {
+            Ok(item) => items.push(item.data),
+            Err(_) => errors += 1,
+        }
+    }
+    let again = inflow.poll_next(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(again, Poll::Ready(None)), "it ends once");
+    (items, errors)
+}
+
+/// With three threads: every order in which none is interrupted more than three times in all.
+fn model_of_three(body: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(body);
+}
+
+// ---- the mailbox ----------------------------------------------------------------------------------
+
+/// Commands of two handles, and a driver that sleeps between: each is taken once.
+pub fn commands_wake_the_driver() {
+    model_of_three(|| {
+        let mailbox = mailbox();
+        let senders = [|| Command::Drain, || Command::Close].map(|command: fn() -> Command| {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || mailbox.send(command()).expect("it is open"))
+        });
+        let found = drive(&mailbox, |found| found.drains + found.closes == 2);
+        assert_eq!((found.drains, found.closes), (1, 1));
+        for sender in senders {
+            sender.join().expect("no panic");
+        }
+    });
+}
+
+/// A producer that becomes ready, beside a command, and a driver that sleeps between.
+pub fn ready_producers_wake_the_driver() {
+    model_of_three(|| {
+        let mailbox = mailbox();
+        let [producer, handle] = [Arc::clone(&mailbox), Arc::clone(&mailbox)];
+        let producer = thread::spawn(move || producer.ready(7));
+        let handle = thread::spawn(move || handle.send(Command::Drain).expect("it is open"));
+        let found = drive(&mailbox, |found| found.drains + found.ready.len() == 2);
+        assert_eq!(found.ready, [7]);
+        producer.join().expect("no panic");
+        handle.join().expect("no panic");
+    });
+}
+
+/// Two transports for a session, and a driver that sleeps between: it sees the newest, and none is
+/// left open that it has not.
+pub fn adoptions_wake_the_driver() {
+    model_of_three(|| {
+        let (mailbox, closed) = (mailbox(), Arc::new(AtomicUsize::new(0)));
+        let [first, other] = [Arc::clone(&mailbox), Arc::clone(&mailbox)];
+        let [one, two] = [Arc::clone(&closed), Arc::clone(&closed)];
+        let first = thread::spawn(move || assert!(first.adopt(adoption(&one)).is_ok()));
+        let other = thread::spawn(move || assert!(other.adopt(adoption(&two)).is_ok()));
+        // One that was replaced is closed.
+        let found = drive(&mailbox, |_| closed.load(Relaxed) == 2);
+        assert!((1..=2).contains(&found.adoptions));
+        first.join().expect("no panic");
+        other.join().expect("no panic");
+    });
+}
+
+/// A command that meets the end is taken, given back or refused: one of them.
+pub fn commands_meet_the_end() {
+    model(|| {
+        let mailbox = mailbox();
+        let handle = Arc::clone(&mailbox);
+        let handle = thread::spawn(move || {
+            let sent = [Command::Drain, Command::Close].map(|command| handle.send(command));
+            handle.ready(1);
+            sent.iter().filter(|sent| sent.is_ok()).count()
+        });
+        let mut found = Found::default();
+        found.take(&mailbox);
+        found.sort(mailbox.close(&CloseReason::Disconnected));
+        let sent = handle.join().expect("no panic");
+        assert_eq!(found.drains + found.closes, sent);
+        let mut late = Found::default();
+        late.take(&mailbox);
+        assert_eq!(late.drains + late.closes, 0, "nothing is left to nobody");
+        assert!(mailbox.send(Command::Drain).is_err());
+    });
+}
+
+/// A transport that meets the end is adopted, closed or given back: one of them.
+pub fn adoptions_meet_the_end() {
+    model(|| {
+        let (mailbox, closed) = (mailbox(), Arc::new(AtomicUsize::new(0)));
+        let (other, one) = (Arc::clone(&mailbox), Arc::clone(&closed));
+        let other = thread::spawn(move || other.adopt(adoption(&one)).is_err());
+        let mut found = Found::default();
+        found.take(&mailbox);
+        mailbox.close(&CloseReason::Disconnected);
+        let given_back = other.join().expect("no panic");
+        // Given back it is closed by who has it.
+        assert_eq!(closed.load(Relaxed), 1, "adopted {}, back {given_back}", found.adoptions);
+        assert!(mailbox.take_adoption().is_none());
+    });
+}
+
+/// Who waits for a permit when the connection ends is told why.
+pub fn waiting_requests_learn_the_reason() {
+    model(|| {
+        let mailbox = mailbox();
+        let permit = Arc::clone(mailbox.permits()).try_acquire_owned();
+        let handle = Arc::clone(&mailbox);
+        let handle = thread::spawn(move || {
+            let permits = Arc::clone(handle.permits());
+            assert!(block_on(permits.acquire_owned()).is_err());
+            assert_eq!(handle.closed(), Some(CloseReason::Disconnected));
+        });
+        mailbox.close(&CloseReason::Disconnected);
+        handle.join().expect("no panic");
+        drop(permit);
+    });
+}
+
+// ---- inlets ---------------------------------------------------------------------------------------
+
+/// Items and the end wake their consumer, come in order, and once.
+pub fn items_in_order() {
+    model(|| {
+        let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());
+        let inflow =
+            Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(100).manual());
+        let consumer = thread::spawn(move || consume(inflow));
+        wake(inlet.push("a".into(), false));
+        wake(inlet.push("b".into(), false));
+        wake(inlet.end(Err(CloseReason::Disconnected.into())));
+        assert!(inlet.end(Ok(())).is_none(), "it ends once");
+        let (items, errors) = consumer.join().expect("no panic");
+        assert_eq!((items, errors), (vec!["a".into(), "b".into()], 1));
+        assert!(!mailbox.has_commands());
+    });
+}
+
+/// The last item and the end come as one: nobody who has it cancels.
+pub fn last_items_end() {
+    model(|| {
+        let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());
+        let mut inflow =
+            Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(100).manual());
+        let consumer = thread::spawn(move || {
+            let item = block_on(poll_fn(|cx| inflow.poll_next(cx)));
+            assert!(matches!(item, Some(Ok(_))));
+        });
+        wake(inlet.push("a".into(), true));
+        consumer.join().expect("no panic");
+        assert!(!mailbox.has_commands());
+    });
+}
+
+/// The answer wakes who waits for it.
+pub fn replies_wake() {
+    model(|| {
+        let inlet = Arc::new(Inlet::default());
+        let consumer = Arc::clone(&inlet);
+        let consumer = thread::spawn(move || block_on(poll_fn(|cx| consumer.poll_reply(cx))));
+        wake(inlet.push("a".into(), true));
+        let reply = consumer.join().expect("no panic").expect("a reply");
+        assert_eq!(reply.expect("a payload").data, "a");
+    });
+}
+
+/// A consumer that goes while items come: either it was over, or the driver learns of it once.
+pub fn consumers_go() {
+    model(|| {
+        let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());
+        let _ = inlet.open(key());
+        let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(2));
+        let consumer = thread::spawn(move || drop(inflow));
+        wake(inlet.push("a".into(), false));
+        wake(inlet.push("b".into(), true));
+        consumer.join().expect("no panic");
+        let is_cancelled = inlet.is_cancelled();
+        let mut found = Found::default();
+        found.take(&mailbox);
+        assert_eq!(found.touched.len(), usize::from(is_cancelled));
+        assert!(inlet.push("c".into(), false).is_none());
+    });
+}
+
+/// Credit reaches the driver whole, once, with a stream listed at most once.
+pub fn grants_add_up() {
+    model(|| {
+        let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());
+        let _ = inlet.open(key());
+        let inflow =
+            Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(1).manual());
+        let consumer = thread::spawn(move || {
+            for n in [1, 10] {
+                inflow.request_n(n);
+            }
+            inflow
+        });
+        let mut granted = 0;
+        drive(&mailbox, |found| {
+            assert!(found.touched.len() <= 1, "listed once");
+            for touched in found.touched.drain(..) {
+                granted += touched.take_wish().1.grant;
+            }
+            granted >= 11
+        });
+        assert_eq!(granted, 11);
+        drop(consumer.join());
+    });
+}
+
+/// A stream is opened while its consumer grants and goes: the driver learns of both.
+pub fn wishes_meet_the_opening() {
+    for goes in [false, true] {
+        model(move || {
+            let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());
+            let inflow =
+                Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(1).manual());
+            let consumer = thread::spawn(move || {
+                inflow.request_n(10);
+                (!goes).then_some(inflow)
+            });
+            let (mut granted, mut gone) = (0, false);
+            let mut found = Found::default();
+            found.take(&mailbox);
+            for touched in found.touched.drain(..) {
+                assert!(touched.take_wish().0.is_none(), "it is not open yet");
+            }
+            let wish = inlet.open(key());
+            granted += wish.grant;
+            gone |= wish.cancel;
+            drive(&mailbox, |found| {
+                for touched in found.touched.drain(..) {
+                    let (key, wish) = touched.take_wish();
+                    assert!(key.is_some());
+                    granted += wish.grant;
+                    gone |= wish.cancel;
+                }
+                granted >= 10 && gone == goes
+            });
+            assert_eq!(granted, 10);
+            drop(consumer.join());
+        });
+    }
+}
+
+// ---- producers ------------------------------------------------------------------------------------
+
+/// What a producer is woken for is seen by a poll, even if its waker is called while the wake before
+/// is being answered.
+pub fn producers_are_polled_again() {
+    model(|| {
+        let (mailbox, mut wakers) = (mailbox(), SlotWakers::default());
+        let waker = wakers.get(0, &mailbox).clone();
+        let has_item = Arc::new(AtomicBool::new(false));
+        let source = Arc::clone(&has_item);
+        let source = thread::spawn(move || {
+            waker.wake_by_ref();
+            // Nothing else makes this known.
+            source.store(true, Relaxed);
+            waker.wake_by_ref();
+        });
+        drive(&mailbox, |found| {
+            let woken = !found.ready.is_empty();
+            for slot in found.ready.drain(..) {
+                wakers.unlist(slot);
+            }
+            woken && has_item.load(Relaxed)
+        });
+        source.join().expect("no panic");
+    });
+}
+
+// ---- sessions -------------------------------------------------------------------------------------
+
+/// Two connections with one token: one has it, and is found by it while it holds it.
+pub fn tokens_are_held_by_one() {
+    model(|| {
+        let sessions = Sessions::new(2);
+        let token = Bytes::from_static(b"token");
+        let (other, its) = (Arc::clone(&sessions), token.clone());
+        let other = thread::spawn(move || {
+            let mailbox = mailbox();
+            other.claim(&its, &mailbox).ok().map(|claim| (claim, mailbox))
+        });
+        let mailbox = mailbox();
+        let claim = sessions.claim(&token, &mailbox);
+        let theirs = other.join().expect("no panic");
+        assert_eq!(usize::from(claim.is_ok()) + usize::from(theirs.is_some()), 1);
+        let (claim, mailbox) = theirs.unwrap_or_else(|| (claim.expect("one has it"), mailbox));
+        claim.open();
+        let found = sessions.find(&token).expect("it is open");
+        assert!(Arc::ptr_eq(&found, &mailbox));
+        drop(claim);
+        assert!(sessions.find(&token).is_none());
+    });
+}
+
+/// A session that is resumed while another needs its room: it stays, or it is told to end.
+pub fn room_is_made_or_not() {
+    model(|| {
+        let sessions = Sessions::new(1);
+        let (old, new) = (mailbox(), mailbox());
+        let [a, b] = [Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+        let claim = sessions.claim(&a, &old).expect("room");
+        claim.open();
+        claim.suspended();
+        let resumed = thread::spawn(move || {
+            claim.resumed();
+            claim
+        });
+        let claimed = sessions.claim(&b, &new);
+        let claim = resumed.join().expect("no panic");
+        let mut found = Found::default();
+        found.take(&old);
+        assert_eq!(found.closes, usize::from(claimed.is_ok()));
+        assert_eq!(sessions.find(&a).is_none(), claimed.is_ok());
+        drop(claim);
+        assert!(sessions.find(&a).is_none());
+        if let Ok(claimed) = claimed {
+            claimed.open();
+            assert!(sessions.find(&b).is_some());
+        }
+    });
+}
+
+/// A client that comes back while its session ends: its transport is taken, or given back.
+pub fn sessions_end_while_found() {
+    model(|| {
+        let (sessions, mailbox) = (Sessions::new(1), mailbox());
+        let (token, closed) = (Bytes::from_static(b"a"), Arc::new(AtomicUsize::new(0)));
+        let claim = sessions.claim(&token, &mailbox).expect("room");
+        claim.open();
+        let (table, one) = (Arc::clone(&sessions), Arc::clone(&closed));
+        let client = thread::spawn(move || match table.find(b"a") {
+            Some(owner) => owner.adopt(adoption(&one)).is_ok(),
+            None => false,
+        });
+        mailbox.close(&CloseReason::Disconnected);
+        drop(claim);
+        let adopted = client.join().expect("no panic");
+        assert!(!adopted || closed.load(Relaxed) == 1, "nothing is left open");
+        assert!(sessions.find(&token).is_none());
+    });
+}

@@ -1,0 +1,33 @@
+//! What the sources name beside each other.
+
+/// In the place of std's: every access is a point at which another thread may go on.
+pub(crate) mod sync {
+    pub(crate) use loom::sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicU64},
+    };
+}
+
+pub(crate) mod responder {
+    use std::{future::Future, pin::Pin};
+
+    use futures_core::Stream;
+
+    pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+    pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+}
+
+pub(crate) mod transport {
+    pub(crate) mod link {
+        use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
+
+        /// A transport that is counted when it is closed.
+        pub(crate) struct Transport(pub(crate) Arc<AtomicUsize>);
+
+        impl Drop for Transport {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Runs the models: on the sources as they are, where they hold, and on broken copies, where one of
+//! them must fail.
+
+use std::{env, process::Command};
+
+macro_rules! models {
+    (sound: $($sound:ident)*; broken: $($broken:ident by $model:ident,)*) => {
+        $(
+            #[test]
+            fn $sound() {
+                rsock_loom::sound::connection::models::$sound();
+            }
+        )*
+
+        /// Each fails, which ends its process.
+        mod broken {
+            $(
+                #[test]
+                #[ignore = "it fails, as it must"]
+                fn $broken() {
+                    rsock_loom::$broken::connection::models::$model();
+                }
+            )*
+        }
+
+        const BROKEN: &[&str] = &[$(stringify!($broken)),*];
+    };
+}
+
+models! {
+    sound:
+        commands_wake_the_driver
+        ready_producers_wake_the_driver
+        adoptions_wake_the_driver
+        commands_meet_the_end
+        adoptions_meet_the_end
+        waiting_requests_learn_the_reason
+        items_in_order
+        last_items_end
+        replies_wake
+        consumers_go
+        grants_add_up
+        wishes_meet_the_opening
+        producers_are_polled_again
+        tokens_are_held_by_one
+        room_is_made_or_not
+        sessions_end_while_found;
+    broken:
+        sleeps_on_commands by commands_wake_the_driver,
+        sleeps_on_ready by ready_producers_wake_the_driver,
+        sleeps_on_adoption by adoptions_wake_the_driver,
+        sleeps_in_two_steps by commands_wake_the_driver,
+        stays_awake by commands_wake_the_driver,
+        sends_unchecked by commands_meet_the_end,
+        adopts_unchecked by adoptions_meet_the_end,
+        closes_permits_first by waiting_requests_learn_the_reason,
+        registers_too_late by items_in_order,
+        replies_register_too_late by replies_wake,
+        ends_in_two_steps by last_items_end,
+        untouches_too_late by grants_add_up,
+        stays_touched by grants_add_up,
+        grants_again by grants_add_up,
+        touches_in_two_steps by grants_add_up,
+        loses_early_credit by wishes_meet_the_opening,
+        opens_in_two_steps by wishes_meet_the_opening,
+        unlists_without_looking by producers_are_polled_again,
+        claims_in_two_steps by tokens_are_held_by_one,
+}
+
+/// The models find what is broken.
+#[test]
+fn broken_copies_are_found() {
+    let this = env::current_exe().expect("this program has a path");
+    for name in BROKEN {
+        let test = format!("broken::{name}");
+        let output = Command::new(&this)
+            .args(["--exact", &test, "--ignored", "--nocapture"])
+            .output()
+            .expect("this program runs again");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{name} is not found");
+        assert!(said.contains("panicked"), "{name} ends in another way:\n{said}");
+    }
+}

@@ -1,0 +1,239 @@
+//! Sessions over transports in memory, each of which keeps to a script until it breaks.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, TryStreamExt, poll, stream};
+use rsock::{
+    Client, CloseReason, ConnectionState, Error, Grant, Load, Meter, ResumeLimits, Server,
+    ServerBuilder, SessionEvent, SharedLease, Side, Window, memory,
+};
+use rsock_tests::{
+    fixture::Fixture,
+    readiness::Random,
+    record::limit_time,
+    wire::{Frame, R, ka, p, resume_of, rr, setup_resumable},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    time::Instant,
+};
+
+use crate::line::Line;
+
+fn resumable() -> ServerBuilder {
+    Server::builder().resume(ResumeLimits::default(), 100)
+}
+
+/// Every interaction at a time, both ways; all that was sent arrives, once and in order.
+async fn everything(client: &Client, line: &Line) {
+    let large = "x".repeat(700);
+    let responses = async {
+        for n in 0..5 {
+            let asked = format!("{n} {large}");
+            assert_eq!(client.request_response(asked.clone()).await.expect("a reply").data, asked);
+        }
+        let optional = client.request_response("y").optional().await.expect("a reply");
+        assert_eq!(optional.expect("a payload").data, "y");
+    };
+    let items = async {
+        let items = client.request_stream("count:40").credit(3);
+        let items: Vec<_> = items.map_ok(|item| item.data).try_collect().await.expect("items");
+        assert_eq!(items, (0..40).map(|n| n.to_string()).collect::<Vec<_>>());
+    };
+    let echoes = async {
+        let sent: Vec<_> = (0..30).map(|n| format!("item {n}")).collect();
+        let echoes = client.request_channel(stream::iter(sent.clone())).credit(4);
+        let echoes: Vec<_> = echoes.map_ok(|item| item.data).try_collect().await.expect("echoes");
+        assert_eq!(echoes, sent);
+    };
+    let told = async {
+        for n in 0..3 {
+            client.fire_and_forget(format!("told {n}")).await.expect("taken");
+        }
+    };
+    tokio::join!(responses, items, echoes, told);
+    for n in 0..3 {
+        line.fixture.recorder.wait(&format!("fnf told {n}")).await;
+    }
+    let back = line.fixture.requester().expect("a client was accepted");
+    let items = back.request_stream("count:10").credit(2);
+    let items: Vec<_> = items.map_ok(|item| item.data).try_collect().await.expect("items");
+    assert_eq!(items.len(), 10);
+}
+
+/// Whatever each call gives, and with leases or not.
+#[tokio::test(start_paused = true)]
+async fn any_script_of_readiness() {
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let line = Line::new(Server::builder().lease(SharedLease::new(5)));
+        let script = [random.steps(12, None), random.steps(12, None)];
+        line.scripts.lock().unwrap().push_back(script);
+        let mut client = Client::builder().acceptor(line.fixture.clone());
+        if seed % 2 == 0 {
+            client = client.lease(SharedLease::new(2).ttl(Duration::from_secs(3)));
+        }
+        let client = line.connect(client).await;
+        everything(&client, &line).await;
+        assert_eq!(client.close().await, CloseReason::Finished(Side::Local), "seed {seed}");
+    }
+}
+
+/// Transports that break at whichever call, one after the other: nothing is lost, nothing comes twice.
+#[tokio::test(start_paused = true)]
+async fn any_script_of_breaking_transports() {
+    let mut resumes = 0;
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let line = Line::new(resumable().lease(SharedLease::new(20)));
+        for _ in 0..6 {
+            // SETUP goes through once at the least, so that there is a session.
+            let good = 4 + random.below(60);
+            let mut script = [random.steps(12, None), random.steps(12, None)];
+            script[random.below(2)] = random.steps(good, Some(io::ErrorKind::ConnectionReset));
+            line.scripts.lock().unwrap().push_back(script);
+        }
+        let mut client = Client::builder().acceptor(line.fixture.clone());
+        if seed % 2 == 0 {
+            client = client.lease(SharedLease::new(20));
+        }
+        // A server that has not heard of the session has a fresh one set up, which loses what was
+        // asked before.
+        let client = line.connect(client.resume(line.resume()).wait_until_accepted(true)).await;
+        everything(&client, &line).await;
+        resumes += line.meter.read().stats.resumes;
+        // The last words may meet a break, and nobody resumes for those alone.
+        let reason = client.close().await;
+        let is_expected = matches!(reason, CloseReason::Finished(Side::Local) | CloseReason::Io(_));
+        assert!(is_expected, "seed {seed}: {reason:?}");
+        let renewed =
+            line.events().iter().any(|(_, event)| matches!(event, SessionEvent::Renewed(_)));
+        assert!(!renewed, "seed {seed}: {:?}", line.events());
+    }
+    assert!(resumes > 100, "{resumes}");
+}
+
+// ---- what waits -----------------------------------------------------------------------------------
+
+/// Credit that is asked for while the request itself waits: for a lease, and for a transport.
+#[tokio::test(start_paused = true)]
+async fn credit_asked_for_while_the_request_waits() {
+    let mut asked = 0;
+    let policy = move |_: &Load| {
+        asked += 1;
+        Grant::new(if asked > 3 { 10 } else { 0 }, Duration::from_secs(10))
+    };
+    let line = Line::new(resumable().lease(policy));
+    let leased = line.connect(Client::builder().lease(SharedLease::default())).await;
+    let suspended = line.connect(Client::builder().resume(line.resume())).await;
+    suspended.request_response("x").await.expect("a reply");
+    line.set_down(true);
+    line.cut();
+    for client in [leased, suspended] {
+        let mut items = client.request_stream("count:5").window(Window::new(2).manual());
+        assert!(poll!(items.next()).is_pending());
+        items.request_n(2);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        items.request_n(1);
+        line.set_down(false);
+        let items: Vec<_> = items.try_collect().await.expect("items");
+        assert_eq!(items.len(), 5);
+    }
+}
+
+/// A ping whose answer was lost with the transport is sent again, whether the side that asks has
+/// noticed the loss before the session goes on or not.
+#[tokio::test(start_paused = true)]
+async fn pings_outlive_their_transport() {
+    let line = Line::new(resumable());
+    let client = Client::builder().max_requests(1).acceptor(Fixture::default());
+    let client = line.connect(client.resume(line.resume()).wait_until_accepted(true)).await;
+    let back = line.fixture.requester().expect("a client was accepted");
+    for n in 1..=20 {
+        let pings = [client.ping().boxed(), back.ping().boxed()];
+        line.cut();
+        for ping in pings {
+            ping.await.expect("an answer");
+        }
+        assert_eq!(line.events().len(), 2 * n, "{:?}", line.events());
+    }
+    // While there is none, it waits.
+    line.set_down(true);
+    line.cut();
+    let mut ping = client.ping().boxed();
+    assert!(poll!(&mut ping).is_pending());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(poll!(&mut ping).is_pending());
+    line.set_down(false);
+    ping.await.expect("an answer");
+    client.request_response("x").await.expect("a reply");
+}
+
+/// A server whose client comes back before it knows that it was gone.
+#[tokio::test(start_paused = true)]
+async fn a_ping_under_way_when_another_transport_takes_over() {
+    let line = Line::new(resumable());
+    let (mut first, mut second) = (Peer::join(&line), Peer::join(&line));
+    first.send(&setup_resumable(b"token")).await;
+    first.send(&ka(R, 0, "")).await;
+    assert_eq!(first.next().await.to_string(), "KA()");
+    let back = line.fixture.requester().expect("a client was accepted");
+    let ping = tokio::spawn(async move { back.ping().await });
+    let asked = first.next().await;
+    assert!(asked.to_string().starts_with("KA(R"), "{asked}");
+    second.send(&resume_of((1, 0), b"token", 0, 0)).await;
+    assert_eq!(second.next().await.to_string(), "RESUME_OK(0)");
+    let again = second.next().await;
+    assert_eq!(again.data, asked.data);
+    second.send(&ka(0, 0, &again.data)).await;
+    ping.await.expect("no panic").expect("an answer");
+}
+
+/// Whoever asks while a connection ends is told why it did.
+#[tokio::test(start_paused = true)]
+async fn requests_that_meet_the_end_learn_the_reason() {
+    let line = Line::new(Server::builder());
+    for breaks in [true, false] {
+        let client = line.connect(Client::builder()).await;
+        client.request_response("x").await.expect("a reply");
+        let reason = if breaks {
+            line.cut();
+            CloseReason::Disconnected
+        } else {
+            drop(client.abort().now_or_never());
+            CloseReason::Finished(Side::Local)
+        };
+        let (reply, items) = (client.request_response("x"), client.request_stream("count:5"));
+        let (reply, items, ping) = tokio::join!(reply, items.collect::<Vec<_>>(), client.ping());
+        let error = Error::Closed(reason);
+        assert_eq!(reply, Err(error.clone()));
+        assert_eq!(items, [Err(error.clone())]);
+        assert_eq!(ping, Err(error));
+    }
+}
+
+/// A peer that is played by hand, over memory.
+struct Peer(DuplexStream);
+
+impl Peer {
+    fn join(line: &Line) -> Self {
+        let (near, far) = memory(4096);
+        let server = line.server.clone();
+        tokio::spawn(async move { server.serve_over(far).await });
+        Self(near)
+    }
+
+    async fn send(&mut self, frame: &Frame) {
+        let bytes = frame.encode();
+        let len = (bytes.len() as u32).to_be_bytes();
+        self.0.write_all(&[&len[1..], &bytes].concat()).await.expect("the server reads");
+    }
+
+    async fn next(&mut self) -> Frame {
+        let mut len = [0; 4];
+        self.0.read_exact(&mut len[1..]).await.expect("a frame");
+        let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+        self.0.read_exact(&mut bytes).await.expect("a whole frame");
+        Frame::decode(&bytes).expect("frames by the letter")
+    }
+}

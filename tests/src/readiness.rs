@@ -16,6 +16,8 @@ pub enum Step {
     Limit(usize),
     /// Not ready; the task is woken at once, so that it has to come back.
     Pending,
+    /// Not ready, and nobody is woken.
+    Never,
     /// It fails.
     Error(io::ErrorKind),
 }
@@ -34,6 +36,11 @@ impl Steps {
     /// These, and then without limits.
     pub fn once(steps: impl Into<Vec<Step>>) -> Self {
         Self { steps: steps.into(), next: 0, repeat: false, stays: false }
+    }
+
+    /// These, and the last one for ever.
+    pub fn until(steps: impl Into<Vec<Step>>) -> Self {
+        Self { stays: true, ..Self::once(steps) }
     }
 
     /// These, over and over.
@@ -116,6 +123,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Scripted<IO> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
+            Step::Never => Poll::Pending,
             Step::Error(kind) => Poll::Ready(Err(kind.into())),
             Step::Limit(limit) => {
                 let mut part = vec![0; limit.min(buffer.remaining())];
@@ -142,6 +150,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Scripted<IO> {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
+            Step::Never => Poll::Pending,
             Step::Error(kind) => Poll::Ready(Err(kind.into())),
             Step::Limit(limit) => {
                 let part = &bytes[..bytes.len().min(limit)];
@@ -251,7 +260,7 @@ impl Random {
         match failure {
             Some(kind) => {
                 steps.push(Step::Error(kind));
-                Steps { stays: true, ..Steps::once(steps) }
+                Steps::until(steps)
             }
             None => {
                 // One that never comes through would hang.

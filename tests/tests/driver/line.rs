@@ -15,8 +15,12 @@ use rsock_tests::{
     fixture::Fixture,
     readiness::{Cut, Scripted, Steps},
     record::limit_time,
+    wire::Frame,
 };
-use tokio::{io::DuplexStream, time::Instant};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    time::Instant,
+};
 
 /// A server that takes byte streams, and what may be asked of it.
 #[derive(Clone)]
@@ -92,5 +96,35 @@ impl Line {
         let line = self.clone();
         let client = client.connect_with(move || std::future::ready(line.dial())).await;
         client.expect("a transport")
+    }
+}
+
+/// A peer that is played by hand, over memory.
+pub(crate) struct Peer(pub(crate) DuplexStream);
+
+impl Peer {
+    pub(crate) fn join(line: &Line) -> Self {
+        Self::join_over(line, 4096)
+    }
+
+    pub(crate) fn join_over(line: &Line, capacity: usize) -> Self {
+        let (near, far) = memory(capacity);
+        let server = line.server.clone();
+        tokio::spawn(async move { server.serve_over(far).await });
+        Self(near)
+    }
+
+    pub(crate) async fn send(&mut self, frame: &Frame) {
+        let bytes = frame.encode();
+        let len = (bytes.len() as u32).to_be_bytes();
+        self.0.write_all(&[&len[1..], &bytes].concat()).await.expect("the server reads");
+    }
+
+    pub(crate) async fn next(&mut self) -> Frame {
+        let mut len = [0; 4];
+        self.0.read_exact(&mut len[1..]).await.expect("a frame");
+        let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+        self.0.read_exact(&mut bytes).await.expect("a whole frame");
+        Frame::decode(&bytes).expect("frames by the letter")
     }
 }

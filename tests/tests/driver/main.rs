@@ -2,6 +2,7 @@
 //! dropped at every point.
 
 mod cancellation;
+mod clock;
 mod line;
 mod session;
 

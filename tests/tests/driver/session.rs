@@ -1,24 +1,18 @@
 //! Sessions over transports in memory, each of which keeps to a script until it breaks.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, time::Duration};
 
+use crate::line::{Line, Peer};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, poll, stream};
 use rsock::{
-    Client, CloseReason, ConnectionState, Error, Grant, Load, Meter, ResumeLimits, Server,
-    ServerBuilder, SessionEvent, SharedLease, Side, Window, memory,
+    Client, CloseReason, Error, Grant, Load, RequestStream, ResumeLimits, Server, ServerBuilder,
+    SessionEvent, SharedLease, Side, Window,
 };
 use rsock_tests::{
     fixture::Fixture,
     readiness::Random,
-    record::limit_time,
-    wire::{Frame, R, ka, p, resume_of, rr, setup_resumable},
+    wire::{R, ka, resume_of, setup_resumable},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
-    time::Instant,
-};
-
-use crate::line::Line;
 
 fn resumable() -> ServerBuilder {
     Server::builder().resume(ResumeLimits::default(), 100)
@@ -77,6 +71,51 @@ async fn any_script_of_readiness() {
         everything(&client, &line).await;
         assert_eq!(client.close().await, CloseReason::Finished(Side::Local), "seed {seed}");
     }
+}
+
+/// A transport that fails at whichever call: all that was asked ends, by itself or with the reason.
+#[tokio::test(start_paused = true)]
+async fn any_script_of_failing_transports() {
+    let mut failed = 0;
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let line = Line::new(Server::builder().lease(SharedLease::new(20)));
+        let (kind, good) = (io::ErrorKind::ConnectionReset, random.below(60));
+        let mut script = [random.steps(12, None), random.steps(12, None)];
+        script[random.below(2)] = random.steps(good, Some(kind));
+        line.scripts.lock().unwrap().push_back(script);
+        let mut client = Client::builder();
+        if seed % 2 == 0 {
+            client = client.lease(SharedLease::default());
+        }
+        let client = line.connect(client).await;
+        let last = |mut items: RequestStream| async move {
+            let mut last = None;
+            while let Some(item) = items.next().await {
+                last = item.err();
+            }
+            last
+        };
+        let sent = stream::iter(vec!["x"; 100]);
+        let ends = tokio::join!(
+            client.request_response("x".repeat(700)).map(Result::err),
+            client.request_response("never").optional().map(Result::err),
+            last(client.request_stream("inf").credit(3)),
+            last(client.request_channel(sent).credit(4)),
+            client.ping().map(Result::err),
+            client.fire_and_forget("told").map(Result::err),
+            client.metadata_push("pushed").map(Result::err),
+        );
+        let reason = client.closed().await;
+        assert_eq!(reason, CloseReason::Disconnected, "seed {seed}");
+        let error = Some(Error::Closed(reason));
+        assert_eq!((&ends.1, &ends.2), (&error, &error), "seed {seed}");
+        for end in [ends.0, ends.3, ends.4, ends.5, ends.6] {
+            failed += usize::from(end.is_some());
+            assert!(end.is_none() || end == error, "seed {seed}: {end:?}");
+        }
+    }
+    assert!(failed > 100, "{failed}");
 }
 
 /// Transports that break at whichever call, one after the other: nothing is lost, nothing comes twice.
@@ -209,31 +248,5 @@ async fn requests_that_meet_the_end_learn_the_reason() {
         assert_eq!(reply, Err(error.clone()));
         assert_eq!(items, [Err(error.clone())]);
         assert_eq!(ping, Err(error));
-    }
-}
-
-/// A peer that is played by hand, over memory.
-struct Peer(DuplexStream);
-
-impl Peer {
-    fn join(line: &Line) -> Self {
-        let (near, far) = memory(4096);
-        let server = line.server.clone();
-        tokio::spawn(async move { server.serve_over(far).await });
-        Self(near)
-    }
-
-    async fn send(&mut self, frame: &Frame) {
-        let bytes = frame.encode();
-        let len = (bytes.len() as u32).to_be_bytes();
-        self.0.write_all(&[&len[1..], &bytes].concat()).await.expect("the server reads");
-    }
-
-    async fn next(&mut self) -> Frame {
-        let mut len = [0; 4];
-        self.0.read_exact(&mut len[1..]).await.expect("a frame");
-        let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
-        self.0.read_exact(&mut bytes).await.expect("a whole frame");
-        Frame::decode(&bytes).expect("frames by the letter")
     }
 }

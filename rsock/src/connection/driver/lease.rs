@@ -65,6 +65,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             .unwrap_or_else(|_| Grant::new(0, std::time::Duration::from_secs(1)));
         if grant.requests == 0 && lease.granted == 0 && lease.renew_at.is_some() {
             // It has nothing, and knows.
+            lease.running = running;
             lease.renew_at = Some(now + SHORTEST * 10);
             return;
         }

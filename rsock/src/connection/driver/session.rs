@@ -128,8 +128,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         log_suspended(&self.options.peer);
         self.end_if_lost();
         let attempt = match &self.redial {
-            // The handshake on the last transport did not come to its end.
-            Some(redial) => redial.attempt + 1,
+            Some(redial) => {
+                let attempt = redial.attempt + 1;
+                let failed = "the transport was lost or given up before the session went on";
+                self.tell(&SessionEvent::AttemptFailed(failed.into()));
+                attempt
+            }
             None => {
                 self.tell(&SessionEvent::Suspended);
                 0

@@ -28,6 +28,10 @@ pub(crate) struct Joined {
 }
 
 impl Run {
+    pub(crate) fn is_request(&self) -> bool {
+        self.request
+    }
+
     /// The first frame of a payload, often the only one.
     pub(crate) fn begin(
         frame: &Frame,

@@ -23,6 +23,8 @@ pub struct Plan {
     pub keepalive_ms: u32,
     /// Milliseconds of silence before a peer counts as dead.
     pub lifetime_ms: u32,
+    /// Applications that send several items send long ones.
+    pub bulk: bool,
     /// Requests wait for leases.
     pub leases: bool,
     /// Leases come with the connection and with each resume alone, and never run out.
@@ -58,6 +60,7 @@ impl Plan {
             messages: from.one_in(4),
             keepalive_ms: from.pick(&[1, 50, 500, 5_000]),
             lifetime_ms: from.pick(&[300, 2_000, 20_000, 20_000, 20_000]),
+            bulk: from.one_in(8),
             leases: from.one_in(4),
             steady_leases: from.one_in(2),
             resume: from.one_in(2),

@@ -370,7 +370,9 @@ impl View {
 
 impl Line {
     fn payload(&mut self, frame: &Frame, limit: usize, late: bool) -> Check<Option<Joined>> {
-        if self.run.is_some() {
+        if let Some(run) = &self.run {
+            let stopped = self.unwanted && !run.is_request() && !late;
+            hold!(!stopped, Terminal, "RC-17: nobody wants the rest of it");
             let answer = self.kind == kind::REQUEST_RESPONSE && !self.ours;
             let joined = Run::go_on(frame, limit, answer, &mut self.run)?;
             if joined.as_ref().is_some_and(|joined| joined.complete) {

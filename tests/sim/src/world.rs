@@ -15,7 +15,7 @@ use crate::{
     hostile,
     link::Pipe,
     model::Model,
-    op::{Op, Who},
+    op::{Op, Size, Who},
     plan::Plan,
     positions::Place,
     referee::Referee,
@@ -27,6 +27,8 @@ use crate::{
 
 /// Rounds with nothing in the way in which not a byte of a stream gets further.
 const MOST_IDLE_ROUNDS: usize = 50;
+/// What the items of a long transfer have more than others.
+const BULK_BYTES: u32 = 5_000;
 /// Streams an application keeps open.
 const MOST_STREAMS: usize = 24;
 
@@ -117,6 +119,8 @@ impl World {
             }
             Op::Emit { who, stream, items, size } => {
                 let Some(id) = self.pick(who, stream)? else { return Ok(()) };
+                let long = if self.plan.bulk && items > 1 { BULK_BYTES } else { 0 };
+                let size = Size { data: size.data + long, ..size };
                 self.ends[who].emit(&mut self.model, id, items.into(), false, size)?;
             }
             Op::EmitLast { who, stream, size } => {

@@ -104,7 +104,7 @@ impl Requester {
     }
 
     /// Sends a KEEPALIVE and waits for its return: how long the way there and back takes. What was
-    /// sent before it has arrived by then. A session without a transport has it wait for the next.
+    /// sent before it has arrived by then, as long as the socket keeps up. A session without a transport has it wait for the next.
     ///
     /// # Errors
     /// [`Error::Closed`] if the connection has ended, or ends meanwhile.

@@ -33,6 +33,8 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("credentials", &["error"]),
     ("meter", &[]),
     ("spawn", &[]),
+    // Locks, which models replace.
+    ("sync", &[]),
     ("tap", &[]),
     ("transport", &["error"]),
     // `Text` and `Json` are payloads as well as extractors.
@@ -51,6 +53,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "requester",
             "responder",
             "resume",
+            "sync",
             "tap",
             "transport",
         ],

@@ -1,6 +1,6 @@
 //! Dialling: from a URI to a byte stream that frames lie on, as often as it is needed.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use tokio::{
@@ -12,7 +12,6 @@ use tokio::{
 use crate::transport::websocket;
 use crate::{
     error::ConnectError,
-    responder::BoxFuture,
     transport::{
         Framing, connect_tcp,
         link::Transport,
@@ -77,8 +76,10 @@ impl Dial {
 }
 
 /// Opens another connection, for a session that has lost its own.
-pub(crate) type DialAgain =
-    Arc<dyn Fn() -> BoxFuture<Result<Transport, ConnectError>> + Send + Sync>;
+pub(crate) type DialAgain = Arc<dyn Fn() -> Dialling + Send + Sync>;
+
+/// A connection in the making.
+pub(crate) type Dialling = Pin<Box<dyn Future<Output = Result<Transport, ConnectError>> + Send>>;
 
 /// What the byte streams of a caller's own are called where there is an address otherwise.
 pub(crate) const OWN: &str = "a transport of the caller's own";

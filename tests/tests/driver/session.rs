@@ -10,7 +10,7 @@ use rsock::{
 };
 use rsock_tests::{
     fixture::Fixture,
-    readiness::Random,
+    readiness::{Random, Step, Steps},
     wire::{R, ka, resume_of, setup_resumable},
 };
 
@@ -248,5 +248,23 @@ async fn requests_that_meet_the_end_learn_the_reason() {
         assert_eq!(reply, Err(error.clone()));
         assert_eq!(items, [Err(error.clone())]);
         assert_eq!(ping, Err(error));
+    }
+}
+
+/// What was sent before a ping has arrived when it is answered.
+#[tokio::test]
+async fn a_ping_is_behind_what_was_sent_before() {
+    for limit in [1, 7, usize::MAX] {
+        let line = Line::new(Server::builder());
+        let steps = Steps::cycle([Step::Limit(limit), Step::Pending]);
+        line.scripts.lock().unwrap().push_back([steps.clone(), steps]);
+        let client = line.connect(Client::builder()).await;
+        for n in 0..20 {
+            client.fire_and_forget(format!("told {n} {}", "x".repeat(1_000))).await.expect("taken");
+            client.ping().await.expect("an answer");
+            let heard = line.fixture.recorder.lines();
+            let told = format!("fnf told {n}");
+            assert!(heard.iter().any(|line| line.starts_with(&told)), "{n}");
+        }
     }
 }

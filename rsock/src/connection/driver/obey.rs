@@ -91,6 +91,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     fn send_ping(&mut self, number: u64) -> bool {
+        // KEEPALIVE overtakes streams: what was asked for before it is written first.
+        self.connection.poll_transmit(&mut self.output);
         self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())).is_ok()
     }
 

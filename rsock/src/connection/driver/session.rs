@@ -13,12 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Driver, DriverOptions, Phase, guard, lease::Leases, output};
 use crate::{
     connection::{Inlet, mailbox::Adoption},
-    error::{ConnectError, Error},
-    responder::BoxFuture,
+    error::Error,
     resume::{self, Resume, SessionEvent},
     transport::{
         Framing,
-        dial::DialAgain,
+        dial::{DialAgain, Dialling},
         link::{ByteStream, Link, Transport},
     },
 };
@@ -34,7 +33,7 @@ pub(crate) struct ClientResume {
 /// A client without a transport.
 pub(super) struct Redial {
     attempt: u32,
-    dialling: BoxFuture<Result<Transport, ConnectError>>,
+    dialling: Dialling,
     /// Why the session before is gone: what is dialled for is a fresh one, until this time.
     fresh: Option<(CloseReason, Instant)>,
 }

@@ -325,7 +325,7 @@ impl ClientBuilder {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if self.resume.is_some() {
-            let problem = "to resume, there must be something to dial again";
+            let problem = "to resume, there must be a URI to dial again, or something that dials";
             return Err(ConnectError::Setting(problem).into());
         }
         self.start(io, Framing::LengthPrefixed, &[], "memory".into(), None).await

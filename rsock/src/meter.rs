@@ -81,6 +81,7 @@ pub struct MeterReading {
 }
 
 impl Meter {
+    #[cfg(feature = "websocket")]
     pub(crate) fn handshake_timeout(&self) {
         self.handshake_timeouts.fetch_add(1, Relaxed);
     }

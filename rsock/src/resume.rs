@@ -91,14 +91,19 @@ impl Resume {
         self
     }
 
-    /// How long to wait before this attempt, the first being 0: twice as long each time, and
-    /// somewhere in the second half of that, so that many clients do not come at once.
-    pub(crate) fn pause(&self, attempt: u32) -> Duration {
+    /// The longest pause before this attempt, the first being 1: twice as long each time.
+    pub(crate) fn longest_pause(&self, attempt: u32) -> Duration {
         let (first, longest) = self.pauses;
+        first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(longest)
+    }
+
+    /// How long to wait before this attempt, the first being 0, which is made at once: somewhere in
+    /// the second half of the longest pause, so that many clients do not come at the same time.
+    pub(crate) fn pause(&self, attempt: u32) -> Duration {
         if attempt == 0 {
             return Duration::ZERO;
         }
-        let doubled = first.saturating_mul(1 << (attempt - 1).min(16)).min(longest);
+        let doubled = self.longest_pause(attempt);
         // Spread, not secret.
         let random = RandomState::new().hash_one(attempt);
         let half = doubled / 2;

@@ -227,8 +227,8 @@ impl Mailbox {
         self.round_trip.store(nanos.max(1), Relaxed);
     }
 
-    pub(crate) fn leased(&self, lease: frame::Lease) {
-        self.lease.send_replace(Some(lease));
+    pub(crate) fn leased(&self, lease: Option<frame::Lease>) {
+        self.lease.send_replace(lease);
     }
 
     pub(crate) fn established(&self) {

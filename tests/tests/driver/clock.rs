@@ -132,6 +132,37 @@ async fn a_client_tries_until_its_window_is_over() {
     assert!(attempts.len() >= 90 / 5, "{attempts:?}");
 }
 
+/// A line that is cut as soon as it is there is not dialled without pauses; one that lasts is dialled
+/// at once.
+#[tokio::test(start_paused = true)]
+async fn a_line_that_does_not_last_is_dialled_with_growing_pauses() {
+    let line = Line::new(Server::builder().resume(ResumeLimits::default(), 10));
+    let resume = line.resume().pauses(millis(100), seconds(5));
+    let client = line.connect(Client::builder().resume(resume).wait_until_accepted(true)).await;
+    let cut = async || {
+        line.cut();
+        assert_eq!(client.request_response("x").await.expect("a reply").data, "x");
+    };
+    for _ in 0..9 {
+        cut().await;
+    }
+    sleep(seconds(60)).await;
+    cut().await;
+    let events = line.events();
+    let mut pauses = events.chunks(2).map(|pair| match pair {
+        [(lost, SessionEvent::Suspended), (found, SessionEvent::Resumed)] => *found - *lost,
+        pair => panic!("{pair:?}"),
+    });
+    assert_eq!(pauses.next(), Some(Duration::ZERO));
+    let mut longest = millis(100);
+    for pause in pauses.by_ref().take(8) {
+        assert!(pause >= longest / 2 && pause <= longest + millis(1), "{pause:?} of {longest:?}");
+        longest = (longest * 2).min(seconds(5));
+    }
+    assert_eq!(pauses.next(), Some(Duration::ZERO), "it had lasted");
+    assert_eq!(pauses.next(), None);
+}
+
 /// RESUME-21: a server that takes the transport and says nothing has the time of a setup.
 #[tokio::test(start_paused = true)]
 async fn a_mute_server_is_given_up_for_another_transport() {

@@ -101,6 +101,8 @@ pub(crate) struct Driver<IO> {
     claim: Option<Claim>,
     /// A client without a transport, or in the handshake on a new one.
     redial: Option<Redial>,
+    /// Which attempt brought a client's present transport, and when.
+    last_dialled: Option<(u32, Instant)>,
     accept: Option<Arc<dyn Accept>>,
     accepting: Option<BoxFuture<Result<Arc<dyn Handle>, Error>>>,
     responder: Option<Arc<dyn Handle>>,
@@ -207,6 +209,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             lease: options.lease.take().map(Leases::new),
             claim: None,
             redial: None,
+            last_dialled: None,
             accept: None,
             accepting: None,
             responder: None,

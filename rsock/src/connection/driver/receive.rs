@@ -119,10 +119,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Event::Setup(setup) => self.start_acceptor(*setup),
                 Event::Resume(resume) => self.hand_over(*resume, now),
                 Event::Established => self.mailbox.established(),
-                Event::Suspended => self.suspended(),
+                Event::Suspended => self.suspended(now),
                 Event::Resumed => self.resumed(now),
                 Event::Leased(lease) => {
-                    self.mailbox.leased(lease);
+                    self.mailbox.leased(Some(lease));
                     leased = true;
                 }
                 Event::Closed(reason) if self.renews(&reason) => self.renew(reason, now),

@@ -112,13 +112,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// The transport is lost, or of no use; the session waits for another.
-    pub(super) fn suspended(&mut self) {
+    pub(super) fn suspended(&mut self, now: Instant) {
         // A transport that came meanwhile is not the one that was lost.
         if !self.connection.is_suspended() {
             return;
         }
         self.lose_transport();
         self.mailbox.suspended();
+        self.mailbox.leased(None);
         self.meter.suspended(true);
         if let Some(claim) = &self.claim {
             claim.suspended();
@@ -135,10 +136,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
             None => {
                 self.tell(&SessionEvent::Suspended);
-                0
+                self.next_attempt(now)
             }
         };
         self.dial(attempt, None);
+    }
+
+    /// Which attempt the next one counts as: the first, unless the last one brought a transport that
+    /// was lost sooner than a pause takes. A server that takes sessions and drops them is not dialled
+    /// without end.
+    fn next_attempt(&self, now: Instant) -> u32 {
+        let (Some((attempt, since)), Some(resume)) = (self.last_dialled, &self.options.resume)
+        else {
+            return 0;
+        };
+        let pause = resume.settings.longest_pause(attempt + 1);
+        if now.saturating_duration_since(since) < pause { attempt + 1 } else { 0 }
     }
 
     /// A server that drains takes no transport any more: its sessions without one are over.
@@ -162,7 +175,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Some(claim) = &self.claim {
             claim.resumed();
         }
-        if self.redial.take().is_some() {
+        if let Some(redial) = self.redial.take() {
+            self.last_dialled = Some((redial.attempt, now));
             self.tell(&SessionEvent::Resumed);
         }
         self.grant_lease(now);
@@ -244,7 +258,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.lose_transport();
         let Some(resume) = &self.options.resume else { return };
         let until = now + resume.settings.limits.window;
-        self.dial(0, Some((reason, until)));
+        let attempt = self.redial.as_ref().map_or(0, |redial| redial.attempt);
+        self.dial(attempt, Some((reason, until)));
     }
 
     /// What handles ask for waits: there is no session to do it in.
@@ -270,7 +285,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let Some(setup) = setup else { return };
         self.meter.restart(self.connection.stats());
         self.connection = Connection::client(setup, Arc::clone(config), now);
-        self.redial = None;
+        self.last_dialled = self.redial.take().map(|redial| (redial.attempt, now));
         self.meter.suspended(false);
         self.install(transport);
         self.mailbox.connecting();

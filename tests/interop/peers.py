@@ -196,7 +196,39 @@ class Go:
         return (self.source / script / "main.go").exists()
 
 
+class Rust:
+    """A peer in Rust: a package whose binaries are the programs."""
+
+    def __init__(self, name):
+        self.name = name
+        self.source = HERE / name
+
+    def prepare(self, cache, work):
+        cargo = need("cargo")
+        version = version_of([need("rustc"), "--version"])
+        inputs = [self.source / name for name in ("Cargo.toml", "Cargo.lock", "src/main.rs")]
+        with cached(cache, self.name, inputs, version) as (folder, empty):
+            if empty:
+                say(f"{self.name}: cargo build, {version}, into {folder}")
+                command = [cargo, "build", "--locked", "--quiet", "--target-dir", str(folder)]
+                install(command, self.source, f"cargo build for {self.name}")
+        self.folder = folder / "debug"
+
+    def command(self, script):
+        return [str(self.folder / script)]
+
+    def has(self, script):
+        return script == "client"
+
+
 PEERS = {
     peer.name: peer
-    for peer in (Go("go"), Java("java"), Node("js0"), Node("js1"), Python("py"))
+    for peer in (
+        Go("go"),
+        Java("java"),
+        Node("js0"),
+        Node("js1"),
+        Python("py"),
+        Rust("rust"),
+    )
 }

@@ -160,7 +160,7 @@ fn each_vector(check: impl Fn(&str, &Vector)) {
             vectors(&text).iter().for_each(|vector| check(&name, vector));
         }
     }
-    assert!(files >= 5, "only {files} files of frames");
+    assert!(files >= 6, "only {files} files of frames");
 }
 
 #[test]

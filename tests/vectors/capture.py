@@ -65,6 +65,11 @@ CAPTURES = {
             ("js1", "js1", [], "frames-rejected", []),
         ],
     ),
+    "rsocket-rust": (
+        "rsocket_rust 0.7.5",
+        "rust",
+        [("rust", "go", [], "frames", [])],
+    ),
     "rsocket-py": (
         "rsocket-py 0.4.20",
         "py",

@@ -84,7 +84,9 @@ impl Leases {
         self.replayed.expire(now);
         self.before.expire(now);
         self.granted.expire(now);
-        self.replayed.take() || self.before.take() || self.granted.take()
+        // What came with a replay is not known from what follows: it spends the lease too, so that
+        // its owner sees in time what the peer believes to have spent.
+        self.before.take() || self.granted.take() || self.replayed.take()
     }
 
     /// A LEASE has come; false if its fields are none (LEASE-19).

@@ -534,6 +534,24 @@ fn resume_39_requests_behind_resume_are_served_after_the_replay() {
     assert_eq!(seen, "0x0e(0) P(1,N,'a') P(3,N+C,'b')");
 }
 
+/// Or its owner would not know that the peer has used it up, and the peer would wait.
+#[test]
+fn lease_06_after_a_resume_requests_spend_the_new_lease() {
+    let mut e = Wire::fresh_server(Config { leases: true, ..limits(1 << 20) });
+    let len = (TOKEN.len() as u16).to_be_bytes();
+    let body = [&len, TOKEN, b"\x03a/b\x03c/d"].concat();
+    e.receive(wire::setup_of(R | L, (1, 0), 1_000, 3_000, &body));
+    assert_eq!(e.events(), "Setup");
+    e.connection.accept(e.now);
+    let ttl = Duration::from_secs(1);
+    e.connection.grant_lease(5, ttl, None, e.now).expect("leases were agreed upon");
+    cut(&mut e);
+    resumed(&mut e, 0, 0);
+    e.connection.grant_lease(5, ttl, None, e.now).expect("there is a transport");
+    e.receive_all([1, 3, 5].map(|id| wire::rr(id, "x")));
+    assert_eq!(e.connection.granted_permits(), Some(2));
+}
+
 /// They were allowed when they were sent, and no lease of the new transport is there yet (LEASE-20).
 #[test]
 fn resume_13_lease_11_requests_of_the_replay_need_no_new_lease() {

@@ -58,6 +58,8 @@ mod requester;
 mod responder;
 mod resume;
 mod router;
+#[cfg(feature = "rsocket-rust")]
+pub mod rsocket_rust;
 mod server;
 mod spawn;
 mod sync;

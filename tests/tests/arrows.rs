@@ -75,6 +75,8 @@ const RSOCK: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
+    // Behind a feature: the trait of another crate, beside the public API.
+    ("rsocket_rust", &["acceptor", "client", "connection", "error", "requester", "responder"]),
     (
         "server",
         &["acceptor", "connection", "error", "lease", "meter", "responder", "tap", "transport"],

@@ -15,6 +15,13 @@ DIFFERENCES = {
     ("go", "reassembled"): "its server sets COMPLETE on the first fragment, which ends the answer",
     ("js0", "request-metadata"): "its server never sends the metadata of an answer",
     ("js1", "push"): "its server closes the connection over METADATA_PUSH",
+    ("rust", "reassembled"): "its server sets COMPLETE on the first fragment, which ends the answer",
+}
+
+# Cases that fail against a peer when it is faster than we are.
+RACES = {
+    ("rust", "stream"): "its server sends all items without being asked, and rsock fails the stream",
+    ("rust", "channel"): "its server sends all items without being asked, and rsock fails the channel",
 }
 
 
@@ -186,7 +193,7 @@ GROUPS = [
 # Which peers' servers do these; for resume, the cuts they stand. The process of
 # rsocket-js 1.0 alpha ends when a connection ends within its first frame.
 CAPABLE = {
-    "--mtu": {"go", "java"},
+    "--mtu": {"go", "java", "rust"},
     "--resume": {"java": CUTS, "js1": CUTS_IN_STREAMS},
     "--lease": {"go", "java", "js0", "py"},
 }
@@ -218,7 +225,8 @@ def run_cases(rsock, peer, transport, cases, service, tally):
     where = f"rsock {peer} {transport}"
     run = Runner(rsock, peer, service.uris[transport])
     for name, case in cases.items():
-        known = DIFFERENCES.get((peer, name))
+        race = RACES.get((peer, name))
+        known = DIFFERENCES.get((peer, name), race)
         try:
             case(run, service)
         except (AssertionError, subprocess.TimeoutExpired) as error:
@@ -227,7 +235,7 @@ def run_cases(rsock, peer, transport, cases, service, tally):
             else:
                 tally.line(where, "FAIL", name, f": {error}")
         else:
-            if known:
+            if known and not race:
                 tally.line(where, "FAIL", name, f": it passes, and is listed as: {known}")
             else:
                 tally.line(where, "ok", name)

@@ -197,20 +197,20 @@ class Go:
 
 
 class Rust:
-    """A peer in Rust: a package whose binaries are the programs."""
+    """A peer in Rust: a package with a binary for each program."""
 
     def __init__(self, name):
         self.name = name
         self.source = HERE / name
 
     def prepare(self, cache, work):
-        cargo = need("cargo")
-        version = version_of([need("rustc"), "--version"])
-        inputs = [self.source / name for name in ("Cargo.toml", "Cargo.lock", "src/main.rs")]
-        with cached(cache, self.name, inputs, version) as (folder, empty):
+        cargo = need("cargo", "cargo")
+        version = version_of([cargo, "--version"])
+        files = [*self.source.glob("Cargo.*"), *self.source.glob("src/**/*.rs")]
+        with cached(cache, self.name, sorted(files), version) as (folder, empty):
             if empty:
                 say(f"{self.name}: cargo build, {version}, into {folder}")
-                command = [cargo, "build", "--locked", "--quiet", "--target-dir", str(folder)]
+                command = [cargo, "build", "--quiet", "--locked", "--target-dir", str(folder)]
                 install(command, self.source, f"cargo build for {self.name}")
         self.folder = folder / "debug"
 
@@ -218,7 +218,7 @@ class Rust:
         return [str(self.folder / script)]
 
     def has(self, script):
-        return script == "client"
+        return (self.source / f"src/bin/{script}.rs").exists()
 
 
 PEERS = {

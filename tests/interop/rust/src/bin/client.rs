@@ -90,6 +90,11 @@ impl Settings for Timed {
     {
         let (interval, lifetime) = self.keepalive;
         let closed = self.closed;
+        let builder = if self.frames {
+            builder.setup(routed("setup", "setup", &[])).fragment(64)
+        } else {
+            builder
+        };
         builder.keepalive(interval, lifetime, 1).on_close(Box::new(move || {
             closed.send_replace(true);
         }))

@@ -3,8 +3,8 @@
 //!
 //! Arguments are URIs to listen on, and settings: `mtu=64`, `credit=2`, `resume`. A client whose
 //! SETUP has the data `observer` sees what the others do: a stream of `INTERACTIONS DATA METADATA`,
-//! how many were seen and the bytes in them, as they change; and how many go on, as a response. It
-//! ends when its standard input does.
+//! how many were seen and the bytes in them, as they change; and as a response how many go on, and
+//! how often a session was resumed. It ends when its standard input does.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use futures_util::{
     FutureExt, Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use rsock::{Error, Payload, Payloads, Requester, Responder, ResumeLimits, Server, Setup};
+use rsock::{Error, Meter, Payload, Payloads, Requester, Responder, ResumeLimits, Server, Setup};
 use tokio::{io::AsyncReadExt, sync::watch};
 
 type Items = BoxStream<'static, Result<Payload, Error>>;
@@ -41,6 +41,7 @@ struct Observed {
 struct Record {
     observed: watch::Sender<Observed>,
     active: AtomicUsize,
+    meter: Arc<Meter>,
 }
 
 /// An interaction that goes on while this lives.
@@ -110,7 +111,11 @@ impl Responder for Connection {
                 Active::of(&self.record, &payload);
                 Ok(answer())
             }
-            Role::Observer => Ok(self.record.active.load(Ordering::SeqCst).to_string().into()),
+            Role::Observer => {
+                let active = self.record.active.load(Ordering::SeqCst);
+                let resumes = self.record.meter.read().stats.resumes;
+                Ok(format!("{active} {resumes}").into())
+            }
         }
     }
 
@@ -172,11 +177,11 @@ async fn main() -> Result<(), Error> {
         limits.window = Duration::from_secs(60);
         builder = builder.resume(limits, 1_000);
     }
-    let server = builder.bind(&uris).await?;
+    let record = Arc::<Record>::default();
+    let server = builder.meter(Arc::clone(&record.meter)).bind(&uris).await?;
     for uri in server.addresses() {
         println!("listening on {uri}");
     }
-    let record = Arc::<Record>::default();
     let accept = move |setup: Setup, _: Requester| {
         let role = match &setup.payload.data[..] {
             b"observer" => Role::Observer,

@@ -80,9 +80,17 @@ final class Remote implements Closeable {
 
   /** How many interactions go on at the server. */
   Mono<Long> active() {
-    return observer
-        .requestResponse(DefaultPayload.create(""))
-        .map(answer -> Long.parseLong(answer.getDataUtf8()));
+    return figure(0);
+  }
+
+  /** How often any client has resumed its session. */
+  Mono<Long> resumes() {
+    return figure(1);
+  }
+
+  private Mono<Long> figure(int index) {
+    return Mono.defer(() -> observer.requestResponse(DefaultPayload.create("")))
+        .map(answer -> Long.parseLong(answer.getDataUtf8().split(" ")[index]));
   }
 
   /** Before the schedulers end, which the test does between its cases. */

@@ -46,6 +46,16 @@ public final class Run {
             .build();
     var lines = new Lines();
     LauncherFactory.create().execute(request, lines);
+    Variant.RESUMES.forEach(
+        (variant, times) -> {
+          boolean isResumed = variant.endsWith("Resumed");
+          boolean isRight = isResumed == times > 0;
+          lines.failed |= !isRight;
+          if (isResumed || !isRight) {
+            String word = isRight ? "ok" : "FAIL";
+            System.out.printf("%s %s-resumes: %d times%n", word, variant, times);
+          }
+        });
     System.exit(lines.failed ? 1 : 0);
   }
 

@@ -12,11 +12,11 @@ import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.Map;
+import java.util.TreeMap;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.TestInfo;
 import reactor.core.publisher.Flux;
-import reactor.core.publisher.Mono;
 import reactor.util.retry.Retry;
 
 /** TransportTest with a server that is not its own. */
@@ -31,10 +31,14 @@ abstract class Variant implements TransportTest {
       "metadataPush10", new Remote.Seen(10, 0, 10L * "test-metadata".length()),
       "largePayloadMetadataPush10", new Remote.Seen(10, 0, 10 * largeBytes()));
 
+  /** How often the sessions of a variant were resumed. */
+  static final Map<String, Long> RESUMES = new TreeMap<>();
+
   private final URI uri;
   private final boolean isFragmented;
   private final boolean isResumed;
   private Remote remote;
+  private long resumesBefore;
   private TransportPair<URI, Remote> pair;
 
   Variant(String name, boolean isFragmented, boolean isResumed) {
@@ -56,6 +60,7 @@ abstract class Variant implements TransportTest {
   @BeforeEach
   void connect() throws ReflectiveOperationException {
     remote = new Remote(transport());
+    resumesBefore = remote.resumes().block();
     pair =
         new TransportPair<>(
             () -> uri,
@@ -76,10 +81,12 @@ abstract class Variant implements TransportTest {
       if (UNANSWERED.containsKey(name) && !(isResumed && name.contains("Push"))) {
         assertEquals(UNANSWERED.get(name), remote.seen());
       }
-      Mono.defer(remote::active)
+      remote
+          .active()
           .doOnNext(active -> assertEquals(0, active, "interactions that go on at the server"))
           .retryWhen(Retry.fixedDelay(200, Duration.ofMillis(10)))
           .block();
+      RESUMES.merge(getClass().getSimpleName(), remote.resumes().block() - resumesBefore, Long::sum);
     } finally {
       remote.endObserving();
     }

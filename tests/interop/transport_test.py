@@ -17,7 +17,7 @@ CASE_LINE = re.compile(r"(ok|skip|FAIL) ([A-Za-z]+)-(\w+)(?:: (.*))?$")
 # Cases that fail, or are not run, and why.
 DIFFERENCES = {
     "requestChannel3": "it wants a responder to ask for no more than it was asked for, 3; "
-    "how much a responder asks for is its own affair, and ours asks for its window, 256",
+    "how much a responder asks for is its own affair (RC-20), and ours asks for its window, 256",
 }
 NOT_RUN = {
     "requestChannel2_000_000": "it asks to be left out where time is short",

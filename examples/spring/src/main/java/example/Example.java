@@ -37,7 +37,7 @@ public class Example {
       RSocketRequester requester =
           builder
               .dataMimeType(APPLICATION_JSON)
-              .rsocketStrategies(strategies -> strategies.encoder(new SimpleAuthenticationEncoder()))
+              .rsocketStrategies(s -> s.encoder(new SimpleAuthenticationEncoder()))
               .setupMetadata(ann, authentication)
               .tcp(uri.getHost(), uri.getPort());
 

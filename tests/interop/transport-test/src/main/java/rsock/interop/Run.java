@@ -16,8 +16,8 @@ import org.junit.platform.launcher.core.LauncherFactory;
 /**
  * Runs TransportTest in the ways that Variants has.
  *
- * <p>Usage: {@code java -Drsock.plain.tcp=URI ... Run [VARIANT...]}. One line a case on stdout. Exit
- * code 1 when a case failed.
+ * <p>Usage: {@code java -Drsock.plain.tcp=URI ... Run [VARIANT|VARIANT-CASE...]}. One line a case on
+ * stdout. Exit code 1 when a case failed.
  */
 public final class Run {
   private Run() {}
@@ -29,12 +29,12 @@ public final class Run {
     // A case is wanted by its own name, by that of its variant, or where nothing is named.
     PostDiscoveryFilter named =
         test -> {
-          var method = (MethodSource) test.getSource().filter(MethodSource.class::isInstance).orElse(null);
-          return FilterResult.includedIf(
-              wanted.isEmpty()
-                  || method == null
+          boolean isWanted =
+              !(test.getSource().orElse(null) instanceof MethodSource method)
+                  || wanted.isEmpty()
                   || wanted.contains(method.getJavaClass().getSimpleName())
-                  || wanted.contains(name(method)));
+                  || wanted.contains(name(method));
+          return FilterResult.includedIf(isWanted);
         };
     LauncherDiscoveryRequest request =
         LauncherDiscoveryRequestBuilder.request()

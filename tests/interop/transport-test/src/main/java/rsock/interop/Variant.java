@@ -86,7 +86,8 @@ abstract class Variant implements TransportTest {
           .doOnNext(active -> assertEquals(0, active, "interactions that go on at the server"))
           .retryWhen(Retry.fixedDelay(200, Duration.ofMillis(10)))
           .block();
-      RESUMES.merge(getClass().getSimpleName(), remote.resumes().block() - resumesBefore, Long::sum);
+      long resumes = remote.resumes().block() - resumesBefore;
+      RESUMES.merge(getClass().getSimpleName(), resumes, Long::sum);
     } finally {
       remote.endObserving();
     }

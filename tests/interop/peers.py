@@ -139,35 +139,61 @@ class Python:
 
 
 class Java:
-    """A peer in Java: a Maven project with a class for each program."""
+    """A peer in Java: a Maven project with a class for each program, and one in examples/."""
 
     PACKAGE = "rsock/interop"
 
     def __init__(self, name):
         self.name = name
         self.source = HERE / name
+        self.example = HERE.parent.parent / "examples" / name
 
     def prepare(self, cache, work):
         self.java = need("java", "default-jdk-headless")
         need("javac", "default-jdk-headless")
         maven = need("mvn", "maven")
         version = version_of([self.java, "-version"])
-        inputs = [self.source / "pom.xml", *sorted(self.source.glob("src/**/*.java"))]
+        projects = [self.source, *([self.example] if self.example.exists() else [])]
+        inputs = [
+            path
+            for project in projects
+            for path in (project / "pom.xml", *sorted(project.glob("src/**/*.*")))
+        ]
         with cached(cache, self.name, inputs, version) as (folder, empty):
             if empty:
                 say(f"{self.name}: mvn prepare-package, {version}, into {folder}")
-                shutil.copytree(self.source, folder, dirs_exist_ok=True)
-                command = [maven, "--batch-mode", "--quiet", "prepare-package"]
-                install(command, folder, f"mvn for {self.name}")
-        self.classes = f"{folder}/target/classes:{folder}/target/jars/*"
+                goals = {self.source: ["prepare-package"], self.example: self.EXAMPLE_GOALS}
+                for project in projects:
+                    target = folder if project == self.source else folder / "example"
+                    shutil.copytree(project, target, dirs_exist_ok=True)
+                    command = [maven, "--batch-mode", "--quiet", *goals[project]]
+                    install(command, target, f"mvn for {self.name}")
+        self.folder = folder
 
-    def command(self, script):
+    # Its pom is for readers, and copies nothing by itself.
+    EXAMPLE_GOALS = [
+        "compile",
+        "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies",
+        "-DoutputDirectory=target/jars",
+    ]
+
+    def command(self, script, *flags):
         # What runs for seconds is not worth the second compiler.
-        flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m"]
-        program = f"{self.PACKAGE}/{script.capitalize()}".replace("/", ".")
-        return [self.java, *flags, "-cp", self.classes, program]
+        flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", *flags]
+        if script == "example":
+            folder, program = self.folder / "example", self.example_class()
+        else:
+            folder, program = self.folder, f"{self.PACKAGE}/{script.capitalize()}"
+        classes = f"{folder}/target/classes:{folder}/target/jars/*"
+        return [self.java, *flags, "-cp", classes, program.replace("/", ".")]
+
+    def example_class(self):
+        (path,) = self.example.glob("src/main/java/**/Example.java")
+        return path.relative_to(self.example / "src/main/java").with_suffix("").as_posix()
 
     def has(self, script):
+        if script == "example":
+            return self.example.exists()
         return (self.source / f"src/main/java/{self.PACKAGE}/{script.capitalize()}.java").exists()
 
 
@@ -230,5 +256,7 @@ PEERS = {
         Node("js1"),
         Python("py"),
         Rust("rust"),
+        Java("spring"),
+        Java("transport-test"),
     )
 }

@@ -86,6 +86,8 @@ class Service:
 
     def __enter__(self):
         say(f"starting {' '.join(self.arguments)}")
+        if not os.access(self.arguments[0], os.X_OK):
+            raise Broken(f"no program at {self.arguments[0]}; `cargo build` makes it")
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
                 self.arguments,

@@ -14,6 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import command_line
+import spring_server
+import transport_test
 from cutting import CUTS, CUTS_IN_STREAMS, CuttingProxy
 from peers import PEERS, Missing
 from programs import Broken, Service, run_client, say
@@ -26,6 +28,7 @@ QUICKSTART_LIMIT = 30
 
 CASE_LINE = re.compile(r"(ok|skip|FAIL) ([\w-]+)(?:: .*)?$")
 QUICKSTART_OUTPUT = ["echo: hello", "range: 0 1 2 3 4 5 6 7 8 9"]
+EXAMPLE_OUTPUT = [*QUICKSTART_OUTPUT, "channel: one two three"]
 
 LISTEN = {"tcp": "tcp://127.0.0.1:0", "ws": "ws://127.0.0.1:0/rsocket"}
 
@@ -53,6 +56,19 @@ SPECIAL = [
         },
     ),
 ]
+
+
+# The cases against a server that asks for credentials, which rsockd does not.
+GUARDED = {
+    "spring": [
+        *("setup-simple", "setup-bearer", "setup-simple-wrong", "setup-bearer-wrong"),
+        *("request-simple", "request-bearer", "request-simple-wrong", "request-bearer-wrong"),
+        *("request-over-setup", "no-credentials"),
+    ],
+}
+
+# Cases of `rsock` against one peer's server.
+OWN_CASES = {"spring": spring_server.CASES}
 
 
 class Tally:
@@ -99,15 +115,16 @@ def run_peer(peer, transport, uri, tally, cases=()):
     show_errors(where, errors, tally.counts["FAIL"] > failed_before)
 
 
-def run_quickstart(peer, uri, tally):
+def run_shown(peer, script, wanted, uri, tally):
+    """Runs a program that readers copy: a quickstart, or one of examples/."""
     where = f"{peer.name} tcp"
     output = []
-    code, errors = run_client([*peer.command("quickstart"), uri], QUICKSTART_LIMIT, output.append)
-    if code == 0 and output == QUICKSTART_OUTPUT:
-        tally.line(where, "ok", "quickstart")
+    code, errors = run_client([*peer.command(script), uri], QUICKSTART_LIMIT, output.append)
+    if code == 0 and output == wanted:
+        tally.line(where, "ok", script)
     else:
         how = f"no end after {QUICKSTART_LIMIT} s" if code is None else f"exit code {code}"
-        tally.line(where, "FAIL", "quickstart", f": {how}, it said {output}")
+        tally.line(where, "FAIL", script, f": {how}, it said {output}")
         show_errors(where, errors, True)
 
 
@@ -153,6 +170,9 @@ def main():
             if ready:
                 run_clients(ready, rsockd, work, tally)
                 run_special(ready, rsockd, work, tally)
+                run_guarded(ready, rsockd.with_name("guarded-server"), work, tally)
+                server = rsockd.with_name("transport-test-server")
+                run_transport_test(ready, server, work, tally)
         except Broken as error:
             say(str(error))
             tally.line("rsockd", "FAIL", "start")
@@ -180,12 +200,32 @@ def run_clients(peers, rsockd, work, tally):
     """Every peer's client against rsockd as it starts by itself."""
     with rsockd_service(rsockd, [], work) as service:
         for peer in peers:
+            if peer.has("client"):
+                for transport, uri in sorted(service.uris.items()):
+                    with words_on_failure(service, tally):
+                        run_peer(peer, transport, uri, tally)
+            for script, wanted in (("quickstart", QUICKSTART_OUTPUT), ("example", EXAMPLE_OUTPUT)):
+                if peer.has(script):
+                    with words_on_failure(service, tally):
+                        run_shown(peer, script, wanted, service.uris["tcp"], tally)
+
+
+def run_guarded(peers, server, work, tally):
+    """Clients with credentials against a server that asks for them."""
+    wanted = [peer for peer in peers if peer.name in GUARDED]
+    if not wanted:
+        return
+    with Service("guarded-server", [server, *LISTEN.values()], LISTEN, work) as service:
+        for peer in wanted:
             for transport, uri in sorted(service.uris.items()):
                 with words_on_failure(service, tally):
-                    run_peer(peer, transport, uri, tally)
-            if peer.has("quickstart"):
-                with words_on_failure(service, tally):
-                    run_quickstart(peer, service.uris["tcp"], tally)
+                    run_peer(peer, transport, uri, tally, GUARDED[peer.name])
+
+
+def run_transport_test(peers, server, work, tally):
+    for peer in peers:
+        if peer.name == "transport-test":
+            transport_test.run(peer, server, work, tally)
 
 
 def run_special(peers, rsockd, work, tally):
@@ -228,6 +268,8 @@ def run_servers(peers, rsock, work, tally):
             for flags, cases in command_line.GROUPS:
                 if command_line.skips(peer.name, flags):
                     continue
+                if not flags:
+                    cases = cases | OWN_CASES.get(peer.name, {})
                 arguments = [*peer.command("server"), *flags, *LISTEN.values()]
                 with Service(f"{peer.name}-server", arguments, LISTEN, work) as service:
                     for transport in sorted(service.uris):

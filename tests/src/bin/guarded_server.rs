@@ -1,0 +1,57 @@
+//! A server that asks for credentials, for clients of others: `ann` with the password `s3cr3t`, or
+//! the bearer of `a-token`, in SETUP for the connection or in a request for itself.
+//!
+//! Arguments are the URIs to listen on. The route `whoami` tells who asks; wrong credentials in
+//! SETUP refuse the connection. It ends when its standard input does.
+
+use rsock::{
+    Acceptor, CheckCredentials, Error, Requester, Router, Server, Setup, Text,
+    metadata::Authentication, request_response,
+};
+use tokio::io::AsyncReadExt;
+
+/// Whose connection it is.
+type Known = Option<&'static str>;
+
+fn identify(credentials: &Authentication) -> Result<&'static str, Error> {
+    if credentials.is_simple("ann", "s3cr3t") {
+        Ok("ann")
+    } else if credentials.is_bearer("a-token") {
+        Ok("the bearer")
+    } else {
+        Err(Error::rejected("these credentials are wrong"))
+    }
+}
+
+fn routes(known: Known) -> Router<Known> {
+    Router::new(known)
+        .authorize(|known, request| match request.authentication()? {
+            Some(credentials) => identify(&credentials).map(drop),
+            None if known.is_some() => Ok(()),
+            None => Err(Error::rejected("credentials are needed")),
+        })
+        .route("whoami", request_response(who_am_i))
+}
+
+async fn who_am_i(known: Known, request: rsock::Request) -> Result<Text, Error> {
+    let own = request.authentication()?.as_ref().map(identify).transpose()?;
+    Ok(Text(own.or(known).unwrap_or("no one").to_owned()))
+}
+
+async fn accept(setup: Setup, peer: Requester) -> Result<Router<Known>, Error> {
+    let known = setup.authentication()?.as_ref().map(identify).transpose()?;
+    routes(known).accept(setup, peer).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    let uris: Vec<_> = std::env::args().skip(1).collect();
+    let server = Server::builder().bind(&uris).await?;
+    for uri in server.addresses() {
+        println!("listening on {uri}");
+    }
+    tokio::spawn(server.serve(accept).into_future());
+    // Whoever started us has gone, or never gave us an input.
+    let _ = tokio::io::stdin().read(&mut [0]).await;
+    Ok(())
+}

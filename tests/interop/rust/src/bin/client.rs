@@ -261,7 +261,9 @@ async fn collect(mut items: Flux<rsocket_rust::Result<Payload>>) -> Checked<Vec<
 /// round trips in a row with next to nothing in between.
 async fn rs_cancel(peer: &Peer) -> Checked {
     const ROUND_TRIP_BYTES: usize = 256;
-    let stream = peer.client.request_stream(routed("range", r#"{"from":0}"#, &[]));
+    // Paced: it asks for all there is, and takes what comes without a bound.
+    let endless = r#"{"from":0,"interval_ms":1}"#;
+    let stream = peer.client.request_stream(routed("range", endless, &[]));
     let numbers = collect(Box::pin(stream.take(10))).await?;
     let expected: Vec<_> = (0..10).map(|n| n.to_string()).collect();
     check(numbers == expected, || format!("the items are {numbers:?}"))?;

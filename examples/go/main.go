@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/rsocket/rsocket-go"
-	"github.com/rsocket/rsocket-go/core/transport"
 	"github.com/rsocket/rsocket-go/extension"
 	"github.com/rsocket/rsocket-go/payload"
 	"github.com/rsocket/rsocket-go/rx"
@@ -20,50 +19,34 @@ import (
 const batch = 4
 
 func main() {
-	uri := "tcp://127.0.0.1:7878"
-	if len(os.Args) > 1 {
-		uri = os.Args[1]
+	uri := append(os.Args, "tcp://127.0.0.1:7878")[1]
+	over := rsocket.TCPClient().SetAddr(strings.TrimPrefix(uri, "tcp://")).Build()
+	if strings.HasPrefix(uri, "ws://") {
+		over = rsocket.WebsocketClient().SetURL(uri).Build()
 	}
-	if err := run(context.Background(), uri); err != nil {
-		log.Fatal(err)
-	}
-}
 
-func run(ctx context.Context, uri string) error {
+	ctx := context.Background()
 	// rsockd lets everyone in; a server made with the library checks what SETUP says.
-	credentials := entry(extension.MessageAuthentication, simple("user", "pass"))
-	client, err := rsocket.Connect().
+	credentials := metadata(extension.MessageAuthentication, simple("user", "pass"))
+	client := must(rsocket.Connect().
 		DataMimeType("application/json").
 		MetadataMimeType("message/x.rsocket.composite-metadata.v0").
 		SetupPayload(payload.New(nil, credentials)).
-		Transport(over(uri)).
-		Start(ctx)
-	if err != nil {
-		return err
-	}
+		Transport(over).
+		Start(ctx))
 	defer client.Close()
 
-	answer, err := client.RequestResponse(request("echo", "hello")).Block(ctx)
-	if err != nil {
-		return err
-	}
+	answer := must(client.RequestResponse(request("echo", "hello")).Block(ctx))
 	fmt.Println("echo:", answer.DataUTF8())
 
-	numbers, err := inBatches(ctx, client.RequestStream(request("range", `{"from":0,"to":10}`)))
-	if err != nil {
-		return err
-	}
+	numbers := must(inBatches(ctx, client.RequestStream(request("range", `{"from":0,"to":10}`))))
 	fmt.Println("range:", strings.Join(numbers, " "))
 
 	// The first line opens the channel; the others go out as the service asks for them.
 	two, three := payload.New([]byte("two"), nil), payload.New([]byte("three"), nil)
 	lines := flux.Just(request("echo", "one"), two, three)
-	echoed, err := inBatches(ctx, client.RequestChannel(lines))
-	if err != nil {
-		return err
-	}
+	echoed := must(inBatches(ctx, client.RequestChannel(lines)))
 	fmt.Println("channel:", strings.Join(echoed, " "))
-	return nil
 }
 
 // inBatches collects a stream's items, and asks for the next batch when one is there.
@@ -89,33 +72,25 @@ func inBatches(ctx context.Context, stream flux.Flux) (items []string, err error
 	return items, err
 }
 
-func over(uri string) transport.ClientTransporter {
-	if strings.HasPrefix(uri, "ws://") {
-		return rsocket.WebsocketClient().SetURL(uri).Build()
-	}
-	return rsocket.TCPClient().SetAddr(strings.TrimPrefix(uri, "tcp://")).Build()
-}
-
 func request(route, data string) payload.Payload {
-	tags, err := extension.EncodeRouting(route)
-	if err != nil {
-		log.Fatal(err)
-	}
-	return payload.New([]byte(data), entry(extension.MessageRouting, tags))
+	tags := must(extension.EncodeRouting(route))
+	return payload.New([]byte(data), metadata(extension.MessageRouting, tags))
 }
 
-// entry is composite metadata of one entry.
-func entry(mime extension.MIME, content []byte) []byte {
-	composite, err := extension.NewCompositeMetadataBuilder().PushWellKnown(mime, content).Build()
-	if err != nil {
-		log.Fatal(err)
-	}
-	return composite
+// metadata is composite metadata of one entry.
+func metadata(mime extension.MIME, content []byte) []byte {
+	return must(extension.NewCompositeMetadataBuilder().PushWellKnown(mime, content).Build())
 }
 
-// simple is a user name with its length before it, then the password.
+// simple is a user name, with its length before it, and a password.
 func simple(user, password string) []byte {
 	content := binary.BigEndian.AppendUint16(nil, uint16(len(user)))
-	content = append(content, user+password...)
-	return extension.MustNewAuthentication("simple", content).Bytes()
+	return extension.MustNewAuthentication("simple", append(content, user+password...)).Bytes()
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
 }

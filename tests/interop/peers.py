@@ -3,6 +3,8 @@
 import contextlib
 import fcntl
 import hashlib
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from pathlib import Path
 from programs import Broken, say
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+EXAMPLES = ROOT / "examples"
 INSTALL_LIMIT = 600
 
 
@@ -74,12 +78,19 @@ def cached(cache, peer, inputs, made_for):
             complete.touch()
 
 
+def check_pins(example, wanted, installed):
+    """The packages an example names for its readers are those it runs with here."""
+    if others := sorted(map(str, set(wanted) - set(installed))):
+        raise Broken(f"examples/{example.name} asks for other versions than here: {others}")
+
+
 class Node:
     """A peer in JavaScript: its folder has package.json, a lockfile and NAME.mjs."""
 
-    def __init__(self, name):
+    def __init__(self, name, example=None):
         self.name = name
         self.source = HERE / name
+        self.example = example and EXAMPLES / example
 
     def prepare(self, cache, work):
         self.node, npm = need("node", "nodejs"), need("npm")
@@ -99,24 +110,33 @@ class Node:
         self.folder.mkdir()
         for path in self.source.glob("*.mjs"):
             shutil.copy(path, self.folder)
+        if self.example:
+            manifests = (self.example / "package.json", self.source / "package.json")
+            pins = (json.loads(path.read_text())["dependencies"].items() for path in manifests)
+            check_pins(self.example, *pins)
+            shutil.copy(self.example / "client.mjs", self.folder / "example.mjs")
         (self.folder / "node_modules").symlink_to(folder / "node_modules")
 
     def command(self, script):
         return [self.node, str(self.folder / f"{script}.mjs")]
 
     def has(self, script):
-        return (self.source / f"{script}.mjs").exists()
+        return (self.folder / f"{script}.mjs").exists()
 
 
 class Python:
     """A peer in Python: its folder has requirements.txt and NAME.py."""
 
-    def __init__(self, name):
+    def __init__(self, name, example=None):
         self.name = name
         self.source = HERE / name
+        self.example = example and EXAMPLES / example
 
     def prepare(self, cache, work):
         requirements = self.source / "requirements.txt"
+        if self.example:
+            files = (self.example / "requirements.txt", requirements)
+            check_pins(self.example, *(path.read_text().splitlines() for path in files))
         made_for = f"{sys.executable} {sys.version}"
         with cached(cache, self.name, [requirements], made_for) as (folder, empty):
             if empty:
@@ -132,10 +152,15 @@ class Python:
         self.python = folder / "venv/bin/python"
 
     def command(self, script):
-        return [str(self.python), "-B", str(self.source / f"{script}.py")]
+        return [str(self.python), "-B", str(self.path(script))]
 
     def has(self, script):
-        return (self.source / f"{script}.py").exists()
+        return self.path(script).exists()
+
+    def path(self, script):
+        if script == "example" and self.example:
+            return self.example / "client.py"
+        return self.source / f"{script}.py"
 
 
 class Java:
@@ -146,7 +171,7 @@ class Java:
     def __init__(self, name):
         self.name = name
         self.source = HERE / name
-        self.example = HERE.parent.parent / "examples" / name
+        self.example = EXAMPLES / name
 
     def prepare(self, cache, work):
         self.java = need("java", "default-jdk-headless")
@@ -200,26 +225,34 @@ class Java:
 class Go:
     """A peer in Go: a module with a main package for each program."""
 
-    def __init__(self, name):
+    def __init__(self, name, example=None):
         self.name = name
         self.source = HERE / name
+        self.example = example and EXAMPLES / example
 
     def prepare(self, cache, work):
         go = need("go", "golang-go")
         version = version_of([go, "version"])
         inputs = sorted(path for path in self.source.rglob("*") if path.is_file())
+        if self.example:
+            files = (self.example / "go.sum", self.source / "go.sum")
+            check_pins(self.example, *(path.read_text().splitlines() for path in files))
+            inputs += [self.example / name for name in ("go.mod", "go.sum", "main.go")]
         with cached(cache, self.name, inputs, version) as (folder, empty):
             if empty:
                 say(f"{self.name}: go build, {version}, into {folder}")
                 command = [go, "build", "-o", f"{folder}/", "./..."]
                 install(command, self.source, f"go build for {self.name}")
+                if self.example:
+                    command = [go, "build", "-o", f"{folder}/example", "."]
+                    install(command, self.example, "go build of the example")
         self.folder = folder
 
     def command(self, script):
         return [str(self.folder / script)]
 
     def has(self, script):
-        return (self.source / script / "main.go").exists()
+        return (self.folder / script).exists()
 
 
 class Rust:
@@ -247,14 +280,38 @@ class Rust:
         return (self.source / f"src/bin/{script}.rs").exists()
 
 
+class Ours:
+    """Our own crate, which has nothing but its example."""
+
+    def __init__(self, name, example):
+        self.name = name
+        self.manifest = EXAMPLES / example / "Cargo.toml"
+
+    def prepare(self, cache, work):
+        cargo = need("cargo")
+        # It depends on all of the repository: Cargo knows when it is to be built anew.
+        target = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+        command = [cargo, "build", "--locked", "--quiet", "--target-dir", str(target)]
+        command += ["--manifest-path", str(self.manifest)]
+        install(command, ROOT, "cargo build of the example")
+        self.example = target / "debug" / "rsock-example"
+
+    def command(self, script):
+        return [str(self.example)]
+
+    def has(self, script):
+        return script == "example"
+
+
 PEERS = {
     peer.name: peer
     for peer in (
-        Go("go"),
+        Go("go", example="go"),
         Java("java"),
         Node("js0"),
-        Node("js1"),
-        Python("py"),
+        Node("js1", example="javascript"),
+        Python("py", example="python"),
+        Ours("rsock", example="rust"),
         Rust("rust"),
         Java("spring"),
         Java("transport-test"),

@@ -24,11 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 IN_CI = os.environ.get("CI") == "true"
 
 CLIENT_LIMIT = 240
-QUICKSTART_LIMIT = 30
+EXAMPLE_LIMIT = 30
 
 CASE_LINE = re.compile(r"(ok|skip|FAIL) ([\w-]+)(?:: .*)?$")
 QUICKSTART_OUTPUT = ["echo: hello", "range: 0 1 2 3 4 5 6 7 8 9"]
 EXAMPLE_OUTPUT = [*QUICKSTART_OUTPUT, "channel: one two three"]
+# Whose program in examples/ takes a WebSocket's address as well.
+EXAMPLES_OVER_WS = {"go", "rsock"}
 
 LISTEN = {"tcp": "tcp://127.0.0.1:0", "ws": "ws://127.0.0.1:0/rsocket"}
 
@@ -115,15 +117,15 @@ def run_peer(peer, transport, uri, tally, cases=()):
     show_errors(where, errors, tally.counts["FAIL"] > failed_before)
 
 
-def run_shown(peer, script, wanted, uri, tally):
+def run_shown(peer, script, wanted, transport, uri, tally):
     """Runs a program that readers copy: a quickstart, or one of examples/."""
-    where = f"{peer.name} tcp"
+    where = f"{peer.name} {transport}"
     output = []
-    code, errors = run_client([*peer.command(script), uri], QUICKSTART_LIMIT, output.append)
+    code, errors = run_client([*peer.command(script), uri], EXAMPLE_LIMIT, output.append)
     if code == 0 and output == wanted:
         tally.line(where, "ok", script)
     else:
-        how = f"no end after {QUICKSTART_LIMIT} s" if code is None else f"exit code {code}"
+        how = f"no end after {EXAMPLE_LIMIT} s" if code is None else f"exit code {code}"
         tally.line(where, "FAIL", script, f": {how}, it said {output}")
         show_errors(where, errors, True)
 
@@ -205,9 +207,13 @@ def run_clients(peers, rsockd, work, tally):
                     with words_on_failure(service, tally):
                         run_peer(peer, transport, uri, tally)
             for script, wanted in (("quickstart", QUICKSTART_OUTPUT), ("example", EXAMPLE_OUTPUT)):
-                if peer.has(script):
+                if not peer.has(script):
+                    continue
+                over_ws = script == "example" and peer.name in EXAMPLES_OVER_WS
+                for transport in ("tcp", "ws") if over_ws else ("tcp",):
                     with words_on_failure(service, tally):
-                        run_shown(peer, script, wanted, service.uris["tcp"], tally)
+                        uri = service.uris[transport]
+                        run_shown(peer, script, wanted, transport, uri, tally)
 
 
 def run_guarded(peers, server, work, tally):

@@ -125,13 +125,13 @@ def channel(run, _):
 def fnf(run, service):
     done = run("fnf", "-r", "echo", "-d", "forget me")
     done.ends_well(b"")
-    done.check(service.wait_for("got fnf forget me", LIMIT), "it did not arrive")
+    done.check(service.wait_for("got fnf forget me", run.patience), "it did not arrive")
 
 
 def push(run, service):
     done = run("push", "--metadata-mime", "text/plain", "-m", "a push")
     done.ends_well(b"")
-    done.check(service.wait_for("got push a push", LIMIT), "it did not arrive")
+    done.check(service.wait_for("got push a push", run.patience), "it did not arrive")
 
 
 def setup_rejected(run, _):
@@ -216,6 +216,7 @@ class Runner:
         self.peer = peer
         self.parts = urlsplit(uri)
         self.address = (self.parts.hostname, self.parts.port)
+        self.patience = LIMIT
 
     def __call__(self, *words, stdin=b""):
         return Run(self.rsock, self.parts.geturl(), words, stdin)
@@ -232,6 +233,8 @@ def run_cases(rsock, peer, transport, cases, service, tally):
     for name, case in cases.items():
         race = RACES.get((peer, name))
         known = DIFFERENCES.get((peer, name), race)
+        # What is not expected to come is not waited for long.
+        run.patience = 2 if known else LIMIT
         try:
             case(run, service)
         except (AssertionError, subprocess.TimeoutExpired) as error:

@@ -16,10 +16,10 @@ use rsock_tests::{
     fixture::Fixture,
     readiness::{Noted, Scripted, Step, Steps},
     record::{Recorder, limit_time},
-    wire::{Frame, R, ka},
+    wire::{C, Frame, N, R, ka, p},
 };
 use tokio::{
-    io::{AsyncReadExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     time::Instant,
 };
 
@@ -311,6 +311,24 @@ async fn keepalive_in_virtual_time() {
     assert_eq!(call.await.unwrap(), Err(Error::Closed(reason)));
     // The last words had nobody to be refused by.
     assert_eq!(start.elapsed().as_secs(), 21);
+}
+
+/// KA-09: what has arrived is a sign of life, however late we come to read it.
+#[tokio::test(start_paused = true)]
+async fn what_has_arrived_counts_before_the_clock() {
+    let (near, mut far) = memory(1024);
+    let client = keepalive(5, 21).connect_over(near).await.unwrap();
+    let call = tokio::spawn(client.request_response("x"));
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"x") {
+        far.read_buf(&mut asked).await.unwrap();
+    }
+    let answer = p(1, N | C, "late").encode();
+    let len = [0, 0, answer.len() as u8];
+    far.write_all(&[&len[..], &answer].concat()).await.unwrap();
+    // As after the machine has slept: the answer is there, and the lifetime is over.
+    tokio::time::advance(Duration::from_secs(60)).await;
+    assert_eq!(call.await.unwrap().unwrap().data, "late");
 }
 
 /// SETUP-32, KA-10: not before the interval has passed, however short the lifetime.

@@ -12,7 +12,7 @@ use std::{
     collections::VecDeque,
     future::Future,
     io, mem,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
@@ -23,6 +23,7 @@ use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
+    task::yield_now,
     time::Sleep,
 };
 
@@ -125,6 +126,8 @@ pub(crate) struct Driver<IO> {
     phase: Phase,
     /// Others were let run before this poll.
     deferred: bool,
+    /// The sockets were asked before this poll, which has something due.
+    listened: bool,
     /// It ended as the application, or the peer's, wanted it.
     regular_end: bool,
     /// The transport is gone: nobody is left to be written to.
@@ -226,6 +229,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             armed: None,
             phase: Phase::Running,
             deferred: false,
+            listened: false,
             regular_end: false,
             unreachable: false,
             meter: options.meter.connection(),
@@ -242,10 +246,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         defers
     }
 
+    /// Whether to let the sockets be asked before the clock is: who is late to look at it may have
+    /// signs of life to read, of which the runtime does not know yet (KA-09).
+    fn listens_first(&mut self) -> bool {
+        let listens = !self.listened && self.is_due(now());
+        self.listened = listens;
+        listens
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.connection.poll_timeout().is_some_and(|deadline| deadline <= now)
+    }
+
     /// One turn: hear, read, act, produce, write. False if there was nothing to do.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         let now = now();
-        let mut worked = self.handle_time(now);
+        let mut worked = self.handle_time(cx, now);
         worked |= self.adopt(now);
         worked |= self.drain_mailbox(now);
         worked |= self.poll_redial(cx, now);
@@ -260,9 +276,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         worked
     }
 
-    fn handle_time(&mut self, now: Instant) -> bool {
-        let due = self.connection.poll_timeout().is_some_and(|deadline| deadline <= now);
+    fn handle_time(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let due = self.is_due(now);
         if due {
+            self.receive(cx, now);
             self.connection.handle_timeout(now);
         }
         due
@@ -276,6 +293,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
         let this = &mut *self;
         if this.defers() {
             cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if this.listens_first() {
+            // Wakes us when the runtime has asked the sockets.
+            let _ = pin!(yield_now()).poll(cx);
             return Poll::Pending;
         }
         let mut budget = Budget::new();

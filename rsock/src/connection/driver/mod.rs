@@ -126,7 +126,7 @@ pub(crate) struct Driver<IO> {
     phase: Phase,
     /// Others were let run before this poll.
     deferred: bool,
-    /// The sockets were asked before this poll, which has something due.
+    /// The sockets have been asked since something fell due.
     listened: bool,
     /// It ended as the application, or the peer's, wanted it.
     regular_end: bool,
@@ -246,22 +246,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         defers
     }
 
-    /// Whether to let the sockets be asked before the clock is: who is late to look at it may have
-    /// signs of life to read, of which the runtime does not know yet (KA-09).
-    fn listens_first(&mut self) -> bool {
-        let listens = !self.listened && self.is_due(now());
-        self.listened = listens;
-        listens
-    }
-
     fn is_due(&self, now: Instant) -> bool {
         self.connection.poll_timeout().is_some_and(|deadline| deadline <= now)
     }
 
     /// One turn: hear, read, act, produce, write. False if there was nothing to do.
-    fn turn(&mut self, cx: &mut Context<'_>) -> bool {
-        let now = now();
-        let mut worked = self.handle_time(cx, now);
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant, due: bool) -> bool {
+        let mut worked = due;
+        if due {
+            self.receive(cx, now);
+            self.connection.handle_timeout(now);
+        }
         worked |= self.adopt(now);
         worked |= self.drain_mailbox(now);
         worked |= self.poll_redial(cx, now);
@@ -275,15 +270,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         worked
     }
-
-    fn handle_time(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let due = self.is_due(now);
-        if due {
-            self.receive(cx, now);
-            self.connection.handle_timeout(now);
-        }
-        due
-    }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> {
@@ -295,11 +281,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if this.listens_first() {
-            // Wakes us when the runtime has asked the sockets.
-            let _ = pin!(yield_now()).poll(cx);
-            return Poll::Pending;
-        }
         let mut budget = Budget::new();
         while this.phase == Phase::Running {
             if !budget.take() {
@@ -307,7 +288,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if this.turn(cx) {
+            let now = now();
+            let due = this.is_due(now);
+            if due && !mem::replace(&mut this.listened, true) {
+                // The sockets are asked before the clock is: who is late to look at it may have signs
+                // of life to read, of which the runtime does not know yet (KA-09).
+                let _ = pin!(yield_now()).poll(cx);
+                return Poll::Pending;
+            }
+            this.listened = false;
+            if this.turn(cx, now, due) {
                 continue;
             }
             this.release_memory();

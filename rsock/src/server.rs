@@ -350,6 +350,10 @@ async fn accept_loop(listener: Listener, service: Arc<Service>) {
     }
 }
 
+/// What a handshake came to.
+#[cfg(feature = "websocket")]
+type Shaken = Result<websocket::Accepted<TcpStream>, websocket::HandshakeError>;
+
 /// What all connections of a server share.
 struct Service {
     builder: ServerBuilder,
@@ -396,23 +400,8 @@ impl Service {
             Some(http) => Arc::clone(http),
             None => Arc::new(UpgradeRequired { path: path.clone() }),
         };
-        let limit = self.builder.config.setup_timeout;
-        let mut handshake = pin!(websocket::accept(stream, http, path));
-        let mut draining = self.draining.subscribe();
-        let mut drained = pin!(draining.wait_for(|draining| *draining));
-        // What has not become a connection yet does not hold up a shutdown.
-        let undisturbed = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
-            std::task::Poll::Pending => drained.as_mut().poll(cx).map(|_| None),
-            ready => ready.map(Some),
-        });
-        let shaken = match tokio::time::timeout(limit, undisturbed).await {
-            Ok(None) => return,
-            Ok(Some(shaken)) => Ok(shaken),
-            Err(elapsed) => {
-                self.builder.meter.handshake_timeout();
-                Err(elapsed)
-            }
-        };
+        // What the handshake took is given back before the connection begins.
+        let Some(shaken) = Box::pin(self.shake_hands(stream, http, path)).await else { return };
         match shaken {
             Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
                 let max_frame_bytes = self.builder.config.max_frame_bytes;
@@ -423,6 +412,33 @@ impl Service {
             Ok(Ok(websocket::Accepted::Http)) => {}
             Ok(Err(error)) => log_handshake(&peer, &error.to_string()),
             Err(_) => log_handshake(&peer, "it was not completed in time"),
+        }
+    }
+
+    /// The handshake, in its time; `None` where a shutdown was sooner.
+    #[cfg(feature = "websocket")]
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        http: Arc<dyn HttpHandler>,
+        path: Option<Arc<str>>,
+    ) -> Option<Result<Shaken, tokio::time::error::Elapsed>> {
+        let limit = self.builder.config.setup_timeout;
+        let mut handshake = pin!(websocket::accept(stream, http, path));
+        let mut draining = self.draining.subscribe();
+        let mut drained = pin!(draining.wait_for(|draining| *draining));
+        // What has not become a connection yet does not hold up a shutdown.
+        let undisturbed = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
+            std::task::Poll::Pending => drained.as_mut().poll(cx).map(|_| None),
+            ready => ready.map(Some),
+        });
+        match tokio::time::timeout(limit, undisturbed).await {
+            Ok(None) => None,
+            Ok(Some(shaken)) => Some(Ok(shaken)),
+            Err(elapsed) => {
+                self.builder.meter.handshake_timeout();
+                Some(Err(elapsed))
+            }
         }
     }
 
@@ -446,7 +462,8 @@ impl Service {
             resume: None,
         };
         let accept = Arc::clone(&self.acceptor);
-        Driver::server(io, framing, leftover, accept, mailbox, options).await;
+        // Its size is not to be that of every future on the way here.
+        Box::pin(Driver::server(io, framing, leftover, accept, mailbox, options)).await;
     }
 
     fn register(&self, mailbox: &Arc<Mailbox>) -> Live<'_> {

@@ -5,6 +5,7 @@
 //! from [`measured`] on; calls of the allocator are counted in the same profile.
 
 mod count;
+mod idle;
 mod record;
 mod scenario;
 
@@ -27,6 +28,8 @@ rsock-icount COMMAND [SCENARIO..]
   profile  count one scenario, and leave callgrind's file for callgrind_annotate
   run      run one scenario without counting
   list     the scenarios
+  idle URI-SCHEME COUNT
+           resident memory of so many connections over tcp (or ws, with the feature websocket)
 
 Counts are callgrind's (Debian: apt-get install valgrind) and of the compiler in the record: with
 another one, check shows what differs and fails for allocations alone.
@@ -68,6 +71,14 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         }
         ["run", name] => {
             scenario::run(Scenario::named(name)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["idle", scheme, count] => {
+            idle::show(scheme, count)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ["idle-server", scheme] => {
+            idle::serve(scheme)?;
             Ok(ExitCode::SUCCESS)
         }
         ["list"] => {

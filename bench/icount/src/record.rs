@@ -6,6 +6,8 @@ use crate::{Result, Scenario, count::Counts, scenario};
 
 /// How much more a scenario may cost than its record says.
 const TOLERANCE_PERCENT: f64 = 3.0;
+/// So much more is nothing in any case: a buffer that grows once more often.
+const TOLERANCE: u64 = 16;
 
 /// Counts by scenario, and the compiler that the counted binary is of.
 #[derive(Debug, Default, PartialEq)]
@@ -120,12 +122,11 @@ fn change(before: Option<u64>, now: u64, units: u64) -> (String, bool) {
     let each = now as f64 / units as f64;
     let digits = if each < 100.0 { 2 } else { 0 };
     match before {
-        // The first dozen allocations of a scenario that makes none come and go.
-        Some(before) if before.max(now) > 12 => {
+        Some(before) => {
             let percent = (now as f64 / before.max(1) as f64 - 1.0) * 100.0;
-            (format!("{each:.digits$} {percent:+.1} %"), percent > TOLERANCE_PERCENT)
+            let is_more = percent > TOLERANCE_PERCENT && now > before + TOLERANCE;
+            (format!("{each:.digits$} {percent:+.1} %"), is_more)
         }
-        Some(_) => (format!("{each:.digits$}"), false),
         // One without a record is to be given one.
         None => (format!("{each:.digits$} new"), true),
     }

@@ -37,7 +37,7 @@ enum Work {
     Decode,
 }
 
-const DATA: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
+pub(crate) const DATA: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
 const LARGE_BYTES: usize = 16 << 20;
 /// Frames that other implementations wrote.
 const CORPUS: [&str; 2] = [
@@ -250,7 +250,7 @@ fn expect(got: usize, wanted: usize) -> Result<()> {
 }
 
 /// Answers with what it is sent, or as many items as it is asked for.
-struct Counted;
+pub(crate) struct Counted;
 
 impl Responder for Counted {
     async fn request_response(

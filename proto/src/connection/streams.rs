@@ -81,6 +81,10 @@ impl Streams {
         self.serial = self.serial.wrapping_add(1);
         let (id, serial) = (stream.id, self.serial);
         stream.serial = serial;
+        if self.slots.capacity() == 0 {
+            // Most connections have one stream at a time.
+            self.slots.reserve_exact(1);
+        }
         // Bounded by the limits on streams, far below 2^32.
         let index = self.slots.insert(stream) as u32;
         if addressable {
@@ -114,15 +118,19 @@ impl Streams {
         if self.get(key).is_none() {
             return;
         }
-        self.drop_assembly(key);
         let stream = self.slots.remove(key.index());
+        if let Some(assembly) = &stream.assembly {
+            self.reassembly_bytes -= assembly.size();
+        }
         if !stream.requester {
             self.inbound -= 1;
             self.inbound_bytes -= stream.request_bytes;
         }
         // A fire-and-forget of the peer is not addressable, and its id may be in use again.
-        if self.ids.get(&key.id) == Some(&key.index) {
-            self.ids.remove(&key.id);
+        if let Some(index) = self.ids.remove(&key.id)
+            && index != key.index
+        {
+            self.ids.insert(key.id, index);
         }
     }
 

@@ -73,8 +73,11 @@ impl Connection {
 
     /// Whether a tracked frame may be written now: to the transport, and to what is retained.
     fn has_room(&mut self, out: &SendBuf) -> bool {
+        if self.session.is_none() {
+            return !out.is_full();
+        }
         let is_deaf = self.is_deaf();
-        let Some(session) = &mut self.session else { return !out.is_full() };
+        let Some(session) = &mut self.session else { return false };
         self.stats.retention_overflows += session.make_room(is_deaf);
         !session.is_held() && (!session.is_up() || !out.is_full())
     }

@@ -216,7 +216,7 @@ impl Connection {
                 let mut cut = Cut::new(payload, CutEnd::Request);
                 request.payload = cut.next(max - request.encoded_len());
                 request.follows = true;
-                stream.cut = Some(cut);
+                stream.cut = Some(Box::new(cut));
             } else if interaction == Interaction::FireAndForget {
                 self.events.push_back(Event::Completed { key });
             }
@@ -240,7 +240,7 @@ impl Connection {
                         (true, _) => CutEnd::LastItem,
                         (false, _) => CutEnd::Item,
                     };
-                    stream.cut = Some(Cut::new(item, end));
+                    stream.cut = Some(Box::new(Cut::new(item, end)));
                     self.transmit_fragment(key, max, out);
                     return true;
                 }

@@ -147,6 +147,7 @@ impl SendBuf {
 }
 
 impl Sink for SendBuf {
+    #[inline]
     fn begin(&mut self, len: usize) {
         match &mut self.framing {
             Framing::None => {}
@@ -156,6 +157,7 @@ impl Sink for SendBuf {
         self.frame_start = self.tail.len();
     }
 
+    #[inline]
     fn put(&mut self, fields: &[u8]) {
         if let Some(tap) = &mut self.tap {
             tap.frame.extend_from_slice(fields);
@@ -163,6 +165,7 @@ impl Sink for SendBuf {
         self.tail.extend_from_slice(fields);
     }
 
+    #[inline]
     fn put_body(&mut self, body: Bytes) {
         if let Some(tap) = &mut self.tap {
             tap.frame.extend_from_slice(&body);
@@ -178,6 +181,7 @@ impl Sink for SendBuf {
         }
     }
 
+    #[inline]
     fn end(&mut self) {
         if let Framing::Enveloped(envelope) = &mut self.framing
             && envelope.rewrites()

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rsock_proto::{Config, ResumeLimits};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -221,7 +222,7 @@ impl Endpoint {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.service.drive(io, Framing::LengthPrefixed, &[], "memory".into()).await;
+        self.service.drive(io, Framing::LengthPrefixed, Bytes::new(), "memory".into()).await;
     }
 }
 
@@ -386,7 +387,7 @@ impl Service {
         }
         let peer: Arc<str> = address.to_string().into();
         match uri.scheme {
-            Scheme::Tcp => self.drive(stream, Framing::LengthPrefixed, &[], peer).await,
+            Scheme::Tcp => self.drive(stream, Framing::LengthPrefixed, Bytes::new(), peer).await,
             #[cfg(feature = "websocket")]
             Scheme::WebSocket => self.serve_websocket(stream, peer, uri).await,
         }
@@ -407,7 +408,7 @@ impl Service {
                 let max_frame_bytes = self.builder.config.max_frame_bytes;
                 let role = websocket::Role::Server;
                 let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
-                self.drive(io, Framing::WebSocket(framing), &leftover, peer).await;
+                self.drive(io, Framing::WebSocket(framing), leftover, peer).await;
             }
             Ok(Ok(websocket::Accepted::Http)) => {}
             Ok(Err(error)) => log_handshake(&peer, &error.to_string()),
@@ -442,7 +443,7 @@ impl Service {
         }
     }
 
-    async fn drive<IO>(&self, io: IO, framing: Framing, leftover: &[u8], peer: Arc<str>)
+    async fn drive<IO>(&self, io: IO, framing: Framing, leftover: Bytes, peer: Arc<str>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -463,7 +464,11 @@ impl Service {
         };
         let accept = Arc::clone(&self.acceptor);
         // Its size is not to be that of every future on the way here.
-        Box::pin(Driver::server(io, framing, leftover, accept, mailbox, options)).await;
+        let driver = Driver::server(io, framing, &leftover, accept, mailbox, options);
+        let driver = Box::pin(driver);
+        // It may hold on to the buffer that the handshake was read into.
+        drop(leftover);
+        driver.await;
     }
 
     fn register(&self, mailbox: &Arc<Mailbox>) -> Live<'_> {

@@ -377,6 +377,8 @@ impl ClientBuilder {
         let mailbox_of_client = Arc::clone(&mailbox);
         let driver = Driver::client(io, framing, leftover, setup, responder, mailbox, options);
         let (alive, ended) = watch::channel(());
+        // In a task it would lie twice: as it was given, and as it is awaited.
+        let driver = Box::pin(driver);
         // The task ends with the connection; nobody joins it.
         drop(tokio::spawn(async move {
             driver.await;

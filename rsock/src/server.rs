@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rsock_proto::{Config, ResumeLimits};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -221,7 +222,7 @@ impl Endpoint {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.service.drive(io, Framing::LengthPrefixed, &[], "memory".into()).await;
+        self.service.drive(io, Framing::LengthPrefixed, Bytes::new(), "memory".into()).await;
     }
 }
 
@@ -350,6 +351,10 @@ async fn accept_loop(listener: Listener, service: Arc<Service>) {
     }
 }
 
+/// What a handshake came to.
+#[cfg(feature = "websocket")]
+type Shaken = Result<websocket::Accepted<TcpStream>, websocket::HandshakeError>;
+
 /// What all connections of a server share.
 struct Service {
     builder: ServerBuilder,
@@ -382,7 +387,7 @@ impl Service {
         }
         let peer: Arc<str> = address.to_string().into();
         match uri.scheme {
-            Scheme::Tcp => self.drive(stream, Framing::LengthPrefixed, &[], peer).await,
+            Scheme::Tcp => self.drive(stream, Framing::LengthPrefixed, Bytes::new(), peer).await,
             #[cfg(feature = "websocket")]
             Scheme::WebSocket => self.serve_websocket(stream, peer, uri).await,
         }
@@ -396,6 +401,29 @@ impl Service {
             Some(http) => Arc::clone(http),
             None => Arc::new(UpgradeRequired { path: path.clone() }),
         };
+        // What the handshake took is given back before the connection begins.
+        let Some(shaken) = Box::pin(self.shake_hands(stream, http, path)).await else { return };
+        match shaken {
+            Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
+                let max_frame_bytes = self.builder.config.max_frame_bytes;
+                let role = websocket::Role::Server;
+                let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
+                self.drive(io, Framing::WebSocket(framing), leftover, peer).await;
+            }
+            Ok(Ok(websocket::Accepted::Http)) => {}
+            Ok(Err(error)) => log_handshake(&peer, &error.to_string()),
+            Err(_) => log_handshake(&peer, "it was not completed in time"),
+        }
+    }
+
+    /// The handshake, in its time; `None` where a shutdown was sooner.
+    #[cfg(feature = "websocket")]
+    async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        http: Arc<dyn HttpHandler>,
+        path: Option<Arc<str>>,
+    ) -> Option<Result<Shaken, tokio::time::error::Elapsed>> {
         let limit = self.builder.config.setup_timeout;
         let mut handshake = pin!(websocket::accept(stream, http, path));
         let mut draining = self.draining.subscribe();
@@ -405,28 +433,17 @@ impl Service {
             std::task::Poll::Pending => drained.as_mut().poll(cx).map(|_| None),
             ready => ready.map(Some),
         });
-        let shaken = match tokio::time::timeout(limit, undisturbed).await {
-            Ok(None) => return,
-            Ok(Some(shaken)) => Ok(shaken),
+        match tokio::time::timeout(limit, undisturbed).await {
+            Ok(None) => None,
+            Ok(Some(shaken)) => Some(Ok(shaken)),
             Err(elapsed) => {
                 self.builder.meter.handshake_timeout();
-                Err(elapsed)
+                Some(Err(elapsed))
             }
-        };
-        match shaken {
-            Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
-                let max_frame_bytes = self.builder.config.max_frame_bytes;
-                let role = websocket::Role::Server;
-                let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
-                self.drive(io, Framing::WebSocket(framing), &leftover, peer).await;
-            }
-            Ok(Ok(websocket::Accepted::Http)) => {}
-            Ok(Err(error)) => log_handshake(&peer, &error.to_string()),
-            Err(_) => log_handshake(&peer, "it was not completed in time"),
         }
     }
 
-    async fn drive<IO>(&self, io: IO, framing: Framing, leftover: &[u8], peer: Arc<str>)
+    async fn drive<IO>(&self, io: IO, framing: Framing, leftover: Bytes, peer: Arc<str>)
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -446,7 +463,12 @@ impl Service {
             resume: None,
         };
         let accept = Arc::clone(&self.acceptor);
-        Driver::server(io, framing, leftover, accept, mailbox, options).await;
+        // Its size is not to be that of every future on the way here.
+        let driver = Driver::server(io, framing, &leftover, accept, mailbox, options);
+        let driver = Box::pin(driver);
+        // It may hold on to the buffer that the handshake was read into.
+        drop(leftover);
+        driver.await;
     }
 
     fn register(&self, mailbox: &Arc<Mailbox>) -> Live<'_> {

@@ -29,9 +29,9 @@ const BROKEN: [Broken; 19] = [
     (
         "sends_unchecked",
         "connection/mailbox.rs",
-        "            return Err(reason.clone());\n        }\n        inner.commands",
+        "            return Err(reason.clone());\n        }\n        if inner.commands",
         "            return Err(reason.clone());\n        }\n        drop(inner);\n        \
-         let mut inner = self.lock();\n        inner.commands",
+         let mut inner = self.lock();\n        if inner.commands",
     ),
     (
         "adopts_unchecked",

@@ -73,16 +73,24 @@ impl Streams {
     }
 
     /// Puts a stream in the table; `addressable` if frames may name it.
-    pub(crate) fn insert(&mut self, mut stream: Stream, addressable: bool) -> StreamKey {
+    pub(crate) fn insert(&mut self, stream: Stream, addressable: bool) -> StreamKey {
         if !stream.requester {
             self.inbound += 1;
             self.inbound_bytes += stream.request_bytes;
         }
+        if self.slots.capacity() == 0 {
+            // Most connections have one stream at a time.
+            self.slots.reserve_exact(1);
+        }
         self.serial = self.serial.wrapping_add(1);
         let (id, serial) = (stream.id, self.serial);
-        stream.serial = serial;
         // Bounded by the limits on streams, far below 2^32.
         let index = self.slots.insert(stream) as u32;
+        // Set where it lies: changed before, it would be copied once more.
+        if let Some(stream) = self.slots.get_mut(index as usize) {
+            stream.serial = serial;
+            stream.addressable = addressable;
+        }
         if addressable {
             self.ids.insert(id, index);
         }
@@ -114,14 +122,16 @@ impl Streams {
         if self.get(key).is_none() {
             return;
         }
-        self.drop_assembly(key);
         let stream = self.slots.remove(key.index());
+        if let Some(assembly) = &stream.assembly {
+            self.reassembly_bytes -= assembly.size();
+        }
         if !stream.requester {
             self.inbound -= 1;
             self.inbound_bytes -= stream.request_bytes;
         }
         // A fire-and-forget of the peer is not addressable, and its id may be in use again.
-        if self.ids.get(&key.id) == Some(&key.index) {
+        if stream.addressable {
             self.ids.remove(&key.id);
         }
     }
@@ -170,7 +180,10 @@ impl Streams {
 
     /// Frames may not name the stream any more; its id is free (FNF-02).
     pub(crate) fn forget_id(&mut self, key: StreamKey) {
-        self.ids.remove(&key.id);
+        if let Some(stream) = self.get_mut(key) {
+            stream.addressable = false;
+            self.ids.remove(&key.id);
+        }
     }
 
     pub(crate) fn clear(&mut self) {

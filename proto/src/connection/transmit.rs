@@ -73,8 +73,11 @@ impl Connection {
 
     /// Whether a tracked frame may be written now: to the transport, and to what is retained.
     fn has_room(&mut self, out: &SendBuf) -> bool {
+        if self.session.is_none() {
+            return !out.is_full();
+        }
         let is_deaf = self.is_deaf();
-        let Some(session) = &mut self.session else { return !out.is_full() };
+        let Some(session) = &mut self.session else { return false };
         self.stats.retention_overflows += session.make_room(is_deaf);
         !session.is_held() && (!session.is_up() || !out.is_full())
     }
@@ -213,7 +216,7 @@ impl Connection {
                 let mut cut = Cut::new(payload, CutEnd::Request);
                 request.payload = cut.next(max - request.encoded_len());
                 request.follows = true;
-                stream.cut = Some(cut);
+                stream.cut = Some(Box::new(cut));
             } else if interaction == Interaction::FireAndForget {
                 self.events.push_back(Event::Completed { key });
             }
@@ -237,7 +240,7 @@ impl Connection {
                         (true, _) => CutEnd::LastItem,
                         (false, _) => CutEnd::Item,
                     };
-                    stream.cut = Some(Cut::new(item, end));
+                    stream.cut = Some(Box::new(Cut::new(item, end)));
                     self.transmit_fragment(key, max, out);
                     return true;
                 }

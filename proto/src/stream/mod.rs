@@ -36,6 +36,8 @@ pub(crate) struct Stream {
     pub(crate) id: StreamId,
     /// Given by the table: no two streams share it.
     pub(crate) serial: u32,
+    /// Frames may name it: the table's ids have it.
+    pub(crate) addressable: bool,
     pub(crate) interaction: Interaction,
     /// We asked; otherwise the peer did.
     pub(crate) requester: bool,
@@ -44,7 +46,7 @@ pub(crate) struct Stream {
     pub(crate) send: SendHalf,
     pub(crate) recv: RecvHalf,
     /// What is being sent in fragments. Nothing else of the stream comes between them (FRAG-13).
-    pub(crate) cut: Option<Cut>,
+    pub(crate) cut: Option<Box<Cut>>,
     /// What is being received in fragments.
     pub(crate) assembly: Option<Box<Assembly>>,
     /// Bytes of the peer's request, counted against `max_request_bytes`.
@@ -114,6 +116,7 @@ impl Stream {
         Self {
             id,
             serial: 0,
+            addressable: false,
             interaction,
             requester,
             opening,

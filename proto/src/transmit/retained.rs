@@ -209,6 +209,7 @@ pub(crate) struct Tracked<'a> {
 }
 
 impl Sink for Tracked<'_> {
+    #[inline]
     fn begin(&mut self, len: usize) {
         if let Some(transport) = &mut self.transport {
             transport.begin(len);
@@ -218,6 +219,7 @@ impl Sink for Tracked<'_> {
         }
     }
 
+    #[inline]
     fn put(&mut self, fields: &[u8]) {
         if let Some(transport) = &mut self.transport {
             transport.put(fields);
@@ -227,6 +229,7 @@ impl Sink for Tracked<'_> {
         }
     }
 
+    #[inline]
     fn put_body(&mut self, body: Bytes) {
         if let Some(retained) = &mut self.retained {
             retained.put_body(body.clone());
@@ -236,6 +239,7 @@ impl Sink for Tracked<'_> {
         }
     }
 
+    #[inline]
     fn end(&mut self) {
         let is_written = self.transport.is_some();
         if let Some(transport) = &mut self.transport {

@@ -113,11 +113,25 @@ impl SendBuf {
         self.tail.extend_from_slice(bytes);
     }
 
-    /// Gives memory back after a burst; call when the connection has nothing to do.
-    pub fn shrink(&mut self) {
-        if self.is_empty() && self.tail.capacity() > Self::HIGH_WATER {
-            self.tail = BytesMut::new();
-            self.chained = VecDeque::new();
+    /// Gives away the memory it was written to, where nothing waits; call when the connection has
+    /// nothing to do.
+    pub fn release(&mut self) -> BytesMut {
+        if !self.is_empty() {
+            return BytesMut::new();
+        }
+        self.chained = VecDeque::new();
+        std::mem::take(&mut self.tail)
+    }
+
+    /// Whether it has no memory to write to.
+    pub fn is_released(&self) -> bool {
+        self.tail.capacity() == 0
+    }
+
+    /// Takes memory to write to, if it has none: what another has released.
+    pub fn reuse(&mut self, memory: &mut BytesMut) {
+        if self.is_released() && memory.is_empty() {
+            std::mem::swap(&mut self.tail, memory);
         }
     }
 
@@ -133,6 +147,7 @@ impl SendBuf {
 }
 
 impl Sink for SendBuf {
+    #[inline]
     fn begin(&mut self, len: usize) {
         match &mut self.framing {
             Framing::None => {}
@@ -142,6 +157,7 @@ impl Sink for SendBuf {
         self.frame_start = self.tail.len();
     }
 
+    #[inline]
     fn put(&mut self, fields: &[u8]) {
         if let Some(tap) = &mut self.tap {
             tap.frame.extend_from_slice(fields);
@@ -149,6 +165,7 @@ impl Sink for SendBuf {
         self.tail.extend_from_slice(fields);
     }
 
+    #[inline]
     fn put_body(&mut self, body: Bytes) {
         if let Some(tap) = &mut self.tap {
             tap.frame.extend_from_slice(&body);
@@ -164,6 +181,7 @@ impl Sink for SendBuf {
         }
     }
 
+    #[inline]
     fn end(&mut self) {
         if let Framing::Enveloped(envelope) = &mut self.framing
             && envelope.rewrites()

@@ -6,7 +6,7 @@
 
 use std::{
     mem,
-    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, OnceLock, PoisonError, atomic::Ordering::Relaxed},
     task::Waker,
     time::Duration,
 };
@@ -76,7 +76,8 @@ pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     permits: Arc<Semaphore>,
     state: watch::Sender<ConnectionState>,
-    lease: watch::Sender<Option<frame::Lease>>,
+    /// Made when somebody asks, or there is a lease: most connections never have one.
+    lease: OnceLock<watch::Sender<Option<frame::Lease>>>,
     /// In nanoseconds; 0 for none yet.
     round_trip: AtomicU64,
 }
@@ -101,7 +102,7 @@ impl Mailbox {
             inner: Mutex::default(),
             permits: Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS))),
             state: watch::Sender::new(state),
-            lease: watch::Sender::new(None),
+            lease: OnceLock::new(),
             round_trip: AtomicU64::new(0),
         })
     }
@@ -123,6 +124,10 @@ impl Mailbox {
         let mut inner = self.lock();
         if let Some(reason) = &inner.closed {
             return Err(reason.clone());
+        }
+        if inner.commands.capacity() == 0 {
+            // Most connections ask one thing at a time.
+            inner.commands.reserve_exact(1);
         }
         inner.commands.push(command);
         Self::wake(inner);
@@ -181,7 +186,11 @@ impl Mailbox {
 
     /// The peer's newest lease.
     pub(crate) fn lease(&self) -> watch::Receiver<Option<frame::Lease>> {
-        self.lease.subscribe()
+        self.lease_sender().subscribe()
+    }
+
+    fn lease_sender(&self) -> &watch::Sender<Option<frame::Lease>> {
+        self.lease.get_or_init(|| watch::Sender::new(None))
     }
 
     // ---- the driver's side --------------------------------------------------------------------
@@ -228,7 +237,9 @@ impl Mailbox {
     }
 
     pub(crate) fn leased(&self, lease: Option<frame::Lease>) {
-        self.lease.send_replace(lease);
+        if lease.is_some() || self.lease.get().is_some() {
+            self.lease_sender().send_replace(lease);
+        }
     }
 
     pub(crate) fn established(&self) {

@@ -6,6 +6,7 @@ mod obey;
 mod receive;
 mod serve;
 mod session;
+mod spare;
 mod transmit;
 
 use std::{
@@ -85,6 +86,7 @@ pub(crate) struct Driver<IO> {
     io: Link<IO>,
     framing: Framing,
     connection: Connection,
+    /// Without memory of its own while the connection rests: see [`spare`].
     input: BytesMut,
     read_size: usize,
     output: SendBuf,
@@ -265,8 +267,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.renew_lease(now);
         worked |= self.produce();
         worked |= self.transmit(cx, now);
-        for consumer in self.consumers.drain(..) {
-            consumer.wake();
+        if !self.consumers.is_empty() {
+            for consumer in self.consumers.drain(..) {
+                consumer.wake();
+            }
         }
         worked
     }
@@ -282,6 +286,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             return Poll::Pending;
         }
         let mut budget = Budget::new();
+        this.borrow_memory();
         while this.phase == Phase::Running {
             if !budget.take() {
                 // Others may run; we go on after them.

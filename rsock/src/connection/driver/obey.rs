@@ -21,7 +21,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let mut commands = mem::take(&mut self.commands);
         let mut woken = mem::take(&mut self.woken);
         self.mailbox.take(&mut commands, &mut woken);
-        let worked = !commands.is_empty() || !woken.is_empty();
+        if commands.is_empty() && woken.is_empty() {
+            self.commands = commands;
+            self.woken = woken;
+            return false;
+        }
         for slot in woken.drain(..) {
             if slot == PUSH_SLOT {
                 self.push_waker.unlist(0);
@@ -47,7 +51,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         self.commands = commands;
         self.woken = woken;
-        worked
+        true
     }
 
     pub(super) fn obey(&mut self, command: Command) {

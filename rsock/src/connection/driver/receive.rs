@@ -7,7 +7,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::BytesMut;
 use rsock_proto::{Event, Payload, SendBuf, StreamKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
@@ -62,14 +61,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         } else if count < self.read_size / 8 {
             self.read_size = (self.read_size / 2).max(*READ_SIZES.start());
         }
-    }
-
-    /// Gives back the memory of a large frame.
-    pub(super) fn release_memory(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > *READ_SIZES.end() {
-            self.input = BytesMut::new();
-        }
-        self.output.shrink();
     }
 
     /// Handles the frames in `input`; false if there was none whole.

@@ -278,6 +278,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     pub(super) fn slot(&mut self, key: StreamKey) -> &mut Slot {
         let index = key.index();
         if self.slots.len() <= index {
+            if index == 0 {
+                // Most connections have one stream at a time.
+                self.slots.reserve_exact(1);
+            }
             self.slots.resize_with(index + 1, Slot::default);
         }
         &mut self.slots[index]

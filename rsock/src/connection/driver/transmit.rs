@@ -53,10 +53,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return Poll::Ready(Ok(()));
         }
         while !self.output.is_empty() {
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
-            let count = self.output.chunks_vectored(&mut slices);
             let io = Pin::new(&mut self.io);
-            let written = ready!(io.poll_write_vectored(cx, &slices[..count]))?;
+            let first = self.output.chunk();
+            let written = if first.len() == self.output.len() {
+                ready!(io.poll_write(cx, first))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); WRITE_SLICES];
+                let count = self.output.chunks_vectored(&mut slices);
+                ready!(io.poll_write_vectored(cx, &slices[..count]))?
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

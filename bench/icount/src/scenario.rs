@@ -1,0 +1,311 @@
+//! What is counted.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use rsock::{Client, Error, Payload, Payloads, Responder, Resume, ResumeLimits, Server, memory};
+use rsock_proto::frame::Frame;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
+
+use crate::{Result, measured};
+
+/// Work that is always the same.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    /// What counts are divided by to be shown.
+    pub(crate) unit: &'static str,
+    pub(crate) units: u64,
+    work: Work,
+}
+
+#[derive(Clone, Copy)]
+enum Work {
+    Requests { in_flight: u64 },
+    Stream { is_resumable: bool },
+    Channel,
+    FireAndForget,
+    Large,
+    Decode,
+}
+
+pub(crate) const DATA: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
+const LARGE_BYTES: usize = 16 << 20;
+/// Frames that other implementations wrote.
+const CORPUS: [&str; 2] = [
+    include_str!("../../../tests/vectors/rsocket-java.hex"),
+    include_str!("../../../tests/vectors/rsocket-js-0.hex"),
+];
+/// Bytes in flight in memory each way.
+const CAPACITY: usize = 256 << 10;
+/// Longer than anything here takes.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// All of them.
+pub(crate) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "request_response_1",
+        what: "requests of 32 B one after the other",
+        unit: "request",
+        units: 2_000,
+        work: Work::Requests { in_flight: 1 },
+    },
+    Scenario {
+        name: "request_response_64",
+        what: "requests of 32 B, 64 in flight",
+        unit: "request",
+        units: 12_800,
+        work: Work::Requests { in_flight: 64 },
+    },
+    Scenario {
+        name: "request_stream",
+        what: "a stream of items of 32 B",
+        unit: "item",
+        units: 10_000,
+        work: Work::Stream { is_resumable: false },
+    },
+    Scenario {
+        name: "request_stream_resumable",
+        what: "the same, of a session that can be resumed",
+        unit: "item",
+        units: 10_000,
+        work: Work::Stream { is_resumable: true },
+    },
+    Scenario {
+        name: "channel_echo",
+        what: "items of 32 B on a channel, and back",
+        unit: "item",
+        units: 10_000,
+        work: Work::Channel,
+    },
+    Scenario {
+        name: "fire_and_forget",
+        what: "fire-and-forgets of 32 B",
+        unit: "request",
+        units: 10_000,
+        work: Work::FireAndForget,
+    },
+    Scenario {
+        name: "fragmented_16_mib",
+        what: "a payload of 16 MiB there and back, in fragments",
+        unit: "KiB",
+        units: 2 * (LARGE_BYTES as u64 >> 10),
+        work: Work::Large,
+    },
+    Scenario {
+        name: "decode_corpus",
+        what: "frames of other implementations, decoded",
+        unit: "round",
+        units: 1_000,
+        work: Work::Decode,
+    },
+];
+
+impl Scenario {
+    pub(crate) fn named(name: &str) -> Result<&'static Self> {
+        let found = ALL.iter().find(|scenario| scenario.name == name);
+        Ok(found.ok_or_else(|| format!("no scenario is named {name:?}; see `list`"))?)
+    }
+}
+
+/// These, or all if none is named.
+pub(crate) fn named(names: &[&str]) -> Result<Vec<&'static Scenario>> {
+    if names.is_empty() {
+        Ok(ALL.iter().collect())
+    } else {
+        names.iter().map(|name| Scenario::named(name)).collect()
+    }
+}
+
+/// Runs one, a little of it beforehand: what is made once is not counted.
+pub(crate) fn run(scenario: &Scenario) -> Result<()> {
+    let units = scenario.units;
+    let warm_up = units / 10;
+    match scenario.work {
+        Work::Decode => {
+            let frames = corpus()?;
+            decode(&frames, 1)?;
+            measured(&mut || decode(&frames, units))
+        }
+        Work::Large => {
+            let data = Bytes::from(vec![b'x'; LARGE_BYTES]);
+            let line = Line::new(false)?;
+            line.count(0, 1, |client, _| large(client, data.clone()))
+        }
+        Work::Requests { in_flight } => {
+            let line = Line::new(false)?;
+            line.count(warm_up, units, |client, units| requests(client, in_flight, units))
+        }
+        Work::Stream { is_resumable } => Line::new(is_resumable)?.count(warm_up, units, items),
+        Work::Channel => Line::new(false)?.count(warm_up, units, echoes),
+        Work::FireAndForget => Line::new(false)?.count(warm_up, units, fire_and_forgets),
+    }
+}
+
+/// A client and a server over memory, on one thread.
+struct Line {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Line {
+    fn new(is_resumable: bool) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_time().build()?;
+        let (near, far) = memory(CAPACITY);
+        let mut server = Server::builder();
+        if is_resumable {
+            server = server.resume(ResumeLimits::default(), 1);
+        }
+        runtime.spawn(async move { server.serve_over(far, async |_, _| Ok(Counted)).await });
+        let builder = Client::builder().keepalive(NEVER / 4, NEVER);
+        let client = runtime.block_on(async {
+            if is_resumable {
+                let only = Mutex::new(Some(near));
+                let dial = move || {
+                    let line = only.lock().ok().and_then(|mut only| only.take());
+                    async { line.ok_or_else(|| std::io::ErrorKind::ConnectionRefused.into()) }
+                };
+                builder.resume(Resume::new()).connect_with(dial).await
+            } else {
+                builder.connect_over(near).await
+            }
+        })?;
+        Ok(Self { runtime, client })
+    }
+
+    fn count<F>(self, warm_up: u64, units: u64, work: impl Fn(Client, u64) -> F) -> Result<()>
+    where
+        F: Future<Output = Result<()>>,
+    {
+        if warm_up > 0 {
+            self.runtime.block_on(work(self.client.clone(), warm_up))?;
+        }
+        measured(&mut || self.runtime.block_on(work(self.client.clone(), units)))
+    }
+}
+
+async fn requests(client: Client, in_flight: u64, units: u64) -> Result<()> {
+    let mut askers = JoinSet::new();
+    for _ in 0..in_flight {
+        let client = client.clone();
+        askers.spawn(async move {
+            for _ in 0..units / in_flight {
+                let reply = client.request_response(&DATA[..]).await?;
+                expect(reply.data.len(), DATA.len())?;
+            }
+            Result::Ok(())
+        });
+    }
+    while let Some(asked) = askers.join_next().await {
+        asked??;
+    }
+    Ok(())
+}
+
+async fn items(client: Client, units: u64) -> Result<()> {
+    let items = client.request_stream(units.to_string());
+    expect(all(items).await?, units as usize)
+}
+
+async fn echoes(client: Client, units: u64) -> Result<()> {
+    let sent = stream::iter((0..units).map(|_| Payload::new(&DATA[..])));
+    expect(all(client.request_channel(sent)).await?, units as usize)
+}
+
+async fn all(
+    mut items: impl Stream<Item = std::result::Result<Payload, Error>> + Unpin,
+) -> Result<usize> {
+    let mut count = 0;
+    while let Some(item) = items.next().await {
+        expect(item?.data.len(), DATA.len())?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The answer to what is asked last comes when all before it has.
+async fn fire_and_forgets(client: Client, units: u64) -> Result<()> {
+    for _ in 0..units {
+        client.fire_and_forget(&DATA[..]).await?;
+    }
+    client.request_response(&DATA[..]).await?;
+    Ok(())
+}
+
+async fn large(client: Client, data: Bytes) -> Result<()> {
+    let reply = client.request_response(data).await?;
+    expect(reply.data.len(), LARGE_BYTES)
+}
+
+fn expect(got: usize, wanted: usize) -> Result<()> {
+    if got == wanted { Ok(()) } else { Err(format!("{got}, expected {wanted}").into()) }
+}
+
+/// Answers with what it is sent, or as many items as it is asked for.
+pub(crate) struct Counted;
+
+impl Responder for Counted {
+    async fn request_response(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> std::result::Result<Payload, Error> {
+        Ok(payload)
+    }
+
+    fn request_stream(
+        self: Arc<Self>,
+        payload: Payload,
+    ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
+        let wanted = std::str::from_utf8(&payload.data).ok().and_then(|count| count.parse().ok());
+        stream::iter((0..wanted.unwrap_or(0_u64)).map(|_| Ok(Payload::new(&DATA[..]))))
+    }
+
+    fn request_channel(
+        self: Arc<Self>,
+        first: Payload,
+        rest: Payloads,
+    ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
+        stream::iter([Ok(first)]).chain(rest)
+    }
+
+    async fn fire_and_forget(self: Arc<Self>, _: Payload) {}
+}
+
+fn corpus() -> Result<Vec<Bytes>> {
+    let mut frames = Vec::new();
+    for text in CORPUS {
+        for block in text.split("\n\n") {
+            let digits: String = block.lines().filter(|line| is_hex(line)).collect();
+            let bytes: std::result::Result<Vec<u8>, _> = (0..digits.len() / 2)
+                .map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16))
+                .collect();
+            let bytes = bytes?;
+            if !bytes.is_empty() {
+                frames.push(Bytes::from(bytes));
+            }
+        }
+    }
+    Ok(frames)
+}
+
+fn is_hex(line: &str) -> bool {
+    line.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn decode(frames: &[Bytes], rounds: u64) -> Result<()> {
+    for _ in 0..rounds {
+        for frame in frames {
+            let decoded = Frame::decode(frame.clone());
+            std::hint::black_box(decoded.map_err(|malformed| format!("{malformed:?}"))?);
+        }
+    }
+    Ok(())
+}

@@ -31,8 +31,9 @@ rsock-icount COMMAND [SCENARIO..]
   idle URI-SCHEME COUNT
            resident memory of so many connections over tcp (or ws, with the feature websocket)
 
-Counts are callgrind's (Debian: apt-get install valgrind) and of the compiler in the record: with
-another one, check shows what differs and fails for allocations alone.
+Counts are callgrind's (Debian: apt-get install valgrind) and of the compiler, the counter and the
+processor's features in the record: with others, check shows what differs and fails for allocations
+alone.
 ";
 
 fn main() -> ExitCode {

@@ -9,10 +9,10 @@ const TOLERANCE_PERCENT: f64 = 3.0;
 /// So much more is nothing in any case: a buffer that grows once more often.
 const TOLERANCE: u64 = 16;
 
-/// Counts by scenario, and the compiler that the counted binary is of.
+/// Counts by scenario, and what they depend on beside the sources.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Record {
-    compiler: String,
+    tools: String,
     lines: Vec<(String, Counts)>,
 }
 
@@ -20,18 +20,34 @@ fn path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("record.txt")
 }
 
+/// The compiler, the counter, and the processor's features by which libc chooses how it copies.
+fn tools() -> Result<String> {
+    let version = |tool: &str| -> Result<String> {
+        let output = Command::new(tool)
+            .arg("--version")
+            .output()
+            .map_err(|error| format!("cannot run {tool}: {error}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let mut tools = vec![version("rustc")?, version("valgrind")?];
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let known = ["avx2", "avx512f", "erms", "fsrm"];
+    tools.extend(flags.split(' ').filter(|flag| known.contains(flag)).map(str::to_owned));
+    Ok(tools.join(", "))
+}
+
 impl Record {
     /// What the scenarios cost now.
     pub(crate) fn counted(scenarios: &[&Scenario]) -> Result<Self> {
-        let rustc = Command::new("rustc").arg("--version").output()?;
-        let compiler = String::from_utf8_lossy(&rustc.stdout).trim().to_owned();
+        let tools = tools()?;
         let profile = std::env::temp_dir().join(format!("callgrind.{}", std::process::id()));
         let mut lines = Vec::new();
         for scenario in scenarios {
             lines.push((scenario.name.to_owned(), crate::count::count(scenario, &profile)?));
         }
         fs::remove_file(profile)?;
-        Ok(Self { compiler, lines })
+        Ok(Self { tools, lines })
     }
 
     pub(crate) fn read() -> Result<Self> {
@@ -43,8 +59,8 @@ impl Record {
     fn parse(text: &str) -> Result<Self> {
         let mut record = Self::default();
         for line in text.lines() {
-            if let Some(compiler) = line.strip_prefix("compiler ") {
-                compiler.trim().clone_into(&mut record.compiler);
+            if let Some(tools) = line.strip_prefix("with ") {
+                tools.trim().clone_into(&mut record.tools);
             } else if !line.is_empty() && !line.starts_with('#') {
                 let fields: Vec<_> = line.split_whitespace().collect();
                 let [name, instructions, allocations] = fields[..] else {
@@ -69,16 +85,16 @@ impl Record {
             let counts = counted.of(scenario.name).or_else(|| self.of(scenario.name))?;
             Some((scenario.name.to_owned(), counts))
         });
-        Self { lines: lines.collect(), compiler: counted.compiler }
+        Self { lines: lines.collect(), tools: counted.tools }
     }
 
     fn text(&self) -> String {
         let mut text = format!(
             "# What the scenarios of rsock-icount cost, client and server together.\n\
              # Renew: cargo run --release -p rsock-icount -- record\n\
-             compiler {}\n\n\
+             with {}\n\n\
              # {:22} {:>14} {:>12}\n",
-            self.compiler, "scenario", "instructions", "allocations",
+            self.tools, "scenario", "instructions", "allocations",
         );
         for (name, Counts { instructions, allocations }) in &self.lines {
             // Writing to a string cannot fail.
@@ -94,9 +110,10 @@ impl Record {
 
 /// Shows what has changed; true if a scenario costs more than it may.
 pub(crate) fn compare(before: &Record, now: &Record) -> bool {
-    let same_compiler = before.compiler == now.compiler;
-    if !same_compiler {
-        println!("the record is of {:?}, this is {:?}", before.compiler, now.compiler);
+    let same_tools = before.tools == now.tools;
+    if !same_tools {
+        println!("the record is with {}; this is with {}", before.tools, now.tools);
+        println!("instructions are shown and not judged");
     }
     println!("{:24} {:>24} {:>24}", "", "instructions each", "allocations each");
     let mut has_grown = false;
@@ -106,7 +123,7 @@ pub(crate) fn compare(before: &Record, now: &Record) -> bool {
             change(before.of(name).map(|counts| counts.instructions), counts.instructions, units);
         let (allocations, more_allocations) =
             change(before.of(name).map(|counts| counts.allocations), counts.allocations, units);
-        let grown = more_allocations || (more && same_compiler);
+        let grown = more_allocations || (more && same_tools);
         has_grown |= grown;
         let verdict = if grown { "  more than the record allows" } else { "" };
         println!("{name:24} {instructions:>24} {allocations:>24}{verdict}");
@@ -153,7 +170,7 @@ mod tests {
     fn a_record_is_read_as_written() {
         let counts = Counts { instructions: 12_345, allocations: 67 };
         let name = scenario::ALL[0].name.to_owned();
-        let record = Record { compiler: "rustc 1".into(), lines: vec![(name, counts)] };
+        let record = Record { tools: "rustc 1".into(), lines: vec![(name, counts)] };
         assert_eq!(Record::parse(&record.text()).unwrap(), record);
         assert!(Record::parse("name 1").is_err());
     }

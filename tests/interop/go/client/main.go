@@ -574,11 +574,9 @@ func framesRejected(c *connection) error {
 	return nil
 }
 
+// The request waits for the end: the library panics now and then when the end comes while it is being
+// sent, or has given the text away.
 func setupRejected(c *connection) error {
-	if answer, err := c.request(wire.Routed("echo", "x")); err == nil {
-		return fmt.Errorf("a rejected connection answered %q", answer.DataUTF8())
-	}
-	// A request that comes after the end is told of the end alone.
 	var failure rsocket.Error
 	if err := <-c.closed; !errors.As(err, &failure) {
 		return fmt.Errorf("no error of the protocol: %v", err)
@@ -588,6 +586,9 @@ func setupRejected(c *connection) error {
 	}
 	if text := string(failure.ErrorData()); text != "no entry" {
 		return fmt.Errorf("it does not say why: %s", text)
+	}
+	if answer, err := c.request(wire.Routed("echo", "x")); err == nil {
+		return fmt.Errorf("a rejected connection answered %q", answer.DataUTF8())
 	}
 	return nil
 }

@@ -39,13 +39,16 @@ type testCase struct {
 	name string
 	// Whether it runs only when it is named.
 	special bool
-	setup   func(rsocket.ClientBuilder) rsocket.ClientBuilder
-	body    func(*connection) error
+	// Whether the service is to close the connection.
+	rejected bool
+	setup    func(rsocket.ClientBuilder) rsocket.ClientBuilder
+	body     func(*connection) error
 }
 
 var cases = []testCase{
 	{name: "rr-echo", body: rrEcho},
 	{name: "rr-metadata", body: rrMetadata},
+	{name: "rr-metadata-only", body: rrMetadataOnly},
 	{name: "rr-1mib", body: rr1MiB},
 	{name: "rr-1mib-in-fragments", setup: fragmenting, body: rr1MiB},
 	{name: "rr-empty", body: rrEmpty},
@@ -59,10 +62,12 @@ var cases = []testCase{
 	{name: "keepalive", setup: eager, body: keepalive},
 	{name: "status", body: status},
 	{name: "routes", body: routes},
+	{name: "rs-20mib", special: true, body: rs20MiB},
 	{name: "lease", special: true, setup: leasing, body: leased},
 	{name: "frames", special: true, setup: framing, body: frames},
 	{name: "frames-resumable", special: true, setup: resuming, body: framesResumable},
 	{name: "frames-rejected", special: true, setup: rejected, body: framesRejected},
+	{name: "setup-rejected", special: true, rejected: true, setup: rejected, body: setupRejected},
 }
 
 func fragmenting(b rsocket.ClientBuilder) rsocket.ClientBuilder { return b.Fragment(4_096) }
@@ -123,12 +128,17 @@ func runCase(uri string, c testCase) error {
 		return err
 	}
 	defer connected.client.Close()
+	ended := connected.closed
+	if c.rejected {
+		// It is for the case to judge.
+		ended = nil
+	}
 	done := make(chan error, 1)
 	go func() { done <- c.body(connected) }()
 	select {
 	case err = <-done:
 		return err
-	case err = <-closed:
+	case err = <-ended:
 		// Whatever the case waits for, it will not come over a closed connection.
 		return fmt.Errorf("the connection was closed: %v", err)
 	case <-ctx.Done():
@@ -141,6 +151,8 @@ type connection struct {
 	ctx     context.Context
 	client  rsocket.Client
 	bytesIn *int64
+	// How it ended, once.
+	closed <-chan error
 }
 
 // A connection that counts what it reads.
@@ -187,7 +199,7 @@ func connect(
 	ctx context.Context,
 	uri string,
 	setup func(rsocket.ClientBuilder) rsocket.ClientBuilder,
-	closed chan<- error,
+	closed chan error,
 ) (*connection, error) {
 	where, err := url.Parse(uri)
 	if err != nil {
@@ -221,7 +233,7 @@ func connect(
 	if err != nil {
 		return nil, err
 	}
-	return &connection{ctx, client, bytesIn}, nil
+	return &connection{ctx, client, bytesIn, closed}, nil
 }
 
 func (c *connection) request(request payload.Payload) (payload.Payload, error) {
@@ -340,6 +352,21 @@ func rrMetadata(c *connection) error {
 	return nil
 }
 
+func rrMetadataOnly(c *connection) error {
+	metadata := wire.Metadata("echo", "metadata alone")
+	answer, err := c.request(payload.New(nil, metadata))
+	if err != nil {
+		return err
+	}
+	if len(answer.Data()) != 0 {
+		return fmt.Errorf("the data is %q", answer.DataUTF8())
+	}
+	if back, _ := answer.Metadata(); !bytes.Equal(back, metadata) {
+		return fmt.Errorf("the metadata is %x", back)
+	}
+	return nil
+}
+
 func rr1MiB(c *connection) error {
 	data := make([]byte, 1<<20)
 	for i := range data {
@@ -366,6 +393,24 @@ func rsRange(c *connection) error {
 		return err
 	}
 	return i.holds(upTo(100))
+}
+
+// Larger than a frame can be, so it comes in fragments; rsockd gives no item of that size.
+func rs20MiB(c *connection) error {
+	const size = 20 << 20
+	i := inBatches()
+	request := fmt.Sprintf(`{"from":0,"to":1,"size":%d}`, size)
+	c.client.RequestStream(wire.Routed("range", request)).SubscribeWith(c.ctx, i)
+	if err := i.has(2); err != nil {
+		return err
+	}
+	if len(i.items) != 1 {
+		return fmt.Errorf("%d items came", len(i.items))
+	}
+	if i.items[0] != "0"+strings.Repeat(" ", size-1) {
+		return fmt.Errorf("%d bytes came, or others", len(i.items[0]))
+	}
+	return nil
 }
 
 // Unlimited credit and no end: after the cancel the line must fall silent, which shows as 20 round
@@ -526,5 +571,24 @@ func framesResumable(c *connection) error {
 
 func framesRejected(c *connection) error {
 	_ = c.roundTrip()
+	return nil
+}
+
+// The request waits for the end: the library panics now and then when the end comes while it is being
+// sent, or has given the text away.
+func setupRejected(c *connection) error {
+	var failure rsocket.Error
+	if err := <-c.closed; !errors.As(err, &failure) {
+		return fmt.Errorf("no error of the protocol: %v", err)
+	}
+	if failure.ErrorCode() != rsocket.ErrorCodeRejectedSetup {
+		return fmt.Errorf("the code is %v", failure.ErrorCode())
+	}
+	if text := string(failure.ErrorData()); text != "no entry" {
+		return fmt.Errorf("it does not say why: %s", text)
+	}
+	if answer, err := c.request(wire.Routed("echo", "x")); err == nil {
+		return fmt.Errorf("a rejected connection answered %q", answer.DataUTF8())
+	}
 	return nil
 }

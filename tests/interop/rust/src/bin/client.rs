@@ -32,9 +32,10 @@ use tokio::{
 
 const CASE_LIMIT: Duration = Duration::from_secs(10);
 
-const CASES: [&str; 14] = [
+const CASES: [&str; 15] = [
     "rr-echo",
     "rr-metadata",
+    "rr-metadata-only",
     "rr-1mib",
     "rr-empty",
     "rr-empty-no-route",
@@ -52,10 +53,14 @@ const CASES: [&str; 14] = [
 /// By name only: recorded, and not to be judged.
 const FRAMES: &str = "frames";
 
+/// By name only: against a server that refuses it.
+const REJECTED: &str = "setup-rejected";
+
 /// What shows only after the rest of a case held: what this peer does instead.
-const DIFFERENCES: [(&str, &str); 2] = [
+const DIFFERENCES: [(&str, &str); 3] = [
     ("rs-range", "it asks for 2147483647 items at once, and never for more"),
     ("rc-echo", "it sends a channel's items without credit, so they go one after the other"),
+    (REJECTED, "it drops the error, and its requests wait for ever when their connection ends"),
 ];
 
 type Checked<T = ()> = Result<T, String>;
@@ -79,6 +84,8 @@ struct Timed {
     keepalive: (Duration, Duration),
     /// SETUP says something, and payloads are cut.
     frames: bool,
+    /// SETUP says what a server of ours refuses.
+    rejected: bool,
     closed: watch::Sender<bool>,
 }
 
@@ -92,6 +99,8 @@ impl Settings for Timed {
         let closed = self.closed;
         let builder = if self.frames {
             builder.setup(routed("setup", "setup", &[])).fragment(64)
+        } else if self.rejected {
+            builder.setup(Payload::from("reject"))
         } else {
             builder
         };
@@ -113,7 +122,8 @@ impl Peer {
         };
         let keepalive = (Duration::from_millis(keepalive.0), Duration::from_millis(keepalive.1));
         let (sender, closed) = watch::channel(false);
-        let settings = Timed { keepalive, frames: name == FRAMES, closed: sender };
+        let (frames, rejected) = (name == FRAMES, name == REJECTED);
+        let settings = Timed { keepalive, frames, rejected, closed: sender };
         let client = connect(scheme, relay, path, settings).await.map_err(wrong)?;
         Ok(Self { client, bytes_in, closed })
     }
@@ -177,6 +187,15 @@ async fn run(name: &str, peer: &Peer) -> Checked {
             let same = answer.metadata() == request.metadata();
             check(same, || format!("the metadata is {:?}", answer.metadata()))
         }
+        "rr-metadata-only" => {
+            let more = [(MimeType::TEXT_PLAIN, "metadata alone")];
+            let request = Payload::new(None, routed("echo", "", &more).split().1);
+            let answer = peer.request(request.clone()).await?;
+            let empty = answer.data().is_none_or(Bytes::is_empty);
+            check(empty, || format!("the data is {:?}", answer.data()))?;
+            let same = answer.metadata() == request.metadata();
+            check(same, || format!("the metadata is {:?}", answer.metadata()))
+        }
         "rr-1mib" => {
             let data: Bytes = (0..1_usize << 20).map(|i| (i * 31 + (i >> 8)) as u8).collect();
             let answer = peer.request(routed("echo", data.clone(), &[])).await?;
@@ -197,6 +216,17 @@ async fn run(name: &str, peer: &Peer) -> Checked {
             let numbers = collect(peer.client.request_stream(wanted)).await?;
             let expected: Vec<_> = (0..100).map(|n| n.to_string()).collect();
             check(numbers == expected, || format!("the items are {numbers:?}"))
+        }
+        // By name only: rsockd gives no item of that size. Larger than a frame can be, so it comes
+        // in fragments.
+        "rs-20mib" => {
+            let wanted = format!(r#"{{"from":0,"to":1,"size":{}}}"#, 20 << 20);
+            let items = collect(peer.client.request_stream(routed("range", wanted, &[]))).await?;
+            let sizes: Vec<_> = items.iter().map(String::len).collect();
+            check(sizes == [20 << 20], || format!("items of {sizes:?} bytes came"))?;
+            let mut bytes = items[0].bytes();
+            let same = bytes.next() == Some(b'0') && bytes.all(|byte| byte == b' ');
+            check(same, || "the bytes of the item differ".into())
         }
         "rs-cancel" => rs_cancel(peer).await,
         "rc-echo" => rc_echo(peer).await,
@@ -322,6 +352,15 @@ async fn frames(peer: &Peer) -> Checked {
 async fn run_case(uri: &str, name: &str) -> Checked {
     let peer = Peer::connect(uri, name).await?;
     let mut closed = peer.closed.clone();
+    if name == REJECTED {
+        return tokio::select! {
+            biased;
+            ended = peer.request(routed("echo", "x", &[])) => {
+                Err(format!("a request on a rejected connection ended with {ended:?}"))
+            }
+            _ = closed.wait_for(|closed| *closed) => Ok(()),
+        };
+    }
     tokio::select! {
         ended = run(name, &peer) => ended,
         // Whatever the case waits for, it will not come over a closed connection.

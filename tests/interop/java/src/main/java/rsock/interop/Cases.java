@@ -6,6 +6,7 @@ import io.rsocket.core.RSocketConnector;
 import io.rsocket.core.Resume;
 import io.rsocket.exceptions.ApplicationErrorException;
 import io.rsocket.exceptions.RejectedException;
+import io.rsocket.exceptions.RejectedSetupException;
 import io.rsocket.lease.MissingLeaseException;
 import io.rsocket.util.DefaultPayload;
 import java.time.Duration;
@@ -34,7 +35,12 @@ final class Cases {
     void run(Connection connection) throws Exception;
   }
 
-  record Case(RSocketConnector connector, Body body) {}
+  /** With whether the service is to close the connection. */
+  record Case(RSocketConnector connector, boolean isRejected, Body body) {
+    Case(RSocketConnector connector, Body body) {
+      this(connector, false, body);
+    }
+  }
 
   /** Against rsockd as it starts by itself. */
   static final Map<String, Case> PLAIN = new LinkedHashMap<>();
@@ -45,6 +51,7 @@ final class Cases {
   static {
     plain("rr-echo", Cases::rrEcho);
     plain("rr-metadata", Cases::rrMetadata);
+    plain("rr-metadata-only", Cases::rrMetadataOnly);
     plain("rr-1mib", Cases::rr1MiB);
     PLAIN.put("rr-1mib-in-fragments", new Case(patient().fragment(4_096), Cases::rr1MiB));
     plain("rr-empty", Cases::rrEmpty);
@@ -73,6 +80,7 @@ final class Cases {
                 .resume(resume);
     SPECIAL.put("resume-stream", new Case(resuming.get(), Cases::resumeStream));
     SPECIAL.put("resume-leased", new Case(resuming.get().lease(), Cases::resumeStream));
+    SPECIAL.put("rs-20mib", new Case(patient(), Cases::rs20MiB));
     SPECIAL.put("lease", new Case(patient().lease(), Cases::lease));
     var queueless = patient().lease(spec -> spec.maxPendingRequests(0));
     SPECIAL.put("lease-runs-out", new Case(queueless, Cases::leaseRunsOut));
@@ -83,8 +91,10 @@ final class Cases {
             .lease()
             .setupPayload(Wire.payload(Wire.bytes("setup"), Wire.metadata("setup")));
     SPECIAL.put("frames", new Case(framing, Cases::frames));
-    var rejected = patient().setupPayload(DefaultPayload.create("reject"));
-    SPECIAL.put("frames-rejected", new Case(rejected, Cases::framesRejected));
+    Supplier<RSocketConnector> rejected =
+        () -> patient().setupPayload(DefaultPayload.create("reject"));
+    SPECIAL.put("frames-rejected", new Case(rejected.get(), Cases::framesRejected));
+    SPECIAL.put("setup-rejected", new Case(rejected.get(), true, Cases::setupRejected));
   }
 
   private Cases() {}
@@ -127,6 +137,16 @@ final class Cases {
     Payload answer =
         connection.rsocket().requestResponse(Wire.payload(Wire.bytes("data"), metadata)).block();
     check(answer.getDataUtf8().equals("data"), "the data is %s", answer.getDataUtf8());
+    check(answer.hasMetadata(), "no metadata came back");
+    check(Arrays.equals(Wire.bytes(answer.getMetadata()), metadata), "the metadata differs");
+  }
+
+  private static void rrMetadataOnly(Connection connection) {
+    byte[] metadata = Wire.metadata("echo", "metadata alone");
+    Payload answer =
+        connection.rsocket().requestResponse(Wire.payload(new byte[0], metadata)).block();
+    check(answer != null, "it completed without an answer");
+    check(answer.data().readableBytes() == 0, "data came: %s", answer.getDataUtf8());
     check(answer.hasMetadata(), "no metadata came back");
     check(Arrays.equals(Wire.bytes(answer.getMetadata()), metadata), "the metadata differs");
   }
@@ -179,6 +199,25 @@ final class Cases {
         .subscribe(inbox);
     drainInBatches(connection, inbox);
     check(inbox.texts().equals(upTo(100)), "the items are %s", inbox.texts());
+  }
+
+  // Larger than a frame can be, so it comes in fragments; rsockd gives no item of that size.
+  private static void rs20MiB(Connection connection) {
+    int size = 20 << 20;
+    var request = Wire.routed("range", "{\"from\":0,\"to\":1,\"size\":%d}".formatted(size));
+    List<byte[]> items =
+        connection
+            .rsocket()
+            .requestStream(request)
+            .map(item -> Wire.bytes(item.getData()))
+            .collectList()
+            .block();
+    check(items.size() == 1, "%d items came", items.size());
+    byte[] expected = new byte[size];
+    Arrays.fill(expected, (byte) ' ');
+    expected[0] = '0';
+    check(items.get(0).length == size, "%d bytes came", items.get(0).length);
+    check(Arrays.equals(items.get(0), expected), "the bytes of the item differ");
   }
 
   // Unlimited credit and no end: after the cancel the line must fall silent, which shows as 20
@@ -363,6 +402,16 @@ final class Cases {
 
   private static void framesRejected(Connection connection) {
     connection.rsocket().requestResponse(DefaultPayload.create("x")).onErrorComplete().block();
+  }
+
+  private static void setupRejected(Connection connection) {
+    try {
+      roundTrip(connection);
+    } catch (RejectedSetupException error) {
+      check("no entry".equals(error.getMessage()), "it does not say why: %s", error);
+      return;
+    }
+    throw new AssertionError("a rejected connection was served");
   }
 
   private static List<String> upTo(long end) {

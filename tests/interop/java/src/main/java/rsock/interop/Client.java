@@ -44,7 +44,7 @@ public final class Client {
       System.out.printf("FAIL %s: there is no such case%n", name);
       return false;
     }
-    var connection = new Connection(uri);
+    var connection = new Connection(uri, wanted.isRejected());
     var executor = Executors.newSingleThreadExecutor();
     Throwable problem;
     try {
@@ -93,11 +93,12 @@ public final class Client {
     private final URI uri;
     private final AtomicLong bytesIn = new AtomicLong();
     final CompletableFuture<Void> closed = new CompletableFuture<>();
-    private volatile boolean isClosing;
+    private volatile boolean mayClose;
     private volatile RSocket rsocket;
 
-    Connection(URI uri) {
+    Connection(URI uri, boolean mayClose) {
       this.uri = uri;
+      this.mayClose = mayClose;
     }
 
     void open(RSocketConnector connector) {
@@ -112,10 +113,10 @@ public final class Client {
           .subscribe(
               nothing -> {},
               error -> {
-                if (!isClosing) closed.completeExceptionally(error);
+                if (!mayClose) closed.completeExceptionally(error);
               },
               () -> {
-                if (!isClosing) closed.complete(null);
+                if (!mayClose) closed.complete(null);
               });
     }
 
@@ -128,7 +129,7 @@ public final class Client {
     }
 
     void close() {
-      isClosing = true;
+      mayClose = true;
       if (rsocket != null) {
         rsocket.dispose();
       }

@@ -63,12 +63,12 @@ SPECIAL = [
 # The cases against a server of our own: it asks for credentials and rejects
 # connections, which rsockd does not, and has items larger than rsockd gives.
 GUARDED = {
-    "go": ["setup-rejected"],
-    "java": ["setup-rejected"],
+    "go": ["setup-rejected", "rs-20mib"],
+    "java": ["setup-rejected", "rs-20mib"],
     "js0": ["setup-rejected", "rs-20mib"],
     "js1": ["setup-rejected", "rs-20mib"],
     "py": ["setup-rejected", "rs-20mib"],
-    "rust": ["setup-rejected"],
+    "rust": ["setup-rejected", "rs-20mib"],
     "spring": [
         "setup-rejected",
         *("setup-simple", "setup-bearer", "setup-simple-wrong", "setup-bearer-wrong"),

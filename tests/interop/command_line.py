@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tempfile
+from random import Random
 from urllib.parse import urlsplit
 
 from cutting import CUTS, CUTS_IN_STREAMS, CuttingProxy
@@ -13,13 +14,17 @@ LIMIT = 20
 # that passes has to go from here.
 DIFFERENCES = {
     ("go", "reassembled"): "its server sets COMPLETE on the first fragment, which ends the answer",
+    ("go", "request-20mib"): "its server sets COMPLETE on the first fragment, which ends the answer",
     ("js0", "request-metadata"): "its server never sends the metadata of an answer",
+    ("js0", "request-20mib"): "it answers without fragments, and this is longer than a frame may be",
     ("spring", "request-metadata"): "its handlers have no way to give an answer metadata",
     ("spring", "fnf"): "its routes answer requests or take fire-and-forget, not both",
     ("spring", "stream-fails"): "an error discards the items that it has not yet written",
     ("spring", "greet-cbor-for-one-request"): "it reads all data as of the type that SETUP named",
     ("spring", "push"): "its security reads all metadata as composite, and drops what is not",
     ("js1", "push"): "its server closes the connection over METADATA_PUSH",
+    ("js1", "request-20mib"): "it answers without fragments, and this is longer than a frame may be",
+    ("rust", "request-20mib"): "its server sets COMPLETE on the first fragment, which ends the answer",
     ("rust", "reassembled"): "its server sets COMPLETE on the first fragment, which ends the answer",
 }
 
@@ -33,9 +38,9 @@ RACES = {
 class Run:
     """One run of `rsock`, to its end."""
 
-    def __init__(self, rsock, uri, words, stdin=b""):
+    def __init__(self, rsock, uri, words, limit, stdin=b""):
         command, *rest = words
-        arguments = [str(rsock), command, uri, "--timeout", f"{LIMIT}s", *rest]
+        arguments = [str(rsock), command, uri, "--timeout", f"{limit}s", *rest]
         self.done = subprocess.run(
             arguments, input=stdin, capture_output=True, timeout=2 * LIMIT, check=False
         )
@@ -81,6 +86,24 @@ def request_1mib(run, _):
         for mtu in ("65536", "1024"):
             words = ["-r", "echo", "-d", f"@{file.name}", "--out", "raw", "--mtu", mtu]
             run("request", *words).ends_well(data)
+
+
+def request_metadata_only(run, _):
+    """A request that ends with its metadata."""
+    done = run("request", "-r", "echo", "-m", "text=alone", "-d", "", "--show", "metadata")
+    done.ends_well(b"\n")
+    if (run.peer, "request-metadata") not in DIFFERENCES:
+        done.check("text/plain: alone" in done.err, "the metadata did not come back")
+
+
+def request_20mib(run, _):
+    """More than the longest frame: both ways in fragments."""
+    data = Random(20).randbytes(20 << 20)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        done = run("request", "-r", "echo", "-d", f"@{file.name}", "--out", "raw")
+        done.ends_well(data)
 
 
 def request_fails(run, _):
@@ -163,7 +186,9 @@ def leased(run, _):
 def reassembled(run, _):
     """The answer comes in fragments."""
     data = "0123456789" * 500
-    run("request", "-r", "echo", "-d", data).ends_well(f"{data}\n".encode())
+    done = run("request", "-r", "echo", "-d", data, "-vv")
+    done.ends_well(f"{data}\n".encode())
+    done.check(done.err.count("← PAYLOAD") > 1, "it came in one frame")
 
 
 def named(*cases):
@@ -179,6 +204,7 @@ GROUPS = [
             request_metadata,
             request_empty,
             request_1mib,
+            request_metadata_only,
             request_fails,
             stream,
             stream_cancelled,
@@ -191,6 +217,7 @@ GROUPS = [
         ),
     ),
     (["--mtu", "256"], named(reassembled)),
+    (["--mtu", "65536"], named(request_20mib)),
     (["--resume"], named(resumed)),
     (["--lease", "8/100"], named(leased)),
 ]
@@ -198,14 +225,15 @@ GROUPS = [
 # Which peers' servers do these; for resume, the cuts they stand. The process of
 # rsocket-js 1.0 alpha ends when a connection ends within its first frame.
 CAPABLE = {
-    "--mtu": {"go", "java", "rust"},
+    "--mtu 256": {"go", "java", "py", "rust"},
+    "--mtu 65536": {"go", "java", "js0", "js1", "py", "rust", "spring"},
     "--resume": {"java": CUTS, "js1": CUTS_IN_STREAMS},
-    "--lease": {"go", "java", "js0", "py"},
+    "--lease 8/100": {"go", "java", "js0", "py"},
 }
 
 
 def skips(peer, flags):
-    return bool(flags) and peer not in CAPABLE[flags[0]]
+    return bool(flags) and peer not in CAPABLE[" ".join(flags)]
 
 
 class Runner:
@@ -219,7 +247,7 @@ class Runner:
         self.patience = LIMIT
 
     def __call__(self, *words, stdin=b""):
-        return Run(self.rsock, self.parts.geturl(), words, stdin)
+        return Run(self.rsock, self.parts.geturl(), words, self.patience, stdin)
 
     def by(self, address):
         """The same over another address."""

@@ -60,9 +60,17 @@ SPECIAL = [
 ]
 
 
-# The cases against a server that asks for credentials, which rsockd does not.
+# The cases against a server of our own: it asks for credentials and rejects
+# connections, which rsockd does not, and has items larger than rsockd gives.
 GUARDED = {
+    "go": ["setup-rejected", "rs-20mib"],
+    "java": ["setup-rejected", "rs-20mib"],
+    "js0": ["setup-rejected", "rs-20mib"],
+    "js1": ["setup-rejected", "rs-20mib"],
+    "py": ["setup-rejected", "rs-20mib"],
+    "rust": ["setup-rejected", "rs-20mib"],
     "spring": [
+        "setup-rejected",
         *("setup-simple", "setup-bearer", "setup-simple-wrong", "setup-bearer-wrong"),
         *("request-simple", "request-bearer", "request-simple-wrong", "request-bearer-wrong"),
         *("request-over-setup", "no-credentials"),

@@ -101,12 +101,17 @@ export function listening(server) {
 
 /**
  * listen({ protocol, host, path }, { resume, lease }) starts to serve and gives
- * the port. The flags are --resume and --lease REQUESTS/MILLISECONDS.
+ * the port. The flags are --resume, --lease REQUESTS/MILLISECONDS and --mtu BYTES,
+ * which changes nothing: no version has a way to send answers in fragments.
  */
 export async function main(listen) {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
-    options: { resume: { type: "boolean" }, lease: { type: "string" } },
+    options: {
+      resume: { type: "boolean" },
+      lease: { type: "string" },
+      mtu: { type: "string" },
+    },
   });
   const [requests, ttl] = values.lease?.split("/").map(Number) ?? [];
   const options = { resume: values.resume, lease: values.lease && { requests, ttl } };

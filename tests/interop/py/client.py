@@ -33,6 +33,10 @@ CASE_LIMIT = 10
 BATCH = 4
 
 
+class Skip(Exception):
+    """What this peer cannot do."""
+
+
 class Inbox(Subscriber):
     """What arrived on a stream, and how it ended."""
 
@@ -100,9 +104,10 @@ class Items(Publisher, Subscription):
 class Connection:
     """A client, what came over its line, and whether it was closed."""
 
-    def __init__(self, client, counter, closed):
+    def __init__(self, client, counter, closed, is_websocket):
         self.client = client
         self.closed = closed
+        self.is_websocket = is_websocket
         self._counter = counter
 
     def bytes_in(self):
@@ -164,6 +169,15 @@ async def rr_1mib(connection):
     answer = await connection.request("echo", data)
     check(len(answer) == len(data), f"{len(answer)} bytes came back")
     check(answer == data, "the bytes of the answer differ")
+
+
+async def rr_metadata_only(connection):
+    # The frame ends with its metadata.
+    metadata = routed("echo", metadata_item(b"all there is", WellKnownMimeTypes.TEXT_PLAIN))
+    answer = await connection.client.request_response(Payload(None, metadata))
+    check(not answer.data, f"the data is {answer.data!r}")
+    check(answer.metadata is not None, "no metadata came back")
+    check(bytes(answer.metadata) == metadata, f"the metadata is {bytes(answer.metadata)!r}")
 
 
 async def rr_empty(connection):
@@ -269,6 +283,31 @@ async def lease(connection):
     check(answers == [b"%d" % i for i in range(100)], f"the answers are {answers}")
 
 
+async def rs_20mib(connection):
+    # Larger than the longest frame, so it comes in fragments.
+    size = 20 << 20
+    inbox = Inbox()
+    payload = Payload(b'{"from":0,"to":1,"size":%d}' % size, routed("range"))
+    connection.client.request_stream(payload).initial_request_n(BATCH).subscribe(inbox)
+    await inbox.has(2)
+    check(len(inbox.items) == 1, f"{len(inbox.items)} items came")
+    check(len(inbox.items[0]) == size, f"the item has {len(inbox.items[0])} bytes")
+    check(inbox.items[0] == b"0".ljust(size), "the bytes of the item differ")
+
+
+async def setup_rejected(connection):
+    # A request fails as the connection does, and does not wait for an answer.
+    request = asyncio.ensure_future(connection.request("whoami", b"x"))
+    reason = await connection.closed
+    check("no entry" in str(reason), f"the server's text is missing: {reason}")
+    if connection.is_websocket:
+        request.cancel()
+        raise Skip("requests wait on when a WebSocket has ended")
+    with suppress(RSocketProtocolError, RuntimeError):
+        answer = await request
+        raise AssertionError(f"a rejected connection answered {answer!r}")
+
+
 async def frames(connection):
     """Makes the library write a frame of every kind, for whoever records them."""
     text = metadata_item(b"a text", WellKnownMimeTypes.TEXT_PLAIN)
@@ -308,6 +347,7 @@ CASES = {
         rr_echo,
         rr_metadata,
         rr_1mib,
+        rr_metadata_only,
         rr_empty,
         rr_empty_no_route,
         rs_range,
@@ -325,6 +365,8 @@ CASES = {
 # For services started for them, and by name only: what the library is told.
 SPECIAL = {
     "lease": (lease, {"honor_lease": True, "request_queue_size": 256}),
+    "rs-20mib": (rs_20mib, {}),
+    "setup-rejected": (setup_rejected, {"setup_payload": Payload(b"reject")}),
     "frames": (
         frames,
         {
@@ -392,12 +434,13 @@ async def connect(uri, keep_alive, lifetime, options):
             max_lifetime_period=lifetime,
             **options,
         ) as client:
-            if isinstance(transport, TransportAioHttpClient):
+            is_websocket = isinstance(transport, TransportAioHttpClient)
+            if is_websocket:
                 # A WebSocket that ends is never reported to the client above it.
                 transport._message_handler.add_done_callback(
                     lambda _: close("the WebSocket ended")
                 )
-            yield Connection(client, counter, closed)
+            yield Connection(client, counter, closed, is_websocket)
 
 
 async def run_case(uri, name):
@@ -409,7 +452,8 @@ async def run_case(uri, name):
     async with connect(uri, keep_alive, lifetime, options) as connection:
         case = asyncio.ensure_future(body(connection))
         # Whatever the case waits for, it will not come over a closed connection.
-        await asyncio.wait({case, connection.closed}, return_when=asyncio.FIRST_COMPLETED)
+        ends = {case} if name == "setup-rejected" else {case, connection.closed}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not case.done():
             case.cancel()
             await asyncio.wait({case})
@@ -424,6 +468,9 @@ async def main(uri, names):
             await asyncio.wait_for(run_case(uri, name), CASE_LIMIT)
         except asyncio.TimeoutError:
             reason = f"no end after {CASE_LIMIT} s"
+        except Skip as skip:
+            print(f"skip {name}: {skip} (expected difference)", flush=True)
+            continue
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             if len(reason) > 300:

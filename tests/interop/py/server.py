@@ -191,9 +191,9 @@ class Leases(Publisher):
         self._tasks.append(asyncio.ensure_future(give()))
 
 
-async def listen(uri, lease):
+async def listen(uri, lease, mtu):
     address = urlsplit(uri)
-    options = {"handler_factory": Handler}
+    options = {"handler_factory": Handler, "fragment_size_bytes": mtu}
     if lease:
         options |= {"lease_publisher": Leases(*lease), "fragment_size_bytes": 64}
     if address.scheme == "ws":
@@ -218,8 +218,8 @@ async def listen(uri, lease):
     return server
 
 
-async def main(uris, lease):
-    servers = [await listen(uri, lease) for uri in uris]
+async def main(uris, lease, mtu):
+    servers = [await listen(uri, lease, mtu) for uri in uris]
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     return servers
 
@@ -228,7 +228,8 @@ if __name__ == "__main__":
     logging.getLogger("pyrsocket").setLevel(logging.CRITICAL)
     parser = argparse.ArgumentParser()
     parser.add_argument("--lease", metavar="REQUESTS/MILLISECONDS", help="give them")
+    parser.add_argument("--mtu", metavar="BYTES", type=int, help="of a frame, 64 or more")
     parser.add_argument("uris", nargs="*")
     flags = parser.parse_args()
     wanted = flags.lease and tuple(map(int, flags.lease.split("/")))
-    asyncio.run(main(flags.uris, wanted))
+    asyncio.run(main(flags.uris, wanted, flags.mtu))

@@ -2,13 +2,22 @@
 //! the bearer of `a-token`, in SETUP for the connection or in a request for itself.
 //!
 //! Arguments are the URIs to listen on. The route `whoami` tells who asks; wrong credentials in
-//! SETUP refuse the connection. It ends when its standard input does.
+//! SETUP refuse the connection, and so does its data `reject`. The route `range` is for everyone
+//! and gives one item that is larger than those of rsockd's `range` may be. It ends when its
+//! standard input does.
 
+use std::future::ready;
+
+use bytes::BytesMut;
+use futures_util::{Stream, stream};
 use rsock::{
-    Acceptor, CheckCredentials, Error, Requester, Router, Server, Setup, Text,
-    metadata::Authentication, request_response,
+    Acceptor, CheckCredentials, Error, Payload, Requester, Router, Server, Setup, Text,
+    metadata::Authentication, request_response, request_stream,
 };
 use tokio::io::AsyncReadExt;
+
+/// The size of the item of `range`: more than the longest frame, so it can only go in fragments.
+const ITEM_BYTES: usize = 20 << 20;
 
 /// Whose connection it is.
 type Known = Option<&'static str>;
@@ -26,11 +35,13 @@ fn identify(credentials: &Authentication) -> Result<&'static str, Error> {
 fn routes(known: Known) -> Router<Known> {
     Router::new(known)
         .authorize(|known, request| match request.authentication()? {
+            _ if request.route() == Some("range") => Ok(()),
             Some(credentials) => identify(&credentials).map(drop),
             None if known.is_some() => Ok(()),
             None => Err(Error::rejected("credentials are needed")),
         })
         .route("whoami", request_response(who_am_i))
+        .route("range", request_stream(range))
 }
 
 async fn who_am_i(known: Known, request: rsock::Request) -> Result<Text, Error> {
@@ -38,7 +49,17 @@ async fn who_am_i(known: Known, request: rsock::Request) -> Result<Text, Error> 
     Ok(Text(own.or(known).unwrap_or("no one").to_owned()))
 }
 
+/// What rsockd answers to `{"from":0,"to":1,"size":N}`: a number and spaces.
+fn range(_: Known, _: Payload) -> impl Stream<Item = Payload> + use<> {
+    let mut item = BytesMut::from(&b"0"[..]);
+    item.resize(ITEM_BYTES, b' ');
+    stream::once(ready(Payload::from(item.freeze())))
+}
+
 async fn accept(setup: Setup, peer: Requester) -> Result<Router<Known>, Error> {
+    if *setup.payload.data == *b"reject" {
+        return Err(Error::rejected("no entry"));
+    }
     let known = setup.authentication()?.as_ref().map(identify).transpose()?;
     routes(known).accept(setup, peer).await
 }

@@ -88,6 +88,7 @@ final class Cases {
     GUARDED.put("request-bearer-wrong", c -> refusedInRequest(c, NO_TOKEN));
     GUARDED.put("request-over-setup", Cases::requestOverSetup);
     GUARDED.put("no-credentials", Cases::noCredentials);
+    GUARDED.put("setup-rejected", Cases::setupRejected);
   }
 
   private Cases() {}
@@ -286,13 +287,22 @@ final class Cases {
   private static void refusedInSetup(Connection connection, Object credentials) {
     encoderOf(credentials, connection);
     connection.builder.setupMetadata(credentials, AUTHENTICATION);
+    isRejected(connection, "credentials are wrong");
+  }
+
+  private static void setupRejected(Connection connection) {
+    connection.builder.setupData("reject");
+    isRejected(connection, "no entry");
+  }
+
+  private static void isRejected(Connection connection, String text) {
     try {
       connection.open(TEXT).route("whoami").retrieveMono(String.class).block();
     } catch (RejectedSetupException error) {
-      check(error.getMessage().contains("credentials are wrong"), "its text is %s", error);
+      check(error.getMessage().contains(text), "its text is %s", error);
       return;
     }
-    throw new AssertionError("wrong credentials were taken");
+    throw new AssertionError("the connection was taken");
   }
 
   private static void inRequest(Connection connection, Object credentials, String name) {

@@ -24,14 +24,15 @@ import org.springframework.security.core.Authentication;
 import org.springframework.security.oauth2.server.resource.authentication.BearerTokenAuthenticationToken;
 import org.springframework.security.rsocket.core.PayloadSocketAcceptorInterceptor;
 import org.springframework.util.MimeTypeUtils;
+import org.springframework.util.unit.DataSize;
 import reactor.core.publisher.Mono;
 
 /**
  * Spring Boot as the peer that serves.
  *
- * <p>Usage: {@code Server tcp://HOST:PORT ws://HOST:PORT/PATH}. Says {@code listening on URI} for
- * each, {@code got fnf TEXT} and {@code got push TEXT} for what has no answer, and ends when its
- * stdin does. The TCP server is the one of Boot's settings, the other is made as Boot would.
+ * <p>Usage: {@code Server [--mtu BYTES] tcp://HOST:PORT ws://HOST:PORT/PATH}. Says {@code listening
+ * on URI} for each, {@code got fnf TEXT} and {@code got push TEXT} for what has no answer, and ends
+ * when its stdin does. The TCP server is the one of Boot's settings, the other is made as Boot would.
  */
 @SpringBootConfiguration
 @EnableAutoConfiguration
@@ -48,7 +49,9 @@ public class Server {
     // Boot logs to stdout.
     out = System.out;
     System.setOut(System.err);
-    List<URI> uris = Arrays.stream(args).map(URI::create).toList();
+    boolean fragments = args[0].equals("--mtu");
+    DataSize mtu = DataSize.ofBytes(fragments ? Long.parseLong(args[1]) : 0);
+    List<URI> uris = Arrays.stream(args).skip(fragments ? 2 : 0).map(URI::create).toList();
     URI tcp = uris.get(0);
     ConfigurableApplicationContext context =
         new SpringApplicationBuilder(Server.class)
@@ -57,22 +60,24 @@ public class Server {
                 "spring.main.banner-mode=off",
                 "logging.level.root=warn",
                 "spring.rsocket.server.address=" + tcp.getHost(),
-                "spring.rsocket.server.port=" + tcp.getPort())
+                "spring.rsocket.server.port=" + tcp.getPort(),
+                "spring.rsocket.server.fragment-size=" + mtu.toBytes() + "B")
             .run();
     say(listening(tcp, context.getEnvironment().getRequiredProperty(PORT, Integer.class)));
     for (URI ws : uris.subList(1, uris.size())) {
-      say(listening(ws, startWebSocket(context, ws).address().getPort()));
+      say(listening(ws, startWebSocket(context, ws, mtu).address().getPort()));
     }
     while (System.in.read() >= 0) {}
     System.exit(0);
   }
 
-  private static RSocketServer startWebSocket(ConfigurableApplicationContext context, URI uri)
-      throws Exception {
+  private static RSocketServer startWebSocket(
+      ConfigurableApplicationContext context, URI uri, DataSize mtu) throws Exception {
     var factory = new NettyRSocketServerFactory();
     factory.setTransport(RSocketServer.Transport.WEBSOCKET);
     factory.setAddress(InetAddress.getByName(uri.getHost()));
     factory.setPort(uri.getPort());
+    factory.setFragmentSize(mtu);
     var customizers = context.getBeanProvider(RSocketServerCustomizer.class);
     factory.setRSocketServerCustomizers(customizers.orderedStream().toList());
     SocketAcceptor acceptor = context.getBean(RSocketMessageHandler.class).responder();

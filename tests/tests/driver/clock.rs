@@ -94,6 +94,28 @@ async fn a_regular_end_waits_for_progress() {
     }
 }
 
+/// What is read because a deadline has come is told before anything new is opened, which may have the
+/// place of a stream that has just ended.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_with_a_deadline_is_not_lost() {
+    let (near, far) = memory(4096);
+    let connecting = Client::builder().keepalive(seconds(5), seconds(90)).connect_over(near);
+    let client = connecting.await.expect("memory connects");
+    let mut peer = Peer(far);
+    let mut first = client.request_response("first");
+    assert!(poll!(&mut first).is_pending());
+    // SETUP and the request have left.
+    sleep(millis(1)).await;
+    // The answer, another request and the deadline are there before the driver looks.
+    assert!(peer.send(&p(1, N | C, "answer")).now_or_never().is_some());
+    let mut second = client.request_response("second");
+    assert!(poll!(&mut second).is_pending());
+    tokio::time::advance(seconds(5)).await;
+    let answer = tokio::time::timeout(seconds(1), first).await.expect("it is not lost");
+    assert_eq!(answer.expect("a reply").data, "answer");
+    drop(second);
+}
+
 // ---- sessions -------------------------------------------------------------------------------------
 
 /// RESUME-28: the client tries with growing pauses until its window is over, and no longer.

@@ -258,6 +258,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if due {
             self.receive(cx, now);
             self.connection.handle_timeout(now);
+            // Before handles are heard: what they open may have the slot of a stream that has ended.
+            self.dispatch(cx, now);
         }
         worked |= self.adopt(now);
         worked |= self.drain_mailbox(now);

@@ -542,27 +542,13 @@ impl Connection {
 
     /// Takes a stream off the table if it is over, else sees that what it has to write gets its turn.
     fn settle(&mut self, key: StreamKey) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        if stream.is_over() {
-            self.remove(key);
-            return;
-        }
-        if stream.has_control() && !stream.in_control {
-            stream.in_control = true;
-            self.scheduler.push_control(key);
-        }
-        if stream.has_data() && !stream.in_data {
-            stream.in_data = true;
-            self.scheduler.push_new(key);
+        if settle(&mut self.streams, &mut self.scheduler, key) {
+            self.close_if_drained();
         }
     }
 
     fn remove(&mut self, key: StreamKey) {
-        self.streams.remove(key);
-        let streams = &self.streams;
-        self.scheduler.sweep(streams.len(), |key| streams.get(key).is_some());
+        remove(&mut self.streams, &mut self.scheduler, key);
         self.close_if_drained();
     }
 
@@ -605,4 +591,30 @@ impl Connection {
 
 fn check_frame_len(len: usize) -> Result<(), Misuse> {
     if len > crate::MAX_FRAME_BYTES { Err(Misuse::PayloadTooLarge { len }) } else { Ok(()) }
+}
+
+/// As [`Connection::settle`], but does not end a drained connection; true if the stream is over.
+#[inline]
+fn settle(streams: &mut Streams, scheduler: &mut Scheduler, key: StreamKey) -> bool {
+    let Some(stream) = streams.get_mut(key) else {
+        return false;
+    };
+    if stream.is_over() {
+        remove(streams, scheduler, key);
+        return true;
+    }
+    if stream.has_control() && !stream.in_control {
+        stream.in_control = true;
+        scheduler.push_control(key);
+    }
+    if stream.has_data() && !stream.in_data {
+        stream.in_data = true;
+        scheduler.push_new(key);
+    }
+    false
+}
+
+fn remove(streams: &mut Streams, scheduler: &mut Scheduler, key: StreamKey) {
+    streams.remove(key);
+    scheduler.sweep(streams.len(), |key| streams.get(key).is_some());
 }

@@ -1,16 +1,19 @@
 //! What leaves a connection, and in which order.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use crate::{
-    connection::{Connection, Event, Refusal, Session, State},
+    connection::{Connection, Event, Refusal, Session, State, Streams, settle},
     frame::{
-        HEADER_LEN, Interaction, KeepAlive, PayloadSignal, Request, encode_cancel, encode_error,
-        encode_metadata_push, encode_payload, encode_request_n, payload_frame_len,
+        HEADER_LEN, Interaction, KeepAlive, PayloadSignal, Request, Sink, encode_cancel,
+        encode_error, encode_metadata_push, encode_payload, encode_request_n, payload_frame_len,
     },
     payload::Payload,
-    stream::{Cut, CutEnd, Output, StreamKey},
-    transmit::{SendBuf, Tracked},
+    stats::Stats,
+    stream::{Cut, CutEnd, Output, Stream, StreamKey},
+    transmit::{Scheduler, SendBuf},
 };
 
 impl Connection {
@@ -38,7 +41,6 @@ impl Connection {
                     self.transmit_replay(out);
                 }
                 self.transmit_refusals(out);
-                self.transmit_stream_control(out);
                 self.transmit_streams(out);
                 self.transmit_ask(out);
                 self.close_if_drained();
@@ -69,22 +71,6 @@ impl Connection {
     fn is_deaf(&self) -> bool {
         self.refusals.len() >= self.config.max_queued_replies
             && self.session.as_ref().is_some_and(|session| session.may_overflow())
-    }
-
-    /// Whether a tracked frame may be written now: to the transport, and to what is retained.
-    fn has_room(&mut self, out: &SendBuf) -> bool {
-        if self.session.is_none() {
-            return !out.is_full();
-        }
-        let is_deaf = self.is_deaf();
-        let Some(session) = &mut self.session else { return false };
-        self.stats.retention_overflows += session.make_room(is_deaf);
-        !session.is_held() && (!session.is_up() || !out.is_full())
-    }
-
-    /// Bytes that have been written, to see what a frame takes.
-    fn written(&self, out: &SendBuf) -> u64 {
-        self.session.as_ref().map_or(out.len() as u64, |session| session.retained.sent())
     }
 
     fn transmit_control(&mut self, out: &mut SendBuf) {
@@ -127,178 +113,269 @@ impl Connection {
     }
 
     fn transmit_refusals(&mut self, out: &mut SendBuf) {
-        while self.has_room(out)
-            && let Some(Refusal { stream, code, message }) = self.refusals.pop_front()
-        {
-            encode_error(Some(stream), code, message, &mut tracked(&mut self.session, out));
+        loop {
+            let is_deaf = self.is_deaf();
+            let Some(Refusal { stream, code, message }) = self.refusals.front() else { return };
+            match &mut self.session {
+                None if out.is_full() => return,
+                None => encode_error(Some(*stream), *code, message, out),
+                Some(session) => {
+                    let overflows = &mut self.stats.retention_overflows;
+                    let mut out = SessionOutlet { session, out, is_deaf, overflows };
+                    if !out.has_room() {
+                        return;
+                    }
+                    encode_error(Some(*stream), *code, message, &mut out);
+                }
+            }
+            self.refusals.pop_front();
             self.stats.frames_out += 1;
         }
     }
 
-    fn transmit_stream_control(&mut self, out: &mut SendBuf) {
-        while self.has_room(out)
+    fn transmit_streams(&mut self, out: &mut SendBuf) {
+        if self.scheduler.is_empty() {
+            return;
+        }
+        let is_deaf = self.is_deaf();
+        let mut overflows = 0;
+        let Self { streams, scheduler, events, stats, config, session, .. } = self;
+        let max_frame_bytes = config.outbound_frame_bytes();
+        let quantum = config.quantum_bytes as i64;
+        let mut turns = Turns { streams, scheduler, events, stats, max_frame_bytes, quantum };
+        match session {
+            None => turns.take(out),
+            Some(session) => {
+                let overflows = &mut overflows;
+                turns.take(&mut SessionOutlet { session, out, is_deaf, overflows });
+            }
+        }
+        self.stats.retention_overflows += overflows;
+    }
+}
+
+/// Where frames of streams go.
+trait Outlet: Sink {
+    /// Whether another may be written now.
+    fn has_room(&mut self) -> bool;
+    /// Bytes written, to see what a frame takes.
+    fn position(&self) -> u64;
+}
+
+/// Frames that are not kept for a resume.
+impl Outlet for SendBuf {
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        !self.is_full()
+    }
+
+    #[inline]
+    fn position(&self) -> u64 {
+        self.len() as u64
+    }
+}
+
+/// A session's tracked frames: to the transport, if there is one for them, and to what is retained.
+struct SessionOutlet<'a> {
+    session: &'a mut Session,
+    out: &'a mut SendBuf,
+    is_deaf: bool,
+    overflows: &'a mut u64,
+}
+
+impl Sink for SessionOutlet<'_> {
+    fn frame(&mut self, head: &[u8], metadata: Option<Bytes>, data: Bytes) {
+        let transport = self.session.is_up().then_some(&mut *self.out);
+        self.session.retained.keep(head, metadata.as_ref(), &data, transport.is_some());
+        if let Some(transport) = transport {
+            transport.frame(head, metadata, data);
+        }
+    }
+}
+
+impl Outlet for SessionOutlet<'_> {
+    fn has_room(&mut self) -> bool {
+        *self.overflows += self.session.make_room(self.is_deaf);
+        !self.session.is_held() && (!self.session.is_up() || !self.out.is_full())
+    }
+
+    fn position(&self) -> u64 {
+        self.session.retained.sent()
+    }
+}
+
+/// The streams of a connection while they write, one after the other.
+struct Turns<'a> {
+    streams: &'a mut Streams,
+    scheduler: &'a mut Scheduler,
+    events: &'a mut VecDeque<Event>,
+    stats: &'a mut Stats,
+    /// The longest frame there may be; what is longer is cut.
+    max_frame_bytes: usize,
+    /// Bytes a stream may write before it is the next one's turn.
+    quantum: i64,
+}
+
+impl Turns<'_> {
+    fn take<O: Outlet>(&mut self, out: &mut O) {
+        self.take_control(out);
+        self.take_data(out);
+    }
+
+    fn take_control<O: Outlet>(&mut self, out: &mut O) {
+        while out.has_room()
             && let Some(key) = self.scheduler.pop_control()
         {
             let Some(stream) = self.streams.get_mut(key) else {
                 continue;
             };
             stream.in_control = false;
-            self.stats.frames_out += u64::from(self.transmit_control_of(key, out));
-            self.settle(key);
+            self.stats.frames_out += u64::from(write_control(stream, out));
+            settle(self.streams, self.scheduler, key);
         }
     }
 
-    /// Writes a stream's CANCEL or REQUEST_N; false if it has none, or is in the middle of a payload.
-    fn transmit_control_of(&mut self, key: StreamKey, out: &mut SendBuf) -> bool {
-        let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.has_control()) else {
-            return false;
-        };
-        let out = &mut tracked(&mut self.session, out);
-        if stream.recv.take_cancel() {
-            encode_cancel(key.id(), out);
-        } else {
-            encode_request_n(key.id(), stream.recv.take_request_n(), out);
-        }
-        true
-    }
-
-    fn transmit_streams(&mut self, out: &mut SendBuf) {
-        let quantum = self.config.quantum_bytes as i64;
-        while self.has_room(out)
+    fn take_data<O: Outlet>(&mut self, out: &mut O) {
+        while out.has_room()
             && let Some(key) = self.scheduler.pop_data()
         {
             let Some(stream) = self.streams.get_mut(key) else {
                 continue;
             };
-            stream.deficit = stream.deficit.saturating_add(quantum).min(quantum);
-            let mut deficit = stream.deficit;
+            let mut deficit = stream.deficit.saturating_add(self.quantum).min(self.quantum);
             let mut idle = true;
-            while deficit > 0 && self.has_room(out) {
-                let before = self.written(out);
-                if !self.transmit_frame(key, out) {
+            while deficit > 0 && out.has_room() {
+                let before = out.position();
+                if !write_data(stream, key, self.max_frame_bytes, self.events, self.stats, out) {
                     break;
                 }
-                deficit -= (self.written(out) - before) as i64;
+                deficit -= (out.position() - before) as i64;
                 idle = false;
                 self.stats.frames_out += 1;
             }
-            if let Some(stream) = self.streams.get_mut(key) {
-                // What it overdrew is paid at its next turn; what it left is lost if it has no more.
-                let has_data = stream.has_data();
-                stream.deficit = if has_data { deficit } else { deficit.min(0) };
-                stream.in_data = has_data || !(idle || stream.is_over());
-                if stream.in_data {
-                    self.scheduler.push_old(key);
-                }
-                // Control that waited for the request, or the end of the stream.
-                self.settle(key);
+            // What it overdrew is paid at its next turn; what it left is lost if it has no more.
+            let has_data = stream.has_data();
+            stream.deficit = if has_data { deficit } else { deficit.min(0) };
+            stream.in_data = has_data || !(idle || stream.has_sent_all());
+            if stream.in_data {
+                self.scheduler.push_old(key);
             }
+            // Control that waited for the request, or the end of the stream.
+            settle(self.streams, self.scheduler, key);
         }
-    }
-
-    /// Writes one frame of a stream; false if it has none.
-    fn transmit_frame(&mut self, key: StreamKey, out: &mut SendBuf) -> bool {
-        let max = self.config.outbound_frame_bytes();
-        let Some(stream) = self.streams.get_mut(key) else { return false };
-        if let Some(payload) = stream.opening.take() {
-            let interaction = stream.interaction;
-            let mut request = Request {
-                stream: key.id(),
-                interaction,
-                follows: false,
-                // Some peers overlook COMPLETE here; it follows as a frame of its own (3.15).
-                complete: false,
-                initial_n: stream.recv.take_request_n(),
-                payload,
-            };
-            if request.encoded_len() > max {
-                let payload = std::mem::take(&mut request.payload);
-                let mut cut = Cut::new(payload, CutEnd::Request);
-                request.payload = cut.next(max - request.encoded_len());
-                request.follows = true;
-                stream.cut = Some(Box::new(cut));
-            } else if interaction == Interaction::FireAndForget {
-                self.events.push_back(Event::Completed { key });
-            }
-            request.encode(&mut tracked(&mut self.session, out));
-            return true;
-        }
-        if stream.cut.is_some() {
-            self.transmit_fragment(key, max, out);
-            return true;
-        }
-        // It has waited for the last fragment, and does not wait for the next item's as well.
-        if stream.has_control() {
-            return self.transmit_control_of(key, out);
-        }
-        match stream.send.pop() {
-            Some(Output::Item { item, last }) => {
-                self.stats.items_out += 1;
-                if payload_frame_len(&item) > max {
-                    let end = match (last, stream.interaction) {
-                        (true, Interaction::RequestResponse) => CutEnd::Answer,
-                        (true, _) => CutEnd::LastItem,
-                        (false, _) => CutEnd::Item,
-                    };
-                    stream.cut = Some(Box::new(Cut::new(item, end)));
-                    self.transmit_fragment(key, max, out);
-                    return true;
-                }
-                let signal = if last { PayloadSignal::NextComplete } else { PayloadSignal::Next };
-                let out = &mut tracked(&mut self.session, out);
-                encode_payload(key.id(), signal, false, item, out);
-            }
-            Some(Output::Complete) => {
-                let out = &mut tracked(&mut self.session, out);
-                let nothing = Payload::default();
-                encode_payload(key.id(), PayloadSignal::Complete, false, nothing, out);
-            }
-            Some(Output::Error(error)) => {
-                let out = &mut tracked(&mut self.session, out);
-                encode_error(Some(key.id()), error.code, &error.message, out);
-            }
-            None => return false,
-        }
-        true
-    }
-
-    /// Writes the next fragment of what a stream is sending. NEXT is on every one of them, and
-    /// COMPLETE on none but the last of an answer (FRAG-06).
-    fn transmit_fragment(&mut self, key: StreamKey, max: usize, out: &mut SendBuf) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        let Some(cut) = &mut stream.cut else { return };
-        let out = &mut tracked(&mut self.session, out);
-        if cut.is_spent() {
-            // The last item has left whole; its COMPLETE follows.
-            stream.cut = None;
-            let nothing = Payload::default();
-            encode_payload(key.id(), PayloadSignal::Complete, false, nothing, out);
-            return;
-        }
-        let fragment = cut.next(max - HEADER_LEN);
-        let (end, whole) = (cut.end, cut.is_spent());
-        let signal = if whole && end == CutEnd::Answer {
-            PayloadSignal::NextComplete
-        } else {
-            PayloadSignal::Next
-        };
-        if whole && end != CutEnd::LastItem {
-            stream.cut = None;
-            if stream.interaction == Interaction::FireAndForget {
-                self.events.push_back(Event::Completed { key });
-            }
-        }
-        encode_payload(key.id(), signal, !whole, fragment, out);
     }
 }
 
-/// Where tracked frames go: to the transport, if there is one for them, and to what is retained.
-fn tracked<'a>(session: &'a mut Option<Box<Session>>, out: &'a mut SendBuf) -> Tracked<'a> {
-    match session {
-        None => Tracked { transport: Some(out), retained: None },
-        Some(session) => Tracked {
-            transport: session.is_up().then_some(out),
-            retained: Some(&mut session.retained),
-        },
+/// Writes a stream's CANCEL or REQUEST_N; false if it has none, or is in the middle of a payload.
+fn write_control<O: Outlet>(stream: &mut Stream, out: &mut O) -> bool {
+    if !stream.has_control() {
+        return false;
     }
+    if stream.recv.take_cancel() {
+        encode_cancel(stream.id, out);
+    } else {
+        encode_request_n(stream.id, stream.recv.take_request_n(), out);
+    }
+    true
+}
+
+/// Writes one frame of a stream; false if it has none.
+fn write_data<O: Outlet>(
+    stream: &mut Stream,
+    key: StreamKey,
+    max: usize,
+    events: &mut VecDeque<Event>,
+    stats: &mut Stats,
+    out: &mut O,
+) -> bool {
+    if let Some(payload) = stream.opening.take() {
+        let interaction = stream.interaction;
+        let mut request = Request {
+            stream: stream.id,
+            interaction,
+            follows: false,
+            // Some peers overlook COMPLETE here; it follows as a frame of its own (3.15).
+            complete: false,
+            initial_n: stream.recv.take_request_n(),
+            payload,
+        };
+        if request.encoded_len() > max {
+            let payload = std::mem::take(&mut request.payload);
+            let mut cut = Cut::new(payload, CutEnd::Request);
+            request.payload = cut.next(max - request.encoded_len());
+            request.follows = true;
+            stream.cut = Some(Box::new(cut));
+        } else if interaction == Interaction::FireAndForget {
+            events.push_back(Event::Completed { key });
+        }
+        request.encode(out);
+        return true;
+    }
+    if stream.cut.is_some() {
+        write_fragment(stream, key, max, events, out);
+        return true;
+    }
+    // It has waited for the last fragment, and does not wait for the next item's as well.
+    if stream.has_control() {
+        return write_control(stream, out);
+    }
+    match stream.send.pop() {
+        Some(Output::Item { item, last }) => {
+            stats.items_out += 1;
+            if payload_frame_len(&item) > max {
+                let end = match (last, stream.interaction) {
+                    (true, Interaction::RequestResponse) => CutEnd::Answer,
+                    (true, _) => CutEnd::LastItem,
+                    (false, _) => CutEnd::Item,
+                };
+                stream.cut = Some(Box::new(Cut::new(item, end)));
+                write_fragment(stream, key, max, events, out);
+                return true;
+            }
+            let signal = if last { PayloadSignal::NextComplete } else { PayloadSignal::Next };
+            encode_payload(stream.id, signal, false, item, out);
+        }
+        Some(Output::Complete) => {
+            let nothing = Payload::default();
+            encode_payload(stream.id, PayloadSignal::Complete, false, nothing, out);
+        }
+        Some(Output::Error(error)) => {
+            encode_error(Some(stream.id), error.code, &error.message, out);
+        }
+        None => return false,
+    }
+    true
+}
+
+/// Writes the next fragment of what a stream is sending. NEXT is on every one of them, and
+/// COMPLETE on none but the last of an answer (FRAG-06).
+fn write_fragment<O: Outlet>(
+    stream: &mut Stream,
+    key: StreamKey,
+    max: usize,
+    events: &mut VecDeque<Event>,
+    out: &mut O,
+) {
+    let Some(cut) = &mut stream.cut else { return };
+    if cut.is_spent() {
+        // The last item has left whole; its COMPLETE follows.
+        stream.cut = None;
+        let nothing = Payload::default();
+        encode_payload(stream.id, PayloadSignal::Complete, false, nothing, out);
+        return;
+    }
+    let fragment = cut.next(max - HEADER_LEN);
+    let (end, whole) = (cut.end, cut.is_spent());
+    let signal = if whole && end == CutEnd::Answer {
+        PayloadSignal::NextComplete
+    } else {
+        PayloadSignal::Next
+    };
+    if whole && end != CutEnd::LastItem {
+        stream.cut = None;
+        if stream.interaction == Interaction::FireAndForget {
+            events.push_back(Event::Completed { key });
+        }
+    }
+    encode_payload(stream.id, signal, !whole, fragment, out);
 }

@@ -2,36 +2,32 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Where encoded frames go.
-///
-/// A frame is written as `begin`, then its parts in order, then `end`; the parts' lengths add up to
-/// the length given to `begin`.
+/// Where encoded frames go, each whole.
 pub trait Sink {
-    /// A frame of `len` bytes follows.
-    fn begin(&mut self, len: usize);
-    /// Header fields: a few bytes, copied.
-    fn put(&mut self, fields: &[u8]);
-    /// Metadata or data, which a sink may keep by reference.
-    fn put_body(&mut self, body: Bytes);
-    /// The frame is whole.
-    fn end(&mut self);
+    /// Writes a frame: its fixed fields, then the metadata behind their length, if there are any,
+    /// then the data. A sink may keep metadata and data by reference.
+    fn frame(&mut self, head: &[u8], metadata: Option<Bytes>, data: Bytes);
 }
+
+/// Bytes of such a frame.
+pub(crate) fn frame_len(head: usize, metadata: Option<&Bytes>, data: &Bytes) -> usize {
+    head + metadata.map_or(0, |metadata| METADATA_LENGTH_LEN + metadata.len()) + data.len()
+}
+
+/// Bytes of the length in front of metadata.
+const METADATA_LENGTH_LEN: usize = 3;
 
 /// Frames without any prefix, one after the other: the form the specification shows.
 impl Sink for BytesMut {
-    fn begin(&mut self, len: usize) {
-        self.reserve(len);
+    fn frame(&mut self, head: &[u8], metadata: Option<Bytes>, data: Bytes) {
+        self.reserve(frame_len(head.len(), metadata.as_ref(), &data));
+        self.extend_from_slice(head);
+        if let Some(metadata) = metadata {
+            self.extend_from_slice(&u24_bytes(metadata.len()));
+            self.extend_from_slice(&metadata);
+        }
+        self.extend_from_slice(&data);
     }
-
-    fn put(&mut self, fields: &[u8]) {
-        self.extend_from_slice(fields);
-    }
-
-    fn put_body(&mut self, body: Bytes) {
-        self.extend_from_slice(&body);
-    }
-
-    fn end(&mut self) {}
 }
 
 /// Takes fields off the front of a frame; `None` where the frame is too short.

@@ -30,7 +30,7 @@ impl KeepAlive {
         let (header, position) = head.split_at_mut(6);
         header.copy_from_slice(&RawHeader::bytes(0, FrameType::KeepAlive, flags));
         position.copy_from_slice(&self.position.to_be_bytes());
-        encode(&head, self.data, sink);
+        sink.frame(&head, None, self.data);
     }
 }
 
@@ -53,7 +53,8 @@ impl Lease {
         head.extend(RawHeader::bytes(0, FrameType::Lease, flags));
         head.extend(self.ttl_ms.to_be_bytes());
         head.extend(self.requests.to_be_bytes());
-        encode(&head, self.metadata.unwrap_or_default(), sink);
+        // There is no length before them: they are all that follows.
+        sink.frame(&head, None, self.metadata.unwrap_or_default());
     }
 }
 
@@ -86,7 +87,7 @@ pub fn encode_request_n<S: Sink>(stream: StreamId, n: u32, sink: &mut S) {
 /// Writes CANCEL.
 pub fn encode_cancel<S: Sink>(stream: StreamId, sink: &mut S) {
     let head = RawHeader::bytes(stream.get(), FrameType::Cancel, Flags::default());
-    encode(&head, Bytes::new(), sink);
+    sink.frame(&head, None, Bytes::new());
 }
 
 /// Writes ERROR, on a stream or on the connection. Text beyond the frame limit is cut at a
@@ -107,7 +108,7 @@ pub fn encode_error<S: Sink>(
 
 /// Writes METADATA_PUSH (MDP-01).
 pub fn encode_metadata_push<S: Sink>(metadata: Bytes, sink: &mut S) {
-    encode(&RawHeader::bytes(0, FrameType::MetadataPush, Flags::METADATA), metadata, sink);
+    sink.frame(&RawHeader::bytes(0, FrameType::MetadataPush, Flags::METADATA), None, metadata);
 }
 
 /// Writes RESUME_OK.
@@ -115,7 +116,7 @@ pub fn encode_resume_ok<S: Sink>(last_received_client_position: u64, sink: &mut 
     let mut head = Vec::with_capacity(14);
     head.extend(RawHeader::bytes(0, FrameType::ResumeOk, Flags::default()));
     head.extend(last_received_client_position.to_be_bytes());
-    encode(&head, Bytes::new(), sink);
+    sink.frame(&head, None, Bytes::new());
 }
 
 fn encode_u32<S: Sink>(
@@ -128,14 +129,5 @@ fn encode_u32<S: Sink>(
 ) {
     let [a, b, c, d, e, f] = RawHeader::bytes(wire_id(stream), frame_type, flags);
     let [n1, n2, n3, n4] = field.to_be_bytes();
-    encode(&[a, b, c, d, e, f, n1, n2, n3, n4], body, sink);
-}
-
-fn encode<S: Sink>(head: &[u8], body: Bytes, sink: &mut S) {
-    sink.begin(head.len() + body.len());
-    sink.put(head);
-    if !body.is_empty() {
-        sink.put_body(body);
-    }
-    sink.end();
+    sink.frame(&[a, b, c, d, e, f, n1, n2, n3, n4], None, body);
 }

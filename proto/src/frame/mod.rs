@@ -28,7 +28,7 @@ pub use self::{
     setup::{Resume, Setup, VERSION},
 };
 pub(crate) use self::{
-    codec::u24_bytes,
+    codec::{frame_len, u24_bytes},
     deframe::check_len,
     header::{Flags, RawHeader},
 };

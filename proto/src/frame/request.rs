@@ -3,8 +3,8 @@
 use crate::{
     frame::{
         PayloadSignal,
-        codec::{Sink, u24_bytes},
-        header::{Flags, FrameType, RawHeader, StreamId},
+        codec::{Sink, frame_len},
+        header::{Flags, FrameType, HEADER_LEN, RawHeader, StreamId},
     },
     payload::Payload,
 };
@@ -60,23 +60,25 @@ pub struct Request {
 impl Request {
     /// Bytes of the encoded frame.
     pub fn encoded_len(&self) -> usize {
-        let fixed = 6 + if self.interaction.has_initial_n() { 4 } else { 0 };
-        body_len(fixed, &self.payload)
+        let fixed = HEADER_LEN + if self.interaction.has_initial_n() { 4 } else { 0 };
+        frame_len(fixed, self.payload.metadata.as_ref(), &self.payload.data)
     }
 
     /// Writes the frame.
+    #[inline]
     pub fn encode<S: Sink>(self, sink: &mut S) {
         let flags = Flags::default()
             .with(Flags::METADATA, self.payload.metadata.is_some())
             .with(Flags::FOLLOWS, self.follows)
             .with(Flags::COMPLETE, self.complete);
         let header = RawHeader::bytes(self.stream.get(), self.interaction.frame_type(), flags);
+        let Payload { metadata, data } = self.payload;
         if self.interaction.has_initial_n() {
             let [a, b, c, d, e, f] = header;
             let [n1, n2, n3, n4] = self.initial_n.to_be_bytes();
-            encode_body(&[a, b, c, d, e, f, n1, n2, n3, n4], self.payload, sink);
+            sink.frame(&[a, b, c, d, e, f, n1, n2, n3, n4], metadata, data);
         } else {
-            encode_body(&header, self.payload, sink);
+            sink.frame(&header, metadata, data);
         }
     }
 }
@@ -98,10 +100,11 @@ pub struct PayloadFrame {
 
 /// Bytes of a PAYLOAD frame with this payload.
 pub fn payload_frame_len(payload: &Payload) -> usize {
-    body_len(6, payload)
+    frame_len(HEADER_LEN, payload.metadata.as_ref(), &payload.data)
 }
 
 /// Writes a PAYLOAD frame; a signal always has N, C or both (PAY-01).
+#[inline]
 pub fn encode_payload<S: Sink>(
     stream: StreamId,
     signal: PayloadSignal,
@@ -114,22 +117,6 @@ pub fn encode_payload<S: Sink>(
         .with(Flags::FOLLOWS, follows)
         .with(Flags::NEXT, signal != PayloadSignal::Complete)
         .with(Flags::COMPLETE, signal != PayloadSignal::Next);
-    encode_body(&RawHeader::bytes(stream.get(), FrameType::Payload, flags), payload, sink);
-}
-
-fn body_len(fixed: usize, payload: &Payload) -> usize {
-    fixed + payload.metadata.as_ref().map_or(0, |metadata| 3 + metadata.len()) + payload.data.len()
-}
-
-fn encode_body<S: Sink>(head: &[u8], payload: Payload, sink: &mut S) {
-    sink.begin(body_len(head.len(), &payload));
-    sink.put(head);
-    if let Some(metadata) = payload.metadata {
-        sink.put(&u24_bytes(metadata.len()));
-        sink.put_body(metadata);
-    }
-    if !payload.data.is_empty() {
-        sink.put_body(payload.data);
-    }
-    sink.end();
+    let header = RawHeader::bytes(stream.get(), FrameType::Payload, flags);
+    sink.frame(&header, payload.metadata, payload.data);
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     error::Violation,
     frame::{
-        codec::{Reader, Sink, u24_bytes},
+        codec::{Reader, Sink},
         header::{Flags, FrameType, RawHeader},
     },
     payload::Payload,
@@ -93,16 +93,7 @@ impl Setup {
             head.push(mime.len() as u8);
             head.extend_from_slice(mime);
         }
-        if let Some(metadata) = &self.payload.metadata {
-            head.extend(u24_bytes(metadata.len()));
-        }
-        sink.begin(head.len() + self.payload.size());
-        sink.put(&head);
-        if let Some(metadata) = &self.payload.metadata {
-            sink.put_body(metadata.clone());
-        }
-        sink.put_body(self.payload.data.clone());
-        sink.end();
+        sink.frame(&head, self.payload.metadata.clone(), self.payload.data.clone());
     }
 }
 
@@ -144,8 +135,6 @@ impl Resume {
         frame.extend_from_slice(&self.token);
         frame.extend(self.last_received_server_position.to_be_bytes());
         frame.extend(self.first_available_client_position.to_be_bytes());
-        sink.begin(frame.len());
-        sink.put(&frame);
-        sink.end();
+        sink.frame(&frame, None, Bytes::new());
     }
 }

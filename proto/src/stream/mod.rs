@@ -133,11 +133,7 @@ impl Stream {
 
     /// Both halves are closed and nothing is left to write.
     pub(crate) fn is_over(&self) -> bool {
-        self.opening.is_none()
-            && self.cut.is_none()
-            && self.send.is_done()
-            && !self.recv.is_open()
-            && !self.recv.has_output()
+        self.has_sent_all() && !self.recv.is_open() && !self.recv.has_output()
     }
 
     /// We have cancelled it; CANCEL may still be unwritten.
@@ -153,6 +149,11 @@ impl Stream {
     /// There is data to write: the request, items or a terminal.
     pub(crate) fn has_data(&self) -> bool {
         self.opening.is_some() || self.cut.is_some() || self.send.has_output()
+    }
+
+    /// It will never have data to write again.
+    pub(crate) fn has_sent_all(&self) -> bool {
+        self.opening.is_none() && self.cut.is_none() && self.send.is_done()
     }
 
     /// The peer's request is not whole yet; the application does not know of it (FRAG-18).

@@ -4,6 +4,6 @@ mod retained;
 mod scheduler;
 mod send_buf;
 
-pub(crate) use retained::{Retained, Tracked};
+pub(crate) use retained::Retained;
 pub(crate) use scheduler::Scheduler;
 pub use send_buf::{Envelope, SendBuf};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    frame::Sink,
+    frame::{frame_len, u24_bytes},
     transmit::send_buf::{CHAIN_THRESHOLD, SendBuf},
 };
 
@@ -155,7 +155,9 @@ impl Retained {
         self.written += 1;
     }
 
-    fn begin(&mut self, len: usize) {
+    /// Adds a frame; `is_written` if the present transport is given it as well.
+    pub(crate) fn keep(&mut self, head: &[u8], metadata: Option<&Bytes>, data: &Bytes, is_written: bool) {
+        let len = frame_len(head.len(), metadata, data);
         self.frames.push_back(Kept {
             at: self.sent,
             // At most 2^24−1.
@@ -168,15 +170,23 @@ impl Retained {
         if self.block.capacity() < len.min(CHAIN_THRESHOLD) {
             self.block = BytesMut::with_capacity(BLOCK_BYTES);
         }
+        self.block.extend_from_slice(head);
+        if let Some(metadata) = metadata {
+            self.block.extend_from_slice(&u24_bytes(metadata.len()));
+            self.keep_body(metadata);
+        }
+        self.keep_body(data);
+        self.flush();
+        self.written += usize::from(is_written);
     }
 
-    fn put_body(&mut self, body: Bytes) {
+    fn keep_body(&mut self, body: &Bytes) {
         if body.len() < CHAIN_THRESHOLD {
-            self.block.extend_from_slice(&body);
+            self.block.extend_from_slice(body);
         } else {
             self.flush();
             if let Some(frame) = self.frames.back_mut() {
-                frame.bodies.push(body);
+                frame.bodies.push(body.clone());
             }
         }
     }
@@ -195,60 +205,6 @@ impl Retained {
             }
         }
     }
-
-    fn end(&mut self, is_written: bool) {
-        self.flush();
-        self.written += usize::from(is_written);
-    }
-}
-
-/// Writes tracked frames: to the transport if there is one, and to what is retained for a resume.
-pub(crate) struct Tracked<'a> {
-    pub(crate) transport: Option<&'a mut SendBuf>,
-    pub(crate) retained: Option<&'a mut Retained>,
-}
-
-impl Sink for Tracked<'_> {
-    #[inline]
-    fn begin(&mut self, len: usize) {
-        if let Some(transport) = &mut self.transport {
-            transport.begin(len);
-        }
-        if let Some(retained) = &mut self.retained {
-            retained.begin(len);
-        }
-    }
-
-    #[inline]
-    fn put(&mut self, fields: &[u8]) {
-        if let Some(transport) = &mut self.transport {
-            transport.put(fields);
-        }
-        if let Some(retained) = &mut self.retained {
-            retained.block.extend_from_slice(fields);
-        }
-    }
-
-    #[inline]
-    fn put_body(&mut self, body: Bytes) {
-        if let Some(retained) = &mut self.retained {
-            retained.put_body(body.clone());
-        }
-        if let Some(transport) = &mut self.transport {
-            transport.put_body(body);
-        }
-    }
-
-    #[inline]
-    fn end(&mut self) {
-        let is_written = self.transport.is_some();
-        if let Some(transport) = &mut self.transport {
-            transport.end();
-        }
-        if let Some(retained) = &mut self.retained {
-            retained.end(is_written);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -256,13 +212,13 @@ mod tests {
     use bytes::Buf;
 
     use super::*;
+    use crate::frame::Sink;
 
     fn keep(retained: &mut Retained, transport: Option<&mut SendBuf>, frame: &[u8], body: &Bytes) {
-        let mut sink = Tracked { transport, retained: Some(retained) };
-        sink.begin(frame.len() + body.len());
-        sink.put(frame);
-        sink.put_body(body.clone());
-        sink.end();
+        retained.keep(frame, None, body, transport.is_some());
+        if let Some(transport) = transport {
+            transport.frame(frame, None, body.clone());
+        }
     }
 
     fn bytes_of(mut out: SendBuf) -> Bytes {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::{Sink, u24_bytes};
+use crate::frame::{PREFIX_LEN, Sink, frame_len, u24_bytes};
 
 /// Bodies shorter than this are copied beside their header; longer ones are kept by reference.
 ///
@@ -135,20 +135,21 @@ impl SendBuf {
         }
     }
 
-    fn chain(&mut self, body: Bytes) {
-        if !self.tail.is_empty() {
-            let flat = self.tail.split().freeze();
-            self.chained_bytes += flat.len();
-            self.chained.push_back(flat);
+    fn frame_in_parts(&mut self, len: usize, head: &[u8], metadata: Option<Bytes>, data: Bytes) {
+        self.begin(len);
+        self.put(head);
+        if let Some(metadata) = metadata {
+            self.put(&u24_bytes(metadata.len()));
+            self.put_body(metadata);
         }
-        self.chained_bytes += body.len();
-        self.chained.push_back(body);
+        if !data.is_empty() {
+            self.put_body(data);
+        }
+        self.end();
     }
-}
 
-impl Sink for SendBuf {
-    #[inline]
-    fn begin(&mut self, len: usize) {
+    /// A frame of `len` bytes follows; its parts add up to that.
+    pub(super) fn begin(&mut self, len: usize) {
         match &mut self.framing {
             Framing::None => {}
             Framing::LengthPrefixed => self.tail.extend_from_slice(&u24_bytes(len)),
@@ -157,16 +158,16 @@ impl Sink for SendBuf {
         self.frame_start = self.tail.len();
     }
 
-    #[inline]
-    fn put(&mut self, fields: &[u8]) {
+    /// A few bytes, copied.
+    pub(super) fn put(&mut self, fields: &[u8]) {
         if let Some(tap) = &mut self.tap {
             tap.frame.extend_from_slice(fields);
         }
         self.tail.extend_from_slice(fields);
     }
 
-    #[inline]
-    fn put_body(&mut self, body: Bytes) {
+    /// Metadata or data, kept by reference if it is long.
+    pub(super) fn put_body(&mut self, body: Bytes) {
         if let Some(tap) = &mut self.tap {
             tap.frame.extend_from_slice(&body);
         }
@@ -181,8 +182,8 @@ impl Sink for SendBuf {
         }
     }
 
-    #[inline]
-    fn end(&mut self) {
+    /// The frame is whole.
+    pub(super) fn end(&mut self) {
         if let Framing::Enveloped(envelope) = &mut self.framing
             && envelope.rewrites()
         {
@@ -190,6 +191,40 @@ impl Sink for SendBuf {
         }
         if let Some(tap) = &mut self.tap {
             (tap.see)(tap.frame.split().freeze());
+        }
+    }
+
+    fn chain(&mut self, body: Bytes) {
+        if !self.tail.is_empty() {
+            let flat = self.tail.split().freeze();
+            self.chained_bytes += flat.len();
+            self.chained.push_back(flat);
+        }
+        self.chained_bytes += body.len();
+        self.chained.push_back(body);
+    }
+}
+
+impl Sink for SendBuf {
+    #[inline]
+    fn frame(&mut self, head: &[u8], metadata: Option<Bytes>, data: Bytes) {
+        let len = frame_len(head.len(), metadata.as_ref(), &data);
+        if let Framing::LengthPrefixed = self.framing
+            && len < CHAIN_THRESHOLD
+            && self.tap.is_none()
+        {
+            // What nearly all frames are, in one piece.
+            let tail = &mut self.tail;
+            tail.reserve(PREFIX_LEN + len);
+            tail.extend_from_slice(&u24_bytes(len));
+            tail.extend_from_slice(head);
+            if let Some(metadata) = metadata {
+                tail.extend_from_slice(&u24_bytes(metadata.len()));
+                tail.extend_from_slice(&metadata);
+            }
+            tail.extend_from_slice(&data);
+        } else {
+            self.frame_in_parts(len, head, metadata, data);
         }
     }
 }
@@ -245,10 +280,7 @@ mod tests {
     use super::*;
 
     fn write(buf: &mut SendBuf, head: &[u8], body: &Bytes) {
-        buf.begin(head.len() + body.len());
-        buf.put(head);
-        buf.put_body(body.clone());
-        buf.end();
+        buf.frame(head, None, body.clone());
     }
 
     fn drain(buf: &mut SendBuf, step: usize) -> Vec<u8> {

@@ -10,8 +10,8 @@ use crate::{
     connection::{Connection, Event, KeepaliveClock, Role, State},
     error::{CloseReason, ErrorCode, Side, StreamError, Violation},
     frame::{
-        Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, PayloadFrame, RawHeader, Request,
-        Resume, Setup, StreamId, VERSION, check_len,
+        Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, Malformed, PayloadFrame, RawHeader,
+        Request, Resume, Setup, StreamId, VERSION, check_len, decode_item,
     },
     payload::Payload,
     stream::{Assembly, Stream, StreamKey},
@@ -35,7 +35,7 @@ const OVERFLOW: &str = "an item was sent that was not asked for with request-n";
 
 impl Connection {
     /// A whole frame has arrived, without any transport prefix; call while `wants_input`.
-    pub fn handle_frame(&mut self, frame: Bytes, now: Instant) {
+    pub fn handle_frame(&mut self, mut frame: Bytes, now: Instant) {
         if self.state.is_over() {
             return;
         }
@@ -45,21 +45,41 @@ impl Connection {
             clock.received(now);
         }
         self.track_received(&frame);
-        let reaction = check_len(frame.len(), self.config.max_frame_bytes)
-            .and_then(|()| self.check_first(&frame))
-            .and_then(|()| match Frame::decode(frame) {
-                Ok(frame) => self.receive(frame, now),
-                Err(malformed) if malformed.ignorable && !self.awaits_setup() => {
-                    self.stats.ignored_on_request += 1;
-                    DONE
-                }
-                Err(malformed) => Err(self.blame(malformed.violation)),
-            });
+        let reaction = match self.decode_item(&mut frame) {
+            Some(Ok(item)) => Ok(self.receive_payload(item)),
+            Some(Err(malformed)) => self.react_to(malformed),
+            None => check_len(frame.len(), self.config.max_frame_bytes)
+                .and_then(|()| self.check_first(&frame))
+                .and_then(|()| match Frame::decode(frame) {
+                    Ok(frame) => self.receive(frame, now),
+                    Err(malformed) => self.react_to(malformed),
+                }),
+        };
         match reaction {
             Ok(Ok(())) => {}
             Ok(Err(Ignored::UnknownStream)) => self.stats.ignored_unknown_stream += 1,
             Ok(Err(Ignored::OutOfPlace)) => self.stats.ignored_out_of_place += 1,
             Err(violation) => self.handle_violation(violation),
+        }
+    }
+
+    /// The short way of most frames, where nothing but items and the like is expected.
+    #[inline]
+    fn decode_item(&self, frame: &mut Bytes) -> Option<Result<PayloadFrame, Malformed>> {
+        let is_plain = matches!(self.state, State::Established) && !self.is_resuming();
+        if is_plain && frame.len() <= self.config.max_frame_bytes {
+            decode_item(frame)
+        } else {
+            None
+        }
+    }
+
+    fn react_to(&mut self, malformed: Malformed) -> Reaction {
+        if malformed.ignorable && !self.awaits_setup() {
+            self.stats.ignored_on_request += 1;
+            DONE
+        } else {
+            Err(self.blame(malformed.violation))
         }
     }
 
@@ -263,6 +283,7 @@ impl Connection {
         Ok(())
     }
 
+    #[inline]
     fn receive_payload(&mut self, frame: PayloadFrame) -> Result<(), Ignored> {
         let PayloadFrame { stream: id, follows, next, complete, payload } = frame;
         let Some((key, stream)) = self.streams.find(id) else {
@@ -284,35 +305,28 @@ impl Connection {
         // FRAG-08: COMPLETE ends a payload, whatever FOLLOWS says.
         let follows = follows && !complete;
         if assembling || follows {
-            if !self.assemble(key, &payload) || follows {
-                return Ok(());
+            self.receive_fragment(key, &payload, follows, complete);
+        } else {
+            let complete = receive_end(stream, complete);
+            self.stats.items_in += u64::from(next);
+            self.events.push_back(if next {
+                Event::Payload { key, payload, complete }
+            } else {
+                Event::Completed { key }
+            });
+            if complete {
+                self.settle(key);
             }
-            if let Some(assembly) = self.streams.take_assembly(key) {
-                self.receive_joined(key, assembly, complete);
-            }
-            return Ok(());
         }
-        self.receive_item(key, next.then_some(payload), complete);
         Ok(())
     }
 
-    /// A whole item, or the end of the peer's half, or both.
-    fn receive_item(&mut self, key: StreamKey, item: Option<Payload>, complete: bool) {
-        let Some(stream) = self.streams.get_mut(key) else { return };
-        // RR-03: the first answer is the last.
-        let complete = complete || stream.interaction == Interaction::RequestResponse;
-        if complete {
-            stream.recv.close();
+    fn receive_fragment(&mut self, key: StreamKey, part: &Payload, follows: bool, complete: bool) {
+        if !self.assemble(key, part) || follows {
+            return;
         }
-        match item {
-            Some(payload) => {
-                self.stats.items_in += 1;
-                self.events.push_back(Event::Payload { key, payload, complete });
-            }
-            None => self.events.push_back(Event::Completed { key }),
-        }
-        if complete {
-            self.settle(key);
+        if let Some(assembly) = self.streams.take_assembly(key) {
+            self.receive_joined(key, assembly, complete);
         }
     }
 
@@ -344,7 +358,14 @@ impl Connection {
         let (is_request, complete) = (assembly.is_request, complete || assembly.complete);
         let payload = assembly.finish();
         if !is_request {
-            return self.receive_item(key, Some(payload), complete);
+            let Some(stream) = self.streams.get_mut(key) else { return };
+            let complete = receive_end(stream, complete);
+            self.stats.items_in += 1;
+            self.events.push_back(Event::Payload { key, payload, complete });
+            if complete {
+                self.settle(key);
+            }
+            return;
         }
         let bytes = payload.size();
         if self.streams.inbound_bytes() + bytes > self.config.max_request_bytes {
@@ -474,4 +495,15 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+/// Whether the peer's half ends with this item; if so, it is closed.
+#[inline]
+fn receive_end(stream: &mut Stream, complete: bool) -> bool {
+    // RR-03: the first answer is the last.
+    let complete = complete || stream.interaction == Interaction::RequestResponse;
+    if complete {
+        stream.recv.close();
+    }
+    complete
 }

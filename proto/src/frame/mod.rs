@@ -239,13 +239,7 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
             let Some(stream) = stream else {
                 return Ok(misplaced());
             };
-            Frame::Payload(PayloadFrame {
-                stream,
-                follows: flags.has(Flags::FOLLOWS),
-                next: flags.has(Flags::NEXT),
-                complete: flags.has(Flags::COMPLETE),
-                payload,
-            })
+            Frame::Payload(PayloadFrame::new(stream, flags, payload))
         }
         FrameType::RequestN => {
             let n = body.u32().ok_or_else(|| truncated("request-n"))?;
@@ -301,7 +295,26 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
     })
 }
 
+/// The frame that brings items, which most frames are, without the detour over all the others;
+/// `None` if it is another one, or on stream 0.
+#[inline]
+pub(crate) fn decode_item(frame: &mut Bytes) -> Option<Result<PayloadFrame, Malformed>> {
+    let header = RawHeader::read(frame)?;
+    let stream = StreamId::new(header.stream_id)?;
+    if header.frame_type != FrameType::Payload as u8 {
+        return None;
+    }
+    let mut body = std::mem::take(frame);
+    body.advance(HEADER_LEN);
+    let ignorable = header.flags.has(Flags::IGNORE);
+    Some(match decode_payload(header.flags, Reader(body)) {
+        Ok(payload) => Ok(PayloadFrame::new(stream, header.flags, payload)),
+        Err(violation) => Err(Malformed { violation, ignorable }),
+    })
+}
+
 /// Metadata, if the M flag says so, and data: the rule of section 1.5.
+#[inline]
 fn decode_payload(flags: Flags, mut body: Reader) -> Result<Payload, Violation> {
     if !flags.has(Flags::METADATA) {
         return Ok(Payload { metadata: None, data: body.rest() });

@@ -98,6 +98,19 @@ pub struct PayloadFrame {
     pub payload: Payload,
 }
 
+impl PayloadFrame {
+    #[inline]
+    pub(super) fn new(stream: StreamId, flags: Flags, payload: Payload) -> Self {
+        Self {
+            stream,
+            follows: flags.has(Flags::FOLLOWS),
+            next: flags.has(Flags::NEXT),
+            complete: flags.has(Flags::COMPLETE),
+            payload,
+        }
+    }
+}
+
 /// Bytes of a PAYLOAD frame with this payload.
 pub fn payload_frame_len(payload: &Payload) -> usize {
     frame_len(HEADER_LEN, payload.metadata.as_ref(), &payload.data)

@@ -156,7 +156,13 @@ impl Retained {
     }
 
     /// Adds a frame; `is_written` if the present transport is given it as well.
-    pub(crate) fn keep(&mut self, head: &[u8], metadata: Option<&Bytes>, data: &Bytes, is_written: bool) {
+    pub(crate) fn keep(
+        &mut self,
+        head: &[u8],
+        metadata: Option<&Bytes>,
+        data: &Bytes,
+        is_written: bool,
+    ) {
         let len = frame_len(head.len(), metadata, data);
         self.frames.push_back(Kept {
             at: self.sent,

@@ -33,7 +33,7 @@ use crate::{
     frame::{Interaction, MAX_U31, PREFIX_LEN, Setup, StreamId, deframe, payload_frame_len},
     payload::Payload,
     stats::Stats,
-    stream::{Stream, StreamKey},
+    stream::StreamKey,
     transmit::Scheduler,
 };
 
@@ -272,9 +272,8 @@ impl Connection {
             leases.take();
         }
         self.stats.requests_out += 1;
-        let mut stream = Stream::requester(id, interaction, payload, n);
+        let (key, stream) = self.streams.request(id, interaction, payload, n);
         stream.in_data = true;
-        let key = self.streams.insert(stream, true);
         self.scheduler.push_new(key);
         Ok(key)
     }

@@ -239,12 +239,12 @@ impl Connection {
     }
 
     fn receive_request(&mut self, request: Request, now: Instant) -> Result<(), Ignored> {
-        let Request { stream: id, interaction, follows, complete, initial_n, payload } = request;
+        let Request { stream: id, interaction, initial_n, .. } = request;
         let peer_is_client = self.role == Role::Server;
         if id.is_odd() != peer_is_client || self.streams.is_live(id) {
             return Err(Ignored::UnknownStream); // SID-12, SID-13
         }
-        let request_bytes = payload.size();
+        let request_bytes = request.payload.size();
         let full = self.streams.inbound() >= self.config.max_streams
             || self.streams.inbound_bytes() + request_bytes > self.config.max_request_bytes;
         let refusal = if matches!(self.state, State::Draining { .. }) {
@@ -265,18 +265,17 @@ impl Connection {
                 self.stats.dropped_fire_and_forget += 1;
             }
             Some((code, message)) => self.refuse(id, code, message),
-            None if follows => {
-                let stream = Stream::responder(id, interaction, initial_n, complete, 0);
-                let key = self.streams.insert(stream, true);
-                self.streams.begin_request(key, complete);
-                self.assemble(key, &payload);
+            None if request.follows => {
+                let key = self.streams.respond(&request, true);
+                self.streams.begin_request(key, request.complete);
+                self.assemble(key, &request.payload);
             }
             None => {
-                let stream = Stream::responder(id, interaction, initial_n, complete, request_bytes);
                 // The id of a fire-and-forget is free as soon as it has arrived (FNF-02).
                 let addressable = interaction != Interaction::FireAndForget;
-                let key = self.streams.insert(stream, addressable);
+                let key = self.streams.respond(&request, addressable);
                 self.stats.requests_in += 1;
+                let Request { payload, complete, .. } = request;
                 self.events.push_back(Event::Request { key, interaction, payload, complete });
             }
         }

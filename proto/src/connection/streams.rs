@@ -1,20 +1,22 @@
 //! The stream table: ids to slots that stay put, allocation of ids, and what the peer may hold.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZeroU32};
 
 use rustc_hash::FxBuildHasher;
-use slab::Slab;
 
 use crate::{
     config::Config,
-    frame::{MAX_U31, StreamId},
+    frame::{Interaction, MAX_U31, Request, StreamId},
     payload::Payload,
     stream::{Assembly, Stream, StreamKey, Unjoinable},
 };
 
 #[derive(Debug)]
 pub(crate) struct Streams {
-    slots: Slab<Stream>,
+    /// Places of streams. They grow to as many as there have been at once.
+    slots: Vec<Stream>,
+    /// Empty ones.
+    vacant: Vec<u32>,
     ids: HashMap<StreamId, u32, FxBuildHasher>,
     /// The next id we allocate; `None` when they are used up (SID-06).
     next: Option<u32>,
@@ -23,8 +25,8 @@ pub(crate) struct Streams {
     /// The largest id there may be.
     last: u32,
     reuses: bool,
-    /// Streams there have been.
-    serial: u32,
+    /// The last stream's.
+    serial: NonZeroU32,
     /// Streams the peer opened, running fire-and-forget handlers included.
     inbound: usize,
     inbound_bytes: usize,
@@ -35,13 +37,14 @@ pub(crate) struct Streams {
 impl Streams {
     pub(crate) fn new(first_id: u32, reuses: bool) -> Self {
         Self {
-            slots: Slab::new(),
+            slots: Vec::new(),
+            vacant: Vec::new(),
             ids: HashMap::default(),
             next: Some(first_id),
             first: first_id,
             last: MAX_U31,
             reuses,
-            serial: 0,
+            serial: NonZeroU32::MIN,
             inbound: 0,
             inbound_bytes: 0,
             reassembly_bytes: 0,
@@ -72,44 +75,69 @@ impl Streams {
         self.next = Some(id);
     }
 
-    /// Puts a stream in the table; `addressable` if frames may name it.
-    pub(crate) fn insert(&mut self, stream: Stream, addressable: bool) -> StreamKey {
-        if !stream.requester {
-            self.inbound += 1;
-            self.inbound_bytes += stream.request_bytes;
+    /// Opens a stream of ours.
+    pub(crate) fn request(
+        &mut self,
+        id: StreamId,
+        interaction: Interaction,
+        payload: Payload,
+        n: u32,
+    ) -> (StreamKey, &mut Stream) {
+        let (key, stream) = self.insert(id, true);
+        stream.request(interaction, payload, n);
+        (key, stream)
+    }
+
+    /// Opens a stream of the peer's, whose first frame is this; `addressable` if more may name it.
+    pub(crate) fn respond(&mut self, request: &Request, addressable: bool) -> StreamKey {
+        let Request { interaction, initial_n, complete, follows, .. } = *request;
+        // Of a payload that is not whole, what there is counts as that of fragments.
+        let request_bytes = if follows { 0 } else { request.payload.size() };
+        self.inbound += 1;
+        self.inbound_bytes += request_bytes;
+        let (key, stream) = self.insert(request.stream, addressable);
+        stream.respond(interaction, initial_n, complete, request_bytes);
+        key
+    }
+
+    fn insert(&mut self, id: StreamId, addressable: bool) -> (StreamKey, &mut Stream) {
+        let serial = self.serial.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        self.serial = serial;
+        let index = self.vacant.pop().unwrap_or_else(|| self.grow());
+        if addressable {
+            self.ids.insert(id, index);
         }
+        let stream = &mut self.slots[index as usize];
+        stream.id = id;
+        stream.serial = Some(serial);
+        stream.addressable = addressable;
+        (StreamKey { index, id, serial }, stream)
+    }
+
+    #[cold]
+    fn grow(&mut self) -> u32 {
         if self.slots.capacity() == 0 {
             // Most connections have one stream at a time.
             self.slots.reserve_exact(1);
         }
-        self.serial = self.serial.wrapping_add(1);
-        let (id, serial) = (stream.id, self.serial);
+        self.slots.push(Stream::vacant());
         // Bounded by the limits on streams, far below 2^32.
-        let index = self.slots.insert(stream) as u32;
-        // Set where it lies: changed before, it would be copied once more.
-        if let Some(stream) = self.slots.get_mut(index as usize) {
-            stream.serial = serial;
-            stream.addressable = addressable;
-        }
-        if addressable {
-            self.ids.insert(id, index);
-        }
-        StreamKey { index, id, serial }
+        (self.slots.len() - 1) as u32
     }
 
     pub(crate) fn get(&self, key: StreamKey) -> Option<&Stream> {
-        self.slots.get(key.index()).filter(|stream| stream.serial == key.serial)
+        self.slots.get(key.index()).filter(|stream| stream.serial == Some(key.serial))
     }
 
     pub(crate) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        self.slots.get_mut(key.index()).filter(|stream| stream.serial == key.serial)
+        self.slots.get_mut(key.index()).filter(|stream| stream.serial == Some(key.serial))
     }
 
     /// The stream a frame of the peer names: it cannot know of one whose request is not written.
     pub(crate) fn find(&mut self, id: StreamId) -> Option<(StreamKey, &mut Stream)> {
         let index = *self.ids.get(&id)?;
         let stream = self.slots.get_mut(index as usize)?;
-        let serial = stream.serial;
+        let serial = stream.serial?;
         let key = StreamKey { index, id, serial };
         stream.opening.is_none().then_some((key, stream))
     }
@@ -119,10 +147,10 @@ impl Streams {
     }
 
     pub(crate) fn remove(&mut self, key: StreamKey) {
-        if self.get(key).is_none() {
+        let Some(stream) = self.slots.get_mut(key.index()) else { return };
+        if stream.serial != Some(key.serial) {
             return;
         }
-        let stream = self.slots.remove(key.index());
         if let Some(assembly) = &stream.assembly {
             self.reassembly_bytes -= assembly.size();
         }
@@ -134,6 +162,8 @@ impl Streams {
         if stream.addressable {
             self.ids.remove(&key.id);
         }
+        stream.vacate();
+        self.vacant.push(key.index);
     }
 
     /// The stream's request comes in fragments.
@@ -187,7 +217,8 @@ impl Streams {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.slots = Slab::new();
+        self.slots = Vec::new();
+        self.vacant = Vec::new();
         self.ids = HashMap::default();
         self.inbound = 0;
         self.inbound_bytes = 0;
@@ -195,7 +226,7 @@ impl Streams {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.slots.len()
+        self.slots.len() - self.vacant.len()
     }
 
     pub(crate) fn inbound(&self) -> usize {
@@ -214,7 +245,6 @@ impl Streams {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{frame::Interaction, payload::Payload};
 
     #[test]
     fn ids_are_used_up_and_not_reused() {
@@ -230,8 +260,7 @@ mod tests {
 
     fn opened(streams: &mut Streams) -> Option<StreamKey> {
         let id = streams.allocate()?;
-        let stream = Stream::requester(id, Interaction::RequestResponse, Payload::default(), 0);
-        Some(streams.insert(stream, true))
+        Some(streams.request(id, Interaction::RequestResponse, Payload::default(), 0).0)
     }
 
     /// SID-07, SID-08, SID-09.
@@ -259,13 +288,9 @@ mod tests {
     #[test]
     fn a_key_does_not_outlive_its_stream() {
         let mut streams = Streams::new(1, false);
-        let stream = |id| {
-            let id = StreamId::new(id).unwrap();
-            Stream::requester(id, Interaction::RequestResponse, Payload::default(), 0)
-        };
-        let first = streams.insert(stream(1), true);
+        let first = opened(&mut streams).unwrap();
         streams.remove(first);
-        let second = streams.insert(stream(3), true);
+        let second = opened(&mut streams).unwrap();
         assert_eq!(first.index(), second.index());
         assert_ne!(first, second);
         assert!(streams.get(first).is_none());

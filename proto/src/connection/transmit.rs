@@ -184,7 +184,7 @@ struct SessionOutlet<'a> {
 }
 
 impl Sink for SessionOutlet<'_> {
-    fn frame(&mut self, head: &[u8], metadata: Option<Bytes>, data: Bytes) {
+    fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
         let transport = self.session.is_up().then_some(&mut *self.out);
         self.session.retained.keep(head, metadata.as_ref(), &data, transport.is_some());
         if let Some(transport) = transport {

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes, BytesMut};
 pub trait Sink {
     /// Writes a frame: its fixed fields, then the metadata behind their length, if there are any,
     /// then the data. A sink may keep metadata and data by reference.
-    fn frame(&mut self, head: &[u8], metadata: Option<Bytes>, data: Bytes);
+    fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes);
 }
 
 /// Bytes of such a frame.
@@ -19,7 +19,7 @@ const METADATA_LENGTH_LEN: usize = 3;
 
 /// Frames without any prefix, one after the other: the form the specification shows.
 impl Sink for BytesMut {
-    fn frame(&mut self, head: &[u8], metadata: Option<Bytes>, data: Bytes) {
+    fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
         self.reserve(frame_len(head.len(), metadata.as_ref(), &data));
         self.extend_from_slice(head);
         if let Some(metadata) = metadata {

@@ -7,7 +7,7 @@ use crate::{
     error::ErrorCode,
     frame::{
         codec::Sink,
-        header::{Flags, FrameType, RawHeader, StreamId, wire_id},
+        header::{Flags, FrameType, HEADER_LEN, RawHeader, StreamId, wire_id},
     },
 };
 
@@ -26,10 +26,7 @@ impl KeepAlive {
     /// Writes the frame.
     pub fn encode<S: Sink>(self, sink: &mut S) {
         let flags = Flags::default().with(Flags::RESPOND, self.respond);
-        let mut head = [0; 14];
-        let (header, position) = head.split_at_mut(6);
-        header.copy_from_slice(&RawHeader::bytes(0, FrameType::KeepAlive, flags));
-        position.copy_from_slice(&self.position.to_be_bytes());
+        let head = head_u64(FrameType::KeepAlive, flags, self.position);
         sink.frame(&head, None, self.data);
     }
 }
@@ -49,10 +46,8 @@ impl Lease {
     /// Writes the frame.
     pub fn encode<S: Sink>(self, sink: &mut S) {
         let flags = Flags::default().with(Flags::METADATA, self.metadata.is_some());
-        let mut head = Vec::with_capacity(14);
-        head.extend(RawHeader::bytes(0, FrameType::Lease, flags));
-        head.extend(self.ttl_ms.to_be_bytes());
-        head.extend(self.requests.to_be_bytes());
+        let fields = u64::from(self.ttl_ms) << 32 | u64::from(self.requests);
+        let head = head_u64(FrameType::Lease, flags, fields);
         // There is no length before them: they are all that follows.
         sink.frame(&head, None, self.metadata.unwrap_or_default());
     }
@@ -113,9 +108,8 @@ pub fn encode_metadata_push<S: Sink>(metadata: Bytes, sink: &mut S) {
 
 /// Writes RESUME_OK.
 pub fn encode_resume_ok<S: Sink>(last_received_client_position: u64, sink: &mut S) {
-    let mut head = Vec::with_capacity(14);
-    head.extend(RawHeader::bytes(0, FrameType::ResumeOk, Flags::default()));
-    head.extend(last_received_client_position.to_be_bytes());
+    let flags = Flags::default();
+    let head = head_u64(FrameType::ResumeOk, flags, last_received_client_position);
     sink.frame(&head, None, Bytes::new());
 }
 
@@ -130,4 +124,13 @@ fn encode_u32<S: Sink>(
     let [a, b, c, d, e, f] = RawHeader::bytes(wire_id(stream), frame_type, flags);
     let [n1, n2, n3, n4] = field.to_be_bytes();
     sink.frame(&[a, b, c, d, e, f, n1, n2, n3, n4], None, body);
+}
+
+/// What a frame of the connection begins with that has eight bytes behind its header.
+fn head_u64(frame_type: FrameType, flags: Flags, field: u64) -> [u8; HEADER_LEN + 8] {
+    let mut head = [0; HEADER_LEN + 8];
+    let (header, fields) = head.split_at_mut(HEADER_LEN);
+    header.copy_from_slice(&RawHeader::bytes(0, frame_type, flags));
+    fields.copy_from_slice(&field.to_be_bytes());
+    head
 }

@@ -13,6 +13,8 @@ pub const HEADER_LEN: usize = 6;
 pub struct StreamId(NonZeroU32);
 
 impl StreamId {
+    pub(crate) const MIN: Self = Self(NonZeroU32::MIN);
+
     /// The id with this number, unless it is 0 or above 2^31−1.
     pub const fn new(id: u32) -> Option<Self> {
         if id > MAX_U31 {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use crate::{
     error::Violation,
     frame::{
-        codec::{Reader, Sink},
+        codec::{Reader, Sink, u24_bytes},
         header::{Flags, FrameType, RawHeader},
     },
     payload::Payload,
@@ -79,21 +79,26 @@ impl Setup {
             .with(Flags::METADATA, self.payload.metadata.is_some())
             .with(Flags::RESUME, self.resume_token.is_some())
             .with(Flags::LEASE, self.lease);
-        let mut head = Vec::with_capacity(64);
-        head.extend(RawHeader::bytes(0, FrameType::Setup, flags));
-        head.extend(self.version.0.to_be_bytes());
-        head.extend(self.version.1.to_be_bytes());
-        head.extend(self.keepalive_interval_ms.to_be_bytes());
-        head.extend(self.max_lifetime_ms.to_be_bytes());
+        let mut fields = Vec::with_capacity(64);
+        fields.extend(self.version.0.to_be_bytes());
+        fields.extend(self.version.1.to_be_bytes());
+        fields.extend(self.keepalive_interval_ms.to_be_bytes());
+        fields.extend(self.max_lifetime_ms.to_be_bytes());
         if let Some(token) = &self.resume_token {
-            head.extend((token.len() as u16).to_be_bytes());
-            head.extend_from_slice(token);
+            fields.extend((token.len() as u16).to_be_bytes());
+            fields.extend_from_slice(token);
         }
         for mime in [&self.metadata_mime, &self.data_mime] {
-            head.push(mime.len() as u8);
-            head.extend_from_slice(mime);
+            fields.push(mime.len() as u8);
+            fields.extend_from_slice(mime);
         }
-        sink.frame(&head, self.payload.metadata.clone(), self.payload.data.clone());
+        if let Some(metadata) = &self.payload.metadata {
+            fields.extend(u24_bytes(metadata.len()));
+            fields.extend_from_slice(metadata);
+        }
+        fields.extend_from_slice(&self.payload.data);
+        let header = RawHeader::bytes(0, FrameType::Setup, flags);
+        sink.frame(&header, None, fields.into());
     }
 }
 
@@ -127,14 +132,14 @@ impl Resume {
 
     /// Writes the frame.
     pub fn encode<S: Sink>(&self, sink: &mut S) {
-        let mut frame = Vec::with_capacity(28 + self.token.len());
-        frame.extend(RawHeader::bytes(0, FrameType::Resume, Flags::default()));
-        frame.extend(self.version.0.to_be_bytes());
-        frame.extend(self.version.1.to_be_bytes());
-        frame.extend((self.token.len() as u16).to_be_bytes());
-        frame.extend_from_slice(&self.token);
-        frame.extend(self.last_received_server_position.to_be_bytes());
-        frame.extend(self.first_available_client_position.to_be_bytes());
-        sink.frame(&frame, None, Bytes::new());
+        let mut fields = Vec::with_capacity(22 + self.token.len());
+        fields.extend(self.version.0.to_be_bytes());
+        fields.extend(self.version.1.to_be_bytes());
+        fields.extend((self.token.len() as u16).to_be_bytes());
+        fields.extend_from_slice(&self.token);
+        fields.extend(self.last_received_server_position.to_be_bytes());
+        fields.extend(self.first_available_client_position.to_be_bytes());
+        let header = RawHeader::bytes(0, FrameType::Resume, Flags::default());
+        sink.frame(&header, None, fields.into());
     }
 }

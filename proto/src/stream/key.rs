@@ -1,6 +1,6 @@
 //! How a stream is named outside of its table.
 
-use std::fmt;
+use std::{fmt, num::NonZeroU32};
 
 use crate::frame::StreamId;
 
@@ -10,7 +10,7 @@ use crate::frame::StreamId;
 pub struct StreamKey {
     pub(crate) index: u32,
     pub(crate) id: StreamId,
-    pub(crate) serial: u32,
+    pub(crate) serial: NonZeroU32,
 }
 
 impl StreamKey {

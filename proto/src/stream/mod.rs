@@ -18,6 +18,8 @@ mod reassemble;
 mod recv;
 mod send;
 
+use std::num::NonZeroU32;
+
 use crate::{
     frame::{Interaction, StreamId},
     payload::Payload,
@@ -30,12 +32,13 @@ pub(crate) use reassemble::{Assembly, Unjoinable};
 pub(crate) use recv::RecvHalf;
 pub(crate) use send::{Output, SendHalf, Terminal};
 
-/// A stream in the table.
+/// A place in the table, and the stream that has it. It is filled and emptied where it lies: moving
+/// it would cost more than what is set.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
-    /// Given by the table: no two streams share it.
-    pub(crate) serial: u32,
+    /// Given by the table: no two streams share it, and an empty place has none.
+    pub(crate) serial: Option<NonZeroU32>,
     /// Frames may name it: the table's ids have it.
     pub(crate) addressable: bool,
     pub(crate) interaction: Interaction,
@@ -60,74 +63,81 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// A stream we open.
-    pub(crate) fn requester(
-        id: StreamId,
-        interaction: Interaction,
-        payload: Payload,
-        n: u32,
-    ) -> Self {
-        let send = match interaction {
-            Interaction::RequestChannel => SendHalf::open(0),
-            _ => SendHalf::closed(),
-        };
-        let recv = match interaction {
-            Interaction::FireAndForget => RecvHalf::closed(),
-            Interaction::RequestResponse => RecvHalf::open(1),
-            Interaction::RequestStream | Interaction::RequestChannel => {
-                let mut recv = RecvHalf::open(0);
-                recv.grant(n);
-                recv
-            }
-        };
-        Self::new(id, interaction, true, Some(payload), send, recv, 0)
+    /// A place without a stream.
+    pub(crate) fn vacant() -> Self {
+        Self {
+            id: StreamId::MIN,
+            serial: None,
+            addressable: false,
+            interaction: Interaction::FireAndForget,
+            requester: false,
+            opening: None,
+            send: SendHalf::closed(),
+            recv: RecvHalf::closed(),
+            cut: None,
+            assembly: None,
+            request_bytes: 0,
+            in_control: false,
+            in_data: false,
+            deficit: 0,
+        }
     }
 
-    /// A stream the peer opened.
-    pub(crate) fn responder(
-        id: StreamId,
+    /// Ends its stream, and frees what that held.
+    pub(crate) fn vacate(&mut self) {
+        self.serial = None;
+        self.addressable = false;
+        self.opening = None;
+        self.send.abandon();
+        self.recv = RecvHalf::closed();
+        self.cut = None;
+        self.assembly = None;
+        self.request_bytes = 0;
+        self.in_control = false;
+        self.in_data = false;
+        self.deficit = 0;
+    }
+
+    /// Becomes a stream that we open.
+    pub(crate) fn request(&mut self, interaction: Interaction, payload: Payload, n: u32) {
+        self.interaction = interaction;
+        self.requester = true;
+        self.opening = Some(payload);
+        match interaction {
+            Interaction::FireAndForget => {}
+            Interaction::RequestResponse => self.recv = RecvHalf::open(1),
+            Interaction::RequestStream | Interaction::RequestChannel => {
+                self.recv = RecvHalf::open(0);
+                self.recv.grant(n);
+                if interaction == Interaction::RequestChannel {
+                    self.send.open(0);
+                }
+            }
+        }
+    }
+
+    /// Becomes a stream that the peer opened.
+    pub(crate) fn respond(
+        &mut self,
         interaction: Interaction,
         n: u32,
         complete: bool,
         request_bytes: usize,
-    ) -> Self {
-        let send = match interaction {
+    ) {
+        self.interaction = interaction;
+        self.requester = false;
+        self.request_bytes = request_bytes;
+        match interaction {
             // Open while the handler runs; nothing is ever written (FNF-01).
-            Interaction::FireAndForget => SendHalf::open(0),
-            Interaction::RequestResponse => SendHalf::open(1),
-            Interaction::RequestStream | Interaction::RequestChannel => SendHalf::open(n.into()),
-        };
-        let recv = match interaction {
-            Interaction::RequestChannel if !complete => RecvHalf::open(0),
-            _ => RecvHalf::closed(),
-        };
-        Self::new(id, interaction, false, None, send, recv, request_bytes)
-    }
-
-    fn new(
-        id: StreamId,
-        interaction: Interaction,
-        requester: bool,
-        opening: Option<Payload>,
-        send: SendHalf,
-        recv: RecvHalf,
-        request_bytes: usize,
-    ) -> Self {
-        Self {
-            id,
-            serial: 0,
-            addressable: false,
-            interaction,
-            requester,
-            opening,
-            send,
-            recv,
-            cut: None,
-            assembly: None,
-            request_bytes,
-            in_control: false,
-            in_data: false,
-            deficit: 0,
+            Interaction::FireAndForget => self.send.open(0),
+            Interaction::RequestResponse => self.send.open(1),
+            Interaction::RequestStream => self.send.open(n.into()),
+            Interaction::RequestChannel => {
+                self.send.open(n.into());
+                if !complete {
+                    self.recv = RecvHalf::open(0);
+                }
+            }
         }
     }
 

@@ -33,8 +33,10 @@ enum State {
 }
 
 impl SendHalf {
-    pub(crate) fn open(credit: u64) -> Self {
-        Self { credit: Credit::new(credit), outbox: Outbox::default(), state: State::Open }
+    /// Opens it where it lies; it was closed.
+    pub(crate) fn open(&mut self, credit: u64) {
+        self.credit = Credit::new(credit);
+        self.state = State::Open;
     }
 
     pub(crate) fn closed() -> Self {
@@ -89,12 +91,17 @@ impl SendHalf {
 
     /// Forgets the items that are not written; how it ends stays.
     pub(crate) fn drop_items(&mut self) {
-        self.outbox = Outbox::default();
+        self.outbox.first = None;
+        if self.outbox.rest.capacity() > 0 {
+            self.outbox.rest = VecDeque::new();
+        }
     }
 
     /// Ends it without another word.
     pub(crate) fn abandon(&mut self) {
-        *self = Self::closed();
+        self.credit = Credit::default();
+        self.drop_items();
+        self.state = State::Done;
     }
 
     pub(crate) fn has_output(&self) -> bool {

@@ -220,7 +220,12 @@ mod tests {
     use super::*;
     use crate::frame::Sink;
 
-    fn keep(retained: &mut Retained, transport: Option<&mut SendBuf>, frame: &[u8], body: &Bytes) {
+    fn keep(
+        retained: &mut Retained,
+        transport: Option<&mut SendBuf>,
+        frame: &[u8; 6],
+        body: &Bytes,
+    ) {
         retained.keep(frame, None, body, transport.is_some());
         if let Some(transport) = transport {
             transport.frame(frame, None, body.clone());
@@ -262,9 +267,9 @@ mod tests {
         let mut retained = Retained::new(1 << 20);
         let mut out = SendBuf::bare();
         for _ in 0..3 {
-            keep(&mut retained, Some(&mut out), b"headerxx", &Bytes::new());
+            keep(&mut retained, Some(&mut out), b"header", &Bytes::from_static(b"xx"));
         }
-        keep(&mut retained, None, b"headerxx", &Bytes::new());
+        keep(&mut retained, None, b"header", &Bytes::from_static(b"xx"));
         for position in [0, 3, 9, 32, 33, u64::MAX] {
             assert!(!retained.acknowledge(position), "{position}");
             assert_eq!(retained.first(), 0);

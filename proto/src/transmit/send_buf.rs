@@ -207,7 +207,7 @@ impl SendBuf {
 
 impl Sink for SendBuf {
     #[inline]
-    fn frame(&mut self, head: &[u8], metadata: Option<Bytes>, data: Bytes) {
+    fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
         let len = frame_len(head.len(), metadata.as_ref(), &data);
         if let Framing::LengthPrefixed = self.framing
             && len < CHAIN_THRESHOLD
@@ -279,7 +279,7 @@ impl fmt::Debug for SendBuf {
 mod tests {
     use super::*;
 
-    fn write(buf: &mut SendBuf, head: &[u8], body: &Bytes) {
+    fn write(buf: &mut SendBuf, head: &[u8; 6], body: &Bytes) {
         buf.frame(head, None, body.clone());
     }
 

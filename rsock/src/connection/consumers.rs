@@ -67,7 +67,8 @@ struct Items {
 
 impl Items {
     fn push(&mut self, item: Payload) {
-        if self.first.is_none() && self.rest.is_empty() {
+        // A stream that has had a queue keeps to it, so that a burst is taken whole.
+        if self.first.is_none() && self.rest.capacity() == 0 {
             self.first = Some(item);
         } else {
             self.rest.push_back(item);

@@ -49,7 +49,7 @@ mod tests;
 mod transmit;
 
 pub use config::{Config, MAX_FRAME_BYTES, ResumeLimits};
-pub use connection::{Connection, Event, Role, StreamMut};
+pub use connection::{Connection, Event, Items, Role, StreamMut};
 pub use error::{CloseReason, ErrorCode, Misuse, Side, StreamError, Violation};
 pub use frame::Interaction;
 pub use payload::Payload;

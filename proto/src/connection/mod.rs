@@ -9,6 +9,7 @@
 //!    deadline.
 //! 4. The rest are questions.
 
+mod direct;
 mod event;
 mod keepalive;
 mod lease;
@@ -37,6 +38,7 @@ use crate::{
     transmit::Scheduler,
 };
 
+pub use direct::Items;
 pub use event::Event;
 use keepalive::KeepaliveClock;
 use lease::Leases;
@@ -257,12 +259,23 @@ impl Connection {
         payload: Payload,
         n: u32,
     ) -> Result<StreamKey, Misuse> {
+        let id = self.admit(interaction, &payload, n)?;
+        Ok(self.enqueue(id, interaction, payload, n))
+    }
+
+    /// The id of a stream that may be opened.
+    fn admit(
+        &mut self,
+        interaction: Interaction,
+        payload: &Payload,
+        n: u32,
+    ) -> Result<StreamId, Misuse> {
         self.check_open()?;
         if interaction.has_initial_n() && !(1..=MAX_U31).contains(&n) {
             return Err(Misuse::ZeroRequestN);
         }
         // The request's fixed part is at most 4 bytes longer than a PAYLOAD's.
-        self.check_outbound(payload_frame_len(&payload) + 4)?;
+        self.check_outbound(payload_frame_len(payload) + 4)?;
         // A permit is the last thing it needs: none is spent on what cannot be sent.
         if self.permits() == Some(0) {
             return Err(Misuse::NoLease);
@@ -272,10 +285,21 @@ impl Connection {
             leases.take();
         }
         self.stats.requests_out += 1;
-        let (key, stream) = self.streams.request(id, interaction, payload, n);
+        Ok(id)
+    }
+
+    /// Puts a stream in the table whose request waits to be written.
+    fn enqueue(
+        &mut self,
+        id: StreamId,
+        interaction: Interaction,
+        payload: Payload,
+        n: u32,
+    ) -> StreamKey {
+        let (key, stream) = self.streams.request(id, interaction, Some(payload), n);
         stream.in_data = true;
         self.scheduler.push_new(key);
-        Ok(key)
+        key
     }
 
     /// Requests may be opened.
@@ -381,6 +405,18 @@ impl Connection {
     /// The next event, in the order of what happened.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
+    }
+
+    /// The next event, if it is an item of this stream, and whether it is the last: for who takes a
+    /// burst of them at once.
+    pub fn poll_item(&mut self, of: StreamKey) -> Option<(Payload, bool)> {
+        match self
+            .events
+            .pop_front_if(|event| matches!(event, Event::Payload { key, .. } if *key == of))?
+        {
+            Event::Payload { payload, complete, .. } => Some((payload, complete)),
+            _ => None,
+        }
     }
 
     /// When to call `handle_timeout`; `None` if time does not matter.

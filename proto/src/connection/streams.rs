@@ -75,12 +75,12 @@ impl Streams {
         self.next = Some(id);
     }
 
-    /// Opens a stream of ours.
+    /// Opens a stream of ours, with its payload if the request is not written yet.
     pub(crate) fn request(
         &mut self,
         id: StreamId,
         interaction: Interaction,
-        payload: Payload,
+        payload: Option<Payload>,
         n: u32,
     ) -> (StreamKey, &mut Stream) {
         let (key, stream) = self.insert(id, true);
@@ -260,7 +260,7 @@ mod tests {
 
     fn opened(streams: &mut Streams) -> Option<StreamKey> {
         let id = streams.allocate()?;
-        Some(streams.request(id, Interaction::RequestResponse, Payload::default(), 0).0)
+        Some(streams.request(id, Interaction::RequestResponse, Some(Payload::default()), 0).0)
     }
 
     /// SID-07, SID-08, SID-09.

@@ -98,11 +98,11 @@ impl Stream {
         self.deficit = 0;
     }
 
-    /// Becomes a stream that we open.
-    pub(crate) fn request(&mut self, interaction: Interaction, payload: Payload, n: u32) {
+    /// Becomes a stream that we open, with its payload if the request is not written yet.
+    pub(crate) fn request(&mut self, interaction: Interaction, payload: Option<Payload>, n: u32) {
         self.interaction = interaction;
         self.requester = true;
-        self.opening = Some(payload);
+        self.opening = payload;
         match interaction {
             Interaction::FireAndForget => {}
             Interaction::RequestResponse => self.recv = RecvHalf::open(1),

@@ -77,6 +77,12 @@ impl SendHalf {
         usize::try_from(self.credit.get()).map_or(room, |credit| credit.min(room))
     }
 
+    /// Spends credit for an item that is written at once; false if there is none.
+    #[must_use]
+    pub(crate) fn spend(&mut self) -> bool {
+        self.credit.take()
+    }
+
     /// Takes an item; the caller has checked `capacity`.
     pub(crate) fn push(&mut self, item: Payload) -> bool {
         let spent = self.credit.take();

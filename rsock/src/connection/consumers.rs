@@ -99,17 +99,29 @@ impl Inlet {
         self.lock().wish.cancel
     }
 
-    /// Leaves an item, and the end if it is the last. The waker is to be called when the burst is over.
-    pub(crate) fn push(&self, item: Payload, last: bool) -> Option<Waker> {
+    /// Leaves a burst of items, and the end if one is the last: whether there was one. The waker is
+    /// to be called when the driver's burst is over.
+    pub(crate) fn push(
+        &self,
+        mut item: (Payload, bool),
+        mut next: impl FnMut() -> Option<(Payload, bool)>,
+    ) -> (bool, Option<Waker>) {
         let mut inner = self.lock();
-        if inner.wish.cancel {
-            return None;
+        let is_wanted = !inner.wish.cancel;
+        loop {
+            let (payload, last) = item;
+            if is_wanted {
+                inner.items.push(payload);
+            }
+            if last {
+                inner.end = Some(Ok(()));
+                return (true, inner.consumer.take());
+            }
+            match next() {
+                Some(following) => item = following,
+                None => return (false, inner.consumer.take_if(|_| is_wanted)),
+            }
         }
-        inner.items.push(item);
-        if last {
-            inner.end = Some(Ok(()));
-        }
-        inner.consumer.take()
     }
 
     /// Nothing follows. The waker is to be called when the burst is over.

@@ -60,6 +60,10 @@ const READ_SIZES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
 const WRITE_SLICES: usize = 64;
 /// Bytes that producers yield before they are encoded, give or take an item.
 const BATCH_BYTES: usize = 64 << 10;
+/// Bytes one producer yields before the others, give or take an item.
+const SHARE_BYTES: usize = 16 << 10;
+/// What an item counts beside its bytes, so that empty ones come to an end as well.
+const ITEM_COST: usize = 32;
 /// METADATA_PUSH frames that wait for their handler; more are dropped and counted (MDP-08).
 const MAX_WAITING_PUSHES: usize = 256;
 /// The slot number by which the handler of metadata pushes is woken.

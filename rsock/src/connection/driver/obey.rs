@@ -121,8 +121,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             drop_guarded(outgoing);
             return;
         }
-        match self.connection.request(interaction, payload, n) {
-            Ok(key) => {
+        match self.connection.request_now(interaction, payload, n, &mut self.output) {
+            // It is written, and nothing follows.
+            Ok(None) => {}
+            Ok(Some(key)) => {
                 if let Some(inlet) = &inlet
                     && let wish = inlet.open(key)
                     && let Some(mut stream) = self.connection.stream(key)

@@ -144,10 +144,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if slot.key != Some(key) {
             return;
         }
-        if let Some(inlet) = &slot.inlet {
-            self.consumers.extend(inlet.push(payload, complete));
-        }
-        if complete {
+        let Some(inlet) = &slot.inlet else { return };
+        let connection = &mut self.connection;
+        let (ended, consumer) = inlet.push((payload, complete), || connection.poll_item(key));
+        self.consumers.extend(consumer);
+        if ended {
             slot.inlet = None;
             self.release_if_over(key);
         }

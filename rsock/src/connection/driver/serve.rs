@@ -12,7 +12,8 @@ use rsock_proto::{ErrorCode, Interaction, Payload, StreamKey, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    BATCH_BYTES, Driver, DriverOptions, MAX_WAITING_PUSHES, PUSH_SLOT, Slot, drop_guarded,
+    BATCH_BYTES, Driver, DriverOptions, ITEM_COST, MAX_WAITING_PUSHES, PUSH_SLOT, SHARE_BYTES,
+    Slot, drop_guarded,
 };
 use crate::{
     acceptor::Setup,
@@ -210,34 +211,47 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Poll::Ready(Ok(Err(error)) | Err(error)) => self.fail(key, error),
             },
             Producer::Stream(source) => {
-                loop {
-                    let Some(mut stream) = self.connection.stream(key) else { return yielded };
-                    let has_credit = stream.credit() > 0;
-                    if has_credit && (stream.capacity() == 0 || yielded >= BATCH_BYTES) {
-                        // A turn's worth waits to be written.
-                        break;
+                let limit = if self.ready.is_empty() { BATCH_BYTES } else { SHARE_BYTES };
+                let Some(mut items) = self.connection.items(key, &mut self.output) else {
+                    return 0;
+                };
+                // One item is held back until it is known whether it is the last.
+                let mut held = None;
+                let outcome = loop {
+                    let ahead = u64::from(held.is_some());
+                    let has_credit = items.credit() > ahead;
+                    if has_credit && (items.capacity() <= ahead || yielded >= limit) {
+                        // Others are next, or a turn's worth waits to be written.
+                        break None;
                     }
                     match source.poll(has_credit, cx) {
                         Sourced::Item(item) => {
-                            let size = item.size();
-                            if let Err(misuse) = stream.send(item) {
-                                self.fail(key, misuse.into());
-                                return yielded;
+                            yielded += item.size() + ITEM_COST;
+                            if let Some(before) = held.replace(item)
+                                && let Err(misuse) = items.send(before)
+                            {
+                                break Some(Sourced::Failed(misuse.into()));
                             }
-                            yielded += size;
                         }
-                        Sourced::Complete => {
-                            self.finish(key, None);
-                            return yielded;
-                        }
-                        Sourced::Failed(error) => {
-                            self.fail(key, error);
-                            return yielded;
-                        }
-                        Sourced::Pending | Sourced::NoCredit => return yielded,
+                        ended => break Some(ended),
                     }
+                };
+                if let Some(Sourced::Complete) = outcome {
+                    self.finish(key, held);
+                    return yielded;
                 }
-                self.queue(index);
+                if let Some(item) = held
+                    && let Err(misuse) = items.send(item)
+                {
+                    self.fail(key, misuse.into());
+                    return yielded;
+                }
+                match outcome {
+                    Some(Sourced::Failed(error)) => self.fail(key, error),
+                    None => self.queue(index),
+                    // Its waker, or the peer's credit, will have it polled again.
+                    Some(_) => {}
+                }
             }
         }
         yielded
@@ -245,14 +259,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// A producer has come to its end.
     pub(super) fn finish(&mut self, key: StreamKey, last: Option<Payload>) {
-        if let Some(mut stream) = self.connection.stream(key) {
-            let done = match last {
-                Some(item) => stream.send_last(item),
-                None => stream.complete(),
-            };
-            if let Err(misuse) = done {
-                return self.fail(key, misuse.into());
-            }
+        let done = match (last, self.connection.stream(key)) {
+            (_, None) => Ok(()),
+            (None, Some(mut stream)) => stream.complete(),
+            (Some(item), Some(_)) => self.connection.send_last_now(key, item, &mut self.output),
+        };
+        if let Err(misuse) = done {
+            return self.fail(key, misuse.into());
         }
         drop_guarded(self.slots[key.index()].producer.take());
         self.release_if_over(key);

@@ -1,0 +1,179 @@
+//! The short way out: what is written at once, because nothing waits to leave before it.
+
+use crate::{
+    connection::{Connection, State, check_frame_len},
+    error::Misuse,
+    frame::{Interaction, PayloadSignal, Request, encode_payload, payload_frame_len},
+    payload::Payload,
+    stats::Stats,
+    stream::{Stream, StreamKey},
+    transmit::{Scheduler, SendBuf},
+};
+
+impl Connection {
+    /// Nothing waits to be written, neither of the connection nor of a stream, and `out` has room.
+    /// What is written then goes where the scheduler would have let it go.
+    fn is_clear(&self, out: &SendBuf) -> bool {
+        matches!(self.state, State::Established | State::Unconfirmed)
+            && self.session.is_none()
+            && self.scheduler.is_empty()
+            && self.refusals.is_empty()
+            && !out.is_full()
+            && !self.wants_control_output()
+    }
+
+    /// Opens a stream as [`request`](Self::request) does, and writes the request to `out` at once if
+    /// nothing is to leave before it. `None` if the stream is over by that: a fire-and-forget, of
+    /// which [`Event::Completed`](super::Event::Completed) tells otherwise.
+    ///
+    /// # Errors
+    /// As for `request`.
+    pub fn request_now(
+        &mut self,
+        interaction: Interaction,
+        payload: Payload,
+        n: u32,
+        out: &mut SendBuf,
+    ) -> Result<Option<StreamKey>, Misuse> {
+        let id = self.admit(interaction, &payload, n)?;
+        let request = Request {
+            stream: id,
+            interaction,
+            follows: false,
+            complete: false, // See `write_data`.
+            initial_n: n,
+            payload,
+        };
+        if !self.is_clear(out) || request.encoded_len() > self.config.outbound_frame_bytes() {
+            return Ok(Some(self.enqueue(id, interaction, request.payload, n)));
+        }
+        let before = out.len();
+        request.encode(out);
+        self.stats.frames_out += 1;
+        self.stats.bytes_out += (out.len() - before) as u64;
+        if interaction == Interaction::FireAndForget {
+            return Ok(None);
+        }
+        let (key, stream) = self.streams.request(id, interaction, None, n);
+        stream.recv.take_request_n();
+        Ok(Some(key))
+    }
+
+    /// Completes a stream with this item as [`StreamMut::send_last`](super::StreamMut::send_last)
+    /// does, and writes it to `out` at once if nothing is to leave before it.
+    ///
+    /// # Errors
+    /// As for `send_last`; [`Misuse::StreamClosed`] if there is no such stream.
+    pub fn send_last_now(
+        &mut self,
+        key: StreamKey,
+        item: Payload,
+        out: &mut SendBuf,
+    ) -> Result<(), Misuse> {
+        let mut items = self.open_half(key, out).ok_or(Misuse::StreamClosed)?;
+        if items.writes(&item) {
+            items.write(item, PayloadSignal::NextComplete);
+            items.stream.send.abandon();
+            self.settle(key);
+            Ok(())
+        } else {
+            self.stream(key).ok_or(Misuse::StreamClosed)?.send_last(item)
+        }
+    }
+
+    /// Takes items for a stream, one after the other, and writes them to `out` at once if nothing is
+    /// to leave before them. `None` unless it is a stream or channel whose half is open.
+    pub fn items<'a>(&'a mut self, key: StreamKey, out: &'a mut SendBuf) -> Option<Items<'a>> {
+        self.open_half(key, out).filter(|items| items.stream.interaction.has_initial_n())
+    }
+
+    fn open_half<'a>(&'a mut self, key: StreamKey, out: &'a mut SendBuf) -> Option<Items<'a>> {
+        let is_clear = self.is_clear(out);
+        let Self { streams, scheduler, stats, config, .. } = self;
+        let stream = streams.get_mut(key).filter(|stream| stream.send.is_open())?;
+        Some(Items {
+            stream,
+            scheduler,
+            stats,
+            out: is_clear.then_some(out),
+            key,
+            max_frame_bytes: config.outbound_frame_bytes(),
+            cuts: config.fragment_bytes.is_some(),
+        })
+    }
+}
+
+/// The sending half of a stream, while items are given to it.
+#[derive(Debug)]
+pub struct Items<'a> {
+    stream: &'a mut Stream,
+    scheduler: &'a mut Scheduler,
+    stats: &'a mut Stats,
+    /// Where items are written, if they need not wait.
+    out: Option<&'a mut SendBuf>,
+    key: StreamKey,
+    max_frame_bytes: usize,
+    /// Payloads that fit no frame are cut.
+    cuts: bool,
+}
+
+impl Items<'_> {
+    /// Items the peer has asked for that were not sent.
+    pub fn credit(&self) -> u64 {
+        self.stream.send.credit()
+    }
+
+    /// How many it takes now: the peer's credit, but no more than a turn's worth of what waits, and
+    /// nothing while the buffer that is written to is full.
+    pub fn capacity(&self) -> u64 {
+        match &self.out {
+            Some(out) if out.is_full() => 0,
+            Some(_) => self.credit(),
+            None => self.stream.send.capacity() as u64,
+        }
+    }
+
+    /// Sends an item of a stream or channel.
+    ///
+    /// # Errors
+    /// [`Misuse::NoCredit`] without `credit` or beyond a turn's worth: nothing is ever sent that was not
+    /// asked for (RS-02). [`Misuse::PayloadTooLarge`] if it fits no frame and is not to be cut.
+    pub fn send(&mut self, item: Payload) -> Result<(), Misuse> {
+        if self.writes(&item) {
+            let spent = self.stream.send.spend();
+            debug_assert!(spent);
+            self.write(item, PayloadSignal::Next);
+        } else {
+            if !self.cuts {
+                check_frame_len(payload_frame_len(&item))?;
+            }
+            if self.stream.send.capacity() == 0 || !self.stream.send.push(item) {
+                return Err(Misuse::NoCredit);
+            }
+            // What follows must not overtake it.
+            self.out = None;
+            if !self.stream.in_data {
+                self.stream.in_data = true;
+                self.scheduler.push_new(self.key);
+            }
+        }
+        self.stats.credit_stalls += u64::from(self.credit() == 0);
+        Ok(())
+    }
+
+    /// Whether it can be written now, and whole.
+    fn writes(&self, item: &Payload) -> bool {
+        self.out.as_ref().is_some_and(|out| !out.is_full())
+            && self.credit() > 0
+            && payload_frame_len(item) <= self.max_frame_bytes
+    }
+
+    fn write(&mut self, item: Payload, signal: PayloadSignal) {
+        let Some(out) = &mut self.out else { return };
+        let before = out.len();
+        encode_payload(self.key.id(), signal, false, item, *out);
+        self.stats.bytes_out += (out.len() - before) as u64;
+        self.stats.frames_out += 1;
+        self.stats.items_out += 1;
+    }
+}

@@ -83,6 +83,10 @@ pub(crate) struct End {
     events: usize,
     /// The longest frame it can have written.
     longest: usize,
+    /// It writes at once what it can.
+    at_once: bool,
+    /// Bytes at the end of `send` that nobody has seen yet.
+    unseen: usize,
 }
 
 impl End {
@@ -122,16 +126,24 @@ impl End {
             was_held: false,
             events: 0,
             longest: limits.frame_bytes().min(MOST_ITEM_BYTES),
+            at_once: plan.at_once[side],
+            unseen: 0,
         }
     }
 
     // ---- the wire -----------------------------------------------------------------------------
 
-    /// The connection fills its buffer; what it has written, as it goes on the transport.
-    pub(crate) fn write(&mut self, high_water: usize) -> Check<Vec<u8>> {
+    /// The connection fills its buffer.
+    pub(crate) fn write(&mut self, high_water: usize) {
         self.send.set_high_water(high_water);
         let before = self.send.len();
         self.connection.poll_transmit(&mut self.send);
+        self.unseen += self.send.len() - before;
+    }
+
+    /// What it has written since this was asked, as it goes on the transport.
+    pub(crate) fn written(&mut self) -> Check<Vec<u8>> {
+        let before = self.send.len() - std::mem::take(&mut self.unseen);
         if self.send.len() == before {
             return Ok(Vec::new());
         }
@@ -380,8 +392,24 @@ impl End {
     ) -> Check<Option<u32>> {
         let id = self.next;
         let request = model::payload(id, self.side, 0, size);
-        let key = match self.connection.request(interaction, request.clone(), n) {
-            Ok(key) => key,
+        let opened = if self.at_once {
+            let before = self.send.len();
+            let opened =
+                self.connection.request_now(interaction, request.clone(), n, &mut self.send);
+            self.unseen += self.send.len() - before;
+            opened
+        } else {
+            self.connection.request(interaction, request.clone(), n).map(Some)
+        };
+        let key = match opened {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                let is_over = interaction == Interaction::FireAndForget;
+                hold!(is_over, Terminal, "stream {id} is over as soon as it is open");
+                self.next += 2;
+                model.opened(self.side, id, interaction, request, n)?;
+                return Ok(Some(id));
+            }
             Err(misuse) => {
                 let why = match misuse {
                     Misuse::Closed => self.closed.is_some() || self.draining || self.peer_ends,
@@ -421,6 +449,9 @@ impl End {
             return Ok(());
         }
         let last = last || app.interaction == Interaction::RequestResponse;
+        if self.at_once {
+            return self.emit_at_once(model, app, id, if last { 1 } else { items }, last, size);
+        }
         for _ in 0..items {
             let Some(mut stream) = self.connection.stream(app.key) else {
                 hold!(self.hostile, Terminal, "stream {id} is gone without a word");
@@ -447,6 +478,47 @@ impl End {
                 return Ok(());
             }
         }
+        Ok(())
+    }
+
+    fn emit_at_once(
+        &mut self,
+        model: &mut Model,
+        app: App,
+        id: u32,
+        items: u32,
+        last: bool,
+        size: Size,
+    ) -> Check {
+        let before = self.send.len();
+        for _ in 0..items {
+            let item = match model.exchanges.get(&id) {
+                Some(exchange) => exchange.next(id, self.side, size),
+                None => model::payload(id, self.side, 1, size),
+            };
+            let capacity = self.connection.stream(app.key).map_or(0, |stream| stream.capacity());
+            hold!(capacity <= MOST_AHEAD, Bounds, "room for {capacity} items of stream {id}");
+            let sent = if last {
+                self.connection.send_last_now(app.key, item.clone(), &mut self.send)
+            } else if let Some(mut half) = self.connection.items(app.key, &mut self.send) {
+                half.send(item.clone())
+            } else {
+                Err(Misuse::StreamClosed)
+            };
+            if !self.hostile {
+                hold!(sent.is_ok() == (capacity > 0), Credit, "{sent:?} with room for {capacity}");
+            }
+            if sent.is_err() {
+                break;
+            }
+            if !self.hostile {
+                model.of(id)?.gave(self.side, item, last)?;
+                if last {
+                    self.ended_sending(app.key);
+                }
+            }
+        }
+        self.unseen += self.send.len() - before;
         Ok(())
     }
 

@@ -31,6 +31,8 @@ pub struct Plan {
     pub steady_leases: bool,
     /// The session outlives its transport.
     pub resume: bool,
+    /// What can be is written at once, by each side: see [`rsock_proto::Connection::request_now`].
+    pub at_once: [bool; 2],
     /// The limits of the client and of the server.
     pub limits: [Limits; 2],
 }
@@ -64,6 +66,7 @@ impl Plan {
             leases: from.one_in(4),
             steady_leases: from.one_in(2),
             resume: from.one_in(2),
+            at_once: [from.one_in(2), from.one_in(2)],
             limits: [Limits::arbitrary(from), Limits::arbitrary(from)],
         }
     }

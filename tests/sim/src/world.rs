@@ -115,6 +115,7 @@ impl World {
                     if let Some(referee) = &mut self.referee {
                         referee.requested(who, self.now)?;
                     }
+                    self.look_at_once(who)?;
                 }
             }
             Op::Emit { who, stream, items, size } => {
@@ -122,10 +123,12 @@ impl World {
                 let long = if self.plan.bulk && items > 1 { BULK_BYTES } else { 0 };
                 let size = Size { data: size.data + long, ..size };
                 self.ends[who].emit(&mut self.model, id, items.into(), false, size)?;
+                self.look_at_once(who)?;
             }
             Op::EmitLast { who, stream, size } => {
                 let Some(id) = self.pick(who, stream)? else { return Ok(()) };
                 self.ends[who].emit(&mut self.model, id, 1, true, size)?;
+                self.look_at_once(who)?;
             }
             Op::Complete { who, stream } => {
                 let Some(id) = self.pick(who, stream)? else { return Ok(()) };
@@ -263,7 +266,18 @@ impl World {
     fn write(&mut self, who: Who, high_water: usize) -> Check {
         let before = self.ends[who].send.len();
         let retained = self.ends[who].connection.positions().map_or(0, |(sent, _)| sent);
-        let written = self.ends[who].write(high_water)?;
+        self.ends[who].write(high_water);
+        self.look(who, before, high_water, retained)
+    }
+
+    /// What was written at once.
+    fn look_at_once(&mut self, who: Who) -> Check {
+        let before = self.ends[who].send.len();
+        self.look(who, before, SendBuf::HIGH_WATER, 0)
+    }
+
+    fn look(&mut self, who: Who, before: usize, high_water: usize, retained: u64) -> Check {
+        let written = self.ends[who].written()?;
         if written.is_empty() {
             return Ok(());
         }

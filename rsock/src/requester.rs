@@ -187,15 +187,19 @@ fn check_frame_len(len: usize) -> Result<(), Misuse> {
 struct Admission(Option<BoxFuture<Option<Permit>>>);
 
 impl Admission {
-    fn poll(&mut self, mailbox: &Mailbox, cx: &mut Context<'_>) -> Poll<Result<Permit, Error>> {
+    fn poll(
+        &mut self,
+        mailbox: &Arc<Mailbox>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Permit, Error>> {
         let waiting = match &mut self.0 {
             Some(waiting) => waiting,
-            none => match Arc::clone(mailbox.permits()).try_acquire_owned() {
+            none => match mailbox.try_permit() {
                 Ok(permit) => return Poll::Ready(Ok(permit)),
                 Err(TryAcquireError::Closed) => return Poll::Ready(Err(closed(mailbox))),
                 Err(TryAcquireError::NoPermits) => {
-                    let permits = Arc::clone(mailbox.permits());
-                    none.insert(Box::pin(async move { permits.acquire_owned().await.ok() }))
+                    let mailbox = Arc::clone(mailbox);
+                    none.insert(Box::pin(async move { mailbox.permit().await }))
                 }
             },
         };

@@ -21,7 +21,9 @@ use tokio::{
 };
 
 use crate::{
-    connection::{Command, ConnectionState, Inflow, Inlet, Mailbox, Permit},
+    connection::{
+        Command, ConnectionState, Inflow, Inlet, Mailbox, Permit, keep_inlet, take_inlet,
+    },
     error::Error,
     payload::{IntoPayload, payloads},
     responder::{BoxFuture, BoxStream},
@@ -246,7 +248,7 @@ impl Response {
             else {
                 return Poll::Pending;
             };
-            let inlet = Arc::new(Inlet::default());
+            let inlet = take_inlet();
             let command = Command::Request {
                 interaction: Interaction::RequestResponse,
                 payload,
@@ -266,7 +268,9 @@ impl Response {
             return Poll::Pending;
         };
         let reply = ready!(inlet.poll_reply(cx));
-        self.state = ResponseState::Done;
+        if let ResponseState::Sent(inlet) = mem::replace(&mut self.state, ResponseState::Done) {
+            keep_inlet(inlet);
+        }
         Poll::Ready(reply)
     }
 }

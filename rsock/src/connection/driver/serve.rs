@@ -23,6 +23,7 @@ use crate::{
     },
     error::Error,
     requester::Requester,
+    responder::vacate,
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
@@ -266,7 +267,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Err(misuse) = done {
             return self.fail(key, misuse.into());
         }
-        drop_guarded(self.slots[key.index()].producer.take());
+        match self.slots[key.index()].producer.take() {
+            Some(Producer::Silent(work) | Producer::Response(work)) => {
+                // What a destructor has to say in its panic is said by the panic hook.
+                let _ = guard(|| vacate(work));
+            }
+            other => drop_guarded(other),
+        }
         self.release_if_over(key);
     }
 

@@ -129,7 +129,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         match self.connection.request_now(interaction, payload, n, &mut self.output) {
             // It is written, and nothing follows.
-            Ok(None) => {}
+            Ok(None) => self.give_back(permit),
             Ok(Some(key)) => {
                 if let Some(inlet) = &inlet
                     && let wish = inlet.open(key)

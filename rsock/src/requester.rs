@@ -21,7 +21,9 @@ use tokio::{
 };
 
 use crate::{
-    connection::{Command, ConnectionState, Inflow, Inlet, Mailbox, Permit},
+    connection::{
+        Command, ConnectionState, Inflow, Inlet, Mailbox, Permit, keep_inlet, take_inlet,
+    },
     error::Error,
     payload::{IntoPayload, payloads},
     responder::{BoxFuture, BoxStream},
@@ -187,15 +189,19 @@ fn check_frame_len(len: usize) -> Result<(), Misuse> {
 struct Admission(Option<BoxFuture<Option<Permit>>>);
 
 impl Admission {
-    fn poll(&mut self, mailbox: &Mailbox, cx: &mut Context<'_>) -> Poll<Result<Permit, Error>> {
+    fn poll(
+        &mut self,
+        mailbox: &Arc<Mailbox>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Permit, Error>> {
         let waiting = match &mut self.0 {
             Some(waiting) => waiting,
-            none => match Arc::clone(mailbox.permits()).try_acquire_owned() {
+            none => match mailbox.try_permit() {
                 Ok(permit) => return Poll::Ready(Ok(permit)),
                 Err(TryAcquireError::Closed) => return Poll::Ready(Err(closed(mailbox))),
                 Err(TryAcquireError::NoPermits) => {
-                    let permits = Arc::clone(mailbox.permits());
-                    none.insert(Box::pin(async move { permits.acquire_owned().await.ok() }))
+                    let mailbox = Arc::clone(mailbox);
+                    none.insert(Box::pin(async move { mailbox.permit().await }))
                 }
             },
         };
@@ -242,7 +248,7 @@ impl Response {
             else {
                 return Poll::Pending;
             };
-            let inlet = Arc::new(Inlet::default());
+            let inlet = take_inlet();
             let command = Command::Request {
                 interaction: Interaction::RequestResponse,
                 payload,
@@ -262,7 +268,9 @@ impl Response {
             return Poll::Pending;
         };
         let reply = ready!(inlet.poll_reply(cx));
-        self.state = ResponseState::Done;
+        if let ResponseState::Sent(inlet) = mem::replace(&mut self.state, ResponseState::Done) {
+            keep_inlet(inlet);
+        }
         Poll::Ready(reply)
     }
 }

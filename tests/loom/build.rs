@@ -162,7 +162,8 @@ fn main() -> Result<(), Box<dyn Error>> {
              pub(crate) mod responder {{\n\
              pub(crate) use crate::neighbours::responder::*;\n\
              pub(crate) type Answer =\n\
-             Result<Option<rsock_proto::Payload>, super::error::Error>;\n}}\n\
+             Result<Option<rsock_proto::Payload>, super::error::Error>;\n\
+             pub(crate) type Work = BoxFuture<Answer>;\n}}\n\
              {above}\n\
              pub mod connection {{\n{within}\n\
              pub(crate) use mailbox::ConnectionState;\n\

@@ -86,6 +86,21 @@ impl Inlet {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets the stream it was for, so that it may serve another; false if somebody else has it.
+    pub(crate) fn renew(self: &mut Arc<Self>) -> bool {
+        let Some(inlet) = Arc::get_mut(self) else { return false };
+        let inner = inlet.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let Inner { items, end, consumer, key, wish, touched } = inner;
+        items.first = None;
+        items.rest = VecDeque::new();
+        *end = None;
+        *consumer = None;
+        *key = None;
+        *wish = Wish::default();
+        *touched = false;
+        true
+    }
+
     // ---- the driver's side --------------------------------------------------------------------
 
     /// The stream is open under this key; what its consumer has wanted until now.

@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, Interaction, Payload, frame};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
 use crate::{
     connection::consumers::Inlet,
@@ -23,8 +23,11 @@ use crate::{
     transport::link::Transport,
 };
 
-/// The right to have one request open; given back when its stream ends.
-pub(crate) type Permit = OwnedSemaphorePermit;
+/// The right to have one request open. Nothing gives it back by itself: the driver does, when the
+/// request is over. Beyond the end of the connection it is worth nothing.
+#[derive(Debug)]
+#[must_use = "the driver gives it back"]
+pub(crate) struct Permit(());
 
 /// What a handle asks of the driver.
 pub(crate) enum Command {
@@ -74,7 +77,7 @@ pub(crate) struct Adoption {
 
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
-    permits: Arc<Semaphore>,
+    permits: Semaphore,
     state: watch::Sender<ConnectionState>,
     /// Made when somebody asks, or there is a lease: most connections never have one.
     lease: OnceLock<watch::Sender<Option<frame::Lease>>>,
@@ -100,7 +103,7 @@ impl Mailbox {
     pub(crate) fn new(max_requests: usize, state: ConnectionState) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
-            permits: Arc::new(Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS))),
+            permits: Semaphore::new(max_requests.min(Semaphore::MAX_PERMITS)),
             state: watch::Sender::new(state),
             lease: OnceLock::new(),
             round_trip: AtomicU64::new(0),
@@ -112,8 +115,19 @@ impl Mailbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn permits(&self) -> &Arc<Semaphore> {
-        &self.permits
+    /// Takes a permit that is free.
+    ///
+    /// # Errors
+    /// None is, or the connection has ended.
+    pub(crate) fn try_permit(&self) -> Result<Permit, TryAcquireError> {
+        self.permits.try_acquire()?.forget();
+        Ok(Permit(()))
+    }
+
+    /// Waits for a permit; `None` if the connection has ended. A wait that is dropped takes none.
+    pub(crate) async fn permit(&self) -> Option<Permit> {
+        self.permits.acquire().await.ok()?.forget();
+        Some(Permit(()))
     }
 
     /// Hands a command to the driver.
@@ -197,6 +211,11 @@ impl Mailbox {
 
     pub(crate) fn has_commands(&self) -> bool {
         !self.lock().commands.is_empty()
+    }
+
+    /// Those who wait may have so many permits more.
+    pub(crate) fn give_back(&self, permits: usize) {
+        self.permits.add_permits(permits);
     }
 
     /// Takes everything that waits, leaving the emptied vectors to be filled next.

@@ -7,6 +7,7 @@ mod driver;
 mod mailbox;
 mod producers;
 mod sessions;
+mod spare_inlets;
 
 pub use consumers::Payloads;
 pub(crate) use consumers::{Inflow, Inlet};
@@ -14,3 +15,4 @@ pub(crate) use driver::{ClientResume, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Permit};
 pub(crate) use sessions::Sessions;
+pub(crate) use spare_inlets::{keep_inlet, take_inlet};

@@ -13,16 +13,16 @@ use rsock_proto::Payload;
 use crate::{
     connection::mailbox::Mailbox,
     error::Error,
-    responder::{Answer, BoxFuture, BoxStream},
+    responder::{BoxStream, Work},
     sync::AtomicBool,
 };
 
 /// What fills the half of a stream that we send on.
 pub(super) enum Producer {
-    /// Runs to its end, and sends nothing: fire-and-forget, metadata push.
-    Silent(BoxFuture<()>),
+    /// Runs to its end, and sends nothing.
+    Silent(Work),
     /// One answer.
-    Response(BoxFuture<Answer>),
+    Response(Work),
     /// Items under credit.
     Stream(Source),
 }
@@ -77,10 +77,10 @@ impl Source {
 }
 
 /// Polls a future of a handler; a panic is an error of its own.
-pub(super) fn poll_guarded<T>(
-    future: &mut Pin<Box<dyn Future<Output = T> + Send>>,
+pub(super) fn poll_guarded<F: Future + ?Sized>(
+    future: &mut Pin<Box<F>>,
     cx: &mut Context<'_>,
-) -> Poll<Result<T, Error>> {
+) -> Poll<Result<F::Output, Error>> {
     match guard(|| future.as_mut().poll(cx)) {
         Ok(poll) => poll.map(Ok),
         Err(error) => Poll::Ready(Err(error)),

@@ -220,7 +220,8 @@ async fn resume_21_a_session_that_is_gone_is_followed_by_a_fresh_one() {
     let served = Served::with(resumable()).await;
     let events = Events::default();
     let cutter = Cutter::start(served.tcp(), []).await;
-    let client = client(&events).connect(cutter.uri()).await.expect("a connection");
+    let client = client(&events).max_requests(2);
+    let client = client.connect(cutter.uri()).await.expect("a connection");
     within(client.request_response("before")).await.expect("a reply");
     let never = client.request_response("never");
     let mut never = std::pin::pin!(never);
@@ -230,6 +231,11 @@ async fn resume_21_a_session_that_is_gone_is_followed_by_a_fresh_one() {
     cutter.refuse(true);
     let back = served.fixture.requester().expect("a connection");
     cutter.cut();
+    while client.state() != ConnectionState::Suspended {
+        tokio::task::yield_now().await;
+    }
+    let mut ping = std::pin::pin!(client.ping());
+    assert!(futures_util::poll!(ping.as_mut()).is_pending());
     end_session(&served, &back).await;
     cutter.refuse(false);
     let failed = within(never).await;
@@ -237,7 +243,12 @@ async fn resume_21_a_session_that_is_gone_is_followed_by_a_fresh_one() {
         panic!("{failed:?}");
     };
     assert_eq!(*code, ErrorCode::REJECTED_RESUME);
+    within(ping).await.expect_err("it went with its session");
+    // What has failed with the session is not open any more.
+    let mut never = client.request_response("never");
+    assert!(futures_util::poll!(&mut never).is_pending());
     assert_eq!(within(client.request_response("after")).await.expect("a reply").data, "after");
+    drop(never);
     let renewed = events.lock().iter().any(|event| matches!(event, SessionEvent::Renewed(_)));
     assert!(renewed, "{events:?}");
     assert_eq!(within(client.close()).await, CloseReason::Finished(Side::Local));

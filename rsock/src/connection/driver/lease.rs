@@ -102,10 +102,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             matches!(command, Command::Request { inlet: Some(inlet), .. }
                 if Arc::ptr_eq(inlet, cancelled))
         };
-        if let Some(at) = self.leaseless.iter().position(is_it) {
-            drop_guarded(self.leaseless.remove(at));
-        } else if let Some(at) = self.held.iter().position(is_it) {
-            drop_guarded(self.held.remove(at));
+        let forgotten = if let Some(at) = self.leaseless.iter().position(is_it) {
+            self.leaseless.remove(at)
+        } else {
+            self.held.iter().position(is_it).map(|at| self.held.remove(at))
+        };
+        if let Some(Command::Request { outgoing, permit, .. }) = forgotten {
+            self.give_back(permit);
+            drop_guarded(outgoing);
         }
     }
 }

@@ -121,6 +121,8 @@ pub(crate) struct Driver<IO> {
     /// KEEPALIVEs that handles wait for, by the number in their data; each holds a permit.
     pings: VecDeque<(u64, oneshot::Sender<()>, Permit)>,
     pinged: u64,
+    /// Permits of requests that are over, to be given back at the end of the turn.
+    unused_permits: usize,
     pushing: Option<BoxFuture<()>>,
     /// Slots whose producers are to be polled, each once.
     ready: VecDeque<usize>,
@@ -159,6 +161,7 @@ struct Slot {
     key: Option<StreamKey>,
     producer: Option<Producer>,
     inlet: Option<Arc<Inlet>>,
+    /// We opened it.
     permit: Option<Permit>,
     /// In `ready`.
     queued: bool,
@@ -228,6 +231,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             pushes: VecDeque::new(),
             pings: VecDeque::new(),
             pinged: 0,
+            unused_permits: 0,
             pushing: None,
             ready: VecDeque::new(),
             consumers: Vec::new(),
@@ -252,6 +256,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         defers
     }
 
+    /// A request is over. Whoever waits for its permit has it at the end of the turn.
+    fn give_back(&mut self, permit: Permit) {
+        let Permit { .. } = permit;
+        self.unused_permits += 1;
+    }
+
     fn is_due(&self, now: Instant) -> bool {
         self.connection.poll_timeout().is_some_and(|deadline| deadline <= now)
     }
@@ -273,6 +283,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.renew_lease(now);
         worked |= self.produce();
         worked |= self.transmit(cx, now);
+        if self.unused_permits > 0 {
+            self.mailbox.give_back(mem::take(&mut self.unused_permits));
+        }
         if !self.consumers.is_empty() {
             for consumer in self.consumers.drain(..) {
                 consumer.wake();

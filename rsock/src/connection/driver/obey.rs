@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rsock_proto::{CloseReason, Interaction, Payload, Side};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Driver, PUSH_SLOT, Slot, drop_guarded};
+use super::{Driver, PUSH_SLOT, drop_guarded};
 use crate::{
     connection::{
         Command, Inlet, Permit,
@@ -76,7 +76,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Command::Push { metadata, permit } => {
                 // The permit bounds what waits here; a push leaves with the next write.
                 let _ = self.connection.push_metadata(metadata);
-                drop(permit);
+                self.give_back(permit);
             }
             Command::Ping { answer, permit } => {
                 self.pinged += 1;
@@ -84,6 +84,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 // While there is no transport it waits for the next.
                 if !self.connection.has_transport() || self.send_ping(self.pinged) {
                     self.pings.push_back((self.pinged, answer, permit));
+                } else {
+                    self.give_back(permit);
                 }
             }
             Command::Drain => {
@@ -102,9 +104,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// There is another transport: what was under way on the one before has no answer.
     pub(super) fn ping_again(&mut self) {
-        let mut pings = mem::take(&mut self.pings);
-        pings.retain(|(number, ..)| self.send_ping(*number));
-        self.pings = pings;
+        for (number, answer, permit) in mem::take(&mut self.pings) {
+            if self.send_ping(number) {
+                self.pings.push_back((number, answer, permit));
+            } else {
+                self.give_back(permit);
+            }
+        }
     }
 
     pub(super) fn open(
@@ -119,11 +125,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         // A request cancelled before it was written sends nothing at all (RR-10).
         if inlet.as_ref().is_some_and(|inlet| inlet.is_cancelled()) {
             drop_guarded(outgoing);
-            return;
+            return self.give_back(permit);
         }
         match self.connection.request_now(interaction, payload, n, &mut self.output) {
             // It is written, and nothing follows.
-            Ok(None) => {}
+            Ok(None) => self.give_back(permit),
             Ok(Some(key)) => {
                 if let Some(inlet) = &inlet
                     && let wish = inlet.open(key)
@@ -132,17 +138,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     if wish.cancel {
                         stream.cancel();
                         drop_guarded(outgoing);
-                        return;
+                        return self.give_back(permit);
                     }
                     // Asked for while the request waited.
                     stream.request_n(wish.grant);
                 }
                 let producer = outgoing.map(|stream| Producer::Stream(Source::new(stream)));
-                let slot = self.slot(key);
-                *slot =
-                    Slot { key: Some(key), producer, inlet, permit: Some(permit), queued: false };
+                self.settle(key, producer, inlet, Some(permit));
             }
             Err(misuse) => {
+                self.give_back(permit);
                 drop_guarded(outgoing);
                 if let Some(inlet) = inlet {
                     self.consumers.extend(inlet.end(Err(misuse.into())));

@@ -132,8 +132,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn answer_ping(&mut self, data: &[u8]) {
         let Ok(number) = data.try_into().map(u64::from_be_bytes) else { return };
         if let Some(at) = self.pings.iter().position(|(sent, ..)| *sent == number)
-            && let Some((_, answer, _)) = self.pings.remove(at)
+            && let Some((_, answer, permit)) = self.pings.remove(at)
         {
+            self.give_back(permit);
             // Whoever asked may have gone.
             let _ = answer.send(());
         }

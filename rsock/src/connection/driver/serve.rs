@@ -18,11 +18,12 @@ use super::{
 use crate::{
     acceptor::Setup,
     connection::{
-        Inlet, Payloads,
+        Inlet, Payloads, Permit,
         producers::{Producer, Source, Sourced, guard, poll_guarded},
     },
     error::Error,
     requester::Requester,
+    responder::vacate,
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
@@ -62,8 +63,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         });
         match producer {
             Ok(producer) => {
-                let slot = self.slot(key);
-                *slot = Slot { key: Some(key), producer: Some(producer), inlet, ..Slot::default() };
+                self.settle(key, Some(producer), inlet, None);
                 if interaction == Interaction::FireAndForget {
                     // At once: the end of the connection may be the next thing that happened, and
                     // whoever sent it has been told that it is on its way (FNF-03).
@@ -267,7 +267,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Err(misuse) = done {
             return self.fail(key, misuse.into());
         }
-        drop_guarded(self.slots[key.index()].producer.take());
+        match self.slots[key.index()].producer.take() {
+            Some(Producer::Silent(work) | Producer::Response(work)) => {
+                // What a destructor has to say in its panic is said by the panic hook.
+                let _ = guard(|| vacate(work));
+            }
+            other => drop_guarded(other),
+        }
         self.release_if_over(key);
     }
 
@@ -300,6 +306,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         &mut self.slots[index]
     }
 
+    /// Gives a stream that was opened its slot. It is empty: the end of a stream is told before its
+    /// slot is another's.
+    pub(super) fn settle(
+        &mut self,
+        key: StreamKey,
+        producer: Option<Producer>,
+        inlet: Option<Arc<Inlet>>,
+        permit: Option<Permit>,
+    ) {
+        let slot = self.slot(key);
+        debug_assert!(slot.key.is_none(), "{key:?} after {:?}", slot.key);
+        slot.key = Some(key);
+        slot.producer = producer;
+        slot.inlet = inlet;
+        if let Some(permit) = mem::replace(&mut slot.permit, permit) {
+            self.give_back(permit);
+        }
+    }
+
     pub(super) fn queue(&mut self, index: usize) {
         if let Some(slot) = self.slots.get_mut(index)
             && slot.producer.is_some()
@@ -323,6 +348,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             let queued = slot.queued;
             let ended = mem::take(slot);
             slot.queued = queued;
+            if let Some(permit) = ended.permit {
+                self.give_back(permit);
+            }
             drop_guarded(ended.producer);
         }
     }

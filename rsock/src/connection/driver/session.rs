@@ -249,12 +249,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let error = Error::Closed(reason.clone());
         for slot in mem::take(&mut self.slots) {
             super::drop_guarded(slot.producer);
+            if let Some(permit) = slot.permit {
+                self.give_back(permit);
+            }
             if let Some(inlet) = slot.inlet {
                 self.consumers.extend(Inlet::end(&inlet, Err(error.clone())));
             }
         }
         self.ready.clear();
-        self.pings.clear();
+        for (.., permit) in mem::take(&mut self.pings) {
+            self.give_back(permit);
+        }
         self.lose_transport();
         let Some(resume) = &self.options.resume else { return };
         let until = now + resume.settings.limits.window;

@@ -1,5 +1,7 @@
 //! What answers requests.
 
+mod work;
+
 use std::{future::Future, pin::Pin, sync::Arc, task};
 
 use bytes::Bytes;
@@ -7,6 +9,8 @@ use futures_core::Stream;
 use rsock_proto::Payload;
 
 use crate::{connection::Payloads, error::Error};
+use work::work;
+pub(crate) use work::{Work, vacate};
 
 /// A future of a handler, boxed once a request.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -113,8 +117,9 @@ pub(crate) type Answer = Result<Option<Payload>, Error>;
 
 /// A responder as the driver holds it: one object a connection, one box a request.
 pub(crate) trait Handle: Send + Sync {
-    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> BoxFuture<()>;
-    fn request_response(self: Arc<Self>, payload: Payload) -> BoxFuture<Answer>;
+    /// Answers `Ok(None)`, to nobody.
+    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> Work;
+    fn request_response(self: Arc<Self>, payload: Payload) -> Work;
     fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>>;
     fn request_channel(
         self: Arc<Self>,
@@ -125,12 +130,12 @@ pub(crate) trait Handle: Send + Sync {
 }
 
 impl<R: Responder> Handle for R {
-    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> BoxFuture<()> {
-        Box::pin(Responder::fire_and_forget(self, payload))
+    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> Work {
+        work(Responder::fire_and_forget(self, payload))
     }
 
-    fn request_response(self: Arc<Self>, payload: Payload) -> BoxFuture<Answer> {
-        Box::pin(Responder::request_response_optional(self, payload))
+    fn request_response(self: Arc<Self>, payload: Payload) -> Work {
+        work(Responder::request_response_optional(self, payload))
     }
 
     fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>> {

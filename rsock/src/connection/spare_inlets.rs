@@ -1,0 +1,62 @@
+//! Inlets that have been used, kept for the next request of their thread: one that waits for its
+//! answer is then the only memory a request takes at its requester.
+
+use std::{cell::RefCell, sync::Arc};
+
+use crate::connection::Inlet;
+
+/// How many a thread keeps: as many as are commonly asked for at once.
+const MAX_KEPT: usize = 128;
+
+thread_local! {
+    static KEPT: RefCell<Vec<Arc<Inlet>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An inlet as good as new.
+pub(crate) fn take_inlet() -> Arc<Inlet> {
+    // There is none while the thread ends.
+    let kept = KEPT.try_with(|kept| kept.borrow_mut().pop());
+    kept.ok().flatten().unwrap_or_default()
+}
+
+/// Keeps an inlet whose stream is over, unless somebody else still has it.
+pub(crate) fn keep_inlet(mut inlet: Arc<Inlet>) {
+    if inlet.renew() {
+        let _ = KEPT.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < MAX_KEPT {
+                kept.push(inlet);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept() -> usize {
+        KEPT.with(|kept| kept.borrow().len())
+    }
+
+    #[test]
+    fn only_what_nobody_else_has_is_kept() {
+        let inlet = Arc::new(Inlet::default());
+        let driver = Arc::clone(&inlet);
+        keep_inlet(inlet);
+        assert_eq!(kept(), 0);
+        let address = Arc::as_ptr(&driver);
+        keep_inlet(driver);
+        assert_eq!(kept(), 1);
+        assert_eq!(Arc::as_ptr(&take_inlet()), address);
+        assert_eq!(kept(), 0);
+    }
+
+    #[test]
+    fn no_more_are_kept_than_a_thread_may() {
+        for _ in 0..=MAX_KEPT {
+            keep_inlet(Arc::default());
+        }
+        assert_eq!(kept(), MAX_KEPT);
+    }
+}

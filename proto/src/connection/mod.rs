@@ -11,6 +11,7 @@
 
 mod direct;
 mod event;
+mod ids;
 mod keepalive;
 mod lease;
 mod receive;

@@ -1,11 +1,10 @@
 //! The stream table: ids to slots that stay put, allocation of ids, and what the peer may hold.
 
-use std::{collections::HashMap, num::NonZeroU32};
-
-use rustc_hash::FxBuildHasher;
+use std::num::NonZeroU32;
 
 use crate::{
     config::Config,
+    connection::ids::Ids,
     frame::{Interaction, MAX_U31, Request, StreamId},
     payload::Payload,
     stream::{Assembly, Stream, StreamKey, Unjoinable},
@@ -17,7 +16,7 @@ pub(crate) struct Streams {
     slots: Vec<Stream>,
     /// Empty ones.
     vacant: Vec<u32>,
-    ids: HashMap<StreamId, u32, FxBuildHasher>,
+    ids: Ids,
     /// The next id we allocate; `None` when they are used up (SID-06).
     next: Option<u32>,
     /// Where ids begin, and begin again if they are reused (SID-07).
@@ -39,7 +38,7 @@ impl Streams {
         Self {
             slots: Vec::new(),
             vacant: Vec::new(),
-            ids: HashMap::default(),
+            ids: Ids::default(),
             next: Some(first_id),
             first: first_id,
             last: MAX_U31,
@@ -135,7 +134,7 @@ impl Streams {
 
     /// The stream a frame of the peer names: it cannot know of one whose request is not written.
     pub(crate) fn find(&mut self, id: StreamId) -> Option<(StreamKey, &mut Stream)> {
-        let index = *self.ids.get(&id)?;
+        let index = self.ids.get(id)?;
         let stream = self.slots.get_mut(index as usize)?;
         let serial = stream.serial?;
         let key = StreamKey { index, id, serial };
@@ -143,7 +142,7 @@ impl Streams {
     }
 
     pub(crate) fn is_live(&self, id: StreamId) -> bool {
-        self.ids.contains_key(&id)
+        self.ids.get(id).is_some()
     }
 
     pub(crate) fn remove(&mut self, key: StreamKey) {
@@ -160,7 +159,7 @@ impl Streams {
         }
         // A fire-and-forget of the peer is not addressable, and its id may be in use again.
         if stream.addressable {
-            self.ids.remove(&key.id);
+            self.ids.remove(key.id);
         }
         stream.vacate();
         self.vacant.push(key.index);
@@ -212,14 +211,14 @@ impl Streams {
     pub(crate) fn forget_id(&mut self, key: StreamKey) {
         if let Some(stream) = self.get_mut(key) {
             stream.addressable = false;
-            self.ids.remove(&key.id);
+            self.ids.remove(key.id);
         }
     }
 
     pub(crate) fn clear(&mut self) {
         self.slots = Vec::new();
         self.vacant = Vec::new();
-        self.ids = HashMap::default();
+        self.ids = Ids::default();
         self.inbound = 0;
         self.inbound_bytes = 0;
         self.reassembly_bytes = 0;

@@ -10,8 +10,8 @@ use crate::{
     connection::{Connection, Event, KeepaliveClock, Role, State},
     error::{CloseReason, ErrorCode, Side, StreamError, Violation},
     frame::{
-        Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, Malformed, PayloadFrame, RawHeader,
-        Request, Resume, Setup, StreamId, VERSION, check_len, decode_item,
+        Common, Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, Malformed, PayloadFrame,
+        RawHeader, Request, Resume, Setup, StreamId, VERSION, check_len,
     },
     payload::Payload,
     stream::{Assembly, Stream, StreamKey},
@@ -45,8 +45,9 @@ impl Connection {
             clock.received(now);
         }
         self.track_received(&frame);
-        let reaction = match self.decode_item(&mut frame) {
-            Some(Ok(item)) => Ok(self.receive_payload(item)),
+        let reaction = match self.decode_common(&mut frame) {
+            Some(Ok(Common::Item(item))) => Ok(self.receive_payload(item)),
+            Some(Ok(Common::Request(request))) => Ok(self.receive_request(request, now)),
             Some(Err(malformed)) => self.react_to(malformed),
             None => check_len(frame.len(), self.config.max_frame_bytes)
                 .and_then(|()| self.check_first(&frame))
@@ -63,12 +64,12 @@ impl Connection {
         }
     }
 
-    /// The short way of most frames, where nothing but items and the like is expected.
+    /// The short way of most frames, where nothing of the connection is expected.
     #[inline]
-    fn decode_item(&self, frame: &mut Bytes) -> Option<Result<PayloadFrame, Malformed>> {
+    fn decode_common(&self, frame: &mut Bytes) -> Option<Result<Common, Malformed>> {
         let is_plain = matches!(self.state, State::Established) && !self.is_resuming();
         if is_plain && frame.len() <= self.config.max_frame_bytes {
-            decode_item(frame)
+            Common::decode(frame)
         } else {
             None
         }

@@ -216,30 +216,14 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
                 FrameType::RequestStream => Interaction::RequestStream,
                 _ => Interaction::RequestChannel,
             };
-            let initial_n = if interaction.has_initial_n() {
-                body.u32().ok_or_else(|| truncated("initial request-n"))?
-            } else {
-                0
-            };
-            let payload = decode_payload(flags, body)?;
-            let Some(stream) = stream else {
-                return Ok(misplaced());
-            };
-            Frame::Request(Request {
-                stream,
-                interaction,
-                follows: flags.has(Flags::FOLLOWS),
-                complete: interaction == Interaction::RequestChannel && flags.has(Flags::COMPLETE),
-                initial_n,
-                payload,
-            })
+            // What is malformed is so on any stream.
+            let request =
+                Request::decode(stream.unwrap_or(StreamId::MIN), interaction, flags, body)?;
+            if on_connection { misplaced() } else { Frame::Request(request) }
         }
         FrameType::Payload => {
-            let payload = decode_payload(flags, body)?;
-            let Some(stream) = stream else {
-                return Ok(misplaced());
-            };
-            Frame::Payload(PayloadFrame::new(stream, flags, payload))
+            let payload = PayloadFrame::decode(stream.unwrap_or(StreamId::MIN), flags, body)?;
+            if on_connection { misplaced() } else { Frame::Payload(payload) }
         }
         FrameType::RequestN => {
             let n = body.u32().ok_or_else(|| truncated("request-n"))?;
@@ -295,22 +279,39 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
     })
 }
 
-/// The frame that brings items, which most frames are, without the detour over all the others;
-/// `None` if it is another one, or on stream 0.
-#[inline]
-pub(crate) fn decode_item(frame: &mut Bytes) -> Option<Result<PayloadFrame, Malformed>> {
-    let header = RawHeader::read(frame)?;
-    let stream = StreamId::new(header.stream_id)?;
-    if header.frame_type != FrameType::Payload as u8 {
-        return None;
+/// A frame of those that nearly all are, decoded without the detour over the others.
+pub(crate) enum Common {
+    Item(PayloadFrame),
+    Request(Request),
+}
+
+impl Common {
+    /// `None` if it is another frame, or one on stream 0.
+    #[inline]
+    pub(crate) fn decode(frame: &mut Bytes) -> Option<Result<Self, Malformed>> {
+        let RawHeader { stream_id, frame_type, flags } = RawHeader::read(frame)?;
+        let stream = StreamId::new(stream_id)?;
+        const PAYLOAD: u8 = FrameType::Payload as u8;
+        const REQUEST_RESPONSE: u8 = FrameType::RequestResponse as u8;
+        const REQUEST_FNF: u8 = FrameType::RequestFnf as u8;
+        let mut rest = || {
+            let mut body = std::mem::take(frame);
+            body.advance(HEADER_LEN);
+            Reader(body)
+        };
+        let decoded = match frame_type {
+            PAYLOAD => PayloadFrame::decode(stream, flags, rest()).map(Self::Item),
+            REQUEST_RESPONSE => {
+                Request::decode(stream, Interaction::RequestResponse, flags, rest())
+                    .map(Self::Request)
+            }
+            REQUEST_FNF => Request::decode(stream, Interaction::FireAndForget, flags, rest())
+                .map(Self::Request),
+            _ => return None,
+        };
+        let ignorable = flags.has(Flags::IGNORE);
+        Some(decoded.map_err(|violation| Malformed { violation, ignorable }))
     }
-    let mut body = std::mem::take(frame);
-    body.advance(HEADER_LEN);
-    let ignorable = header.flags.has(Flags::IGNORE);
-    Some(match decode_payload(header.flags, Reader(body)) {
-        Ok(payload) => Ok(PayloadFrame::new(stream, header.flags, payload)),
-        Err(violation) => Err(Malformed { violation, ignorable }),
-    })
 }
 
 /// Metadata, if the M flag says so, and data: the rule of section 1.5.

@@ -1,9 +1,11 @@
 //! The four requests: one frame with an interaction.
 
 use crate::{
+    error::Violation,
     frame::{
         PayloadSignal,
-        codec::{Sink, frame_len},
+        codec::{Reader, Sink, frame_len},
+        decode_payload,
         header::{Flags, FrameType, HEADER_LEN, RawHeader, StreamId},
     },
     payload::Payload,
@@ -58,6 +60,29 @@ pub struct Request {
 }
 
 impl Request {
+    #[inline]
+    pub(super) fn decode(
+        stream: StreamId,
+        interaction: Interaction,
+        flags: Flags,
+        mut body: Reader,
+    ) -> Result<Self, Violation> {
+        let initial_n = if interaction.has_initial_n() {
+            let frame = interaction.frame_type().name();
+            body.u32().ok_or(Violation::Truncated { frame, field: "initial request-n" })?
+        } else {
+            0
+        };
+        Ok(Self {
+            stream,
+            interaction,
+            follows: flags.has(Flags::FOLLOWS),
+            complete: interaction == Interaction::RequestChannel && flags.has(Flags::COMPLETE),
+            initial_n,
+            payload: decode_payload(flags, body)?,
+        })
+    }
+
     /// Bytes of the encoded frame.
     pub fn encoded_len(&self) -> usize {
         let fixed = HEADER_LEN + if self.interaction.has_initial_n() { 4 } else { 0 };
@@ -100,14 +125,14 @@ pub struct PayloadFrame {
 
 impl PayloadFrame {
     #[inline]
-    pub(super) fn new(stream: StreamId, flags: Flags, payload: Payload) -> Self {
-        Self {
+    pub(super) fn decode(stream: StreamId, flags: Flags, body: Reader) -> Result<Self, Violation> {
+        Ok(Self {
             stream,
             follows: flags.has(Flags::FOLLOWS),
             next: flags.has(Flags::NEXT),
             complete: flags.has(Flags::COMPLETE),
-            payload,
-        }
+            payload: decode_payload(flags, body)?,
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The short way out: what is written at once, because nothing waits to leave before it.
 
 use crate::{
-    connection::{Connection, State, check_frame_len},
+    connection::{Connection, State, StreamMut, check_frame_len},
     error::Misuse,
     frame::{Interaction, PayloadSignal, Request, encode_payload, payload_frame_len},
     payload::Payload,
@@ -70,27 +70,36 @@ impl Connection {
         item: Payload,
         out: &mut SendBuf,
     ) -> Result<(), Misuse> {
-        let mut items = self.open_half(key, out).ok_or(Misuse::StreamClosed)?;
-        if items.writes(&item) {
-            items.write(item, PayloadSignal::NextComplete);
-            items.stream.send.abandon();
-            self.settle(key);
-            Ok(())
-        } else {
-            self.stream(key).ok_or(Misuse::StreamClosed)?.send_last(item)
+        let is_clear =
+            self.is_clear(out) && payload_frame_len(&item) <= self.config.outbound_frame_bytes();
+        let Some(stream) = self.streams.get_mut(key) else { return Err(Misuse::StreamClosed) };
+        if !is_clear || !stream.send.is_open() || !stream.send.spend() {
+            return StreamMut::new(self, key).send_last(item);
         }
+        let is_over = !stream.recv.is_open() && !stream.recv.has_output();
+        let before = out.len();
+        encode_payload(key.id(), PayloadSignal::NextComplete, false, item, out);
+        self.stats.bytes_out += (out.len() - before) as u64;
+        self.stats.frames_out += 1;
+        self.stats.items_out += 1;
+        if is_over {
+            // Nothing drains while it is clear.
+            self.streams.remove(key);
+        } else {
+            stream.send.abandon();
+        }
+        Ok(())
     }
 
     /// Takes items for a stream, one after the other, and writes them to `out` at once if nothing is
     /// to leave before them. `None` unless it is a stream or channel whose half is open.
     pub fn items<'a>(&'a mut self, key: StreamKey, out: &'a mut SendBuf) -> Option<Items<'a>> {
-        self.open_half(key, out).filter(|items| items.stream.interaction.has_initial_n())
-    }
-
-    fn open_half<'a>(&'a mut self, key: StreamKey, out: &'a mut SendBuf) -> Option<Items<'a>> {
         let is_clear = self.is_clear(out);
         let Self { streams, scheduler, stats, config, .. } = self;
-        let stream = streams.get_mut(key).filter(|stream| stream.send.is_open())?;
+        let stream = streams.get_mut(key)?;
+        if !stream.send.is_open() || !stream.interaction.has_initial_n() {
+            return None;
+        }
         Some(Items {
             stream,
             scheduler,
@@ -142,7 +151,7 @@ impl Items<'_> {
         if self.writes(&item) {
             let spent = self.stream.send.spend();
             debug_assert!(spent);
-            self.write(item, PayloadSignal::Next);
+            self.write(item);
         } else {
             if !self.cuts {
                 check_frame_len(payload_frame_len(&item))?;
@@ -168,10 +177,10 @@ impl Items<'_> {
             && payload_frame_len(item) <= self.max_frame_bytes
     }
 
-    fn write(&mut self, item: Payload, signal: PayloadSignal) {
+    fn write(&mut self, item: Payload) {
         let Some(out) = &mut self.out else { return };
         let before = out.len();
-        encode_payload(self.key.id(), signal, false, item, *out);
+        encode_payload(self.key.id(), PayloadSignal::Next, false, item, *out);
         self.stats.bytes_out += (out.len() - before) as u64;
         self.stats.frames_out += 1;
         self.stats.items_out += 1;

@@ -8,14 +8,14 @@ mod serve;
 mod session;
 mod spare;
 mod transmit;
+mod turn;
 
 use std::{
     collections::VecDeque,
-    future::Future,
     io, mem,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::Waker,
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,6 @@ use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
-    task::yield_now,
     time::Sleep,
 };
 
@@ -32,7 +31,6 @@ use crate::{
     acceptor::Accept,
     connection::{
         Command, Inlet, Mailbox, Permit,
-        budget::Budget,
         producers::{Producer, SlotWakers, guard},
         sessions::{Claim, Sessions},
     },
@@ -247,109 +245,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
-    /// Whether to let other tasks run before acting on what handles asked for: with several
-    /// requests open, those who ask tend to do so together, and one write serves them all.
-    fn defers(&mut self) -> bool {
-        let defers =
-            !self.deferred && self.connection.open_streams() > 1 && self.mailbox.has_commands();
-        self.deferred = defers;
-        defers
-    }
-
     /// A request is over. Whoever waits for its permit has it at the end of the turn.
     fn give_back(&mut self, permit: Permit) {
         let Permit { .. } = permit;
         self.unused_permits += 1;
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.connection.poll_timeout().is_some_and(|deadline| deadline <= now)
-    }
-
-    /// One turn: hear, read, act, produce, write. False if there was nothing to do.
-    fn turn(&mut self, cx: &mut Context<'_>, now: Instant, due: bool) -> bool {
-        let mut worked = due;
-        if due {
-            self.receive(cx, now);
-            self.connection.handle_timeout(now);
-            // Before handles are heard: what they open may have the slot of a stream that has ended.
-            self.dispatch(cx, now);
-        }
-        worked |= self.adopt(now);
-        worked |= self.drain_mailbox(now);
-        worked |= self.poll_redial(cx, now);
-        worked |= self.receive(cx, now);
-        worked |= self.dispatch(cx, now);
-        self.renew_lease(now);
-        worked |= self.produce();
-        worked |= self.transmit(cx, now);
-        if self.unused_permits > 0 {
-            self.mailbox.give_back(mem::take(&mut self.unused_permits));
-        }
-        if !self.consumers.is_empty() {
-            for consumer in self.consumers.drain(..) {
-                consumer.wake();
-            }
-        }
-        worked
-    }
-}
-
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        if this.defers() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let mut budget = Budget::new();
-        this.borrow_memory();
-        while this.phase == Phase::Running {
-            if !budget.take() {
-                // Others may run; we go on after them.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let now = now();
-            let due = this.is_due(now);
-            if due && !mem::replace(&mut this.listened, true) {
-                // The sockets are asked before the clock is: who is late to look at it may have signs
-                // of life to read, of which the runtime does not know yet (KA-09).
-                let _ = pin!(yield_now()).poll(cx);
-                return Poll::Pending;
-            }
-            this.listened = false;
-            if this.turn(cx, now, due) {
-                continue;
-            }
-            this.release_memory();
-            this.meter.publish(this.connection.stats(), this.connection.open_streams());
-            if let Some(round_trip) = this.connection.round_trip() {
-                this.mailbox.publish_round_trip(round_trip);
-            }
-            let deadline = this.connection.poll_timeout().into_iter().chain(this.lease_deadline());
-            if let Some(deadline) = deadline.min()
-                && this.poll_timer(cx, deadline).is_ready()
-            {
-                continue;
-            }
-            if this.mailbox.sleep(cx.waker()) {
-                return Poll::Pending;
-            }
-        }
-        this.meter.publish(this.connection.stats(), 0);
-        for consumer in this.consumers.drain(..) {
-            consumer.wake();
-        }
-        loop {
-            let now = now();
-            ready!(this.poll_finish(cx, now));
-            if !matches!(this.phase, Phase::Flushing { .. }) {
-                return Poll::Ready(());
-            }
-        }
     }
 }
 

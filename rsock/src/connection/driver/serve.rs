@@ -166,15 +166,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Polls the producers that are ready while the socket keeps up. What they yield is encoded
     /// before more is asked of them: beyond the send buffer no more than a batch waits.
-    pub(super) fn produce(&mut self) -> bool {
-        if self.ready.is_empty() {
-            return false;
+    pub(super) fn produce(&mut self) {
+        if !self.may_produce() {
+            return;
         }
         // What was yielded before goes first.
         self.connection.poll_transmit(&mut self.output);
-        let mut worked = false;
-        while !self.ready.is_empty() && !self.output.is_full() && !self.connection.is_held() {
-            worked = true;
+        while self.may_produce() {
             let mut yielded = 0;
             for _ in 0..self.ready.len() {
                 if yielded < BATCH_BYTES
@@ -186,7 +184,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
             self.connection.poll_transmit(&mut self.output);
         }
-        worked
+    }
+
+    /// Whether a producer may be polled now.
+    pub(super) fn may_produce(&self) -> bool {
+        !self.ready.is_empty() && !self.output.is_full() && !self.connection.is_held()
     }
 
     /// Polls one producer, for at most as many items as its stream takes in a turn; the bytes it

@@ -1,0 +1,138 @@
+//! The driver's turns, and its rest between them.
+
+use std::{
+    future::Future,
+    mem,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::yield_now,
+};
+
+use super::{Driver, Phase, now};
+use crate::connection::budget::Budget;
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+    /// Whether to let other tasks run before acting on what handles asked for: with several
+    /// requests open, those who ask tend to do so together, and one write serves them all.
+    fn defers(&mut self) -> bool {
+        let defers =
+            !self.deferred && self.connection.open_streams() > 1 && self.mailbox.has_commands();
+        self.deferred = defers;
+        defers
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.connection.poll_timeout().is_some_and(|deadline| deadline <= now)
+    }
+
+    /// One turn: hear, read, act, produce, write. False if all that is left to do waits for
+    /// something that wakes the task.
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant, due: bool) -> bool {
+        let mut again = due;
+        if due {
+            self.receive(cx, now);
+            self.connection.handle_timeout(now);
+            // Before handles are heard: what they open may have the slot of a stream that has ended.
+            self.dispatch(cx, now);
+        }
+        again |= self.adopt(now);
+        self.drain_mailbox(now);
+        again |= self.poll_redial(cx, now);
+        again |= self.read(cx, now);
+        let is_deaf = !self.connection.wants_input();
+        // An acceptor or a dial that it has begun is not polled yet.
+        again |= self.dispatch(cx, now) && (self.accepting.is_some() || self.io.is_none());
+        self.produce();
+        self.renew_lease(now);
+        again |= self.transmit(cx, now);
+        if self.unused_permits > 0 {
+            self.mailbox.give_back(mem::take(&mut self.unused_permits));
+        }
+        if !self.consumers.is_empty() {
+            for consumer in self.consumers.drain(..) {
+                consumer.wake();
+            }
+        }
+        again || (is_deaf && self.connection.wants_input()) || self.may_produce()
+    }
+
+    /// Reads what there is to read; false if the task is woken when there is more.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if !self.receive(cx, now) {
+            return false;
+        }
+        // A read that leaves room has taken all there was: one more costs no system call, and waits
+        // for the next.
+        let is_full = self.input.len() == self.input.capacity();
+        is_full || self.receive(cx, now)
+    }
+
+    /// Nothing is to be done until the task is woken, or the clock says so; false if there is
+    /// something after all.
+    fn rest(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.connection.poll_timeout().into_iter().chain(self.lease_deadline());
+        if let Some(deadline) = deadline.min()
+            && self.poll_timer(cx, deadline).is_ready()
+        {
+            return false;
+        }
+        if !self.mailbox.sleep(cx.waker()) {
+            return false;
+        }
+        self.release_memory();
+        self.meter.publish(self.connection.stats(), self.connection.open_streams());
+        if let Some(round_trip) = self.connection.round_trip() {
+            self.mailbox.publish_round_trip(round_trip);
+        }
+        true
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.defers() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut budget = Budget::new();
+        this.borrow_memory();
+        while this.phase == Phase::Running {
+            if !budget.take() {
+                // Others may run; we go on after them.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let now = now();
+            let due = this.is_due(now);
+            if due && !mem::replace(&mut this.listened, true) {
+                // The sockets are asked before the clock is: who is late to look at it may have signs
+                // of life to read, of which the runtime does not know yet (KA-09).
+                let _ = pin!(yield_now()).poll(cx);
+                return Poll::Pending;
+            }
+            this.listened = false;
+            if !this.turn(cx, now, due) && this.phase == Phase::Running && this.rest(cx) {
+                return Poll::Pending;
+            }
+        }
+        this.meter.publish(this.connection.stats(), 0);
+        for consumer in this.consumers.drain(..) {
+            consumer.wake();
+        }
+        loop {
+            let now = now();
+            ready!(this.poll_finish(cx, now));
+            if !matches!(this.phase, Phase::Flushing { .. }) {
+                return Poll::Ready(());
+            }
+        }
+    }
+}

@@ -23,6 +23,8 @@ pub(super) enum Producer {
     Silent(Work),
     /// One answer.
     Response(Work),
+    /// A request whose handler has not begun: the socket does not keep up.
+    Request(Payload),
     /// Items under credit.
     Stream(Source),
 }
@@ -77,7 +79,7 @@ impl Source {
 }
 
 /// Polls a future of a handler; a panic is an error of its own.
-pub(super) fn poll_guarded<F: Future + ?Sized>(
+pub(crate) fn poll_guarded<F: Future + ?Sized>(
     future: &mut Pin<Box<F>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, Error>> {
@@ -89,7 +91,7 @@ pub(super) fn poll_guarded<F: Future + ?Sized>(
 
 /// Runs something of a user's. A panic costs its stream, not the connection; the peer is told no
 /// more than that it happened (ERR-11).
-pub(super) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
+pub(crate) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         log_panic(&*panic);
         Error::application("the handler panicked")

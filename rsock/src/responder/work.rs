@@ -12,6 +12,10 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::Answer;
+use crate::{
+    connection::{guard, poll_guarded},
+    error::Error,
+};
 
 /// How many empty boxes a thread keeps: as many as requests are commonly under way at once.
 const MAX_KEPT: usize = 128;
@@ -94,8 +98,34 @@ pub(super) fn work<F: Future<Output: Outcome> + Send + 'static>(future: F) -> Wo
     Box::pin(Single { future })
 }
 
+/// How far a handler's future has come at once.
+pub(crate) enum Started {
+    Ended(Result<Answer, Error>),
+    /// Its waker will be called.
+    Waits(Work),
+}
+
+/// Polls a future for the first time.
+pub(super) fn start<F>(future: F, cx: &mut Context<'_>) -> Started
+where
+    F: Future<Output: Outcome> + Send + 'static,
+{
+    let mut work = work(future);
+    let answer = match poll_guarded(&mut work, cx) {
+        Poll::Pending => return Started::Waits(work),
+        Poll::Ready(answer) => answer,
+    };
+    vacate_guarded(work);
+    Started::Ended(answer)
+}
+
+/// As [`vacate`], and what a destructor has to say in its panic is left to the panic hook.
+pub(crate) fn vacate_guarded(work: Work) {
+    let _ = guard(|| vacate(work));
+}
+
 /// Drops a future that has ended, or that nobody wants any more, and keeps its box.
-pub(crate) fn vacate(mut work: Work) {
+fn vacate(mut work: Work) {
     work.as_mut().vacate();
     if size_of_val(&*work) <= MAX_KEPT_SIZE {
         let _ = KEPT.try_with(|kept| {

@@ -173,7 +173,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         };
         if wish.cancel {
             stream.cancel();
-            let slot = &mut self.slots[key.index()];
+            let Some(slot) = self.tenant(key) else { return };
             let is_ours = slot.permit.is_some();
             slot.inlet = None;
             if is_ours {

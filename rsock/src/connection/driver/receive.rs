@@ -141,10 +141,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     pub(super) fn deliver(&mut self, key: StreamKey, payload: Payload, complete: bool) {
-        let slot = &mut self.slots[key.index()];
-        if slot.key != Some(key) {
-            return;
-        }
+        // Looked up here, since the connection is needed beside it.
+        let slot = self.slots.get_mut(key.index()).filter(|slot| slot.key == Some(key));
+        let Some(slot) = slot else { return };
         let Some(inlet) = &slot.inlet else { return };
         let connection = &mut self.connection;
         let (ended, consumer) = inlet.push((payload, complete), || connection.poll_item(key));
@@ -156,10 +155,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     pub(super) fn end_inlet(&mut self, key: StreamKey, how: Result<(), Error>) {
-        let slot = &mut self.slots[key.index()];
-        if slot.key != Some(key) {
-            return;
-        }
+        let Some(slot) = self.tenant(key) else { return };
         if let Some(inlet) = slot.inlet.take() {
             self.consumers.extend(inlet.end(how));
         }
@@ -168,10 +164,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// The peer wants nothing more of us.
     pub(super) fn cancelled(&mut self, key: StreamKey) {
-        let slot = &mut self.slots[key.index()];
-        if slot.key != Some(key) {
-            return;
-        }
+        let Some(slot) = self.tenant(key) else { return };
         let is_ours = slot.permit.is_some();
         drop_guarded(slot.producer.take());
         if is_ours {

@@ -23,7 +23,7 @@ use crate::{
     },
     error::Error,
     requester::Requester,
-    responder::vacate,
+    responder::{Answer, Handle, Started, vacate_guarded},
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
@@ -41,39 +41,98 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return;
         };
         let handler = Arc::clone(responder);
-        let mut inlet = None;
-        let producer = guard(|| match interaction {
-            Interaction::FireAndForget => Producer::Silent(handler.fire_and_forget(payload)),
-            Interaction::RequestResponse => Producer::Response(handler.request_response(payload)),
+        match interaction {
+            // At once: the end of the connection may be the next thing that happened, and whoever
+            // sent it has been told that it is on its way (FNF-03).
+            Interaction::FireAndForget => {
+                self.begin(key, handler, payload, true);
+            }
+            Interaction::RequestResponse if self.keeps_up() => {
+                self.begin(key, handler, payload, false);
+            }
+            Interaction::RequestResponse => self.add(key, Producer::Request(payload), None),
             Interaction::RequestStream => {
-                Producer::Stream(Source::new(handler.request_stream(payload)))
+                match guard(|| Source::new(handler.request_stream(payload))) {
+                    Ok(source) => self.add(key, Producer::Stream(source), None),
+                    Err(error) => self.fail(key, error),
+                }
             }
             Interaction::RequestChannel => {
-                let shared = Arc::new(Inlet::default());
+                let inlet = Arc::new(Inlet::default());
                 // Its consumer does not exist yet, so it cannot have gone.
-                let _ = shared.open(key);
+                let _ = inlet.open(key);
                 if complete {
-                    shared.end(Ok(()));
-                } else {
-                    inlet = Some(Arc::clone(&shared));
+                    inlet.end(Ok(()));
                 }
-                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), self.options.credit);
-                Producer::Stream(Source::new(handler.request_channel(payload, rest)))
+                let kept = (!complete).then(|| Arc::clone(&inlet));
+                let rest = Payloads::new(inlet, Arc::clone(&self.mailbox), self.options.credit);
+                match guard(|| Source::new(handler.request_channel(payload, rest))) {
+                    Ok(source) => self.add(key, Producer::Stream(source), kept),
+                    Err(error) => self.fail(key, error),
+                }
+            }
+        }
+    }
+
+    /// Whether the socket takes what handlers yield.
+    fn keeps_up(&self) -> bool {
+        !self.output.is_full() && !self.connection.is_held()
+    }
+
+    /// Has a handler begin. Most end at once, and never come into a slot. The bytes it yielded.
+    fn begin(
+        &mut self,
+        key: StreamKey,
+        handler: Arc<dyn Handle>,
+        payload: Payload,
+        is_silent: bool,
+    ) -> usize {
+        let cx = &mut Context::from_waker(self.slot_wakers.get(key.index(), &self.mailbox));
+        let started = guard(|| {
+            if is_silent {
+                handler.fire_and_forget(payload, cx)
+            } else {
+                handler.request_response(payload, cx)
             }
         });
-        match producer {
-            Ok(producer) => {
-                self.settle(key, Some(producer), inlet, None);
-                if interaction == Interaction::FireAndForget {
-                    // At once: the end of the connection may be the next thing that happened, and
-                    // whoever sent it has been told that it is on its way (FNF-03).
-                    self.run(key.index());
-                } else {
-                    self.queue(key.index());
-                }
+        match started {
+            Ok(Started::Waits(work)) if is_silent => {
+                self.settle(key, Some(Producer::Silent(work)), None, None);
+                0
             }
-            Err(error) => self.fail(key, error),
+            Ok(Started::Waits(work)) => {
+                self.settle(key, Some(Producer::Response(work)), None, None);
+                0
+            }
+            // Whatever it came to, nobody is told (FNF-01).
+            Ok(Started::Ended(_)) if is_silent => {
+                self.finish(key, None);
+                0
+            }
+            Ok(Started::Ended(answer)) => self.answer(key, answer),
+            Err(error) => self.answer(key, Err(error)),
         }
+    }
+
+    /// What the handler of a request has come to; the bytes it yielded.
+    fn answer(&mut self, key: StreamKey, answer: Result<Answer, Error>) -> usize {
+        match answer {
+            Ok(Ok(reply)) => {
+                let yielded = reply.as_ref().map_or(0, Payload::size);
+                self.finish(key, reply);
+                yielded
+            }
+            Ok(Err(error)) | Err(error) => {
+                self.fail(key, error);
+                0
+            }
+        }
+    }
+
+    /// A producer for a stream, polled in this turn.
+    fn add(&mut self, key: StreamKey, producer: Producer, inlet: Option<Arc<Inlet>>) {
+        self.settle(key, Some(producer), inlet, None);
+        self.queue(key.index());
     }
 
     // ---- SETUP --------------------------------------------------------------------------------
@@ -204,14 +263,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     self.finish(key, None);
                 }
             }
-            Producer::Response(work) => match poll_guarded(work, cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(Ok(reply))) => {
-                    yielded = reply.as_ref().map_or(0, Payload::size);
-                    self.finish(key, reply);
+            Producer::Response(work) => {
+                if let Poll::Ready(answer) = poll_guarded(work, cx) {
+                    yielded = self.answer(key, answer);
                 }
-                Poll::Ready(Ok(Err(error)) | Err(error)) => self.fail(key, error),
-            },
+            }
+            Producer::Request(payload) => {
+                let payload = mem::take(payload);
+                self.release(key);
+                if let Some(responder) = &self.responder {
+                    return self.begin(key, Arc::clone(responder), payload, false);
+                }
+            }
             Producer::Stream(source) => {
                 let limit = if self.ready.is_empty() { BATCH_BYTES } else { SHARE_BYTES };
                 let Some(mut items) = self.connection.items(key, &mut self.output) else {
@@ -269,11 +332,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Err(misuse) = done {
             return self.fail(key, misuse.into());
         }
-        match self.slots[key.index()].producer.take() {
-            Some(Producer::Silent(work) | Producer::Response(work)) => {
-                // What a destructor has to say in its panic is said by the panic hook.
-                let _ = guard(|| vacate(work));
-            }
+        // One that ended as it began has no slot.
+        let Some(slot) = self.tenant(key) else { return };
+        match slot.producer.take() {
+            Some(Producer::Silent(work) | Producer::Response(work)) => vacate_guarded(work),
             other => drop_guarded(other),
         }
         self.release_if_over(key);
@@ -281,7 +343,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// A producer has failed, and with it the stream in both directions.
     pub(super) fn fail(&mut self, key: StreamKey, error: Error) {
-        let is_ours = self.slot(key).permit.is_some();
+        let is_ours = self.tenant(key).is_some_and(|slot| slot.permit.is_some());
         if let Some(mut stream) = self.connection.stream(key) {
             let mut told = error.clone().into_stream_error();
             if is_ours {
@@ -296,7 +358,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     // ---- slots --------------------------------------------------------------------------------
 
-    pub(super) fn slot(&mut self, key: StreamKey) -> &mut Slot {
+    /// The slot of a stream, if it has one: those that end as they begin have none.
+    pub(super) fn tenant(&mut self, key: StreamKey) -> Option<&mut Slot> {
+        self.slots.get_mut(key.index()).filter(|slot| slot.key == Some(key))
+    }
+
+    fn slot(&mut self, key: StreamKey) -> &mut Slot {
         let index = key.index();
         if self.slots.len() <= index {
             if index == 0 {
@@ -337,23 +404,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     pub(super) fn release_if_over(&mut self, key: StreamKey) {
-        let slot = &self.slots[key.index()];
-        if slot.key == Some(key) && slot.producer.is_none() && slot.inlet.is_none() {
+        if self.tenant(key).is_some_and(|slot| slot.producer.is_none() && slot.inlet.is_none()) {
             self.release(key);
         }
     }
 
     /// The stream is over: whatever is left of it goes, and the slot is free.
     pub(super) fn release(&mut self, key: StreamKey) {
-        let slot = &mut self.slots[key.index()];
-        if slot.key == Some(key) {
-            let queued = slot.queued;
-            let ended = mem::take(slot);
-            slot.queued = queued;
-            if let Some(permit) = ended.permit {
-                self.give_back(permit);
-            }
-            drop_guarded(ended.producer);
+        let Some(slot) = self.tenant(key) else { return };
+        // Still in `ready`, if it is: its next tenant is found there.
+        slot.key = None;
+        slot.inlet = None;
+        let (producer, permit) = (slot.producer.take(), slot.permit.take());
+        if let Some(permit) = permit {
+            self.give_back(permit);
+        }
+        if let Some(producer) = producer {
+            drop_guarded(producer);
         }
     }
 }

@@ -129,6 +129,10 @@ pub(crate) struct Driver<IO> {
     timer: Option<Pin<Box<Sleep>>>,
     /// When `timer` fires; it may be earlier than needed, never later.
     armed: Option<Instant>,
+    /// What `timer` wakes.
+    timed: Option<Waker>,
+    /// When the protocol engine wants to hear of the time, as of the last turn.
+    deadline: Option<Instant>,
     phase: Phase,
     /// Others were let run before this poll.
     deferred: bool,
@@ -235,6 +239,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             consumers: Vec::new(),
             timer: None,
             armed: None,
+            timed: None,
+            deadline: None,
             phase: Phase::Running,
             deferred: false,
             listened: false,

@@ -17,15 +17,12 @@ use crate::{
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
-    pub(super) fn drain_mailbox(&mut self, now: Instant) -> bool {
+    pub(super) fn drain_mailbox(&mut self, now: Instant) {
+        if !self.mailbox.take(&mut self.commands, &mut self.woken) {
+            return;
+        }
         let mut commands = mem::take(&mut self.commands);
         let mut woken = mem::take(&mut self.woken);
-        self.mailbox.take(&mut commands, &mut woken);
-        if commands.is_empty() && woken.is_empty() {
-            self.commands = commands;
-            self.woken = woken;
-            return false;
-        }
         for slot in woken.drain(..) {
             if slot == PUSH_SLOT {
                 self.push_waker.unlist(0);
@@ -51,7 +48,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         self.commands = commands;
         self.woken = woken;
-        true
     }
 
     pub(super) fn obey(&mut self, command: Command) {

@@ -163,6 +163,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     // ---- time ---------------------------------------------------------------------------------
 
+    /// Whether the timer wakes this task in time as it is.
+    pub(super) fn is_timed(&self, cx: &Context<'_>, deadline: Instant, now: Instant) -> bool {
+        self.armed.is_some_and(|armed| now < armed && armed <= deadline)
+            && self.timed.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+    }
+
     /// Sleeps until `deadline`; ready when it has come. The timer is only moved when it would fire
     /// too late: deadlines mostly move away with every frame.
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
@@ -171,6 +177,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if self.armed.is_none_or(|armed| armed > deadline) {
             timer.as_mut().reset(at);
             self.armed = Some(deadline);
+        }
+        match &mut self.timed {
+            Some(timed) => timed.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
         }
         ready!(timer.as_mut().poll(cx));
         self.armed = None;

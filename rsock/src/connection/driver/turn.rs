@@ -26,10 +26,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         defers
     }
 
-    fn is_due(&self, now: Instant) -> bool {
-        self.connection.poll_timeout().is_some_and(|deadline| deadline <= now)
-    }
-
     /// One turn: hear, read, act, produce, write. False if all that is left to do waits for
     /// something that wakes the task.
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant, due: bool) -> bool {
@@ -74,9 +70,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Nothing is to be done until the task is woken, or the clock says so; false if there is
     /// something after all.
-    fn rest(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadline = self.connection.poll_timeout().into_iter().chain(self.lease_deadline());
-        if let Some(deadline) = deadline.min()
+    fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let deadline = match self.lease_deadline() {
+            None => self.deadline,
+            lease => self.deadline.into_iter().chain(lease).min(),
+        };
+        if let Some(deadline) = deadline
+            && !self.is_timed(cx, deadline, now)
             && self.poll_timer(cx, deadline).is_ready()
         {
             return false;
@@ -111,7 +111,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
                 return Poll::Pending;
             }
             let now = now();
-            let due = this.is_due(now);
+            let due = this.deadline.is_some_and(|deadline| deadline <= now);
             if due && !mem::replace(&mut this.listened, true) {
                 // The sockets are asked before the clock is: who is late to look at it may have signs
                 // of life to read, of which the runtime does not know yet (KA-09).
@@ -119,7 +119,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
                 return Poll::Pending;
             }
             this.listened = false;
-            if !this.turn(cx, now, due) && this.phase == Phase::Running && this.rest(cx) {
+            let again = this.turn(cx, now, due);
+            this.deadline = this.connection.poll_timeout();
+            if !again && this.phase == Phase::Running && this.rest(cx, now) {
                 return Poll::Pending;
             }
         }

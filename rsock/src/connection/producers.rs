@@ -19,10 +19,8 @@ use crate::{
 
 /// What fills the half of a stream that we send on.
 pub(super) enum Producer {
-    /// Runs to its end, and sends nothing.
-    Silent(Work),
-    /// One answer.
-    Response(Work),
+    /// One answer, or the end of a fire-and-forget.
+    Once(Work),
     /// Items under credit.
     Stream(Source),
 }

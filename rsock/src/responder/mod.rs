@@ -10,7 +10,7 @@ use rsock_proto::Payload;
 
 use crate::{connection::Payloads, error::Error};
 use work::work;
-pub(crate) use work::{Work, vacate};
+pub(crate) use work::{Work, keep};
 
 /// A future of a handler, boxed once a request.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -25,10 +25,11 @@ thread_local! {
 /// A handler's future, boxed.
 pub(crate) type Work = Pin<Box<dyn Room>>;
 
-/// Where futures of one type live, one after the other. To be polled until the one in it has ended.
-pub(crate) trait Room: Future<Output = Answer> + Send {
-    /// Drops the future.
-    fn vacate(self: Pin<&mut Self>);
+/// Where futures of one type live, one after the other.
+pub(crate) trait Room: Send {
+    /// Polls the future. When it has ended, what it came to is told before it is dropped; one that
+    /// panics as it is dropped has told it as well.
+    fn run(self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &mut Option<Answer>);
 
     /// Takes the future out of `next`, which is an `Option` of one; false if it is of another type.
     fn occupy(self: Pin<&mut Self>, next: &mut dyn Any) -> bool;
@@ -58,20 +59,15 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output: Outcome>> Future for Single<F> {
-    type Output = Answer;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        match self.project().future.as_pin_mut() {
-            Some(future) => future.poll(cx).map(Outcome::into_answer),
-            None => Poll::Pending,
-        }
-    }
-}
-
 impl<F: Future<Output: Outcome> + Send + 'static> Room for Single<F> {
-    fn vacate(self: Pin<&mut Self>) {
-        self.project().future.set(None);
+    fn run(self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &mut Option<Answer>) {
+        let mut future = self.project().future;
+        if let Some(running) = future.as_mut().as_pin_mut()
+            && let Poll::Ready(outcome) = running.poll(cx)
+        {
+            *answer = Some(outcome.into_answer());
+            future.set(None);
+        }
     }
 
     fn occupy(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
@@ -94,9 +90,8 @@ pub(super) fn work<F: Future<Output: Outcome> + Send + 'static>(future: F) -> Wo
     Box::pin(Single { future })
 }
 
-/// Drops a future that has ended, or that nobody wants any more, and keeps its box.
-pub(crate) fn vacate(mut work: Work) {
-    work.as_mut().vacate();
+/// Keeps the box of a future that has ended.
+pub(crate) fn keep(work: Work) {
     if size_of_val(&*work) <= MAX_KEPT_SIZE {
         let _ = KEPT.try_with(|kept| {
             let mut kept = kept.borrow_mut();
@@ -109,16 +104,28 @@ pub(crate) fn vacate(mut work: Work) {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::ready, panic, sync::Arc, task::Waker};
+    use std::{
+        future::{pending, ready},
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::Arc,
+        task::Waker,
+    };
 
     use super::*;
+    use crate::error::Error;
 
     fn address(work: &Work) -> *const () {
         (&raw const **work).cast()
     }
 
-    fn poll(work: &mut Work) -> Poll<Answer> {
-        work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    fn run(work: &mut Work) -> Option<Answer> {
+        let mut answer = None;
+        work.as_mut().run(&mut Context::from_waker(Waker::noop()), &mut answer);
+        answer
+    }
+
+    fn reply(data: &'static str) -> Work {
+        work(ready(Ok::<_, Error>(Some(data.into()))))
     }
 
     fn kept() -> usize {
@@ -127,58 +134,75 @@ mod tests {
 
     #[test]
     fn a_box_takes_the_next_future_of_its_type() {
-        let answer = |data: &'static str| work(ready(Ok::<_, crate::Error>(Some(data.into()))));
-        let mut first = answer("first");
+        let mut first = reply("first");
         let place = address(&first);
-        assert!(matches!(poll(&mut first), Poll::Ready(Ok(Some(reply))) if reply.data == "first"));
-        vacate(first);
-        let mut next = answer("next");
+        assert!(matches!(run(&mut first), Some(Ok(Some(reply))) if reply.data == "first"));
+        keep(first);
+        let mut next = reply("next");
         assert_eq!(address(&next), place);
-        assert!(matches!(poll(&mut next), Poll::Ready(Ok(Some(reply))) if reply.data == "next"));
-        vacate(next);
+        assert!(matches!(run(&mut next), Some(Ok(Some(reply))) if reply.data == "next"));
+        assert!(run(&mut next).is_none(), "it answers once");
+        keep(next);
         // One of another type finds no room in it.
         let mut other = work(async {});
-        assert!(matches!(poll(&mut other), Poll::Ready(Ok(None))));
+        assert!(matches!(run(&mut other), Some(Ok(None))));
         assert_eq!(kept(), 0);
     }
 
     #[test]
     fn an_empty_box_holds_nothing_of_its_future() {
         let held = Arc::new(());
-        let holder = Arc::clone(&held);
-        let work = work(async move { drop(holder) });
+        struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Arc<()>);
+        impl Future for Held {
+            type Output = ();
+
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+                Poll::Ready(())
+            }
+        }
+        let mut work = work(Held(Arc::clone(&held)));
         assert_eq!(Arc::strong_count(&held), 2);
-        vacate(work);
-        assert_eq!((Arc::strong_count(&held), kept()), (1, 1));
+        assert!(run(&mut work).is_some());
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[test]
-    fn a_future_that_panics_as_it_is_dropped_leaves_no_box() {
+    fn a_future_that_panics_as_it_is_dropped_has_answered() {
         struct Panics;
+        impl Future for Panics {
+            type Output = ();
+
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+                Poll::Ready(())
+            }
+        }
         impl Drop for Panics {
             fn drop(&mut self) {
                 panic!("as it is dropped");
             }
         }
-        let panics = Panics;
-        let work = work(async move { drop(panics) });
-        let vacated = panic::catch_unwind(panic::AssertUnwindSafe(|| vacate(work)));
-        assert!(vacated.is_err());
-        assert_eq!(kept(), 0);
+        let mut work = work(Panics);
+        let mut answer = None;
+        let cx = &mut Context::from_waker(Waker::noop());
+        let ran = catch_unwind(AssertUnwindSafe(|| work.as_mut().run(cx, &mut answer)));
+        assert!(ran.is_err());
+        assert!(matches!(answer, Some(Ok(None))));
+        // It is not dropped again.
+        assert!(run(&mut work).is_none());
     }
 
     #[test]
     fn neither_many_boxes_nor_large_ones_are_kept() {
         let all: Vec<_> = (0..=MAX_KEPT).map(|_| work(async {})).collect();
-        all.into_iter().for_each(vacate);
+        all.into_iter().for_each(keep);
         assert_eq!(kept(), MAX_KEPT);
         let large = [0_u8; MAX_KEPT_SIZE];
         let work = work(async move {
-            std::future::pending::<()>().await;
+            pending::<()>().await;
             assert_eq!(large.len(), MAX_KEPT_SIZE);
         });
         assert_eq!(kept(), MAX_KEPT - 1);
-        vacate(work);
+        keep(work);
         assert_eq!(kept(), MAX_KEPT - 1);
     }
 }

@@ -1,6 +1,7 @@
 //! The one task of a connection. It owns the socket and the protocol state, polls handlers in
 //! place and writes once a turn.
 
+mod answer;
 mod lease;
 mod obey;
 mod receive;
@@ -121,6 +122,8 @@ pub(crate) struct Driver<IO> {
     pinged: u64,
     /// Permits of requests that are over, to be given back at the end of the turn.
     unused_permits: usize,
+    /// Bytes of answers that were given at once in this turn.
+    answered_bytes: usize,
     pushing: Option<BoxFuture<()>>,
     /// Slots whose producers are to be polled, each once.
     ready: VecDeque<usize>,
@@ -234,6 +237,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             pings: VecDeque::new(),
             pinged: 0,
             unused_permits: 0,
+            answered_bytes: 0,
             pushing: None,
             ready: VecDeque::new(),
             consumers: Vec::new(),

@@ -23,7 +23,6 @@ use crate::{
     },
     error::Error,
     requester::Requester,
-    responder::vacate,
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
@@ -41,14 +40,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return;
         };
         let handler = Arc::clone(responder);
+        if !interaction.has_initial_n() {
+            return self.start(key, interaction, payload, handler);
+        }
         let mut inlet = None;
-        let producer = guard(|| match interaction {
-            Interaction::FireAndForget => Producer::Silent(handler.fire_and_forget(payload)),
-            Interaction::RequestResponse => Producer::Response(handler.request_response(payload)),
-            Interaction::RequestStream => {
-                Producer::Stream(Source::new(handler.request_stream(payload)))
-            }
-            Interaction::RequestChannel => {
+        let source = guard(|| {
+            if interaction == Interaction::RequestStream {
+                Source::new(handler.request_stream(payload))
+            } else {
                 let shared = Arc::new(Inlet::default());
                 // Its consumer does not exist yet, so it cannot have gone.
                 let _ = shared.open(key);
@@ -58,19 +57,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     inlet = Some(Arc::clone(&shared));
                 }
                 let rest = Payloads::new(shared, Arc::clone(&self.mailbox), self.options.credit);
-                Producer::Stream(Source::new(handler.request_channel(payload, rest)))
+                Source::new(handler.request_channel(payload, rest))
             }
         });
-        match producer {
-            Ok(producer) => {
-                self.settle(key, Some(producer), inlet, None);
-                if interaction == Interaction::FireAndForget {
-                    // At once: the end of the connection may be the next thing that happened, and
-                    // whoever sent it has been told that it is on its way (FNF-03).
-                    self.run(key.index());
-                } else {
-                    self.queue(key.index());
-                }
+        match source {
+            Ok(source) => {
+                self.settle(key, Some(Producer::Stream(source)), inlet, None);
+                self.queue(key.index());
             }
             Err(error) => self.fail(key, error),
         }
@@ -199,19 +192,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let cx = &mut Context::from_waker(self.slot_wakers.get(index, &self.mailbox));
         let mut yielded = 0;
         match producer {
-            Producer::Silent(work) => {
-                if poll_guarded(work, cx).is_ready() {
-                    self.finish(key, None);
-                }
-            }
-            Producer::Response(work) => match poll_guarded(work, cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(Ok(reply))) => {
-                    yielded = reply.as_ref().map_or(0, Payload::size);
-                    self.finish(key, reply);
-                }
-                Poll::Ready(Ok(Err(error)) | Err(error)) => self.fail(key, error),
-            },
+            Producer::Once(_) => return self.run_once(key),
             Producer::Stream(source) => {
                 let limit = if self.ready.is_empty() { BATCH_BYTES } else { SHARE_BYTES };
                 let Some(mut items) = self.connection.items(key, &mut self.output) else {
@@ -269,13 +250,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Err(misuse) = done {
             return self.fail(key, misuse.into());
         }
-        match self.slots[key.index()].producer.take() {
-            Some(Producer::Silent(work) | Producer::Response(work)) => {
-                // What a destructor has to say in its panic is said by the panic hook.
-                let _ = guard(|| vacate(work));
-            }
-            other => drop_guarded(other),
-        }
+        drop_guarded(self.slots[key.index()].producer.take());
         self.release_if_over(key);
     }
 

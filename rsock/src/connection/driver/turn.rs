@@ -43,6 +43,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let is_deaf = !self.connection.wants_input();
         // An acceptor or a dial that it has begun is not polled yet.
         again |= self.dispatch(cx, now) && (self.accepting.is_some() || self.io.is_none());
+        self.answered_bytes = 0;
         self.produce();
         self.renew_lease(now);
         again |= self.transmit(cx, now);

@@ -248,7 +248,7 @@ impl Response {
             else {
                 return Poll::Pending;
             };
-            let inlet = take_inlet();
+            let inlet = take_inlet(cx.waker());
             let command = Command::Request {
                 interaction: Interaction::RequestResponse,
                 payload,
@@ -257,9 +257,6 @@ impl Response {
                 outgoing: None,
                 permit: permit?,
             };
-            // Registers the waker before the driver can answer.
-            let reply = inlet.poll_reply(cx);
-            debug_assert!(reply.is_pending());
             self.mailbox.send(command)?;
             self.state = ResponseState::Sent(inlet);
             return Poll::Pending;

@@ -49,16 +49,16 @@ const BROKEN: [Broken; 19] = [
     (
         "registers_too_late",
         "connection/consumers.rs",
-        "                register(&mut inner.consumer, cx);\n                return Poll::Pending;",
+        "                register(&mut inner.consumer, cx.waker());\n                return Poll::Pending;",
         "                drop(inner);\n                \
-         register(&mut self.inlet.lock().consumer, cx);\n                return Poll::Pending;",
+         register(&mut self.inlet.lock().consumer, cx.waker());\n                return Poll::Pending;",
     ),
     (
         "replies_register_too_late",
         "connection/consumers.rs",
-        "                register(&mut inner.consumer, cx);\n                Poll::Pending",
+        "                register(&mut inner.consumer, cx.waker());\n                Poll::Pending",
         "                drop(inner);\n                \
-         register(&mut self.lock().consumer, cx);\n                Poll::Pending",
+         register(&mut self.lock().consumer, cx.waker());\n                Poll::Pending",
     ),
     (
         "ends_in_two_steps",

@@ -58,6 +58,12 @@ pub(crate) struct Wish {
     pub(crate) cancel: bool,
 }
 
+impl Wish {
+    pub(crate) fn is_none(self) -> bool {
+        self.grant == 0 && !self.cancel
+    }
+}
+
 /// A queue whose first item needs no allocation: most streams receive one.
 #[derive(Default)]
 struct Items {
@@ -86,18 +92,18 @@ impl Inlet {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the stream it was for, so that it may serve another; false if somebody else has it.
-    pub(crate) fn renew(self: &mut Arc<Self>) -> bool {
+    /// Forgets the stream it was for, if nobody else has it: it may serve another, whose consumer is
+    /// this.
+    pub(crate) fn renew(self: &mut Arc<Self>, consumer: &Waker) -> bool {
         let Some(inlet) = Arc::get_mut(self) else { return false };
         let inner = inlet.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Inner { items, end, consumer, key, wish, touched } = inner;
-        items.first = None;
-        items.rest = VecDeque::new();
-        *end = None;
-        *consumer = None;
-        *key = None;
-        *wish = Wish::default();
-        *touched = false;
+        inner.items.first = None;
+        inner.items.rest.clear();
+        inner.end = None;
+        inner.key = None;
+        inner.wish = Wish::default();
+        inner.touched = false;
+        register(&mut inner.consumer, consumer);
         true
     }
 
@@ -187,17 +193,17 @@ impl Inlet {
         match inner.end.take() {
             Some(end) => Poll::Ready(end.map(|()| None)),
             None => {
-                register(&mut inner.consumer, cx);
+                register(&mut inner.consumer, cx.waker());
                 Poll::Pending
             }
         }
     }
 }
 
-fn register(consumer: &mut Option<Waker>, cx: &mut Context<'_>) {
+fn register(consumer: &mut Option<Waker>, waker: &Waker) {
     match consumer {
-        Some(waker) => waker.clone_from(cx.waker()),
-        none => *none = Some(cx.waker().clone()),
+        Some(before) => before.clone_from(waker),
+        none => *none = Some(waker.clone()),
     }
 }
 
@@ -238,7 +244,7 @@ impl Inflow {
                 self.ended = true;
                 return Poll::Ready(end.err().map(Err));
             } else {
-                register(&mut inner.consumer, cx);
+                register(&mut inner.consumer, cx.waker());
                 return Poll::Pending;
             }
         }

@@ -129,6 +129,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Ok(Some(key)) => {
                 if let Some(inlet) = &inlet
                     && let wish = inlet.open(key)
+                    && !wish.is_none()
                     && let Some(mut stream) = self.connection.stream(key)
                 {
                     if wish.cancel {

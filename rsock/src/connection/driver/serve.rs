@@ -271,6 +271,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     // ---- slots --------------------------------------------------------------------------------
 
+    #[inline]
     pub(super) fn slot(&mut self, key: StreamKey) -> &mut Slot {
         let index = key.index();
         if self.slots.len() <= index {
@@ -285,6 +286,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Gives a stream that was opened its slot. It is empty: the end of a stream is told before its
     /// slot is another's.
+    #[inline]
     pub(super) fn settle(
         &mut self,
         key: StreamKey,
@@ -311,6 +313,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
+    #[inline]
     pub(super) fn release_if_over(&mut self, key: StreamKey) {
         let slot = &self.slots[key.index()];
         if slot.key == Some(key) && slot.producer.is_none() && slot.inlet.is_none() {
@@ -319,16 +322,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// The stream is over: whatever is left of it goes, and the slot is free.
+    #[inline]
     pub(super) fn release(&mut self, key: StreamKey) {
         let slot = &mut self.slots[key.index()];
         if slot.key == Some(key) {
-            let queued = slot.queued;
-            let ended = mem::take(slot);
-            slot.queued = queued;
-            if let Some(permit) = ended.permit {
+            slot.key = None;
+            slot.inlet = None;
+            let producer = slot.producer.take();
+            if let Some(permit) = slot.permit.take() {
                 self.give_back(permit);
             }
-            drop_guarded(ended.producer);
+            if producer.is_some() {
+                drop_guarded(producer);
+            }
         }
     }
 }

@@ -63,9 +63,9 @@ const BROKEN: [Broken; 19] = [
     (
         "ends_in_two_steps",
         "connection/consumers.rs",
-        "            inner.end = Some(Ok(()));\n        }\n        inner.consumer.take()",
-        "            drop(inner);\n            let _ = self.end(Ok(()));\n            \
-         return None;\n        }\n        inner.consumer.take()",
+        "                inner.end = Some(Ok(()));\n                \
+         return (true, inner.consumer.take());",
+        "                drop(inner);\n                return (true, self.end(Ok(())));",
     ),
     (
         "untouches_too_late",

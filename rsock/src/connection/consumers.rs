@@ -97,13 +97,16 @@ impl Inlet {
     pub(crate) fn renew(self: &mut Arc<Self>, consumer: &Waker) -> bool {
         let Some(inlet) = Arc::get_mut(self) else { return false };
         let inner = inlet.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        inner.items.first = None;
-        inner.items.rest.clear();
-        inner.end = None;
-        inner.key = None;
-        inner.wish = Wish::default();
-        inner.touched = false;
-        register(&mut inner.consumer, consumer);
+        let Inner { items, end, consumer: before, key, wish, touched } = inner;
+        items.first = None;
+        if !items.rest.is_empty() {
+            items.rest.clear();
+        }
+        *end = None;
+        register(before, consumer);
+        *key = None;
+        *wish = Wish::default();
+        *touched = false;
         true
     }
 

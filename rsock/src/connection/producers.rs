@@ -25,6 +25,15 @@ pub(super) enum Producer {
     Stream(Source),
 }
 
+impl Producer {
+    pub(super) fn into_work(self) -> Option<Work> {
+        match self {
+            Self::Once(work) => Some(work),
+            Self::Stream(_) => None,
+        }
+    }
+}
+
 /// A stream of items, and the one that was polled for without credit.
 pub(super) struct Source {
     stream: BoxStream<Result<Payload, Error>>,
@@ -138,15 +147,23 @@ impl SlotWakers {
 
     /// The waker at `index` that lists `slot`.
     pub(super) fn named(&mut self, index: usize, slot: usize, mailbox: &Arc<Mailbox>) -> &Waker {
+        if self.0.get(index).is_none_or(Option::is_none) {
+            self.make(index, slot, mailbox);
+        }
+        match &self.0[index] {
+            Some((_, waker)) => waker,
+            None => Waker::noop(),
+        }
+    }
+
+    #[cold]
+    fn make(&mut self, index: usize, slot: usize, mailbox: &Arc<Mailbox>) {
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
-        let (_, waker) = self.0[index].get_or_insert_with(|| {
-            let mailbox = Arc::downgrade(mailbox);
-            let shared = Arc::new(SlotWaker { slot, listed: AtomicBool::new(false), mailbox });
-            (Arc::clone(&shared), Waker::from(shared))
-        });
-        waker
+        let mailbox = Arc::downgrade(mailbox);
+        let shared = Arc::new(SlotWaker { slot, listed: AtomicBool::new(false), mailbox });
+        self.0[index] = Some((Arc::clone(&shared), Waker::from(shared)));
     }
 
     /// The slot is off the mailbox's list: its next wake lists it again.

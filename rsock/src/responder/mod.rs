@@ -131,11 +131,11 @@ pub(crate) trait Handle: Send + Sync {
 
 impl<R: Responder> Handle for R {
     fn fire_and_forget(self: Arc<Self>, payload: Payload) -> Work {
-        work(Responder::fire_and_forget(self, payload))
+        work(move || Responder::fire_and_forget(self, payload))
     }
 
     fn request_response(self: Arc<Self>, payload: Payload) -> Work {
-        work(Responder::request_response_optional(self, payload))
+        work(move || Responder::request_response_optional(self, payload))
     }
 
     fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>> {

@@ -5,6 +5,7 @@ use std::{
     any::Any,
     cell::RefCell,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -31,8 +32,9 @@ pub(crate) trait Room: Send {
     /// panics as it is dropped has told it as well.
     fn run(self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &mut Option<Answer>);
 
-    /// Takes the future out of `next`, which is an `Option` of one; false if it is of another type.
-    fn occupy(self: Pin<&mut Self>, next: &mut dyn Any) -> bool;
+    /// Makes the next future with what is in `make`, an `Option` of a closure; false if that makes
+    /// futures of another type.
+    fn occupy(self: Pin<&mut Self>, make: &mut dyn Any) -> bool;
 }
 
 /// What a handler's future may come to.
@@ -53,13 +55,19 @@ impl Outcome for () {
 }
 
 pin_project! {
-    struct Single<F> {
+    /// Where what `M` makes lives.
+    struct Single<M, F> {
         #[pin]
         future: Option<F>,
+        maker: PhantomData<fn() -> M>,
     }
 }
 
-impl<F: Future<Output: Outcome> + Send + 'static> Room for Single<F> {
+impl<M, F> Room for Single<M, F>
+where
+    M: FnOnce() -> F + 'static,
+    F: Future<Output: Outcome> + Send + 'static,
+{
     fn run(self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &mut Option<Answer>) {
         let mut future = self.project().future;
         if let Some(running) = future.as_mut().as_pin_mut()
@@ -70,24 +78,31 @@ impl<F: Future<Output: Outcome> + Send + 'static> Room for Single<F> {
         }
     }
 
-    fn occupy(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
-        let Some(next) = next.downcast_mut::<Option<F>>() else { return false };
-        self.project().future.set(next.take());
+    fn occupy(self: Pin<&mut Self>, make: &mut dyn Any) -> bool {
+        let Some(make) = make.downcast_mut::<Option<M>>() else { return false };
+        if let Some(make) = make.take() {
+            self.project().future.set(Some(make()));
+        }
         true
     }
 }
 
-/// Boxes a future, in a box that has been used if the thread's last is of its type.
-pub(super) fn work<F: Future<Output: Outcome> + Send + 'static>(future: F) -> Work {
-    let mut future = Some(future);
+/// Makes a future in a box: one that has been used, if the thread's last was for the same.
+pub(super) fn work<M, F>(make: M) -> Work
+where
+    M: FnOnce() -> F + 'static,
+    F: Future<Output: Outcome> + Send + 'static,
+{
     // There is none while the thread ends.
     let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+    let mut make = Some(make);
     if let Some(mut room) = kept
-        && room.as_mut().occupy(&mut future)
+        && room.as_mut().occupy(&mut make)
     {
         return room;
     }
-    Box::pin(Single { future })
+    let future = make.map(|make| make());
+    Box::pin(Single { future, maker: PhantomData::<fn() -> M> })
 }
 
 /// Keeps the box of a future that has ended.
@@ -125,7 +140,7 @@ mod tests {
     }
 
     fn reply(data: &'static str) -> Work {
-        work(ready(Ok::<_, Error>(Some(data.into()))))
+        work(move || ready(Ok::<_, Error>(Some(data.into()))))
     }
 
     fn kept() -> usize {
@@ -144,7 +159,7 @@ mod tests {
         assert!(run(&mut next).is_none(), "it answers once");
         keep(next);
         // One of another type finds no room in it.
-        let mut other = work(async {});
+        let mut other = work(|| async {});
         assert!(matches!(run(&mut other), Some(Ok(None))));
         assert_eq!(kept(), 0);
     }
@@ -160,7 +175,10 @@ mod tests {
                 Poll::Ready(())
             }
         }
-        let mut work = work(Held(Arc::clone(&held)));
+        let mut work = work({
+            let held = Arc::clone(&held);
+            || Held(held)
+        });
         assert_eq!(Arc::strong_count(&held), 2);
         assert!(run(&mut work).is_some());
         assert_eq!(Arc::strong_count(&held), 1);
@@ -181,7 +199,7 @@ mod tests {
                 panic!("as it is dropped");
             }
         }
-        let mut work = work(Panics);
+        let mut work = work(|| Panics);
         let mut answer = None;
         let cx = &mut Context::from_waker(Waker::noop());
         let ran = catch_unwind(AssertUnwindSafe(|| work.as_mut().run(cx, &mut answer)));
@@ -193,11 +211,11 @@ mod tests {
 
     #[test]
     fn neither_many_boxes_nor_large_ones_are_kept() {
-        let all: Vec<_> = (0..=MAX_KEPT).map(|_| work(async {})).collect();
+        let all: Vec<_> = (0..=MAX_KEPT).map(|_| work(|| async {})).collect();
         all.into_iter().for_each(keep);
         assert_eq!(kept(), MAX_KEPT);
         let large = [0_u8; MAX_KEPT_SIZE];
-        let work = work(async move {
+        let work = work(move || async move {
             pending::<()>().await;
             assert_eq!(large.len(), MAX_KEPT_SIZE);
         });

@@ -12,13 +12,6 @@ use crate::{
     responder::{Answer, Handle, Work, keep},
 };
 
-/// How far something that answers once has come.
-enum Progress {
-    /// Its waker will be called.
-    Pending,
-    Answered(Answer),
-}
-
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Gives a request, or a fire-and-forget, to its handler.
     pub(super) fn start(
@@ -47,17 +40,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 work.as_mut().run(cx, &mut answer);
             }
         });
-        match (progress(guarded, answer, &mut work), work) {
-            (Progress::Answered(answer), _) => {
-                self.answered_bytes += self.answer(key, answer) + ITEM_COST;
-            }
-            (Progress::Pending, Some(work)) => {
-                self.settle(key, Some(Producer::Once(work)), None, None);
+        close(guarded, &mut answer, &mut work);
+        match (answer, work) {
+            (Some(answer), _) => self.answered_bytes += self.answer(key, answer) + ITEM_COST,
+            (None, Some(work)) => {
+                self.settle(key, None, None).producer = Some(Producer::Once(work));
                 if !runs {
                     self.queue(key.index());
                 }
             }
-            (Progress::Pending, None) => {}
+            (None, None) => {}
         }
     }
 
@@ -77,18 +69,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if guarded.is_ok() && answer.is_none() {
             return 0;
         }
-        let mut work = match self.slots[index].producer.take() {
-            Some(Producer::Once(work)) => Some(work),
-            _ => None,
-        };
-        match progress(guarded, answer, &mut work) {
-            Progress::Pending => 0,
-            Progress::Answered(answer) => {
-                let bytes = self.answer(key, answer);
-                self.release_if_over(key);
-                bytes
-            }
-        }
+        let producer = self.slots[index].producer.take();
+        let mut work = producer.and_then(Producer::into_work);
+        close(guarded, &mut answer, &mut work);
+        let bytes = answer.map_or(0, |answer| self.answer(key, answer));
+        self.release_if_over(key);
+        bytes
     }
 
     /// Ends a stream with its answer, and returns the answer's bytes.
@@ -120,28 +106,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 }
 
-/// What a poll has come to; of what has ended only the box is left, and kept.
-fn progress(
-    guarded: Result<(), Error>,
-    answer: Option<Answer>,
-    work: &mut Option<Work>,
-) -> Progress {
-    match (answer, guarded) {
-        (None, Ok(())) => Progress::Pending,
-        (Some(answer), Ok(())) => {
-            if let Some(work) = work.take() {
-                keep(work);
-            }
-            Progress::Answered(answer)
-        }
-        // What a destructor has to say in its panic is said by the panic hook, and changes nothing.
-        (Some(answer), Err(_)) => {
-            drop_guarded(work.take());
-            Progress::Answered(answer)
-        }
-        (None, Err(error)) => {
-            drop_guarded(work.take());
-            Progress::Answered(Err(error))
-        }
+/// After a poll: a panic is an answer too, if there was none before it, and of what has ended only
+/// the box is left, and kept.
+fn close(guarded: Result<(), Error>, answer: &mut Option<Answer>, work: &mut Option<Work>) {
+    if let Err(error) = guarded {
+        // What a destructor has to say in its panic is said by the panic hook.
+        drop_guarded(work.take());
+        answer.get_or_insert(Err(error));
+    } else if answer.is_some()
+        && let Some(work) = work.take()
+    {
+        keep(work);
     }
 }

@@ -140,8 +140,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     // Asked for while the request waited.
                     stream.request_n(wish.grant);
                 }
-                let producer = outgoing.map(|stream| Producer::Stream(Source::new(stream)));
-                self.settle(key, producer, inlet, Some(permit));
+                let slot = self.settle(key, inlet, Some(permit));
+                if let Some(stream) = outgoing {
+                    slot.producer = Some(Producer::Stream(Source::new(stream)));
+                }
             }
             Err(misuse) => {
                 self.give_back(permit);

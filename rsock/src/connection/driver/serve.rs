@@ -62,7 +62,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         });
         match source {
             Ok(source) => {
-                self.settle(key, Some(Producer::Stream(source)), inlet, None);
+                self.settle(key, inlet, None).producer = Some(Producer::Stream(source));
                 self.queue(key.index());
             }
             Err(error) => self.fail(key, error),
@@ -284,24 +284,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         &mut self.slots[index]
     }
 
-    /// Gives a stream that was opened its slot. It is empty: the end of a stream is told before its
-    /// slot is another's.
+    /// Gives a stream that was opened its slot, still without a producer. It is empty: the end of a
+    /// stream is told before its slot is another's.
     #[inline]
     pub(super) fn settle(
         &mut self,
         key: StreamKey,
-        producer: Option<Producer>,
         inlet: Option<Arc<Inlet>>,
         permit: Option<Permit>,
-    ) {
-        let slot = self.slot(key);
-        debug_assert!(slot.key.is_none(), "{key:?} after {:?}", slot.key);
-        slot.key = Some(key);
-        slot.producer = producer;
-        slot.inlet = inlet;
-        if let Some(permit) = mem::replace(&mut slot.permit, permit) {
-            self.give_back(permit);
+    ) -> &mut Slot {
+        if let Some(before) = self.slot(key).key {
+            debug_assert!(false, "{key:?} after {before:?}");
+            self.release(before);
         }
+        let slot = &mut self.slots[key.index()];
+        slot.key = Some(key);
+        slot.inlet = inlet;
+        slot.permit = permit;
+        slot
     }
 
     pub(super) fn queue(&mut self, index: usize) {

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     fmt, mem,
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
 };
 
@@ -17,13 +17,15 @@ use rsock_proto::{Payload, StreamKey, Window};
 use crate::{
     connection::mailbox::{Command, Mailbox},
     error::Error,
-    sync::{Mutex, MutexGuard},
+    sync::{AtomicBool, Mutex, MutexGuard},
 };
 
 /// Where the driver leaves what one stream receives.
 #[derive(Default)]
 pub(crate) struct Inlet {
     inner: Mutex<Inner>,
+    /// As in `inner`'s wish: what the driver looks at before it opens a stream.
+    is_cancelled: AtomicBool,
 }
 
 #[derive(Default)]
@@ -107,6 +109,7 @@ impl Inlet {
         *key = None;
         *wish = Wish::default();
         *touched = false;
+        inlet.is_cancelled.store(false, Relaxed);
         true
     }
 
@@ -119,8 +122,9 @@ impl Inlet {
         inner.take_wish()
     }
 
+    /// Its consumer has gone. One that goes just now may not be seen, and touches the driver.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.lock().wish.cancel
+        self.is_cancelled.load(Relaxed)
     }
 
     /// Leaves a burst of items, and the end if one is the last: whether there was one. The waker is
@@ -184,7 +188,10 @@ impl Inlet {
 
     /// Nothing more is wanted of it.
     pub(crate) fn cancel(self: &Arc<Self>, mailbox: &Mailbox) {
-        self.touch(mailbox, |wish| wish.cancel = true);
+        self.touch(mailbox, |wish| {
+            wish.cancel = true;
+            self.is_cancelled.store(true, Relaxed);
+        });
     }
 
     /// The answer of a request-response: `None` if it completed without one.

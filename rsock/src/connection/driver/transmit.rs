@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Buf;
 use rsock_proto::CloseReason;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    task::coop::has_budget_remaining,
+};
 
 use super::{
     Driver, FLUSH_LIMIT, LINGER_LIMIT, Phase, READ_SIZES, STALL_LIMIT, WRITE_SLICES, drop_guarded,
@@ -178,16 +181,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             timer.as_mut().reset(at);
             self.armed = Some(deadline);
         }
-        match &mut self.timed {
-            Some(timed) => timed.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
+        // A task that has used up its turn is polled again, and not what the timer wakes.
+        self.timed = has_budget_remaining().then(|| cx.waker().clone());
         ready!(timer.as_mut().poll(cx));
         self.armed = None;
         if now() < deadline {
             // It was armed for an earlier deadline.
             timer.as_mut().reset(at);
             self.armed = Some(deadline);
+            self.timed = has_budget_remaining().then(|| cx.waker().clone());
             return timer.as_mut().poll(cx);
         }
         Poll::Ready(())

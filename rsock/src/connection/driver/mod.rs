@@ -92,6 +92,8 @@ pub(crate) struct Driver<IO> {
     /// Without memory of its own while the connection rests: see [`spare`].
     input: BytesMut,
     read_size: usize,
+    /// How the transport has ended, which was seen behind what was read last.
+    unread_end: Option<io::Result<()>>,
     output: SendBuf,
     mailbox: Arc<Mailbox>,
     /// Taken from the mailbox; kept to reuse their memory.
@@ -218,6 +220,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             connection,
             input: BytesMut::from(leftover),
             read_size: *READ_SIZES.start(),
+            unread_end: None,
             mailbox,
             commands: Vec::new(),
             woken: Vec::new(),

@@ -39,7 +39,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         again |= self.adopt(now);
         self.drain_mailbox(now);
         again |= self.poll_redial(cx, now);
-        again |= self.read(cx, now);
+        again |= self.receive(cx, now);
         let is_deaf = !self.connection.wants_input();
         // An acceptor or a dial that it has begun is not polled yet.
         again |= self.dispatch(cx, now) && (self.accepting.is_some() || self.io.is_none());
@@ -56,17 +56,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
         }
         again || (is_deaf && self.connection.wants_input()) || self.may_produce()
-    }
-
-    /// Reads what there is to read; false if the task is woken when there is more.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if !self.receive(cx, now) {
-            return false;
-        }
-        // A read that leaves room has taken all there was: one more costs no system call, and waits
-        // for the next.
-        let is_full = self.input.len() == self.input.capacity();
-        is_full || self.receive(cx, now)
     }
 
     /// Nothing is to be done until the task is woken, or the clock says so; false if there is

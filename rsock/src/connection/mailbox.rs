@@ -224,6 +224,10 @@ impl Mailbox {
         let mut inner = self.lock();
         inner.awake = true;
         if inner.commands.is_empty() && inner.ready.is_empty() {
+            if inner.commands.capacity() == 0 {
+                // A connection that asks one thing at a time needs memory for one.
+                mem::swap(&mut inner.commands, commands);
+            }
             return false;
         }
         mem::swap(&mut inner.commands, commands);

@@ -40,10 +40,12 @@ macro_rules! figures {
                 }
             }
 
-            fn add(&self, now: &Stats, before: &Stats) {
+            /// Adds what has changed; what was added before is brought up to date.
+            fn add(&self, now: &Stats, added: &mut Stats) {
                 $(
-                    if now.$field != before.$field {
-                        self.$field.fetch_add(now.$field - before.$field, Relaxed);
+                    if now.$field != added.$field {
+                        self.$field.fetch_add(now.$field - added.$field, Relaxed);
+                        added.$field = now.$field;
                     }
                 )*
             }
@@ -118,10 +120,7 @@ pub(crate) struct ConnectionMeter {
 
 impl ConnectionMeter {
     pub(crate) fn publish(&mut self, stats: &Stats, open_streams: usize) {
-        if *stats != self.published {
-            self.meter.add(stats, &self.published);
-            self.published = *stats;
-        }
+        self.meter.add(stats, &mut self.published);
         let open = open_streams as u64;
         if open != self.open_streams {
             // Wraps around where the number falls, which comes to the same.

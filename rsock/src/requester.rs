@@ -6,7 +6,7 @@ use std::{
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -242,36 +242,46 @@ impl Response {
     }
 
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Error>> {
-        if let ResponseState::Idle(_) = self.state {
-            let permit = ready!(self.admission.poll(&self.mailbox, cx));
-            let ResponseState::Idle(payload) = mem::replace(&mut self.state, ResponseState::Done)
-            else {
-                return Poll::Pending;
-            };
-            let inlet = take_inlet();
-            let command = Command::Request {
-                interaction: Interaction::RequestResponse,
-                payload,
-                n: 0,
-                inlet: Some(Arc::clone(&inlet)),
-                outgoing: None,
-                permit: permit?,
-            };
-            // Registers the waker before the driver can answer.
-            let reply = inlet.poll_reply(cx);
-            debug_assert!(reply.is_pending());
-            self.mailbox.send(command)?;
-            self.state = ResponseState::Sent(inlet);
-            return Poll::Pending;
+        match &self.state {
+            ResponseState::Sent(inlet) => {
+                let reply = ready!(inlet.poll_reply(cx));
+                if let ResponseState::Sent(inlet) =
+                    mem::replace(&mut self.state, ResponseState::Done)
+                {
+                    keep_inlet(inlet);
+                }
+                Poll::Ready(reply)
+            }
+            ResponseState::Idle(_) => {
+                let sent = ready!(self.admission.poll(&self.mailbox, cx))
+                    .and_then(|permit| self.send(permit, cx.waker()));
+                if let Err(error) = sent {
+                    self.state = ResponseState::Done;
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending
+            }
+            ResponseState::Done => Poll::Pending,
         }
-        let ResponseState::Sent(inlet) = &self.state else {
-            return Poll::Pending;
+    }
+
+    /// Hands the request to the driver; the waker is the inlet's before the driver can answer.
+    fn send(&mut self, permit: Permit, consumer: &Waker) -> Result<(), Error> {
+        let inlet = take_inlet(consumer);
+        let sent = ResponseState::Sent(Arc::clone(&inlet));
+        let ResponseState::Idle(payload) = mem::replace(&mut self.state, sent) else {
+            // It is called for what is idle.
+            return Ok(());
         };
-        let reply = ready!(inlet.poll_reply(cx));
-        if let ResponseState::Sent(inlet) = mem::replace(&mut self.state, ResponseState::Done) {
-            keep_inlet(inlet);
-        }
-        Poll::Ready(reply)
+        let command = Command::Request {
+            interaction: Interaction::RequestResponse,
+            payload,
+            n: 0,
+            inlet: Some(inlet),
+            outgoing: None,
+            permit,
+        };
+        Ok(self.mailbox.send(command)?)
     }
 }
 

@@ -49,23 +49,23 @@ const BROKEN: [Broken; 19] = [
     (
         "registers_too_late",
         "connection/consumers.rs",
-        "                register(&mut inner.consumer, cx);\n                return Poll::Pending;",
+        "                register(&mut inner.consumer, cx.waker());\n                return Poll::Pending;",
         "                drop(inner);\n                \
-         register(&mut self.inlet.lock().consumer, cx);\n                return Poll::Pending;",
+         register(&mut self.inlet.lock().consumer, cx.waker());\n                return Poll::Pending;",
     ),
     (
         "replies_register_too_late",
         "connection/consumers.rs",
-        "                register(&mut inner.consumer, cx);\n                Poll::Pending",
+        "                register(&mut inner.consumer, cx.waker());\n                Poll::Pending",
         "                drop(inner);\n                \
-         register(&mut self.lock().consumer, cx);\n                Poll::Pending",
+         register(&mut self.lock().consumer, cx.waker());\n                Poll::Pending",
     ),
     (
         "ends_in_two_steps",
         "connection/consumers.rs",
-        "            inner.end = Some(Ok(()));\n        }\n        inner.consumer.take()",
-        "            drop(inner);\n            let _ = self.end(Ok(()));\n            \
-         return None;\n        }\n        inner.consumer.take()",
+        "                inner.end = Some(Ok(()));\n                \
+         return (true, inner.consumer.take());",
+        "                drop(inner);\n                return (true, self.end(Ok(())));",
     ),
     (
         "untouches_too_late",

@@ -411,10 +411,10 @@ impl Connection {
     /// The next event, if it is an item of this stream, and whether it is the last: for who takes a
     /// burst of them at once.
     pub fn poll_item(&mut self, of: StreamKey) -> Option<(Payload, bool)> {
-        match self
-            .events
-            .pop_front_if(|event| matches!(event, Event::Payload { key, .. } if *key == of))?
-        {
+        if !matches!(self.events.front()?, Event::Payload { key, .. } if *key == of) {
+            return None;
+        }
+        match self.events.pop_front()? {
             Event::Payload { payload, complete, .. } => Some((payload, complete)),
             _ => None,
         }

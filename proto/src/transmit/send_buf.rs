@@ -119,7 +119,9 @@ impl SendBuf {
         if !self.is_empty() {
             return BytesMut::new();
         }
-        self.chained = VecDeque::new();
+        if self.chained.capacity() > 0 {
+            self.chained = VecDeque::new();
+        }
         std::mem::take(&mut self.tail)
     }
 

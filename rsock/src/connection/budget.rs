@@ -1,7 +1,7 @@
 //! How long a driver may keep its worker to itself.
 
-/// Turns a driver takes before it lets other tasks run. A turn reads at most once, so this bounds
-/// what one wake handles to about 32 reads.
+/// Turns a driver takes before it lets other tasks run. A turn reads one buffer full at most, so this
+/// bounds what one wake handles to 32 of them.
 const TURNS: u32 = 32;
 
 /// The turns left in this wake.

@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     fmt, mem,
     pin::Pin,
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
 };
 
@@ -17,13 +17,15 @@ use rsock_proto::{Payload, StreamKey, Window};
 use crate::{
     connection::mailbox::{Command, Mailbox},
     error::Error,
-    sync::{Mutex, MutexGuard},
+    sync::{AtomicBool, Mutex, MutexGuard},
 };
 
 /// Where the driver leaves what one stream receives.
 #[derive(Default)]
 pub(crate) struct Inlet {
     inner: Mutex<Inner>,
+    /// As in `inner`'s wish: what the driver looks at before it opens a stream.
+    is_cancelled: AtomicBool,
 }
 
 #[derive(Default)]
@@ -58,6 +60,12 @@ pub(crate) struct Wish {
     pub(crate) cancel: bool,
 }
 
+impl Wish {
+    pub(crate) fn is_none(self) -> bool {
+        self.grant == 0 && !self.cancel
+    }
+}
+
 /// A queue whose first item needs no allocation: most streams receive one.
 #[derive(Default)]
 struct Items {
@@ -86,18 +94,22 @@ impl Inlet {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets the stream it was for, so that it may serve another; false if somebody else has it.
-    pub(crate) fn renew(self: &mut Arc<Self>) -> bool {
+    /// Forgets the stream it was for, if nobody else has it: it may serve another, whose consumer is
+    /// this.
+    pub(crate) fn renew(self: &mut Arc<Self>, consumer: &Waker) -> bool {
         let Some(inlet) = Arc::get_mut(self) else { return false };
         let inner = inlet.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Inner { items, end, consumer, key, wish, touched } = inner;
+        let Inner { items, end, consumer: before, key, wish, touched } = inner;
         items.first = None;
-        items.rest = VecDeque::new();
+        if !items.rest.is_empty() {
+            items.rest.clear();
+        }
         *end = None;
-        *consumer = None;
+        register(before, consumer);
         *key = None;
         *wish = Wish::default();
         *touched = false;
+        inlet.is_cancelled.store(false, Relaxed);
         true
     }
 
@@ -110,8 +122,9 @@ impl Inlet {
         inner.take_wish()
     }
 
+    /// Its consumer has gone. One that goes just now may not be seen, and touches the driver.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.lock().wish.cancel
+        self.is_cancelled.load(Relaxed)
     }
 
     /// Leaves a burst of items, and the end if one is the last: whether there was one. The waker is
@@ -175,7 +188,10 @@ impl Inlet {
 
     /// Nothing more is wanted of it.
     pub(crate) fn cancel(self: &Arc<Self>, mailbox: &Mailbox) {
-        self.touch(mailbox, |wish| wish.cancel = true);
+        self.touch(mailbox, |wish| {
+            wish.cancel = true;
+            self.is_cancelled.store(true, Relaxed);
+        });
     }
 
     /// The answer of a request-response: `None` if it completed without one.
@@ -187,17 +203,17 @@ impl Inlet {
         match inner.end.take() {
             Some(end) => Poll::Ready(end.map(|()| None)),
             None => {
-                register(&mut inner.consumer, cx);
+                register(&mut inner.consumer, cx.waker());
                 Poll::Pending
             }
         }
     }
 }
 
-fn register(consumer: &mut Option<Waker>, cx: &mut Context<'_>) {
+fn register(consumer: &mut Option<Waker>, waker: &Waker) {
     match consumer {
-        Some(waker) => waker.clone_from(cx.waker()),
-        none => *none = Some(cx.waker().clone()),
+        Some(before) => before.clone_from(waker),
+        none => *none = Some(waker.clone()),
     }
 }
 
@@ -238,7 +254,7 @@ impl Inflow {
                 self.ended = true;
                 return Poll::Ready(end.err().map(Err));
             } else {
-                register(&mut inner.consumer, cx);
+                register(&mut inner.consumer, cx.waker());
                 return Poll::Pending;
             }
         }

@@ -218,12 +218,21 @@ impl Mailbox {
         self.permits.add_permits(permits);
     }
 
-    /// Takes everything that waits, leaving the emptied vectors to be filled next.
-    pub(crate) fn take(&self, commands: &mut Vec<Command>, ready: &mut Vec<usize>) {
+    /// Takes everything that waits, leaving the emptied vectors to be filled next; false if nothing
+    /// does.
+    pub(crate) fn take(&self, commands: &mut Vec<Command>, ready: &mut Vec<usize>) -> bool {
         let mut inner = self.lock();
         inner.awake = true;
+        if inner.commands.is_empty() && inner.ready.is_empty() {
+            if inner.commands.capacity() == 0 {
+                // A connection that asks one thing at a time needs memory for one.
+                mem::swap(&mut inner.commands, commands);
+            }
+            return false;
+        }
         mem::swap(&mut inner.commands, commands);
         mem::swap(&mut inner.ready, ready);
+        true
     }
 
     pub(crate) fn take_adoption(&self) -> Option<Box<Adoption>> {

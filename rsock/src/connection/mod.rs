@@ -14,6 +14,5 @@ pub(crate) use consumers::{Inflow, Inlet};
 pub(crate) use driver::{ClientResume, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Permit};
-pub(crate) use producers::{guard, poll_guarded};
 pub(crate) use sessions::Sessions;
 pub(crate) use spare_inlets::{keep_inlet, take_inlet};

@@ -19,14 +19,19 @@ use crate::{
 
 /// What fills the half of a stream that we send on.
 pub(super) enum Producer {
-    /// Runs to its end, and sends nothing.
-    Silent(Work),
-    /// One answer.
-    Response(Work),
-    /// A request whose handler has not begun: the socket does not keep up.
-    Request(Payload),
+    /// One answer, or the end of a fire-and-forget.
+    Once(Work),
     /// Items under credit.
     Stream(Source),
+}
+
+impl Producer {
+    pub(super) fn into_work(self) -> Option<Work> {
+        match self {
+            Self::Once(work) => Some(work),
+            Self::Stream(_) => None,
+        }
+    }
 }
 
 /// A stream of items, and the one that was polled for without credit.
@@ -79,7 +84,7 @@ impl Source {
 }
 
 /// Polls a future of a handler; a panic is an error of its own.
-pub(crate) fn poll_guarded<F: Future + ?Sized>(
+pub(super) fn poll_guarded<F: Future + ?Sized>(
     future: &mut Pin<Box<F>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, Error>> {
@@ -91,7 +96,7 @@ pub(crate) fn poll_guarded<F: Future + ?Sized>(
 
 /// Runs something of a user's. A panic costs its stream, not the connection; the peer is told no
 /// more than that it happened (ERR-11).
-pub(crate) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
+pub(super) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         log_panic(&*panic);
         Error::application("the handler panicked")
@@ -142,15 +147,23 @@ impl SlotWakers {
 
     /// The waker at `index` that lists `slot`.
     pub(super) fn named(&mut self, index: usize, slot: usize, mailbox: &Arc<Mailbox>) -> &Waker {
+        if self.0.get(index).is_none_or(Option::is_none) {
+            self.make(index, slot, mailbox);
+        }
+        match &self.0[index] {
+            Some((_, waker)) => waker,
+            None => Waker::noop(),
+        }
+    }
+
+    #[cold]
+    fn make(&mut self, index: usize, slot: usize, mailbox: &Arc<Mailbox>) {
         if self.0.len() <= index {
             self.0.resize_with(index + 1, || None);
         }
-        let (_, waker) = self.0[index].get_or_insert_with(|| {
-            let mailbox = Arc::downgrade(mailbox);
-            let shared = Arc::new(SlotWaker { slot, listed: AtomicBool::new(false), mailbox });
-            (Arc::clone(&shared), Waker::from(shared))
-        });
-        waker
+        let mailbox = Arc::downgrade(mailbox);
+        let shared = Arc::new(SlotWaker { slot, listed: AtomicBool::new(false), mailbox });
+        self.0[index] = Some((Arc::clone(&shared), Waker::from(shared)));
     }
 
     /// The slot is off the mailbox's list: its next wake lists it again.

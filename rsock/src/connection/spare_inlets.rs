@@ -1,7 +1,7 @@
 //! Inlets that have been used, kept for the next request of their thread: one that waits for its
 //! answer is then the only memory a request takes at its requester.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, task::Waker};
 
 use crate::connection::Inlet;
 
@@ -12,16 +12,22 @@ thread_local! {
     static KEPT: RefCell<Vec<Arc<Inlet>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// An inlet as good as new.
-pub(crate) fn take_inlet() -> Arc<Inlet> {
+/// An inlet as good as new, for this consumer.
+pub(crate) fn take_inlet(consumer: &Waker) -> Arc<Inlet> {
     // There is none while the thread ends.
-    let kept = KEPT.try_with(|kept| kept.borrow_mut().pop());
-    kept.ok().flatten().unwrap_or_default()
+    let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+    let mut inlet = kept.unwrap_or_default();
+    if !inlet.renew(consumer) {
+        inlet = Arc::default();
+        // Nobody else has this one.
+        inlet.renew(consumer);
+    }
+    inlet
 }
 
 /// Keeps an inlet whose stream is over, unless somebody else still has it.
-pub(crate) fn keep_inlet(mut inlet: Arc<Inlet>) {
-    if inlet.renew() {
+pub(crate) fn keep_inlet(inlet: Arc<Inlet>) {
+    if Arc::strong_count(&inlet) == 1 {
         let _ = KEPT.try_with(|kept| {
             let mut kept = kept.borrow_mut();
             if kept.len() < MAX_KEPT {
@@ -48,7 +54,7 @@ mod tests {
         let address = Arc::as_ptr(&driver);
         keep_inlet(driver);
         assert_eq!(kept(), 1);
-        assert_eq!(Arc::as_ptr(&take_inlet()), address);
+        assert_eq!(Arc::as_ptr(&take_inlet(Waker::noop())), address);
         assert_eq!(kept(), 0);
     }
 

@@ -9,8 +9,8 @@ use futures_core::Stream;
 use rsock_proto::Payload;
 
 use crate::{connection::Payloads, error::Error};
-use work::start;
-pub(crate) use work::{Started, Work, vacate_guarded};
+use work::work;
+pub(crate) use work::{Work, keep};
 
 /// A future of a handler, boxed once a request.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -117,9 +117,9 @@ pub(crate) type Answer = Result<Option<Payload>, Error>;
 
 /// A responder as the driver holds it: one object a connection, one box a request.
 pub(crate) trait Handle: Send + Sync {
-    /// Answers `Ok(None)`, to nobody. Like the next, it is polled for the first time by this.
-    fn fire_and_forget(self: Arc<Self>, payload: Payload, cx: &mut task::Context<'_>) -> Started;
-    fn request_response(self: Arc<Self>, payload: Payload, cx: &mut task::Context<'_>) -> Started;
+    /// Answers `Ok(None)`, to nobody.
+    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> Work;
+    fn request_response(self: Arc<Self>, payload: Payload) -> Work;
     fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>>;
     fn request_channel(
         self: Arc<Self>,
@@ -130,12 +130,12 @@ pub(crate) trait Handle: Send + Sync {
 }
 
 impl<R: Responder> Handle for R {
-    fn fire_and_forget(self: Arc<Self>, payload: Payload, cx: &mut task::Context<'_>) -> Started {
-        start(Responder::fire_and_forget(self, payload), cx)
+    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> Work {
+        work(move || Responder::fire_and_forget(self, payload))
     }
 
-    fn request_response(self: Arc<Self>, payload: Payload, cx: &mut task::Context<'_>) -> Started {
-        start(Responder::request_response_optional(self, payload), cx)
+    fn request_response(self: Arc<Self>, payload: Payload) -> Work {
+        work(move || Responder::request_response_optional(self, payload))
     }
 
     fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>> {

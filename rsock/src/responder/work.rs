@@ -5,6 +5,7 @@ use std::{
     any::Any,
     cell::RefCell,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -12,10 +13,6 @@ use std::{
 use pin_project_lite::pin_project;
 
 use super::Answer;
-use crate::{
-    connection::{guard, poll_guarded},
-    error::Error,
-};
 
 /// How many empty boxes a thread keeps: as many as requests are commonly under way at once.
 const MAX_KEPT: usize = 128;
@@ -29,13 +26,15 @@ thread_local! {
 /// A handler's future, boxed.
 pub(crate) type Work = Pin<Box<dyn Room>>;
 
-/// Where futures of one type live, one after the other. To be polled until the one in it has ended.
-pub(crate) trait Room: Future<Output = Answer> + Send {
-    /// Drops the future.
-    fn vacate(self: Pin<&mut Self>);
+/// Where futures of one type live, one after the other.
+pub(crate) trait Room: Send {
+    /// Polls the future. When it has ended, what it came to is told before it is dropped; one that
+    /// panics as it is dropped has told it as well.
+    fn run(self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &mut Option<Answer>);
 
-    /// Takes the future out of `next`, which is an `Option` of one; false if it is of another type.
-    fn occupy(self: Pin<&mut Self>, next: &mut dyn Any) -> bool;
+    /// Makes the next future with what is in `make`, an `Option` of a closure; false if that makes
+    /// futures of another type.
+    fn occupy(self: Pin<&mut Self>, make: &mut dyn Any) -> bool;
 }
 
 /// What a handler's future may come to.
@@ -56,77 +55,58 @@ impl Outcome for () {
 }
 
 pin_project! {
-    struct Single<F> {
+    /// Where what `M` makes lives.
+    struct Single<M, F> {
         #[pin]
         future: Option<F>,
+        maker: PhantomData<fn() -> M>,
     }
 }
 
-impl<F: Future<Output: Outcome>> Future for Single<F> {
-    type Output = Answer;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        match self.project().future.as_pin_mut() {
-            Some(future) => future.poll(cx).map(Outcome::into_answer),
-            None => Poll::Pending,
+impl<M, F> Room for Single<M, F>
+where
+    M: FnOnce() -> F + 'static,
+    F: Future<Output: Outcome> + Send + 'static,
+{
+    fn run(self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &mut Option<Answer>) {
+        let mut future = self.project().future;
+        if let Some(running) = future.as_mut().as_pin_mut()
+            && let Poll::Ready(outcome) = running.poll(cx)
+        {
+            *answer = Some(outcome.into_answer());
+            future.set(None);
         }
     }
-}
 
-impl<F: Future<Output: Outcome> + Send + 'static> Room for Single<F> {
-    fn vacate(self: Pin<&mut Self>) {
-        self.project().future.set(None);
-    }
-
-    fn occupy(self: Pin<&mut Self>, next: &mut dyn Any) -> bool {
-        let Some(next) = next.downcast_mut::<Option<F>>() else { return false };
-        self.project().future.set(next.take());
+    fn occupy(self: Pin<&mut Self>, make: &mut dyn Any) -> bool {
+        let Some(make) = make.downcast_mut::<Option<M>>() else { return false };
+        if let Some(make) = make.take() {
+            self.project().future.set(Some(make()));
+        }
         true
     }
 }
 
-/// Boxes a future, in a box that has been used if the thread's last is of its type.
-pub(super) fn work<F: Future<Output: Outcome> + Send + 'static>(future: F) -> Work {
-    let mut future = Some(future);
+/// Makes a future in a box: one that has been used, if the thread's last was for the same.
+pub(super) fn work<M, F>(make: M) -> Work
+where
+    M: FnOnce() -> F + 'static,
+    F: Future<Output: Outcome> + Send + 'static,
+{
     // There is none while the thread ends.
     let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+    let mut make = Some(make);
     if let Some(mut room) = kept
-        && room.as_mut().occupy(&mut future)
+        && room.as_mut().occupy(&mut make)
     {
         return room;
     }
-    Box::pin(Single { future })
+    let future = make.map(|make| make());
+    Box::pin(Single { future, maker: PhantomData::<fn() -> M> })
 }
 
-/// How far a handler's future has come at once.
-pub(crate) enum Started {
-    Ended(Result<Answer, Error>),
-    /// Its waker will be called.
-    Waits(Work),
-}
-
-/// Polls a future for the first time.
-pub(super) fn start<F>(future: F, cx: &mut Context<'_>) -> Started
-where
-    F: Future<Output: Outcome> + Send + 'static,
-{
-    let mut work = work(future);
-    let answer = match poll_guarded(&mut work, cx) {
-        Poll::Pending => return Started::Waits(work),
-        Poll::Ready(answer) => answer,
-    };
-    vacate_guarded(work);
-    Started::Ended(answer)
-}
-
-/// As [`vacate`], and what a destructor has to say in its panic is left to the panic hook.
-pub(crate) fn vacate_guarded(work: Work) {
-    let _ = guard(|| vacate(work));
-}
-
-/// Drops a future that has ended, or that nobody wants any more, and keeps its box.
-fn vacate(mut work: Work) {
-    work.as_mut().vacate();
+/// Keeps the box of a future that has ended.
+pub(crate) fn keep(work: Work) {
     if size_of_val(&*work) <= MAX_KEPT_SIZE {
         let _ = KEPT.try_with(|kept| {
             let mut kept = kept.borrow_mut();
@@ -139,16 +119,28 @@ fn vacate(mut work: Work) {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::ready, panic, sync::Arc, task::Waker};
+    use std::{
+        future::{pending, ready},
+        panic::{AssertUnwindSafe, catch_unwind},
+        sync::Arc,
+        task::Waker,
+    };
 
     use super::*;
+    use crate::error::Error;
 
     fn address(work: &Work) -> *const () {
         (&raw const **work).cast()
     }
 
-    fn poll(work: &mut Work) -> Poll<Answer> {
-        work.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    fn run(work: &mut Work) -> Option<Answer> {
+        let mut answer = None;
+        work.as_mut().run(&mut Context::from_waker(Waker::noop()), &mut answer);
+        answer
+    }
+
+    fn reply(data: &'static str) -> Work {
+        work(move || ready(Ok::<_, Error>(Some(data.into()))))
     }
 
     fn kept() -> usize {
@@ -157,58 +149,78 @@ mod tests {
 
     #[test]
     fn a_box_takes_the_next_future_of_its_type() {
-        let answer = |data: &'static str| work(ready(Ok::<_, crate::Error>(Some(data.into()))));
-        let mut first = answer("first");
+        let mut first = reply("first");
         let place = address(&first);
-        assert!(matches!(poll(&mut first), Poll::Ready(Ok(Some(reply))) if reply.data == "first"));
-        vacate(first);
-        let mut next = answer("next");
+        assert!(matches!(run(&mut first), Some(Ok(Some(reply))) if reply.data == "first"));
+        keep(first);
+        let mut next = reply("next");
         assert_eq!(address(&next), place);
-        assert!(matches!(poll(&mut next), Poll::Ready(Ok(Some(reply))) if reply.data == "next"));
-        vacate(next);
+        assert!(matches!(run(&mut next), Some(Ok(Some(reply))) if reply.data == "next"));
+        assert!(run(&mut next).is_none(), "it answers once");
+        keep(next);
         // One of another type finds no room in it.
-        let mut other = work(async {});
-        assert!(matches!(poll(&mut other), Poll::Ready(Ok(None))));
+        let mut other = work(|| async {});
+        assert!(matches!(run(&mut other), Some(Ok(None))));
         assert_eq!(kept(), 0);
     }
 
     #[test]
     fn an_empty_box_holds_nothing_of_its_future() {
         let held = Arc::new(());
-        let holder = Arc::clone(&held);
-        let work = work(async move { drop(holder) });
+        struct Held(#[expect(dead_code, reason = "it is there to be dropped")] Arc<()>);
+        impl Future for Held {
+            type Output = ();
+
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+                Poll::Ready(())
+            }
+        }
+        let mut work = work({
+            let held = Arc::clone(&held);
+            || Held(held)
+        });
         assert_eq!(Arc::strong_count(&held), 2);
-        vacate(work);
-        assert_eq!((Arc::strong_count(&held), kept()), (1, 1));
+        assert!(run(&mut work).is_some());
+        assert_eq!(Arc::strong_count(&held), 1);
     }
 
     #[test]
-    fn a_future_that_panics_as_it_is_dropped_leaves_no_box() {
+    fn a_future_that_panics_as_it_is_dropped_has_answered() {
         struct Panics;
+        impl Future for Panics {
+            type Output = ();
+
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+                Poll::Ready(())
+            }
+        }
         impl Drop for Panics {
             fn drop(&mut self) {
                 panic!("as it is dropped");
             }
         }
-        let panics = Panics;
-        let work = work(async move { drop(panics) });
-        let vacated = panic::catch_unwind(panic::AssertUnwindSafe(|| vacate(work)));
-        assert!(vacated.is_err());
-        assert_eq!(kept(), 0);
+        let mut work = work(|| Panics);
+        let mut answer = None;
+        let cx = &mut Context::from_waker(Waker::noop());
+        let ran = catch_unwind(AssertUnwindSafe(|| work.as_mut().run(cx, &mut answer)));
+        assert!(ran.is_err());
+        assert!(matches!(answer, Some(Ok(None))));
+        // It is not dropped again.
+        assert!(run(&mut work).is_none());
     }
 
     #[test]
     fn neither_many_boxes_nor_large_ones_are_kept() {
-        let all: Vec<_> = (0..=MAX_KEPT).map(|_| work(async {})).collect();
-        all.into_iter().for_each(vacate);
+        let all: Vec<_> = (0..=MAX_KEPT).map(|_| work(|| async {})).collect();
+        all.into_iter().for_each(keep);
         assert_eq!(kept(), MAX_KEPT);
         let large = [0_u8; MAX_KEPT_SIZE];
-        let work = work(async move {
-            std::future::pending::<()>().await;
+        let work = work(move || async move {
+            pending::<()>().await;
             assert_eq!(large.len(), MAX_KEPT_SIZE);
         });
         assert_eq!(kept(), MAX_KEPT - 1);
-        vacate(work);
+        keep(work);
         assert_eq!(kept(), MAX_KEPT - 1);
     }
 }

@@ -106,6 +106,11 @@ fn drive(mailbox: &Mailbox, mut done: impl FnMut(&mut Found) -> bool) -> Found {
     found
 }
 
+/// One item, and the end if it is the last.
+fn push(inlet: &Inlet, item: &'static str, last: bool) -> Option<Waker> {
+    inlet.push((item.into(), last), || None).1
+}
+
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
@@ -244,8 +249,8 @@ pub fn items_in_order() {
         let inflow =
             Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(100).manual());
         let consumer = thread::spawn(move || consume(inflow));
-        wake(inlet.push("a".into(), false));
-        wake(inlet.push("b".into(), false));
+        wake(push(&inlet, "a", false));
+        wake(push(&inlet, "b", false));
         wake(inlet.end(Err(CloseReason::Disconnected.into())));
         assert!(inlet.end(Ok(())).is_none(), "it ends once");
         let (items, errors) = consumer.join().expect("no panic");
@@ -264,7 +269,7 @@ pub fn last_items_end() {
             let item = block_on(poll_fn(|cx| inflow.poll_next(cx)));
             assert!(matches!(item, Some(Ok(_))));
         });
-        wake(inlet.push("a".into(), true));
+        wake(push(&inlet, "a", true));
         consumer.join().expect("no panic");
         assert!(!mailbox.has_commands());
     });
@@ -276,7 +281,7 @@ pub fn replies_wake() {
         let inlet = Arc::new(Inlet::default());
         let consumer = Arc::clone(&inlet);
         let consumer = thread::spawn(move || block_on(poll_fn(|cx| consumer.poll_reply(cx))));
-        wake(inlet.push("a".into(), true));
+        wake(push(&inlet, "a", true));
         let reply = consumer.join().expect("no panic").expect("a reply");
         assert_eq!(reply.expect("a payload").data, "a");
     });
@@ -289,14 +294,14 @@ pub fn consumers_go() {
         let _ = inlet.open(key());
         let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(2));
         let consumer = thread::spawn(move || drop(inflow));
-        wake(inlet.push("a".into(), false));
-        wake(inlet.push("b".into(), true));
+        wake(push(&inlet, "a", false));
+        wake(push(&inlet, "b", true));
         consumer.join().expect("no panic");
         let is_cancelled = inlet.is_cancelled();
         let mut found = Found::default();
         found.take(&mailbox);
         assert_eq!(found.touched.len(), usize::from(is_cancelled));
-        assert!(inlet.push("c".into(), false).is_none());
+        assert!(push(&inlet, "c", false).is_none());
     });
 }
 

@@ -1,6 +1,8 @@
 //! What depends on time, in virtual time: to the millisecond, and without waiting for any.
 
 use std::{
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,10 +15,12 @@ use rsock::{
 use rsock_tests::{
     fixture::Fixture,
     readiness::{Step, Steps},
+    record::limit_time,
     wire::{C, N, R, ka, lease, p, resume_of, rr, setup_resumable},
 };
 use tokio::{
     io::AsyncReadExt,
+    task::coop::consume_budget,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -28,6 +32,27 @@ const fn seconds(n: u64) -> Duration {
 
 const fn millis(n: u64) -> Duration {
     Duration::from_millis(n)
+}
+
+/// A task that has used up its turn cannot set its timer: it does when it goes on.
+#[tokio::test(start_paused = true)]
+async fn a_timer_is_set_however_late_in_a_turn() {
+    limit_time();
+    let (near, far) = memory(64);
+    let server = Server::builder();
+    let mut serving = pin!(server.serve_over(far, Fixture::default()));
+    let start = Instant::now();
+    let mut first = true;
+    poll_fn(|cx| {
+        if std::mem::take(&mut first) {
+            while pin!(consume_budget()).poll(cx).is_ready() {}
+        }
+        serving.as_mut().poll(cx)
+    })
+    .await;
+    // There was no SETUP.
+    assert!(start.elapsed() >= seconds(10) && start.elapsed() < seconds(13));
+    drop(near);
 }
 
 // ---- the end --------------------------------------------------------------------------------------

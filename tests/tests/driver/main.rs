@@ -16,12 +16,14 @@ use rsock_tests::{
     fixture::Fixture,
     readiness::{Noted, Scripted, Step, Steps},
     record::{Recorder, limit_time},
-    wire::{C, Frame, N, R, ka, p},
+    wire::{C, Frame, N, R, ka, p, rr, setup},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     time::Instant,
 };
+
+use line::{Line, Peer};
 
 struct Pair {
     client: Client,
@@ -102,6 +104,23 @@ async fn a_frame_is_one_write() {
         assert!(rest.is_empty());
     }
     assert_eq!(names, ["SETUP", "RR", "RR", "RR"]);
+}
+
+/// A peer that closes its side right behind a request is still given what is answered at once.
+#[tokio::test]
+async fn an_answer_before_the_end_that_is_known() {
+    let line = Line::new(Server::builder());
+    for begins_with_it in [false, true] {
+        let mut peer = Peer::join(&line);
+        peer.send(&setup()).await;
+        if !begins_with_it {
+            peer.send(&rr(1, "before")).await;
+            assert_eq!(peer.next().await.data, b"before");
+        }
+        peer.send(&rr(3, "last")).await;
+        peer.0.shutdown().await.unwrap();
+        assert_eq!(peer.next().await.data, b"last");
+    }
 }
 
 /// A transport that fails while the last words are written: they are not tried again, and the driver

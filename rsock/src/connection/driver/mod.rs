@@ -1,6 +1,7 @@
 //! The one task of a connection. It owns the socket and the protocol state, polls handlers in
 //! place and writes once a turn.
 
+mod answer;
 mod lease;
 mod obey;
 mod receive;
@@ -91,6 +92,8 @@ pub(crate) struct Driver<IO> {
     /// Without memory of its own while the connection rests: see [`spare`].
     input: BytesMut,
     read_size: usize,
+    /// How the transport has ended, which was seen behind what was read last.
+    unread_end: Option<io::Result<()>>,
     output: SendBuf,
     mailbox: Arc<Mailbox>,
     /// Taken from the mailbox; kept to reuse their memory.
@@ -121,6 +124,8 @@ pub(crate) struct Driver<IO> {
     pinged: u64,
     /// Permits of requests that are over, to be given back at the end of the turn.
     unused_permits: usize,
+    /// Bytes of answers that were given at once in this turn.
+    answered_bytes: usize,
     pushing: Option<BoxFuture<()>>,
     /// Slots whose producers are to be polled, each once.
     ready: VecDeque<usize>,
@@ -129,6 +134,10 @@ pub(crate) struct Driver<IO> {
     timer: Option<Pin<Box<Sleep>>>,
     /// When `timer` fires; it may be earlier than needed, never later.
     armed: Option<Instant>,
+    /// What `timer` wakes.
+    timed: Option<Waker>,
+    /// When the protocol engine wants to hear of the time, as of the last turn.
+    deadline: Option<Instant>,
     phase: Phase,
     /// Others were let run before this poll.
     deferred: bool,
@@ -211,6 +220,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             connection,
             input: BytesMut::from(leftover),
             read_size: *READ_SIZES.start(),
+            unread_end: None,
             mailbox,
             commands: Vec::new(),
             woken: Vec::new(),
@@ -230,11 +240,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             pings: VecDeque::new(),
             pinged: 0,
             unused_permits: 0,
+            answered_bytes: 0,
             pushing: None,
             ready: VecDeque::new(),
             consumers: Vec::new(),
             timer: None,
             armed: None,
+            timed: None,
+            deadline: None,
             phase: Phase::Running,
             deferred: false,
             listened: false,

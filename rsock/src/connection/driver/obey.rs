@@ -17,15 +17,12 @@ use crate::{
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
-    pub(super) fn drain_mailbox(&mut self, now: Instant) -> bool {
+    pub(super) fn drain_mailbox(&mut self, now: Instant) {
+        if !self.mailbox.take(&mut self.commands, &mut self.woken) {
+            return;
+        }
         let mut commands = mem::take(&mut self.commands);
         let mut woken = mem::take(&mut self.woken);
-        self.mailbox.take(&mut commands, &mut woken);
-        if commands.is_empty() && woken.is_empty() {
-            self.commands = commands;
-            self.woken = woken;
-            return false;
-        }
         for slot in woken.drain(..) {
             if slot == PUSH_SLOT {
                 self.push_waker.unlist(0);
@@ -51,7 +48,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         self.commands = commands;
         self.woken = woken;
-        true
     }
 
     pub(super) fn obey(&mut self, command: Command) {
@@ -133,6 +129,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Ok(Some(key)) => {
                 if let Some(inlet) = &inlet
                     && let wish = inlet.open(key)
+                    && !wish.is_none()
                     && let Some(mut stream) = self.connection.stream(key)
                 {
                     if wish.cancel {
@@ -143,8 +140,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     // Asked for while the request waited.
                     stream.request_n(wish.grant);
                 }
-                let producer = outgoing.map(|stream| Producer::Stream(Source::new(stream)));
-                self.settle(key, producer, inlet, Some(permit));
+                let slot = self.settle(key, inlet, Some(permit));
+                if let Some(stream) = outgoing {
+                    slot.producer = Some(Producer::Stream(Source::new(stream)));
+                }
             }
             Err(misuse) => {
                 self.give_back(permit);
@@ -173,7 +172,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         };
         if wish.cancel {
             stream.cancel();
-            let Some(slot) = self.tenant(key) else { return };
+            let slot = &mut self.slots[key.index()];
             let is_ours = slot.permit.is_some();
             slot.inlet = None;
             if is_ours {

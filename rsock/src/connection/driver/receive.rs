@@ -14,6 +14,8 @@ use super::{Driver, Phase, READ_SIZES, drop_guarded, failure, show};
 use crate::{error::Error, tap::Direction, transport::Received};
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+    /// Reads what there is, and handles it. Whether there may be more at once: if not, and input is
+    /// wanted, the task is woken when there is.
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         if self.phase != Phase::Running || self.io.is_none() || !self.connection.wants_input() {
             return false;
@@ -22,20 +24,43 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if !self.input.is_empty() && self.decode(now) {
             return true;
         }
-        self.make_room();
-        let before = self.input.len();
-        let read = pin!(self.io.read_buf(&mut self.input)).poll(cx);
-        match read {
-            Poll::Pending => return false,
-            Poll::Ready(Ok(0)) => self.disconnect(None, now),
-            Poll::Ready(Ok(count)) => {
-                debug_assert_eq!(self.input.len(), before + count);
-                self.adapt(count);
-                self.decode(now);
-            }
-            Poll::Ready(Err(error)) => self.disconnect(Some(&error), now),
+        if let Some(end) = self.unread_end.take() {
+            self.disconnect(end.err().as_ref(), now);
+            return true;
         }
-        true
+        self.make_room();
+        match self.read(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Some(end)) => {
+                self.disconnect(end.err().as_ref(), now);
+                true
+            }
+            Poll::Ready(None) => {
+                // A read that leaves room has taken all there was: one more costs no system call, and
+                // waits for the next. It comes before anything holds a part of the memory.
+                let is_full = self.input.len() == self.input.capacity();
+                let next = if is_full { Poll::Ready(None) } else { self.read(cx) };
+                let more = next.is_ready();
+                if let Poll::Ready(end) = next {
+                    // What was read before it is answered before it is known.
+                    self.unread_end = end;
+                }
+                self.decode(now);
+                more
+            }
+        }
+    }
+
+    /// Reads once; how the transport has ended, if it has.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
+        pin!(self.io.read_buf(&mut self.input)).poll(cx).map(|read| match read {
+            Ok(0) => Some(Ok(())),
+            Ok(count) => {
+                self.adapt(count);
+                None
+            }
+            Err(error) => Some(Err(error)),
+        })
     }
 
     /// The transport has ended, or failed.
@@ -141,9 +166,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     pub(super) fn deliver(&mut self, key: StreamKey, payload: Payload, complete: bool) {
-        // Looked up here, since the connection is needed beside it.
-        let slot = self.slots.get_mut(key.index()).filter(|slot| slot.key == Some(key));
-        let Some(slot) = slot else { return };
+        let slot = &mut self.slots[key.index()];
+        if slot.key != Some(key) {
+            return;
+        }
         let Some(inlet) = &slot.inlet else { return };
         let connection = &mut self.connection;
         let (ended, consumer) = inlet.push((payload, complete), || connection.poll_item(key));
@@ -155,7 +181,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     pub(super) fn end_inlet(&mut self, key: StreamKey, how: Result<(), Error>) {
-        let Some(slot) = self.tenant(key) else { return };
+        let slot = &mut self.slots[key.index()];
+        if slot.key != Some(key) {
+            return;
+        }
         if let Some(inlet) = slot.inlet.take() {
             self.consumers.extend(inlet.end(how));
         }
@@ -164,7 +193,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// The peer wants nothing more of us.
     pub(super) fn cancelled(&mut self, key: StreamKey) {
-        let Some(slot) = self.tenant(key) else { return };
+        let slot = &mut self.slots[key.index()];
+        if slot.key != Some(key) {
+            return;
+        }
         let is_ours = slot.permit.is_some();
         drop_guarded(slot.producer.take());
         if is_ours {

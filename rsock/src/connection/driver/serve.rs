@@ -23,7 +23,6 @@ use crate::{
     },
     error::Error,
     requester::Requester,
-    responder::{Answer, Handle, Started, vacate_guarded},
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
@@ -41,98 +40,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return;
         };
         let handler = Arc::clone(responder);
-        match interaction {
-            // At once: the end of the connection may be the next thing that happened, and whoever
-            // sent it has been told that it is on its way (FNF-03).
-            Interaction::FireAndForget => {
-                self.begin(key, handler, payload, true);
-            }
-            Interaction::RequestResponse if self.keeps_up() => {
-                self.begin(key, handler, payload, false);
-            }
-            Interaction::RequestResponse => self.add(key, Producer::Request(payload), None),
-            Interaction::RequestStream => {
-                match guard(|| Source::new(handler.request_stream(payload))) {
-                    Ok(source) => self.add(key, Producer::Stream(source), None),
-                    Err(error) => self.fail(key, error),
-                }
-            }
-            Interaction::RequestChannel => {
-                let inlet = Arc::new(Inlet::default());
-                // Its consumer does not exist yet, so it cannot have gone.
-                let _ = inlet.open(key);
-                if complete {
-                    inlet.end(Ok(()));
-                }
-                let kept = (!complete).then(|| Arc::clone(&inlet));
-                let rest = Payloads::new(inlet, Arc::clone(&self.mailbox), self.options.credit);
-                match guard(|| Source::new(handler.request_channel(payload, rest))) {
-                    Ok(source) => self.add(key, Producer::Stream(source), kept),
-                    Err(error) => self.fail(key, error),
-                }
-            }
+        if !interaction.has_initial_n() {
+            return self.start(key, interaction, payload, handler);
         }
-    }
-
-    /// Whether the socket takes what handlers yield.
-    fn keeps_up(&self) -> bool {
-        !self.output.is_full() && !self.connection.is_held()
-    }
-
-    /// Has a handler begin. Most end at once, and never come into a slot. The bytes it yielded.
-    fn begin(
-        &mut self,
-        key: StreamKey,
-        handler: Arc<dyn Handle>,
-        payload: Payload,
-        is_silent: bool,
-    ) -> usize {
-        let cx = &mut Context::from_waker(self.slot_wakers.get(key.index(), &self.mailbox));
-        let started = guard(|| {
-            if is_silent {
-                handler.fire_and_forget(payload, cx)
+        let mut inlet = None;
+        let source = guard(|| {
+            if interaction == Interaction::RequestStream {
+                Source::new(handler.request_stream(payload))
             } else {
-                handler.request_response(payload, cx)
+                let shared = Arc::new(Inlet::default());
+                // Its consumer does not exist yet, so it cannot have gone.
+                let _ = shared.open(key);
+                if complete {
+                    shared.end(Ok(()));
+                } else {
+                    inlet = Some(Arc::clone(&shared));
+                }
+                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), self.options.credit);
+                Source::new(handler.request_channel(payload, rest))
             }
         });
-        match started {
-            Ok(Started::Waits(work)) if is_silent => {
-                self.settle(key, Some(Producer::Silent(work)), None, None);
-                0
+        match source {
+            Ok(source) => {
+                self.settle(key, inlet, None).producer = Some(Producer::Stream(source));
+                self.queue(key.index());
             }
-            Ok(Started::Waits(work)) => {
-                self.settle(key, Some(Producer::Response(work)), None, None);
-                0
-            }
-            // Whatever it came to, nobody is told (FNF-01).
-            Ok(Started::Ended(_)) if is_silent => {
-                self.finish(key, None);
-                0
-            }
-            Ok(Started::Ended(answer)) => self.answer(key, answer),
-            Err(error) => self.answer(key, Err(error)),
+            Err(error) => self.fail(key, error),
         }
-    }
-
-    /// What the handler of a request has come to; the bytes it yielded.
-    fn answer(&mut self, key: StreamKey, answer: Result<Answer, Error>) -> usize {
-        match answer {
-            Ok(Ok(reply)) => {
-                let yielded = reply.as_ref().map_or(0, Payload::size);
-                self.finish(key, reply);
-                yielded
-            }
-            Ok(Err(error)) | Err(error) => {
-                self.fail(key, error);
-                0
-            }
-        }
-    }
-
-    /// A producer for a stream, polled in this turn.
-    fn add(&mut self, key: StreamKey, producer: Producer, inlet: Option<Arc<Inlet>>) {
-        self.settle(key, Some(producer), inlet, None);
-        self.queue(key.index());
     }
 
     // ---- SETUP --------------------------------------------------------------------------------
@@ -258,23 +192,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let cx = &mut Context::from_waker(self.slot_wakers.get(index, &self.mailbox));
         let mut yielded = 0;
         match producer {
-            Producer::Silent(work) => {
-                if poll_guarded(work, cx).is_ready() {
-                    self.finish(key, None);
-                }
-            }
-            Producer::Response(work) => {
-                if let Poll::Ready(answer) = poll_guarded(work, cx) {
-                    yielded = self.answer(key, answer);
-                }
-            }
-            Producer::Request(payload) => {
-                let payload = mem::take(payload);
-                self.release(key);
-                if let Some(responder) = &self.responder {
-                    return self.begin(key, Arc::clone(responder), payload, false);
-                }
-            }
+            Producer::Once(_) => return self.run_once(key),
             Producer::Stream(source) => {
                 let limit = if self.ready.is_empty() { BATCH_BYTES } else { SHARE_BYTES };
                 let Some(mut items) = self.connection.items(key, &mut self.output) else {
@@ -332,18 +250,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Err(misuse) = done {
             return self.fail(key, misuse.into());
         }
-        // One that ended as it began has no slot.
-        let Some(slot) = self.tenant(key) else { return };
-        match slot.producer.take() {
-            Some(Producer::Silent(work) | Producer::Response(work)) => vacate_guarded(work),
-            other => drop_guarded(other),
-        }
+        drop_guarded(self.slots[key.index()].producer.take());
         self.release_if_over(key);
     }
 
     /// A producer has failed, and with it the stream in both directions.
     pub(super) fn fail(&mut self, key: StreamKey, error: Error) {
-        let is_ours = self.tenant(key).is_some_and(|slot| slot.permit.is_some());
+        let is_ours = self.slot(key).permit.is_some();
         if let Some(mut stream) = self.connection.stream(key) {
             let mut told = error.clone().into_stream_error();
             if is_ours {
@@ -358,12 +271,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     // ---- slots --------------------------------------------------------------------------------
 
-    /// The slot of a stream, if it has one: those that end as they begin have none.
-    pub(super) fn tenant(&mut self, key: StreamKey) -> Option<&mut Slot> {
-        self.slots.get_mut(key.index()).filter(|slot| slot.key == Some(key))
-    }
-
-    fn slot(&mut self, key: StreamKey) -> &mut Slot {
+    #[inline]
+    pub(super) fn slot(&mut self, key: StreamKey) -> &mut Slot {
         let index = key.index();
         if self.slots.len() <= index {
             if index == 0 {
@@ -375,23 +284,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         &mut self.slots[index]
     }
 
-    /// Gives a stream that was opened its slot. It is empty: the end of a stream is told before its
-    /// slot is another's.
+    /// Gives a stream that was opened its slot, still without a producer. It is empty: the end of a
+    /// stream is told before its slot is another's.
+    #[inline]
     pub(super) fn settle(
         &mut self,
         key: StreamKey,
-        producer: Option<Producer>,
         inlet: Option<Arc<Inlet>>,
         permit: Option<Permit>,
-    ) {
-        let slot = self.slot(key);
-        debug_assert!(slot.key.is_none(), "{key:?} after {:?}", slot.key);
-        slot.key = Some(key);
-        slot.producer = producer;
-        slot.inlet = inlet;
-        if let Some(permit) = mem::replace(&mut slot.permit, permit) {
-            self.give_back(permit);
+    ) -> &mut Slot {
+        if let Some(before) = self.slot(key).key {
+            debug_assert!(false, "{key:?} after {before:?}");
+            self.release(before);
         }
+        let slot = &mut self.slots[key.index()];
+        slot.key = Some(key);
+        slot.inlet = inlet;
+        slot.permit = permit;
+        slot
     }
 
     pub(super) fn queue(&mut self, index: usize) {
@@ -403,24 +313,28 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
+    #[inline]
     pub(super) fn release_if_over(&mut self, key: StreamKey) {
-        if self.tenant(key).is_some_and(|slot| slot.producer.is_none() && slot.inlet.is_none()) {
+        let slot = &self.slots[key.index()];
+        if slot.key == Some(key) && slot.producer.is_none() && slot.inlet.is_none() {
             self.release(key);
         }
     }
 
     /// The stream is over: whatever is left of it goes, and the slot is free.
+    #[inline]
     pub(super) fn release(&mut self, key: StreamKey) {
-        let Some(slot) = self.tenant(key) else { return };
-        // Still in `ready`, if it is: its next tenant is found there.
-        slot.key = None;
-        slot.inlet = None;
-        let (producer, permit) = (slot.producer.take(), slot.permit.take());
-        if let Some(permit) = permit {
-            self.give_back(permit);
-        }
-        if let Some(producer) = producer {
-            drop_guarded(producer);
+        let slot = &mut self.slots[key.index()];
+        if slot.key == Some(key) {
+            slot.key = None;
+            slot.inlet = None;
+            let producer = slot.producer.take();
+            if let Some(permit) = slot.permit.take() {
+                self.give_back(permit);
+            }
+            if producer.is_some() {
+                drop_guarded(producer);
+            }
         }
     }
 }

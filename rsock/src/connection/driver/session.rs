@@ -108,6 +108,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.io = Link::Later(io);
         self.framing = framing;
         self.input = input;
+        self.unread_end = None;
         self.unreachable = false;
     }
 
@@ -165,6 +166,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn lose_transport(&mut self) {
         self.io = Link::None;
         self.input.clear();
+        self.unread_end = None;
         self.output = SendBuf::bare();
         self.unreachable = true;
     }

@@ -29,9 +29,12 @@ fn with_spare(work: impl FnOnce(&mut Spare)) {
 }
 
 /// Keeps the larger one, unless it is that of a large frame.
-fn keep(kept: &mut BytesMut, offered: BytesMut) {
+fn keep(kept: &mut BytesMut, offered: &mut BytesMut) {
     if offered.capacity() > kept.capacity() && offered.capacity() <= *READ_SIZES.end() {
-        *kept = offered;
+        std::mem::swap(kept, offered);
+    }
+    if offered.capacity() > 0 {
+        *offered = BytesMut::new();
     }
 }
 
@@ -52,9 +55,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     pub(super) fn release_memory(&mut self) {
         with_spare(|spare| {
             if self.input.is_empty() {
-                keep(&mut spare.input, std::mem::take(&mut self.input));
+                keep(&mut spare.input, &mut self.input);
             }
-            keep(&mut spare.output, self.output.release());
+            if !self.output.is_released() {
+                keep(&mut spare.output, &mut self.output.release());
+            }
         });
     }
 }

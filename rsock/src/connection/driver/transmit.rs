@@ -11,7 +11,10 @@ use std::{
 
 use bytes::Buf;
 use rsock_proto::CloseReason;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    task::coop::has_budget_remaining,
+};
 
 use super::{
     Driver, FLUSH_LIMIT, LINGER_LIMIT, Phase, READ_SIZES, STALL_LIMIT, WRITE_SLICES, drop_guarded,
@@ -163,6 +166,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     // ---- time ---------------------------------------------------------------------------------
 
+    /// Whether the timer wakes this task in time as it is.
+    pub(super) fn is_timed(&self, cx: &Context<'_>, deadline: Instant, now: Instant) -> bool {
+        self.armed.is_some_and(|armed| now < armed && armed <= deadline)
+            && self.timed.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
+    }
+
     /// Sleeps until `deadline`; ready when it has come. The timer is only moved when it would fire
     /// too late: deadlines mostly move away with every frame.
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
@@ -172,12 +181,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             timer.as_mut().reset(at);
             self.armed = Some(deadline);
         }
+        // A task that has used up its turn is polled again, and not what the timer wakes.
+        self.timed = has_budget_remaining().then(|| cx.waker().clone());
         ready!(timer.as_mut().poll(cx));
         self.armed = None;
         if now() < deadline {
             // It was armed for an earlier deadline.
             timer.as_mut().reset(at);
             self.armed = Some(deadline);
+            self.timed = has_budget_remaining().then(|| cx.waker().clone());
             return timer.as_mut().poll(cx);
         }
         Poll::Ready(())

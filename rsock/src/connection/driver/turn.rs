@@ -26,10 +26,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         defers
     }
 
-    fn is_due(&self, now: Instant) -> bool {
-        self.connection.poll_timeout().is_some_and(|deadline| deadline <= now)
-    }
-
     /// One turn: hear, read, act, produce, write. False if all that is left to do waits for
     /// something that wakes the task.
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant, due: bool) -> bool {
@@ -43,10 +39,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         again |= self.adopt(now);
         self.drain_mailbox(now);
         again |= self.poll_redial(cx, now);
-        again |= self.read(cx, now);
+        again |= self.receive(cx, now);
         let is_deaf = !self.connection.wants_input();
         // An acceptor or a dial that it has begun is not polled yet.
         again |= self.dispatch(cx, now) && (self.accepting.is_some() || self.io.is_none());
+        self.answered_bytes = 0;
         self.produce();
         self.renew_lease(now);
         again |= self.transmit(cx, now);
@@ -61,22 +58,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         again || (is_deaf && self.connection.wants_input()) || self.may_produce()
     }
 
-    /// Reads what there is to read; false if the task is woken when there is more.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if !self.receive(cx, now) {
-            return false;
-        }
-        // A read that leaves room has taken all there was: one more costs no system call, and waits
-        // for the next.
-        let is_full = self.input.len() == self.input.capacity();
-        is_full || self.receive(cx, now)
-    }
-
     /// Nothing is to be done until the task is woken, or the clock says so; false if there is
     /// something after all.
-    fn rest(&mut self, cx: &mut Context<'_>) -> bool {
-        let deadline = self.connection.poll_timeout().into_iter().chain(self.lease_deadline());
-        if let Some(deadline) = deadline.min()
+    fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let deadline = match self.lease_deadline() {
+            None => self.deadline,
+            lease => self.deadline.into_iter().chain(lease).min(),
+        };
+        if let Some(deadline) = deadline
+            && !self.is_timed(cx, deadline, now)
             && self.poll_timer(cx, deadline).is_ready()
         {
             return false;
@@ -111,7 +101,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
                 return Poll::Pending;
             }
             let now = now();
-            let due = this.is_due(now);
+            let due = this.deadline.is_some_and(|deadline| deadline <= now);
             if due && !mem::replace(&mut this.listened, true) {
                 // The sockets are asked before the clock is: who is late to look at it may have signs
                 // of life to read, of which the runtime does not know yet (KA-09).
@@ -119,7 +109,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
                 return Poll::Pending;
             }
             this.listened = false;
-            if !this.turn(cx, now, due) && this.phase == Phase::Running && this.rest(cx) {
+            let again = this.turn(cx, now, due);
+            this.deadline = this.connection.poll_timeout();
+            if !again && this.phase == Phase::Running && this.rest(cx, now) {
                 return Poll::Pending;
             }
         }

@@ -1,0 +1,121 @@
+//! What answers once: it is polled as soon as it exists, and most needs no slot.
+
+use std::{sync::Arc, task::Context};
+
+use rsock_proto::{Interaction, Misuse, Payload, StreamKey};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{BATCH_BYTES, Driver, ITEM_COST, drop_guarded};
+use crate::{
+    connection::producers::{Producer, guard},
+    error::Error,
+    responder::{Answer, Handle, Work, keep},
+};
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+    /// Gives a request, or a fire-and-forget, to its handler.
+    pub(super) fn start(
+        &mut self,
+        key: StreamKey,
+        interaction: Interaction,
+        payload: Payload,
+        handler: Arc<dyn Handle>,
+    ) {
+        let is_silent = interaction == Interaction::FireAndForget;
+        // Another's end may be told before this stream has a slot.
+        self.slot(key);
+        // A fire-and-forget at any rate: the end of the connection may be the next thing that
+        // happened, and whoever sent it has been told that it is on its way (FNF-03).
+        let runs = is_silent || self.takes_answers();
+        let cx = &mut Context::from_waker(self.slot_wakers.get(key.index(), &self.mailbox));
+        let mut work = None;
+        let mut answer = None;
+        let guarded = guard(|| {
+            let work: &mut Work = work.insert(if is_silent {
+                handler.fire_and_forget(payload)
+            } else {
+                handler.request_response(payload)
+            });
+            if runs {
+                work.as_mut().run(cx, &mut answer);
+            }
+        });
+        close(guarded, &mut answer, &mut work);
+        match (answer, work) {
+            (Some(answer), _) => self.answered_bytes += self.answer(key, answer) + ITEM_COST,
+            (None, Some(work)) => {
+                self.settle(key, None, None).producer = Some(Producer::Once(work));
+                if !runs {
+                    self.queue(key.index());
+                }
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// Whether an answer may be given at once: the socket keeps up, and the turn has not brought
+    /// enough yet.
+    fn takes_answers(&self) -> bool {
+        self.answered_bytes < BATCH_BYTES && !self.output.is_full() && !self.connection.is_held()
+    }
+
+    /// Polls what answers once, in its slot; the bytes of its answer.
+    pub(super) fn run_once(&mut self, key: StreamKey) -> usize {
+        let index = key.index();
+        let Some(Producer::Once(running)) = &mut self.slots[index].producer else { return 0 };
+        let cx = &mut Context::from_waker(self.slot_wakers.get(index, &self.mailbox));
+        let mut answer = None;
+        let guarded = guard(|| running.as_mut().run(cx, &mut answer));
+        if guarded.is_ok() && answer.is_none() {
+            return 0;
+        }
+        let producer = self.slots[index].producer.take();
+        let mut work = producer.and_then(Producer::into_work);
+        close(guarded, &mut answer, &mut work);
+        let bytes = answer.map_or(0, |answer| self.answer(key, answer));
+        self.release_if_over(key);
+        bytes
+    }
+
+    /// Ends a stream with its answer, and returns the answer's bytes.
+    fn answer(&mut self, key: StreamKey, answer: Answer) -> usize {
+        let done = match answer {
+            Err(error) => {
+                self.fail(key, error);
+                return 0;
+            }
+            Ok(None) => match self.connection.stream(key) {
+                Some(mut stream) => stream.complete(),
+                None => Ok(()),
+            }
+            .map(|()| 0),
+            Ok(Some(reply)) => {
+                let size = reply.size();
+                self.connection.send_last_now(key, reply, &mut self.output).map(|()| size)
+            }
+        };
+        match done {
+            Ok(size) => size,
+            // Its stream has been cancelled.
+            Err(Misuse::StreamClosed) => 0,
+            Err(misuse) => {
+                self.fail(key, misuse.into());
+                0
+            }
+        }
+    }
+}
+
+/// After a poll: a panic is an answer too, if there was none before it, and of what has ended only
+/// the box is left, and kept.
+fn close(guarded: Result<(), Error>, answer: &mut Option<Answer>, work: &mut Option<Work>) {
+    if let Err(error) = guarded {
+        // What a destructor has to say in its panic is said by the panic hook.
+        drop_guarded(work.take());
+        answer.get_or_insert(Err(error));
+    } else if answer.is_some()
+        && let Some(work) = work.take()
+    {
+        keep(work);
+    }
+}

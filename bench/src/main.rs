@@ -7,8 +7,11 @@
 
 mod case;
 mod contender;
+mod frames;
+mod latency;
 mod load;
 mod machine;
+mod mux;
 mod options;
 mod ours;
 mod pair;

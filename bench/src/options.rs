@@ -10,7 +10,7 @@ use crate::{
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
-rsock-bench: the raw limit of this machine, rsock and rsocket_rust, side by side
+rsock-bench: the limits of this machine, rsock and others, side by side
 
 Usage: rsock-bench [OPTIONS]
 
@@ -18,7 +18,12 @@ Without options, everything: about ten minutes on an idle machine.
 
   --quick           three short rounds in the modes 1cpu and 2w: about two minutes
   --only NAME       only cases whose name contains NAME (may be repeated; see --list)
-  --contender NAME  only raw, rsock or rsocket_rust (may be repeated)
+  --contender NAME  only this one (may be repeated)
+                      raw                   frames echoed, nobody woken for one: the limit
+                      mux                   the least a request API costs: no protocol
+                      rsock                 this library
+                      rsocket_rust          0.7, as shipped
+                      rsocket_rust-nodelay  the same with TCP_NODELAY
   --mode MODE       only 1cpu, split or 2w (may be repeated)
                       1cpu   one thread each, both processes pinned to the same CPU
                       split  one thread each, pinned to different CPUs
@@ -75,6 +80,17 @@ impl Default for Plan {
             memory: true,
             json: None,
         }
+    }
+}
+
+impl Plan {
+    /// Who takes part in a case.
+    pub(crate) fn entries_of(&self, case: Case) -> impl Iterator<Item = Entry> {
+        self.entries.iter().copied().filter(move |entry| entry.contender.takes(case))
+    }
+
+    pub(crate) fn has_contender(&self, contender: Contender) -> bool {
+        self.entries.iter().any(|entry| entry.contender == contender)
     }
 }
 
@@ -172,9 +188,9 @@ mod tests {
 
     #[test]
     fn options_narrow_the_plan() {
-        assert_eq!(plan("").cases.len(), 8);
+        assert_eq!(plan("").cases.len(), 15);
         assert_eq!(plan("--only stream").cases.len(), 2);
-        assert_eq!(plan("--only /64/ --only /1/").cases.len(), 4);
+        assert_eq!(plan("--only /64/ --only /1/").cases.len(), 6);
         assert_eq!(plan("--mode 2w --mode 1cpu").modes, [Mode::TwoWorkers, Mode::OneCpu]);
         assert_eq!(plan("--contender raw").entries.len(), 1);
     }

@@ -83,11 +83,11 @@ pub(crate) fn hold(plan: &Plan) -> Result<Sitting> {
 fn compare(plan: &Plan, mode: Mode, cpus: &Cpus) -> Result<Vec<Comparison>> {
     let server = Server::start(mode)?;
     cpus.settle(Side::Client, mode)?;
-    let row = |&entry: &Entry| Row { entry, rounds: Vec::new() };
+    let row = |entry: Entry| Row { entry, rounds: Vec::new() };
     let mut comparisons: Vec<_> = plan
         .cases
         .iter()
-        .map(|&case| Comparison { case, rows: plan.entries.iter().map(row).collect() })
+        .map(|&case| Comparison { case, rows: plan.entries_of(case).map(row).collect() })
         .collect();
     for round in 0..plan.rounds {
         for Comparison { case, rows } in &mut comparisons {
@@ -101,8 +101,8 @@ fn compare(plan: &Plan, mode: Mode, cpus: &Cpus) -> Result<Vec<Comparison>> {
             for Row { entry, rounds } in order {
                 let tally = measure(plan, &server, *entry, load);
                 match &tally {
-                    Ok(tally) => eprintln!("  {entry:<18} {:>12.0}/s", tally.rate()),
-                    Err(error) => eprintln!("  {entry:<18} failed: {error}"),
+                    Ok(tally) => eprintln!("  {entry:<25} {:>12.0}/s", tally.rate()),
+                    Err(error) => eprintln!("  {entry:<25} failed: {error}"),
                 }
                 rounds.push(tally.ok());
             }
@@ -132,13 +132,15 @@ fn load(plan: &Plan, case: Case, meter: Meter) -> Load {
 /// A fresh pair for each, since memory once used stays with a process.
 fn memory(plan: &Plan, mode: Mode) -> Result<Vec<Memory>> {
     let telling = plan.cases.iter().filter(|case| match case.interaction {
-        Interaction::RequestResponse { in_flight } => in_flight == 256,
-        Interaction::RequestStream => true,
+        Interaction::RequestResponse { in_flight } => in_flight == 1024,
+        Interaction::RequestStream | Interaction::RequestChannel | Interaction::FireAndForget => {
+            true
+        }
     });
     let mut memory = Vec::new();
     for &case in telling {
         eprintln!("{} memory {case}", mode.name());
-        for &entry in &plan.entries {
+        for entry in plan.entries_of(case) {
             let said = Command::new(std::env::current_exe()?)
                 .args(["memory", "--mode", mode.name()])
                 .args(["--entry", &entry.to_string(), "--case", &case.to_string()])
@@ -146,7 +148,7 @@ fn memory(plan: &Plan, mode: Mode) -> Result<Vec<Memory>> {
                 .output()?;
             let said = String::from_utf8(said.stdout)?;
             let Some((client, server)) = said.trim().split_once(' ') else {
-                eprintln!("  {entry:<18} failed");
+                eprintln!("  {entry:<25} failed");
                 continue;
             };
             let (client_kib, server_kib) = (client.parse()?, server.parse()?);

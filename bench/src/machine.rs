@@ -35,12 +35,10 @@ pub(crate) struct Cpus {
 
 impl Cpus {
     pub(crate) fn given() -> Result<Self> {
-        let whole = sched_getaffinity(THIS_THREAD)?;
-        let mut given =
-            (0..CpuSet::count()).filter(|&cpu| whole.is_set(cpu).is_ok_and(|is_set| is_set));
-        let first = given.next().ok_or("no CPU to run on")?;
-        let last = given.next_back().unwrap_or(first);
-        Ok(Self { whole, first, last })
+        let mut cpus = Self { whole: sched_getaffinity(THIS_THREAD)?, first: 0, last: 0 };
+        cpus.first = cpus.each().next().ok_or("no CPU to run on")?;
+        cpus.last = cpus.each().last().unwrap_or(cpus.first);
+        Ok(cpus)
     }
 
     /// Moves the calling thread, and with it every thread it starts from now on.
@@ -53,9 +51,20 @@ impl Cpus {
             (Mode::Split, Side::Server) => self.first,
             (Mode::Split, Side::Client) | (Mode::OneCpu, _) => self.last,
         };
+        self.settle_on(cpu)
+    }
+
+    /// Moves the calling thread to a CPU, and with it every thread it starts from now on.
+    pub(crate) fn settle_on(&self, cpu: usize) -> Result<()> {
         let mut one = CpuSet::new();
         one.set(cpu)?;
         Ok(sched_setaffinity(THIS_THREAD, &one)?)
+    }
+
+    /// Every CPU that was given.
+    pub(crate) fn each(&self) -> impl Iterator<Item = usize> + use<> {
+        let whole = self.whole;
+        (0..CpuSet::count()).filter(move |&cpu| whole.is_set(cpu).is_ok_and(|is_set| is_set))
     }
 
     /// Gives the calling thread its CPUs back.
@@ -80,6 +89,8 @@ pub(crate) fn runtime(mode: Mode) -> Result<Runtime> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meter {
     server: ClockId,
+    /// What runs only where nothing else would.
+    spinner: Option<ClockId>,
 }
 
 /// What the clocks showed at the start.
@@ -87,6 +98,7 @@ pub(crate) struct Mark {
     wall: Instant,
     client: Duration,
     server: Duration,
+    /// The whole machine but for the spinner.
     machine: Duration,
 }
 
@@ -104,13 +116,18 @@ pub(crate) struct Reading {
 
 impl Meter {
     pub(crate) fn of_server(pid: u32) -> Result<Self> {
-        let pid = Pid::from_raw(i32::try_from(pid)?);
-        Ok(Self { server: ClockId::pid_cpu_clock_id(pid)? })
+        Ok(Self { server: clock_of(pid)?, spinner: None })
+    }
+
+    /// Does not take what this process uses for others' work.
+    pub(crate) fn without_spinner(self, pid: u32) -> Result<Self> {
+        Ok(Self { spinner: Some(clock_of(pid)?), ..self })
     }
 
     pub(crate) fn start(&self) -> Result<Mark> {
+        let spun = self.spinner.map_or(Ok(Duration::ZERO), |clock| clock.now().map(Into::into))?;
         Ok(Mark {
-            machine: machine_busy()?,
+            machine: machine_busy()?.saturating_sub(spun),
             client: ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into(),
             server: self.server.now()?.into(),
             wall: Instant::now(),
@@ -128,6 +145,10 @@ impl Meter {
             others: now.machine.saturating_sub(mark.machine).saturating_sub(client + server),
         })
     }
+}
+
+fn clock_of(pid: u32) -> Result<ClockId> {
+    Ok(ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid)?))?)
 }
 
 /// How long the CPUs have not been idle, all together: `user`, `nice`, `system`, `irq` and

@@ -18,6 +18,7 @@ mod pair;
 mod raw;
 mod report;
 mod sitting;
+mod spinner;
 mod theirs;
 
 use std::{error::Error as StdError, process::ExitCode};
@@ -54,6 +55,7 @@ fn run(command: options::Command) -> Result<()> {
         options::Command::Memory(entry, case, mode, items) => {
             sitting::memory_of_one(entry, case, mode, items)
         }
+        options::Command::Spin => spinner::spin(),
         options::Command::Sit(plan) => {
             let sitting = sitting::hold(&plan)?;
             print!("{}", report::text(&plan, &sitting));

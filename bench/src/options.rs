@@ -30,6 +30,8 @@ Without options, everything: about ten minutes on an idle machine.
                       2w     two tokio workers each, placed by the kernel
   --rounds N        how many rounds
   --no-memory       leave out the peak memory
+  --no-spinner      let the CPUs halt when they are idle; otherwise, but for 1cpu, a thread
+                    of the class SCHED_IDLE keeps each busy (by chrt of util-linux)
   --json FILE       also write every measurement to FILE
   --list            print the names of the cases
   --help            print this
@@ -46,6 +48,8 @@ pub(crate) enum Command {
     Serve(Mode),
     /// Be the client of a pair whose memory is measured, and start its server.
     Memory(Entry, Case, Mode, usize),
+    /// Be the process that keeps the CPUs from halting.
+    Spin,
     Sit(Plan),
 }
 
@@ -63,6 +67,8 @@ pub(crate) struct Plan {
     /// How often a disturbed measurement is made again.
     pub(crate) repeats: usize,
     pub(crate) memory: bool,
+    /// Whether the CPUs are kept from halting.
+    pub(crate) spinner: bool,
     pub(crate) json: Option<PathBuf>,
 }
 
@@ -78,6 +84,7 @@ impl Default for Plan {
             items: 1_000_000,
             repeats: 2,
             memory: true,
+            spinner: true,
             json: None,
         }
     }
@@ -115,6 +122,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
             "--mode" => modes.push(value()?.parse()?),
             "--rounds" => rounds = Some(number(&value()?)?),
             "--no-memory" => plan.memory = false,
+            "--no-spinner" => plan.spinner = false,
             "--json" => plan.json = Some(value()?.into()),
             "--items" => items = Some(number(&value()?)?),
             "--entry" => entry = Some(value()?.parse()?),
@@ -132,6 +140,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
 
     match command.as_deref() {
         None => {}
+        Some("spin") => return Ok(Command::Spin),
         Some("serve") => return Ok(Command::Serve(one(modes, "--mode")?)),
         Some("memory") => {
             let entry = entry.ok_or("memory needs --entry")?;

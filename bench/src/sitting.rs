@@ -13,6 +13,7 @@ use crate::{
     machine::{self, Cpus, Meter, Side},
     options::Plan,
     pair::Server,
+    spinner::Spinner,
 };
 
 /// Others' work on the machine, in CPUs, above which a measurement is made again.
@@ -82,6 +83,14 @@ pub(crate) fn hold(plan: &Plan) -> Result<Sitting> {
 
 fn compare(plan: &Plan, mode: Mode, cpus: &Cpus) -> Result<Vec<Comparison>> {
     let server = Server::start(mode)?;
+    let mut meter = server.meter()?;
+    // With both on one CPU, one or the other always runs there, and a thread that spins on another
+    // CPU may take half of the same core.
+    let spins = plan.spinner && mode != Mode::OneCpu;
+    let spinner = spins.then(Spinner::start).transpose()?;
+    if let Some(spinner) = &spinner {
+        meter = meter.without_spinner(spinner.pid())?;
+    }
     cpus.settle(Side::Client, mode)?;
     let row = |entry: Entry| Row { entry, rounds: Vec::new() };
     let mut comparisons: Vec<_> = plan
@@ -92,7 +101,7 @@ fn compare(plan: &Plan, mode: Mode, cpus: &Cpus) -> Result<Vec<Comparison>> {
     for round in 0..plan.rounds {
         for Comparison { case, rows } in &mut comparisons {
             eprintln!("{} {}/{} {case}", mode.name(), round + 1, plan.rounds);
-            let load = load(plan, *case, server.meter()?);
+            let load = load(plan, *case, meter);
             // There and back again, so that nobody always follows the same neighbour.
             let mut order: Vec<_> = rows.iter_mut().collect();
             if round % 2 == 1 {

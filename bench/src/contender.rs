@@ -107,11 +107,45 @@ pub(crate) enum Contender {
     Rsock,
     RsocketRust,
     RsocketRustNoDelay,
+    #[cfg(feature = "tonic")]
+    Tonic,
+    #[cfg(feature = "nats")]
+    Nats,
+}
+
+/// What is done with the type of a contender's [`Peer`], and what for `raw`, which has none.
+macro_rules! with_peer {
+    ($contender:expr, raw => $raw:expr, $peer:ident => $then:expr) => {
+        match $contender {
+            Contender::Raw => $raw,
+            Contender::Mux => with_peer!(@ $peer = Mux, $then),
+            Contender::Rsock => with_peer!(@ $peer = Rsock, $then),
+            Contender::RsocketRust => with_peer!(@ $peer = RsocketRust<AsShipped>, $then),
+            Contender::RsocketRustNoDelay => with_peer!(@ $peer = RsocketRust<NoDelay>, $then),
+            #[cfg(feature = "tonic")]
+            Contender::Tonic => with_peer!(@ $peer = crate::grpc::Tonic, $then),
+            #[cfg(feature = "nats")]
+            Contender::Nats => with_peer!(@ $peer = crate::nats::Nats, $then),
+        }
+    };
+    (@ $peer:ident = $type:ty, $then:expr) => {{
+        type $peer = $type;
+        $then
+    }};
 }
 
 impl Contender {
-    pub(crate) const ALL: &[Self] =
-        &[Self::Raw, Self::Mux, Self::Rsock, Self::RsocketRust, Self::RsocketRustNoDelay];
+    pub(crate) const ALL: &[Self] = &[
+        Self::Raw,
+        Self::Mux,
+        Self::Rsock,
+        Self::RsocketRust,
+        Self::RsocketRustNoDelay,
+        #[cfg(feature = "tonic")]
+        Self::Tonic,
+        #[cfg(feature = "nats")]
+        Self::Nats,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -120,28 +154,20 @@ impl Contender {
             Self::Rsock => "rsock",
             Self::RsocketRust => "rsocket_rust",
             Self::RsocketRustNoDelay => "rsocket_rust-nodelay",
+            #[cfg(feature = "tonic")]
+            Self::Tonic => "tonic",
+            #[cfg(feature = "nats")]
+            Self::Nats => "nats",
         }
     }
 
     pub(crate) fn transports(self) -> &'static [Transport] {
-        match self {
-            Self::Raw => &[Transport::Tcp],
-            Self::Mux => Mux::TRANSPORTS,
-            Self::Rsock => Rsock::TRANSPORTS,
-            Self::RsocketRust => RsocketRust::<AsShipped>::TRANSPORTS,
-            Self::RsocketRustNoDelay => RsocketRust::<NoDelay>::TRANSPORTS,
-        }
+        with_peer!(self, raw => &[Transport::Tcp], P => P::TRANSPORTS)
     }
 
     /// Whether it takes part in a case.
     pub(crate) fn takes(self, case: Case) -> bool {
-        match self {
-            Self::Raw => true,
-            Self::Mux => Mux::offers(case.interaction),
-            Self::Rsock => Rsock::offers(case.interaction),
-            Self::RsocketRust => RsocketRust::<AsShipped>::offers(case.interaction),
-            Self::RsocketRustNoDelay => RsocketRust::<NoDelay>::offers(case.interaction),
-        }
+        with_peer!(self, raw => true, P => P::offers(case.interaction))
     }
 }
 
@@ -166,28 +192,20 @@ impl Entry {
 
     /// The server's side of this row; see [`Peer::serve`].
     pub(crate) async fn serve(self) -> Result<SocketAddr> {
-        match self.contender {
-            Contender::Raw => raw::serve().await,
-            Contender::Mux => Mux::serve(self.transport).await,
-            Contender::Rsock => Rsock::serve(self.transport).await,
-            Contender::RsocketRust => RsocketRust::<AsShipped>::serve(self.transport).await,
-            Contender::RsocketRustNoDelay => RsocketRust::<NoDelay>::serve(self.transport).await,
-        }
+        with_peer!(
+            self.contender,
+            raw => raw::serve().await,
+            P => P::serve(self.transport).await
+        )
     }
 
     /// The client's side of this row: one measurement.
     pub(crate) async fn drive(self, address: SocketAddr, load: Load) -> Result<Tally> {
-        match self.contender {
-            Contender::Raw => raw::drive(address, load).await,
-            Contender::Mux => load::drive::<Mux>(self.transport, address, load).await,
-            Contender::Rsock => load::drive::<Rsock>(self.transport, address, load).await,
-            Contender::RsocketRust => {
-                load::drive::<RsocketRust<AsShipped>>(self.transport, address, load).await
-            }
-            Contender::RsocketRustNoDelay => {
-                load::drive::<RsocketRust<NoDelay>>(self.transport, address, load).await
-            }
-        }
+        with_peer!(
+            self.contender,
+            raw => raw::drive(address, load).await,
+            P => load::drive::<P>(self.transport, address, load).await
+        )
     }
 }
 
@@ -246,7 +264,7 @@ mod tests {
                     warm_up: Duration::ZERO,
                     count_for: Duration::from_millis(50),
                     items: 3000,
-                    meter: Meter::of_server(std::process::id()).expect("a clock"),
+                    meter: Meter::of_server(std::process::id(), None).expect("a clock"),
                 };
                 running.spawn(async move { (entry, case, entry.drive(address, load).await) });
             }

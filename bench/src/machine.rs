@@ -13,7 +13,7 @@ use nix::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Result, case::Mode};
+use crate::{Error, Result, case::Mode};
 
 /// `/proc/stat` counts in these; the kernel has shown 100 to user space on every platform of ours
 /// since 2.6.
@@ -89,6 +89,7 @@ pub(crate) fn runtime(mode: Mode) -> Result<Runtime> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meter {
     server: ClockId,
+    broker: Option<ClockId>,
     /// What runs only where nothing else would.
     spinner: Option<ClockId>,
 }
@@ -115,8 +116,10 @@ pub(crate) struct Reading {
 }
 
 impl Meter {
-    pub(crate) fn of_server(pid: u32) -> Result<Self> {
-        Ok(Self { server: clock_of(pid)?, spinner: None })
+    /// What a broker uses counts as the server's.
+    pub(crate) fn of_server(pid: u32, broker: Option<u32>) -> Result<Self> {
+        let broker = broker.map(clock_of).transpose()?;
+        Ok(Self { server: clock_of(pid)?, broker, spinner: None })
     }
 
     /// Does not take what this process uses for others' work.
@@ -125,11 +128,12 @@ impl Meter {
     }
 
     pub(crate) fn start(&self) -> Result<Mark> {
-        let spun = self.spinner.map_or(Ok(Duration::ZERO), |clock| clock.now().map(Into::into))?;
+        let read = |clock: ClockId| Ok::<Duration, Error>(clock.now()?.into());
+        let read_any = |clock: Option<ClockId>| clock.map_or(Ok(Duration::ZERO), read);
         Ok(Mark {
-            machine: machine_busy()?.saturating_sub(spun),
-            client: ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into(),
-            server: self.server.now()?.into(),
+            machine: machine_busy()?.saturating_sub(read_any(self.spinner)?),
+            client: read(ClockId::CLOCK_PROCESS_CPUTIME_ID)?,
+            server: read(self.server)? + read_any(self.broker)?,
             wall: Instant::now(),
         })
     }

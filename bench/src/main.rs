@@ -8,10 +8,14 @@
 mod case;
 mod contender;
 mod frames;
+#[cfg(feature = "tonic")]
+mod grpc;
 mod latency;
 mod load;
 mod machine;
 mod mux;
+#[cfg(feature = "nats")]
+mod nats;
 mod options;
 mod ours;
 mod pair;

@@ -15,6 +15,9 @@ use crate::{
     machine::{self, Cpus, Meter, Side},
 };
 
+/// What stands before the process of a contender's broker.
+const BROKER: &str = "broker";
+
 /// The last line a server prints before it only answers.
 const READY: &str = "ready";
 
@@ -22,6 +25,7 @@ const READY: &str = "ready";
 pub(crate) struct Server {
     child: Child,
     listening: Vec<(Entry, SocketAddr)>,
+    broker: Option<u32>,
     mode: Mode,
 }
 
@@ -33,7 +37,7 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         // From here on the child is ended by `drop`, whatever happens.
-        let mut server = Self { child, listening: Vec::new(), mode };
+        let mut server = Self { child, listening: Vec::new(), broker: None, mode };
         let said = server.child.stdout.take().ok_or("the server has no stdout")?;
         for line in BufReader::new(said).lines() {
             let line = line?;
@@ -41,7 +45,10 @@ impl Server {
                 return Ok(server);
             }
             let (entry, address) = line.split_once(' ').ok_or("the server said something odd")?;
-            server.listening.push((entry.parse()?, address.parse()?));
+            match entry {
+                BROKER => server.broker = Some(address.parse()?),
+                _ => server.listening.push((entry.parse()?, address.parse()?)),
+            }
         }
         Err("the server ended before it was ready".into())
     }
@@ -51,7 +58,7 @@ impl Server {
     }
 
     pub(crate) fn meter(&self) -> Result<Meter> {
-        Meter::of_server(self.pid())
+        Meter::of_server(self.pid(), self.broker)
     }
 
     /// One measurement, on a connection and a runtime of its own. The calling thread has to be
@@ -95,6 +102,10 @@ pub(crate) fn serve(mode: Mode) -> Result<()> {
         let mut out = std::io::stdout();
         for entry in Entry::all() {
             writeln!(out, "{entry} {}", entry.serve().await?)?;
+        }
+        #[cfg(feature = "nats")]
+        if let Some(pid) = crate::nats::broker() {
+            writeln!(out, "{BROKER} {pid}")?;
         }
         writeln!(out, "{READY}")?;
         out.flush()?;

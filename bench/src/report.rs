@@ -155,7 +155,15 @@ const BEFORE_RATIOS: [&str; 4] = ["case", "contender", "per second", "min–max"
 const AFTER_RATIOS: [&str; 3] = ["CPU s/M", "client + server", "p50 / p99 µs"];
 
 /// Whom the others are compared with.
-const COMPARED_WITH: [Contender; 3] = [Contender::Raw, Contender::Mux, Contender::RsocketRust];
+const COMPARED_WITH: &[Contender] = &[
+    Contender::Raw,
+    Contender::Mux,
+    Contender::RsocketRust,
+    #[cfg(feature = "tonic")]
+    Contender::Tonic,
+    #[cfg(feature = "nats")]
+    Contender::Nats,
+];
 
 fn heading(over: &[Contender]) -> Vec<String> {
     let ratios = over.iter().map(|over| format!("of {}", over.name()));

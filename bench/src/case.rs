@@ -37,6 +37,19 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
     requests.chain(streams.into_iter().flat_map(of(&[32, 1024])))
 }
 
+impl Case {
+    /// Whether it belongs to a quick run: over TCP; and of those, two over WebSocket too.
+    pub(crate) fn is_quick(self, transport: Transport) -> bool {
+        let is_64 = self.interaction == Interaction::RequestResponse { in_flight: 64 };
+        let is_stream = self.interaction == Interaction::RequestStream;
+        match (self.size, transport) {
+            (32, Transport::Tcp) => true,
+            (32, Transport::WebSocket) | (1024, Transport::Tcp) => is_64 || is_stream,
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = self.size;

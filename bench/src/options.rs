@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{mem, path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
     Error, Result,
@@ -16,7 +16,8 @@ Usage: rsock-bench [OPTIONS]
 
 Without options, everything: about ten minutes on an idle machine.
 
-  --quick           three short rounds in the modes 1cpu and 2w: about two minutes
+  --quick           three short rounds of the telling cases in the modes 1cpu and 2w, and
+                    shorter streams: about two minutes
   --only NAME       only cases whose name contains NAME (may be repeated; see --list)
   --contender NAME  only this one (may be repeated)
                       raw                   frames echoed, nobody woken for one: the limit
@@ -59,6 +60,8 @@ pub(crate) struct Plan {
     pub(crate) modes: Vec<Mode>,
     pub(crate) cases: Vec<Case>,
     pub(crate) entries: Vec<Entry>,
+    /// Whether a case is left out where it [is not quick](Case::is_quick).
+    pub(crate) quick: bool,
     pub(crate) rounds: usize,
     pub(crate) warm_up: Duration,
     pub(crate) count_for: Duration,
@@ -78,6 +81,7 @@ impl Default for Plan {
             modes: Mode::ALL.to_vec(),
             cases: case::all().collect(),
             entries: Entry::all().collect(),
+            quick: false,
             rounds: 5,
             warm_up: Duration::from_millis(150),
             count_for: Duration::from_millis(500),
@@ -93,7 +97,9 @@ impl Default for Plan {
 impl Plan {
     /// Who takes part in a case.
     pub(crate) fn entries_of(&self, case: Case) -> impl Iterator<Item = Entry> {
-        self.entries.iter().copied().filter(move |entry| entry.contender.takes(case))
+        self.entries.iter().copied().filter(move |entry| {
+            entry.contender.takes(case) && (!self.quick || case.is_quick(entry.transport))
+        })
     }
 
     pub(crate) fn has_contender(&self, contender: Contender) -> bool {
@@ -132,8 +138,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     }
     if quick {
         plan.modes = vec![Mode::OneCpu, Mode::TwoWorkers];
-        (plan.rounds, plan.items, plan.repeats) = (3, 200_000, 0);
-        plan.count_for = Duration::from_millis(300);
+        (plan.rounds, plan.items, plan.repeats) = (3, 100_000, 0);
+        plan.warm_up = Duration::from_millis(100);
+        plan.count_for = Duration::from_millis(250);
+        // Whoever names cases gets those.
+        plan.quick = only.is_empty();
     }
     plan.rounds = rounds.unwrap_or(plan.rounds);
     plan.items = items.unwrap_or(plan.items);
@@ -164,6 +173,8 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     if !contenders.is_empty() {
         plan.entries.retain(|entry| contenders.iter().any(|name| name == entry.contender.name()));
     }
+    let cases = mem::take(&mut plan.cases);
+    plan.cases = cases.into_iter().filter(|&case| plan.entries_of(case).next().is_some()).collect();
     if plan.cases.is_empty() || plan.entries.is_empty() || plan.rounds == 0 {
         return Err("that leaves nothing to measure".into());
     }
@@ -187,6 +198,7 @@ fn one(modes: Vec<Mode>, option: &str) -> Result<Mode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::Transport;
 
     fn plan(line: &str) -> Plan {
         match parse(line.split_whitespace().map(str::to_owned)) {
@@ -209,8 +221,16 @@ mod tests {
         let plan = plan("--rounds 7 --mode split --quick");
         assert_eq!(
             (plan.rounds, plan.items, plan.modes.as_slice()),
-            (7, 200_000, &[Mode::Split][..])
+            (7, 100_000, &[Mode::Split][..])
         );
+    }
+
+    #[test]
+    fn quick_leaves_out_most_cases_unless_they_are_named() {
+        assert_eq!(plan("--quick").cases.len(), 8);
+        let plan = plan("--quick --only request-response/64/65536B");
+        assert_eq!(plan.cases.len(), 1);
+        assert!(plan.entries_of(plan.cases[0]).any(|it| it.transport == Transport::WebSocket));
     }
 
     #[test]

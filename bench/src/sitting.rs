@@ -141,7 +141,7 @@ fn load(plan: &Plan, case: Case, meter: Meter) -> Load {
 /// A fresh pair for each, since memory once used stays with a process.
 fn memory(plan: &Plan, mode: Mode) -> Result<Vec<Memory>> {
     let telling = plan.cases.iter().filter(|case| match case.interaction {
-        Interaction::RequestResponse { in_flight } => in_flight == 1024,
+        Interaction::RequestResponse { in_flight } => in_flight == 1024 && !plan.quick,
         Interaction::RequestStream | Interaction::RequestChannel | Interaction::FireAndForget => {
             true
         }

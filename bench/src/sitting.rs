@@ -142,9 +142,8 @@ fn load(plan: &Plan, case: Case, meter: Meter) -> Load {
 fn memory(plan: &Plan, mode: Mode) -> Result<Vec<Memory>> {
     let telling = plan.cases.iter().filter(|case| match case.interaction {
         Interaction::RequestResponse { in_flight } => in_flight == 1024 && !plan.quick,
-        Interaction::RequestStream | Interaction::RequestChannel | Interaction::FireAndForget => {
-            true
-        }
+        Interaction::RequestStream => true,
+        Interaction::RequestChannel | Interaction::FireAndForget => !plan.quick,
     });
     let mut memory = Vec::new();
     for &case in telling {

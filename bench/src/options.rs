@@ -14,7 +14,7 @@ rsock-bench: the limits of this machine, rsock and others, side by side
 
 Usage: rsock-bench [OPTIONS]
 
-Without options, everything: about ten minutes on an idle machine.
+Without options, everything: about forty minutes on an idle machine.
 
   --quick           three short rounds of the telling cases in the modes 1cpu and 2w, and
                     shorter streams: about two minutes
@@ -25,6 +25,7 @@ Without options, everything: about ten minutes on an idle machine.
                       rsock                 this library
                       rsocket_rust          0.7, as shipped
                       rsocket_rust-nodelay  the same with TCP_NODELAY
+                      tonic, nats           gRPC, a broker; if built with that feature
   --mode MODE       only 1cpu, split or 2w (may be repeated)
                       1cpu   one thread each, both processes pinned to the same CPU
                       split  one thread each, pinned to different CPUs

@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     str::FromStr,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -39,10 +39,11 @@ pub(crate) trait Peer {
         true
     }
 
-    /// Listens on a port of 127.0.0.1 that the kernel chooses, and answers on spawned tasks until
-    /// the process ends: a request with its own data, a stream request as [`Asked`](load::Asked) says, a channel
-    /// with the items it brings. Fire-and-forget requests are counted, for each connection.
-    async fn serve(transport: Transport) -> Result<SocketAddr>;
+    /// Listens on a port of `host` that the kernel chooses, and answers on spawned tasks until the
+    /// process ends: a request with what [`load::answer`] says, a stream request as
+    /// [`Asked`](load::Asked) says, a channel with the items it brings. Fire-and-forget requests
+    /// are counted, for each connection.
+    async fn serve(transport: Transport, host: IpAddr) -> Result<SocketAddr>;
 
     /// Connects, ready to request.
     async fn connect(transport: Transport, address: SocketAddr) -> Result<Self::Requester>;
@@ -191,11 +192,11 @@ impl Entry {
     }
 
     /// The server's side of this row; see [`Peer::serve`].
-    pub(crate) async fn serve(self) -> Result<SocketAddr> {
+    pub(crate) async fn serve(self, host: IpAddr) -> Result<SocketAddr> {
         with_peer!(
             self.contender,
-            raw => raw::serve().await,
-            P => P::serve(self.transport).await
+            raw => raw::serve(host).await,
+            P => P::serve(self.transport, host).await
         )
     }
 
@@ -227,7 +228,7 @@ impl FromStr for Entry {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
     use tokio::task::JoinSet;
 
@@ -257,7 +258,8 @@ mod tests {
     async fn everyone_finishes_the_cases_they_take() {
         let mut running = JoinSet::new();
         for entry in Entry::all() {
-            let address = entry.serve().await.expect("a port of 127.0.0.1");
+            let address =
+                entry.serve(Ipv4Addr::LOCALHOST.into()).await.expect("a port of 127.0.0.1");
             for case in case::all().filter(|&case| entry.contender.takes(case)) {
                 let load = Load {
                     case,

@@ -7,7 +7,7 @@
 use std::{
     convert::Infallible,
     future::{Ready, ready},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     task::{Context, Poll},
 };
 
@@ -50,8 +50,8 @@ impl Peer for Tonic {
         interaction != Interaction::FireAndForget
     }
 
-    async fn serve(_: Transport) -> Result<SocketAddr> {
-        let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    async fn serve(_: Transport, host: IpAddr) -> Result<SocketAddr> {
+        let incoming = TcpIncoming::bind(SocketAddr::new(host, 0))?;
         let address = incoming.local_addr()?;
         // As `Server::serve` would.
         let incoming = incoming.with_nodelay(Some(true));

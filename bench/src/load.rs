@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -100,6 +100,29 @@ impl StreamRequest {
         Bytes::from(vec![b'i'; self.size])
     }
 }
+
+/// What opens a request that is answered with so many bytes, as in `give 1024`.
+const GIVE: &[u8] = b"give ";
+
+/// The data of a request that is answered with so many bytes.
+pub(crate) fn give(size: usize) -> Bytes {
+    Bytes::from(format!("give {size}"))
+}
+
+/// What a request is answered with: its own data, unless it asks to be [given](give) some.
+pub(crate) fn answer(data: Bytes) -> Bytes {
+    static GIVEN: OnceLock<Bytes> = OnceLock::new();
+    let wanted = data.strip_prefix(GIVE).and_then(|size| str::from_utf8(size).ok()?.parse().ok());
+    match wanted {
+        Some(size @ ..=MOST_GIVEN) => {
+            GIVEN.get_or_init(|| Bytes::from(vec![b'g'; MOST_GIVEN])).slice(..size)
+        }
+        _ => data,
+    }
+}
+
+/// The longest answer.
+const MOST_GIVEN: usize = 16 << 20;
 
 /// Connects and measures one contender once.
 pub(crate) async fn drive<P: Peer>(

@@ -174,12 +174,19 @@ fn machine_busy() -> Result<Duration> {
 
 /// The most memory a process has ever held, in KiB.
 pub(crate) fn peak_resident_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmHWM:")
+}
+
+/// The memory a process holds now, in KiB.
+pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+fn status_kib(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .ok_or("no VmHWM in /proc/PID/status")?;
-    Ok(peak.trim().trim_end_matches("kB").trim_end().parse()?)
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let figure = line.ok_or_else(|| format!("no {name} in /proc/{pid}/status"))?;
+    Ok(figure.trim().trim_end_matches("kB").trim_end().parse()?)
 }
 
 /// CPUs, their model, and the kernel, in a line.

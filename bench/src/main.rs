@@ -22,6 +22,7 @@ mod pair;
 mod raw;
 mod report;
 mod sitting;
+mod special;
 mod spinner;
 mod theirs;
 
@@ -55,11 +56,12 @@ fn run(command: options::Command) -> Result<()> {
             }
             Ok(())
         }
-        options::Command::Serve(mode) => pair::serve(mode),
+        options::Command::Serve(mode, host) => pair::serve(mode, host),
         options::Command::Memory(entry, case, mode, items) => {
             sitting::memory_of_one(entry, case, mode, items)
         }
         options::Command::Spin => spinner::spin(),
+        options::Command::Special(special) => special.run(),
         options::Command::Sit(plan) => {
             let sitting = sitting::hold(&plan)?;
             print!("{}", report::text(&plan, &sitting));

@@ -12,7 +12,7 @@ use std::{
     future::poll_fn,
     hash::{BuildHasherDefault, Hasher},
     mem,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -69,8 +69,8 @@ impl Peer for Mux {
         interaction != Interaction::RequestChannel
     }
 
-    async fn serve(_: Transport) -> Result<SocketAddr> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    async fn serve(_: Transport, host: IpAddr) -> Result<SocketAddr> {
+        let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {

@@ -5,7 +5,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     process::{Child, Command, Stdio},
     sync::OnceLock,
     thread,
@@ -26,10 +26,10 @@ const SUBJECT: &str = "echo";
 
 /// The broker, in a shell that ends it when this process does, however that ends: what the shell
 /// waits to read is a pipe of this process.
-const BROKER: &str = "command -v nats-server >/dev/null || exit
-nats-server --addr 127.0.0.1 --port -1 & echo $!
+const BROKER: &str = r#"command -v nats-server >/dev/null || exit
+nats-server --addr "$1" --port -1 & echo $!
 read -r _
-kill $!";
+kill $!"#;
 
 /// What the broker says about where it listens.
 const LISTENING: &str = "Listening for client connections on ";
@@ -54,8 +54,8 @@ impl Peer for Nats {
         matches!(interaction, Interaction::RequestResponse { .. })
     }
 
-    async fn serve(_: Transport) -> Result<SocketAddr> {
-        let address = start_broker()?;
+    async fn serve(_: Transport, host: IpAddr) -> Result<SocketAddr> {
+        let address = start_broker(host)?;
         let client = async_nats::connect(address.to_string()).await?;
         let requests = client.subscribe(SUBJECT).await?;
         client.flush().await?;
@@ -78,9 +78,9 @@ async fn answer(client: Client, mut requests: Subscriber) {
 }
 
 /// Where it listens.
-fn start_broker() -> Result<SocketAddr> {
+fn start_broker(host: IpAddr) -> Result<SocketAddr> {
     let mut shell = Command::new("sh")
-        .args(["-c", BROKER])
+        .args(["-c", BROKER, "sh", &host.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -1,11 +1,18 @@
 //! The command line.
 
-use std::{mem, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    mem,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use crate::{
     Error, Result,
     case::{self, Case, Mode},
     contender::{Contender, Entry},
+    special::Special,
 };
 
 /// What `--help` prints.
@@ -13,6 +20,7 @@ pub(crate) const HELP: &str = "\
 rsock-bench: the limits of this machine, rsock and others, side by side
 
 Usage: rsock-bench [OPTIONS]
+       rsock-bench shaped|slow|idle [OPTIONS]   (--help says more)
 
 Without options, everything: about forty minutes on an idle machine.
 
@@ -47,11 +55,12 @@ pub(crate) enum Command {
     Help,
     List,
     /// Be the server of a pair.
-    Serve(Mode),
+    Serve(Mode, IpAddr),
     /// Be the client of a pair whose memory is measured, and start its server.
     Memory(Entry, Case, Mode, usize),
     /// Be the process that keeps the CPUs from halting.
     Spin,
+    Special(Special),
     Sit(Plan),
 }
 
@@ -112,7 +121,11 @@ impl Plan {
 pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> {
     let mut arguments = arguments.peekable();
     let command = arguments.next_if(|first| !first.starts_with('-'));
+    if let Some(what) = command.as_deref().and_then(Special::named) {
+        return Ok(Command::Special(Special::parse(what, arguments)?));
+    }
     let mut plan = Plan::default();
+    let mut host = IpAddr::from(Ipv4Addr::LOCALHOST);
     let (mut modes, mut contenders, mut only) = (Vec::new(), Vec::new(), Vec::new());
     let (mut rounds, mut items, mut entry, mut case) = (None, None, None, None);
     let mut quick = false;
@@ -132,6 +145,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
             "--no-spinner" => plan.spinner = false,
             "--json" => plan.json = Some(value()?.into()),
             "--items" => items = Some(number(&value()?)?),
+            "--host" => host = value()?.parse()?,
             "--entry" => entry = Some(value()?.parse()?),
             "--case" => case = Some(value()?.parse()?),
             _ => return Err(format!("{option} is not an option; see --help").into()),
@@ -151,7 +165,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     match command.as_deref() {
         None => {}
         Some("spin") => return Ok(Command::Spin),
-        Some("serve") => return Ok(Command::Serve(one(modes, "--mode")?)),
+        Some("serve") => return Ok(Command::Serve(one(modes, "--mode")?, host)),
         Some("memory") => {
             let entry = entry.ok_or("memory needs --entry")?;
             let case = case.ok_or("memory needs --case")?;
@@ -182,7 +196,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     Ok(Command::Sit(plan))
 }
 
-fn number(text: &str) -> Result<usize> {
+pub(crate) fn number(text: &str) -> Result<usize> {
     match usize::from_str(text) {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(format!("{text:?} is not a number above zero").into()),

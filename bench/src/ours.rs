@@ -1,6 +1,9 @@
 //! `rsock`, through the interface its users have.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -10,7 +13,7 @@ use crate::{
     Result,
     case::Transport,
     contender::{Arrivals, Peer, Requester},
-    load::Asked,
+    load::{self, Asked},
 };
 
 /// The library of this workspace.
@@ -21,8 +24,8 @@ impl Peer for Rsock {
 
     const TRANSPORTS: &'static [Transport] = &Transport::ALL;
 
-    async fn serve(transport: Transport) -> Result<SocketAddr> {
-        let uri = uri(transport, SocketAddr::from(([127, 0, 0, 1], 0)));
+    async fn serve(transport: Transport, host: IpAddr) -> Result<SocketAddr> {
+        let uri = uri(transport, SocketAddr::from((host, 0)));
         let server = Server::bind(&uri).await?;
         let address = server.addresses().remove(0);
         let authority = address.trim_start_matches("tcp://").trim_start_matches("ws://");
@@ -80,7 +83,7 @@ impl Responder for Echo {
         self: Arc<Self>,
         payload: Payload,
     ) -> std::result::Result<Payload, Error> {
-        Ok(payload)
+        Ok(Payload::new(load::answer(payload.data)))
     }
 
     fn request_stream(

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     mem,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     task::{Context, Poll, ready},
     time::Instant,
@@ -31,8 +31,8 @@ use crate::{
 const ECHO: &[u8] = b"echo";
 
 /// Listens and answers until the process ends.
-pub(crate) async fn serve() -> Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+pub(crate) async fn serve(host: IpAddr) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((host, 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {

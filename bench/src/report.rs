@@ -255,7 +255,7 @@ fn disturbed(sitting: &Sitting) -> (usize, usize) {
 }
 
 /// Lines with columns that line up; the first is their heading.
-fn table(lines: &[impl AsRef<[String]>]) -> String {
+pub(crate) fn table(lines: &[impl AsRef<[String]>]) -> String {
     let mut widths = Vec::new();
     for line in lines {
         widths.resize(widths.len().max(line.as_ref().len()), 0);
@@ -289,7 +289,8 @@ fn shown(figure: Option<f64>, show: impl Fn(f64) -> String) -> String {
     figure.map_or_else(missing, show)
 }
 
-fn missing() -> String {
+/// Where there is no figure.
+pub(crate) fn missing() -> String {
     "–".to_owned()
 }
 

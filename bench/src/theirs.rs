@@ -4,7 +4,12 @@
 //! One thing had to be ours: its server transports bind an address and never tell the port, so
 //! the listener is bound here and the accepted sockets are handed over as they would do it.
 
-use std::{io, marker::PhantomData, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -22,7 +27,7 @@ use crate::{
     Result,
     case::Transport,
     contender::{Arrivals, Peer, Requester},
-    load::Asked,
+    load::{self, Asked},
 };
 
 /// The incumbent.
@@ -62,8 +67,8 @@ impl<S: Sockets> Peer for RsocketRust<S> {
 
     const TRANSPORTS: &'static [Transport] = S::TRANSPORTS;
 
-    async fn serve(transport: Transport) -> Result<SocketAddr> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    async fn serve(transport: Transport, host: IpAddr) -> Result<SocketAddr> {
+        let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         match transport {
             Transport::Tcp => spawn_server(listener, |socket| {
@@ -179,7 +184,8 @@ impl RSocket for Responder {
     }
 
     async fn request_response(&self, request: Payload) -> rsocket_rust::Result<Option<Payload>> {
-        Ok(Some(request))
+        let answer = request.split().0.map(load::answer);
+        Ok(Some(Payload::new(answer, None)))
     }
 
     fn request_stream(&self, request: Payload) -> Flux<rsocket_rust::Result<Payload>> {

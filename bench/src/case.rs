@@ -4,13 +4,17 @@ use std::{fmt, str::FromStr};
 
 use crate::{Error, Result};
 
-/// The two interactions measured.
+/// The interactions measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Interaction {
     /// This many tasks, each with one request outstanding, one after the other.
     RequestResponse { in_flight: usize },
     /// One stream at a time on the connection.
     RequestStream,
+    /// One channel at a time, which the server echoes.
+    RequestChannel,
+    /// One task that sends, timed until the server has handled them all.
+    FireAndForget,
 }
 
 /// One line of comparison: every contender runs it, and is compared within it.
@@ -23,15 +27,27 @@ pub(crate) struct Case {
 
 /// The cases of a full run, in the order they are run and printed.
 pub(crate) fn all() -> impl Iterator<Item = Case> {
-    let interactions = [
-        Interaction::RequestResponse { in_flight: 1 },
-        Interaction::RequestResponse { in_flight: 64 },
-        Interaction::RequestResponse { in_flight: 256 },
-        Interaction::RequestStream,
-    ];
-    interactions
-        .into_iter()
-        .flat_map(|interaction| [32, 1024].map(|size| Case { interaction, size }))
+    let requests = [1, 64, 1024].map(|in_flight| Interaction::RequestResponse { in_flight });
+    let streams =
+        [Interaction::RequestStream, Interaction::RequestChannel, Interaction::FireAndForget];
+    let of = |sizes: &'static [usize]| {
+        move |interaction| sizes.iter().map(move |&size| Case { interaction, size })
+    };
+    let requests = requests.into_iter().flat_map(of(&[32, 1024, 64 * 1024]));
+    requests.chain(streams.into_iter().flat_map(of(&[32, 1024])))
+}
+
+impl Case {
+    /// Whether it belongs to a quick run: over TCP; and of those, two over WebSocket too.
+    pub(crate) fn is_quick(self, transport: Transport) -> bool {
+        let is_64 = self.interaction == Interaction::RequestResponse { in_flight: 64 };
+        let is_stream = self.interaction == Interaction::RequestStream;
+        match (self.size, transport) {
+            (32, Transport::Tcp) => true,
+            (32, Transport::WebSocket) | (1024, Transport::Tcp) => is_64 || is_stream,
+            _ => false,
+        }
+    }
 }
 
 impl fmt::Display for Case {
@@ -42,6 +58,8 @@ impl fmt::Display for Case {
                 write!(f, "request-response/{in_flight}/{size}B")
             }
             Interaction::RequestStream => write!(f, "request-stream/{size}B"),
+            Interaction::RequestChannel => write!(f, "request-channel/{size}B"),
+            Interaction::FireAndForget => write!(f, "fire-and-forget/{size}B"),
         }
     }
 }

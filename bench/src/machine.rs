@@ -13,7 +13,7 @@ use nix::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{Result, case::Mode};
+use crate::{Error, Result, case::Mode};
 
 /// `/proc/stat` counts in these; the kernel has shown 100 to user space on every platform of ours
 /// since 2.6.
@@ -35,12 +35,10 @@ pub(crate) struct Cpus {
 
 impl Cpus {
     pub(crate) fn given() -> Result<Self> {
-        let whole = sched_getaffinity(THIS_THREAD)?;
-        let mut given =
-            (0..CpuSet::count()).filter(|&cpu| whole.is_set(cpu).is_ok_and(|is_set| is_set));
-        let first = given.next().ok_or("no CPU to run on")?;
-        let last = given.next_back().unwrap_or(first);
-        Ok(Self { whole, first, last })
+        let mut cpus = Self { whole: sched_getaffinity(THIS_THREAD)?, first: 0, last: 0 };
+        cpus.first = cpus.each().next().ok_or("no CPU to run on")?;
+        cpus.last = cpus.each().last().unwrap_or(cpus.first);
+        Ok(cpus)
     }
 
     /// Moves the calling thread, and with it every thread it starts from now on.
@@ -53,9 +51,20 @@ impl Cpus {
             (Mode::Split, Side::Server) => self.first,
             (Mode::Split, Side::Client) | (Mode::OneCpu, _) => self.last,
         };
+        self.settle_on(cpu)
+    }
+
+    /// Moves the calling thread to a CPU, and with it every thread it starts from now on.
+    pub(crate) fn settle_on(&self, cpu: usize) -> Result<()> {
         let mut one = CpuSet::new();
         one.set(cpu)?;
         Ok(sched_setaffinity(THIS_THREAD, &one)?)
+    }
+
+    /// Every CPU that was given.
+    pub(crate) fn each(&self) -> impl Iterator<Item = usize> + use<> {
+        let whole = self.whole;
+        (0..CpuSet::count()).filter(move |&cpu| whole.is_set(cpu).is_ok_and(|is_set| is_set))
     }
 
     /// Gives the calling thread its CPUs back.
@@ -80,6 +89,9 @@ pub(crate) fn runtime(mode: Mode) -> Result<Runtime> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meter {
     server: ClockId,
+    broker: Option<ClockId>,
+    /// What runs only where nothing else would.
+    spinner: Option<ClockId>,
 }
 
 /// What the clocks showed at the start.
@@ -87,6 +99,7 @@ pub(crate) struct Mark {
     wall: Instant,
     client: Duration,
     server: Duration,
+    /// The whole machine but for the spinner.
     machine: Duration,
 }
 
@@ -103,16 +116,24 @@ pub(crate) struct Reading {
 }
 
 impl Meter {
-    pub(crate) fn of_server(pid: u32) -> Result<Self> {
-        let pid = Pid::from_raw(i32::try_from(pid)?);
-        Ok(Self { server: ClockId::pid_cpu_clock_id(pid)? })
+    /// What a broker uses counts as the server's.
+    pub(crate) fn of_server(pid: u32, broker: Option<u32>) -> Result<Self> {
+        let broker = broker.map(clock_of).transpose()?;
+        Ok(Self { server: clock_of(pid)?, broker, spinner: None })
+    }
+
+    /// Does not take what this process uses for others' work.
+    pub(crate) fn without_spinner(self, pid: u32) -> Result<Self> {
+        Ok(Self { spinner: Some(clock_of(pid)?), ..self })
     }
 
     pub(crate) fn start(&self) -> Result<Mark> {
+        let read = |clock: ClockId| Ok::<Duration, Error>(clock.now()?.into());
+        let read_any = |clock: Option<ClockId>| clock.map_or(Ok(Duration::ZERO), read);
         Ok(Mark {
-            machine: machine_busy()?,
-            client: ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into(),
-            server: self.server.now()?.into(),
+            machine: machine_busy()?.saturating_sub(read_any(self.spinner)?),
+            client: read(ClockId::CLOCK_PROCESS_CPUTIME_ID)?,
+            server: read(self.server)? + read_any(self.broker)?,
             wall: Instant::now(),
         })
     }
@@ -128,6 +149,10 @@ impl Meter {
             others: now.machine.saturating_sub(mark.machine).saturating_sub(client + server),
         })
     }
+}
+
+fn clock_of(pid: u32) -> Result<ClockId> {
+    Ok(ClockId::pid_cpu_clock_id(Pid::from_raw(i32::try_from(pid)?))?)
 }
 
 /// How long the CPUs have not been idle, all together: `user`, `nice`, `system`, `irq` and
@@ -149,12 +174,19 @@ fn machine_busy() -> Result<Duration> {
 
 /// The most memory a process has ever held, in KiB.
 pub(crate) fn peak_resident_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmHWM:")
+}
+
+/// The memory a process holds now, in KiB.
+pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
+    status_kib(pid, "VmRSS:")
+}
+
+fn status_kib(pid: u32, name: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .ok_or("no VmHWM in /proc/PID/status")?;
-    Ok(peak.trim().trim_end_matches("kB").trim_end().parse()?)
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let figure = line.ok_or_else(|| format!("no {name} in /proc/{pid}/status"))?;
+    Ok(figure.trim().trim_end_matches("kB").trim_end().parse()?)
 }
 
 /// CPUs, their model, and the kernel, in a line.

@@ -7,14 +7,23 @@
 
 mod case;
 mod contender;
+mod frames;
+#[cfg(feature = "tonic")]
+mod grpc;
+mod latency;
 mod load;
 mod machine;
+mod mux;
+#[cfg(feature = "nats")]
+mod nats;
 mod options;
 mod ours;
 mod pair;
 mod raw;
 mod report;
 mod sitting;
+mod special;
+mod spinner;
 mod theirs;
 
 use std::{error::Error as StdError, process::ExitCode};
@@ -47,10 +56,12 @@ fn run(command: options::Command) -> Result<()> {
             }
             Ok(())
         }
-        options::Command::Serve(mode) => pair::serve(mode),
+        options::Command::Serve(mode, host) => pair::serve(mode, host),
         options::Command::Memory(entry, case, mode, items) => {
             sitting::memory_of_one(entry, case, mode, items)
         }
+        options::Command::Spin => spinner::spin(),
+        options::Command::Special(special) => special.run(),
         options::Command::Sit(plan) => {
             let sitting = sitting::hold(&plan)?;
             print!("{}", report::text(&plan, &sitting));

@@ -1,30 +1,47 @@
 //! The command line.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    mem,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use crate::{
     Error, Result,
     case::{self, Case, Mode},
     contender::{Contender, Entry},
+    special::Special,
 };
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
-rsock-bench: the raw limit of this machine, rsock and rsocket_rust, side by side
+rsock-bench: the limits of this machine, rsock and others, side by side
 
 Usage: rsock-bench [OPTIONS]
+       rsock-bench shaped|slow|idle [OPTIONS]   (--help says more)
 
-Without options, everything: about ten minutes on an idle machine.
+Without options, everything: about forty minutes on an idle machine.
 
-  --quick           three short rounds in the modes 1cpu and 2w: about two minutes
+  --quick           three short rounds of the telling cases in the modes 1cpu and 2w, and
+                    shorter streams: about two minutes
   --only NAME       only cases whose name contains NAME (may be repeated; see --list)
-  --contender NAME  only raw, rsock or rsocket_rust (may be repeated)
+  --contender NAME  only this one (may be repeated)
+                      raw                   frames echoed, nobody woken for one: the limit
+                      mux                   the least a request API costs: no protocol
+                      rsock                 this library
+                      rsocket_rust          0.7, as shipped
+                      rsocket_rust-nodelay  the same with TCP_NODELAY
+                      tonic, nats           gRPC, a broker; if built with that feature
   --mode MODE       only 1cpu, split or 2w (may be repeated)
                       1cpu   one thread each, both processes pinned to the same CPU
                       split  one thread each, pinned to different CPUs
                       2w     two tokio workers each, placed by the kernel
   --rounds N        how many rounds
   --no-memory       leave out the peak memory
+  --no-spinner      let the CPUs halt when they are idle; otherwise, but for 1cpu, a thread
+                    of the class SCHED_IDLE keeps each busy (by chrt of util-linux)
   --json FILE       also write every measurement to FILE
   --list            print the names of the cases
   --help            print this
@@ -38,9 +55,12 @@ pub(crate) enum Command {
     Help,
     List,
     /// Be the server of a pair.
-    Serve(Mode),
+    Serve(Mode, IpAddr),
     /// Be the client of a pair whose memory is measured, and start its server.
     Memory(Entry, Case, Mode, usize),
+    /// Be the process that keeps the CPUs from halting.
+    Spin,
+    Special(Special),
     Sit(Plan),
 }
 
@@ -50,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) modes: Vec<Mode>,
     pub(crate) cases: Vec<Case>,
     pub(crate) entries: Vec<Entry>,
+    /// Whether a case is left out where it [is not quick](Case::is_quick).
+    pub(crate) quick: bool,
     pub(crate) rounds: usize,
     pub(crate) warm_up: Duration,
     pub(crate) count_for: Duration,
@@ -58,6 +80,8 @@ pub(crate) struct Plan {
     /// How often a disturbed measurement is made again.
     pub(crate) repeats: usize,
     pub(crate) memory: bool,
+    /// Whether the CPUs are kept from halting.
+    pub(crate) spinner: bool,
     pub(crate) json: Option<PathBuf>,
 }
 
@@ -67,14 +91,29 @@ impl Default for Plan {
             modes: Mode::ALL.to_vec(),
             cases: case::all().collect(),
             entries: Entry::all().collect(),
+            quick: false,
             rounds: 5,
             warm_up: Duration::from_millis(150),
             count_for: Duration::from_millis(500),
             items: 1_000_000,
             repeats: 2,
             memory: true,
+            spinner: true,
             json: None,
         }
+    }
+}
+
+impl Plan {
+    /// Who takes part in a case.
+    pub(crate) fn entries_of(&self, case: Case) -> impl Iterator<Item = Entry> {
+        self.entries.iter().copied().filter(move |entry| {
+            entry.contender.takes(case) && (!self.quick || case.is_quick(entry.transport))
+        })
+    }
+
+    pub(crate) fn has_contender(&self, contender: Contender) -> bool {
+        self.entries.iter().any(|entry| entry.contender == contender)
     }
 }
 
@@ -82,7 +121,11 @@ impl Default for Plan {
 pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> {
     let mut arguments = arguments.peekable();
     let command = arguments.next_if(|first| !first.starts_with('-'));
+    if let Some(what) = command.as_deref().and_then(Special::named) {
+        return Ok(Command::Special(Special::parse(what, arguments)?));
+    }
     let mut plan = Plan::default();
+    let mut host = IpAddr::from(Ipv4Addr::LOCALHOST);
     let (mut modes, mut contenders, mut only) = (Vec::new(), Vec::new(), Vec::new());
     let (mut rounds, mut items, mut entry, mut case) = (None, None, None, None);
     let mut quick = false;
@@ -99,8 +142,10 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
             "--mode" => modes.push(value()?.parse()?),
             "--rounds" => rounds = Some(number(&value()?)?),
             "--no-memory" => plan.memory = false,
+            "--no-spinner" => plan.spinner = false,
             "--json" => plan.json = Some(value()?.into()),
             "--items" => items = Some(number(&value()?)?),
+            "--host" => host = value()?.parse()?,
             "--entry" => entry = Some(value()?.parse()?),
             "--case" => case = Some(value()?.parse()?),
             _ => return Err(format!("{option} is not an option; see --help").into()),
@@ -108,15 +153,19 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     }
     if quick {
         plan.modes = vec![Mode::OneCpu, Mode::TwoWorkers];
-        (plan.rounds, plan.items, plan.repeats) = (3, 200_000, 0);
-        plan.count_for = Duration::from_millis(300);
+        (plan.rounds, plan.items, plan.repeats) = (3, 100_000, 0);
+        plan.warm_up = Duration::from_millis(100);
+        plan.count_for = Duration::from_millis(250);
+        // Whoever names cases gets those.
+        plan.quick = only.is_empty();
     }
     plan.rounds = rounds.unwrap_or(plan.rounds);
     plan.items = items.unwrap_or(plan.items);
 
     match command.as_deref() {
         None => {}
-        Some("serve") => return Ok(Command::Serve(one(modes, "--mode")?)),
+        Some("spin") => return Ok(Command::Spin),
+        Some("serve") => return Ok(Command::Serve(one(modes, "--mode")?, host)),
         Some("memory") => {
             let entry = entry.ok_or("memory needs --entry")?;
             let case = case.ok_or("memory needs --case")?;
@@ -139,13 +188,15 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     if !contenders.is_empty() {
         plan.entries.retain(|entry| contenders.iter().any(|name| name == entry.contender.name()));
     }
+    let cases = mem::take(&mut plan.cases);
+    plan.cases = cases.into_iter().filter(|&case| plan.entries_of(case).next().is_some()).collect();
     if plan.cases.is_empty() || plan.entries.is_empty() || plan.rounds == 0 {
         return Err("that leaves nothing to measure".into());
     }
     Ok(Command::Sit(plan))
 }
 
-fn number(text: &str) -> Result<usize> {
+pub(crate) fn number(text: &str) -> Result<usize> {
     match usize::from_str(text) {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(format!("{text:?} is not a number above zero").into()),
@@ -162,6 +213,7 @@ fn one(modes: Vec<Mode>, option: &str) -> Result<Mode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::Transport;
 
     fn plan(line: &str) -> Plan {
         match parse(line.split_whitespace().map(str::to_owned)) {
@@ -172,9 +224,9 @@ mod tests {
 
     #[test]
     fn options_narrow_the_plan() {
-        assert_eq!(plan("").cases.len(), 8);
+        assert_eq!(plan("").cases.len(), 15);
         assert_eq!(plan("--only stream").cases.len(), 2);
-        assert_eq!(plan("--only /64/ --only /1/").cases.len(), 4);
+        assert_eq!(plan("--only /64/ --only /1/").cases.len(), 6);
         assert_eq!(plan("--mode 2w --mode 1cpu").modes, [Mode::TwoWorkers, Mode::OneCpu]);
         assert_eq!(plan("--contender raw").entries.len(), 1);
     }
@@ -184,8 +236,16 @@ mod tests {
         let plan = plan("--rounds 7 --mode split --quick");
         assert_eq!(
             (plan.rounds, plan.items, plan.modes.as_slice()),
-            (7, 200_000, &[Mode::Split][..])
+            (7, 100_000, &[Mode::Split][..])
         );
+    }
+
+    #[test]
+    fn quick_leaves_out_most_cases_unless_they_are_named() {
+        assert_eq!(plan("--quick").cases.len(), 8);
+        let plan = plan("--quick --only request-response/64/65536B");
+        assert_eq!(plan.cases.len(), 1);
+        assert!(plan.entries_of(plan.cases[0]).any(|it| it.transport == Transport::WebSocket));
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! `rsock`, through the interface its users have.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use rsock::{Client, Error, Payload, Responder, Server, Setup};
+use rsock::{Client, Error, Payload, Payloads, Responder, Server, Setup};
 
 use crate::{
     Result,
     case::Transport,
-    contender::{Peer, Requester},
-    load::StreamRequest,
+    contender::{Arrivals, Peer, Requester},
+    load::{self, Asked},
 };
 
 /// The library of this workspace.
@@ -21,13 +24,15 @@ impl Peer for Rsock {
 
     const TRANSPORTS: &'static [Transport] = &Transport::ALL;
 
-    async fn serve(transport: Transport) -> Result<SocketAddr> {
-        let uri = uri(transport, SocketAddr::from(([127, 0, 0, 1], 0)));
+    async fn serve(transport: Transport, host: IpAddr) -> Result<SocketAddr> {
+        let uri = uri(transport, SocketAddr::from((host, 0)));
         let server = Server::bind(&uri).await?;
         let address = server.addresses().remove(0);
         let authority = address.trim_start_matches("tcp://").trim_start_matches("ws://");
         let address = authority.split('/').next().unwrap_or_default().parse()?;
-        tokio::spawn(server.serve(async |_: Setup, _: rsock::Requester| Ok(Echo)).into_future());
+        tokio::spawn(
+            server.serve(async |_: Setup, _: rsock::Requester| Ok(Echo::default())).into_future(),
+        );
         Ok(address)
     }
 
@@ -55,32 +60,66 @@ impl Requester for Connection {
     fn request_stream(&self, data: Bytes) -> impl Stream<Item = Result<usize>> + Send {
         self.0.request_stream(data).map(|item| Ok(item?.data.len()))
     }
+
+    fn request_channel(
+        &self,
+        items: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> impl Stream<Item = Result<usize>> + Send {
+        self.0.request_channel(items.map(Payload::new)).map(|item| Ok(item?.data.len()))
+    }
+
+    async fn fire_and_forget(&self, data: Bytes) -> Result<()> {
+        Ok(self.0.fire_and_forget(data).await?)
+    }
 }
 
-struct Echo;
+#[derive(Default)]
+struct Echo {
+    arrivals: Arrivals,
+}
 
 impl Responder for Echo {
     async fn request_response(
         self: Arc<Self>,
         payload: Payload,
     ) -> std::result::Result<Payload, Error> {
-        Ok(payload)
+        Ok(Payload::new(load::answer(payload.data)))
     }
 
     fn request_stream(
         self: Arc<Self>,
         payload: Payload,
     ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
-        match StreamRequest::decode(&payload.data) {
-            Some(request) => {
-                let item = request.item();
-                let items = request.items;
-                stream::iter((0..items).map(move |_| Ok(Payload::new(item.clone())))).left_stream()
+        match Asked::decode(&payload.data) {
+            Some(Asked::Items(wanted)) => {
+                let item = wanted.item();
+                let items = stream::iter(0..wanted.items);
+                items.map(move |_| Ok(Payload::new(item.clone()))).left_stream().left_stream()
+            }
+            Some(Asked::Arrival(count)) => {
+                let reached = async move {
+                    self.arrivals.reach(count).await;
+                    Ok(Payload::new(Bytes::new()))
+                };
+                stream::once(reached).right_stream().left_stream()
             }
             None => {
-                let error = Error::invalid("a stream request is \"ITEMS BYTES\"");
+                let error =
+                    Error::invalid("a stream request is \"ITEMS BYTES\" or \"arrival COUNT\"");
                 stream::once(std::future::ready(Err(error))).right_stream()
             }
         }
+    }
+
+    fn request_channel(
+        self: Arc<Self>,
+        first: Payload,
+        rest: Payloads,
+    ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
+        stream::once(std::future::ready(Ok(first))).chain(rest)
+    }
+
+    async fn fire_and_forget(self: Arc<Self>, _: Payload) {
+        self.arrivals.add();
     }
 }

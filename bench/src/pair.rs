@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -13,7 +13,14 @@ use crate::{
     contender::Entry,
     load::{Load, Tally},
     machine::{self, Cpus, Meter, Side},
+    special::link,
 };
+
+/// What stands before the process of a contender's broker.
+const BROKER: &str = "broker";
+
+/// What a server says when it is in a network namespace of its own, with no way out of it yet.
+const PREPARE: &str = "prepare";
 
 /// The last line a server prints before it only answers.
 const READY: &str = "ready";
@@ -22,26 +29,48 @@ const READY: &str = "ready";
 pub(crate) struct Server {
     child: Child,
     listening: Vec<(Entry, SocketAddr)>,
+    broker: Option<u32>,
     mode: Mode,
 }
 
 impl Server {
     pub(crate) fn start(mode: Mode) -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), mode, |_| Ok(()))
+    }
+
+    /// A server that listens at `host`, once `prepare` has been called with its process. If `host`
+    /// is another than this machine's, the server has a network namespace of its own.
+    pub(crate) fn start_at(
+        host: IpAddr,
+        mode: Mode,
+        prepare: impl FnOnce(u32) -> Result<()>,
+    ) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--mode", mode.name()])
+            .args(["serve", "--mode", mode.name(), "--host", &host.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         // From here on the child is ended by `drop`, whatever happens.
-        let mut server = Self { child, listening: Vec::new(), mode };
+        let mut server = Self { child, listening: Vec::new(), broker: None, mode };
         let said = server.child.stdout.take().ok_or("the server has no stdout")?;
+        let mut prepare = Some(prepare);
         for line in BufReader::new(said).lines() {
             let line = line?;
             if line == READY {
                 return Ok(server);
             }
+            if line == PREPARE {
+                let prepare = prepare.take().ok_or("the server wants to be prepared again")?;
+                prepare(server.pid())?;
+                let mut stdin = server.child.stdin.as_ref().ok_or("the server has no stdin")?;
+                stdin.write_all(b"\n")?;
+                continue;
+            }
             let (entry, address) = line.split_once(' ').ok_or("the server said something odd")?;
-            server.listening.push((entry.parse()?, address.parse()?));
+            match entry {
+                BROKER => server.broker = Some(address.parse()?),
+                _ => server.listening.push((entry.parse()?, address.parse()?)),
+            }
         }
         Err("the server ended before it was ready".into())
     }
@@ -51,17 +80,19 @@ impl Server {
     }
 
     pub(crate) fn meter(&self) -> Result<Meter> {
-        Meter::of_server(self.pid())
+        Meter::of_server(self.pid(), self.broker)
+    }
+
+    /// Where a contender listens.
+    pub(crate) fn address(&self, entry: Entry) -> Result<SocketAddr> {
+        let listening = self.listening.iter().find(|(listening, _)| *listening == entry);
+        Ok(listening.ok_or("the server does not serve this contender")?.1)
     }
 
     /// One measurement, on a connection and a runtime of its own. The calling thread has to be
     /// settled already.
     pub(crate) fn measure(&self, entry: Entry, load: Load) -> Result<Tally> {
-        let &(_, address) = self
-            .listening
-            .iter()
-            .find(|(listening, _)| *listening == entry)
-            .ok_or("the server does not serve this contender")?;
+        let address = self.address(entry)?;
         let runtime = machine::runtime(self.mode)?;
         // On a worker, where a user's code would be; in the thread of `block_on` every wake would
         // cross threads.
@@ -84,7 +115,13 @@ impl Drop for Server {
 }
 
 /// The server process: every contender listens, until the parent hangs up.
-pub(crate) fn serve(mode: Mode) -> Result<()> {
+pub(crate) fn serve(mode: Mode, host: IpAddr) -> Result<()> {
+    if !host.is_loopback() {
+        link::leave_network()?;
+        println!("{PREPARE}");
+        // A byte at a time: what is read ahead would be missed below.
+        std::io::stdin().read_exact(&mut [0])?;
+    }
     std::thread::spawn(|| {
         // The parent never writes: this returns when it has ended, however it ended.
         let _ = std::io::stdin().read(&mut [0]);
@@ -94,7 +131,11 @@ pub(crate) fn serve(mode: Mode) -> Result<()> {
     machine::runtime(mode)?.block_on(async {
         let mut out = std::io::stdout();
         for entry in Entry::all() {
-            writeln!(out, "{entry} {}", entry.serve().await?)?;
+            writeln!(out, "{entry} {}", entry.serve(host).await?)?;
+        }
+        #[cfg(feature = "nats")]
+        if let Some(pid) = crate::nats::broker() {
+            writeln!(out, "{BROKER} {pid}")?;
         }
         writeln!(out, "{READY}")?;
         out.flush()?;

@@ -6,14 +6,14 @@
 
 use std::{
     future::poll_fn,
-    net::SocketAddr,
-    pin::{Pin, pin},
-    task::{Context, Poll},
+    mem,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    task::{Context, Poll, ready},
     time::Instant,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
     time,
 };
@@ -21,22 +21,18 @@ use tokio::{
 use crate::{
     Result,
     case::Interaction,
-    load::{LEAST_STREAMED, Load, StreamRequest, Tally},
+    frames::{self, BURST, Input, Output},
+    latency::Histogram,
+    load::{Asked, Laps, Load, StreamRequest, Tally},
 };
 
-/// The length in front of each frame.
-const PREFIX: usize = 3;
-
-/// How much one read may bring, and how much of a stream is written at once.
-const BURST: usize = 64 * 1024;
-
-/// What the first frame of a connection says when the rest is to be echoed; otherwise it and all
-/// that follow are stream requests.
+/// What the first frame of a connection says when all the rest is to be echoed; otherwise it, and
+/// what follows once it is answered, is what [`Asked`] says. An arrival is counted from there.
 const ECHO: &[u8] = b"echo";
 
 /// Listens and answers until the process ends.
-pub(crate) async fn serve() -> Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+pub(crate) async fn serve(host: IpAddr) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((host, 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
@@ -49,56 +45,71 @@ pub(crate) async fn serve() -> Result<SocketAddr> {
 
 /// Connects and measures once.
 pub(crate) async fn drive(address: SocketAddr, load: Load) -> Result<Tally> {
-    let framed = Framed::new(TcpStream::connect(address).await?)?;
-    match load.case.interaction {
-        Interaction::RequestResponse { in_flight } => ask(framed, in_flight, load).await,
-        Interaction::RequestStream => take(framed, load).await,
+    let mut framed = Framed::new(TcpStream::connect(address).await?)?;
+    let (size, interaction) = (load.case.size, load.case.interaction);
+    match interaction {
+        Interaction::RequestResponse { in_flight } => return echo(framed, in_flight, load).await,
+        Interaction::RequestChannel => put(&mut framed.gathered, ECHO),
+        Interaction::RequestStream | Interaction::FireAndForget => {}
     }
+    let mut laps = Laps::of(load);
+    while let Some(items) = laps.next()? {
+        let (sent, wanted) = match interaction {
+            Interaction::RequestStream => {
+                put(&mut framed.gathered, &StreamRequest { items, size }.encode());
+                (0, (items, size))
+            }
+            Interaction::FireAndForget => {
+                put(&mut framed.gathered, &Asked::Arrival(items as u64).encode());
+                (items, (1, 0))
+            }
+            Interaction::RequestChannel | Interaction::RequestResponse { .. } => {
+                (items, (items, size))
+            }
+        };
+        framed.exchange(Repeated::new(sent, size), wanted).await?;
+    }
+    laps.tally()
 }
 
-async fn ask(mut framed: Framed, in_flight: usize, load: Load) -> Result<Tally> {
+async fn echo(mut framed: Framed, in_flight: usize, load: Load) -> Result<Tally> {
     let data = vec![b'x'; load.case.size];
-    put(&mut framed.output, ECHO);
+    put(&mut framed.gathered, ECHO);
     for _ in 0..in_flight {
-        put(&mut framed.output, &data);
+        put(&mut framed.gathered, &data);
     }
 
-    framed.echo_until(time::Instant::now() + load.warm_up).await?;
+    let histogram = Histogram::new();
+    let deadline = time::Instant::now() + load.warm_up;
+    framed.echo_until(deadline, in_flight, &histogram).await?;
+    histogram.clear();
     let started = load.meter.start()?;
-    let messages = framed.echo_until(time::Instant::now() + load.count_for).await?;
-    Ok(Tally { messages, spent: load.meter.since(&started)? })
-}
-
-async fn take(mut framed: Framed, load: Load) -> Result<Tally> {
-    let size = load.case.size;
-    framed.take_items(StreamRequest { items: load.items / 100 + 1, size }).await?;
-
-    let mut messages = 0;
-    let begin = Instant::now();
-    let started = load.meter.start()?;
-    while begin.elapsed() < LEAST_STREAMED {
-        framed.take_items(StreamRequest { items: load.items, size }).await?;
-        messages += load.items as u64;
-    }
-    Ok(Tally { messages, spent: load.meter.since(&started)? })
+    let deadline = time::Instant::now() + load.count_for;
+    let messages = framed.echo_until(deadline, in_flight, &histogram).await?;
+    Ok(Tally { messages, spent: load.meter.since(&started)?, latency: histogram.latency() })
 }
 
 async fn answer(mut framed: Framed) -> Result<()> {
-    let mut first = Vec::new();
-    while first.is_empty() {
-        framed.read().await?;
-        if let Some(frame) = framed.input.next() {
-            first.extend_from_slice(frame);
-        }
-    }
-    if first == ECHO {
-        return poll_fn(|cx| framed.poll_echo(cx, &mut 0)).await;
-    }
-    let mut wanted = StreamRequest::decode(&first);
     loop {
-        framed.give_items(wanted.ok_or("not a stream request")?).await?;
-        framed.read().await?;
-        wanted = framed.input.next().and_then(StreamRequest::decode);
+        let mut asked = Vec::new();
+        poll_fn(|cx| framed.poll_frames(cx, 1, |frame| asked.extend_from_slice(frame))).await?;
+        if asked == ECHO {
+            return poll_fn(|cx| framed.poll_echo(cx, |_| {})).await;
+        }
+        match Asked::decode(&asked).ok_or("asked for something else")? {
+            Asked::Items(wanted) => {
+                framed.exchange(Repeated::new(wanted.items, wanted.size), (0, 0)).await?;
+            }
+            Asked::Arrival(count) => {
+                let mut left = usize::try_from(count)?;
+                while left > 0 {
+                    let mut come = 0;
+                    poll_fn(|cx| framed.poll_frames(cx, left, |_| come += 1)).await?;
+                    left -= come;
+                }
+                framed.exchange(Repeated::new(1, 0), (0, 0)).await?;
+            }
+        }
     }
 }
 
@@ -106,26 +117,40 @@ async fn answer(mut framed: Framed) -> Result<()> {
 struct Framed {
     socket: TcpStream,
     input: Input,
-    output: Vec<u8>,
-    /// How much of `output` the socket has taken.
-    sent: usize,
+    output: Output,
+    /// What is to be written next.
+    gathered: Vec<u8>,
 }
 
 impl Framed {
     fn new(socket: TcpStream) -> Result<Self> {
         socket.set_nodelay(true)?;
-        Ok(Self { socket, input: Input::new(), output: Vec::new(), sent: 0 })
+        let (input, output) = (Input::new(), Output::default());
+        Ok(Self { socket, input, output, gathered: Vec::new() })
     }
 
     /// Sends back whatever comes, until the deadline; returns how many frames came.
-    async fn echo_until(&mut self, deadline: time::Instant) -> Result<u64> {
+    async fn echo_until(
+        &mut self,
+        deadline: time::Instant,
+        in_flight: usize,
+        histogram: &Histogram,
+    ) -> Result<u64> {
         let mut frames = 0;
         let mut timer = pin!(time::sleep_until(deadline));
+        let mut round_began = Instant::now();
         poll_fn(|cx| {
             if timer.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            self.poll_echo(cx, &mut frames)
+            self.poll_echo(cx, |brought| {
+                // They come back in the order they were sent: after as many as are in flight, one
+                // has been there and back.
+                if (frames + brought) / in_flight as u64 > frames / in_flight as u64 {
+                    histogram.record(mem::replace(&mut round_began, Instant::now()).elapsed());
+                }
+                frames += brought;
+            })
         })
         .await?;
         Ok(frames)
@@ -133,139 +158,117 @@ impl Framed {
 
     /// Goes on while either direction moves; neither ever waits for the other, which would end in
     /// a deadlock as soon as both sockets are full.
-    fn poll_echo(&mut self, cx: &mut Context<'_>, frames: &mut u64) -> Poll<Result<()>> {
+    fn poll_echo(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut brought: impl FnMut(u64),
+    ) -> Poll<Result<()>> {
         loop {
             // First what is here already: the read that brought `ECHO` may have brought more.
+            let mut frames = 0;
             while let Some(frame) = self.input.next() {
-                put(&mut self.output, frame);
-                *frames += 1;
+                put(&mut self.gathered, frame);
+                frames += 1;
             }
-            let mut moved = false;
-            if self.sent < self.output.len() {
-                let unsent = &self.output[self.sent..];
-                if let Poll::Ready(taken) = Pin::new(&mut self.socket).poll_write(cx, unsent) {
-                    self.sent += taken?;
-                    moved = true;
-                }
-                if self.sent == self.output.len() {
-                    self.output.clear();
-                    self.sent = 0;
-                }
-            }
-            let mut space = ReadBuf::new(self.input.space());
-            if let Poll::Ready(read) = Pin::new(&mut self.socket).poll_read(cx, &mut space) {
-                read?;
-                let brought = space.filled().len();
-                self.input.extend(brought)?;
-                moved = true;
-            }
-            if !moved {
+            brought(frames);
+            let has_written = self.poll_write(cx)?;
+            let has_read = self.input.poll_read(&mut self.socket, cx)?.is_ready();
+            if !has_written && !has_read {
                 return Poll::Pending;
             }
         }
     }
 
-    async fn take_items(&mut self, wanted: StreamRequest) -> Result<()> {
-        let mut request = Vec::new();
-        put(&mut request, &wanted.encode());
-        self.socket.write_all(&request).await?;
+    /// Sends all of what is given and takes as many frames as wanted, both at once.
+    async fn exchange(
+        &mut self,
+        mut given: Repeated,
+        (wanted, size): (usize, usize),
+    ) -> Result<()> {
         let mut taken = 0;
-        while taken < wanted.items {
-            self.read().await?;
-            while let Some(frame) = self.input.next() {
-                if frame.len() != wanted.size {
-                    return Err("an item of the wrong size".into());
+        poll_fn(|cx| {
+            loop {
+                while let Some(frame) = self.input.next() {
+                    if frame.len() != size {
+                        return Poll::Ready(Err("a frame of the wrong size".into()));
+                    }
+                    taken += 1;
                 }
-                taken += 1;
+                given.gather(&mut self.gathered);
+                let has_written = self.poll_write(cx)?;
+                let is_sent = self.output.is_done() && self.gathered.is_empty();
+                if taken == wanted && is_sent && given.left == 0 {
+                    return Poll::Ready(Ok(()));
+                }
+                let has_read =
+                    taken < wanted && self.input.poll_read(&mut self.socket, cx)?.is_ready();
+                if !has_written && !has_read {
+                    return Poll::Pending;
+                }
             }
-        }
-        Ok(())
+        })
+        .await
     }
 
-    async fn give_items(&mut self, wanted: StreamRequest) -> Result<()> {
-        let item = wanted.item();
-        let frame_bytes = PREFIX + item.len();
-        let mut burst = Vec::new();
-        for _ in 0..(BURST / frame_bytes).max(1) {
-            put(&mut burst, &item);
+    /// Gives the frames that are here, at most so many, reading only if there are none.
+    fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+        mut frame: impl FnMut(&[u8]),
+    ) -> Poll<Result<()>> {
+        let mut frames = 0;
+        loop {
+            while frames < most
+                && let Some(next) = self.input.next()
+            {
+                frame(next);
+                frames += 1;
+            }
+            if frames > 0 {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.input.poll_read(&mut self.socket, cx))?;
         }
-        let mut left = wanted.items * frame_bytes;
-        while left > 0 {
-            let now = left.min(burst.len());
-            self.socket.write_all(&burst[..now]).await?;
-            left -= now;
-        }
-        Ok(())
     }
 
-    async fn read(&mut self) -> Result<()> {
-        let brought = self.socket.read(self.input.space()).await?;
-        self.input.extend(brought)
+    /// Whether something was written.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Result<bool> {
+        self.output.refill(&mut self.gathered);
+        match self.output.poll_write(&mut self.socket, cx) {
+            Poll::Ready(written) => written,
+            Poll::Pending => Ok(false),
+        }
     }
 }
 
-/// What has been read: `bytes[taken..filled]` is still to be taken.
-struct Input {
-    bytes: Vec<u8>,
-    taken: usize,
-    filled: usize,
+/// The same frame, so many times.
+struct Repeated {
+    left: usize,
+    frame: Vec<u8>,
+    /// As many of it as a burst holds: copied at once, they cost next to nothing.
+    burst: Vec<u8>,
 }
 
-impl Input {
-    fn new() -> Self {
-        Self { bytes: vec![0; BURST], taken: 0, filled: 0 }
+impl Repeated {
+    fn new(left: usize, size: usize) -> Self {
+        let mut frame = Vec::new();
+        put(&mut frame, &vec![b'i'; size]);
+        let burst = frame.repeat((BURST / frame.len()).max(1).min(left));
+        Self { left, frame, burst }
     }
 
-    /// Where the next read goes; the part of a frame left over moves to the front first.
-    fn space(&mut self) -> &mut [u8] {
-        self.bytes.copy_within(self.taken..self.filled, 0);
-        self.filled -= self.taken;
-        self.taken = 0;
-        &mut self.bytes[self.filled..]
-    }
-
-    fn extend(&mut self, brought: usize) -> Result<()> {
-        if brought == 0 {
-            return Err("the other side hung up, or sent a frame larger than a burst".into());
+    /// Fills a burst, if there is less of one.
+    fn gather(&mut self, gathered: &mut Vec<u8>) {
+        while self.left > 0 && gathered.len() < BURST {
+            let part = self.burst.len().min(self.left * self.frame.len());
+            gathered.extend_from_slice(&self.burst[..part]);
+            self.left -= part / self.frame.len();
         }
-        self.filled += brought;
-        Ok(())
-    }
-
-    fn next(&mut self) -> Option<&[u8]> {
-        let unread = &self.bytes[self.taken..self.filled];
-        let (&[high, middle, low], rest) = unread.split_first_chunk::<PREFIX>()?;
-        let frame = rest.get(..u32::from_be_bytes([0, high, middle, low]) as usize)?;
-        self.taken += PREFIX + frame.len();
-        Some(frame)
     }
 }
 
 fn put(output: &mut Vec<u8>, frame: &[u8]) {
-    output.extend_from_slice(&(frame.len() as u32).to_be_bytes()[1..]);
+    frames::put_len(output, frame.len());
     output.extend_from_slice(frame);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn frames_come_out_whole_whatever_the_reads_bring() {
-        let mut wire = Vec::new();
-        put(&mut wire, b"one");
-        put(&mut wire, &[7; 300]);
-        for split in 0..wire.len() {
-            let mut input = Input::new();
-            let mut frames = Vec::new();
-            for part in [&wire[..split], &wire[split..]] {
-                input.space()[..part.len()].copy_from_slice(part);
-                input.filled += part.len();
-                while let Some(frame) = input.next() {
-                    frames.push(frame.to_vec());
-                }
-            }
-            assert_eq!(frames, [b"one".to_vec(), vec![7; 300]]);
-        }
-    }
 }

@@ -1,13 +1,14 @@
 //! What is printed: medians over the rounds, and ratios taken within a round.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     Result,
-    case::Transport,
+    case::{Interaction, Transport},
     contender::Contender,
+    latency::Latency,
     load::Tally,
     machine,
     options::Plan,
@@ -29,28 +30,21 @@ pub(crate) fn text(plan: &Plan, sitting: &Sitting) -> String {
          median of the rounds' ratios.",
         plan.rounds
     ));
-    say("CPU s/M: CPU seconds a million messages, client + server. WebSocket, too, is compared \
-         with raw TCP.");
-    say("`of theirs`: over rsocket_rust 0.7 (as shipped) on the same transport.");
+    say(
+        "CPU s/M: CPU seconds a million messages, client + server. p50 and p99: how long a request \
+         takes, alone in flight.",
+    );
+    say("`of X`: the rate over that of X on the same transport, or on TCP where X has no other. \
+         rsocket_rust is that of 0.7, as shipped.");
+    let over: Vec<_> =
+        COMPARED_WITH.iter().copied().filter(|&over| plan.has_contender(over)).collect();
     for (mode, comparisons) in &sitting.modes {
         say("");
         say(&format!("## {}: {}", mode.name(), mode.explained()));
         say("");
-        let mut lines = vec![
-            [
-                "case",
-                "contender",
-                "per second",
-                "min–max",
-                "of raw",
-                "of theirs",
-                "CPU s/M",
-                "client + server",
-            ]
-            .map(str::to_owned),
-        ];
+        let mut lines = vec![heading(&over)];
         for comparison in comparisons {
-            lines.extend(comparison.rows.iter().map(|row| line(comparison, row)));
+            lines.extend(comparison.rows.iter().map(|row| line(comparison, row, &over)));
         }
         say(&table(&lines));
     }
@@ -93,17 +87,26 @@ pub(crate) fn json(plan: &Plan, sitting: &Sitting) -> Result<String> {
                 "client_cpu_seconds": tally.spent.client.as_secs_f64(),
                 "server_cpu_seconds": tally.spent.server.as_secs_f64(),
                 "others_cpu_seconds": tally.spent.others.as_secs_f64(),
+                "p50_micros": tally.latency.map(|it| it.p50.as_secs_f64() * 1e6),
+                "p99_micros": tally.latency.map(|it| it.p99.as_secs_f64() * 1e6),
             })
         })
     };
     let row = |comparison: &Comparison, row: &Row| {
+        let over: Map<_, _> = Contender::ALL
+            .iter()
+            .filter_map(|&over| {
+                Some((over.name().to_owned(), json!(ratio(comparison, row, over)?)))
+            })
+            .collect();
         json!({
             "contender": row.entry.contender.name(),
             "transport": row.entry.transport.name(),
             "per_second": median(&row.all(Tally::rate)),
             "cpu_seconds_per_million": median(&row.all(cpu_of_both)),
-            "of_raw": ratio(comparison, row, Contender::Raw),
-            "of_rsocket_rust": ratio(comparison, row, Contender::RsocketRust),
+            "p50_micros": row.micros(|it| it.p50),
+            "p99_micros": row.micros(|it| it.p99),
+            "over": over,
             "rounds": row.rounds.iter().map(tally).collect::<Vec<_>>(),
         })
     };
@@ -147,32 +150,64 @@ pub(crate) fn json(plan: &Plan, sitting: &Sitting) -> Result<String> {
     }))?)
 }
 
-fn line(comparison: &Comparison, row: &Row) -> [String; 8] {
+/// The columns of a table, but for those of the ratios.
+const BEFORE_RATIOS: [&str; 4] = ["case", "contender", "per second", "min–max"];
+const AFTER_RATIOS: [&str; 3] = ["CPU s/M", "client + server", "p50 / p99 µs"];
+
+/// Whom the others are compared with.
+const COMPARED_WITH: &[Contender] = &[
+    Contender::Raw,
+    Contender::Mux,
+    Contender::RsocketRust,
+    #[cfg(feature = "tonic")]
+    Contender::Tonic,
+    #[cfg(feature = "nats")]
+    Contender::Nats,
+];
+
+fn heading(over: &[Contender]) -> Vec<String> {
+    let ratios = over.iter().map(|over| format!("of {}", over.name()));
+    let before = BEFORE_RATIOS.map(str::to_owned).into_iter();
+    before.chain(ratios).chain(AFTER_RATIOS.map(str::to_owned)).collect()
+}
+
+fn line(comparison: &Comparison, row: &Row, over: &[Contender]) -> Vec<String> {
     let rates = row.all(Tally::rate);
     let least = rates.iter().copied().reduce(f64::min);
     let most = rates.iter().copied().reduce(f64::max);
     let both = median(&row.all(cpu_of_both));
     let client = median(&row.all(|tally| tally.per_million(tally.spent.client)));
     let server = median(&row.all(|tally| tally.per_million(tally.spent.server)));
-    [
+    let ratios = over.iter().map(|&over| shown(ratio(comparison, row, over), times));
+    let before = [
         comparison.case.to_string(),
         row.entry.to_string(),
         shown(median(&rates), rounded),
         least
             .zip(most)
             .map_or_else(missing, |(least, most)| format!("{}–{}", rounded(least), rounded(most))),
-        shown(ratio(comparison, row, Contender::Raw), |ratio| format!("{ratio:.3}")),
-        shown(ratio(comparison, row, Contender::RsocketRust), |ratio| format!("{ratio:.2}×")),
+    ];
+    let is_alone = comparison.case.interaction == Interaction::RequestResponse { in_flight: 1 };
+    let latency = row.micros(|it| it.p50).zip(row.micros(|it| it.p99)).filter(|_| is_alone);
+    let after = [
         shown(both, seconds),
         client.zip(server).map_or_else(missing, |(client, server)| {
             format!("{} + {}", seconds(client), seconds(server))
         }),
-    ]
+        latency.map_or_else(String::new, |(p50, p99)| format!("{p50:.1} / {p99:.1}")),
+    ];
+    before.into_iter().chain(ratios).chain(after).collect()
 }
 
 impl Row {
     fn all(&self, figure: impl Fn(&Tally) -> f64) -> Vec<f64> {
         self.rounds.iter().flatten().map(figure).collect()
+    }
+
+    /// The median of the rounds' latencies; `None` where none is measured.
+    fn micros(&self, of: impl Fn(Latency) -> Duration) -> Option<f64> {
+        let micros = |tally: &Tally| Some(of(tally.latency?).as_secs_f64() * 1e6);
+        median(&self.rounds.iter().flatten().filter_map(micros).collect::<Vec<_>>())
     }
 }
 
@@ -180,11 +215,11 @@ fn cpu_of_both(tally: &Tally) -> f64 {
     tally.per_million(tally.spent.client + tally.spent.server)
 }
 
-/// The row's rate over another contender's, on the same transport unless that is raw's.
+/// The row's rate over another contender's, on the same transport if it has that, else on TCP.
 fn ratio(comparison: &Comparison, row: &Row, over: Contender) -> Option<f64> {
-    let transport = match over {
-        Contender::Raw => Transport::Tcp,
-        Contender::Rsock | Contender::RsocketRust => row.entry.transport,
+    let transport = match over.transports().contains(&row.entry.transport) {
+        true => row.entry.transport,
+        false => Transport::Tcp,
     };
     let other = comparison
         .rows
@@ -219,13 +254,18 @@ fn disturbed(sitting: &Sitting) -> (usize, usize) {
     (tallies().filter(|tally| tally.is_disturbed()).count(), tallies().count())
 }
 
-fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
-    let widths: [usize; COLUMNS] = std::array::from_fn(|column| {
-        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0)
-    });
+/// Lines with columns that line up; the first is their heading.
+pub(crate) fn table(lines: &[impl AsRef<[String]>]) -> String {
+    let mut widths = Vec::new();
+    for line in lines {
+        widths.resize(widths.len().max(line.as_ref().len()), 0);
+        for (width, cell) in widths.iter_mut().zip(line.as_ref()) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut table = String::new();
     for (index, line) in lines.iter().enumerate() {
-        for (column, (cell, width)) in line.iter().zip(widths).enumerate() {
+        for (column, (cell, width)) in line.as_ref().iter().zip(&widths).enumerate() {
             // Names to the left, figures to the right. Writing to a string cannot fail.
             let _ = match column {
                 0 | 1 => write!(table, "| {cell:<width$} "),
@@ -234,7 +274,7 @@ fn table<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
         }
         table.push_str("|\n");
         if index == 0 {
-            for (column, width) in widths.into_iter().enumerate() {
+            for (column, width) in widths.iter().enumerate() {
                 let end = if column < 2 { '-' } else { ':' };
                 let _ = write!(table, "|{}{end}", "-".repeat(width + 1));
             }
@@ -249,8 +289,14 @@ fn shown(figure: Option<f64>, show: impl Fn(f64) -> String) -> String {
     figure.map_or_else(missing, show)
 }
 
-fn missing() -> String {
+/// Where there is no figure.
+pub(crate) fn missing() -> String {
     "–".to_owned()
+}
+
+/// Two decimals of what is more, three of what is less.
+fn times(ratio: f64) -> String {
+    if ratio < 1.0 { format!("{ratio:.3}") } else { format!("{ratio:.2}×") }
 }
 
 /// Three digits, as `9.23M` or `155k`.

@@ -13,6 +13,7 @@ use crate::{
     machine::{self, Cpus, Meter, Side},
     options::Plan,
     pair::Server,
+    spinner::Spinner,
 };
 
 /// Others' work on the machine, in CPUs, above which a measurement is made again.
@@ -82,17 +83,25 @@ pub(crate) fn hold(plan: &Plan) -> Result<Sitting> {
 
 fn compare(plan: &Plan, mode: Mode, cpus: &Cpus) -> Result<Vec<Comparison>> {
     let server = Server::start(mode)?;
+    let mut meter = server.meter()?;
+    // With both on one CPU, one or the other always runs there, and a thread that spins on another
+    // CPU may take half of the same core.
+    let spins = plan.spinner && mode != Mode::OneCpu;
+    let spinner = spins.then(Spinner::start).transpose()?;
+    if let Some(spinner) = &spinner {
+        meter = meter.without_spinner(spinner.pid())?;
+    }
     cpus.settle(Side::Client, mode)?;
-    let row = |&entry: &Entry| Row { entry, rounds: Vec::new() };
+    let row = |entry: Entry| Row { entry, rounds: Vec::new() };
     let mut comparisons: Vec<_> = plan
         .cases
         .iter()
-        .map(|&case| Comparison { case, rows: plan.entries.iter().map(row).collect() })
+        .map(|&case| Comparison { case, rows: plan.entries_of(case).map(row).collect() })
         .collect();
     for round in 0..plan.rounds {
         for Comparison { case, rows } in &mut comparisons {
             eprintln!("{} {}/{} {case}", mode.name(), round + 1, plan.rounds);
-            let load = load(plan, *case, server.meter()?);
+            let load = load(plan, *case, meter);
             // There and back again, so that nobody always follows the same neighbour.
             let mut order: Vec<_> = rows.iter_mut().collect();
             if round % 2 == 1 {
@@ -101,8 +110,8 @@ fn compare(plan: &Plan, mode: Mode, cpus: &Cpus) -> Result<Vec<Comparison>> {
             for Row { entry, rounds } in order {
                 let tally = measure(plan, &server, *entry, load);
                 match &tally {
-                    Ok(tally) => eprintln!("  {entry:<18} {:>12.0}/s", tally.rate()),
-                    Err(error) => eprintln!("  {entry:<18} failed: {error}"),
+                    Ok(tally) => eprintln!("  {entry:<25} {:>12.0}/s", tally.rate()),
+                    Err(error) => eprintln!("  {entry:<25} failed: {error}"),
                 }
                 rounds.push(tally.ok());
             }
@@ -132,13 +141,14 @@ fn load(plan: &Plan, case: Case, meter: Meter) -> Load {
 /// A fresh pair for each, since memory once used stays with a process.
 fn memory(plan: &Plan, mode: Mode) -> Result<Vec<Memory>> {
     let telling = plan.cases.iter().filter(|case| match case.interaction {
-        Interaction::RequestResponse { in_flight } => in_flight == 256,
+        Interaction::RequestResponse { in_flight } => in_flight == 1024 && !plan.quick,
         Interaction::RequestStream => true,
+        Interaction::RequestChannel | Interaction::FireAndForget => !plan.quick,
     });
     let mut memory = Vec::new();
     for &case in telling {
         eprintln!("{} memory {case}", mode.name());
-        for &entry in &plan.entries {
+        for entry in plan.entries_of(case) {
             let said = Command::new(std::env::current_exe()?)
                 .args(["memory", "--mode", mode.name()])
                 .args(["--entry", &entry.to_string(), "--case", &case.to_string()])
@@ -146,7 +156,7 @@ fn memory(plan: &Plan, mode: Mode) -> Result<Vec<Memory>> {
                 .output()?;
             let said = String::from_utf8(said.stdout)?;
             let Some((client, server)) = said.trim().split_once(' ') else {
-                eprintln!("  {entry:<18} failed");
+                eprintln!("  {entry:<25} failed");
                 continue;
             };
             let (client_kib, server_kib) = (client.parse()?, server.parse()?);

@@ -1,9 +1,15 @@
-//! `rsocket_rust` 0.7 as shipped: its own transports and defaults, no option touched.
+//! `rsocket_rust` 0.7: its own transports and defaults, no option touched; and once more with
+//! `TCP_NODELAY`, which it never sets, on its TCP sockets.
 //!
 //! One thing had to be ours: its server transports bind an address and never tell the port, so
 //! the listener is bound here and the accepted sockets are handed over as they would do it.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
@@ -20,24 +26,58 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::{
     Result,
     case::Transport,
-    contender::{Peer, Requester},
-    load::StreamRequest,
+    contender::{Arrivals, Peer, Requester},
+    load::{self, Asked},
 };
 
 /// The incumbent.
-pub(crate) struct RsocketRust;
+pub(crate) struct RsocketRust<S>(PhantomData<S>);
 
-impl Peer for RsocketRust {
-    type Requester = Connection;
+/// What is done to its sockets.
+pub(crate) trait Sockets {
+    const TRANSPORTS: &'static [Transport];
 
+    fn prepare(socket: &TcpStream) -> io::Result<()>;
+}
+
+/// Nothing.
+pub(crate) struct AsShipped;
+
+impl Sockets for AsShipped {
     const TRANSPORTS: &'static [Transport] = &Transport::ALL;
 
-    async fn serve(transport: Transport) -> Result<SocketAddr> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    fn prepare(_: &TcpStream) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `TCP_NODELAY`: what it sends is not held back until the peer has acknowledged what was before.
+pub(crate) struct NoDelay;
+
+impl Sockets for NoDelay {
+    const TRANSPORTS: &'static [Transport] = &[Transport::Tcp];
+
+    fn prepare(socket: &TcpStream) -> io::Result<()> {
+        socket.set_nodelay(true)
+    }
+}
+
+impl<S: Sockets> Peer for RsocketRust<S> {
+    type Requester = Connection;
+
+    const TRANSPORTS: &'static [Transport] = S::TRANSPORTS;
+
+    async fn serve(transport: Transport, host: IpAddr) -> Result<SocketAddr> {
+        let listener = TcpListener::bind((host, 0)).await?;
         let address = listener.local_addr()?;
         match transport {
-            Transport::Tcp => spawn_server(listener, TcpClientTransport::from),
-            Transport::WebSocket => spawn_server(listener, WebsocketClientTransport::from),
+            Transport::Tcp => spawn_server(listener, |socket| {
+                S::prepare(&socket)?;
+                Ok(TcpClientTransport::from(socket))
+            }),
+            Transport::WebSocket => {
+                spawn_server(listener, |socket| Ok(WebsocketClientTransport::from(socket)));
+            }
         }
         Ok(address)
     }
@@ -45,7 +85,9 @@ impl Peer for RsocketRust {
     async fn connect(transport: Transport, address: SocketAddr) -> Result<Connection> {
         let client = match transport {
             Transport::Tcp => {
-                let transport = TcpClientTransport::from(address);
+                let socket = TcpStream::connect(address).await?;
+                S::prepare(&socket)?;
+                let transport = TcpClientTransport::from(socket);
                 RSocketFactory::connect().transport(transport).start().await?
             }
             Transport::WebSocket => {
@@ -72,9 +114,22 @@ impl Requester for Connection {
             .request_stream(Payload::new(Some(data), None))
             .map(|item| Ok(item?.split().0.map_or(0, |data| data.len())))
     }
+
+    fn request_channel(
+        &self,
+        items: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> impl Stream<Item = Result<usize>> + Send {
+        self.0
+            .request_channel(Box::pin(items.map(|data| Ok(Payload::new(Some(data), None)))))
+            .map(|item| Ok(item?.split().0.map_or(0, |data| data.len())))
+    }
+
+    async fn fire_and_forget(&self, data: Bytes) -> Result<()> {
+        Ok(self.0.fire_and_forget(Payload::new(Some(data), None)).await?)
+    }
 }
 
-fn spawn_server<T>(listener: TcpListener, wrap: fn(TcpStream) -> T)
+fn spawn_server<T>(listener: TcpListener, wrap: fn(TcpStream) -> io::Result<T>)
 where
     T: ConnectTransport + Send + Sync + 'static,
     T::Conn: Send + Sync,
@@ -82,7 +137,7 @@ where
     tokio::spawn(async move {
         let served = RSocketFactory::receive()
             .transport(Bound { listener, wrap })
-            .acceptor(Box::new(|_setup, _requester| Ok(Box::new(Responder))))
+            .acceptor(Box::new(|_setup, _requester| Ok(Box::new(Responder::default()))))
             .serve()
             .await;
         if let Err(error) = served {
@@ -94,7 +149,7 @@ where
 /// Their `TcpServerTransport` and `WebsocketServerTransport`, with the listener bound beforehand.
 struct Bound<T> {
     listener: TcpListener,
-    wrap: fn(TcpStream) -> T,
+    wrap: fn(TcpStream) -> io::Result<T>,
 }
 
 #[async_trait]
@@ -106,14 +161,16 @@ impl<T: ConnectTransport + Send + Sync> ServerTransport for Bound<T> {
     }
 
     async fn next(&mut self) -> Option<rsocket_rust::Result<T>> {
-        match self.listener.accept().await {
-            Ok((socket, _)) => Some(Ok((self.wrap)(socket))),
-            Err(error) => Some(Err(RSocketError::IO(error).into())),
-        }
+        let accepted = self.listener.accept().await;
+        let wrapped = accepted.and_then(|(socket, _)| (self.wrap)(socket));
+        Some(wrapped.map_err(|error| RSocketError::IO(error).into()))
     }
 }
 
-struct Responder;
+#[derive(Default)]
+struct Responder {
+    arrivals: Arc<Arrivals>,
+}
 
 #[async_trait]
 impl RSocket for Responder {
@@ -122,20 +179,32 @@ impl RSocket for Responder {
     }
 
     async fn fire_and_forget(&self, _request: Payload) -> rsocket_rust::Result<()> {
+        self.arrivals.add();
         Ok(())
     }
 
     async fn request_response(&self, request: Payload) -> rsocket_rust::Result<Option<Payload>> {
-        Ok(Some(request))
+        let answer = request.split().0.map(load::answer);
+        Ok(Some(Payload::new(answer, None)))
     }
 
     fn request_stream(&self, request: Payload) -> Flux<rsocket_rust::Result<Payload>> {
         let data = request.split().0.unwrap_or_default();
-        let wanted = StreamRequest::decode(&data).unwrap_or(StreamRequest { items: 0, size: 0 });
-        let item = wanted.item();
-        Box::pin(
-            stream::iter(0..wanted.items).map(move |_| Ok(Payload::new(Some(item.clone()), None))),
-        )
+        match Asked::decode(&data) {
+            Some(Asked::Items(wanted)) => {
+                let item = wanted.item();
+                let items = stream::iter(0..wanted.items);
+                Box::pin(items.map(move |_| Ok(Payload::new(Some(item.clone()), None))))
+            }
+            Some(Asked::Arrival(count)) => {
+                let arrivals = Arc::clone(&self.arrivals);
+                Box::pin(stream::once(async move {
+                    arrivals.reach(count).await;
+                    Ok(Payload::new(Some(Bytes::new()), None))
+                }))
+            }
+            None => Box::pin(stream::empty()),
+        }
     }
 
     fn request_channel(

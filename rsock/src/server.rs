@@ -149,7 +149,8 @@ impl ServerBuilder {
         self
     }
 
-    /// How many connections are taken at a time; more wait in the system's queue. Default 100,000.
+    /// How many connections are served at a time, over all listeners. One more for each listener is
+    /// taken and waits, others wait in the system's queue. Default 100,000.
     pub fn max_connections(mut self, max: usize) -> Self {
         self.max_connections = max.clamp(1, u32::MAX as usize);
         self
@@ -326,16 +327,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 async fn accept_loop(listener: Listener, service: Arc<Service>) {
     let mut failing = false;
     loop {
-        // Connections beyond the limit wait in the system's queue.
-        if service.connections.available_permits() == 0 {
-            service.builder.meter.is_full();
-        }
-        let Ok(permit) = Arc::clone(&service.connections).acquire_owned().await else {
-            return;
-        };
         match listener.socket.accept().await {
             Ok((stream, address)) => {
                 failing = false;
+                // This one waits beyond the limit, and more in the system's queue. A place is not
+                // taken before there is a connection for it: other listeners may have one.
+                let Some(permit) = service.admit().await else { return };
                 let service = Arc::clone(&service);
                 let uri = listener.uri.clone();
                 tokio::spawn(async move { service.serve(stream, address, &uri, permit).await });
@@ -372,6 +369,14 @@ impl Service {
         let (live, draining) = (Mutex::default(), watch::Sender::new(false));
         let sessions = builder.config.resume.map(|_| Sessions::new(builder.max_sessions));
         Self { builder, acceptor, connections, live, draining, sessions }
+    }
+
+    /// The right to serve one more connection, as soon as there may be one more.
+    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        if self.connections.available_permits() == 0 {
+            self.builder.meter.is_full();
+        }
+        Arc::clone(&self.connections).acquire_owned().await.ok()
     }
 
     async fn serve(

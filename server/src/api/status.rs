@@ -38,7 +38,7 @@ struct Status {
 struct Connections {
     open: u64,
     total: u64,
-    /// Times there were as many as there may be.
+    /// Times one more came while there were as many as there may be.
     full: u64,
     violations: u64,
     setup_timeouts: u64,

@@ -46,7 +46,8 @@ impl Runtimes {
         shares.map(|share| (share.open.load(Relaxed), share.total.load(Relaxed))).collect()
     }
 
-    pub(crate) fn handles(&self) -> impl ExactSizeIterator<Item = &Handle> + Clone {
+    /// The runtimes, in their order.
+    pub fn handles(&self) -> impl ExactSizeIterator<Item = &Handle> + Clone {
         self.0.iter().map(|share| &share.runtime)
     }
 

@@ -121,10 +121,9 @@ fn share_port(_: &TcpSocket) -> io::Result<()> {
 
 const UNSHARED: &str = "this system does not share a port among the listeners of several runtimes";
 
+#[cfg(target_os = "linux")]
 #[cfg(test)]
 mod tests {
-    #![cfg(target_os = "linux")]
-
     use tokio::net::TcpStream;
 
     use super::*;

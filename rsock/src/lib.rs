@@ -60,6 +60,7 @@ mod resume;
 mod router;
 #[cfg(feature = "rsocket-rust")]
 pub mod rsocket_rust;
+mod runtimes;
 mod server;
 mod spawn;
 mod sync;
@@ -89,6 +90,7 @@ pub use router::{
     DataMimes, FromRequest, MethodRoute, Params, Request, RouteName, Router, Text, fire_and_forget,
     request_channel, request_response, request_stream,
 };
+pub use runtimes::Runtimes;
 pub use server::{Endpoint, Serve, Server, ServerBuilder};
 pub use spawn::{Spawned, spawned};
 pub use tap::{Direction, FrameTap};

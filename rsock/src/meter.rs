@@ -76,7 +76,7 @@ pub struct MeterReading {
     pub dropped_pushes: u64,
     /// WebSocket handshakes that were not over in time.
     pub handshake_timeouts: u64,
-    /// Times a server had as many connections as it may, and took no more until one had ended.
+    /// Times a connection came while a server had as many as it may, and waited until one ended.
     pub full: u64,
     /// The sums over all connections.
     pub stats: Stats,

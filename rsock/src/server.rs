@@ -16,6 +16,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
 };
 
 #[cfg(feature = "websocket")]
@@ -23,13 +24,17 @@ use crate::transport::websocket::{self, HttpHandler, UpgradeRequired};
 use crate::{
     acceptor::{Accept, Acceptor},
     connection::{Command, ConnectionState, Driver, DriverOptions, Mailbox, Sessions},
-    error::{ConnectError, Error},
+    error::Error,
     lease::LeasePolicy,
     meter::Meter,
     responder::BoxFuture,
+    runtimes::Runtimes,
     tap::FrameTap,
     transport::{
-        Framing, prepare,
+        Framing,
+        link::settle,
+        listen::Listener,
+        prepare,
         uri::{Scheme, Uri},
     },
 };
@@ -39,12 +44,6 @@ use crate::{
 pub struct Server {
     listeners: Vec<Listener>,
     builder: ServerBuilder,
-}
-
-#[derive(Debug)]
-struct Listener {
-    socket: TcpListener,
-    uri: Uri,
 }
 
 impl Server {
@@ -81,6 +80,7 @@ pub struct ServerBuilder {
     credit: u32,
     max_requests: usize,
     max_connections: usize,
+    runtimes: Option<Runtimes>,
     drain_limit: Duration,
     max_sessions: usize,
     lease: Option<MakeLease>,
@@ -100,6 +100,7 @@ impl Default for ServerBuilder {
             credit: crate::DEFAULT_CREDIT,
             max_requests: crate::DEFAULT_MAX_REQUESTS,
             max_connections: 100_000,
+            runtimes: None,
             drain_limit: Duration::from_secs(10),
             max_sessions: 10_000,
             lease: None,
@@ -149,9 +150,19 @@ impl ServerBuilder {
         self
     }
 
-    /// How many connections are taken at a time; more wait in the system's queue. Default 100,000.
+    /// How many connections are served at a time, over all listeners. One more for each listener is
+    /// taken and waits, others wait in the system's queue. Default 100,000.
     pub fn max_connections(mut self, max: usize) -> Self {
         self.max_connections = max.clamp(1, u32::MAX as usize);
+        self
+    }
+
+    /// Serves connections on these runtimes and not on the one that serves: each listens with a
+    /// socket of its own, on the same port. Limits, sessions and shutdown are those of the whole.
+    ///
+    /// Linux only: elsewhere [`bind`](Self::bind) fails.
+    pub fn runtimes(mut self, runtimes: Runtimes) -> Self {
+        self.runtimes = Some(runtimes);
         self
     }
 
@@ -187,7 +198,11 @@ impl ServerBuilder {
     pub async fn bind(self, uris: &[impl AsRef<str>]) -> Result<Server, Error> {
         let mut listeners = Vec::with_capacity(uris.len());
         for uri in uris {
-            listeners.push(Listener::bind(Uri::parse(uri.as_ref())?).await?);
+            let uri = Uri::parse(uri.as_ref())?;
+            listeners.push(match &self.runtimes {
+                None => Listener::bind(uri).await?,
+                Some(runtimes) => Listener::bind_each(uri, runtimes.handles()).await?,
+            });
         }
         Ok(Server { listeners, builder: self })
     }
@@ -238,22 +253,6 @@ impl fmt::Debug for ServerBuilder {
     }
 }
 
-impl Listener {
-    async fn bind(mut uri: Uri) -> Result<Self, ConnectError> {
-        if uri.path.contains('?') {
-            let problem = "the path to listen on has no query".to_owned();
-            return Err(ConnectError::Uri { uri: uri.to_string(), problem });
-        }
-        let failed = |error: io::Error| ConnectError::Io {
-            address: uri.authority(),
-            error: error.to_string(),
-        };
-        let socket = TcpListener::bind((uri.host.as_str(), uri.port)).await.map_err(failed)?;
-        uri.port = socket.local_addr().map_err(failed)?.port();
-        Ok(Self { socket, uri })
-    }
-}
-
 /// A server at work; a future that ends after a shutdown.
 #[must_use = "a server serves while it is awaited"]
 pub struct Serve {
@@ -278,10 +277,15 @@ impl Serve {
         let service = Arc::new(Service::new(builder, acceptor));
         let closes_all = CloseOnDrop(Arc::clone(&service));
         let mut shutdown = shutdown.unwrap_or_else(|| Box::pin(std::future::pending()));
-        let mut accepting: Vec<_> = listeners
-            .into_iter()
-            .map(|listener| Box::pin(accept_loop(listener, Arc::clone(&service))))
-            .collect();
+        let mut accepting = Vec::new();
+        for Listener { sockets, uri } in listeners {
+            let uri = Arc::new(uri);
+            for (index, socket) in sockets.into_iter().enumerate() {
+                let accepting_here =
+                    accept_loop(socket, Arc::clone(&uri), index, Arc::clone(&service));
+                accepting.push(service.run_on(index, accepting_here));
+            }
+        }
         std::future::poll_fn(|cx| {
             for listening in &mut accepting {
                 // An accept loop never ends by itself.
@@ -320,25 +324,30 @@ impl Drop for CloseOnDrop {
     }
 }
 
+/// A task that ends with what holds this.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// How long to wait after the system refused to accept, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-async fn accept_loop(listener: Listener, service: Arc<Service>) {
+/// Takes the connections of a socket, which is the one of the runtime with this number.
+async fn accept_loop(socket: TcpListener, uri: Arc<Uri>, here: usize, service: Arc<Service>) {
     let mut failing = false;
     loop {
-        // Connections beyond the limit wait in the system's queue.
-        if service.connections.available_permits() == 0 {
-            service.builder.meter.is_full();
-        }
-        let Ok(permit) = Arc::clone(&service.connections).acquire_owned().await else {
-            return;
-        };
-        match listener.socket.accept().await {
+        match socket.accept().await {
             Ok((stream, address)) => {
                 failing = false;
-                let service = Arc::clone(&service);
-                let uri = listener.uri.clone();
-                tokio::spawn(async move { service.serve(stream, address, &uri, permit).await });
+                // This one waits beyond the limit, and more in the system's queue. A place is not
+                // taken before there is a connection for it: other listeners may have one.
+                let Some(permit) = service.admit().await else { return };
+                let uri = Arc::clone(&uri);
+                Arc::clone(&service).start(stream, address, uri, here, permit);
             }
             Err(error) => {
                 // Once, and not each time it is tried again.
@@ -372,6 +381,59 @@ impl Service {
         let (live, draining) = (Mutex::default(), watch::Sender::new(false));
         let sessions = builder.config.resume.map(|_| Sessions::new(builder.max_sessions));
         Self { builder, acceptor, connections, live, draining, sessions }
+    }
+
+    /// The right to serve one more connection, as soon as there may be one more.
+    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        if self.connections.available_permits() == 0 {
+            self.builder.meter.is_full();
+        }
+        Arc::clone(&self.connections).acquire_owned().await.ok()
+    }
+
+    /// Does this on the runtime with that number, if there are several; ends with what is returned.
+    fn run_on(
+        &self,
+        index: usize,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> BoxFuture<()> {
+        let runtime = self.builder.runtimes.as_ref().and_then(|all| all.handles().nth(index));
+        match runtime {
+            None => Box::pin(work),
+            Some(runtime) => {
+                let mut task = AbortOnDrop(runtime.spawn(work));
+                Box::pin(async move {
+                    if (&mut task.0).await.is_err() {
+                        // The runtime has ended; the others go on.
+                        std::future::pending().await
+                    }
+                })
+            }
+        }
+    }
+
+    /// Begins to serve a connection, which the runtime with the number `here` has taken.
+    fn start(
+        self: Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        uri: Arc<Uri>,
+        here: usize,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let Some(runtimes) = &self.builder.runtimes else {
+            tokio::spawn(async move { self.serve(stream, address, &uri, permit).await });
+            return;
+        };
+        let place = runtimes.place(here);
+        place.runtime().spawn(async move {
+            let settled = if place.index() == here { Ok(stream) } else { settle(stream) };
+            // What cannot be woken is of no use; the peer sees it close.
+            if let Ok(stream) = settled {
+                self.serve(stream, address, &uri, permit).await;
+            }
+            drop(place);
+        });
     }
 
     async fn serve(

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use rsock::{Meter, Router};
+use rsock::{Meter, Router, Runtimes};
 use tokio::time::Instant;
 
 use crate::api::{self, interaction_name};
@@ -18,6 +18,7 @@ pub struct App(Arc<State>);
 #[derive(Debug)]
 struct State {
     meter: Arc<Meter>,
+    runtimes: Option<Runtimes>,
     started: Instant,
     fire_and_forget: AtomicU64,
     /// Set once all routes are known.
@@ -27,8 +28,14 @@ struct State {
 /// All routes of `rsockd`, without a default one. `meter` is what `status` tells of: give the same
 /// one to the server.
 pub fn app(meter: Arc<Meter>) -> Router<App> {
+    app_on(meter, None)
+}
+
+/// The same on several runtimes, whose connections `status` tells of.
+pub(crate) fn app_on(meter: Arc<Meter>, runtimes: Option<Runtimes>) -> Router<App> {
     let app = App(Arc::new(State {
         meter,
+        runtimes,
         started: Instant::now(),
         fire_and_forget: AtomicU64::new(0),
         routes: OnceLock::new(),
@@ -64,6 +71,11 @@ fn list(router: &Router<App>) -> String {
 impl App {
     pub(crate) fn meter(&self) -> &Meter {
         &self.0.meter
+    }
+
+    /// For each runtime, if there are several, the connections it has and those it has had.
+    pub(crate) fn connections_by_runtime(&self) -> Vec<(usize, usize)> {
+        self.0.runtimes.as_ref().map(Runtimes::connections).unwrap_or_default()
     }
 
     pub(crate) fn uptime_seconds(&self) -> u64 {

@@ -21,6 +21,7 @@
 
 mod api;
 mod app;
+mod cores;
 mod frames;
 mod http;
 mod logging;
@@ -29,5 +30,5 @@ mod service;
 
 pub use app::{App, app};
 pub use logging::LogFilter;
-pub use options::{DefaultRoute, Options};
+pub use options::{DefaultRoute, Options, RuntimeKind};
 pub use service::{Service, StartError, try_it};

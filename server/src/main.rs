@@ -33,8 +33,11 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+    options.build_runtime()?.block_on(serve_on_it(options))
+}
+
+async fn serve_on_it(options: Options) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything is announced: who was told that it listens may also stop it.
     let mut signals = Signals::new()?;
     let service = Service::bind(options).await?;

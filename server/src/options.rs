@@ -1,9 +1,10 @@
 //! Settings, and the flags that set them.
 
-use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
+use std::{convert::Infallible, fmt, io, num::NonZeroUsize, str::FromStr, thread, time::Duration};
 
-use clap::{Args, value_parser};
+use clap::{Args, ValueEnum, value_parser};
 use rsock::{ResumeLimits, proto::Config};
+use tokio::runtime::{Builder, Runtime};
 
 /// What a service is told.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -61,7 +62,29 @@ pub struct Options {
     /// without it such clients are refused
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub lease: Option<u32>,
+    /// How work is shared among threads
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = Self::default().runtime)]
+    pub runtime: RuntimeKind,
+    /// Threads that serve connections; without it one for each core
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=MAX_WORKERS))]
+    pub workers: Option<u16>,
 }
+
+/// How the threads of a service share its work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[non_exhaustive]
+pub enum RuntimeKind {
+    /// All serve all connections, whoever is free: best for uneven load, and on machines that do
+    /// other things as well
+    #[default]
+    Shared,
+    /// Each serves its own connections, which it takes on a socket of its own: less work a request
+    /// where many connections are busy alike; Linux only
+    PerCore,
+}
+
+/// More than there are cores in a machine.
+const MAX_WORKERS: i64 = 1_024;
 
 /// What the protocol can express.
 const MAX_FRAME: i64 = rsock::proto::MAX_FRAME_BYTES as i64;
@@ -92,11 +115,26 @@ impl Default for Options {
             resume_bytes: resume.max_bytes as u32,
             max_sessions: 10_000,
             lease: None,
+            runtime: RuntimeKind::default(),
+            workers: None,
         }
     }
 }
 
 impl Options {
+    /// The runtime to bind and run the service on. That of [`RuntimeKind::PerCore`] has nothing to do
+    /// but that: the service starts others.
+    ///
+    /// # Errors
+    /// If the system gives no threads, or none of what a runtime needs.
+    pub fn build_runtime(&self) -> io::Result<Runtime> {
+        let mut builder = match self.runtime {
+            RuntimeKind::Shared => Builder::new_multi_thread(),
+            RuntimeKind::PerCore => Builder::new_current_thread(),
+        };
+        builder.worker_threads(self.threads().get()).thread_name("rsockd").enable_all().build()
+    }
+
     /// The limits of one connection.
     pub(crate) fn config(&self) -> Config {
         let mut config = Config::default();
@@ -108,6 +146,13 @@ impl Options {
         config.max_reassembly_bytes = self.max_reassembly as usize;
         config.max_request_bytes = self.max_request_bytes as usize;
         config
+    }
+
+    /// How many threads serve connections.
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        let asked = self.workers.and_then(|workers| NonZeroUsize::new(workers.into()));
+        // One for each core that this process may use.
+        asked.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
     }
 
     /// What a resumable session may cost; `None` if there are none.
@@ -198,6 +243,8 @@ mod tests {
             "--mtu=64",
             "--resume-window=0s",
             "--lease=100",
+            "--runtime=per-core",
+            "--workers=3",
         ]);
         let expected = Options {
             listen: vec!["tcp://[::1]:1".to_owned(), "ws://h:2".to_owned()],
@@ -207,6 +254,8 @@ mod tests {
             mtu: 64,
             resume_window: Duration::ZERO,
             lease: Some(100),
+            runtime: RuntimeKind::PerCore,
+            workers: Some(3),
             ..Options::default()
         };
         assert_eq!(options, Ok(expected));
@@ -222,6 +271,8 @@ mod tests {
             ("--setup-timeout=10", "time unit needed"),
             ("--mtu=63", "is not in 64..=16777215"),
             ("--lease=0", "0 is not in 1.."),
+            ("--runtime=both", "possible values: shared, per-core"),
+            ("--workers=0", "0 is not in 1..=1024"),
             ("--lisen=x", "a similar argument exists: '--listen'"),
         ] {
             let error = parse(&[flag]).unwrap_err();

@@ -5,10 +5,11 @@ use std::{fmt, sync::Arc};
 use rsock::{Error, Meter, Router, Server, SharedLease};
 
 use crate::{
-    app::{App, app},
+    app::{App, app_on},
+    cores::Cores,
     frames,
     http::Front,
-    options::{DefaultRoute, Options},
+    options::{DefaultRoute, Options, RuntimeKind},
 };
 
 /// A service whose listeners are open.
@@ -17,16 +18,29 @@ pub struct Service {
     server: Server,
     router: Router<App>,
     front: Front,
+    cores: Option<Cores>,
 }
 
 impl Service {
     /// Opens the listeners. Connections wait until [`run`](Self::run) takes them.
     ///
     /// # Errors
-    /// A listener that cannot be opened, or a default route that does not exist.
+    /// A listener that cannot be opened, a default route that does not exist, or threads that cannot
+    /// be started.
     pub async fn bind(options: Options) -> Result<Self, StartError> {
+        if options.runtime == RuntimeKind::PerCore && !cfg!(target_os = "linux") {
+            return Err(StartError::PerCore);
+        }
+        let cores = match options.runtime {
+            RuntimeKind::Shared => None,
+            RuntimeKind::PerCore => Some(
+                Cores::start(options.threads())
+                    .map_err(|error| StartError::Threads(error.to_string()))?,
+            ),
+        };
+        let runtimes = cores.as_ref().map(Cores::runtimes);
         let meter = Arc::new(Meter::default());
-        let mut router = app(Arc::clone(&meter));
+        let mut router = app_on(Arc::clone(&meter), runtimes.cloned());
         if let DefaultRoute::Route(name) = &options.default_route {
             let routes = router.routes();
             if !routes.iter().any(|(known, ..)| known == name) {
@@ -41,6 +55,9 @@ impl Service {
             .max_connections(options.max_connections as usize)
             .meter(meter)
             .http(front.clone());
+        if let Some(runtimes) = runtimes {
+            builder = builder.runtimes(runtimes.clone());
+        }
         if let Some(limits) = options.resume() {
             builder = builder.resume(limits, options.max_sessions as usize);
         }
@@ -52,7 +69,7 @@ impl Service {
         }
         let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
         front.set_addresses(&server.addresses());
-        Ok(Self { server, router, front })
+        Ok(Self { server, router, front, cores })
     }
 
     /// Where it listens, with the ports it was given.
@@ -62,12 +79,15 @@ impl Service {
 
     /// Serves until `shutdown` resolves, and then lets open streams end within ten seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, router, front } = self;
+        let Self { server, router, front, cores } = self;
         let shutdown = async move {
             shutdown.await;
             front.drain();
         };
         server.serve(router).with_graceful_shutdown(shutdown).await;
+        if let Some(cores) = cores {
+            cores.end().await;
+        }
     }
 }
 
@@ -84,6 +104,10 @@ pub enum StartError {
     },
     /// A listener cannot be opened.
     Listen(Error),
+    /// Listeners that share a port among several runtimes are to be had on Linux alone.
+    PerCore,
+    /// The threads that are to serve cannot be started, in the system's words.
+    Threads(String),
 }
 
 impl fmt::Display for StartError {
@@ -92,6 +116,11 @@ impl fmt::Display for StartError {
             Self::DefaultRoute { name, known } => {
                 write!(f, "no default route {name:?}: there is {}, or none", known.join(", "))
             }
+            Self::PerCore => f.write_str(
+                "a runtime for each core needs Linux, where several listeners share a port: \
+                 use --runtime=shared",
+            ),
+            Self::Threads(error) => write!(f, "cannot start a thread for each core: {error}"),
             Self::Listen(error) => write!(f, "cannot listen: {error}"),
         }
     }

@@ -7,7 +7,7 @@ use std::{
     process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
 };
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use rsock::{Client, Payload, PayloadExt};
 
 fn rsockd(flags: &[&str]) -> Command {
@@ -98,6 +98,68 @@ async fn it_says_where_it_listens_and_stops_cleanly() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_runtime_for_each_core_all_of_them_serve_and_drain() {
+    let to = |route, data: String| Payload::new(data).route(route).unwrap();
+    let mut service = Running::start(&["--runtime=per-core", "--workers=2"]);
+    let mut clients = Vec::new();
+    for (index, uri) in service.addresses.iter().cycle().take(8).enumerate() {
+        let client = Client::connect(uri).await.unwrap();
+        let reply = client.request_response(to("echo", index.to_string())).await.unwrap();
+        assert_eq!(reply.data, index.to_string());
+        client.fire_and_forget(to("echo", "gone".to_owned())).await.unwrap();
+        let sent: Vec<_> = (0..1_000).map(|n| to("echo", n.to_string())).collect();
+        let echoed = client.request_channel(stream::iter(sent.clone())).credit(7);
+        assert_eq!(echoed.try_collect::<Vec<_>>().await.unwrap(), sent);
+        let numbers = client.request_stream(to("range", r#"{"to":1000}"#.to_owned()));
+        let mut numbers = numbers.credit(1);
+        assert_eq!(numbers.next().await.unwrap().unwrap().data, "0");
+        clients.push((client, numbers));
+    }
+    let status = clients[0].0.request_response(to("status", String::new())).await.unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.data).unwrap();
+    let shared_out = serde_json::json!([{"open": 4, "total": 4}, {"open": 4, "total": 4}]);
+    assert_eq!(status["connections"]["cores"], shared_out);
+    assert_eq!(status["connections"]["open"], 8);
+    assert_eq!(status["fire_and_forget"]["taken"], 8);
+
+    service.signal("-TERM");
+    service.wait_for_log("SIGTERM: stopping");
+    for (client, mut numbers) in clients {
+        let mut count = 1;
+        while let Some(number) = numbers.next().await {
+            assert_eq!(number.unwrap().data, count.to_string());
+            count += 1;
+        }
+        assert_eq!(count, 1_000);
+        drop(client);
+    }
+    let (code, _, stderr) = service.end();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("stopped"), "{stderr}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_those_of_all_cores_together() {
+    let flags = ["--runtime=per-core", "--workers=2", "--max-connections=1"];
+    let service = Running::start(&flags);
+    for uri in service.addresses.iter().cycle().take(8) {
+        let client = Client::connect(uri).await.unwrap();
+        assert_eq!(client.request_response("hello").await.unwrap().data, "hello");
+    }
+    let [first, second] = [(); 2].map(|()| Client::connect(&service.addresses[0]));
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    // Whichever is served first makes room for the other.
+    let ask = async |client: Client| {
+        assert_eq!(client.request_response("at last").await.unwrap().data, "at last");
+        client.close().await;
+    };
+    tokio::join!(ask(first), ask(second));
+    drop(service);
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_stops_it_at_once() {
@@ -135,18 +197,23 @@ async fn the_log_shows_frames_at_trace() {
 fn a_failed_start_is_one_line_and_code_1() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("tcp://{}", taken.local_addr().unwrap());
+    let authority = &taken["tcp://".len()..];
+    let linux = cfg!(target_os = "linux");
+    let runtimes = ["--runtime=shared", "--runtime=per-core"].into_iter().take(1 + linux as usize);
     for (flag, expected) in [
-        (format!("--listen={taken}"), &taken["tcp://".len()..]),
+        (format!("--listen={taken}"), authority),
         ("--listen=http://localhost".to_owned(), "\"http\" is not supported"),
         ("--listen=localhost:1".to_owned(), "no scheme"),
         ("--default-route=ecco".to_owned(), "no default route \"ecco\""),
     ] {
-        let Output { status, stdout, stderr } = rsockd(&[&flag]).output().unwrap();
-        let stderr = text(&stderr);
-        assert_eq!(status.code(), Some(1), "{stderr}");
-        assert!(stdout.is_empty());
-        assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        assert!(stderr.starts_with("rsockd: ") && stderr.contains(expected), "{stderr}");
+        for runtime in runtimes.clone() {
+            let Output { status, stdout, stderr } = rsockd(&[&flag, runtime]).output().unwrap();
+            let stderr = text(&stderr);
+            assert_eq!(status.code(), Some(1), "{stderr}");
+            assert!(stdout.is_empty());
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            assert!(stderr.starts_with("rsockd: ") && stderr.contains(expected), "{stderr}");
+        }
     }
 }
 

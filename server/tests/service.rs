@@ -318,6 +318,32 @@ async fn streams_beyond_the_limit_are_refused() {
 }
 
 #[tokio::test]
+async fn connections_beyond_the_limit_wait_until_one_ends_whichever_port_they_come_to() {
+    let service = Running::start(Options { max_connections: 1, ..Options::default() }).await;
+    for (full, index) in (1..).zip([0, 1, 1, 0]) {
+        let uri = &service.addresses[index];
+        let first = Client::connect(uri).await.unwrap();
+        within(first.request_response(to("echo", ""))).await.unwrap();
+        let second = Client::connect(&service.addresses[0]).await.unwrap();
+        let mut waiting = std::pin::pin!(second.request_response(to("echo", "at last")));
+        for _ in 0..10 {
+            assert!(futures_util::FutureExt::now_or_never(waiting.as_mut()).is_none());
+            let status = json(&within(first.request_response(to("status", ""))).await.unwrap());
+            assert_eq!(status["connections"]["open"], 1);
+        }
+        within(first.close()).await;
+        assert_eq!(within(waiting).await.unwrap().data, "at last");
+        assert_eq!(
+            json(&within(second.request_response(to("status", ""))).await.unwrap())["connections"]
+                ["full"],
+            full
+        );
+        within(second.close()).await;
+    }
+    service.end().await;
+}
+
+#[tokio::test]
 async fn the_websocket_port_answers_plain_http() {
     let service = Running::start(Options::default()).await;
     for (path, status, expected) in [

@@ -43,7 +43,13 @@ impl Process {
 
     /// `rsockd` of this build, on free ports.
     pub async fn rsockd() -> Self {
+        Self::rsockd_with(&[]).await
+    }
+
+    /// The same with these flags.
+    pub async fn rsockd_with(flags: &[&str]) -> Self {
         let mut command = Command::new(rsockd());
+        command.args(flags);
         for uri in ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"] {
             command.args(["--listen", uri]);
         }

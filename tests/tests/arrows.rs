@@ -32,6 +32,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("resume", &[]),
     ("credentials", &["error"]),
     ("meter", &[]),
+    ("runtimes", &[]),
     ("spawn", &[]),
     // Locks, which models replace.
     ("sync", &[]),
@@ -79,7 +80,17 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("rsocket_rust", &["acceptor", "client", "connection", "error", "requester", "responder"]),
     (
         "server",
-        &["acceptor", "connection", "error", "lease", "meter", "responder", "tap", "transport"],
+        &[
+            "acceptor",
+            "connection",
+            "error",
+            "lease",
+            "meter",
+            "responder",
+            "runtimes",
+            "tap",
+            "transport",
+        ],
     ),
 ];
 

@@ -1,6 +1,7 @@
 //! The byte stream of a connection, which may change where its session goes on on another.
 
 use std::{
+    any::Any,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
@@ -8,14 +9,30 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use crate::transport::Framing;
 
 /// Any byte stream that frames lie on.
-pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait ByteStream: Any + AsyncRead + AsyncWrite + Unpin + Send {
+    /// To find out what it is.
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
+impl<T: Any + AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
+/// Has a socket woken by the runtime this runs on. It is woken by the one it was made on otherwise,
+/// for as long as that lives: each time across threads, if each has its own.
+pub(crate) fn settle(socket: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(socket.into_std()?)
+}
 
 /// A byte stream on its way to the session that goes on on it.
 pub(crate) struct Transport {
@@ -25,6 +42,20 @@ pub(crate) struct Transport {
     pub(crate) input: BytesMut,
     /// The other end's address.
     pub(crate) peer: Arc<str>,
+}
+
+impl Transport {
+    /// The same, woken by the runtime this runs on where that can be had.
+    pub(crate) fn settled(mut self) -> io::Result<Self> {
+        let io: &dyn Any = &*self.io;
+        if io.is::<TcpStream>() {
+            let Ok(socket) = self.io.into_any().downcast::<TcpStream>() else {
+                return Err(io::ErrorKind::Unsupported.into());
+            };
+            self.io = Box::new(settle(*socket)?);
+        }
+        Ok(self)
+    }
 }
 
 /// What a connection reads and writes.

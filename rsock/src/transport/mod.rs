@@ -3,6 +3,7 @@
 
 pub(crate) mod dial;
 pub(crate) mod link;
+pub(crate) mod listen;
 pub(crate) mod uri;
 #[cfg(feature = "websocket")]
 pub(crate) mod websocket;

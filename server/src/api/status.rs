@@ -38,7 +38,7 @@ struct Status {
 struct Connections {
     open: u64,
     total: u64,
-    /// Times there were as many as there may be.
+    /// Times one more came while there were as many as there may be.
     full: u64,
     violations: u64,
     setup_timeouts: u64,
@@ -46,6 +46,15 @@ struct Connections {
     keepalive_timeouts: u64,
     /// Times a client was not read from because it did not read.
     paused_reads: u64,
+    /// With a runtime for each core, how they are shared out among them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cores: Vec<Core>,
+}
+
+#[derive(Debug, Serialize)]
+struct Core {
+    open: usize,
+    total: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,6 +122,11 @@ impl Status {
                 handshake_timeouts: reading.handshake_timeouts,
                 keepalive_timeouts: stats.keepalive_timeouts,
                 paused_reads: stats.paused_reads,
+                cores: app
+                    .connections_by_runtime()
+                    .into_iter()
+                    .map(|(open, total)| Core { open, total })
+                    .collect(),
             },
             sessions: Sessions {
                 suspended: reading.suspended_sessions,

@@ -6,5 +6,7 @@ mod keepalive;
 mod lease;
 mod leaving;
 mod panics;
+#[cfg(target_os = "linux")]
+mod per_core;
 mod resume;
 mod setup;

@@ -15,10 +15,10 @@ use rsock_tests::{cutter::Cutter, link::Served, script::PATIENCE};
 
 /// What a client's observer was told, in order.
 #[derive(Clone, Debug, Default)]
-struct Events(Arc<Mutex<VecDeque<SessionEvent>>>);
+pub(crate) struct Events(Arc<Mutex<VecDeque<SessionEvent>>>);
 
 impl Events {
-    fn resume(&self) -> Resume {
+    pub(crate) fn resume(&self) -> Resume {
         let events = self.clone();
         Resume::new()
             .pauses(Duration::from_millis(1), Duration::from_millis(20))
@@ -29,7 +29,7 @@ impl Events {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, wanted: &SessionEvent) -> usize {
+    pub(crate) fn count(&self, wanted: &SessionEvent) -> usize {
         self.lock().iter().filter(|event| *event == wanted).count()
     }
 }
@@ -53,7 +53,7 @@ fn budgets(count: usize, mean: usize) -> impl Iterator<Item = usize> {
     .take(count)
 }
 
-async fn within<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(3 * PATIENCE, what).await.expect("in time")
 }
 

@@ -91,10 +91,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let Some(adoption) = self.claim.as_ref().and_then(|_| self.mailbox.take_adoption()) else {
             return false;
         };
+        let Adoption { resume, transport } = *adoption;
         // A session that has just ended takes no transport; closing it makes the client try again,
-        // and be told.
-        if self.connection.accept_resume(&adoption.resume, now).is_ok() {
-            self.install(adoption.transport);
+        // and be told. One that this runtime cannot watch is as good as none.
+        if let Ok(transport) = transport.settled()
+            && self.connection.accept_resume(&resume, now).is_ok()
+        {
+            self.install(transport);
         }
         true
     }

@@ -1,0 +1,13 @@
+//! The library's WebSocket, as its sources have it.
+
+use bytes::Bytes;
+
+#[path = "../../../rsock/src/transport/websocket/mod.rs"]
+pub(crate) mod websocket;
+
+/// What the framing tells of, under the name that the library has for it.
+pub(crate) enum Received {
+    Frame(Bytes),
+    Control,
+    End,
+}

@@ -411,11 +411,12 @@ impl Connection {
     /// The next event, if it is an item of this stream, and whether it is the last: for who takes a
     /// burst of them at once.
     pub fn poll_item(&mut self, of: StreamKey) -> Option<(Payload, bool)> {
-        if !matches!(self.events.front()?, Event::Payload { key, .. } if *key == of) {
+        let is_next = matches!(self.events.front(), Some(Event::Payload { key, .. }) if *key == of);
+        if !is_next {
             return None;
         }
-        match self.events.pop_front()? {
-            Event::Payload { payload, complete, .. } => Some((payload, complete)),
+        match self.events.pop_front() {
+            Some(Event::Payload { payload, complete, .. }) => Some((payload, complete)),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::{fmt, io, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Config, Payload, frame, metadata::Authentication};
+use rsock_proto::{CloseReason, Config, Payload, Window, frame, metadata::Authentication};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -121,7 +121,7 @@ pub struct ClientBuilder {
     setup_payload: Payload,
     credentials: Option<Authentication>,
     config: Config,
-    credit: u32,
+    window: Window,
     max_requests: usize,
     connect_timeout: Duration,
     acceptor: Option<Arc<dyn Accept>>,
@@ -147,7 +147,7 @@ impl Default for ClientBuilder {
             setup_payload: Payload::default(),
             credentials: None,
             config: Config::default(),
-            credit: crate::DEFAULT_CREDIT,
+            window: crate::default_window(),
             max_requests: crate::DEFAULT_MAX_REQUESTS,
             connect_timeout: Duration::from_secs(10),
             acceptor: None,
@@ -212,9 +212,10 @@ impl ClientBuilder {
         self
     }
 
-    /// How many items a stream keeps outstanding unless it says otherwise. Default 256.
+    /// How many items a stream keeps outstanding unless it says otherwise. By default 256, and up to
+    /// 4,096 where items are small and it is the credit that holds the server up.
     pub fn credit(mut self, n: u32) -> Self {
-        self.credit = n.max(1);
+        self.window = Window::new(n);
         self
     }
 
@@ -355,7 +356,7 @@ impl ClientBuilder {
         }
         let peer: Arc<str> = peer.into();
         let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
-        let requester = Requester::new(Arc::clone(&mailbox), self.credit, &config);
+        let requester = Requester::new(Arc::clone(&mailbox), self.window, &config);
         let responder = match self.acceptor {
             Some(acceptor) => {
                 let setup = Setup::new(setup.clone(), Arc::clone(&peer));
@@ -365,7 +366,7 @@ impl ClientBuilder {
         };
         let options = DriverOptions {
             config: Arc::new(config),
-            credit: self.credit,
+            window: self.window,
             meter: self.meter,
             tap: self.tap,
             peer,

@@ -37,14 +37,14 @@ use crate::{
 #[derive(Clone)]
 pub struct Requester {
     mailbox: Arc<Mailbox>,
-    credit: u32,
+    window: Window,
     /// Payloads are cut into fragments, so that they need not fit a frame.
     fragments: bool,
 }
 
 impl Requester {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, credit: u32, config: &Config) -> Self {
-        Self { mailbox, credit, fragments: config.fragment_bytes.is_some() }
+    pub(crate) fn new(mailbox: Arc<Mailbox>, window: Window, config: &Config) -> Self {
+        Self { mailbox, window, fragments: config.fragment_bytes.is_some() }
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
@@ -162,7 +162,7 @@ impl Requester {
         RequestStream {
             mailbox: Arc::clone(&self.mailbox),
             admission: Admission::default(),
-            window: Window::new(self.credit),
+            window: self.window,
             state,
         }
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::{Config, ResumeLimits};
+use rsock_proto::{Config, ResumeLimits, Window};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -77,7 +77,7 @@ impl Server {
 #[derive(Clone)]
 pub struct ServerBuilder {
     config: Arc<Config>,
-    credit: u32,
+    window: Window,
     max_requests: usize,
     max_connections: usize,
     runtimes: Option<Runtimes>,
@@ -97,7 +97,7 @@ impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
             config: Arc::default(),
-            credit: crate::DEFAULT_CREDIT,
+            window: crate::default_window(),
             max_requests: crate::DEFAULT_MAX_REQUESTS,
             max_connections: 100_000,
             runtimes: None,
@@ -137,10 +137,11 @@ impl ServerBuilder {
         self
     }
 
-    /// How many items a stream or inbound channel keeps outstanding unless it says otherwise.
-    /// Default 256.
+    /// How many items a stream or inbound channel keeps outstanding unless it says otherwise. By
+    /// default 256, and up to 4,096 where items are small and it is the credit that holds the client
+    /// up.
     pub fn credit(mut self, n: u32) -> Self {
-        self.credit = n.max(1);
+        self.window = Window::new(n);
         self
     }
 
@@ -516,7 +517,7 @@ impl Service {
         }
         let options = DriverOptions {
             config: Arc::clone(&self.builder.config),
-            credit: self.builder.credit,
+            window: self.builder.window,
             meter: Arc::clone(&self.builder.meter),
             tap: self.builder.tap.clone(),
             peer,

@@ -44,8 +44,21 @@ pub struct Window {
     /// Consumed items that make a refill; `None` never refills by itself.
     refill_at: Option<u32>,
     consumed: u32,
+    growth: Option<Growth>,
     /// Items not yet asked for, where the consumer has said how many it wants.
     unasked: Option<u64>,
+}
+
+/// How far a window may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Growth {
+    /// What it began with, and shrinks back to.
+    least: u32,
+    most: u32,
+    /// What its items may hold together.
+    bytes: usize,
+    /// Consumed items that are not asked for again, to have the window shrink.
+    withheld: u32,
 }
 
 impl Window {
@@ -54,7 +67,7 @@ impl Window {
     /// `size` is taken between 1 and 2^31−1 (RN-01).
     pub fn new(size: u32) -> Self {
         let size = size.clamp(1, MAX_U31);
-        Self { size, refill_at: Some(size.div_ceil(2)), consumed: 0, unasked: None }
+        Self { size, refill_at: Some(size.div_ceil(2)), consumed: 0, growth: None, unasked: None }
     }
 
     /// Refills when `percent` of the window is consumed; 100 waits for all of it.
@@ -71,6 +84,45 @@ impl Window {
     pub fn manual(mut self) -> Self {
         self.refill_at = None;
         self
+    }
+
+    /// Doubles, up to `most` items, while the consumer waits for items that come in bursts of a good
+    /// part of the window: then it is the window that holds the sender up. A window never grows beyond
+    /// `bytes` of such items as came last, and shrinks when larger ones come.
+    #[must_use]
+    pub fn grows_to(mut self, most: u32, bytes: usize) -> Self {
+        let most = most.clamp(self.size, MAX_U31);
+        self.growth = Some(Growth { least: self.size, most, bytes, withheld: 0 });
+        self
+    }
+
+    /// Whether it makes a difference what bursts come.
+    pub fn may_grow(&self) -> bool {
+        self.growth.is_some() && self.refill_at.is_some()
+    }
+
+    /// Notes that a consumer waited, and then had a burst of `items`, `bytes` in all. The request-n
+    /// this calls for, 0 for none.
+    pub fn burst(&mut self, items: usize, bytes: usize) -> u32 {
+        let (Some(growth), Some(refill_at)) = (&mut self.growth, self.refill_at) else {
+            return 0;
+        };
+        let (size, items) = (self.size, items.max(1));
+        // What a full window of such items holds.
+        let holds = (bytes / items).saturating_mul(size as usize);
+        if holds > growth.bytes && size / 2 >= growth.least {
+            self.size = size / 2;
+            self.refill_at = Some((refill_at / 2).max(1));
+            growth.withheld += size - self.size;
+            return 0;
+        }
+        let is_bulk = items >= (size / 4).max(1) as usize;
+        if !is_bulk || size > growth.most / 2 || holds > growth.bytes / 2 {
+            return 0;
+        }
+        self.size = 2 * size;
+        self.refill_at = Some(2 * refill_at);
+        self.ask(size)
     }
 
     /// Never asks for more than `items` in all. At least the first item is asked for, since a
@@ -95,7 +147,12 @@ impl Window {
         if self.consumed < refill_at {
             return 0;
         }
-        let grant = std::mem::take(&mut self.consumed);
+        let mut grant = std::mem::take(&mut self.consumed);
+        if let Some(growth) = &mut self.growth {
+            let withheld = growth.withheld.min(grant);
+            growth.withheld -= withheld;
+            grant -= withheld;
+        }
         self.ask(grant)
     }
 
@@ -134,6 +191,42 @@ mod tests {
         assert_eq!(window.initial(), 5);
         let asked: Vec<u32> = (0..12).map(|_| window.consume(1)).collect();
         assert_eq!(asked, [0, 0, 3, 0, 0, 3, 0, 0, 1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_window_grows_for_small_items_that_come_in_bulk() {
+        let mut window = Window::new(256).grows_to(4_096, 256 << 10);
+        assert_eq!(window.initial(), 256);
+        let mut outstanding = 256_u32;
+        // Bursts of 32-byte items as large as the window lets them be.
+        for _ in 0..20 {
+            let items = outstanding;
+            outstanding += window.burst(items as usize, 32 * items as usize);
+            for _ in 0..items {
+                outstanding = outstanding - 1 + window.consume(1);
+            }
+            assert!(outstanding <= 4_096);
+        }
+        assert!(outstanding > 2_048, "{outstanding}");
+        // Larger ones: it shrinks to what it was, and no further.
+        for _ in 0..100 {
+            let items = outstanding.min(300);
+            outstanding += window.burst(items as usize, 64 * 1024 * items as usize);
+            for _ in 0..items {
+                outstanding = outstanding - 1 + window.consume(1);
+            }
+        }
+        assert!((128..=256).contains(&outstanding), "{outstanding}");
+    }
+
+    #[test]
+    fn a_window_does_not_grow_for_trickles_or_large_items() {
+        let mut window = Window::new(256).grows_to(4_096, 256 << 10);
+        assert_eq!(window.burst(3, 96), 0);
+        assert_eq!(window.burst(256, 256 << 10), 0);
+        assert_eq!(Window::new(256).burst(256, 0), 0);
+        assert_eq!(Window::new(256).grows_to(4_096, 1 << 20).manual().burst(256, 0), 0);
+        assert_eq!(window.burst(64, 64 * 32), 256);
     }
 
     #[test]

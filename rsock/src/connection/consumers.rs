@@ -225,12 +225,14 @@ pub(crate) struct Inflow {
     window: Window,
     /// The burst being consumed.
     burst: VecDeque<Payload>,
+    /// It was polled in vain before the burst.
+    waited: bool,
     ended: bool,
 }
 
 impl Inflow {
     pub(crate) fn new(inlet: Arc<Inlet>, mailbox: Arc<Mailbox>, window: Window) -> Self {
-        Self { inlet, mailbox, window, burst: VecDeque::new(), ended: false }
+        Self { inlet, mailbox, window, burst: VecDeque::new(), waited: false, ended: false }
     }
 
     pub(crate) fn request_n(&self, n: u32) {
@@ -255,7 +257,14 @@ impl Inflow {
                 return Poll::Ready(end.err().map(Err));
             } else {
                 register(&mut inner.consumer, cx.waker());
+                self.waited = true;
                 return Poll::Pending;
+            }
+            drop(inner);
+            if mem::take(&mut self.waited) && self.window.may_grow() {
+                let bytes = self.burst.iter().map(Payload::size).sum();
+                let grant = self.window.burst(self.burst.len(), bytes);
+                self.request_n(grant);
             }
         }
         let Some(item) = self.burst.pop_front() else {
@@ -290,8 +299,8 @@ pub struct Payloads {
 }
 
 impl Payloads {
-    pub(crate) fn new(inlet: Arc<Inlet>, mailbox: Arc<Mailbox>, window: u32) -> Self {
-        let inflow = Inflow::new(inlet, mailbox, Window::new(window));
+    pub(crate) fn new(inlet: Arc<Inlet>, mailbox: Arc<Mailbox>, window: Window) -> Self {
+        let inflow = Inflow::new(inlet, mailbox, window);
         Self { inflow, started: false }
     }
 

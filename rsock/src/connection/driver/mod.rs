@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, frame};
+use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, Window, frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::oneshot,
@@ -72,7 +72,7 @@ const PUSH_SLOT: usize = usize::MAX;
 pub(crate) struct DriverOptions {
     pub(crate) config: Arc<Config>,
     /// How many items the payloads of an inbound channel keep outstanding.
-    pub(crate) credit: u32,
+    pub(crate) window: Window,
     pub(crate) meter: Arc<Meter>,
     pub(crate) tap: Option<FrameTap>,
     /// The peer's address, for logs.

@@ -56,7 +56,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 } else {
                     inlet = Some(Arc::clone(&shared));
                 }
-                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), self.options.credit);
+                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), self.options.window);
                 Source::new(handler.request_channel(payload, rest))
             }
         });
@@ -77,8 +77,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         let Some(accept) = &self.accept else { return };
         let setup = Setup::new(setup, Arc::clone(&self.options.peer));
-        let DriverOptions { credit, config, .. } = &self.options;
-        let requester = Requester::new(Arc::clone(&self.mailbox), *credit, config);
+        let DriverOptions { window, config, .. } = &self.options;
+        let requester = Requester::new(Arc::clone(&self.mailbox), *window, config);
         match guard(|| accept.accept(setup, requester)) {
             Ok(accepting) => self.accepting = Some(accepting),
             Err(error) => self.connection.reject(ErrorCode::REJECTED_SETUP, error.to_string()),

@@ -16,6 +16,8 @@ use crate::{Error, Result, case::Mode, pair::Server};
 pub(crate) enum Link {
     Namespace,
     Proxy,
+    /// Plain loopback, not shaped: to see what a sender loses by holding back.
+    Loopback,
 }
 
 /// Addresses of the two ends, from a block that is set aside for benchmarks (RFC 2544).
@@ -33,6 +35,7 @@ impl Link {
         match self {
             Self::Namespace => "namespace",
             Self::Proxy => "proxy",
+            Self::Loopback => "loopback",
         }
     }
 }
@@ -41,9 +44,12 @@ impl FromStr for Link {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        [Self::Namespace, Self::Proxy].into_iter().find(|link| link.name() == name).ok_or_else(
-            || format!("no link is called {name:?}; expected namespace or proxy").into(),
-        )
+        [Self::Namespace, Self::Proxy, Self::Loopback]
+            .into_iter()
+            .find(|link| link.name() == name)
+            .ok_or_else(|| {
+                format!("{name:?} is no link; expected namespace, proxy or loopback").into()
+            })
     }
 }
 

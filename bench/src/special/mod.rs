@@ -33,7 +33,7 @@ rsock-bench idle [OPTIONS]    memory of both sides for each of 10,000 connection
   --quick            shorter; 1,000 connections
   --contender NAME   only rsock or rsocket_rust (may be repeated)
   --link KIND        shaped: namespace (tc in network namespaces, needs root) or proxy; otherwise
-                     the first that works
+                     the first that works; loopback is not shaped
   --connections N    idle: how many
   --json FILE        also add the figures to FILE
 ";

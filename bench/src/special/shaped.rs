@@ -56,6 +56,11 @@ pub(super) fn measure(entry: Entry, link: Link, quick: bool) -> Result<Value> {
             let address = server.address(entry)?;
             (server, address)
         }
+        Link::Loopback => {
+            let server = Server::start(mode)?;
+            let address = server.address(entry)?;
+            (server, address)
+        }
         Link::Proxy => {
             let server = Server::start(mode)?;
             let address = proxy::start(server.address(entry)?, MEGABITS)?;

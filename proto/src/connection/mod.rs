@@ -480,6 +480,16 @@ impl Connection {
         }
     }
 
+    /// Streams that have, or had a turn ago, something to write.
+    pub fn unsent_streams(&self) -> usize {
+        self.scheduler.data_len()
+    }
+
+    /// Whether a stream has something to write.
+    pub fn has_unsent(&self, key: StreamKey) -> bool {
+        self.streams.get(key).is_some_and(|stream| stream.has_data())
+    }
+
     /// Which side of the connection this is.
     pub fn role(&self) -> Role {
         self.role

@@ -54,6 +54,11 @@ impl Scheduler {
         self.old.pop_front()
     }
 
+    /// Entries of streams with data to write.
+    pub(crate) fn data_len(&self) -> usize {
+        self.new.len() + self.old.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.control.is_empty() && self.new.is_empty() && self.old.is_empty()
     }

@@ -5,6 +5,7 @@ mod cancellation;
 mod clock;
 mod line;
 mod session;
+mod turns;
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 

@@ -63,6 +63,9 @@ const BATCH_BYTES: usize = 64 << 10;
 const SHARE_BYTES: usize = 16 << 10;
 /// What an item counts beside its bytes, so that empty ones come to an end as well.
 const ITEM_COST: usize = 32;
+/// Streams with more to write than the socket takes, beside which the producers of others are still
+/// polled: what those yield then waits too, so this bounds how much that can be.
+const MAX_OVERTAKEN: usize = 16;
 /// METADATA_PUSH frames that wait for their handler; more are dropped and counted (MDP-08).
 const MAX_WAITING_PUSHES: usize = 256;
 /// The slot number by which the handler of metadata pushes is woken.

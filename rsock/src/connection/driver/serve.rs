@@ -12,8 +12,8 @@ use rsock_proto::{ErrorCode, Interaction, Payload, StreamKey, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    BATCH_BYTES, Driver, DriverOptions, ITEM_COST, MAX_WAITING_PUSHES, PUSH_SLOT, SHARE_BYTES,
-    Slot, drop_guarded,
+    BATCH_BYTES, Driver, DriverOptions, ITEM_COST, MAX_OVERTAKEN, MAX_WAITING_PUSHES, PUSH_SLOT,
+    SHARE_BYTES, Slot, drop_guarded,
 };
 use crate::{
     acceptor::Setup,
@@ -165,6 +165,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         // What was yielded before goes first.
         self.connection.poll_transmit(&mut self.output);
+        if self.output.is_full() {
+            self.overtake();
+        }
         while self.may_produce() {
             let mut yielded = 0;
             for _ in 0..self.ready.len() {
@@ -182,6 +185,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Whether a producer may be polled now.
     pub(super) fn may_produce(&self) -> bool {
         !self.ready.is_empty() && !self.output.is_full() && !self.connection.is_held()
+    }
+
+    /// The socket takes what is written, and a few streams have more for it than it takes: as in a
+    /// long transfer. Producers of the others are polled beside them, a batch each time the socket
+    /// has taken something.
+    fn overtake(&mut self) {
+        if self.connection.unsent_streams() > MAX_OVERTAKEN || self.connection.is_held() {
+            return;
+        }
+        let mut yielded = 0;
+        for _ in 0..self.ready.len() {
+            let Some(index) = self.ready.pop_front() else { return };
+            let key = self.slots[index].key;
+            // What a stream has yielded before goes first here, too.
+            if yielded >= BATCH_BYTES || key.is_some_and(|key| self.connection.has_unsent(key)) {
+                self.ready.push_back(index);
+            } else {
+                self.slots[index].queued = false;
+                yielded += self.run(index);
+            }
+        }
     }
 
     /// Polls one producer, for at most as many items as its stream takes in a turn; the bytes it

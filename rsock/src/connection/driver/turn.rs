@@ -16,6 +16,9 @@ use tokio::{
 use super::{Driver, Phase, now};
 use crate::connection::budget::Budget;
 
+/// Bytes written before the sockets are asked again, give or take a turn's: over 500 Mbit/s, 4 ms.
+const BYTES_PER_WAKE: u64 = 256 << 10;
+
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Whether to let other tasks run before acting on what handles asked for: with several
     /// requests open, those who ask tend to do so together, and one write serves them all.
@@ -93,11 +96,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             return Poll::Pending;
         }
         let mut budget = Budget::new();
+        let before = this.connection.stats().bytes_out;
         this.borrow_memory();
         while this.phase == Phase::Running {
             if !budget.take() {
                 // Others may run; we go on after them.
                 cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if this.connection.stats().bytes_out.saturating_sub(before) >= BYTES_PER_WAKE {
+                // Others may run, and the sockets are asked: as long as a socket takes what is
+                // written, the runtime does not get to know what has come.
+                let _ = pin!(yield_now()).poll(cx);
                 return Poll::Pending;
             }
             let now = now();

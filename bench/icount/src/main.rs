@@ -1,7 +1,7 @@
 //! `rsock-icount`: what fixed scenarios cost in instructions and allocations.
 //!
 //! Time is not repeatable on a shared machine; these counts are. Client and server run on one
-//! thread, over memory, and no timer fires. The program starts itself under callgrind, which counts
+//! thread, over memory or sockets whose kernel side is not counted, and no timer fires. The program starts itself under callgrind, which counts
 //! from [`measured`] on; calls of the allocator are counted in the same profile.
 
 mod count;
@@ -29,7 +29,7 @@ rsock-icount COMMAND [SCENARIO..]
   run      run one scenario without counting
   list     the scenarios
   idle URI-SCHEME COUNT
-           resident memory of so many connections over tcp (or ws, with the feature websocket)
+           resident memory of so many connections over tcp or ws
 
 Counts are callgrind's (Debian: apt-get install valgrind) and of the compiler, the counter and the
 processor's features in the record: with others, check shows what differs and fails for allocations

@@ -1,7 +1,7 @@
 //! What is counted.
 
 use std::{
-    future::Future,
+    future::{Future, IntoFuture},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -27,10 +27,18 @@ pub(crate) struct Scenario {
     work: Work,
 }
 
+/// What the bytes go over.
+#[derive(Clone, Copy)]
+enum Over {
+    Memory,
+    /// A socket of the loopback device; what the kernel does is not counted.
+    Socket(&'static str),
+}
+
 #[derive(Clone, Copy)]
 enum Work {
-    Requests { in_flight: u64 },
-    Stream { is_resumable: bool },
+    Requests { in_flight: u64, over: Over },
+    Stream { is_resumable: bool, over: Over },
     Channel,
     FireAndForget,
     Large,
@@ -49,6 +57,9 @@ const CAPACITY: usize = 256 << 10;
 /// Longer than anything here takes.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
+const TCP: Over = Over::Socket("tcp://127.0.0.1:0");
+const WS: Over = Over::Socket("ws://127.0.0.1:0/");
+
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
@@ -56,28 +67,56 @@ pub(crate) const ALL: &[Scenario] = &[
         what: "requests of 32 B one after the other",
         unit: "request",
         units: 2_000,
-        work: Work::Requests { in_flight: 1 },
+        work: Work::Requests { in_flight: 1, over: Over::Memory },
     },
     Scenario {
         name: "request_response_64",
         what: "requests of 32 B, 64 in flight",
         unit: "request",
         units: 12_800,
-        work: Work::Requests { in_flight: 64 },
+        work: Work::Requests { in_flight: 64, over: Over::Memory },
+    },
+    Scenario {
+        name: "request_response_64_tcp",
+        what: "the same over TCP",
+        unit: "request",
+        units: 12_800,
+        work: Work::Requests { in_flight: 64, over: TCP },
+    },
+    Scenario {
+        name: "request_response_64_ws",
+        what: "the same over WebSocket",
+        unit: "request",
+        units: 12_800,
+        work: Work::Requests { in_flight: 64, over: WS },
     },
     Scenario {
         name: "request_stream",
         what: "a stream of items of 32 B",
         unit: "item",
         units: 10_000,
-        work: Work::Stream { is_resumable: false },
+        work: Work::Stream { is_resumable: false, over: Over::Memory },
+    },
+    Scenario {
+        name: "request_stream_tcp",
+        what: "the same over TCP",
+        unit: "item",
+        units: 10_000,
+        work: Work::Stream { is_resumable: false, over: TCP },
+    },
+    Scenario {
+        name: "request_stream_ws",
+        what: "the same over WebSocket",
+        unit: "item",
+        units: 10_000,
+        work: Work::Stream { is_resumable: false, over: WS },
     },
     Scenario {
         name: "request_stream_resumable",
-        what: "the same, of a session that can be resumed",
+        what: "the same over memory, of a session that can be resumed",
         unit: "item",
         units: 10_000,
-        work: Work::Stream { is_resumable: true },
+        work: Work::Stream { is_resumable: true, over: Over::Memory },
     },
     Scenario {
         name: "channel_echo",
@@ -137,36 +176,53 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
         }
         Work::Large => {
             let data = Bytes::from(vec![b'x'; LARGE_BYTES]);
-            let line = Line::new(false)?;
+            let line = Line::new(false, Over::Memory)?;
             line.count(0, 1, |client, _| large(client, data.clone()))
         }
-        Work::Requests { in_flight } => {
-            let line = Line::new(false)?;
+        Work::Requests { in_flight, over } => {
+            let line = Line::new(false, over)?;
             line.count(warm_up, units, |client, units| requests(client, in_flight, units))
         }
-        Work::Stream { is_resumable } => Line::new(is_resumable)?.count(warm_up, units, items),
-        Work::Channel => Line::new(false)?.count(warm_up, units, echoes),
-        Work::FireAndForget => Line::new(false)?.count(warm_up, units, fire_and_forgets),
+        Work::Stream { is_resumable, over } => {
+            Line::new(is_resumable, over)?.count(warm_up, units, items)
+        }
+        Work::Channel => Line::new(false, Over::Memory)?.count(warm_up, units, echoes),
+        Work::FireAndForget => {
+            Line::new(false, Over::Memory)?.count(warm_up, units, fire_and_forgets)
+        }
     }
 }
 
-/// A client and a server over memory, on one thread.
+/// A client and a server on one thread.
 struct Line {
     runtime: Runtime,
     client: Client,
 }
 
 impl Line {
-    fn new(is_resumable: bool) -> Result<Self> {
-        let runtime = Builder::new_current_thread().enable_time().build()?;
-        let (near, far) = memory(CAPACITY);
+    fn new(is_resumable: bool, over: Over) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut server = Server::builder();
         if is_resumable {
             server = server.resume(ResumeLimits::default(), 1);
         }
-        runtime.spawn(async move { server.serve_over(far, async |_, _| Ok(Counted)).await });
         let builder = Client::builder().keepalive(NEVER / 4, NEVER);
         let client = runtime.block_on(async {
+            let near = match over {
+                Over::Socket(uri) => {
+                    let server = server.bind(&[uri]).await?;
+                    let uri = server.addresses().remove(0);
+                    tokio::spawn(server.serve(async |_, _| Ok(Counted)).into_future());
+                    return builder.connect(&uri).await;
+                }
+                Over::Memory => {
+                    let (near, far) = memory(CAPACITY);
+                    tokio::spawn(async move {
+                        server.serve_over(far, async |_, _| Ok(Counted)).await;
+                    });
+                    near
+                }
+            };
             if is_resumable {
                 let only = Mutex::new(Some(near));
                 let dial = move || {

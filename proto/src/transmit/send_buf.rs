@@ -12,11 +12,15 @@ use crate::frame::{PREFIX_LEN, Sink, frame_len, u24_bytes};
 /// `writev`, which costs two more reference counts and an entry of the vector.
 pub(super) const CHAIN_THRESHOLD: usize = 4096;
 
+/// What an envelope takes at most, to have room for it: one that takes more has it grow once more.
+const ENVELOPE_LEN: usize = 14;
+
 /// What stands around a frame on a transport other than a plain byte stream.
 pub trait Envelope: Send {
     /// Writes what precedes a frame of `len` bytes.
     fn open(&mut self, len: usize, out: &mut BytesMut);
-    /// Whether `seal` rewrites the frame's bytes, which then are copied to lie in one piece.
+    /// Whether `seal` rewrites the frame's bytes, which then are copied to lie in one piece. Asked
+    /// once.
     fn rewrites(&self) -> bool;
     /// The frame's own bytes, before they leave.
     fn seal(&mut self, frame: &mut [u8]);
@@ -27,7 +31,11 @@ enum Framing {
     None,
     /// A u24 length before every frame (TCP-01).
     LengthPrefixed,
-    Enveloped(Box<dyn Envelope>),
+    Enveloped {
+        envelope: Box<dyn Envelope>,
+        /// As the envelope says, once and for all.
+        rewrites: bool,
+    },
 }
 
 /// Encoded frames in the order they leave: slices of payloads, and a flat tail of everything small.
@@ -62,7 +70,8 @@ impl SendBuf {
 
     /// A buffer for a transport with its own envelope around each frame.
     pub fn enveloped(envelope: Box<dyn Envelope>) -> Self {
-        Self::new(Framing::Enveloped(envelope))
+        let rewrites = envelope.rewrites();
+        Self::new(Framing::Enveloped { envelope, rewrites })
     }
 
     /// A buffer of bare frames, as the specification prints them.
@@ -155,7 +164,7 @@ impl SendBuf {
         match &mut self.framing {
             Framing::None => {}
             Framing::LengthPrefixed => self.tail.extend_from_slice(&u24_bytes(len)),
-            Framing::Enveloped(envelope) => envelope.open(len, &mut self.tail),
+            Framing::Enveloped { envelope, .. } => envelope.open(len, &mut self.tail),
         }
         self.frame_start = self.tail.len();
     }
@@ -174,7 +183,7 @@ impl SendBuf {
             tap.frame.extend_from_slice(&body);
         }
         let flat = match &self.framing {
-            Framing::Enveloped(envelope) if envelope.rewrites() => true,
+            Framing::Enveloped { rewrites: true, .. } => true,
             _ => body.len() < CHAIN_THRESHOLD,
         };
         if flat {
@@ -186,9 +195,7 @@ impl SendBuf {
 
     /// The frame is whole.
     pub(super) fn end(&mut self) {
-        if let Framing::Enveloped(envelope) = &mut self.framing
-            && envelope.rewrites()
-        {
+        if let Framing::Enveloped { envelope, rewrites: true } = &mut self.framing {
             envelope.seal(&mut self.tail[self.frame_start..]);
         }
         if let Some(tap) = &mut self.tap {
@@ -211,22 +218,33 @@ impl Sink for SendBuf {
     #[inline]
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
         let len = frame_len(head.len(), metadata.as_ref(), &data);
-        if let Framing::LengthPrefixed = self.framing
-            && len < CHAIN_THRESHOLD
-            && self.tap.is_none()
-        {
-            // What nearly all frames are, in one piece.
-            let tail = &mut self.tail;
-            tail.reserve(PREFIX_LEN + len);
-            tail.extend_from_slice(&u24_bytes(len));
-            tail.extend_from_slice(head);
-            if let Some(metadata) = metadata {
-                tail.extend_from_slice(&u24_bytes(metadata.len()));
-                tail.extend_from_slice(&metadata);
+        if len >= CHAIN_THRESHOLD || self.tap.is_some() {
+            return self.frame_in_parts(len, head, metadata, data);
+        }
+        // What nearly all frames are, in one piece.
+        let tail = &mut self.tail;
+        let sealed_from = match &mut self.framing {
+            Framing::LengthPrefixed => {
+                tail.reserve(PREFIX_LEN + len);
+                tail.extend_from_slice(&u24_bytes(len));
+                None
             }
-            tail.extend_from_slice(&data);
-        } else {
-            self.frame_in_parts(len, head, metadata, data);
+            Framing::Enveloped { envelope, rewrites } => {
+                tail.reserve(ENVELOPE_LEN + len);
+                envelope.open(len, tail);
+                rewrites.then_some(tail.len())
+            }
+            Framing::None => None,
+        };
+        tail.extend_from_slice(head);
+        if let Some(metadata) = metadata {
+            tail.extend_from_slice(&u24_bytes(metadata.len()));
+            tail.extend_from_slice(&metadata);
+        }
+        tail.extend_from_slice(&data);
+        if let (Some(start), Framing::Enveloped { envelope, .. }) = (sealed_from, &mut self.framing)
+        {
+            envelope.seal(&mut tail[start..]);
         }
     }
 }

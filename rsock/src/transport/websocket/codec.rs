@@ -75,6 +75,11 @@ struct Partial {
 /// have a limit of their own. Honest senders make one or two, when they flush or finish.
 const MAX_EMPTY_FRAGMENTS: u32 = 1024;
 
+/// The first byte of a binary message in one frame.
+const BINARY_FIN: u8 = 0x80 | Opcode::Binary as u8;
+/// The bit of the second byte that says that a mask is there.
+const MASKED: u8 = 0x80;
+
 impl Decoder {
     /// A decoder for what arrives at a peer in `role`; no message, whole or assembled, exceeds
     /// `max_message` bytes.
@@ -118,6 +123,35 @@ impl Decoder {
                 }
             }
         }
+    }
+
+    /// What nearly all frames are: a whole message of at most 64 KiB in one frame, all of it there.
+    /// `None` for anything else, which then goes the long way.
+    #[inline]
+    pub(crate) fn decode_whole(&mut self, input: &mut BytesMut) -> Option<Bytes> {
+        if self.awaited.is_some() || self.partial.is_some() {
+            return None;
+        }
+        let &[BINARY_FIN, second, third, fourth, ..] = &input[..] else { return None };
+        let masked = second & MASKED != 0;
+        if masked != (self.role == Role::Server) {
+            return None;
+        }
+        let (len, lengths) = match second & !MASKED {
+            127 => return None,
+            126 => (usize::from(u16::from_be_bytes([third, fourth])), 4),
+            short => (usize::from(short), 2),
+        };
+        let start = if masked { lengths + 4 } else { lengths };
+        if len > self.max_message || input.len() < start + len {
+            return None;
+        }
+        if masked {
+            let (header, body) = input[..start + len].split_at_mut(start);
+            apply_mask(*header.last_chunk()?, 0, body);
+        }
+        input.advance(start);
+        Some(input.split_to(len).freeze())
     }
 
     fn decode_header(&self, input: &mut BytesMut) -> Result<Option<Header>, WebSocketError> {
@@ -220,37 +254,27 @@ impl Decoder {
     }
 }
 
-/// The most that [`encode_header`] writes.
-const MAX_HEADER_BYTES: usize = 14;
-
 /// Appends the header of an unfragmented frame whose body is `len` bytes; a body sent under `mask`
 /// must have gone through [`apply_mask`].
+#[inline]
 pub(crate) fn encode_header(opcode: Opcode, len: usize, mask: Option<[u8; 4]>, out: &mut BytesMut) {
-    let mut header = [0; MAX_HEADER_BYTES];
-    let masked = if mask.is_some() { 0x80 } else { 0 };
-    header[0] = 0x80 | opcode as u8;
+    let first = 0x80 | opcode as u8;
+    let masked = if mask.is_some() { MASKED } else { 0 };
     // Section 5.2: "the minimal number of bytes MUST be used to encode the length"
-    let mut size = match len {
-        0..=125 => {
-            header[1] = masked | len as u8;
-            2
-        }
+    match len {
+        0..=125 => out.extend_from_slice(&[first, masked | len as u8]),
         126..=0xFFFF => {
-            header[1] = masked | 126;
-            header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
-            4
+            let [high, low] = (len as u16).to_be_bytes();
+            out.extend_from_slice(&[first, masked | 126, high, low]);
         }
         _ => {
-            header[1] = masked | 127;
-            header[2..10].copy_from_slice(&(len as u64).to_be_bytes());
-            10
+            out.extend_from_slice(&[first, masked | 127]);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
         }
-    };
-    if let Some(key) = mask {
-        header[size..size + 4].copy_from_slice(&key);
-        size += 4;
     }
-    out.put_slice(&header[..size]);
+    if let Some(key) = mask {
+        out.extend_from_slice(&key);
+    }
 }
 
 /// Appends a whole control frame; a body beyond 125 bytes is cut there.
@@ -270,9 +294,9 @@ pub(crate) fn encode_control(
 }
 
 /// Masks or unmasks `bytes`, which begin `offset` bytes into the frame's body.
-pub(crate) fn apply_mask(mut key: [u8; 4], offset: usize, bytes: &mut [u8]) {
-    key.rotate_left(offset % 4);
-    let [a, b, c, d] = key;
+#[inline]
+pub(crate) fn apply_mask(key: [u8; 4], offset: usize, bytes: &mut [u8]) {
+    let key @ [a, b, c, d] = [0, 1, 2, 3].map(|index| key[(offset + index) % 4]);
     let word = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     // Words of eight bytes, which the compiler makes vectors of
     let (words, rest) = bytes.as_chunks_mut::<8>();
@@ -647,25 +671,72 @@ mod tests {
 
     /// What the bytes say, the same in one piece and byte by byte.
     fn decode_all(role: Role, bytes: &[u8]) -> Result<Vec<Incoming>, WebSocketError> {
-        let at_once = decode_chunks(role, bytes, bytes.len().max(1));
-        assert_eq!(at_once, decode_chunks(role, bytes, 1), "{bytes:02x?}");
+        let at_once = decode_chunks(role, bytes, bytes.len().max(1), false);
+        assert_eq!(at_once, decode_chunks(role, bytes, 1, false), "{bytes:02x?}");
+        for size in [1, bytes.len().max(1)] {
+            assert_eq!(at_once, decode_chunks(role, bytes, size, true), "{bytes:02x?}");
+        }
         at_once
     }
 
+    /// In chunks of `size` bytes, and with a try of the short way first.
     fn decode_chunks(
         role: Role,
         bytes: &[u8],
         size: usize,
+        short_way: bool,
     ) -> Result<Vec<Incoming>, WebSocketError> {
         let mut decoder = Decoder::new(role, MAX);
         let (mut input, mut received) = (BytesMut::new(), Vec::new());
         for chunk in bytes.chunks(size) {
             input.put_slice(chunk);
-            while let Some(incoming) = decoder.decode(&mut input)? {
-                received.push(incoming);
+            loop {
+                let whole = if short_way { decoder.decode_whole(&mut input) } else { None };
+                let incoming = match whole {
+                    Some(message) => Some(Incoming::Message(message)),
+                    None => decoder.decode(&mut input)?,
+                };
+                match incoming {
+                    Some(incoming) => received.push(incoming),
+                    None => break,
+                }
             }
         }
         Ok(received)
+    }
+
+    #[test]
+    fn the_short_way_is_for_whole_messages_within_the_limit_alone() {
+        let mut decoder = Decoder::new(Role::Client, 3);
+        for (bytes, expected) in [
+            (&b"\x82\x03abc"[..], Some(&b"abc"[..])),
+            (b"\x82\x02ab", Some(b"ab")),
+            (b"\x82\x7e\x00\x03abc", Some(b"abc")),
+            (b"\x82\x00\x82\x00", Some(b"")),
+            (b"\x82\x03ab", None),
+            (b"\x82\x04abcd", None),
+            (b"\x82\x7e\xff\xffabcd", None),
+            (b"\x82\x7f\0\0\0\0\0\0\0\x01a", None),
+            (b"\x02\x03abc", None),
+            (b"\xc2\x03abc", None),
+            (b"\x80\x03abc", None),
+            (b"\x89\x03abc", None),
+            (b"\x82\x83\0\0\0\0abc", None),
+            (b"\x82", None),
+        ] {
+            let mut input = BytesMut::from(bytes);
+            let whole = decoder.decode_whole(&mut input);
+            assert_eq!(whole.as_deref(), expected, "{bytes:02x?}");
+            assert!(expected.is_some() || input == bytes);
+        }
+        // Not between the fragments of another message, nor while a body is awaited.
+        for begun in [&b"\x02\x01x"[..], b"\x82\x02x"] {
+            let mut input = BytesMut::from(begun);
+            let mut decoder = Decoder::new(Role::Client, 3);
+            assert_eq!(decoder.decode(&mut input), Ok(None));
+            let mut input = BytesMut::from(&b"\x82\x01y\x82"[..]);
+            assert_eq!(decoder.decode_whole(&mut input), None);
+        }
     }
 
     fn message(bytes: &[u8]) -> Incoming {

@@ -34,7 +34,19 @@ impl WebSocketFraming {
         SendBuf::enveloped(Box::new(Message { masks, mask: None }))
     }
 
+    #[inline]
     pub(crate) fn decode(
+        &mut self,
+        input: &mut BytesMut,
+        output: &mut SendBuf,
+    ) -> Result<Option<Received>, Violation> {
+        match self.decoder.decode_whole(input) {
+            Some(frame) => Ok(Some(Received::Frame(frame))),
+            None => self.decode_any(input, output),
+        }
+    }
+
+    fn decode_any(
         &mut self,
         input: &mut BytesMut,
         output: &mut SendBuf,

@@ -11,7 +11,9 @@ use tokio::{
 
 use crate::{
     acceptor::{Accept, Acceptor, Setup},
-    connection::{ClientResume, Command, ConnectionState, Driver, DriverOptions, Mailbox},
+    connection::{
+        ClientResume, Command, ConnectionState, Driver, DriverOptions, Mailbox, default_window,
+    },
     credentials,
     error::{ConnectError, Error},
     lease::LeasePolicy,
@@ -147,7 +149,7 @@ impl Default for ClientBuilder {
             setup_payload: Payload::default(),
             credentials: None,
             config: Config::default(),
-            window: crate::default_window(),
+            window: default_window(),
             max_requests: crate::DEFAULT_MAX_REQUESTS,
             connect_timeout: Duration::from_secs(10),
             acceptor: None,

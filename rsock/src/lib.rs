@@ -74,7 +74,7 @@ pub use rsock_proto::{
 
 pub use acceptor::{Acceptor, Setup};
 pub use client::{Client, ClientBuilder};
-pub use connection::{ConnectionState, Payloads};
+pub use connection::{ConnectionState, DEFAULT_CREDIT, Payloads};
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
 pub use error::{ConnectError, Error};
@@ -97,19 +97,6 @@ pub use tap::{Direction, FrameTap};
 pub use transport::memory;
 #[cfg(feature = "websocket")]
 pub use transport::websocket::{HttpHandler, HttpResponse, UpgradeRequired};
-
-/// How many items a stream keeps outstanding at first unless it says otherwise.
-pub const DEFAULT_CREDIT: u32 = 256;
-/// How many it keeps outstanding at most, where items are small and it is the credit that holds their
-/// sender up.
-const MAX_DEFAULT_CREDIT: u32 = 4_096;
-/// The bytes of items up to which it asks for more than [`DEFAULT_CREDIT`].
-const MAX_GROWN_BYTES: usize = 256 << 10;
-
-/// The policy of a stream that has none of its own.
-fn default_window() -> Window {
-    Window::new(DEFAULT_CREDIT).grows_to(MAX_DEFAULT_CREDIT, MAX_GROWN_BYTES)
-}
 
 /// How many requests may be open at a time on a connection.
 pub const DEFAULT_MAX_REQUESTS: usize = 4_096;

@@ -23,7 +23,9 @@ use tokio::{
 use crate::transport::websocket::{self, HttpHandler, UpgradeRequired};
 use crate::{
     acceptor::{Accept, Acceptor},
-    connection::{Command, ConnectionState, Driver, DriverOptions, Mailbox, Sessions},
+    connection::{
+        Command, ConnectionState, Driver, DriverOptions, Mailbox, Sessions, default_window,
+    },
     error::Error,
     lease::LeasePolicy,
     meter::Meter,
@@ -97,7 +99,7 @@ impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
             config: Arc::default(),
-            window: crate::default_window(),
+            window: default_window(),
             max_requests: crate::DEFAULT_MAX_REQUESTS,
             max_connections: 100_000,
             runtimes: None,

@@ -20,6 +20,19 @@ use crate::{
     sync::{AtomicBool, Mutex, MutexGuard},
 };
 
+/// How many items a stream keeps outstanding at first unless it says otherwise.
+pub const DEFAULT_CREDIT: u32 = 256;
+/// How many it keeps outstanding at most, where items are small and it is the credit that holds their
+/// sender up.
+const MAX_DEFAULT_CREDIT: u32 = 4_096;
+/// The bytes of items up to which it asks for more than [`DEFAULT_CREDIT`].
+const MAX_GROWN_BYTES: usize = 256 << 10;
+
+/// The policy of a stream that has none of its own.
+pub(crate) fn default_window() -> Window {
+    Window::new(DEFAULT_CREDIT).grows_to(MAX_DEFAULT_CREDIT, MAX_GROWN_BYTES)
+}
+
 /// Where the driver leaves what one stream receives.
 #[derive(Default)]
 pub(crate) struct Inlet {

@@ -9,8 +9,8 @@ mod producers;
 mod sessions;
 mod spare_inlets;
 
-pub use consumers::Payloads;
-pub(crate) use consumers::{Inflow, Inlet};
+pub use consumers::{DEFAULT_CREDIT, Payloads};
+pub(crate) use consumers::{Inflow, Inlet, default_window};
 pub(crate) use driver::{ClientResume, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Permit};

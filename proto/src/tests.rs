@@ -4,6 +4,7 @@
 //! compare whole traces in the notation of the protocol notes: `RS(1,n=3,'d')`, `P(1,N+C,'x')`,
 //! `ERR(0,0x101)`. IDs such as `RS-02` or `H065` name the requirement or hostile input a test is for.
 
+mod at_once;
 mod bounds;
 mod channel;
 mod closing;

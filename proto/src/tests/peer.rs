@@ -168,7 +168,7 @@ impl Wire {
         self.send.len()
     }
 
-    fn drain(&mut self) -> Vec<Seen> {
+    pub(super) fn drain(&mut self) -> Vec<Seen> {
         while self.send.has_remaining() {
             let chunk = self.send.chunk();
             self.out.extend_from_slice(chunk);
@@ -250,6 +250,43 @@ impl Wire {
 
     pub(super) fn send_last(&mut self, id: u32, item: impl Into<Payload>) -> Result<(), Misuse> {
         self.stream(id).send_last(item.into())
+    }
+
+    /// Opens a stream, and writes that at once if it can; its id, unless it is over.
+    pub(super) fn request_now(
+        &mut self,
+        interaction: Interaction,
+        payload: impl Into<Payload>,
+        n: u32,
+    ) -> Result<Option<u32>, Misuse> {
+        let key = self.connection.request_now(interaction, payload.into(), n, &mut self.send)?;
+        Ok(key.map(|key| {
+            self.keys.insert(key.id().get(), key);
+            key.id().get()
+        }))
+    }
+
+    /// Gives items to a stream or channel, to be written at once; what became of each.
+    pub(super) fn send_now(&mut self, id: u32, items: &[&'static str]) -> Vec<Result<(), Misuse>> {
+        let key = self.key(id);
+        let half = self.connection.items(key, &mut self.send);
+        half.into_iter()
+            .flat_map(|mut half| items.iter().map(move |item| half.send((*item).into())))
+            .collect()
+    }
+
+    pub(super) fn send_last_now(
+        &mut self,
+        id: u32,
+        item: impl Into<Payload>,
+    ) -> Result<(), Misuse> {
+        let key = self.key(id);
+        self.connection.send_last_now(key, item.into(), &mut self.send)
+    }
+
+    /// Does something with the connection and the buffer it writes to.
+    pub(super) fn with_buffer(&mut self, act: impl FnOnce(&mut Connection, &mut crate::SendBuf)) {
+        act(&mut self.connection, &mut self.send);
     }
 
     /// Sends as many items as it may, up to `limit`, writing as it goes.

@@ -1,0 +1,130 @@
+//! What is written at once, and what it must not overtake.
+
+use super::{
+    peer::{FNF, RC, RR, RS, Wire},
+    wire::*,
+};
+use crate::{Misuse, Payload, frame::Interaction};
+
+/// What is said to have been written without `poll_transmit`.
+fn written(e: &mut Wire) -> String {
+    let frames = e.drain();
+    frames.iter().map(|frame| frame.describe()).collect::<Vec<_>>().join(" ")
+}
+
+fn open(e: &mut Wire, interaction: Interaction, data: &'static str) -> Option<u32> {
+    e.request_now(interaction, data, 3).expect("a request")
+}
+
+#[test]
+fn requests_leave_at_once_and_as_they_would_later() {
+    for interaction in [FNF, RR, RS, RC] {
+        let (mut now, mut later) = (Wire::client(), Wire::client());
+        assert_eq!(open(&mut now, interaction, "d").is_none(), interaction == FNF);
+        later.request(interaction, "d", 3);
+        let sent = written(&mut now);
+        assert_eq!(sent, later.sent());
+        now.assert_silent(interaction);
+        // FNF-02: nothing is left of it, and nothing is told.
+        if interaction == FNF {
+            assert_eq!(now.connection.open_streams(), 0);
+            assert_eq!(now.events(), "");
+        }
+        assert_eq!(now.connection.stats().frames_out, later.connection.stats().frames_out);
+        assert_eq!(now.connection.stats().bytes_out, later.connection.stats().bytes_out);
+    }
+}
+
+#[test]
+fn what_waits_is_not_overtaken() {
+    let mut e = Wire::client();
+    e.request(RR, "first", 0);
+    assert_eq!(open(&mut e, RR, "second"), Some(3));
+    assert_eq!(written(&mut e), "");
+    assert_eq!(e.sent(), "RR(1,'first') RR(3,'second')");
+    // Nor is what is of the connection.
+    e.connection.push_metadata("m".into()).unwrap();
+    open(&mut e, RR, "third");
+    assert_eq!(written(&mut e), "");
+    assert_eq!(e.sent(), "MP('m') RR(5,'third')");
+    // A client's SETUP is the first frame (SETUP-01).
+    let mut e = Wire::fresh_client(crate::Config::default());
+    open(&mut e, FNF, "d");
+    assert_eq!(written(&mut e), "");
+    assert!(e.sent().ends_with("FNF(1,'d')"));
+}
+
+#[test]
+fn items_leave_at_once_under_credit_alone() {
+    let mut e = Wire::server();
+    e.receive(rs(1, 2, "d"));
+    e.events();
+    assert_eq!(e.send_now(1, &["a", "b", "c"]), [Ok(()), Ok(()), Err(Misuse::NoCredit)]);
+    assert_eq!(written(&mut e), "P(1,N,'a') P(1,N,'b')");
+    assert_eq!(e.connection.stats().credit_stalls, 1);
+    e.receive(rn(1, 1));
+    e.events();
+    e.send_last_now(1, "c").unwrap();
+    assert_eq!(written(&mut e), "P(1,N+C,'c')");
+    assert_eq!(e.send_last_now(1, "d"), Err(Misuse::StreamClosed));
+    e.assert_idle();
+}
+
+#[test]
+fn an_answer_leaves_at_once_and_ends_its_stream() {
+    let mut e = Wire::server();
+    e.receive(rr(1, "d"));
+    e.events();
+    // RR-01: it is one answer, and no item of many.
+    assert_eq!(e.send_now(1, &["a"]), []);
+    e.send_last_now(1, "a").unwrap();
+    assert_eq!(written(&mut e), "P(1,N+C,'a')");
+    e.assert_idle();
+}
+
+#[test]
+fn the_last_item_of_a_channel_leaves_its_other_half_open() {
+    let mut e = Wire::server();
+    e.receive(rc(1, 1, "d"));
+    e.events();
+    e.stream(1).request_n(1);
+    assert_eq!(e.sent(), "RN(1,1)");
+    e.send_last_now(1, "a").unwrap();
+    assert_eq!(written(&mut e), "P(1,N+C,'a')");
+    e.receive(p(1, N | C, "b"));
+    assert_eq!(e.events(), "Item(1,'b',last)");
+    e.assert_idle();
+}
+
+#[test]
+fn one_that_must_be_cut_waits_and_those_behind_it_too() {
+    let mut e = Wire::server();
+    e.receive(rs(1, 9, "d"));
+    e.events();
+    let long: &'static str = Box::leak("l".repeat(100_000).into_boxed_str());
+    assert_eq!(e.send_now(1, &["a", long, "b"]), [Ok(()), Ok(()), Ok(())]);
+    assert_eq!(written(&mut e), "P(1,N,'a')");
+    let sent = e.sent_frames();
+    assert!(sent.len() > 2);
+    assert_eq!(sent.last().map(|frame| frame.describe()).as_deref(), Some("P(1,N,'b')"));
+}
+
+#[test]
+fn a_full_buffer_takes_nothing_at_once() {
+    let mut e = Wire::server();
+    e.receive_all([rs(1, 9, "d"), rr(3, "d")]);
+    e.events();
+    let item = "i".repeat(crate::SendBuf::HIGH_WATER - 100);
+    let key = e.key(1);
+    let item = Payload::new(item);
+    e.with_buffer(|connection, out| {
+        let mut items = connection.items(key, out).expect("a stream");
+        assert_eq!(items.capacity(), 9);
+        items.send(item.clone()).unwrap();
+        items.send(item.clone()).unwrap();
+        assert_eq!(items.capacity(), 0);
+    });
+    e.send_last_now(3, "reply").unwrap();
+    assert!(!written(&mut e).contains("reply"));
+    assert!(e.sent().contains("reply"));
+}

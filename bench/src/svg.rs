@@ -28,10 +28,10 @@ pub(crate) struct Group {
 }
 
 const COLUMNS: usize = 2;
-const COLUMN: f64 = 400.0;
+const COLUMN: f64 = 424.0;
 const MARGIN: f64 = 16.0;
 /// Room for the names, left of the bars.
-const NAMES: f64 = 136.0;
+const NAMES: f64 = 160.0;
 /// Room for the values, right of the longest bar.
 const VALUES: f64 = 52.0;
 const HEADING: f64 = 54.0;
@@ -99,7 +99,7 @@ impl Panel {
         let zero = x + NAMES;
         let series = match self.series.len() {
             0 | 1 => String::new(),
-            _ => format!(": {} above {}", self.series[0], self.series[1]),
+            _ => format!(" ({})", self.series.join(", ")),
         };
         let heading = escaped(&format!("{}, {}{series}", self.title, self.unit));
         // Writing to a string cannot fail.

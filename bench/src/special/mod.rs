@@ -38,8 +38,13 @@ rsock-bench idle [OPTIONS]    memory of both sides for each of 10,000 connection
   --json FILE        also add the figures to FILE
 ";
 
-/// Who has an interface that these can be measured through. `raw` has nothing of the kind.
-const MEASURED: [Contender; 2] = [Contender::Rsock, Contender::RsocketRust];
+/// Who is measured: libraries, by the interface their users have.
+const MEASURED: &[Contender] = &[
+    Contender::Rsock,
+    Contender::RsocketRust,
+    #[cfg(feature = "tonic")]
+    Contender::Tonic,
+];
 
 /// A Markdown table of a measurement's rows.
 pub(crate) type Table = fn(&[Value]) -> String;
@@ -220,10 +225,12 @@ impl Special {
 }
 
 fn contender(name: &str) -> Result<Contender> {
-    MEASURED
-        .into_iter()
-        .find(|contender| contender.name() == name)
-        .ok_or_else(|| format!("these measure rsock and rsocket_rust, not {name:?}").into())
+    MEASURED.iter().copied().find(|contender| contender.name() == name).ok_or_else(|| {
+        format!(
+            "{name:?} is not measured so; rsock and rsocket_rust are, and tonic if it is built in"
+        )
+        .into()
+    })
 }
 
 /// Runs a measurement with the contender's own types.
@@ -237,6 +244,8 @@ async fn measure_peer(
         Contender::RsocketRust => {
             measurement.of::<RsocketRust<AsShipped>>(entry.transport, address).await
         }
+        #[cfg(feature = "tonic")]
+        Contender::Tonic => measurement.of::<crate::grpc::Tonic>(entry.transport, address).await,
         _ => Err(format!("{entry} has no connections to be measured so").into()),
     }
 }

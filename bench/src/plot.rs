@@ -167,6 +167,15 @@ fn tables(sitting: &Value) -> String {
              seconds a million messages, both sides."
         );
     }
+    if let (Some(disturbed @ 1..), Some(all)) =
+        (sitting["disturbed"].as_u64(), sitting["measurements"].as_u64())
+    {
+        let _ = writeln!(
+            out,
+            "\n**{disturbed} of {all} measurements were made while others used the machine: trust \
+             neither rates nor latencies of this sitting.**"
+        );
+    }
     for mode in ["1cpu", "split", "2w"] {
         let mut lines = vec![
             [
@@ -177,7 +186,7 @@ fn tables(sitting: &Value) -> String {
                 "p50 µs",
                 "p99 µs",
                 "of mux",
-                "of theirs",
+                "of rsocket_rust",
             ]
             .map(str::to_owned),
         ];
@@ -187,7 +196,7 @@ fn tables(sitting: &Value) -> String {
                 [
                     text(result, "case").to_owned(),
                     special::name(row),
-                    special::figure(row, "per_second", 0),
+                    row["per_second"].as_f64().map_or_else(report::missing, report::rounded),
                     special::figure(row, "cpu_seconds_per_million", 3),
                     special::figure(row, "p50_micros", 1),
                     special::figure(row, "p99_micros", 1),

@@ -19,11 +19,13 @@ mod nats;
 mod options;
 mod ours;
 mod pair;
+mod plot;
 mod raw;
 mod report;
 mod sitting;
 mod special;
 mod spinner;
+mod svg;
 mod theirs;
 
 use std::{error::Error as StdError, process::ExitCode};
@@ -61,6 +63,7 @@ fn run(command: options::Command) -> Result<()> {
             sitting::memory_of_one(entry, case, mode, items)
         }
         options::Command::Spin => spinner::spin(),
+        options::Command::Plot(file, directory) => plot::write(&file, &directory),
         options::Command::Special(special) => special.run(),
         options::Command::Sit(plan) => {
             let sitting = sitting::hold(&plan)?;

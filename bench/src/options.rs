@@ -21,6 +21,7 @@ rsock-bench: the limits of this machine, rsock and others, side by side
 
 Usage: rsock-bench [OPTIONS]
        rsock-bench shaped|slow|idle [OPTIONS]   (--help says more)
+       rsock-bench plot FILE DIR                figures and tables of a sitting's JSON
 
 Without options, everything: about forty minutes on an idle machine.
 
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Memory(Entry, Case, Mode, usize),
     /// Be the process that keeps the CPUs from halting.
     Spin,
+    /// Draw the figures of a file into a directory.
+    Plot(PathBuf, PathBuf),
     Special(Special),
     Sit(Plan),
 }
@@ -123,6 +126,14 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     let command = arguments.next_if(|first| !first.starts_with('-'));
     if let Some(what) = command.as_deref().and_then(Special::named) {
         return Ok(Command::Special(Special::parse(what, arguments)?));
+    }
+    if command.as_deref() == Some("plot") {
+        let (Some(file), Some(directory), None) =
+            (arguments.next(), arguments.next(), arguments.next())
+        else {
+            return Err("plot needs a sitting's JSON and a directory".into());
+        };
+        return Ok(Command::Plot(file.into(), directory.into()));
     }
     let mut plan = Plan::default();
     let mut host = IpAddr::from(Ipv4Addr::LOCALHOST);

@@ -300,7 +300,7 @@ fn times(ratio: f64) -> String {
 }
 
 /// Three digits, as `9.23M` or `155k`.
-fn rounded(figure: f64) -> String {
+pub(crate) fn rounded(figure: f64) -> String {
     match figure {
         1e6.. => format!("{}M", digits(figure / 1e6)),
         1e3.. => format!("{}k", digits(figure / 1e3)),

@@ -5,7 +5,6 @@
 //! from [`measured`] on; calls of the allocator are counted in the same profile.
 
 mod count;
-mod idle;
 mod record;
 mod scenario;
 
@@ -28,8 +27,6 @@ rsock-icount COMMAND [SCENARIO..]
   profile  count one scenario, and leave callgrind's file for callgrind_annotate
   run      run one scenario without counting
   list     the scenarios
-  idle URI-SCHEME COUNT
-           resident memory of so many connections over tcp or ws
 
 Counts are callgrind's (Debian: apt-get install valgrind) and of the compiler, the counter and the
 processor's features in the record: with others, check shows what differs and fails for allocations
@@ -72,14 +69,6 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         }
         ["run", name] => {
             scenario::run(Scenario::named(name)?)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        ["idle", scheme, count] => {
-            idle::show(scheme, count)?;
-            Ok(ExitCode::SUCCESS)
-        }
-        ["idle-server", scheme] => {
-            idle::serve(scheme)?;
             Ok(ExitCode::SUCCESS)
         }
         ["list"] => {

@@ -38,8 +38,23 @@ rsock-bench idle [OPTIONS]    memory of both sides for each of 10,000 connection
   --json FILE        also add the figures to FILE
 ";
 
-/// Who has an interface that these can be measured through. `raw` has nothing of the kind.
-const MEASURED: [Contender; 2] = [Contender::Rsock, Contender::RsocketRust];
+/// Who is measured: libraries, by the interface their users have.
+const MEASURED: &[Contender] = &[
+    Contender::Rsock,
+    Contender::RsocketRust,
+    #[cfg(feature = "tonic")]
+    Contender::Tonic,
+];
+
+/// A Markdown table of a measurement's rows.
+pub(crate) type Table = fn(&[Value]) -> String;
+
+/// Each measurement's name, which is its rows' in the JSON too, what it is, and its table.
+pub(crate) const TABLES: [(&str, &str, Table); 3] = [
+    ("shaped", "A small request beside answers of 16 MiB, 500 Mbit/s", shaped::text),
+    ("slow", "A consumer that takes an item of 1 KiB a millisecond", slow::text),
+    ("idle", "Idle connections", idle::text),
+];
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,10 +153,8 @@ impl Special {
             }
         }
         println!("{}\n", machine::described());
-        match self.what {
-            What::Shaped => println!("{}", shaped::text(&rows)),
-            What::Slow => println!("{}", slow::text(&rows)),
-            What::Idle => println!("{}", idle::text(&rows)),
+        if let Some((_, _, table)) = TABLES.iter().find(|(name, ..)| *name == self.what.name()) {
+            println!("{}", table(&rows));
         }
         self.write_json(rows)
     }
@@ -212,10 +225,12 @@ impl Special {
 }
 
 fn contender(name: &str) -> Result<Contender> {
-    MEASURED
-        .into_iter()
-        .find(|contender| contender.name() == name)
-        .ok_or_else(|| format!("these measure rsock and rsocket_rust, not {name:?}").into())
+    MEASURED.iter().copied().find(|contender| contender.name() == name).ok_or_else(|| {
+        format!(
+            "{name:?} is not measured so; rsock and rsocket_rust are, and tonic if it is built in"
+        )
+        .into()
+    })
 }
 
 /// Runs a measurement with the contender's own types.
@@ -229,18 +244,20 @@ async fn measure_peer(
         Contender::RsocketRust => {
             measurement.of::<RsocketRust<AsShipped>>(entry.transport, address).await
         }
+        #[cfg(feature = "tonic")]
+        Contender::Tonic => measurement.of::<crate::grpc::Tonic>(entry.transport, address).await,
         _ => Err(format!("{entry} has no connections to be measured so").into()),
     }
 }
 
 /// A row's name in a table.
-fn name(row: &Value) -> String {
+pub(crate) fn name(row: &Value) -> String {
     let part = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
     format!("{}/{}", part("contender"), part("transport"))
 }
 
 /// A figure of a row, with so many digits behind the point.
-fn figure(row: &Value, key: &str, digits: usize) -> String {
+pub(crate) fn figure(row: &Value, key: &str, digits: usize) -> String {
     row[key].as_f64().map_or_else(report::missing, |figure| format!("{figure:.digits$}"))
 }
 

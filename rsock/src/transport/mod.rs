@@ -136,3 +136,21 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);
     stream.set_nodelay(true)
 }
+
+#[cfg(any(target_os = "android", target_os = "linux"))]
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn little_waits_unsent_in_a_socket() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = Uri::parse(&format!("tcp://{}", listener.local_addr().unwrap())).unwrap();
+        let stream = connect_tcp(&uri, Duration::from_secs(5)).await.unwrap();
+        let socket = socket2::SockRef::from(&stream);
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), MAX_UNSENT_BYTES);
+        assert!(stream.nodelay().unwrap());
+    }
+}

@@ -17,6 +17,7 @@ pub const PREFIX_LEN: usize = 3;
 ///
 /// # Errors
 /// [`Violation::FrameTooShort`] below 6 bytes, [`Violation::FrameTooLong`] above `max_frame_bytes`.
+#[inline]
 pub fn deframe(input: &mut BytesMut, max_frame_bytes: usize) -> Result<Option<Bytes>, Violation> {
     let Some(len) = announced(input) else {
         return Ok(None);
@@ -25,8 +26,10 @@ pub fn deframe(input: &mut BytesMut, max_frame_bytes: usize) -> Result<Option<By
     if input.len() < PREFIX_LEN + len {
         return Ok(None);
     }
-    input.advance(PREFIX_LEN);
-    Ok(Some(input.split_to(len).freeze()))
+    // The prefix goes with the frame and is dropped there, where that costs less.
+    let mut frame = input.split_to(PREFIX_LEN + len).freeze();
+    frame.advance(PREFIX_LEN);
+    Ok(Some(frame))
 }
 
 /// The bytes the frame at the front of `input` has with its prefix, once that much is known.
@@ -34,6 +37,7 @@ pub fn needed(input: &[u8]) -> Option<usize> {
     announced(input).map(|len| PREFIX_LEN + len)
 }
 
+#[inline]
 fn announced(input: &[u8]) -> Option<usize> {
     let &[a, b, c] = input.first_chunk::<PREFIX_LEN>()?;
     Some(u24(a, b, c))

@@ -11,7 +11,11 @@ use rsock_proto::{Event, Payload, SendBuf, StreamKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::{Driver, Phase, READ_SIZES, drop_guarded, failure, show};
-use crate::{error::Error, tap::Direction, transport::Received};
+use crate::{
+    error::Error,
+    tap::Direction,
+    transport::{Framing, Received},
+};
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Reads what there is, and handles it. Whether there may be more at once: if not, and input is
@@ -91,6 +95,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Handles the frames in `input`; false if there was none whole.
     pub(super) fn decode(&mut self, now: Instant) -> bool {
         let before = self.input.len();
+        if matches!(self.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
+            // Nothing stands between the bytes and the connection.
+            self.connection.handle_bytes(&mut self.input, now);
+            return self.input.len() != before;
+        }
         while self.connection.wants_input() {
             match self.framing.decode(&mut self.input, self.connection.config(), &mut self.output) {
                 Ok(Some(Received::Frame(frame))) => {

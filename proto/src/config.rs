@@ -34,8 +34,9 @@ pub struct Config {
     /// Bytes a stream may write before the next stream's turn. Default 16 KiB.
     pub quantum_bytes: usize,
     /// The largest frame of a request or payload we send, in bytes without the transport's prefix;
-    /// longer payloads are cut into fragments (FRAG-01). At least 64. Default 64 KiB; `None` never
-    /// cuts, and payloads that do not fit a frame are refused.
+    /// longer payloads are cut into fragments (FRAG-01). At least 64. Default 65 KiB, so that 64 KiB
+    /// of data fit with a KiB of metadata; `None` never cuts, and payloads that do not fit a frame are
+    /// refused.
     pub fragment_bytes: Option<usize>,
     /// The largest payload put together from fragments, in bytes (FRAG-22). Default 64 MiB.
     ///
@@ -106,7 +107,7 @@ impl Default for Config {
             max_queued_reply_bytes: 64 << 10,
             setup_timeout: Duration::from_secs(10),
             quantum_bytes: 16 << 10,
-            fragment_bytes: Some(64 << 10),
+            fragment_bytes: Some(65 << 10),
             max_payload_bytes: 64 << 20,
             max_reassembly_bytes: 64 << 20,
             max_fragments: 1 << 21,

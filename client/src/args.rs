@@ -297,7 +297,7 @@ pub(crate) struct ConnectionArgs {
     pub(crate) keepalive: (Duration, Duration),
 
     /// Send payloads in fragments of at most this many bytes, 64 or more
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10)]
+    #[arg(long, value_name = "BYTES", default_value_t = 65 << 10)]
     #[arg(value_parser = clap::value_parser!(u32).range(64..=16_777_215))]
     pub(crate) mtu: u32,
     /// Ask for a session that outlives its connection: when that is lost, connect again for at most

@@ -165,7 +165,7 @@ impl Stream for Outgoing {
                         *failure = Some(text.clone());
                         drop(failure);
                         self.parts.clear();
-                        return Poll::Ready(Some(Err(Error::Canceled(text))));
+                        return Poll::Ready(Some(Err(Error::Canceled(text.into()))));
                     }
                 },
             };

@@ -87,7 +87,7 @@ impl World {
                 1 => self.ends[at].disconnect(Some("gone".into()), now),
                 2 => self.ends[at].connection.close(),
                 3 => self.ends[at].connection.drain(),
-                4 => self.ends[at].connection.end_with(ErrorCode::CONNECTION_ERROR, "é".into()),
+                4 => self.ends[at].connection.end_with(ErrorCode::CONNECTION_ERROR, "é"),
                 _ => {}
             },
             _ => self.ends[at].act(input, now)?,
@@ -306,7 +306,7 @@ impl End {
         })
     }
 
-    fn disconnect(&mut self, error: Option<String>, now: Instant) {
+    fn disconnect(&mut self, error: Option<Arc<str>>, now: Instant) {
         self.connection.handle_disconnect(error, now);
         assert!(self.connection.is_closed());
         self.look(None);

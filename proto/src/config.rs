@@ -29,6 +29,9 @@ pub struct Config {
     pub max_queued_replies: usize,
     /// Bytes of KEEPALIVE replies that may wait. One reply may always wait, however large. Default 64 KiB.
     pub max_queued_reply_bytes: usize,
+    /// Bytes kept of the text of an ERROR that the peer sends, where it is longer; the rest is dropped
+    /// unread, and a `…` stands in its place. Default 1 KiB.
+    pub max_error_text_bytes: usize,
     /// How long a client may take to send SETUP, and an acceptor to answer it (SETUP-30). Default 10 s.
     pub setup_timeout: Duration,
     /// Bytes a stream may write before the next stream's turn. Default 16 KiB.
@@ -105,6 +108,7 @@ impl Default for Config {
             max_request_bytes: 256 << 20,
             max_queued_replies: 1_024,
             max_queued_reply_bytes: 64 << 10,
+            max_error_text_bytes: 1 << 10,
             setup_timeout: Duration::from_secs(10),
             quantum_bytes: 16 << 10,
             fragment_bytes: Some(65 << 10),

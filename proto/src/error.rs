@@ -1,8 +1,6 @@
 //! Errors by blame: the peer's (`Violation`), our caller's (`Misuse`), and what they mean on the wire.
 
-use std::fmt;
-
-use bytes::Bytes;
+use std::{fmt, sync::Arc};
 
 /// An error code as it stands in an ERROR frame (section 1.6; all 32 bits, ERR-06).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,19 +62,48 @@ impl fmt::Debug for ErrorCode {
 pub struct StreamError {
     /// The code, unchanged (ERR-06, ERR-07).
     pub code: ErrorCode,
-    /// The text; received bytes that are not UTF-8 are replaced (ERR-03).
-    pub message: String,
+    /// The text. Received bytes that are not UTF-8 are replaced (ERR-03), and of a long text no more
+    /// than `max_error_text_bytes` is kept.
+    pub message: Arc<str>,
 }
 
 impl StreamError {
     /// An error of this code and text.
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<Arc<str>>) -> Self {
         Self { code, message: message.into() }
     }
 
-    pub(crate) fn received(code: ErrorCode, text: &Bytes) -> Self {
-        Self::new(code, String::from_utf8_lossy(text))
+    /// An ERROR of the peer's, of whose text at most `max` bytes are kept.
+    pub(crate) fn received(code: ErrorCode, text: &[u8], max: usize) -> Self {
+        Self::new(code, kept_text(text, max))
     }
+}
+
+/// Says that the rest of a text was not kept.
+const CUT: char = '…';
+
+/// A peer's text as it is kept: copied, so that it does not hold the buffer it came in, with what is
+/// not UTF-8 replaced (ERR-03), and cut on a character boundary where it is longer than `max` bytes.
+/// What is cut off is not looked at.
+fn kept_text(text: &[u8], max: usize) -> String {
+    let mut kept = String::from_utf8_lossy(&text[..boundary(text, max)]).into_owned();
+    // A replacement is longer than what it replaces.
+    let is_cut = text.len() > max || kept.len() > max;
+    if is_cut {
+        kept.truncate(boundary(kept.as_bytes(), max));
+        kept.push(CUT);
+    }
+    kept
+}
+
+/// The last place up to `max` where a character of the text begins or the text ends. A character
+/// has at most three bytes beside its first: more of them in a row are none of UTF-8.
+fn boundary(text: &[u8], max: usize) -> usize {
+    if text.len() <= max {
+        return text.len();
+    }
+    let is_inside = |at: usize| text[at] & 0b1100_0000 == 0b1000_0000;
+    (max.saturating_sub(3)..=max).rev().find(|at| !is_inside(*at)).unwrap_or(max)
 }
 
 impl fmt::Display for StreamError {
@@ -324,8 +351,8 @@ pub enum CloseReason {
         by: Side,
         /// The code.
         code: ErrorCode,
-        /// The text.
-        message: String,
+        /// The text; of a peer's no more than `max_error_text_bytes`. Shared by all who are told.
+        message: Arc<str>,
     },
     /// The application closed it, after its streams had ended.
     Finished(Side),
@@ -334,7 +361,7 @@ pub enum CloseReason {
     /// The transport was lost, and the session was not resumed in time (RESUME-29).
     ResumeWindowOver,
     /// The transport failed with this error.
-    Io(String),
+    Io(Arc<str>),
 }
 
 impl fmt::Display for CloseReason {
@@ -357,3 +384,30 @@ impl fmt::Display for CloseReason {
 }
 
 impl std::error::Error for CloseReason {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn err_03_a_text_is_cut_between_characters() {
+        let long = "é".repeat(1_000);
+        for (text, max, kept) in [
+            (&b"as it is"[..], 8, "as it is"),
+            (b"as it is", 7, "as it i…"),
+            (b"as it is", 0, "…"),
+            (b"", 0, ""),
+            (long.as_bytes(), 4, "éé…"),
+            (long.as_bytes(), 5, "éé…"),
+            ("a𝄞b".as_bytes(), 4, "a…"),
+            ("a𝄞b".as_bytes(), 5, "a𝄞…"),
+            // What is not UTF-8 becomes longer, and is cut as well.
+            (b"\xff\xff", 6, "\u{fffd}\u{fffd}"),
+            (b"\xff\xff\xff", 3, "\u{fffd}…"),
+            (b"\xff\xff\xff", 5, "\u{fffd}…"),
+            (&[0x80; 100], 6, "\u{fffd}\u{fffd}…"),
+        ] {
+            assert_eq!(kept_text(text, max), kept, "{text:?} at {max}");
+        }
+    }
+}

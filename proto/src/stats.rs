@@ -47,6 +47,8 @@ pub struct Stats {
     pub retention_overflows: u64,
     /// Times nothing more was read because as many refusals as may wait were unwritten (DOS-01).
     pub paused_reads: u64,
+    /// Texts of the peer's errors of which no more was kept than `max_error_text_bytes`.
+    pub cut_error_texts: u64,
     /// 1 if the peer broke the protocol, and was sent away for it.
     pub violations: u64,
     /// 1 if SETUP, or the acceptor's answer to it, did not come in time (SETUP-30).

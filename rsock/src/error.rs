@@ -1,6 +1,6 @@
 //! What users see when something fails, by who is to blame.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use rsock_proto::{CloseReason, ErrorCode, Misuse, StreamError};
 
@@ -9,19 +9,19 @@ use rsock_proto::{CloseReason, ErrorCode, Misuse, StreamError};
 #[non_exhaustive]
 pub enum Error {
     /// The responder's application failed the request (APPLICATION_ERROR).
-    Application(String),
+    Application(Arc<str>),
     /// The responder did not process the request; repeating it is safe (REJECTED).
-    Rejected(String),
+    Rejected(Arc<str>),
     /// The responder gave up, and the request may have had effects (CANCELED).
-    Canceled(String),
+    Canceled(Arc<str>),
     /// The request itself is invalid (INVALID).
-    Invalid(String),
+    Invalid(Arc<str>),
     /// Any other error code, application-defined ones included (ERR-06, ERR-07).
     Other {
         /// The code.
         code: ErrorCode,
         /// The text.
-        message: String,
+        message: Arc<str>,
     },
     /// The connection has ended, and everything pending on it with it.
     Closed(CloseReason),
@@ -34,17 +34,17 @@ pub enum Error {
 impl Error {
     /// An error of the application, as handlers raise it.
     pub fn application(message: impl fmt::Display) -> Self {
-        Self::Application(message.to_string())
+        Self::Application(message.to_string().into())
     }
 
     /// A refusal: the request had no effect.
     pub fn rejected(message: impl fmt::Display) -> Self {
-        Self::Rejected(message.to_string())
+        Self::Rejected(message.to_string().into())
     }
 
     /// The request can never be right as it is.
     pub fn invalid(message: impl fmt::Display) -> Self {
-        Self::Invalid(message.to_string())
+        Self::Invalid(message.to_string().into())
     }
 
     /// The code this error has, or would have, on the wire.
@@ -74,7 +74,7 @@ impl Error {
             | Self::Invalid(message)
             | Self::Other { message, .. } => message,
             // A failure of a connection behind this one, passed on by a handler.
-            other => other.to_string(),
+            other => other.to_string().into(),
         };
         StreamError { code, message }
     }

@@ -320,12 +320,13 @@ fn from_old_result<T>(result: OldResult<T>) -> Result<T, Error> {
 
 impl From<RSocketError> for Error {
     fn from(error: RSocketError) -> Self {
-        let with_code = |code, message| Self::Other { code: ErrorCode(code), message };
+        let with_code =
+            |code, message| Self::Other { code: ErrorCode(code), message: String::into(message) };
         match error {
-            RSocketError::ApplicationException(message) => Self::Application(message),
-            RSocketError::RequestRejected(message) => Self::Rejected(message),
-            RSocketError::RequestCancelled(message) => Self::Canceled(message),
-            RSocketError::RequestInvalid(message) => Self::Invalid(message),
+            RSocketError::ApplicationException(message) => Self::Application(message.into()),
+            RSocketError::RequestRejected(message) => Self::Rejected(message.into()),
+            RSocketError::RequestCancelled(message) => Self::Canceled(message.into()),
+            RSocketError::RequestInvalid(message) => Self::Invalid(message.into()),
             RSocketError::InvalidSetup(message) => with_code(ERR_INVALID_SETUP, message),
             RSocketError::UnsupportedSetup(message) => with_code(ERR_UNSUPPORTED_SETUP, message),
             RSocketError::RejectedSetup(message) => with_code(ERR_REJECT_SETUP, message),
@@ -341,12 +342,14 @@ impl From<RSocketError> for Error {
 impl From<Error> for RSocketError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Application(message) => Self::ApplicationException(message),
-            Error::Rejected(message) => Self::RequestRejected(message),
-            Error::Canceled(message) => Self::RequestCancelled(message),
-            Error::Invalid(message) => Self::RequestInvalid(message),
-            Error::Other { code, message } => of_code(code, message),
-            Error::Closed(CloseReason::Error { code, message, .. }) => of_code(code, message),
+            Error::Application(message) => Self::ApplicationException(message.to_string()),
+            Error::Rejected(message) => Self::RequestRejected(message.to_string()),
+            Error::Canceled(message) => Self::RequestCancelled(message.to_string()),
+            Error::Invalid(message) => Self::RequestInvalid(message.to_string()),
+            Error::Other { code, message } => of_code(code, message.to_string()),
+            Error::Closed(CloseReason::Error { code, message, .. }) => {
+                of_code(code, message.to_string())
+            }
             Error::Closed(CloseReason::Violation(violation)) => {
                 of_code(violation.code(), violation.to_string())
             }

@@ -27,6 +27,9 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_frame)]
     #[arg(value_parser = value_parser!(u32).range(MIN_FRAME..=MAX_FRAME))]
     pub max_frame: u32,
+    /// Bytes kept of the text of an error that a client sends; the rest of a longer one is cut off
+    #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_error_text)]
+    pub max_error_text: u32,
     /// How long a client may take to begin with SETUP, as 500ms or 10s
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub setup_timeout: Duration,
@@ -106,6 +109,7 @@ impl Default for Options {
             max_connections: 100_000,
             max_streams: limits.max_streams as u32,
             max_frame: limits.max_frame_bytes as u32,
+            max_error_text: limits.max_error_text_bytes as u32,
             setup_timeout: limits.setup_timeout,
             mtu: limits.fragment_bytes.unwrap_or(rsock::proto::MAX_FRAME_BYTES) as u32,
             max_payload: limits.max_payload_bytes as u32,
@@ -140,6 +144,7 @@ impl Options {
         let mut config = Config::default();
         config.max_streams = self.max_streams as usize;
         config.max_frame_bytes = self.max_frame as usize;
+        config.max_error_text_bytes = self.max_error_text as usize;
         config.setup_timeout = self.setup_timeout;
         config.fragment_bytes = Some(self.mtu as usize);
         config.max_payload_bytes = self.max_payload as usize;
@@ -239,6 +244,7 @@ mod tests {
             "--listen=ws://h:2",
             "--default-route=none",
             "--max-frame=65536",
+            "--max-error-text=100",
             "--setup-timeout=1m 500ms",
             "--mtu=64",
             "--resume-window=0s",
@@ -250,6 +256,7 @@ mod tests {
             listen: vec!["tcp://[::1]:1".to_owned(), "ws://h:2".to_owned()],
             default_route: DefaultRoute::None,
             max_frame: 65_536,
+            max_error_text: 100,
             setup_timeout: Duration::from_millis(60_500),
             mtu: 64,
             resume_window: Duration::ZERO,

@@ -159,9 +159,9 @@ impl Responder for Handlers {
         match self.route(&payload).as_str() {
             "echo" => Ok(payload),
             "application" => Err(Error::application(data)),
-            "canceled" => Err(Error::Canceled(data)),
+            "canceled" => Err(Error::Canceled(data.into())),
             "invalid" => Err(Error::invalid(data)),
-            "other" => Err(Error::Other { code: ErrorCode(0x301), message: data }),
+            "other" => Err(Error::Other { code: ErrorCode(0x301), message: data.into() }),
             "never" => future::pending().await,
             route => Err(Error::rejected(format!("no route {route:?}"))),
         }

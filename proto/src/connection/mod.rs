@@ -90,7 +90,7 @@ pub struct Connection {
     /// KEEPALIVE frames the application asked for, to be written.
     pings: VecDeque<Bytes>,
     /// The ERROR on stream 0 with which we end the connection.
-    last_words: Option<(ErrorCode, String)>,
+    last_words: Option<(ErrorCode, Arc<str>)>,
     /// Where SETUP asked for leases.
     leases: Option<Box<Leases>>,
     /// Where SETUP asked for resume.
@@ -184,7 +184,7 @@ impl Connection {
             Violation::KeepaliveTimeout => {}
             _ => self.stats.violations += 1,
         }
-        self.say_last_words(violation.code(), violation.to_string());
+        self.say_last_words(violation.code(), violation.to_string().into());
         self.end(CloseReason::Violation(violation));
     }
 
@@ -214,7 +214,7 @@ impl Connection {
 
     /// The transport is gone, in both directions (TCP-04). `error` is the transport's, if it had
     /// one. A session that can be resumed is suspended; another connection is over.
-    pub fn handle_disconnect(&mut self, error: Option<String>, now: Instant) {
+    pub fn handle_disconnect(&mut self, error: Option<Arc<str>>, now: Instant) {
         if self.suspend(now) {
             return;
         }
@@ -243,9 +243,9 @@ impl Connection {
     }
 
     /// The acceptor refuses it with this text (SETUP-16).
-    pub fn reject(&mut self, code: ErrorCode, message: impl Into<String>) {
+    pub fn reject(&mut self, code: ErrorCode, message: impl Into<Arc<str>>) {
         if let State::Accepting { .. } = self.state {
-            self.end_with(code, message.into());
+            self.end_with(code, message);
         }
     }
 
@@ -393,11 +393,12 @@ impl Connection {
     }
 
     /// Ends the connection now with an ERROR of this code and text on stream 0.
-    pub fn end_with(&mut self, code: ErrorCode, message: String) {
+    pub fn end_with(&mut self, code: ErrorCode, message: impl Into<Arc<str>>) {
         if self.state.is_over() {
             return;
         }
-        self.say_last_words(code, message.clone());
+        let message = message.into();
+        self.say_last_words(code, Arc::clone(&message));
         self.end(CloseReason::Error { by: Side::Local, code, message });
     }
 
@@ -540,7 +541,7 @@ impl Connection {
 
     // ---- within -------------------------------------------------------------------------------
 
-    fn say_last_words(&mut self, code: ErrorCode, message: String) {
+    fn say_last_words(&mut self, code: ErrorCode, message: Arc<str>) {
         self.last_words = Some((code, message));
     }
 

@@ -126,10 +126,12 @@ impl Connection {
             Frame::RequestN { stream, n } => Ok(self.receive_request_n(stream, n)),
             Frame::Cancel { stream } => Ok(self.receive_cancel(stream)),
             Frame::Error { stream: Some(stream), code, message } => {
-                Ok(self.receive_error(stream, StreamError::received(code, &message)))
+                let error = self.received_error(code, &message);
+                Ok(self.receive_error(stream, error))
             }
             Frame::Error { stream: None, code, message } => {
-                Ok(self.receive_connection_error(StreamError::received(code, &message)))
+                let error = self.received_error(code, &message);
+                Ok(self.receive_connection_error(error))
             }
             Frame::KeepAlive(keepalive) => {
                 self.receive_keepalive(keepalive, now);
@@ -454,6 +456,13 @@ impl Connection {
             self.remove(key);
         }
         Ok(())
+    }
+
+    /// The error that the peer sent, as far as its text is kept.
+    pub(super) fn received_error(&mut self, code: ErrorCode, text: &[u8]) -> StreamError {
+        let max = self.config.max_error_text_bytes;
+        self.stats.cut_error_texts += u64::from(text.len() > max);
+        StreamError::received(code, text, max)
     }
 
     fn receive_error(&mut self, id: StreamId, error: StreamError) -> Result<(), Ignored> {

@@ -212,7 +212,7 @@ impl Connection {
                 session.retained.rewind(position);
                 self.resumed(now);
             }
-            Err(problem) => self.end_with(ErrorCode::REJECTED_RESUME, problem.into()),
+            Err(problem) => self.end_with(ErrorCode::REJECTED_RESUME, problem),
         }
         Ok(())
     }
@@ -352,7 +352,7 @@ impl Connection {
             }
             // RESUME-21. Some peers say it with another code.
             Frame::Error { stream: None, code, message } => {
-                let message = String::from_utf8_lossy(&message).into_owned();
+                let message = self.received_error(code, &message).message;
                 self.end(CloseReason::Error { by: Side::Peer, code, message });
                 Ok(())
             }

@@ -269,6 +269,29 @@ fn ten_thousand_random_lives_leave_nothing() {
 }
 
 /// Whoever runs a service sees which bound was reached.
+/// H127: of the texts of a peer's errors little is kept, wherever they stand, and nothing of the
+/// buffer they came in.
+#[test]
+fn err_03_long_texts_of_errors_are_cut_on_receipt() {
+    let long = vec![b'E'; 1 << 20];
+    let kept = format!("{}…", "E".repeat(1 << 10));
+
+    let mut e = Wire::client();
+    e.request(RR, "d", 0);
+    e.sent();
+    e.receive(err(1, 0x201, &long));
+    assert_eq!(e.events(), format!("Failed(1,0x201,'{kept}')"));
+    assert_eq!(e.connection.stats().cut_error_texts, 1);
+    e.receive(err(0, 0x101, &long));
+    assert_eq!(e.events(), format!("Closed(peer,0x101,'{kept}')"));
+    assert_eq!(e.connection.stats().cut_error_texts, 2);
+
+    let mut e = Wire::fresh_client(config(|config| config.max_error_text_bytes = 5));
+    e.sent();
+    e.receive(err(0, 0x3, &long));
+    assert_eq!(e.events(), "Closed(peer,0x3,'EEEEE…')");
+}
+
 #[test]
 fn every_end_by_a_bound_is_counted() {
     let mut e = Wire::server();

@@ -203,7 +203,7 @@ fn conn_09_close_is_told_and_immediate() {
 #[test]
 fn end_with_a_code_of_choice() {
     let (mut e, ..) = busy(true);
-    e.connection.end_with(ErrorCode::CONNECTION_ERROR, "too slow".into());
+    e.connection.end_with(ErrorCode::CONNECTION_ERROR, "too slow");
     e.assert_ended_with(0x101, "end_with");
 }
 
@@ -227,9 +227,7 @@ fn a_server_closed_before_setup_has_nobody_to_tell() {
 
 #[test]
 fn conn_05_loss_of_the_transport_ends_everything() {
-    for (error, event) in
-        [(None, "Closed(Disconnected)"), (Some("reset".to_owned()), "Closed(Io,'reset')")]
-    {
+    for (error, event) in [(None, "Closed(Disconnected)"), (Some("reset"), "Closed(Io,'reset')")] {
         let (mut e, theirs, ours) = busy(true);
         e.send(theirs, "unwritten").unwrap();
         e.receive_bytes(&prefixed(&rr(9, "cut"))[..5]); // TCP-03

@@ -101,9 +101,9 @@ fn frag_29_h100_nothing_is_held_after_the_connection() {
     type End = fn(&mut Wire);
     let ends: [End; 6] = [
         |e| e.disconnect(None),
-        |e| e.disconnect(Some("reset".into())),
+        |e| e.disconnect(Some("reset")),
         |e| e.connection.close(),
-        |e| e.connection.end_with(ErrorCode::CONNECTION_ERROR, "over".into()),
+        |e| e.connection.end_with(ErrorCode::CONNECTION_ERROR, "over"),
         |e| e.receive(err(0, 0x101, b"over")),
         |e| e.advance(3_000),
     ];

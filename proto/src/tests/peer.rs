@@ -117,11 +117,11 @@ impl Wire {
     }
 
     /// The transport is lost, with what is half read or half written.
-    pub(super) fn disconnect(&mut self, error: Option<String>) {
+    pub(super) fn disconnect(&mut self, error: Option<&str>) {
         self.input.clear();
         self.out.clear();
         self.send = crate::SendBuf::length_prefixed();
-        self.connection.handle_disconnect(error, self.now);
+        self.connection.handle_disconnect(error.map(Into::into), self.now);
     }
 
     /// What it writes, as long as it has anything to write.

@@ -40,6 +40,16 @@ fn dial(e: &mut Wire) {
     assert_eq!(e.sent(), "0x0d(0)");
 }
 
+/// ERR-03: as the texts of other errors.
+#[test]
+fn a_long_refusal_to_resume_is_cut() {
+    let mut e = client();
+    cut(&mut e);
+    dial(&mut e);
+    e.receive(wire::err(0, 0x4, &vec![b'E'; 1 << 20]));
+    assert_eq!(e.events(), format!("Closed(peer,0x4,'{}…')", "E".repeat(1 << 10)));
+}
+
 #[test]
 fn resume_02_09_10_resume_says_what_setup_and_the_session_do() {
     let mut e = client();

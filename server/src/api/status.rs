@@ -102,6 +102,8 @@ struct Frames {
 
 #[derive(Debug, Serialize)]
 struct Dropped {
+    /// Errors of which the text was too long to be kept whole.
+    error_texts: u64,
     keepalive_replies: u64,
     metadata_pushes: u64,
 }
@@ -159,6 +161,7 @@ impl Status {
             bytes: InOut { r#in: stats.bytes_in, out: stats.bytes_out },
             credit_stalls: stats.credit_stalls,
             dropped: Dropped {
+                error_texts: stats.cut_error_texts,
                 keepalive_replies: stats.dropped_keepalive_replies,
                 metadata_pushes: reading.dropped_pushes,
             },

@@ -156,15 +156,16 @@ async fn calls_given_up_while_they_are_answered() {
     }
 }
 
-/// H127 `[c]`: a text of sixteen megabytes is a text, and so is one that is none.
+/// H127 `[c]`: of a text of sixteen megabytes the first KiB is told; one that is none is a text.
 #[tokio::test]
 async fn error_texts_of_any_kind() {
     let mut stage = Stage::start().await;
     for scheme in SCHEMES {
         let (client, mut peer) = connected(scheme, &stage.fixture).await;
         let large = "é".repeat(0x7f_fff0);
+        let kept = "é".repeat(512) + "…";
         for (id, text, heard) in
-            [(1, large.as_bytes(), &large[..]), (3, &b"\xff\0\x1b[31m"[..], "\u{fffd}\0\u{1b}[31m")]
+            [(1, large.as_bytes(), &kept[..]), (3, &b"\xff\0\x1b[31m"[..], "\u{fffd}\0\u{1b}[31m")]
         {
             let call = tokio::spawn(client.request_response("q").into_future());
             peer.expect(rr(id, "q")).await;

@@ -321,11 +321,11 @@ fn show(tap: &FrameTap, peer: &str, direction: Direction, frame: Bytes) {
 }
 
 /// A peer that resets or closes is gone, not a failure of the transport.
-fn failure(error: &io::Error) -> Option<String> {
+fn failure(error: &io::Error) -> Option<Arc<str>> {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.kind() {
         BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => None,
-        _ => Some(error.to_string()),
+        _ => Some(error.to_string().into()),
     }
 }
 

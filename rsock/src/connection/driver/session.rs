@@ -288,7 +288,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let Some(resume) = &mut self.options.resume else { return };
         match resume::new_token() {
             Ok(token) => resume.setup.resume_token = Some(token),
-            Err(error) => return self.give_up(&CloseReason::Io(error.to_string()), now),
+            Err(error) => return self.give_up(&CloseReason::Io(error.to_string().into()), now),
         }
         let DriverOptions { config, .. } = &self.options;
         let setup = self.options.resume.as_ref().map(|resume| resume.setup.clone());

@@ -126,7 +126,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 }
                 Poll::Ready(Some(error)) => {
                     if self.regular_end {
-                        self.mailbox.cut_short(CloseReason::Io(error));
+                        self.mailbox.cut_short(CloseReason::Io(error.into()));
                     }
                     // Nobody is there to linger for, and nothing is tried again.
                     self.phase = Phase::Lingering { until: now };

@@ -6,7 +6,7 @@ use rsock::metadata::{
     WellKnownMime, Zipkin, decode_stream_mime, first_route,
 };
 
-use crate::render::{Printable, text_or_hex};
+use crate::render::text_or_hex;
 
 /// Types of a list that are shown.
 const MAX_SHOWN: usize = 8;
@@ -16,12 +16,11 @@ const MAX_SHOWN: usize = 8;
 pub(crate) fn summary(metadata: &Bytes, connection_mime: &str) -> String {
     let Ok(said) = Extensions::read(metadata, connection_mime) else {
         let route = first_route(metadata, connection_mime).ok().flatten();
-        return route
-            .map_or(String::new(), |route| format!(" route={}", Printable(route.as_str())));
+        return route.map_or(String::new(), |route| format!(" route={}", route.as_str()));
     };
     let mut parts = Vec::new();
     if let Ok(Some(route)) = said.route() {
-        parts.push(format!("route={}", Printable(route.as_str())));
+        parts.push(format!("route={}", route.as_str()));
     }
     match said.authentication() {
         Ok(Some(credentials)) => parts.push(format!("auth={}", without_secrets(&credentials))),
@@ -74,7 +73,7 @@ pub(crate) fn content(entry: &Entry) -> String {
 fn without_secrets(credentials: &Authentication) -> String {
     match credentials {
         Authentication::Simple { username, .. } => {
-            format!("simple user={}", Printable(&String::from_utf8_lossy(username)))
+            format!("simple user={}", String::from_utf8_lossy(username))
         }
         Authentication::Bearer { .. } => "bearer".to_owned(),
         Authentication::Custom { name, .. } => name.escape_ascii().to_string(),

@@ -4,7 +4,7 @@ use std::{fmt, io, process::ExitCode, time::Duration};
 
 use rsock::{CloseReason, ConnectError, Error, ErrorCode, Misuse, Violation};
 
-use crate::render::{Printable, say};
+use crate::render::say;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         if !self.is_silent() {
             let hint = self.hint().map_or(String::new(), |hint| format!("; {hint}"));
-            say(format_args!("rsock: {}{hint}", Printable(&self.to_string())));
+            say(format_args!("rsock: {self}{hint}"));
         }
         ExitCode::from(self.code())
     }

@@ -1,6 +1,7 @@
 //! `-vv`: a line a frame, with the credit left.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     fmt::{self, Write},
     sync::{Arc, Mutex, PoisonError},
@@ -12,10 +13,7 @@ use rsock::{
     frame::{Frame, PayloadFrame, Request, StreamId},
 };
 
-use crate::{
-    entries,
-    render::{Printable, say},
-};
+use crate::{entries, render::say};
 
 /// Says every frame on stderr.
 pub(crate) fn tap(metadata_mime: String) -> FrameTap {
@@ -211,8 +209,8 @@ fn write_flags(line: &mut String, flags: &[(bool, char)]) -> fmt::Result {
     if set.is_empty() { Ok(()) } else { write!(line, " [{set}]") }
 }
 
-fn text(bytes: &[u8]) -> String {
-    Printable(&String::from_utf8_lossy(bytes)).to_string()
+fn text(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
 }
 
 /// The sizes of a payload: data, and what else is in the metadata, may be a secret.

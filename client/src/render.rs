@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use rsock::{
-    Payload,
+    Payload, Printable,
     metadata::{CompositeMetadata, Entry, Mime, WellKnownMime},
 };
 use serde::de::IgnoredAny;
@@ -19,21 +19,11 @@ use crate::{
     exit::Failure,
 };
 
-/// Writes a line to stderr. Where nobody reads it there is nobody to tell that either.
+/// Writes a line to stderr, in one piece, without what would command a terminal: much of it is the
+/// peer's. Where nobody reads it there is nobody to tell that either.
 pub(crate) fn say(line: impl fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-/// A peer's text, without what would command a terminal.
-pub(crate) struct Printable<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if c.is_control() { c.escape_default().fmt(f)? } else { fmt::Write::write_char(f, c)? }
-        }
-        Ok(())
-    }
+    let line = format!("{}\n", Printable(line));
+    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 /// Where replies go.
@@ -91,7 +81,7 @@ fn show_metadata(metadata: &Bytes, connection_mime: &str) {
 /// Bytes as they read best.
 pub(crate) fn text_or_hex(bytes: &[u8]) -> String {
     match str::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => Printable(text).to_string(),
+        Ok(text) if !text.contains('\0') => text.to_owned(),
         _ => format!("0x{}", hex(bytes)),
     }
 }
@@ -153,8 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_does_not_command_the_terminal() {
-        assert_eq!(Printable("a\x1b[2J\nü").to_string(), "a\\u{1b}[2J\\nü");
+    fn bytes_are_shown_as_text_where_they_are() {
+        assert_eq!(text_or_hex("ü".as_bytes()), "ü");
         assert_eq!(text_or_hex(b"\x00\x01"), "0x0001");
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use crate::printable::Printable;
+
 /// An error code as it stands in an ERROR frame (section 1.6; all 32 bits, ERR-06).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErrorCode(pub u32);
@@ -108,7 +110,7 @@ fn boundary(text: &[u8], max: usize) -> usize {
 
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.code, self.message)
+        write!(f, "{}: {}", self.code, Printable(&self.message))
     }
 }
 
@@ -369,9 +371,11 @@ impl fmt::Display for CloseReason {
         match self {
             Self::Violation(violation) => write!(f, "{}: {violation}", violation.code()),
             Self::Error { by: Side::Peer, code, message } => {
-                write!(f, "the peer ended the connection, {code}: {message}")
+                write!(f, "the peer ended the connection, {code}: {}", Printable(message))
             }
-            Self::Error { by: Side::Local, code, message } => write!(f, "{code}: {message}"),
+            Self::Error { by: Side::Local, code, message } => {
+                write!(f, "{code}: {}", Printable(message))
+            }
             Self::Finished(Side::Local) => f.write_str("closed"),
             Self::Finished(Side::Peer) => f.write_str("closed by the peer"),
             Self::Disconnected => f.write_str("the peer disconnected"),

@@ -42,6 +42,7 @@ mod error;
 pub mod frame;
 pub mod metadata;
 mod payload;
+mod printable;
 mod stats;
 mod stream;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub use connection::{Connection, Event, Items, Role, StreamMut};
 pub use error::{CloseReason, ErrorCode, Misuse, Side, StreamError, Violation};
 pub use frame::Interaction;
 pub use payload::Payload;
+pub use printable::Printable;
 pub use stats::Stats;
 pub use stream::{Credit, StreamKey, Window};
 pub use transmit::{Envelope, SendBuf};

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use rsock_proto::{CloseReason, ErrorCode, Misuse, StreamError};
+use rsock_proto::{CloseReason, ErrorCode, Misuse, Printable, StreamError};
 
 /// Why a request, a stream or a connection failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,8 +116,8 @@ impl fmt::Display for Error {
             Self::Application(message)
             | Self::Rejected(message)
             | Self::Canceled(message)
-            | Self::Invalid(message) => write!(f, "{}: {message}", self.code()),
-            Self::Other { code, message } => write!(f, "{code}: {message}"),
+            | Self::Invalid(message) => write!(f, "{}: {}", self.code(), Printable(message)),
+            Self::Other { code, message } => write!(f, "{code}: {}", Printable(message)),
             Self::Closed(reason) => reason.fmt(f),
             Self::Connect(error) => error.fmt(f),
             Self::Misuse(misuse) => misuse.fmt(f),

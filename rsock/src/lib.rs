@@ -68,8 +68,8 @@ mod tap;
 mod transport;
 
 pub use rsock_proto::{
-    self as proto, CloseReason, Config, ErrorCode, Misuse, Payload, ResumeLimits, Side, Stats,
-    Violation, Window, frame, metadata,
+    self as proto, CloseReason, Config, ErrorCode, Misuse, Payload, Printable, ResumeLimits, Side,
+    Stats, Violation, Window, frame, metadata,
 };
 
 pub use acceptor::{Acceptor, Setup};

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use rsock::{
-    Direction, FrameTap, Payload,
+    Direction, FrameTap, Payload, Printable,
     frame::{Frame, Request},
     proto::Interaction,
 };
@@ -93,7 +93,7 @@ fn line(frame: &Frame, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, " stream={stream}")?;
             }
             let shown = &message[..message.len().min(MAX_MESSAGE)];
-            write!(f, " {code} {:?}", String::from_utf8_lossy(shown))
+            write!(f, " {code} \"{}\"", Printable(String::from_utf8_lossy(shown)))
         }
         Frame::MetadataPush { metadata } => write!(f, "METADATA_PUSH metadata={}B", metadata.len()),
         Frame::Resume(resume) => write!(f, "RESUME token={}B", resume.token.len()),

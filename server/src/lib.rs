@@ -29,6 +29,6 @@ mod options;
 mod service;
 
 pub use app::{App, app};
-pub use logging::LogFilter;
+pub use logging::{Log, LogFilter};
 pub use options::{DefaultRoute, Options, RuntimeKind};
 pub use service::{Service, StartError, try_it};

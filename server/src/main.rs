@@ -3,10 +3,12 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    sync::Arc,
+    thread,
 };
 
 use clap::Parser;
-use rsock_server::{LogFilter, Options, Service, try_it};
+use rsock_server::{Log, LogFilter, Options, Service, try_it};
 
 /// An RSocket service, ready to run
 #[derive(Debug, Parser)]
@@ -15,39 +17,52 @@ struct Arguments {
     #[command(flatten)]
     options: Options,
     /// What to log to stderr: off, error, warn, info, debug or trace, by module as in
-    /// info,rsock=debug; trace shows every frame
+    /// info,rsock=debug; trace shows every frame. Lines that stderr does not take in time are left out,
+    /// and counted
     #[arg(long, value_name = "FILTER", env = "RSOCKD_LOG", default_value = "info")]
     log: LogFilter,
 }
 
 fn main() -> ExitCode {
     let Arguments { options, log } = Arguments::parse();
-    log.install();
-    match serve(options) {
+    let log = match log.install() {
+        Ok(log) => Arc::new(log),
+        Err(error) => {
+            // Without a stderr there is no one to tell.
+            let _ = writeln!(io::stderr(), "rsockd: cannot start a thread for the log: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match serve(options, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line, whatever the log shows; without a stderr there is no one to tell.
-            let _ = writeln!(io::stderr(), "rsockd: {error}");
+            // One line, whatever the log shows.
+            log.say(format_args!("rsockd: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-fn serve(options: Options) -> Result<(), Box<dyn std::error::Error>> {
-    options.build_runtime()?.block_on(serve_on_it(options))
+fn serve(options: Options, log: &Arc<Log>) -> Result<(), Box<dyn std::error::Error>> {
+    options.build_runtime()?.block_on(serve_on_it(options, log))
 }
 
-async fn serve_on_it(options: Options) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve_on_it(options: Options, log: &Arc<Log>) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything is announced: who was told that it listens may also stop it.
     let mut signals = Signals::new()?;
+    ignore_hangups()?;
     let service = Service::bind(options).await?;
-    announce(&service.addresses());
+    let addresses = service.addresses();
+    tracing::info!("listening on {}", addresses.join(" and "));
+    announce(&addresses)?;
+    let log = Arc::clone(log);
     let shutdown = async move {
         let (name, _) = signals.next().await;
         tracing::info!("{name}: stopping, open streams may end; once more to stop at once");
         tokio::spawn(async move {
             let (name, number) = signals.next().await;
             tracing::warn!("{name} again: stopped at once");
+            log.flush();
             // As a shell reports a process that the signal ended.
             std::process::exit(128 + number);
         });
@@ -57,13 +72,36 @@ async fn serve_on_it(options: Options) -> Result<(), Box<dyn std::error::Error>>
     Ok(())
 }
 
-fn announce(addresses: &[String]) {
+/// Says where it listens. On a thread: a stdout that nobody reads holds up nothing else.
+fn announce(addresses: &[String]) -> io::Result<()> {
     let mut text: String =
         addresses.iter().map(|address| format!("listening on {address}\n")).collect();
     text.push_str(&try_it(addresses));
-    // A service whose stdout is closed serves all the same.
-    let mut stdout = io::stdout();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    thread::Builder::new().name("rsockd-announce".to_owned()).spawn(move || {
+        let mut stdout = io::stdout();
+        // A service whose stdout is closed serves all the same.
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    })?;
+    Ok(())
+}
+
+/// A terminal that is closed, or whoever wants settings read anew, does not end the service.
+#[cfg(unix)]
+fn ignore_hangups() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            tracing::info!("SIGHUP: there is nothing to reload; SIGTERM stops the service");
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn ignore_hangups() -> io::Result<()> {
+    Ok(())
 }
 
 /// The signals that stop a service, by name and number.

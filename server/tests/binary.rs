@@ -19,8 +19,8 @@ fn rsockd(flags: &[&str]) -> Command {
 /// A service at work on free ports; killed if its test fails.
 struct Running {
     process: Child,
-    stdout: BufReader<ChildStdout>,
-    stderr: BufReader<ChildStderr>,
+    stdout: Option<BufReader<ChildStdout>>,
+    stderr: Option<BufReader<ChildStderr>>,
     addresses: Vec<String>,
 }
 
@@ -41,7 +41,7 @@ impl Running {
             stdout.read_line(&mut line).unwrap();
             addresses.push(line.strip_prefix("listening on ").unwrap().trim_end().to_owned());
         }
-        Self { process, stdout, stderr, addresses }
+        Self { process, stdout: Some(stdout), stderr: Some(stderr), addresses }
     }
 
     #[cfg(unix)]
@@ -55,15 +55,16 @@ impl Running {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "the log ended");
+            let stderr = self.stderr.as_mut().unwrap();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the log ended");
         }
     }
 
     /// Its exit code, and what was left to read of stdout and stderr.
     fn end(mut self) -> (Option<i32>, String, String) {
         let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut stdout).unwrap();
-        self.stderr.read_to_string(&mut stderr).unwrap();
+        self.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        self.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         (self.process.wait().unwrap().code(), stdout, stderr)
     }
 }
@@ -191,6 +192,92 @@ async fn the_log_shows_frames_at_trace() {
     ] {
         assert!(stderr.contains(expected), "{expected} in {stderr}");
     }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let request = |data: &str, route| Payload::new(data.to_owned()).route(route).unwrap();
+    for signals in 1..=2 {
+        let mut service = Running::start(&["--log=trace"]);
+        let client = Client::connect(&service.addresses[0]).await.unwrap();
+        let mut endless = client.request_stream(request("", "range")).credit(1);
+        endless.next().await.unwrap().unwrap();
+        // More lines than the pipe and the process hold, until some are left out.
+        let left_out = async || {
+            let status = client.request_response(request("", "status")).await.unwrap();
+            let status: serde_json::Value = serde_json::from_slice(&status.data).unwrap();
+            status["log"]["lines_left_out"].as_u64().unwrap()
+        };
+        while left_out().await == 0 {
+            let echoes = (0..1_000).map(|_| client.request_response(request("x", "echo")));
+            futures_util::future::try_join_all(echoes).await.unwrap();
+        }
+        assert!(endless.next().await.unwrap().is_ok(), "a stream under way goes on");
+        service.signal("-TERM");
+        // Requests are refused as soon as it has heard the signal.
+        while client.request_response(request("x", "echo")).await.is_ok() {}
+        if signals == 2 {
+            service.signal("-TERM");
+        } else {
+            drop(endless);
+        }
+        let code = service.process.wait().unwrap().code();
+        assert_eq!(code, Some(if signals == 2 { 143 } else { 0 }));
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_announcement_that_nobody_reads_stops_nothing() {
+    use std::{
+        io::Write,
+        os::{fd::OwnedFd, unix::net::UnixStream},
+    };
+
+    let (mut full, mut reader) = UnixStream::pair().unwrap();
+    full.set_nonblocking(true).unwrap();
+    let mut filled = 0;
+    while let Ok(written) = full.write(&[b'.'; 4_096]) {
+        filled += written;
+    }
+    full.set_nonblocking(false).unwrap();
+    let mut process = rsockd(&["--listen=tcp://127.0.0.1:0"])
+        .stdout(OwnedFd::from(full))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(process.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("listening on ") {
+        line.clear();
+        assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the log ended");
+    }
+    let uri = line.trim_end().split("listening on ").last().unwrap();
+    let client = Client::connect(uri).await.unwrap();
+    assert_eq!(client.request_response("hello").await.unwrap().data, "hello");
+    client.close().await;
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    // It did hang in the pipe.
+    let mut read = Vec::new();
+    reader.read_to_end(&mut read).unwrap();
+    assert_eq!(read.len(), filled);
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_a_hangup_nor_a_reader_that_leaves_ends_it() {
+    let mut service = Running::start(&[]);
+    let client = Client::connect(&service.addresses[0]).await.unwrap();
+    service.signal("-HUP");
+    service.wait_for_log("SIGHUP: there is nothing to reload");
+    // The ends of its pipes that are read; what it writes now is lost.
+    drop((service.stdout.take(), service.stderr.take()));
+    assert_eq!(client.request_response("hello").await.unwrap().data, "hello");
+    service.signal("-TERM");
+    assert_eq!(service.process.wait().unwrap().code(), Some(0));
 }
 
 #[test]

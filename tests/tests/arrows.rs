@@ -12,9 +12,11 @@ use std::{
 /// it sees bytes and not frames, and nothing in the state machine sees it.
 const PROTO: &[(&str, &[&str])] = &[
     ("config", &[]),
-    ("error", &[]),
+    // What a peer said is shown, too.
+    ("error", &["printable"]),
     ("metadata", &[]),
     ("payload", &[]),
+    ("printable", &[]),
     ("stats", &[]),
     ("frame", &["error", "payload"]),
     ("stream", &["config", "error", "frame", "payload"]),

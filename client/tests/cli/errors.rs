@@ -23,8 +23,8 @@ fn errors_of_a_request() {
             assert_eq!(done.stdout(), "");
         }
     }
-    let done = rsock(&["request", &service.tcp, "-r", "application", "-d", "\x1b[2Jx"]);
-    assert_eq!(done.stderr(), "rsock: APPLICATION_ERROR: \\u{1b}[2Jx\n");
+    let done = rsock(&["request", &service.tcp, "-r", "application", "-d", "\x1b[2Jx\u{202e}"]);
+    assert_eq!(done.stderr(), "rsock: APPLICATION_ERROR: \\u{1b}[2Jx\\u{202e}\n");
 }
 
 #[test]

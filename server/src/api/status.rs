@@ -5,7 +5,7 @@ use rsock::{Json, MethodRoute, request_response};
 use serde::Serialize;
 
 use super::{Every, JsonOptions, ticks::Ticks};
-use crate::app::App;
+use crate::{app::App, logging::lines_left_out};
 
 pub(super) fn status() -> MethodRoute<App> {
     request_response(async |app: App, (): ()| Json(Status::of(&app)))
@@ -32,6 +32,7 @@ struct Status {
     bytes: InOut,
     credit_stalls: u64,
     dropped: Dropped,
+    log: Log,
 }
 
 #[derive(Debug, Serialize)]
@@ -108,6 +109,12 @@ struct Dropped {
     metadata_pushes: u64,
 }
 
+#[derive(Debug, Serialize)]
+struct Log {
+    /// Lines that stderr did not take in time.
+    lines_left_out: u64,
+}
+
 impl Status {
     fn of(app: &App) -> Self {
         let reading = app.meter().read();
@@ -165,6 +172,7 @@ impl Status {
                 keepalive_replies: stats.dropped_keepalive_replies,
                 metadata_pushes: reading.dropped_pushes,
             },
+            log: Log { lines_left_out: lines_left_out() },
         }
     }
 }

@@ -335,27 +335,7 @@ fn log_end(peer: &str, reason: &CloseReason) {
         CloseReason::Violation(violation) => {
             tracing::warn!(peer, code = %violation.code(), "connection ended: {violation}");
         }
-        reason => tracing::debug!(peer, "connection ended: {}", Printable(reason)),
-    }
-}
-
-/// Text that may be the peer's: control characters are escaped, it may end up on a terminal.
-#[cfg(feature = "tracing")]
-struct Printable<'a>(&'a CloseReason);
-
-#[cfg(feature = "tracing")]
-impl std::fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        use std::fmt::Write;
-
-        for character in self.0.to_string().chars() {
-            if character.is_control() {
-                write!(f, "{}", character.escape_default())?;
-            } else {
-                f.write_char(character)?;
-            }
-        }
-        Ok(())
+        reason => tracing::debug!(peer, "connection ended: {reason}"),
     }
 }
 

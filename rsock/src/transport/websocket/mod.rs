@@ -16,6 +16,7 @@ mod handshake;
 use std::{borrow::Cow, error, fmt, sync::Arc};
 
 use bytes::Bytes;
+use rsock_proto::Printable;
 
 pub(crate) use codec::{
     Decoder, Incoming, Opcode, Role, apply_mask, encode_control, encode_header,
@@ -135,8 +136,7 @@ impl fmt::Display for HandshakeError {
                 write!(f, "the server refused the WebSocket with status {status}")?;
                 match body.trim() {
                     "" => Ok(()),
-                    // Escaped: it may end up on a terminal
-                    text => write!(f, ": {}", text.escape_debug()),
+                    text => write!(f, ": {}", Printable(text)),
                 }
             }
             Self::Unusable(what) => write!(f, "unusable for a WebSocket handshake: {what}"),

@@ -1,0 +1,142 @@
+//! The log: what is written, and where to.
+
+mod writer;
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    fmt, io, panic,
+    str::FromStr,
+    thread,
+    time::Duration,
+};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+
+use writer::LineWriter;
+pub(crate) use writer::lines_left_out;
+
+/// What is logged: a level, or levels by module as in `info,rsock=debug`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogFilter(Targets);
+
+/// How long the end of a process waits for its log at the most.
+const FLUSH_LIMIT: Duration = Duration::from_millis(500);
+
+impl LogFilter {
+    /// Logs to stderr from now on, in the whole process, and takes the place of the panic hook.
+    /// Has no effect where something logs already.
+    ///
+    /// Lines are written on a thread of their own. Where stderr does not take them, at most 1 MiB
+    /// of them waits; more are left out, and counted in the log and by the route `status`.
+    ///
+    /// # Errors
+    /// If the system gives no thread to write on.
+    pub fn install(self) -> io::Result<Log> {
+        let writer = LineWriter::start(io::stderr())?;
+        let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer.clone());
+        let log = tracing_subscriber::registry().with(self.0).with(lines);
+        // Who installed another one wants that.
+        if log.try_init().is_ok() {
+            let writer = writer.clone();
+            panic::set_hook(Box::new(move |panic| log_panic(&writer, panic)));
+        }
+        Ok(Log { writer })
+    }
+}
+
+/// Says it whatever the filter is: a panic is a mistake of the program's.
+fn log_panic(writer: &LineWriter, panic: &panic::PanicHookInfo<'_>) {
+    let thread = thread::current();
+    writer.put(&format!("thread {:?} {panic}", thread.name().unwrap_or("without a name")));
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        for line in backtrace.to_string().lines() {
+            writer.put(line);
+        }
+    }
+}
+
+/// The log of the process. Dropped, it waits for half a second at the most until all is written.
+#[derive(Debug)]
+#[must_use = "what it still holds is lost when the process ends without dropping it"]
+pub struct Log {
+    writer: LineWriter,
+}
+
+impl Log {
+    /// Writes a line to stderr, whatever the filter is.
+    pub fn say(&self, line: impl fmt::Display) {
+        self.writer.put(&line.to_string());
+    }
+
+    /// Waits until all is written, and for half a second at the most.
+    pub fn flush(&self) {
+        self.writer.flush(FLUSH_LIMIT);
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut filter = Targets::new().with_default(LevelFilter::INFO);
+        for directive in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (target, level) = match directive.split_once('=') {
+                Some((target, level)) => (Some(target), level),
+                None => (None, directive),
+            };
+            let level: LevelFilter = level.parse().map_err(|_| {
+                format!(
+                    "{level:?} is not a level: there are off, error, warn, info, debug and trace"
+                )
+            })?;
+            filter = match target {
+                Some(target) => filter.with_target(target, level),
+                None => filter.with_default(level),
+            };
+        }
+        Ok(Self(filter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_levels_by_module() {
+        for (filter, target, most) in [
+            ("", "any", Level::INFO),
+            ("warn", "any", Level::WARN),
+            ("TRACE", "any", Level::TRACE),
+            ("warn, rsock=debug", "rsock::server", Level::DEBUG),
+            ("warn, rsock=debug", "hyper", Level::WARN),
+            ("rsock=trace", "any", Level::INFO),
+        ] {
+            let LogFilter(targets) = filter.parse().unwrap();
+            for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
+                let enabled = targets.would_enable(target, &level);
+                assert_eq!(enabled, level <= most, "{filter}: {target} at {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelt_level_is_an_error() {
+        for filter in ["inf", "rsock", "rsock=loud", "info;debug"] {
+            assert!(
+                LogFilter::from_str(filter).unwrap_err().contains("is not a level"),
+                "{filter}"
+            );
+        }
+    }
+}

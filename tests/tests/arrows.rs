@@ -105,7 +105,7 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 ];
 
 /// All that the engine stands on.
-const PROTO_DEPENDENCIES: &[&str] = &["bytes", "rustc-hash"];
+const PROTO_DEPENDENCIES: &[&str] = &["bytes"];
 
 /// All that the simulator stands on: it sees the engine and neither tasks nor sockets, and so runs in
 /// seconds, and under the fuzzer.

@@ -17,6 +17,8 @@ pub(crate) struct Streams {
     /// Empty ones.
     vacant: Vec<u32>,
     ids: Ids,
+    /// What a connection that is over leaves, to be freed a portion at a time.
+    left: Vec<Stream>,
     /// The next id we allocate; `None` when they are used up (SID-06).
     next: Option<u32>,
     /// Where ids begin, and begin again if they are reused (SID-07).
@@ -39,6 +41,7 @@ impl Streams {
             slots: Vec::new(),
             vacant: Vec::new(),
             ids: Ids::default(),
+            left: Vec::new(),
             next: Some(first_id),
             first: first_id,
             last: MAX_U31,
@@ -215,13 +218,24 @@ impl Streams {
         }
     }
 
+    /// Ends all streams. What they hold is freed by [`free_some`](Self::free_some).
     pub(crate) fn clear(&mut self) {
-        self.slots = Vec::new();
+        self.left = std::mem::take(&mut self.slots);
         self.vacant = Vec::new();
         self.ids = Ids::default();
         self.inbound = 0;
         self.inbound_bytes = 0;
         self.reassembly_bytes = 0;
+    }
+
+    /// Frees at most so many of the streams that were left at the end; how many.
+    pub(crate) fn free_some(&mut self, max: usize) -> usize {
+        let freed = max.min(self.left.len());
+        self.left.truncate(self.left.len() - freed);
+        if self.left.is_empty() {
+            self.left = Vec::new();
+        }
+        freed
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -129,6 +129,15 @@ impl Retained {
         }
     }
 
+    /// Gives up at most so many of the oldest frames, of a session that is over; how many.
+    pub(crate) fn free_some(&mut self, max: usize) -> usize {
+        let freed = max.min(self.frames.len());
+        // Nothing is written any more.
+        self.written = self.frames.len();
+        self.drop_oldest(freed);
+        freed
+    }
+
     /// A new transport has been given nothing yet, and its peer has all before this position, which
     /// is available.
     pub(crate) fn rewind(&mut self, position: u64) {

@@ -166,6 +166,11 @@ impl SlotWakers {
         self.0[index] = Some((Arc::clone(&shared), Waker::from(shared)));
     }
 
+    /// Drops the last one; false if there was none.
+    pub(super) fn drop_last(&mut self) -> bool {
+        self.0.pop().is_some()
+    }
+
     /// The slot is off the mailbox's list: its next wake lists it again.
     pub(super) fn unlist(&self, slot: usize) {
         if let Some(Some((shared, _))) = self.0.get(slot) {

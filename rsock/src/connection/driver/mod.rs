@@ -2,6 +2,7 @@
 //! place and writes once a turn.
 
 mod answer;
+mod fail;
 mod lease;
 mod obey;
 mod receive;
@@ -13,7 +14,7 @@ mod turn;
 
 use std::{
     collections::VecDeque,
-    io, mem,
+    io,
     pin::Pin,
     sync::Arc,
     task::Waker,
@@ -24,7 +25,6 @@ use bytes::{Bytes, BytesMut};
 use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, Window, frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
     time::Sleep,
 };
 
@@ -42,6 +42,7 @@ use crate::{
     tap::{Direction, FrameTap},
     transport::{Framing, link::Link},
 };
+use fail::{Failing, Pings};
 use lease::Leases;
 use session::Redial;
 
@@ -122,9 +123,11 @@ pub(crate) struct Driver<IO> {
     slot_wakers: SlotWakers,
     push_waker: SlotWakers,
     pushes: VecDeque<Bytes>,
-    /// KEEPALIVEs that handles wait for, by the number in their data; each holds a permit.
-    pings: VecDeque<(u64, oneshot::Sender<()>, Permit)>,
+    pings: Pings,
     pinged: u64,
+    /// What hung on a connection that is over, or on a session before this one, and is being ended: two
+    /// of them at most.
+    failing: Vec<Failing>,
     /// Permits of requests that are over, to be given back at the end of the turn.
     unused_permits: usize,
     /// Bytes of answers that were given at once in this turn.
@@ -240,7 +243,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             slot_wakers: SlotWakers::default(),
             push_waker: SlotWakers::default(),
             pushes: VecDeque::new(),
-            pings: VecDeque::new(),
+            pings: Pings::new(),
+            failing: Vec::new(),
             pinged: 0,
             unused_permits: 0,
             answered_bytes: 0,
@@ -271,25 +275,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 impl<IO> Drop for Driver<IO> {
     /// A driver dropped in mid-life, as when a runtime shuts down, still ends what hangs on it.
     fn drop(&mut self) {
-        let reason = CloseReason::Disconnected;
-        let waiting = mem::take(&mut self.held).into_iter().chain(mem::take(&mut self.leaseless));
-        let commands = waiting.chain(self.mailbox.close(&reason));
-        let pending = commands.filter_map(|command| match command {
-            Command::Request { inlet, outgoing, .. } => {
-                drop_guarded(outgoing);
-                inlet
-            }
-            _ => None,
-        });
-        let open = self.slots.iter_mut().filter_map(|slot| {
-            drop_guarded(slot.producer.take());
-            slot.inlet.take()
-        });
-        for inlet in pending.chain(open) {
-            if let Some(consumer) = inlet.end(Err(reason.clone().into())) {
-                consumer.wake();
-            }
-        }
+        self.close_mailbox(&CloseReason::Disconnected);
+        while self.fail_some() {}
     }
 }
 

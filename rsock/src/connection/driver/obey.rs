@@ -79,7 +79,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 // One that cannot be sent is dropped, and its handle learns why the connection ended.
                 // While there is no transport it waits for the next.
                 if !self.connection.has_transport() || self.send_ping(self.pinged) {
-                    self.pings.push_back((self.pinged, answer, permit));
+                    self.pings.insert(self.pinged, (answer, permit));
                 } else {
                     self.give_back(permit);
                 }
@@ -100,9 +100,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// There is another transport: what was under way on the one before has no answer.
     pub(super) fn ping_again(&mut self) {
-        for (number, answer, permit) in mem::take(&mut self.pings) {
+        for (number, (answer, permit)) in mem::take(&mut self.pings) {
             if self.send_ping(number) {
-                self.pings.push_back((number, answer, permit));
+                self.pings.insert(number, (answer, permit));
             } else {
                 self.give_back(permit);
             }

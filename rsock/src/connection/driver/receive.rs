@@ -165,9 +165,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     fn answer_ping(&mut self, data: &[u8]) {
         let Ok(number) = data.try_into().map(u64::from_be_bytes) else { return };
-        if let Some(at) = self.pings.iter().position(|(sent, ..)| *sent == number)
-            && let Some((_, answer, permit)) = self.pings.remove(at)
-        {
+        if let Some((answer, permit)) = self.pings.remove(&number) {
             self.give_back(permit);
             // Whoever asked may have gone.
             let _ = answer.send(());

@@ -1,6 +1,7 @@
 //! A session that outlives its transport: handed over to, suspended, dialled for and resumed.
 
 use std::{
+    collections::VecDeque,
     mem,
     sync::Arc,
     task::{Context, Poll},
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, DriverOptions, Phase, guard, lease::Leases, output};
 use crate::{
-    connection::{Inlet, mailbox::Adoption},
+    connection::mailbox::Adoption,
     error::Error,
     resume::{self, Resume, SessionEvent},
     transport::{
@@ -215,7 +216,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Sees whether there is a new transport.
     pub(super) fn poll_redial(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if !self.io.is_none() {
+        // Streams of a fresh session may have the keys of those before: these end first, and what their
+        // consumers have said until then has been heard.
+        if !self.io.is_none() || !self.failing.is_empty() {
             return false;
         }
         let Some(redial) = &mut self.redial else { return false };
@@ -251,20 +254,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// All that was pending fails, and a fresh session is dialled for.
     pub(super) fn renew(&mut self, reason: CloseReason, now: Instant) {
-        let error = Error::Closed(reason.clone());
-        for slot in mem::take(&mut self.slots) {
-            super::drop_guarded(slot.producer);
-            if let Some(permit) = slot.permit {
-                self.give_back(permit);
-            }
-            if let Some(inlet) = slot.inlet {
-                self.consumers.extend(Inlet::end(&inlet, Err(error.clone())));
-            }
-        }
-        self.ready.clear();
-        for (.., permit) in mem::take(&mut self.pings) {
-            self.give_back(permit);
-        }
+        self.fail_all(Error::Closed(reason.clone()), VecDeque::new());
         self.lose_transport();
         let Some(resume) = &self.options.resume else { return };
         let until = now + resume.settings.limits.window;

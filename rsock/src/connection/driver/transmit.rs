@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    mem,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Instant,
@@ -20,10 +19,7 @@ use super::{
     Driver, FLUSH_LIMIT, LINGER_LIMIT, Phase, READ_SIZES, STALL_LIMIT, WRITE_SLICES, drop_guarded,
     log_end, now,
 };
-use crate::{
-    connection::{Command, budget::Budget},
-    error::Error,
-};
+use crate::connection::budget::Budget;
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     // ---- what leaves --------------------------------------------------------------------------
@@ -75,28 +71,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// The connection is over: everything pending on it ends with the reason.
     pub(super) fn end(&mut self, reason: &CloseReason, now: Instant) {
-        let error = Error::Closed(reason.clone());
-        let waiting = mem::take(&mut self.held).into_iter().chain(mem::take(&mut self.leaseless));
-        for command in waiting.chain(self.mailbox.close(reason)) {
-            if let Command::Request { inlet, outgoing, .. } = command {
-                drop_guarded(outgoing);
-                if let Some(inlet) = inlet {
-                    self.consumers.extend(inlet.end(Err(error.clone())));
-                }
-            }
-        }
-        for slot in mem::take(&mut self.slots) {
-            drop_guarded(slot.producer);
-            if let Some(inlet) = slot.inlet {
-                self.consumers.extend(inlet.end(Err(error.clone())));
-            }
-        }
-        self.ready = VecDeque::new();
+        self.close_mailbox(reason);
         // The token is free, or at least nobody's who would answer for it.
         self.claim = None;
         self.lease = None;
         self.pushes = VecDeque::new();
-        self.pings = VecDeque::new();
         self.regular_end = matches!(reason, CloseReason::Finished(_));
         drop_guarded(self.pushing.take());
         drop_guarded(self.accepting.take());

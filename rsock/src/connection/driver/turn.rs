@@ -4,7 +4,7 @@ use std::{
     future::Future,
     mem,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
@@ -86,6 +86,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 }
 
+/// Others may run, and the sockets are asked, before the task goes on.
+fn yields(cx: &mut Context<'_>) -> Poll<()> {
+    let _ = pin!(yield_now()).poll(cx);
+    Poll::Pending
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> {
     type Output = ();
 
@@ -95,6 +101,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        this.fail_some();
         let mut budget = Budget::new();
         let before = this.connection.stats().bytes_out;
         this.borrow_memory();
@@ -107,20 +114,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             if this.connection.stats().bytes_out.saturating_sub(before) >= BYTES_PER_WAKE {
                 // Others may run, and the sockets are asked: as long as a socket takes what is
                 // written, the runtime does not get to know what has come.
-                let _ = pin!(yield_now()).poll(cx);
-                return Poll::Pending;
+                return yields(cx);
             }
             let now = now();
             let due = this.deadline.is_some_and(|deadline| deadline <= now);
             if due && !mem::replace(&mut this.listened, true) {
                 // The sockets are asked before the clock is: who is late to look at it may have signs
                 // of life to read, of which the runtime does not know yet (KA-09).
-                let _ = pin!(yield_now()).poll(cx);
-                return Poll::Pending;
+                return yields(cx);
             }
             this.listened = false;
             let again = this.turn(cx, now, due);
             this.deadline = this.connection.poll_timeout();
+            if !this.failing.is_empty() {
+                return yields(cx);
+            }
             if !again && this.phase == Phase::Running && this.rest(cx, now) {
                 return Poll::Pending;
             }
@@ -129,12 +137,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
         for consumer in this.consumers.drain(..) {
             consumer.wake();
         }
-        loop {
-            let now = now();
-            ready!(this.poll_finish(cx, now));
-            if !matches!(this.phase, Phase::Flushing { .. }) {
-                return Poll::Ready(());
+        let finished = loop {
+            let finished = this.poll_finish(cx, now());
+            if finished.is_pending() || !matches!(this.phase, Phase::Flushing { .. }) {
+                break finished;
             }
-        }
+        };
+        // A portion of what fails a poll, and others between them.
+        if this.failing.is_empty() { finished } else { yields(cx) }
     }
 }

@@ -1,0 +1,115 @@
+//! The end of all that hangs on a connection: told to whoever waits, a portion at a time.
+//!
+//! A peer ends thousands of streams with one frame. To drop their handlers and to wake their callers in
+//! one poll would keep everybody else from the thread for as long as that takes.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem, vec,
+};
+
+use rsock_proto::CloseReason;
+use tokio::sync::oneshot;
+
+use super::{Driver, Slot, drop_guarded};
+use crate::{
+    connection::{Command, Inlet, Permit, producers::SlotWakers},
+    error::Error,
+};
+
+/// Streams, calls and whatever else is ended before others may run.
+const PORTION: usize = 64;
+
+/// KEEPALIVEs that handles wait for, by the number in their data; each holds a permit.
+pub(super) type Pings = BTreeMap<u64, (oneshot::Sender<()>, Permit)>;
+
+/// What hung on a connection, or a session, that is over.
+pub(super) struct Failing {
+    /// What all who wait are told. It is shared, and not copied for each.
+    pub(super) error: Error,
+    /// What handles asked for that was not done.
+    pub(super) commands: VecDeque<Command>,
+    pub(super) slots: vec::IntoIter<Slot>,
+    pub(super) wakers: SlotWakers,
+    pub(super) pings: Pings,
+}
+
+impl Failing {
+    /// Ends the next, and counts its permit if it had one; false if there was none.
+    fn end_next(&mut self, permits: &mut usize) -> bool {
+        let permit = if let Some(command) = self.commands.pop_front() {
+            self.end_command(command)
+        } else if let Some(slot) = self.slots.next() {
+            drop_guarded(slot.producer);
+            self.tell(slot.inlet.as_deref());
+            slot.permit
+        } else if let Some((_, (answer, permit))) = self.pings.pop_first() {
+            // Whoever waits for it sees that no answer comes.
+            drop(answer);
+            Some(permit)
+        } else {
+            return self.wakers.drop_last();
+        };
+        *permits += usize::from(permit.is_some());
+        true
+    }
+
+    fn end_command(&self, command: Command) -> Option<Permit> {
+        match command {
+            Command::Request { inlet, outgoing, permit, .. } => {
+                drop_guarded(outgoing);
+                self.tell(inlet.as_deref());
+                Some(permit)
+            }
+            Command::Push { permit, .. } | Command::Ping { permit, .. } => Some(permit),
+            Command::Touched(_) | Command::Drain | Command::Close => None,
+        }
+    }
+
+    fn tell(&self, inlet: Option<&Inlet>) {
+        if let Some(consumer) = inlet.and_then(|inlet| inlet.end(Err(self.error.clone()))) {
+            consumer.wake();
+        }
+    }
+}
+
+impl<IO> Driver<IO> {
+    /// All that has a stream, or waits for an answer, fails with this error: a portion now, the rest by
+    /// and by, with [`fail_some`](Self::fail_some). `commands` is what was asked for and not done.
+    pub(super) fn fail_all(&mut self, error: Error, commands: VecDeque<Command>) {
+        self.ready = VecDeque::new();
+        self.failing.push(Failing {
+            error,
+            commands,
+            slots: mem::take(&mut self.slots).into_iter(),
+            wakers: mem::take(&mut self.slot_wakers),
+            pings: mem::take(&mut self.pings),
+        });
+        self.fail_some();
+    }
+
+    /// The connection is over: nothing is taken of handles any more, and everything pending fails with
+    /// the reason.
+    pub(super) fn close_mailbox(&mut self, reason: &CloseReason) {
+        let mut commands: VecDeque<_> = mem::take(&mut self.held).into();
+        commands.append(&mut self.leaseless);
+        commands.extend(self.mailbox.close(reason));
+        self.fail_all(Error::Closed(reason.clone()), commands);
+    }
+
+    /// Ends a portion of what is to fail, and frees what the protocol engine held of it; true if more
+    /// is left.
+    pub(super) fn fail_some(&mut self) -> bool {
+        let mut left = PORTION;
+        while left > 0
+            && let Some(failing) = self.failing.last_mut()
+        {
+            if failing.end_next(&mut self.unused_permits) || self.connection.free_some(1) > 0 {
+                left -= 1;
+            } else {
+                self.failing.pop();
+            }
+        }
+        !self.failing.is_empty()
+    }
+}

@@ -1,0 +1,173 @@
+//! The end of thousands of streams, as a peer brings it about with one frame: no poll of the driver does
+//! more than a portion of it, so that others are served between. Polls are counted, and not time.
+
+use std::{
+    future::{Future, poll_fn, ready},
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use futures_util::{Stream, stream};
+use rsock::{Error, Payload, Requester, Responder, Response, Server, memory};
+use rsock_tests::{
+    record::limit_time,
+    wire::{Frame, err, rs, setup, u},
+};
+use tokio::io::AsyncWriteExt;
+
+/// As many as either side may have open by default.
+const STREAMS: usize = 4_096;
+/// What one poll may end.
+const PORTION: usize = 64;
+
+/// Answers with streams that never yield, and counts those that have been dropped.
+#[derive(Clone, Default)]
+struct Endless {
+    running: Arc<AtomicUsize>,
+    dropped: Arc<AtomicUsize>,
+}
+
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+impl Responder for Endless {
+    fn request_stream(
+        self: Arc<Self>,
+        _: Payload,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        self.running.fetch_add(1, Relaxed);
+        let counted = Counted(Arc::clone(&self.dropped));
+        stream::poll_fn(move |_| {
+            let _ = &counted;
+            Poll::Pending
+        })
+    }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Says whether it was woken.
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Lets the runtime deliver what is to be woken.
+async fn breathe() {
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+}
+
+fn prefixed(frame: &Frame) -> Vec<u8> {
+    let bytes = frame.encode();
+    [&(bytes.len() as u32).to_be_bytes()[1..], &bytes].concat()
+}
+
+/// How a peer ends it all.
+enum End {
+    Frame(Frame),
+    Disconnect,
+}
+
+async fn ends_in_portions(end: End) {
+    limit_time();
+    let responder = Endless::default();
+    let requester: Arc<Mutex<Option<Requester>>> = Arc::default();
+    let acceptor = {
+        let (responder, requester) = (responder.clone(), Arc::clone(&requester));
+        move |_, peer| {
+            *requester.lock().expect("nothing panics") = Some(peer);
+            ready(Ok::<_, Error>(responder.clone()))
+        }
+    };
+    let (mut peer, far) = memory(16 << 20);
+    let server = Server::builder();
+    let mut serving = pin!(server.serve_over(far, acceptor));
+    let woken = Arc::new(Flag::default());
+    let waker = Waker::from(Arc::clone(&woken));
+
+    // The peer has as many streams open as it may, and so have we.
+    let ids = (0..STREAMS as u32).map(|turn| 2 * turn + 1);
+    let frames = [setup()].into_iter().chain(ids.map(|id| rs(id, 1, "endless")));
+    let bytes: Vec<u8> = frames.flat_map(|frame| prefixed(&frame)).collect();
+    peer.write_all(&bytes).await.expect("room");
+    while responder.running.load(Relaxed) < STREAMS {
+        assert!(serving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        breathe().await;
+    }
+    let asks = requester.lock().expect("nothing panics").clone().expect("it was accepted");
+    let wakes = Arc::new(Wakes::default());
+    let consumer = Waker::from(Arc::clone(&wakes));
+    let mut calls: Vec<Pin<Box<Response>>> =
+        (0..STREAMS).map(|_| Box::pin(asks.request_response("call"))).collect();
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut Context::from_waker(&consumer)).is_pending());
+    }
+    for _ in 0..10 {
+        assert!(serving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        breathe().await;
+    }
+    assert_eq!(wakes.0.load(Relaxed), 0);
+
+    match end {
+        End::Frame(frame) => peer.write_all(&prefixed(&frame)).await.expect("room"),
+        End::Disconnect => peer.shutdown().await.expect("memory closes"),
+    }
+    let ended = || responder.dropped.load(Relaxed) + wakes.0.load(Relaxed);
+    let mut before = ended();
+    let mut polls = 0;
+    loop {
+        breathe().await;
+        assert!(woken.0.swap(false, Relaxed), "it sleeps, and {before} have ended");
+        polls += 1;
+        let served = serving.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(ended() - before <= PORTION, "{} in one poll", ended() - before);
+        before = ended();
+        if served.is_ready() || before == 2 * STREAMS {
+            break;
+        }
+    }
+    assert_eq!(responder.dropped.load(Relaxed), STREAMS);
+    assert_eq!(wakes.0.load(Relaxed), STREAMS);
+    assert!(polls >= 2 * STREAMS / PORTION);
+    for mut call in calls {
+        let failed = poll_fn(|cx| call.as_mut().poll(cx)).await;
+        assert!(matches!(failed, Err(Error::Closed(_))), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_on_the_connection_ends_thousands_of_streams_in_portions() {
+    ends_in_portions(End::Frame(err(0, 0x101, vec![b'E'; 1 << 20]))).await;
+}
+
+#[tokio::test]
+async fn a_violation_ends_thousands_of_streams_in_portions() {
+    ends_in_portions(End::Frame(u(0, 0x30, 0))).await;
+}
+
+#[tokio::test]
+async fn a_lost_transport_ends_thousands_of_streams_in_portions() {
+    ends_in_portions(End::Disconnect).await;
+}

@@ -75,7 +75,7 @@ fn frames(stream: &[u8], max: usize, step: impl Fn(usize) -> usize) -> (Vec<Byte
     let (mut rest, mut turn) = (stream, 0);
     loop {
         loop {
-            match frame::deframe(&mut input, max) {
+            match frame::deframe(&mut input, frame::InputLimits::sharing(max)) {
                 Ok(Some(frame)) => frames.push(frame),
                 Ok(None) => break,
                 Err(violation) => return (frames, End::Violation(violation)),

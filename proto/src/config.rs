@@ -13,6 +13,10 @@ pub struct Config {
     ///
     /// Default [`MAX_FRAME_BYTES`]: peers that do not fragment send frames of that size.
     pub max_frame_bytes: usize,
+    /// The largest SETUP or RESUME accepted, in bytes: what somebody may make us hold before an
+    /// acceptor has heard of him. Default 128 KiB, which
+    /// holds the longest token beside credentials; at most [`max_frame_bytes`](Self::max_frame_bytes).
+    pub max_setup_bytes: usize,
     /// Streams the peer may hold open, running fire-and-forget handlers included (DOS-02).
     ///
     /// Default 4,096. Beyond, requests get ERROR\[REJECTED\] and fire-and-forget is dropped.
@@ -34,6 +38,15 @@ pub struct Config {
     pub max_error_text_bytes: usize,
     /// How long a client may take to send SETUP, and an acceptor to answer it (SETUP-30). Default 10 s.
     pub setup_timeout: Duration,
+    /// How long a frame, or a payload in fragments, may be incomplete without at least 1 KiB more of it
+    /// having arrived. Default 30 s.
+    ///
+    /// A frame that stands still for so long ends the connection, a payload its stream: with
+    /// ERROR\[CANCELED\] or CANCEL. It may take twice as long until it is noticed.
+    pub part_timeout: Duration,
+    /// The longest time without a sign of life that is tolerated, whatever max lifetime SETUP asks for
+    /// (KA-10). Default 10 min.
+    pub max_lifetime: Duration,
     /// Bytes a stream may write before the next stream's turn. Default 16 KiB.
     pub quantum_bytes: usize,
     /// The largest frame of a request or payload we send, in bytes without the transport's prefix;
@@ -104,12 +117,15 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_frame_bytes: MAX_FRAME_BYTES,
+            max_setup_bytes: 128 << 10,
             max_streams: 4_096,
             max_request_bytes: 256 << 20,
             max_queued_replies: 1_024,
             max_queued_reply_bytes: 64 << 10,
             max_error_text_bytes: 1 << 10,
             setup_timeout: Duration::from_secs(10),
+            part_timeout: Duration::from_secs(30),
+            max_lifetime: Duration::from_secs(600),
             quantum_bytes: 16 << 10,
             fragment_bytes: Some(65 << 10),
             max_payload_bytes: 64 << 20,

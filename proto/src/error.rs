@@ -1,6 +1,6 @@
 //! Errors by blame: the peer's (`Violation`), our caller's (`Misuse`), and what they mean on the wire.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::printable::Printable;
 
@@ -132,6 +132,20 @@ pub enum Violation {
         /// The limit it breaks.
         max: usize,
     },
+    /// SETUP or RESUME longer than accepted before anybody was (SETUP-30).
+    FirstFrameTooLong {
+        /// The length announced or received.
+        len: usize,
+        /// The limit it breaks.
+        max: usize,
+    },
+    /// No more of a frame has come for too long.
+    FrameStalled {
+        /// How much of it has come, in bytes.
+        bytes: usize,
+        /// How long it may take until there is more.
+        timeout: Duration,
+    },
     /// The reserved top bit of the stream id is set (FRAME-05).
     ReservedStreamIdBit,
     /// The fixed part of a frame is cut short (FRAME-16).
@@ -216,6 +230,7 @@ impl Violation {
     pub const fn code(self) -> ErrorCode {
         match self {
             Self::FirstFrame { .. }
+            | Self::FirstFrameTooLong { .. }
             | Self::SetupOnStream
             | Self::MalformedSetup { .. }
             | Self::Version { .. }
@@ -238,6 +253,14 @@ impl fmt::Display for Violation {
             Self::FrameTooLong { len, max } => {
                 write!(f, "a frame of {len} bytes; at most {max} are accepted")
             }
+            Self::FirstFrameTooLong { len, max } => write!(
+                f,
+                "the first frame has {len} bytes; at most {max} are accepted for SETUP and RESUME"
+            ),
+            Self::FrameStalled { bytes, timeout } => write!(
+                f,
+                "{bytes} bytes of a frame have come, and no more of it for {timeout:?} or longer"
+            ),
             Self::ReservedStreamIdBit => f.write_str("the reserved bit of the stream id is set"),
             Self::Truncated { frame, field } => write!(f, "{frame} ends before its {field}"),
             Self::MetadataLength { announced, available } => {

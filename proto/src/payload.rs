@@ -32,6 +32,29 @@ impl Payload {
         self
     }
 
+    /// The same payload in memory of its own, which holds no more than its bytes: what is decoded
+    /// shares the memory it was read into, and keeps all of that for as long as it is kept itself.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self {
+            metadata: self.metadata.as_deref().map(Bytes::copy_from_slice),
+            data: Bytes::copy_from_slice(&self.data),
+        }
+    }
+
+    /// Copies the one of its two parts that is small against the other, so that whoever keeps that
+    /// part alone does not keep the frame it came in.
+    #[must_use]
+    pub(crate) fn with_small_part_apart(mut self) -> Self {
+        let least = self.size() / 4;
+        for part in self.metadata.iter_mut().chain([&mut self.data]) {
+            if part.len() < least {
+                *part = Bytes::copy_from_slice(part);
+            }
+        }
+        self
+    }
+
     /// Bytes of data and metadata together.
     pub fn size(&self) -> usize {
         self.data.len() + self.metadata.as_ref().map_or(0, Bytes::len)

@@ -30,7 +30,14 @@ pub struct Stats {
     pub ignored_on_request: u64,
     /// Requests refused because the peer holds as many streams as it may (DOS-02).
     pub refused_streams: u64,
-    /// Fire-and-forget requests dropped for the same reason.
+    /// Requests refused because the peer's open requests hold as many bytes as they may.
+    pub refused_request_bytes: u64,
+    /// Requests refused and fragmented payloads given up because there was no memory left for this
+    /// connection.
+    pub refused_memory: u64,
+    /// Frames and fragmented payloads given up because no more of them came in time.
+    pub stalled_parts: u64,
+    /// Fire-and-forget requests dropped for one of these reasons.
     pub dropped_fire_and_forget: u64,
     /// Fragmented payloads given up: too large, too many fragments, or in disorder (FRAG-22).
     pub refused_assemblies: u64,

@@ -56,7 +56,7 @@ macro_rules! figures {
 figures! {
     frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, items_in, items_out,
     credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
-    refused_streams, refused_leases, refused_assemblies, resumes, replayed_frames, retention_overflows, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
+    refused_streams, refused_request_bytes, refused_memory, stalled_parts, refused_leases, refused_assemblies, resumes, replayed_frames, retention_overflows, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
     paused_reads, cut_error_texts, violations, setup_timeouts, keepalive_timeouts,
 }
 

@@ -22,13 +22,25 @@ pub(crate) struct KeepaliveClock {
 }
 
 impl KeepaliveClock {
-    pub(crate) fn new(setup: &Setup, sends: bool, now: Instant) -> Self {
+    /// A client's, which sends KEEPALIVEs.
+    pub(crate) fn client(setup: &Setup, now: Instant) -> Self {
+        let clock = Self::new(setup, now);
+        Self { next: Some(now + clock.interval), ..clock }
+    }
+
+    /// A server's, which tolerates no more silence than `most`, whatever the client asks for.
+    pub(crate) fn server(setup: &Setup, most: Duration, now: Instant) -> Self {
+        let clock = Self::new(setup, now);
+        Self { tolerance: clock.tolerance.min(most), ..clock }
+    }
+
+    fn new(setup: &Setup, now: Instant) -> Self {
         let interval = Duration::from_millis(setup.keepalive_interval_ms.into());
         let lifetime = Duration::from_millis(setup.max_lifetime_ms.into());
         Self {
             interval,
             tolerance: lifetime.max(interval),
-            next: sends.then(|| now + interval),
+            next: None,
             last_received: now,
             due: false,
             asked: None,

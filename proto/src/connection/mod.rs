@@ -14,6 +14,8 @@ mod event;
 mod ids;
 mod keepalive;
 mod lease;
+mod memory;
+mod parts;
 mod receive;
 mod resume;
 mod state;
@@ -43,6 +45,7 @@ pub use direct::Items;
 pub use event::Event;
 use keepalive::KeepaliveClock;
 use lease::Leases;
+use parts::PartClock;
 use resume::Session;
 use state::State;
 pub use stream_mut::StreamMut;
@@ -95,13 +98,18 @@ pub struct Connection {
     leases: Option<Box<Leases>>,
     /// Where SETUP asked for resume.
     session: Option<Box<Session>>,
+    /// Bytes that may be held.
+    allowance: usize,
+    /// Frames of fewer bytes are copied off the input.
+    copy_below: usize,
+    parts: PartClock,
     stats: Stats,
 }
 
 impl Connection {
     /// A client's side: SETUP is the first thing it writes.
     pub fn client(setup: Setup, config: Arc<Config>, now: Instant) -> Self {
-        let keepalive = KeepaliveClock::new(&setup, true, now);
+        let keepalive = KeepaliveClock::client(&setup, now);
         let mut connection = Self::new(Role::Client, State::Unconfirmed, config);
         connection.keepalive = Some(keepalive);
         connection.agree_upon(&setup);
@@ -135,6 +143,9 @@ impl Connection {
             last_words: None,
             leases: None,
             session: None,
+            allowance: usize::MAX,
+            copy_below: 0,
+            parts: PartClock::default(),
             stats: Stats::default(),
         }
     }
@@ -155,13 +166,14 @@ impl Connection {
     /// draining the events, until it takes nothing more.
     pub fn handle_bytes(&mut self, input: &mut BytesMut, now: Instant) {
         while self.wants_input() {
-            match deframe(input, self.config.max_frame_bytes) {
+            match deframe(input, self.input_limits()) {
                 Ok(Some(frame)) => self.handle_frame(frame, now),
                 Ok(None) => {
                     self.handle_partial(input.get(PREFIX_LEN..).unwrap_or_default());
+                    self.handle_incomplete(input.len(), now);
                     break;
                 }
-                Err(violation) => self.handle_violation(violation),
+                Err(violation) => self.handle_violation(self.blame(violation)),
             }
         }
     }
@@ -201,6 +213,7 @@ impl Connection {
                 if let Some(leases) = &mut self.leases {
                     leases.tick(now);
                 }
+                self.look_at_parts(now);
                 let is_dead = self.keepalive.as_mut().is_some_and(|clock| !clock.tick(now));
                 self.stats.keepalive_timeouts += u64::from(is_dead);
                 // KA-11: what cannot be reached on this transport may be on the next.
@@ -432,7 +445,7 @@ impl Connection {
                 }
                 let life = self.keepalive.as_ref().map(KeepaliveClock::deadline);
                 let lease = self.leases.as_ref().and_then(|leases| leases.deadline());
-                life.into_iter().chain(lease).min()
+                life.into_iter().chain(lease).chain(self.parts.due).min()
             }
             State::Closing | State::Closed => None,
         }
@@ -571,6 +584,7 @@ impl Connection {
         self.pushes = VecDeque::new();
         self.pings = VecDeque::new();
         self.keepalive = None;
+        self.parts = PartClock::default();
         self.events.push_back(Event::Closed(reason));
     }
 

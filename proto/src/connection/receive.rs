@@ -14,7 +14,7 @@ use crate::{
         RawHeader, Request, Resume, Setup, StreamId, VERSION, check_len,
     },
     payload::Payload,
-    stream::{Assembly, Stream, StreamKey},
+    stream::{Assembly, Stream, StreamKey, Unjoinable},
 };
 
 /// What became of a frame that was not acted upon.
@@ -31,6 +31,8 @@ const DONE: Reaction = Ok(Ok(()));
 const OUT_OF_PLACE: Reaction = Ok(Err(Ignored::OutOfPlace));
 
 const TOO_MANY: &str = "too many open streams on this connection";
+const TOO_LARGE: &str = "the open requests of this connection hold as many bytes as they may";
+const NO_MEMORY: &str = "there is no memory left for more of this connection now: try again later";
 const OVERFLOW: &str = "an item was sent that was not asked for with request-n";
 
 impl Connection {
@@ -46,10 +48,11 @@ impl Connection {
         }
         self.track_received(&frame);
         let reaction = match self.decode_common(&mut frame) {
-            Some(Ok(Common::Item(item))) => Ok(self.receive_payload(item)),
+            Some(Ok(Common::Item(item))) => Ok(self.receive_payload(item, now)),
             Some(Ok(Common::Request(request))) => Ok(self.receive_request(request, now)),
             Some(Err(malformed)) => self.react_to(malformed),
-            None => check_len(frame.len(), self.config.max_frame_bytes)
+            None => check_len(frame.len(), self.input_limits().max_frame_bytes)
+                .map_err(|violation| self.blame(violation))
                 .and_then(|()| self.check_first(&frame))
                 .and_then(|()| match Frame::decode(frame) {
                     Ok(frame) => self.receive(frame, now),
@@ -84,7 +87,7 @@ impl Connection {
         }
     }
 
-    fn awaits_setup(&self) -> bool {
+    pub(super) fn awaits_setup(&self) -> bool {
         matches!(self.state, State::AwaitingSetup { .. })
     }
 
@@ -103,9 +106,12 @@ impl Connection {
         }
     }
 
-    /// INVALID_SETUP answers only the SETUP that opens a connection.
-    fn blame(&self, violation: Violation) -> Violation {
+    /// INVALID_SETUP answers only the SETUP that opens a connection, and SETUP has a limit of its own.
+    pub(super) fn blame(&self, violation: Violation) -> Violation {
         match violation {
+            Violation::FrameTooLong { len, max } if self.awaits_setup() => {
+                Violation::FirstFrameTooLong { len, max }
+            }
             Violation::MalformedSetup { field } if !self.awaits_setup() => {
                 Violation::Truncated { frame: FrameType::Setup.name(), field }
             }
@@ -121,7 +127,7 @@ impl Connection {
             self.confirm();
         }
         match frame {
-            Frame::Payload(payload) => Ok(self.receive_payload(payload)),
+            Frame::Payload(payload) => Ok(self.receive_payload(payload, now)),
             Frame::Request(request) => Ok(self.receive_request(request, now)),
             Frame::RequestN { stream, n } => Ok(self.receive_request_n(stream, n)),
             Frame::Cancel { stream } => Ok(self.receive_cancel(stream)),
@@ -167,7 +173,7 @@ impl Connection {
         self.events.push_back(Event::Established);
     }
 
-    fn receive_setup(&mut self, setup: Box<Setup>, now: Instant) -> Reaction {
+    fn receive_setup(&mut self, mut setup: Box<Setup>, now: Instant) -> Reaction {
         if !self.awaits_setup() {
             return OUT_OF_PLACE; // SETUP-17, SETUP-18
         }
@@ -188,8 +194,10 @@ impl Connection {
         if setup.lease && !self.config.leases {
             return Err(Violation::LeaseUnsupported);
         }
+        // It outlives its read by far.
+        setup.detach();
         self.agree_upon(&setup);
-        self.keepalive = Some(KeepaliveClock::new(&setup, false, now));
+        self.keepalive = Some(KeepaliveClock::server(&setup, self.config.max_lifetime, now));
         self.state = State::Accepting { until: now + self.config.setup_timeout };
         self.events.push_back(Event::Setup(setup));
         DONE
@@ -235,7 +243,8 @@ impl Connection {
         let fits = self.echo_bytes + data.len() <= self.config.max_queued_reply_bytes;
         if self.echoes.len() < self.config.max_queued_replies && (fits || self.echo_bytes == 0) {
             self.echo_bytes += data.len();
-            self.echoes.push_back(data);
+            // It waits for as long as the peer does not read.
+            self.echoes.push_back(Bytes::copy_from_slice(&data));
         } else {
             self.stats.dropped_keepalive_replies += 1;
         }
@@ -248,15 +257,19 @@ impl Connection {
             return Err(Ignored::UnknownStream); // SID-12, SID-13
         }
         let request_bytes = request.payload.size();
-        let full = self.streams.inbound() >= self.config.max_streams
-            || self.streams.inbound_bytes() + request_bytes > self.config.max_request_bytes;
         let refusal = if matches!(self.state, State::Draining { .. }) {
             Some((ErrorCode::REJECTED, "the connection is closing"))
         } else if initial_n > MAX_U31 {
             Some((ErrorCode::INVALID, "the initial request-n is above 2147483647")) // RS-12
-        } else if full {
+        } else if self.streams.inbound() >= self.config.max_streams {
             self.stats.refused_streams += 1;
             Some((ErrorCode::REJECTED, TOO_MANY))
+        } else if self.streams.inbound_bytes() + request_bytes > self.config.max_request_bytes {
+            self.stats.refused_request_bytes += 1;
+            Some((ErrorCode::REJECTED, TOO_LARGE))
+        } else if !self.may_hold(request_bytes) {
+            self.stats.refused_memory += 1;
+            Some((ErrorCode::REJECTED, NO_MEMORY))
         } else if self.leases.as_mut().is_some_and(|leases| !leases.admit(now)) {
             self.stats.refused_leases += 1;
             Some((ErrorCode::REJECTED, "the lease allows no request now")) // LEASE-11, LEASE-23
@@ -271,7 +284,7 @@ impl Connection {
             None if request.follows => {
                 let key = self.streams.respond(&request, true);
                 self.streams.begin_request(key, request.complete);
-                self.assemble(key, &request.payload);
+                self.assemble(key, &request.payload, now);
             }
             None => {
                 // The id of a fire-and-forget is free as soon as it has arrived (FNF-02).
@@ -286,7 +299,7 @@ impl Connection {
     }
 
     #[inline]
-    fn receive_payload(&mut self, frame: PayloadFrame) -> Result<(), Ignored> {
+    fn receive_payload(&mut self, frame: PayloadFrame, now: Instant) -> Result<(), Ignored> {
         let PayloadFrame { stream: id, follows, next, complete, payload } = frame;
         let Some((key, stream)) = self.streams.find(id) else {
             return Err(Ignored::UnknownStream); // PAY-06
@@ -307,7 +320,7 @@ impl Connection {
         // FRAG-08: COMPLETE ends a payload, whatever FOLLOWS says.
         let follows = follows && !complete;
         if assembling || follows {
-            self.receive_fragment(key, &payload, follows, complete);
+            self.receive_fragment(key, &payload, (follows, complete), now);
         } else {
             let complete = receive_end(stream, complete);
             self.stats.items_in += u64::from(next);
@@ -323,8 +336,14 @@ impl Connection {
         Ok(())
     }
 
-    fn receive_fragment(&mut self, key: StreamKey, part: &Payload, follows: bool, complete: bool) {
-        if !self.assemble(key, part) || follows {
+    fn receive_fragment(
+        &mut self,
+        key: StreamKey,
+        part: &Payload,
+        (follows, complete): (bool, bool),
+        now: Instant,
+    ) {
+        if !self.assemble(key, part, now) || follows {
             return;
         }
         if let Some(assembly) = self.streams.take_assembly(key) {
@@ -333,16 +352,30 @@ impl Connection {
     }
 
     /// Adds a fragment to its payload; false if the payload had to be given up.
-    fn assemble(&mut self, key: StreamKey, fragment: &Payload) -> bool {
-        let Err(problem) = self.streams.assemble(key, fragment, &self.config) else { return true };
+    fn assemble(&mut self, key: StreamKey, fragment: &Payload, now: Instant) -> bool {
+        let has_memory = self.may_hold(fragment.size());
+        let problem = match self.streams.assemble(key, fragment, &self.config) {
+            Err(problem) => problem,
+            Ok(()) if !has_memory => Unjoinable::NoMemory,
+            Ok(()) => {
+                self.parts.begin(self.config.part_timeout, now);
+                return true;
+            }
+        };
         self.stats.refused_assemblies += 1;
+        self.stats.refused_memory += u64::from(problem == Unjoinable::NoMemory);
+        self.give_up_assembly(key, problem);
+        false
+    }
+
+    /// The rest of a fragmented payload is not taken.
+    pub(super) fn give_up_assembly(&mut self, key: StreamKey, problem: Unjoinable) {
         let (code, message) = (problem.code(), problem.message());
         if self.streams.get(key).is_some_and(Stream::is_assembling_request) {
             self.give_up_request(key, code, message);
         } else {
             self.fail_receiving(key, StreamError::new(code, message));
         }
-        false
     }
 
     /// A request that was being put together is not taken after all.
@@ -371,8 +404,8 @@ impl Connection {
         }
         let bytes = payload.size();
         if self.streams.inbound_bytes() + bytes > self.config.max_request_bytes {
-            self.stats.refused_streams += 1;
-            return self.give_up_request(key, ErrorCode::REJECTED, TOO_MANY);
+            self.stats.refused_request_bytes += 1;
+            return self.give_up_request(key, ErrorCode::REJECTED, TOO_LARGE);
         }
         self.streams.hold_request(key, bytes);
         let Some(stream) = self.streams.get_mut(key) else { return };

@@ -274,6 +274,7 @@ impl Connection {
 
     fn resumed(&mut self, now: Instant) {
         self.stats.resumes += 1;
+        self.parts.restart(self.config.part_timeout, now);
         if let Some(clock) = &mut self.keepalive {
             clock.restart(now); // RESUME-43
         }

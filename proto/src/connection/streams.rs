@@ -4,11 +4,14 @@ use std::num::NonZeroU32;
 
 use crate::{
     config::Config,
-    connection::ids::Ids,
+    connection::{ids::Ids, parts::LEAST_GROWTH},
     frame::{Interaction, MAX_U31, Request, StreamId},
     payload::Payload,
     stream::{Assembly, Stream, StreamKey, Unjoinable},
 };
+
+/// Places that are kept while no stream needs them.
+const MAX_VACANT_PLACES: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct Streams {
@@ -166,6 +169,17 @@ impl Streams {
         }
         stream.vacate();
         self.vacant.push(key.index);
+        if self.slots.len() > MAX_VACANT_PLACES && self.vacant.len() == self.slots.len() {
+            self.give_back_places();
+        }
+    }
+
+    /// No stream is left of many there were: their memory is not kept for the next.
+    #[cold]
+    fn give_back_places(&mut self) {
+        self.slots = Vec::new();
+        self.vacant = Vec::new();
+        self.ids = Ids::default();
     }
 
     /// The stream's request comes in fragments.
@@ -188,6 +202,24 @@ impl Streams {
         let pushed = assembly.push(fragment, self.reassembly_bytes - before, limits);
         self.reassembly_bytes += assembly.size() - before;
         pushed
+    }
+
+    /// Looks whether what comes in fragments comes on; the streams of which it does not. False if
+    /// nothing else comes in fragments.
+    pub(crate) fn look_at_assemblies(&mut self, stalled: &mut Vec<StreamKey>) -> bool {
+        let before = stalled.len();
+        let mut assemblies = 0;
+        for (index, stream) in self.slots.iter_mut().enumerate() {
+            let (Some(serial), Some(assembly)) = (stream.serial, &mut stream.assembly) else {
+                continue;
+            };
+            assemblies += 1;
+            if assembly.has_stalled(LEAST_GROWTH) {
+                // Places are counted in 32 bits, as `insert` does.
+                stalled.push(StreamKey { index: index as u32, id: stream.id, serial });
+            }
+        }
+        assemblies > stalled.len() - before
     }
 
     /// Takes what a stream has received in fragments.
@@ -240,6 +272,11 @@ impl Streams {
 
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.vacant.len()
+    }
+
+    /// Places for streams, taken or not: what the table has memory for.
+    pub(crate) fn places(&self) -> usize {
+        self.slots.len()
     }
 
     pub(crate) fn inbound(&self) -> usize {

@@ -22,7 +22,7 @@ pub use self::{
         Ext, KeepAlive, Lease, encode_cancel, encode_error, encode_metadata_push, encode_request_n,
         encode_resume_ok,
     },
-    deframe::{PREFIX_LEN, deframe, needed},
+    deframe::{InputLimits, PREFIX_LEN, deframe, needed, take_front},
     header::{FrameType, HEADER_LEN, MAX_U31, StreamId},
     request::{Interaction, PayloadFrame, Request, encode_payload, payload_frame_len},
     setup::{Resume, Setup, VERSION},
@@ -314,6 +314,9 @@ impl Common {
     }
 }
 
+/// Bodies from so many bytes on are looked at for a part that would keep much more than itself.
+const LARGE_BODY_BYTES: usize = 64 << 10;
+
 /// Metadata, if the M flag says so, and data: the rule of section 1.5.
 #[inline]
 fn decode_payload(flags: Flags, mut body: Reader) -> Result<Payload, Violation> {
@@ -327,7 +330,8 @@ fn decode_payload(flags: Flags, mut body: Reader) -> Result<Payload, Violation> 
     let available = body.remaining();
     let metadata =
         body.bytes(announced).ok_or(Violation::MetadataLength { announced, available })?;
-    Ok(Payload { metadata: Some(metadata), data: body.rest() })
+    let payload = Payload { metadata: Some(metadata), data: body.rest() };
+    Ok(if available < LARGE_BODY_BYTES { payload } else { payload.with_small_part_apart() })
 }
 
 #[cfg(test)]

@@ -73,6 +73,15 @@ impl Setup {
         })
     }
 
+    /// Gets memory of its own: it outlives what it was read into.
+    pub(crate) fn detach(&mut self) {
+        let mimes = [&mut self.metadata_mime, &mut self.data_mime];
+        for bytes in mimes.into_iter().chain(&mut self.resume_token) {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+        self.payload = self.payload.detached();
+    }
+
     /// Writes the frame.
     pub fn encode<S: Sink>(&self, sink: &mut S) {
         let flags = Flags::default()

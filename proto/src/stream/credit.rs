@@ -37,13 +37,19 @@ impl Credit {
 /// A receiver's policy for granting credit: so many items outstanding, more asked for when some
 /// part of them has been consumed, and never more in total than wanted.
 ///
-/// What a slow consumer makes us hold is at most `size` items (DOS-05).
+/// A slow consumer makes us hold at most `size` items (DOS-05), and no more of them than make
+/// `bytes`, once it is seen how large they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     size: u32,
     /// Consumed items that make a refill; `None` never refills by itself.
     refill_at: Option<u32>,
-    consumed: u32,
+    /// Items asked for and not consumed.
+    outstanding: u32,
+    /// Bytes that outstanding items may make.
+    bytes: usize,
+    /// The size of the largest of the last few items, in bytes: it falls by a sixteenth with each.
+    item_bytes: usize,
     growth: Option<Growth>,
     /// Items not yet asked for, where the consumer has said how many it wants.
     unasked: Option<u64>,
@@ -57,17 +63,26 @@ struct Growth {
     most: u32,
     /// What its items may hold together.
     bytes: usize,
-    /// Consumed items that are not asked for again, to have the window shrink.
-    withheld: u32,
 }
 
 impl Window {
+    /// Bytes that a window's items may make unless it says otherwise: 4 MiB.
+    pub const DEFAULT_BYTES: usize = 4 << 20;
+
     /// Keeps up to `size` items outstanding and refills when half of them are consumed.
     ///
     /// `size` is taken between 1 and 2^31−1 (RN-01).
     pub fn new(size: u32) -> Self {
         let size = size.clamp(1, MAX_U31);
-        Self { size, refill_at: Some(size.div_ceil(2)), consumed: 0, growth: None, unasked: None }
+        Self {
+            size,
+            refill_at: Some(size.div_ceil(2)),
+            outstanding: 0,
+            bytes: Self::DEFAULT_BYTES,
+            item_bytes: 0,
+            growth: None,
+            unasked: None,
+        }
     }
 
     /// Refills when `percent` of the window is consumed; 100 waits for all of it.
@@ -76,6 +91,15 @@ impl Window {
         let share = u64::from(self.size) * u64::from(percent.clamp(1, 100));
         // At most `size`, hence a u32.
         self.refill_at = Some((share.div_ceil(100) as u32).max(1));
+        self
+    }
+
+    /// Asks for fewer items where they are so large that `size` of them make more than `bytes`, but
+    /// always for one: an item larger than that comes alone. The first request-n is asked for before
+    /// any size is known. Default [`DEFAULT_BYTES`](Self::DEFAULT_BYTES).
+    #[must_use]
+    pub fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
         self
     }
 
@@ -92,7 +116,7 @@ impl Window {
     #[must_use]
     pub fn grows_to(mut self, most: u32, bytes: usize) -> Self {
         let most = most.clamp(self.size, MAX_U31);
-        self.growth = Some(Growth { least: self.size, most, bytes, withheld: 0 });
+        self.growth = Some(Growth { least: self.size, most, bytes });
         self
     }
 
@@ -113,7 +137,6 @@ impl Window {
         if holds > growth.bytes && size / 2 >= growth.least {
             self.size = size / 2;
             self.refill_at = Some((refill_at / 2).max(1));
-            growth.withheld += size - self.size;
             return 0;
         }
         let is_bulk = items >= (size / 4).max(1) as usize;
@@ -122,6 +145,7 @@ impl Window {
         }
         self.size = 2 * size;
         self.refill_at = Some(2 * refill_at);
+        self.outstanding = self.outstanding.saturating_add(size);
         self.ask(size)
     }
 
@@ -135,24 +159,30 @@ impl Window {
 
     /// The first request-n.
     pub fn initial(&mut self) -> u32 {
+        self.outstanding = self.size;
         self.ask(self.size)
     }
 
-    /// Notes `items` consumed; the request-n this calls for, 0 for none yet.
-    pub fn consume(&mut self, items: u32) -> u32 {
+    /// Notes an item of so many bytes consumed; the request-n this calls for, 0 for none yet.
+    pub fn consume(&mut self, bytes: usize) -> u32 {
         let Some(refill_at) = self.refill_at else {
             return 0;
         };
-        self.consumed = self.consumed.saturating_add(items).min(self.size);
-        if self.consumed < refill_at {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.item_bytes = bytes.max(self.item_bytes - self.item_bytes / 16);
+        let (mut size, mut refill_at) = (self.size, refill_at);
+        if self.item_bytes.saturating_mul(size as usize) > self.bytes {
+            let share = u64::from(refill_at) * 100 / u64::from(size);
+            // Fewer than `size`, hence a u32.
+            size = ((self.bytes / self.item_bytes) as u32).max(1);
+            // At most `size`, too.
+            refill_at = ((u64::from(size) * share / 100) as u32).max(1);
+        }
+        if self.outstanding > size - refill_at.min(size) {
             return 0;
         }
-        let mut grant = std::mem::take(&mut self.consumed);
-        if let Some(growth) = &mut self.growth {
-            let withheld = growth.withheld.min(grant);
-            growth.withheld -= withheld;
-            grant -= withheld;
-        }
+        let grant = size - self.outstanding;
+        self.outstanding = size;
         self.ask(grant)
     }
 
@@ -170,6 +200,9 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An item of which no window of these tests has too many bytes.
+    const SMALL: usize = 32;
 
     #[test]
     fn the_largest_request_n_is_a_number_and_not_unbounded() {
@@ -189,7 +222,7 @@ mod tests {
     fn a_window_refills_at_half_and_stops_at_its_total() {
         let mut window = Window::new(5).at_most(12);
         assert_eq!(window.initial(), 5);
-        let asked: Vec<u32> = (0..12).map(|_| window.consume(1)).collect();
+        let asked: Vec<u32> = (0..12).map(|_| window.consume(SMALL)).collect();
         assert_eq!(asked, [0, 0, 3, 0, 0, 3, 0, 0, 1, 0, 0, 0]);
     }
 
@@ -203,7 +236,7 @@ mod tests {
             let items = outstanding;
             outstanding += window.burst(items as usize, 32 * items as usize);
             for _ in 0..items {
-                outstanding = outstanding - 1 + window.consume(1);
+                outstanding = outstanding - 1 + window.consume(SMALL);
             }
             assert!(outstanding <= 4_096);
         }
@@ -213,7 +246,7 @@ mod tests {
             let items = outstanding.min(300);
             outstanding += window.burst(items as usize, 64 * 1024 * items as usize);
             for _ in 0..items {
-                outstanding = outstanding - 1 + window.consume(1);
+                outstanding = outstanding - 1 + window.consume(SMALL);
             }
         }
         assert!((128..=256).contains(&outstanding), "{outstanding}");
@@ -238,9 +271,47 @@ mod tests {
                 for _ in 0..100 {
                     assert!((1..=size).contains(&outstanding));
                     outstanding -= 1;
-                    outstanding += window.consume(1);
+                    outstanding += window.consume(SMALL);
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_window_asks_by_bytes_as_well() {
+        for (size, bytes, item_bytes, most) in [
+            (256, 4 << 20, 1 << 20, 4),
+            (256, 1 << 20, 64 << 20, 1),
+            (8, 1_000, 300, 3),
+            (8, 1_000, 125, 8),
+        ] {
+            for percent in [1, 50, 100] {
+                let mut window = Window::new(size).bytes(bytes).refill_at(percent);
+                let mut outstanding = window.initial();
+                assert_eq!(outstanding, size, "the sizes are not known yet");
+                // However long it takes, what is outstanding comes down to what may wait.
+                for _ in 0..2 * size {
+                    outstanding = outstanding - 1 + window.consume(item_bytes);
+                    assert!(outstanding >= 1);
+                }
+                assert!(outstanding <= most, "{outstanding} of {item_bytes} B");
+                // Small ones again: the window is as large as before after a while.
+                for _ in 0..1_000 {
+                    outstanding = outstanding - 1 + window.consume(1);
+                }
+                assert!(outstanding > size / 2 - 1 || percent == 100, "{outstanding}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_consumer_asks_for_itself_does_not_refill_a_window_beyond_its_size() {
+        let mut window = Window::new(4);
+        let mut outstanding = window.initial() + 100;
+        for _ in 0..200 {
+            outstanding = outstanding - 1 + window.consume(SMALL);
+            assert!(outstanding <= 104);
+        }
+        assert!(outstanding <= 104);
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct Assembly {
     data: BytesMut,
     fragments: usize,
     empty_fragments: usize,
+    /// Bytes there were when it was last looked at whether it grows.
+    seen: Option<usize>,
     /// It is the request that opens its stream.
     pub(crate) is_request: bool,
     /// COMPLETE stood on the first fragment of a channel's request (FRAG-09).
@@ -26,6 +28,10 @@ pub(crate) enum Unjoinable {
     TooLarge,
     TooManyFragments,
     NoRoom,
+    /// The owner of the connection has none left for it.
+    NoMemory,
+    /// Nothing more of it has come for too long.
+    Stalled,
     /// Metadata after data: its place cannot be told (FRAG-25).
     LateMetadata,
 }
@@ -34,6 +40,7 @@ impl Unjoinable {
     pub(crate) fn code(self) -> ErrorCode {
         match self {
             Self::LateMetadata => ErrorCode::INVALID,
+            Self::NoMemory => ErrorCode::REJECTED,
             _ => ErrorCode::CANCELED,
         }
     }
@@ -43,6 +50,10 @@ impl Unjoinable {
             Self::TooLarge => "the fragmented payload is larger than accepted here",
             Self::TooManyFragments => "the payload has more fragments than accepted here",
             Self::NoRoom => "too much of unfinished fragmented payloads on this connection",
+            Self::NoMemory => {
+                "there is no memory left for the rest of the payload: try again later"
+            }
+            Self::Stalled => "the rest of the fragmented payload did not come in time",
             Self::LateMetadata => "a fragment has metadata behind data",
         }
     }
@@ -55,6 +66,7 @@ impl Assembly {
             data: BytesMut::new(),
             fragments: 0,
             empty_fragments: 0,
+            seen: None,
             is_request,
             complete,
         }
@@ -95,6 +107,12 @@ impl Assembly {
     /// Bytes held.
     pub(crate) fn size(&self) -> usize {
         self.metadata.as_ref().map_or(0, BytesMut::len) + self.data.len()
+    }
+
+    /// Whether it has grown by fewer than `least` bytes since the last time this was asked.
+    pub(crate) fn has_stalled(&mut self, least: usize) -> bool {
+        let size = self.size();
+        self.seen.replace(size).is_some_and(|seen| size < seen + least)
     }
 
     pub(crate) fn finish(self) -> Payload {

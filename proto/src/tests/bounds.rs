@@ -1,10 +1,11 @@
 //! What a peer can make us hold and do (sections 2.25, 4.3).
 
 use super::{
+    fragment_in::openings,
     peer::{FNF, RC, RR, RS, Wire},
     wire::*,
 };
-use crate::{Config, Misuse};
+use crate::{Config, Connection, Misuse, ResumeLimits, SendBuf};
 
 fn config(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config::default();
@@ -314,4 +315,110 @@ fn every_end_by_a_bound_is_counted() {
     e.sent();
     e.receive_all(std::iter::empty::<Vec<u8>>());
     assert_eq!(e.connection.stats().paused_reads, 2);
+}
+
+/// Beyond its allowance a connection is refused what it may refuse, and goes on with what it has.
+#[test]
+fn beyond_the_memory_there_is_new_work_is_refused() {
+    let mut e = Wire::server();
+    e.receive(rs(1, 5, "before"));
+    e.events();
+    e.connection.allow_memory(e.connection.held_bytes());
+    e.receive_all([rr(3, ""), rs(5, 1, ""), rc(7, 1, ""), fnf(9, "")]);
+    assert_eq!(e.sent(), "ERR(3,0x202) ERR(5,0x202) ERR(7,0x202)");
+    assert_eq!(e.connection.stats().refused_memory, 4);
+    assert_eq!(e.connection.stats().dropped_fire_and_forget, 1);
+    e.send(1, "item").unwrap();
+    assert_eq!(e.sent(), "P(1,N,'item')", "what is open goes on");
+    e.connection.allow_memory(e.connection.held_bytes() + 10_000);
+    e.receive_all([rr(3, &"x".repeat(5_000)), rr(11, &"x".repeat(5_000))]);
+    assert_eq!(e.events(), "Request(3,RR,<5000>)");
+    assert_eq!(e.sent(), "ERR(11,0x202)");
+}
+
+#[test]
+fn beyond_the_memory_there_is_payloads_in_fragments_are_given_up() {
+    for (opening, kind) in openings() {
+        let mut e = Wire::server();
+        e.receive(opening);
+        e.connection.allow_memory(e.connection.held_bytes() + 2_000);
+        e.receive(p(1, F | N, &"x".repeat(1_000)));
+        assert!(e.connection.reassembly_bytes() > 1_000, "{kind:?}");
+        e.receive(p(1, F | N, &"x".repeat(2_000)));
+        assert_eq!(e.connection.reassembly_bytes(), 0, "{kind:?}");
+        assert_eq!(e.connection.stats().refused_memory, 1);
+        e.sent();
+        e.assert_idle();
+    }
+}
+
+#[test]
+fn beyond_the_memory_there_is_little_is_retained_and_nothing_lost() {
+    let config = Config { resume: Some(ResumeLimits::default()), ..Config::default() };
+    let mut e = Wire::fresh_server(config);
+    e.receive(super::resume::setup_of(b"token"));
+    e.connection.accept(e.now);
+    e.receive(rs(1, MAX, "x"));
+    e.events();
+    e.connection.allow_memory(0);
+    let sent = e.send_up_to(1, 10_000);
+    assert!((10..200).contains(&sent), "{sent}");
+    assert!(e.connection.is_held());
+    e.connection.allow_memory(usize::MAX);
+    e.sent();
+    assert_eq!(e.send_up_to(1, 1_000), 1_000, "it goes on as soon as there is memory");
+}
+
+/// What is read lies in blocks; what is kept for long keeps none of them.
+#[test]
+fn what_outlives_its_read_is_copied() {
+    let now = super::peer::some_instant();
+    let config = Config { resume: Some(ResumeLimits::default()), ..Config::default() };
+    let mut connection = Connection::server(std::sync::Arc::new(config), now);
+    let frames = [super::resume::setup_of(b"token"), ka(R, 0, b"echo me")];
+    let mut kept = Vec::new();
+    for frame in frames {
+        let block = bytes::Bytes::from(frame.to_vec());
+        connection.handle_frame(block.clone(), now);
+        kept.extend(std::iter::from_fn(|| connection.poll_event()));
+        connection.accept(now);
+        assert!(block.is_unique(), "{kept:?}");
+    }
+    let mut out = SendBuf::bare();
+    connection.poll_transmit(&mut out);
+    assert!(!out.is_empty(), "the echo");
+}
+
+/// One part of a payload, kept alone, does not keep the other.
+#[test]
+fn a_small_part_of_a_large_frame_is_copied() {
+    for (metadata_len, data_len) in [(100_000, 10), (10, 100_000), (0, 100_000), (100_000, 0)] {
+        let text = "m".repeat(metadata_len);
+        let body = [&metadata(&text)[..], "d".repeat(data_len).as_bytes()].concat();
+        let mut e = Wire::server();
+        let block = bytes::Bytes::from(raw(1, 0x04, M, &[&body]));
+        e.connection.handle_frame(block.clone(), e.now);
+        let Some(crate::Event::Request { mut payload, .. }) = e.poll_event() else { panic!() };
+        assert_eq!(payload.size(), metadata_len + data_len);
+        if metadata_len > data_len {
+            payload.metadata = None;
+        } else {
+            payload.data = bytes::Bytes::new();
+        }
+        assert!(block.is_unique());
+    }
+}
+
+/// A table that was full once does not stay as large.
+#[test]
+fn places_of_streams_that_are_over_are_given_back() {
+    let mut e = Wire::server();
+    e.receive_all((0..4_000).map(|n| rs(2 * n + 1, 1, "")));
+    let full = e.connection.held_bytes();
+    e.events();
+    e.receive_all((0..4_000).map(|n| can(2 * n + 1)));
+    e.events();
+    assert!(e.connection.held_bytes() < full / 30, "{}", e.connection.held_bytes());
+    e.receive(rs(8_001, 1, "again"));
+    assert_eq!(e.events(), "Request(8001,RS,'again')");
 }

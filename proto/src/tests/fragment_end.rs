@@ -121,16 +121,80 @@ fn frag_29_h100_nothing_is_held_after_the_connection() {
 
 /// There is no idle limit: a run may take its time for as long as its connection lives.
 #[test]
-fn frag_30_an_unfinished_payload_lasts_as_long_as_its_connection() {
+fn frag_30_an_unfinished_payload_lasts_as_long_as_it_grows() {
+    let alive = |e: &mut Wire, seconds| {
+        for _ in 0..seconds {
+            e.advance(1_000);
+            e.receive(ka(R, 0, b""));
+            assert_eq!(e.sent(), "KA(0,'')");
+        }
+    };
     let mut e = Wire::server();
-    e.receive(with(F, rr(1, "a")));
-    for _ in 0..1_000 {
-        e.advance(1_000);
-        e.receive(ka(R, 0, b""));
-        assert_eq!(e.sent(), "KA(0,'')");
+    e.receive(with(F, rr(1, "")));
+    let part = "x".repeat(1 << 10);
+    for _ in 0..100 {
+        alive(&mut e, 29);
+        e.receive(p(1, F | N, &part));
     }
-    e.receive(p(1, N, "b"));
-    assert_eq!(e.events(), "Request(1,RR,'ab')");
+    alive(&mut e, 29);
+    e.receive(p(1, N, "end"));
+    assert_eq!(e.events(), "Request(1,RR,<102403>)");
+}
+
+#[test]
+fn frag_30_one_that_does_not_grow_fails_its_stream_alone() {
+    for interaction in [RR, RS, RC] {
+        let mut e = requesting(interaction);
+        e.connection.accept(e.now);
+        e.receive_all([p(1, F | N, "abc")]);
+        // However little is left, the first look only sees it.
+        for _ in 0..59 {
+            e.advance(1_000);
+            e.receive(ka(0, 0, b""));
+            assert_eq!(e.connection.reassembly_bytes(), 3);
+        }
+        e.advance(2_000);
+        assert_eq!(e.connection.reassembly_bytes(), 0);
+        assert_eq!(e.connection.stats().stalled_parts, 1);
+        assert!(e.events().starts_with("Failed(1,0x203"), "{interaction:?}");
+    }
+    let mut e = Wire::server();
+    e.receive_all([with(F, rr(1, "a")), with(F, fnf(3, "a")), rr(5, "whole")]);
+    assert_eq!(e.events(), "Request(5,RR,'whole')");
+    for _ in 0..30 {
+        e.advance(2_000);
+        e.receive(ka(0, 0, b""));
+    }
+    assert_eq!(e.sent(), "ERR(1,0x203)", "and a fire-and-forget is dropped");
+    assert_eq!(e.connection.stats().dropped_fire_and_forget, 1);
+    e.send_last(5, "r").unwrap();
+    assert_eq!(e.sent(), "P(5,N+C,'r')");
+    e.assert_idle();
+    assert_eq!(e.connection.stats().stalled_parts, 2);
+}
+
+#[test]
+fn a_frame_that_does_not_grow_ends_its_connection() {
+    let frame = prefixed(&rr(1, &"x".repeat(100_000)));
+    // A KiB each half minute is enough, and a sign of life (KA-09).
+    let mut e = Wire::server();
+    let mut parts = frame.chunks(1 << 10);
+    for part in &mut parts {
+        e.receive_bytes(part);
+        e.advance(500);
+    }
+    assert_eq!(e.events(), "Request(1,RR,<100000>)");
+    let mut e = Wire::server();
+    e.receive_bytes(&frame[..50_000]);
+    let mut waited = 0;
+    while e.connection.stats().stalled_parts == 0 {
+        e.advance(1_000);
+        e.receive_bytes(&frame[50_000 + waited..50_001 + waited]);
+        waited += 1;
+        assert!(waited <= 60);
+    }
+    assert!(waited > 30, "{waited}");
+    e.assert_ended_with(0x101, "it is told");
 }
 
 /// What we do to a stream in the middle of a payload of the peer.

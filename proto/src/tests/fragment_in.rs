@@ -337,7 +337,7 @@ fn frag_23_joined_requests_count_as_whole_ones_do() {
     assert_eq!(e.events(), "Request(1,RR,'1234567890')");
     e.receive_all([with(F, fnf(3, "")), p(3, N, "x"), with(F, rs(5, 1, "")), p(5, N, "x")]);
     assert_eq!(e.sent(), "ERR(5,0x202)");
-    assert_eq!(e.connection.stats().refused_streams, 2);
+    assert_eq!(e.connection.stats().refused_request_bytes, 2);
     assert_eq!(e.connection.stats().dropped_fire_and_forget, 1);
     e.receive_all([can(1), with(F, fnf(7, "12345")), p(7, N, "67890")]);
     assert_eq!(e.events(), "Cancelled(1) Request(7,FNF,'1234567890')");

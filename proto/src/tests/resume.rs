@@ -19,7 +19,7 @@ fn setup() -> wire::Bytes {
     setup_of(TOKEN)
 }
 
-fn setup_of(token: &[u8]) -> wire::Bytes {
+pub(super) fn setup_of(token: &[u8]) -> wire::Bytes {
     let len = (token.len() as u16).to_be_bytes();
     let rest = [&len, token, b"\x03a/b\x03c/d"].concat();
     wire::setup_of(R, (1, 0), 1_000, 3_000, &rest)
@@ -411,7 +411,7 @@ fn resume_34_37_a_full_buffer_asks_waits_and_goes_on() {
     let mut e = server_with(limits(4_000));
     e.receive(wire::rs(1, wire::MAX, "x"));
     e.events();
-    assert!(e.send_up_to(1, 10_000) < 100);
+    assert!(e.send_up_to(1, 10_000) < 130);
     let frames = e.sent_frames();
     let asks = frames.iter().filter(|frame| frame.kind == 0x03 && frame.has(R)).count();
     assert_eq!(asks, 1, "the peer is asked what it has");
@@ -483,7 +483,7 @@ fn resume_37_h119_apart_producers_are_held_and_nothing_is_lost() {
         items += 1;
         e.transmit();
     }
-    assert!(items < 100, "{items}");
+    assert!(items < 120, "{items}");
     assert!(e.connection.is_held() && e.connection.retained_bytes() < 4_500);
     resumed(&mut e, 0, 0);
     let mut seen = 0;

@@ -6,12 +6,18 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     frame::{frame_len, u24_bytes},
-    transmit::send_buf::{CHAIN_THRESHOLD, SendBuf},
+    transmit::send_buf::SendBuf,
 };
 
-/// Small parts of frames are copied into blocks of this size, so that a few bytes do not keep a
-/// whole read buffer alive; longer bodies are kept by reference.
+/// Frames are copied, small ones into blocks of this size: a payload may be a slice of much more, and
+/// how much of that it keeps cannot be told.
 const BLOCK_BYTES: usize = 8 << 10;
+
+/// Frames from this length on have memory of their own, so that little of a block is left unused.
+const LONG_FRAME: usize = 1 << 10;
+
+/// Bytes that may be retained whatever memory there is.
+const LEAST_ALLOWED: usize = 4 << 10;
 
 /// What a frame costs beside its bytes.
 const FRAME_COST: usize = size_of::<Kept>();
@@ -32,17 +38,17 @@ pub(crate) struct Retained {
     /// Bytes held, the cost of each frame included.
     held_bytes: usize,
     max_bytes: usize,
+    /// As many as the owner of the connection has memory for.
+    allowance: usize,
     block: BytesMut,
 }
 
 #[derive(Debug)]
 struct Kept {
+    /// Its position.
     at: u64,
-    len: u32,
-    /// The header and what is copied beside it.
-    head: Bytes,
-    /// What is kept by reference, and what follows it.
-    bodies: Vec<Bytes>,
+    /// The frame, without a transport's prefix: memory of its own or a part of a block.
+    frame: Bytes,
 }
 
 impl Retained {
@@ -55,6 +61,7 @@ impl Retained {
             written: 0,
             held_bytes: 0,
             max_bytes,
+            allowance: usize::MAX,
             block: BytesMut::new(),
         }
     }
@@ -69,12 +76,23 @@ impl Retained {
 
     /// No more may be added before some are gone (RESUME-37).
     pub(crate) fn is_full(&self) -> bool {
-        self.held_bytes >= self.max_bytes
+        self.held_bytes >= self.most()
+    }
+
+    /// How many bytes may be held: what the session may, as far as there is memory. A little is always
+    /// allowed, so that it goes on however slowly.
+    fn most(&self) -> usize {
+        self.max_bytes.min(self.allowance.max(LEAST_ALLOWED))
+    }
+
+    /// Sets for how many bytes there is memory; those held beyond them stay.
+    pub(crate) fn allow(&mut self, bytes: usize) {
+        self.allowance = bytes;
     }
 
     /// Enough is held that the peer should be asked what it has.
     pub(crate) fn is_half_full(&self) -> bool {
-        self.held_bytes >= self.max_bytes / 2
+        self.held_bytes >= self.most() / 2
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
@@ -118,8 +136,8 @@ impl Retained {
 
     fn drop_oldest(&mut self, count: usize) {
         for frame in self.frames.drain(..count) {
-            self.held_bytes -= frame.len as usize + FRAME_COST;
-            self.first = frame.at + u64::from(frame.len);
+            self.held_bytes -= frame.frame.len() + FRAME_COST;
+            self.first = frame.at + frame.frame.len() as u64;
         }
         self.written -= count;
         if self.frames.is_empty() {
@@ -155,11 +173,8 @@ impl Retained {
     /// Gives the transport the next such frame again, byte for byte (RESUME-13).
     pub(crate) fn write_next(&mut self, out: &mut SendBuf) {
         let Some(frame) = self.frames.get(self.written) else { return };
-        out.begin(frame.len as usize);
-        out.put(&frame.head);
-        for body in &frame.bodies {
-            out.put_body(body.clone());
-        }
+        out.begin(frame.frame.len());
+        out.put_body(frame.frame.clone());
         out.end();
         self.written += 1;
     }
@@ -173,52 +188,28 @@ impl Retained {
         is_written: bool,
     ) {
         let len = frame_len(head.len(), metadata, data);
-        self.frames.push_back(Kept {
-            at: self.sent,
-            // At most 2^24−1.
-            len: len as u32,
-            head: Bytes::new(),
-            bodies: Vec::new(),
-        });
+        // Whatever shares memory with others is copied: how much that keeps cannot be told.
+        let mut own = BytesMut::new();
+        let memory = if len >= LONG_FRAME {
+            own.reserve(len);
+            &mut own
+        } else {
+            if self.block.capacity() < len {
+                self.block = BytesMut::with_capacity(BLOCK_BYTES);
+            }
+            &mut self.block
+        };
+        memory.extend_from_slice(head);
+        if let Some(metadata) = metadata {
+            memory.extend_from_slice(&u24_bytes(metadata.len()));
+            memory.extend_from_slice(metadata);
+        }
+        memory.extend_from_slice(data);
+        let frame = memory.split().freeze();
+        self.frames.push_back(Kept { at: self.sent, frame });
         self.sent += len as u64;
         self.held_bytes += len + FRAME_COST;
-        if self.block.capacity() < len.min(CHAIN_THRESHOLD) {
-            self.block = BytesMut::with_capacity(BLOCK_BYTES);
-        }
-        self.block.extend_from_slice(head);
-        if let Some(metadata) = metadata {
-            self.block.extend_from_slice(&u24_bytes(metadata.len()));
-            self.keep_body(metadata);
-        }
-        self.keep_body(data);
-        self.flush();
         self.written += usize::from(is_written);
-    }
-
-    fn keep_body(&mut self, body: &Bytes) {
-        if body.len() < CHAIN_THRESHOLD {
-            self.block.extend_from_slice(body);
-        } else {
-            self.flush();
-            if let Some(frame) = self.frames.back_mut() {
-                frame.bodies.push(body.clone());
-            }
-        }
-    }
-
-    /// What was copied belongs to the frame at the end.
-    fn flush(&mut self) {
-        if self.block.is_empty() {
-            return;
-        }
-        let copied = self.block.split().freeze();
-        if let Some(frame) = self.frames.back_mut() {
-            if frame.head.is_empty() {
-                frame.head = copied;
-            } else {
-                frame.bodies.push(copied);
-            }
-        }
     }
 }
 
@@ -227,7 +218,7 @@ mod tests {
     use bytes::Buf;
 
     use super::*;
-    use crate::frame::Sink;
+    use crate::{frame::Sink, transmit::send_buf::CHAIN_THRESHOLD};
 
     fn keep(
         retained: &mut Retained,
@@ -264,11 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn long_bodies_are_kept_by_reference() {
+    fn what_is_kept_holds_nothing_but_itself() {
         let mut retained = Retained::new(1 << 20);
-        let body = Bytes::from(vec![1; CHAIN_THRESHOLD]);
-        keep(&mut retained, None, b"header", &body);
-        assert_eq!(retained.frames[0].bodies[0].as_ptr(), body.as_ptr());
+        let block = Bytes::from(vec![1; 1 << 20]);
+        for len in [1, CHAIN_THRESHOLD, 100_000] {
+            keep(&mut retained, None, b"header", &block.slice(..len));
+        }
+        assert!(block.is_unique());
     }
 
     #[test]

@@ -283,7 +283,7 @@ impl Inflow {
         let Some(item) = self.burst.pop_front() else {
             return Poll::Ready(None);
         };
-        let grant = self.window.consume(1);
+        let grant = self.window.consume(item.size());
         self.request_n(grant);
         Poll::Ready(Some(Ok(item)))
     }

@@ -11,7 +11,10 @@ pub(crate) mod websocket;
 use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use rsock_proto::{Config, SendBuf, Violation, frame};
+use rsock_proto::{
+    SendBuf, Violation,
+    frame::{self, InputLimits},
+};
 use tokio::{
     io::DuplexStream,
     net::{TcpStream, lookup_host},
@@ -59,16 +62,16 @@ impl Framing {
     pub(crate) fn decode(
         &mut self,
         input: &mut BytesMut,
-        config: &Config,
+        limits: InputLimits,
         output: &mut SendBuf,
     ) -> Result<Option<Received>, Violation> {
         match self {
             Self::LengthPrefixed => {
-                let frame = frame::deframe(input, config.max_frame_bytes)?;
+                let frame = frame::deframe(input, limits)?;
                 Ok(frame.map(Received::Frame))
             }
             #[cfg(feature = "websocket")]
-            Self::WebSocket(framing) => framing.decode(input, output),
+            Self::WebSocket(framing) => framing.decode(input, limits, output),
         }
     }
 
@@ -78,6 +81,15 @@ impl Framing {
             Self::LengthPrefixed => input.get(frame::PREFIX_LEN..),
             #[cfg(feature = "websocket")]
             Self::WebSocket(_) => None,
+        }
+    }
+
+    /// How much has come of a frame that is not whole, with what is left of `input`.
+    pub(crate) fn incomplete_bytes(&self, input: &[u8]) -> usize {
+        match self {
+            Self::LengthPrefixed => input.len(),
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(framing) => framing.partial_bytes() + input.len(),
         }
     }
 

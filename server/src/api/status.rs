@@ -150,7 +150,7 @@ impl Status {
             },
             requests: Requests {
                 received: stats.requests_in,
-                refused: stats.refused_streams,
+                refused: stats.refused_streams + stats.refused_request_bytes + stats.refused_memory,
                 beyond_lease: stats.refused_leases,
             },
             fire_and_forget: FireAndForget {

@@ -101,7 +101,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return self.input.len() != before;
         }
         while self.connection.wants_input() {
-            match self.framing.decode(&mut self.input, self.connection.config(), &mut self.output) {
+            let limits = self.connection.input_limits();
+            match self.framing.decode(&mut self.input, limits, &mut self.output) {
                 Ok(Some(Received::Frame(frame))) => {
                     if let Some(tap) = &self.options.tap {
                         show(tap, &self.options.peer, Direction::In, frame.clone());
@@ -114,6 +115,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     if let Some(start) = self.framing.frame_start(&self.input) {
                         self.connection.handle_partial(start);
                     }
+                    let bytes = self.framing.incomplete_bytes(&self.input);
+                    self.connection.handle_incomplete(bytes, now);
                     break;
                 }
                 Err(violation) => self.connection.handle_violation(violation),

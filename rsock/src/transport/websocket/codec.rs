@@ -7,6 +7,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use rsock_proto::frame::{InputLimits, take_front};
+
 use super::WebSocketError;
 
 /// Which side of the connection we are; it decides who masks.
@@ -48,7 +50,8 @@ pub(crate) enum Incoming {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     role: Role,
-    max_message: usize,
+    /// The longest message, and which are copied off the input.
+    limits: InputLimits,
     /// The frame whose body has not arrived in full; its header has left the input.
     awaited: Option<Header>,
     /// The fragments so far of a message that has not seen its last one.
@@ -84,7 +87,18 @@ impl Decoder {
     /// A decoder for what arrives at a peer in `role`; no message, whole or assembled, exceeds
     /// `max_message` bytes.
     pub(crate) fn new(role: Role, max_message: usize) -> Self {
-        Self { role, max_message, awaited: None, partial: None }
+        Self { role, limits: InputLimits::sharing(max_message), awaited: None, partial: None }
+    }
+
+    /// Sets the limits of messages that have not begun.
+    #[inline]
+    pub(crate) fn limit(&mut self, limits: InputLimits) {
+        self.limits = limits;
+    }
+
+    /// Bytes of a message whose last fragment has not come.
+    pub(crate) fn partial_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.bytes.len())
     }
 
     /// Takes the next whole message or control frame out of `input`; `None` = more bytes needed.
@@ -107,13 +121,13 @@ impl Decoder {
                 self.awaited = Some(header);
                 return Ok(None);
             }
-            let mut body = input.split_to(header.len);
             if let Some(key) = header.mask {
-                apply_mask(key, 0, &mut body);
+                apply_mask(key, 0, &mut input[..header.len]);
             }
+            let body = take_front(input, header.len, self.limits.copy_below);
             match header.opcode {
-                Opcode::Binary if header.fin => return Ok(Some(Incoming::Message(body.freeze()))),
-                Opcode::Ping => return Ok(Some(Incoming::Ping(body.freeze()))),
+                Opcode::Binary if header.fin => return Ok(Some(Incoming::Message(body))),
+                Opcode::Ping => return Ok(Some(Incoming::Ping(body))),
                 Opcode::Pong => return Ok(Some(Incoming::Pong)),
                 Opcode::Close => return close_code(&body).map(|code| Some(Incoming::Close(code))),
                 Opcode::Binary | Opcode::Continuation | Opcode::Text => {
@@ -143,7 +157,7 @@ impl Decoder {
             short => (usize::from(short), 2),
         };
         let start = if masked { lengths + 4 } else { lengths };
-        if len > self.max_message || input.len() < start + len {
+        if len > self.limits.max_frame_bytes || input.len() < start + len {
             return None;
         }
         if masked {
@@ -151,7 +165,7 @@ impl Decoder {
             apply_mask(*header.last_chunk()?, 0, body);
         }
         input.advance(start);
-        Some(input.split_to(len).freeze())
+        Some(take_front(input, len, self.limits.copy_below))
     }
 
     fn decode_header(&self, input: &mut BytesMut) -> Result<Option<Header>, WebSocketError> {
@@ -180,13 +194,12 @@ impl Decoder {
         if announced >> 63 != 0 {
             return Err(WebSocketError::LengthTopBit);
         }
-        let received = self.partial.as_ref().map_or(0, |partial| partial.bytes.len());
+        let received = self.partial_bytes();
+        let max_message = self.limits.max_frame_bytes;
         let len = match usize::try_from(announced) {
-            Ok(len) if is_control(opcode) || len <= self.max_message.saturating_sub(received) => {
-                len
-            }
+            Ok(len) if is_control(opcode) || len <= max_message.saturating_sub(received) => len,
             _ => {
-                return Err(WebSocketError::MessageTooBig { max: self.max_message });
+                return Err(WebSocketError::MessageTooBig { max: max_message });
             }
         };
         if input.len() < size {

@@ -1,7 +1,7 @@
 //! The codec at work between a connection's buffers.
 
 use bytes::BytesMut;
-use rsock_proto::{Envelope, SendBuf, Violation};
+use rsock_proto::{Envelope, SendBuf, Violation, frame::InputLimits};
 
 use super::{Decoder, Incoming, MaskKeys, Opcode, Role, apply_mask, encode_control, encode_header};
 use crate::transport::Received;
@@ -38,12 +38,19 @@ impl WebSocketFraming {
     pub(crate) fn decode(
         &mut self,
         input: &mut BytesMut,
+        limits: InputLimits,
         output: &mut SendBuf,
     ) -> Result<Option<Received>, Violation> {
+        self.decoder.limit(limits);
         match self.decoder.decode_whole(input) {
             Some(frame) => Ok(Some(Received::Frame(frame))),
             None => self.decode_any(input, output),
         }
+    }
+
+    /// Bytes of a message whose last fragment has not come.
+    pub(crate) fn partial_bytes(&self) -> usize {
+        self.decoder.partial_bytes()
     }
 
     fn decode_any(

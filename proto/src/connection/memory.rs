@@ -1,0 +1,52 @@
+//! What a connection holds in memory, and how much of it its owner allows.
+
+use crate::{connection::Connection, frame::InputLimits, stream::Stream};
+
+/// What an open stream takes at its responder beside payloads, whatever its handler keeps.
+const STREAM_COST: usize = size_of::<Stream>() + 256;
+
+impl Connection {
+    /// Bytes held for the peer: its open requests, payloads of which fragments have come, frames
+    /// retained for a resume, KEEPALIVE replies, and what the table of streams takes.
+    pub fn held_bytes(&self) -> usize {
+        self.streams.inbound_bytes()
+            + self.streams.reassembly_bytes()
+            + self.streams.places() * STREAM_COST
+            + self.retained_bytes()
+            + self.echo_bytes
+    }
+
+    /// Allows the connection to hold so many bytes: beyond, requests are refused with
+    /// ERROR\[REJECTED\], fragmented payloads given up, and no more is retained than the peer
+    /// acknowledges. Nothing that is held is dropped. Without limit until it is called.
+    ///
+    /// For an owner of many connections, whose memory they share.
+    pub fn allow_memory(&mut self, bytes: usize) {
+        self.allowance = bytes;
+        if let Some(session) = &mut self.session {
+            session.retained.allow(bytes);
+        }
+    }
+
+    /// Whether so many bytes more may be held.
+    #[inline]
+    pub(super) fn may_hold(&self, bytes: usize) -> bool {
+        self.held_bytes() + bytes + STREAM_COST <= self.allowance
+    }
+
+    /// Frames of fewer bytes get memory of their own from now on; longer ones share the input's.
+    ///
+    /// For an owner whose reads are large or many: a short frame keeps all that it was read with.
+    pub fn copy_frames_below(&mut self, bytes: usize) {
+        self.copy_below = bytes;
+    }
+
+    /// Limits for the next frame that is taken off an input.
+    pub fn input_limits(&self) -> InputLimits {
+        let mut max_frame_bytes = self.config.max_frame_bytes;
+        if self.awaits_setup() {
+            max_frame_bytes = max_frame_bytes.min(self.config.max_setup_bytes);
+        }
+        InputLimits { max_frame_bytes, copy_below: self.copy_below }
+    }
+}

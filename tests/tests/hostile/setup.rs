@@ -71,7 +71,7 @@ async fn the_fields_of_setup() {
         ("SETUP-12", setup_of((1, 0), 9999, 9999, &[b'x'; 128], &[b'x'; 127]), Then::Alive),
         ("LEASE-16", setup().flags(L), Then::Error(&[2])),
         ("SETUP-15", setup().metadata("m").data("d"), Then::Alive),
-        ("H048", setup().data(vec![0; 1 << 20]), Then::Alive),
+        ("H048", setup().data(vec![0; 100_000]), Then::Alive),
         ("SETUP-16", setup().data("reject"), Then::Error(&[3])),
     ] {
         stage.first_frames(row, &[frame.encode()], then).await;
@@ -96,9 +96,18 @@ async fn large_setups() {
     stage.first_frames("H043", &[token.clone()], Then::Error(&[3])).await;
     let mut config = Config::default();
     config.resume = Some(ResumeLimits::default());
-    let whole = 0xff_ffff - setup().encode().len();
-    let whole = setup().data(vec![0; whole]).encode();
-    stage.first_frames("H048", &[whole], Then::Alive).await;
+    // What a stranger may make us hold is little; a server may allow more.
+    let bare = setup().encode().len();
+    let largest = Config::default().max_setup_bytes - bare;
+    stage.first_frames("H048", &[setup().data(vec![0; largest]).encode()], Then::Alive).await;
+    let beyond = setup().data(vec![0; largest + 1]).encode();
+    // A WebSocket refuses it as a message, before it knows of frames.
+    stage.first_frames("H048", &[beyond], Then::Error(&[1, 0x101])).await;
+    let mut generous = config.clone();
+    generous.max_setup_bytes = 0xff_ffff;
+    let mut generous = Stage::with(Server::builder().config(generous)).await;
+    let whole = setup().data(vec![0; 0xff_ffff - bare]).encode();
+    generous.first_frames("H048", &[whole], Then::Alive).await;
     let mut resuming = Stage::with(Server::builder().config(config)).await;
     // A session each: the one before is kept for a while.
     for uri in resuming.served.uris.clone() {

@@ -323,7 +323,10 @@ struct CloseOnDrop(Arc<Service>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
-        self.0.tell_all(|| Command::Close);
+        let mut from = Some(0);
+        while let Some(key) = from {
+            from = self.0.tell_some(key, || Command::Close);
+        }
     }
 }
 
@@ -362,6 +365,9 @@ async fn accept_loop(socket: TcpListener, uri: Arc<Uri>, here: usize, service: A
         }
     }
 }
+
+/// Connections that are told something before others may run.
+const PORTION: usize = 256;
 
 /// What a handshake came to.
 #[cfg(feature = "websocket")]
@@ -541,21 +547,40 @@ impl Service {
         Live { service: self, key: live.insert(Arc::clone(mailbox)) }
     }
 
-    fn tell_all(&self, command: impl Fn() -> Command) {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        for (_, mailbox) in live.iter() {
+    /// Tells a portion of the connections, from this key on; the key to go on from, if there are more.
+    /// The lock is held to look at them: who comes or goes meanwhile does not wait until all are woken.
+    fn tell_some(&self, from: usize, command: impl Fn() -> Command) -> Option<usize> {
+        let (told, next) = {
+            let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            // Keys are at most as many as there have been connections at once.
+            let to = from + PORTION;
+            let told: Vec<_> = (from..to).filter_map(|key| live.get(key).cloned()).collect();
+            (told, (to < live.capacity()).then_some(to))
+        };
+        for mailbox in told {
             // One that has ended meanwhile needs no telling.
             let _ = mailbox.send(command());
+        }
+        next
+    }
+
+    /// Tells all connections, and lets others run between portions. One that comes meanwhile sees that
+    /// the server is draining.
+    async fn tell_all(&self, command: impl Fn() -> Command) {
+        let mut from = Some(0);
+        while let Some(key) = from {
+            from = self.tell_some(key, &command);
+            tokio::task::yield_now().await;
         }
     }
 
     /// Ends all connections: gently until the drain limit, then at once.
     async fn drain(&self) {
         self.draining.send_replace(true);
-        self.tell_all(|| Command::Drain);
+        self.tell_all(|| Command::Drain).await;
         let mut drained = pin!(self.all_ended());
         if tokio::time::timeout(self.builder.drain_limit, drained.as_mut()).await.is_err() {
-            self.tell_all(|| Command::Close);
+            self.tell_all(|| Command::Close).await;
             // What flushing and lingering take, and a little more.
             let _ = tokio::time::timeout(Duration::from_secs(3), drained).await;
         }

@@ -9,15 +9,16 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
-use futures_util::{Stream, stream};
-use rsock::{Error, Payload, Requester, Responder, Response, Server, memory};
+use futures_util::{FutureExt, Stream, stream};
+use rsock::{Error, Grant, Load, Payload, Requester, Responder, Response, Server, memory};
 use rsock_tests::{
     record::limit_time,
-    wire::{Frame, err, rs, setup, u},
+    wire::{Frame, L, MAX_N, err, lease, rs, setup, u},
 };
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// As many as either side may have open by default.
 const STREAMS: usize = 4_096;
@@ -170,4 +171,71 @@ async fn a_violation_ends_thousands_of_streams_in_portions() {
 #[tokio::test]
 async fn a_lost_transport_ends_thousands_of_streams_in_portions() {
     ends_in_portions(End::Disconnect).await;
+}
+
+/// How many requests a peer finds written by now.
+async fn requests_written(peer: &mut DuplexStream, input: &mut Vec<u8>) -> usize {
+    while let Some(read) = peer.read_buf(input).now_or_never() {
+        assert!(read.expect("memory does not fail") > 0, "it is not closed");
+    }
+    let (mut requests, mut at) = (0, 0);
+    while let Some(prefix) = input.get(at..at + 3) {
+        let len = u32::from_be_bytes([0, prefix[0], prefix[1], prefix[2]]) as usize;
+        let Some(frame) = input.get(at + 3..at + 3 + len) else { break };
+        requests +=
+            usize::from(Frame::decode(frame).expect("a frame").to_string().starts_with("RR("));
+        at += 3 + len;
+    }
+    input.drain(..at);
+    requests
+}
+
+/// Thousands of requests wait for a lease; when it comes, they go in portions, and in their order.
+#[tokio::test]
+async fn a_lease_lets_thousands_of_requests_go_in_portions() {
+    limit_time();
+    let requester: Arc<Mutex<Option<Requester>>> = Arc::default();
+    let acceptor = {
+        let requester = Arc::clone(&requester);
+        move |_, peer| {
+            *requester.lock().expect("nothing panics") = Some(peer);
+            ready(Ok::<_, Error>(Endless::default()))
+        }
+    };
+    let (mut peer, far) = memory(16 << 20);
+    let server = Server::builder().lease(|_: &Load| Grant::new(1, Duration::from_secs(600)));
+    let mut serving = pin!(server.serve_over(far, acceptor));
+    let woken = Arc::new(Flag::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    peer.write_all(&prefixed(&setup().flags(L))).await.expect("room");
+    let mut serve = async || {
+        assert!(serving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        breathe().await;
+    };
+    serve().await;
+    serve().await;
+    let asks = requester.lock().expect("nothing panics").clone().expect("it was accepted");
+    let mut calls: Vec<_> = (0..STREAMS).map(|_| Box::pin(asks.request_response("call"))).collect();
+    for call in &mut calls {
+        assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    // Some are not wanted any more when it comes.
+    drop(calls.split_off(STREAMS - PORTION));
+    let mut input = Vec::new();
+    for _ in 0..5 {
+        serve().await;
+    }
+    assert_eq!(requests_written(&mut peer, &mut input).await, 0, "there is no lease");
+    peer.write_all(&prefixed(&lease(600_000, MAX_N))).await.expect("room");
+    let mut written = 0;
+    while written < calls.len() {
+        woken.0.store(false, Relaxed);
+        serve().await;
+        let now = requests_written(&mut peer, &mut input).await;
+        assert!((1..=PORTION).contains(&now), "{now} in one poll, after {written}");
+        written += now;
+        assert!(woken.0.load(Relaxed) || written == calls.len(), "it sleeps after {written}");
+    }
+    serve().await;
+    assert_eq!(requests_written(&mut peer, &mut input).await, 0);
 }

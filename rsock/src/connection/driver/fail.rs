@@ -17,8 +17,8 @@ use crate::{
     error::Error,
 };
 
-/// Streams, calls and whatever else is ended before others may run.
-const PORTION: usize = 64;
+/// Streams, calls and whatever else is ended, or opened, by one frame of the peer before others may run.
+pub(super) const PORTION: usize = 64;
 
 /// KEEPALIVEs that handles wait for, by the number in their data; each holds a permit.
 pub(super) type Pings = BTreeMap<u64, (oneshot::Sender<()>, Permit)>;

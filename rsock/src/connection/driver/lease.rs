@@ -1,12 +1,12 @@
 //! Leases: those we give, by the policy, and requests that wait for one of the peer's.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, mem, time::Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Driver, drop_guarded, guard};
+use super::{Driver, drop_guarded, fail::PORTION, guard};
 use crate::{
-    connection::{Command, Inlet},
+    connection::Command,
     lease::{Grant, LeasePolicy, Load},
 };
 
@@ -84,32 +84,44 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         !self.leaseless.is_empty() || self.connection.permits() == Some(0)
     }
 
-    /// The peer has given a lease: those who waited go first.
-    pub(super) fn lease_came(&mut self) {
-        while self.connection.permits() != Some(0)
+    /// Whether requests that waited may go now.
+    pub(super) fn has_leased(&self) -> bool {
+        !self.leaseless.is_empty() && self.connection.permits() != Some(0)
+    }
+
+    /// Those who waited for a lease go first, a portion a poll: one frame of the peer lets thousands go.
+    pub(super) fn open_leased(&mut self) {
+        let mut left = PORTION;
+        while left > 0
+            && self.has_leased()
             && let Some(command) = self.leaseless.pop_front()
         {
             self.obey_now(command);
+            left -= 1;
         }
         if self.leaseless.is_empty() {
             self.leaseless = VecDeque::new();
         }
     }
 
-    /// A request that was cancelled while it waited is never sent (RR-10).
-    pub(super) fn forget_waiting(&mut self, cancelled: &Arc<Inlet>) {
-        let is_it = |command: &Command| {
-            matches!(command, Command::Request { inlet: Some(inlet), .. }
-                if Arc::ptr_eq(inlet, cancelled))
-        };
-        let forgotten = if let Some(at) = self.leaseless.iter().position(is_it) {
-            self.leaseless.remove(at)
-        } else {
-            self.held.iter().position(is_it).map(|at| self.held.remove(at))
-        };
-        if let Some(Command::Request { outgoing, permit, .. }) = forgotten {
-            self.give_back(permit);
-            drop_guarded(outgoing);
+    /// Requests that were cancelled while they waited are never sent (RR-10). All of them at once: a
+    /// search for each would go through thousands that wait.
+    pub(super) fn forget_cancelled(&mut self) {
+        let is_cancelled = |command: &Command| matches!(command, Command::Request { inlet: Some(inlet), .. } if inlet.is_cancelled());
+        let mut forgotten = Vec::new();
+        forgotten.extend(self.held.extract_if(.., |command| is_cancelled(command)));
+        if self.leaseless.iter().any(is_cancelled) {
+            let (cancelled, waiting) = mem::take(&mut self.leaseless)
+                .into_iter()
+                .partition::<VecDeque<_>, _>(is_cancelled);
+            forgotten.extend(cancelled);
+            self.leaseless = waiting;
+        }
+        for command in forgotten {
+            if let Command::Request { outgoing, permit, .. } = command {
+                self.give_back(permit);
+                drop_guarded(outgoing);
+            }
         }
     }
 }

@@ -108,6 +108,8 @@ pub(crate) struct Driver<IO> {
     held: Vec<Command>,
     /// Requests that wait for a lease, in their order; each holds a permit.
     leaseless: VecDeque<Command>,
+    /// Some of those that wait have been cancelled.
+    has_cancelled: bool,
     lease: Option<Leases>,
     /// A server's resumable session.
     claim: Option<Claim>,
@@ -232,6 +234,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             woken: Vec::new(),
             held: Vec::new(),
             leaseless: VecDeque::new(),
+            has_cancelled: false,
             lease: options.lease.take().map(Leases::new),
             claim: None,
             redial: None,

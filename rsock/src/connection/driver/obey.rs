@@ -48,6 +48,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         self.commands = commands;
         self.woken = woken;
+        if mem::take(&mut self.has_cancelled) {
+            self.forget_cancelled();
+        }
     }
 
     pub(super) fn obey(&mut self, command: Command) {
@@ -159,9 +162,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     pub(super) fn grant_wish(&mut self, inlet: &Arc<Inlet>) {
         let (key, wish) = inlet.take_wish();
         let Some(key) = key else {
-            if wish.cancel {
-                self.forget_waiting(inlet);
-            }
+            self.has_cancelled |= wish.cancel;
             return;
         };
         if !self.is_current(key) {

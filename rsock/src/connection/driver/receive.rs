@@ -127,7 +127,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     pub(super) fn dispatch(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut worked = self.poll_acceptor(cx, now);
-        let mut leased = false;
         while let Some(event) = self.connection.poll_event() {
             worked = true;
             match event {
@@ -149,19 +148,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Event::Established => self.mailbox.established(),
                 Event::Suspended => self.suspended(now),
                 Event::Resumed => self.resumed(now),
-                Event::Leased(lease) => {
-                    self.mailbox.leased(Some(lease));
-                    leased = true;
-                }
+                Event::Leased(lease) => self.mailbox.leased(Some(lease)),
                 Event::Closed(reason) if self.renews(&reason) => self.renew(reason, now),
                 Event::Closed(reason) => self.end(&reason, now),
                 // Events of a later protocol engine mean nothing here.
                 _ => {}
             }
-        }
-        if leased {
-            // Not before: a stream opened now may have the slot of one whose end is told above.
-            self.lease_came();
         }
         worked
     }

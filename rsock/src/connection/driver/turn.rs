@@ -46,6 +46,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let is_deaf = !self.connection.wants_input();
         // An acceptor or a dial that it has begun is not polled yet.
         again |= self.dispatch(cx, now) && (self.accepting.is_some() || self.io.is_none());
+        // Not before: a stream opened now may have the slot of one whose end is told above.
+        self.open_leased();
         self.answered_bytes = 0;
         self.produce();
         self.renew_lease(now);
@@ -126,7 +128,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             this.listened = false;
             let again = this.turn(cx, now, due);
             this.deadline = this.connection.poll_timeout();
-            if !this.failing.is_empty() {
+            if !this.failing.is_empty() || this.has_leased() {
                 return yields(cx);
             }
             if !again && this.phase == Phase::Running && this.rest(cx, now) {

@@ -512,7 +512,7 @@ impl End {
         if self.is_closed {
             assert_eq!(misuse, Misuse::Closed);
         }
-        assert!(matches!(misuse, Misuse::Closed | Misuse::NotEstablished | Misuse::NoCredit));
+        assert!(matches!(misuse, Misuse::Closed | Misuse::NotEstablished | Misuse::QueueFull));
     }
 
     fn payload(&mut self, input: &mut Unstructured<'_>) -> Result<Payload> {

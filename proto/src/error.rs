@@ -75,6 +75,11 @@ impl StreamError {
         Self { code, message: message.into() }
     }
 
+    /// As the peer's ERROR on stream 0: why the connection ends.
+    pub(crate) fn ends_connection(self) -> CloseReason {
+        CloseReason::Error { by: Side::Peer, code: self.code, message: self.message }
+    }
+
     /// An ERROR of the peer's, of whose text at most `max` bytes are kept.
     pub(crate) fn received(code: ErrorCode, text: &[u8], max: usize) -> Self {
         Self::new(code, kept_text(text, max))
@@ -317,6 +322,8 @@ pub enum Misuse {
     StreamClosed,
     /// The peer has not asked for an item.
     NoCredit,
+    /// As many pings, or metadata pushes, wait to be written as may.
+    QueueFull,
     /// The payload does not fit one frame (FRAME-02).
     PayloadTooLarge {
         /// The frame's length in bytes.
@@ -342,6 +349,10 @@ impl fmt::Display for Misuse {
             }
             Self::StreamClosed => f.write_str("the stream has ended"),
             Self::NoCredit => f.write_str("the peer has not asked for an item"),
+            Self::QueueFull => f.write_str(
+                "too many pings or metadata pushes wait to be written; send more when the peer has \
+                 taken some",
+            ),
             Self::PayloadTooLarge { len } => {
                 write!(f, "a frame of {len} bytes; the protocol allows {}", crate::MAX_FRAME_BYTES)
             }
@@ -379,7 +390,8 @@ pub enum CloseReason {
         /// The text; of a peer's no more than `max_error_text_bytes`. Shared by all who are told.
         message: Arc<str>,
     },
-    /// The application closed it, after its streams had ended.
+    /// The application closed it, after its streams had ended. Where streams were cut off behind the
+    /// peer's CONNECTION_CLOSE, and for what was asked after it, that is the reason: an `Error`.
     Finished(Side),
     /// The transport ended without a word (CONN-05).
     Disconnected,

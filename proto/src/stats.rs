@@ -16,6 +16,8 @@ pub struct Stats {
     pub requests_in: u64,
     /// Requests opened towards the peer.
     pub requests_out: u64,
+    /// Those of them that are fire-and-forgets, once they are written whole.
+    pub fire_and_forget_out: u64,
     /// Items received on streams and channels.
     pub items_in: u64,
     /// Items sent on streams and channels.

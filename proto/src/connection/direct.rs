@@ -52,6 +52,7 @@ impl Connection {
         self.stats.frames_out += 1;
         self.stats.bytes_out += (out.len() - before) as u64;
         if interaction == Interaction::FireAndForget {
+            self.stats.fire_and_forget_out += 1;
             return Ok(None);
         }
         let (key, stream) = self.streams.request(id, interaction, None, n);

@@ -74,6 +74,9 @@ pub enum Event {
     MetadataPush(Bytes),
     /// A KEEPALIVE came back, or one we never sent (H106): the data tells.
     Pong(Bytes),
+    /// The peer takes no more requests, and the connection ends when the streams that are open have
+    /// ended (CONN-02): whatever is asked from here on fails for this reason.
+    Draining(CloseReason),
     /// The connection is over, and with it every stream. Nothing follows.
     Closed(CloseReason),
 }

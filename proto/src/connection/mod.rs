@@ -94,6 +94,11 @@ pub struct Connection {
     pings: VecDeque<Bytes>,
     /// The ERROR on stream 0 with which we end the connection.
     last_words: Option<(ErrorCode, Arc<str>)>,
+    /// The last ERROR on stream 0 that means nothing there, and how many frames had come by then:
+    /// where the transport ends right behind it, it says why.
+    unheeded: Option<Box<(u64, StreamError)>>,
+    /// Fire-and-forgets that it ended without a sign of having been heard, as far as that shows.
+    lost_fire_and_forget: u64,
     /// Where SETUP asked for leases.
     leases: Option<Box<Leases>>,
     /// Where SETUP asked for resume.
@@ -141,6 +146,8 @@ impl Connection {
             pushes: VecDeque::new(),
             pings: VecDeque::new(),
             last_words: None,
+            unheeded: None,
+            lost_fire_and_forget: 0,
             leases: None,
             session: None,
             allowance: usize::MAX,
@@ -217,8 +224,16 @@ impl Connection {
                 let is_dead = self.keepalive.as_mut().is_some_and(|clock| !clock.tick(now));
                 self.stats.keepalive_timeouts += u64::from(is_dead);
                 // KA-11: what cannot be reached on this transport may be on the next.
-                if is_dead && !self.suspend(now) {
-                    self.handle_violation(Violation::KeepaliveTimeout);
+                if !is_dead || self.suspend(now) {
+                    return;
+                }
+                match self.state.goodbye() {
+                    // It is silent after its last words.
+                    Some(goodbye) => {
+                        let reason = goodbye.clone().ends_connection();
+                        self.end(reason);
+                    }
+                    None => self.handle_violation(Violation::KeepaliveTimeout),
                 }
             }
             _ => {}
@@ -233,10 +248,13 @@ impl Connection {
         }
         if !self.state.is_over() {
             let finished = matches!(self.state, State::Draining { .. }) && self.streams.len() == 0;
-            self.end(match error {
-                Some(error) => CloseReason::Io(error),
-                None if finished => CloseReason::Finished(Side::Peer),
-                None => CloseReason::Disconnected,
+            let is_told = finished && (error.is_none() || self.state.goodbye().is_some());
+            self.end(match (self.last_said(), error) {
+                _ if is_told => CloseReason::Finished(Side::Peer),
+                // However the transport ends behind it, the peer has said why.
+                (Some(said), _) => said.clone().ends_connection(),
+                (None, Some(error)) => CloseReason::Io(error),
+                (None, None) => CloseReason::Disconnected,
             });
         }
         self.last_words = None;
@@ -334,17 +352,18 @@ impl Connection {
     /// Sends METADATA_PUSH (MDP-01).
     ///
     /// # Errors
-    /// [`Misuse::NoCredit`] while as many pushes wait as may; they leave with the next write.
+    /// [`Misuse::QueueFull`] while as many pushes wait as may; they leave with the next write.
+    /// [`Misuse::Closed`] also after the peer's CONNECTION_CLOSE (CONN-03).
     pub fn push_metadata(&mut self, metadata: Bytes) -> Result<(), Misuse> {
         match self.state {
-            State::Unconfirmed | State::Established | State::Draining { .. } => {}
+            State::Unconfirmed | State::Established | State::Draining { by_peer: None, .. } => {}
             State::AwaitingSetup { .. } | State::Accepting { .. } => {
                 return Err(Misuse::NotEstablished);
             }
-            State::Closing | State::Closed => return Err(Misuse::Closed),
+            _ => return Err(Misuse::Closed),
         }
         if self.pushes.len() >= self.config.max_queued_replies {
-            return Err(Misuse::NoCredit);
+            return Err(Misuse::QueueFull);
         }
         check_frame_len(6 + metadata.len())?;
         self.pushes.push_back(metadata);
@@ -356,10 +375,13 @@ impl Connection {
     ///
     /// # Errors
     /// [`Misuse::NotEstablished`] while there is no transport.
-    /// [`Misuse::NoCredit`] while as many wait to be written as may.
+    /// [`Misuse::QueueFull`] while as many wait to be written as may.
+    /// [`Misuse::Closed`] also after the peer's CONNECTION_CLOSE (CONN-03).
     pub fn ping(&mut self, data: Bytes) -> Result<(), Misuse> {
         match self.state {
-            State::Closing | State::Closed => return Err(Misuse::Closed),
+            State::Closing | State::Closed | State::Draining { by_peer: Some(_), .. } => {
+                return Err(Misuse::Closed);
+            }
             State::AwaitingSetup { .. } | State::Accepting { .. } => {
                 return Err(Misuse::NotEstablished);
             }
@@ -367,7 +389,7 @@ impl Connection {
             _ => {}
         }
         if self.pings.len() >= self.config.max_queued_replies {
-            return Err(Misuse::NoCredit);
+            return Err(Misuse::QueueFull);
         }
         check_frame_len(14 + data.len())?;
         self.pings.push_back(data);
@@ -379,7 +401,7 @@ impl Connection {
         match self.state {
             State::Unconfirmed | State::Established => {
                 self.state =
-                    State::Draining { by_peer: false, confirmed: !self.state.is_unconfirmed() };
+                    State::Draining { by_peer: None, confirmed: !self.state.is_unconfirmed() };
                 self.close_if_drained();
             }
             State::AwaitingSetup { .. } | State::Accepting { .. } => self.close(),
@@ -518,6 +540,18 @@ impl Connection {
         self.streams.get(key).is_some_and(|stream| stream.has_data())
     }
 
+    /// Takes the number of fire-and-forgets that were written, and of which an end other than an orderly
+    /// one leaves it open whether they arrived: those of a session that the peer has not acknowledged,
+    /// and all of them where the server has not shown that it accepts SETUP. 0 before the end.
+    pub fn take_lost_fire_and_forgets(&mut self) -> u64 {
+        std::mem::take(&mut self.lost_fire_and_forget)
+    }
+
+    /// Metadata pushes that wait to be written.
+    pub fn unsent_pushes(&self) -> usize {
+        self.pushes.len()
+    }
+
     /// Which side of the connection this is.
     pub fn role(&self) -> Role {
         self.role
@@ -568,12 +602,26 @@ impl Connection {
 
     // ---- within -------------------------------------------------------------------------------
 
+    /// What the peer has said of the connection's end, if nothing came behind it.
+    fn last_said(&self) -> Option<&StreamError> {
+        let unheeded = self.unheeded.as_deref();
+        let is_last = |(frames, _): &&(u64, StreamError)| *frames == self.stats.frames_in;
+        self.state.goodbye().or_else(|| unheeded.filter(is_last).map(|(_, error)| error))
+    }
+
     fn say_last_words(&mut self, code: ErrorCode, message: Arc<str>) {
         self.last_words = Some((code, message));
     }
 
     /// Everything ends, for this reason.
     fn end(&mut self, reason: CloseReason) {
+        self.lost_fire_and_forget = match (&reason, &self.session) {
+            (CloseReason::Finished(_), _) => 0,
+            (_, Some(session)) => session.retained.fire_and_forgets() as u64,
+            // SETUP was refused, or did not arrive: nobody has read what followed it.
+            (_, None) if self.state.is_unconfirmed() => self.stats.fire_and_forget_out,
+            _ => 0,
+        };
         let is_heard = self.has_transport() || self.is_resuming();
         self.state =
             if self.last_words.is_some() && is_heard { State::Closing } else { State::Closed };
@@ -589,9 +637,10 @@ impl Connection {
     }
 
     fn close_if_drained(&mut self) {
-        let State::Draining { by_peer, .. } = self.state else {
+        let State::Draining { by_peer, .. } = &self.state else {
             return;
         };
+        let by_peer = by_peer.is_some();
         if self.streams.len() > 0 {
             return;
         }

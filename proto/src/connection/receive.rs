@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     connection::{Connection, Event, KeepaliveClock, Role, State},
-    error::{CloseReason, ErrorCode, Side, StreamError, Violation},
+    error::{ErrorCode, StreamError, Violation},
     frame::{
         Common, Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, Malformed, PayloadFrame,
         RawHeader, Request, Resume, Setup, StreamId, VERSION, check_len,
@@ -521,19 +521,21 @@ impl Connection {
     }
 
     fn receive_connection_error(&mut self, error: StreamError) -> Result<(), Ignored> {
-        let StreamError { code, message } = error;
-        match code {
-            _ if self.state.is_unconfirmed() => {
-                self.end(CloseReason::Error { by: Side::Peer, code, message }); // SETUP-24
-            }
-            ErrorCode::CONNECTION_ERROR => {
-                self.end(CloseReason::Error { by: Side::Peer, code, message }); // CONN-01
-            }
-            ErrorCode::CONNECTION_CLOSE => {
-                self.state = State::Draining { by_peer: true, confirmed: true }; // CONN-02
+        match error.code {
+            _ if self.state.is_unconfirmed() => self.end(error.ends_connection()), // SETUP-24
+            ErrorCode::CONNECTION_ERROR => self.end(error.ends_connection()),      // CONN-01
+            ErrorCode::CONNECTION_CLOSE if self.state.goodbye().is_none() => {
+                self.events.push_back(Event::Draining(error.clone().ends_connection()));
+                self.state = State::Draining { by_peer: Some(error), confirmed: true }; // CONN-02
                 self.close_if_drained();
             }
-            _ => return Err(Ignored::OutOfPlace), // SETUP-25, SETUP-26, CONN-06
+            // It has said so before.
+            ErrorCode::CONNECTION_CLOSE => {}
+            // SETUP-25, SETUP-26, CONN-06. A peer that means it ends the transport behind it.
+            _ => {
+                self.unheeded = Some(Box::new((self.stats.frames_in, error)));
+                return Err(Ignored::OutOfPlace);
+            }
         }
         Ok(())
     }

@@ -231,7 +231,7 @@ impl Connection {
             && self.setup.is_none()
             && matches!(
                 self.state,
-                State::Unconfirmed | State::Established | State::Draining { by_peer: false, .. }
+                State::Unconfirmed | State::Established | State::Draining { by_peer: None, .. }
             )
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use crate::error::StreamError;
+
 /// ```text
 /// server: AwaitingSetup ──SETUP──▶ Accepting ──accept──▶ Established
 /// client: Unconfirmed ──any frame but ERROR on stream 0──▶ Established
@@ -20,8 +22,9 @@ pub(crate) enum State {
     Unconfirmed,
     /// In use.
     Established,
-    /// No new requests in either direction; closes with the last stream.
-    Draining { by_peer: bool, confirmed: bool },
+    /// No new requests in either direction; closes with the last stream. Where it was the peer who
+    /// asked for it, this is its CONNECTION_CLOSE: however the transport ends behind it, that is why.
+    Draining { by_peer: Option<StreamError>, confirmed: bool },
     /// A last ERROR frame is to be written.
     Closing,
     /// Over.
@@ -32,6 +35,14 @@ impl State {
     /// We are a client that may still be refused (SETUP-24).
     pub(crate) fn is_unconfirmed(&self) -> bool {
         matches!(self, Self::Unconfirmed | Self::Draining { confirmed: false, .. })
+    }
+
+    /// Why the peer takes no more requests, if it has said so.
+    pub(crate) fn goodbye(&self) -> Option<&StreamError> {
+        match self {
+            Self::Draining { by_peer, .. } => by_peer.as_ref(),
+            _ => None,
+        }
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -160,6 +160,8 @@ trait Outlet: Sink {
     fn has_room(&mut self) -> bool;
     /// Bytes written, to see what a frame takes.
     fn position(&self) -> u64;
+    /// What was written last is the end of a fire-and-forget.
+    fn end_fire_and_forget(&mut self);
 }
 
 /// Frames that are not kept for a resume.
@@ -173,6 +175,9 @@ impl Outlet for SendBuf {
     fn position(&self) -> u64 {
         self.len() as u64
     }
+
+    #[inline]
+    fn end_fire_and_forget(&mut self) {}
 }
 
 /// A session's tracked frames: to the transport, if there is one for them, and to what is retained.
@@ -201,6 +206,10 @@ impl Outlet for SessionOutlet<'_> {
 
     fn position(&self) -> u64 {
         self.session.retained.sent()
+    }
+
+    fn end_fire_and_forget(&mut self) {
+        self.session.retained.end_fire_and_forget();
     }
 }
 
@@ -305,14 +314,18 @@ fn write_data<O: Outlet>(
             request.payload = cut.next(max - request.encoded_len());
             request.follows = true;
             stream.cut = Some(Box::new(cut));
-        } else if interaction == Interaction::FireAndForget {
-            events.push_back(Event::Completed { key });
         }
+        let ends_it = !request.follows && interaction == Interaction::FireAndForget;
         request.encode(out);
+        if ends_it {
+            events.push_back(Event::Completed { key });
+            stats.fire_and_forget_out += 1;
+            out.end_fire_and_forget();
+        }
         return true;
     }
     if stream.cut.is_some() {
-        write_fragment(stream, key, max, events, out);
+        write_fragment(stream, key, max, events, stats, out);
         return true;
     }
     // It has waited for the last fragment, and does not wait for the next item's as well.
@@ -329,7 +342,7 @@ fn write_data<O: Outlet>(
                     (false, _) => CutEnd::Item,
                 };
                 stream.cut = Some(Box::new(Cut::new(item, end)));
-                write_fragment(stream, key, max, events, out);
+                write_fragment(stream, key, max, events, stats, out);
                 return true;
             }
             let signal = if last { PayloadSignal::NextComplete } else { PayloadSignal::Next };
@@ -354,6 +367,7 @@ fn write_fragment<O: Outlet>(
     key: StreamKey,
     max: usize,
     events: &mut VecDeque<Event>,
+    stats: &mut Stats,
     out: &mut O,
 ) {
     let Some(cut) = &mut stream.cut else { return };
@@ -371,11 +385,13 @@ fn write_fragment<O: Outlet>(
     } else {
         PayloadSignal::Next
     };
+    encode_payload(stream.id, signal, !whole, fragment, out);
     if whole && end != CutEnd::LastItem {
         stream.cut = None;
         if stream.interaction == Interaction::FireAndForget {
             events.push_back(Event::Completed { key });
+            stats.fire_and_forget_out += 1;
+            out.end_fire_and_forget();
         }
     }
-    encode_payload(stream.id, signal, !whole, fragment, out);
 }

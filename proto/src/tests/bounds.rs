@@ -183,7 +183,7 @@ fn pushes_that_wait_are_bounded() {
         e.connection.push_metadata("m".into()).unwrap();
     }
     let refused = e.connection.push_metadata("m".into());
-    assert_eq!(refused, Err(Misuse::NoCredit));
+    assert_eq!(refused, Err(Misuse::QueueFull));
     assert_eq!(e.sent(), "MP('m') MP('m') MP('m')");
     let huge = vec![0; 0xFF_FFFF - 5];
     let refused = e.connection.push_metadata(huge.into());

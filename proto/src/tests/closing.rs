@@ -34,11 +34,14 @@ fn conn_01_connection_error_of_the_peer_ends_everything_at_once() {
 fn conn_02_03_connection_close_of_the_peer_lets_streams_end() {
     for server in [true, false] {
         let (mut e, theirs, ours) = busy(server);
-        e.receive(err(0, 0x102, b""));
+        e.receive(err(0, 0x102, b"rolling over"));
+        assert_eq!(e.events(), "Draining('rolling over')");
         e.assert_silent("CONN-02");
         // CONN-03: nothing new, in either direction.
         let refused = e.connection.request(RR, "d".into(), 0);
         assert_eq!(refused, Err(Misuse::Closed));
+        assert_eq!(e.connection.push_metadata("m".into()), Err(Misuse::Closed));
+        assert_eq!(e.connection.ping("p".into()), Err(Misuse::Closed));
         e.receive_all([rr(theirs + 4, "d"), rs(theirs + 6, 1, "d"), fnf(theirs + 8, "d")]);
         assert_eq!(e.events(), "");
         let [a, b] = [theirs + 4, theirs + 6];
@@ -59,8 +62,8 @@ fn conn_02_03_connection_close_of_the_peer_lets_streams_end() {
 #[test]
 fn conn_02_without_streams_it_closes_at_once() {
     for mut e in [Wire::server(), Wire::client()] {
-        e.receive(err(0, 0x102, b""));
-        assert_eq!(e.events(), "Closed(Peer)");
+        e.receive(err(0, 0x102, b"bye"));
+        assert_eq!(e.events(), "Draining('bye') Closed(Peer)");
         assert_eq!(e.sent(), "");
         e.assert_dead();
     }
@@ -152,6 +155,7 @@ fn closed_is_the_last_event_however_the_last_stream_ends() {
             e.sent();
             if by_peer {
                 e.receive(err(0, 0x102, b""));
+                assert_eq!(e.events(), "Draining('')");
             } else {
                 e.connection.drain();
             }
@@ -173,7 +177,7 @@ fn both_sides_drain() {
     e.connection.drain();
     e.receive(err(0, 0x102, b""));
     e.receive(p(ours, C, ""));
-    assert_eq!(e.events(), format!("Completed({ours})"));
+    assert_eq!(e.events(), format!("Draining('') Completed({ours})"));
     e.stream(theirs).complete().unwrap();
     // The peer knows already.
     assert_eq!(e.sent(), format!("P({theirs},C)"));
@@ -237,6 +241,59 @@ fn conn_05_loss_of_the_transport_ends_everything() {
         e.disconnect(None);
         e.assert_silent("again");
         e.assert_idle();
+    }
+}
+
+/// However the transport ends behind it: what is cut off learns the peer's reason (CONN-02, CONN-05).
+#[test]
+fn conn_02_the_peers_reason_outlives_its_transport() {
+    for error in [None, Some("reset")] {
+        for server in [true, false] {
+            let (mut e, ..) = busy(server);
+            e.receive(err(0, 0x102, b"rolling over"));
+            e.receive(err(0, 0x102, b"again"));
+            e.disconnect(error);
+            let events = "Draining('rolling over') Closed(peer,0x102,'rolling over')";
+            assert_eq!(e.events(), events);
+            e.assert_idle();
+            // Nothing was cut off: it ends as it was to.
+            let mut e = if server { Wire::server() } else { Wire::client() };
+            e.connection.ping("p".into()).unwrap();
+            e.connection.push_metadata("m".into()).unwrap();
+            e.receive(err(0, 0x102, b"bye"));
+            e.disconnect(error);
+            assert_eq!(e.events(), "Draining('bye') Closed(Peer)");
+        }
+    }
+}
+
+/// A peer that is silent after its last words.
+#[test]
+fn conn_02_ka_10_silence_after_the_peers_reason() {
+    let (mut e, ..) = busy(true);
+    e.receive(err(0, 0x102, b"rolling over"));
+    e.events();
+    e.advance(1_000_000);
+    assert_eq!(e.events(), "Closed(peer,0x102,'rolling over')");
+    assert_eq!(e.sent(), "");
+    e.assert_dead();
+}
+
+/// What is ignored where it came is still the reason if the transport ends right behind it
+/// (SETUP-25, CONN-06).
+#[test]
+fn conn_06_an_ignored_error_right_before_the_end_is_the_reason() {
+    for code in [1, 3, 4, 0x201, 0x301] {
+        let (mut e, ..) = busy(false);
+        e.receive(err(0, code, b"overloaded"));
+        e.disconnect(Some("reset"));
+        assert_eq!(e.events(), format!("Closed(peer,{code:#x},'overloaded')"));
+        // It was not meant so: more came.
+        let (mut e, ..) = busy(false);
+        e.receive_all([err(0, code, b"overloaded"), ka(0, 0, b"")]);
+        e.events();
+        e.disconnect(None);
+        assert_eq!(e.events(), "Closed(Disconnected)");
     }
 }
 

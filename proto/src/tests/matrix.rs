@@ -270,7 +270,7 @@ fn unx_err_1_of_the_connection() {
         cell.e.assert_dead();
         // CONN-02: nothing ends at once.
         let mut cell = Cell::new(server);
-        assert_eq!(cell.react(err(0, 0x102, b"no")), ignored());
+        assert_eq!(cell.react(err(0, 0x102, b"no")), told("Draining('no')".into()));
         assert_eq!(cell.e.connection.open_streams(), 6);
     }
 }

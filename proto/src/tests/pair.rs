@@ -243,7 +243,7 @@ impl Side {
                 | Event::Leased(_)) => panic!("nobody asked for it: {event:?}"),
                 Event::MetadataPush(metadata) => assert_eq!(metadata, "push"),
                 Event::Pong(data) => panic!("nobody pinged: {data:?}"),
-                Event::Closed(reason) => panic!("{reason}"),
+                Event::Draining(reason) | Event::Closed(reason) => panic!("{reason}"),
             }
         }
     }
@@ -470,8 +470,9 @@ fn check_end(seed: u64, sides: &mut [Side; 2]) {
     let last = wire::read(&frames[3..]);
     assert_eq!(last.describe(), "ERR(0,0x102)", "seed {seed}");
     server.connection.handle_bytes(&mut frames, some_instant());
-    let event = server.connection.poll_event();
-    assert!(matches!(event, Some(Event::Closed(_))), "{event:?}");
+    let events = [server.connection.poll_event(), server.connection.poll_event()];
+    let is_end = matches!(events, [Some(Event::Draining(_)), Some(Event::Closed(_))]);
+    assert!(is_end, "{events:?}");
 }
 
 #[test]

@@ -427,6 +427,12 @@ pub(super) fn describe(event: &Event) -> String {
             format!("Leased({},{}{})", lease.ttl_ms, lease.requests, metadata.unwrap_or_default())
         }
         Event::MetadataPush(metadata) => format!("Push({})", wire::payload_text(None, metadata)),
+        Event::Draining(CloseReason::Error {
+            code: ErrorCode::CONNECTION_CLOSE, message, ..
+        }) => {
+            format!("Draining('{message}')")
+        }
+        Event::Draining(other) => format!("Draining({other:?})"),
         Event::Closed(reason) => match reason {
             CloseReason::Violation(violation) => format!("Closed({violation:?})"),
             CloseReason::Error { by: Side::Peer, code, message } => {

@@ -349,7 +349,7 @@ fn resume_33_an_end_on_purpose_is_the_end() {
     e.receive(wire::err(0, 0x102, b""));
     e.events();
     e.disconnect(None);
-    assert_eq!(e.events(), "Closed(Disconnected)");
+    assert_eq!(e.events(), "Closed(peer,0x102,'')");
 
     let mut e = server();
     e.receive(wire::err(0, 0x101, b""));

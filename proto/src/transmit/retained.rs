@@ -41,6 +41,8 @@ pub(crate) struct Retained {
     /// As many as the owner of the connection has memory for.
     allowance: usize,
     block: BytesMut,
+    /// Where fire-and-forgets end that are not acknowledged; no more than `frames`.
+    fire_and_forgets: VecDeque<u64>,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ impl Retained {
             max_bytes,
             allowance: usize::MAX,
             block: BytesMut::new(),
+            fire_and_forgets: VecDeque::new(),
         }
     }
 
@@ -97,6 +100,16 @@ impl Retained {
 
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    /// What was kept last is the end of a fire-and-forget.
+    pub(crate) fn end_fire_and_forget(&mut self) {
+        self.fire_and_forgets.push_back(self.sent);
+    }
+
+    /// Fire-and-forgets that the peer has not acknowledged.
+    pub(crate) fn fire_and_forgets(&self) -> usize {
+        self.fire_and_forgets.len()
     }
 
     /// Whether everything here from this position on can be sent again: it is the start of a frame
@@ -140,10 +153,14 @@ impl Retained {
             self.first = frame.at + frame.frame.len() as u64;
         }
         self.written -= count;
+        while self.fire_and_forgets.front().is_some_and(|end| *end <= self.first) {
+            self.fire_and_forgets.pop_front();
+        }
         if self.frames.is_empty() {
             // Gives memory back after a burst.
             self.frames = VecDeque::new();
             self.block = BytesMut::new();
+            self.fire_and_forgets = VecDeque::new();
         }
     }
 

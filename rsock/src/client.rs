@@ -11,9 +11,7 @@ use tokio::{
 
 use crate::{
     acceptor::{Accept, Acceptor, Setup},
-    connection::{
-        ClientResume, Command, ConnectionState, Driver, DriverOptions, Mailbox, default_window,
-    },
+    connection::{ClientResume, ConnectionState, Driver, DriverOptions, Mailbox, default_window},
     credentials,
     error::{ConnectError, Error},
     lease::LeasePolicy,
@@ -45,8 +43,7 @@ struct Open(Arc<Mailbox>);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // A connection that has ended needs no closing.
-        let _ = self.0.send(Command::Drain);
+        self.0.end(false);
     }
 }
 
@@ -67,15 +64,14 @@ impl Client {
     /// Takes no new requests, lets open streams end, closes, and waits until all that was sent has
     /// left.
     pub async fn close(&self) -> CloseReason {
-        // A connection that has ended needs no closing.
-        let _ = self.requester.mailbox().send(Command::Drain);
+        self.requester.mailbox().end(false);
         self.ended().await
     }
 
-    /// Closes now; what is pending ends with the reason.
+    /// Closes now; what is pending ends with the reason, and a server that does not take what is left
+    /// to write is not waited for: it is over within two seconds.
     pub async fn abort(&self) -> CloseReason {
-        // As in `close`.
-        let _ = self.requester.mailbox().send(Command::Close);
+        self.requester.mailbox().end(true);
         self.ended().await
     }
 

@@ -18,6 +18,7 @@ macro_rules! figures {
             open_streams: AtomicU64,
             suspended_sessions: AtomicU64,
             dropped_pushes: AtomicU64,
+            lost_fire_and_forget: AtomicU64,
             handshake_timeouts: AtomicU64,
             full: AtomicU64,
             $($field: AtomicU64,)*
@@ -34,6 +35,7 @@ macro_rules! figures {
                     open_streams: self.open_streams.load(Relaxed),
                     suspended_sessions: self.suspended_sessions.load(Relaxed),
                     dropped_pushes: self.dropped_pushes.load(Relaxed),
+                    lost_fire_and_forget: self.lost_fire_and_forget.load(Relaxed),
                     handshake_timeouts: self.handshake_timeouts.load(Relaxed),
                     full: self.full.load(Relaxed),
                     stats,
@@ -54,7 +56,7 @@ macro_rules! figures {
 }
 
 figures! {
-    frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, items_in, items_out,
+    frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, fire_and_forget_out, items_in, items_out,
     credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
     refused_streams, refused_request_bytes, refused_memory, stalled_parts, refused_leases, refused_assemblies, resumes, replayed_frames, retention_overflows, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
     paused_reads, cut_error_texts, violations, setup_timeouts, keepalive_timeouts,
@@ -74,6 +76,10 @@ pub struct MeterReading {
     pub suspended_sessions: u64,
     /// METADATA_PUSH frames dropped because their handler did not keep up (MDP-08).
     pub dropped_pushes: u64,
+    /// Fire-and-forgets of ours that were on their way, and of which the connection's end shows that
+    /// they did not leave, or not that they arrived: unwritten then, refused with SETUP, or without
+    /// the peer's acknowledgement in a session that is over.
+    pub lost_fire_and_forget: u64,
     /// WebSocket handshakes that were not over in time.
     pub handshake_timeouts: u64,
     /// Times a connection came while a server had as many as it may, and waited until one ended.
@@ -143,6 +149,10 @@ impl ConnectionMeter {
                 self.meter.suspended_sessions.fetch_sub(1, Relaxed);
             }
         }
+    }
+
+    pub(crate) fn lost_fire_and_forget(&self, count: u64) {
+        self.meter.lost_fire_and_forget.fetch_add(count, Relaxed);
     }
 
     pub(crate) fn dropped_push(&self) {

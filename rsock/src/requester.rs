@@ -16,7 +16,7 @@ use rsock_proto::{
     frame::{HEADER_LEN, Lease, payload_frame_len},
 };
 use tokio::{
-    sync::{TryAcquireError, oneshot},
+    sync::{TryAcquireError, oneshot, watch},
     time::{Duration, Instant},
 };
 
@@ -32,8 +32,10 @@ use crate::{
 /// A handle for asking the other side of a connection. Cheap to clone; both sides may ask.
 ///
 /// Nothing is sent before the returned future or stream is polled. Dropping it sends CANCEL. When
-/// the connection ends, whatever is pending ends with [`Error::Closed`] and the reason. When more
-/// requests are open than allowed, further ones wait for their turn.
+/// the connection ends, whatever is pending ends with [`Error::Closed`] and the reason. Once it is
+/// about to end, because it is closed here or the peer has said CONNECTION_CLOSE, whatever is asked
+/// fails at once with that reason, and what is open runs to its end. When more requests are open than
+/// allowed, further ones wait for their turn.
 #[derive(Clone)]
 pub struct Requester {
     mailbox: Arc<Mailbox>,
@@ -53,11 +55,7 @@ impl Requester {
 
     /// Asks for one answer.
     pub fn request_response(&self, payload: impl Into<Payload>) -> Response {
-        Response {
-            mailbox: Arc::clone(&self.mailbox),
-            admission: Admission::default(),
-            state: ResponseState::Idle(payload.into()),
-        }
+        self.response(Interaction::RequestResponse, payload.into())
     }
 
     /// Asks for items, as many as the window has room for: see [`RequestStream::window`].
@@ -67,20 +65,28 @@ impl Requester {
 
     /// Opens a channel. `outgoing` is polled under the peer's credit: its first item opens the
     /// channel, and if there is none nothing is sent (RC-22). An error among its items fails the
-    /// channel in both directions.
+    /// channel in both directions. While its first item has not come, the end of the connection ends
+    /// the answers all the same.
     pub fn request_channel<S>(&self, outgoing: S) -> RequestStream
     where
         S: Stream<Item: IntoPayload> + Send + 'static,
     {
-        self.stream(StreamState::Channel(payloads(outgoing)))
+        self.stream(StreamState::Channel { outgoing: payloads(outgoing), end: None })
     }
 
-    /// Sends a request that has no answer. Resolves when the connection has taken it; delivery is
-    /// best effort, in order with what was sent before (FNF-03).
+    /// Sends a request that has no answer. Resolves when it is on its way: the connection's next turn
+    /// writes it, in order with what was sent before (FNF-03). Where it has to wait, for a lease, for
+    /// the server to accept the connection, or for a session's next transport, it resolves when that
+    /// is over; dropped before, it is not sent.
+    ///
+    /// Whether the peer has it is not known: [`ping`](Self::ping) tells. What was on its way and was
+    /// surely or possibly lost, with its connection or its session, is counted
+    /// ([`MeterReading::lost_fire_and_forget`](crate::MeterReading::lost_fire_and_forget)), and a
+    /// session says so ([`SessionEvent::Lost`](crate::SessionEvent::Lost)).
     ///
     /// # Errors
-    /// [`Error::Closed`] if the connection has ended, [`Error::Misuse`] if the payload fits no frame
-    /// and is not to be cut.
+    /// [`Error::Closed`] if the connection has ended or is about to, [`Error::Misuse`] if the payload
+    /// fits no frame and is not to be cut.
     pub async fn fire_and_forget(&self, payload: impl Into<Payload>) -> Result<(), Error> {
         let payload = payload.into();
         if !self.fragments {
@@ -90,33 +96,57 @@ impl Requester {
         let interaction = Interaction::FireAndForget;
         let command =
             Command::Request { interaction, payload, n: 0, inlet: None, outgoing: None, permit };
-        Ok(self.mailbox.send(command)?)
+        let Some(Command::Request { payload, permit, .. }) = self.mailbox.send_promptly(command)?
+        else {
+            return Ok(());
+        };
+        // It has to wait; the driver tells when that is over.
+        let mut told = self.response(interaction, payload);
+        let mut permit = Some(permit);
+        std::future::poll_fn(|cx| match permit.take() {
+            Some(permit) => match told.send(permit, cx.waker()) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
+            None => told.poll_reply(cx).map_ok(drop),
+        })
+        .await
     }
 
-    /// Pushes metadata to the peer (MDP-01). Resolves when the connection has taken it.
+    /// Pushes metadata to the peer (MDP-01). Resolves when it is in the send buffer.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the connection has ended, [`Error::Misuse`] if the metadata do not fit
-    /// one frame.
+    /// [`Error::Closed`] if the connection has ended or is about to, or ends before; [`Error::Misuse`]
+    /// if the metadata do not fit one frame, or as many pushes wait to be written as may.
     pub async fn metadata_push(&self, metadata: impl Into<Bytes>) -> Result<(), Error> {
         let metadata = metadata.into();
         check_frame_len(HEADER_LEN + metadata.len())?;
         let permit = self.permit().await?;
-        Ok(self.mailbox.send(Command::Push { metadata, permit })?)
+        let (answer, answered) = oneshot::channel();
+        self.mailbox.send(Command::Push { metadata, answer, permit })?;
+        self.answer(answered).await
     }
 
     /// Sends a KEEPALIVE and waits for its return: how long the way there and back takes. What was
-    /// sent before it has arrived by then, as long as the socket keeps up. A session without a transport has it wait for the next.
+    /// sent before it has arrived by then, as long as the socket keeps up. A session without a
+    /// transport has it wait for the next. A peer that sends other frames and does not answer is
+    /// waited for as long as the connection lasts.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the connection has ended, or ends meanwhile.
+    /// [`Error::Closed`] if the connection has ended or is about to, or ends meanwhile;
+    /// [`Error::Misuse`] if as many pings wait to be written as may.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let permit = self.permit().await?;
         let started = Instant::now();
         let (answer, answered) = oneshot::channel();
         self.mailbox.send(Command::Ping { answer, permit })?;
-        answered.await.map_err(|_| closed(&self.mailbox))?;
+        self.answer(answered).await?;
         Ok(started.elapsed())
+    }
+
+    /// What the driver has to say of a command; one that it drops ends with the connection.
+    async fn answer(&self, answered: oneshot::Receiver<Result<(), Error>>) -> Result<(), Error> {
+        answered.await.unwrap_or_else(|_| Err(refused(&self.mailbox)))
     }
 
     /// How long the last KEEPALIVE of a client took there and back; `None` before the first, and on a
@@ -155,6 +185,15 @@ impl Requester {
         match watch.wait_for(closed).await.as_deref() {
             Ok(ConnectionState::Closed(reason)) => reason.clone(),
             _ => CloseReason::Disconnected,
+        }
+    }
+
+    fn response(&self, interaction: Interaction, payload: Payload) -> Response {
+        Response {
+            mailbox: Arc::clone(&self.mailbox),
+            admission: Admission::default(),
+            interaction,
+            state: ResponseState::Idle(payload),
         }
     }
 
@@ -198,7 +237,7 @@ impl Admission {
             Some(waiting) => waiting,
             none => match mailbox.try_permit() {
                 Ok(permit) => return Poll::Ready(Ok(permit)),
-                Err(TryAcquireError::Closed) => return Poll::Ready(Err(closed(mailbox))),
+                Err(TryAcquireError::Closed) => return Poll::Ready(Err(refused(mailbox))),
                 Err(TryAcquireError::NoPermits) => {
                     let mailbox = Arc::clone(mailbox);
                     none.insert(Box::pin(async move { mailbox.permit().await }))
@@ -207,12 +246,19 @@ impl Admission {
         };
         let permit = ready!(waiting.as_mut().poll(cx));
         self.0 = None;
-        Poll::Ready(permit.ok_or_else(|| closed(mailbox)))
+        Poll::Ready(permit.ok_or_else(|| refused(mailbox)))
     }
 }
 
-fn closed(mailbox: &Mailbox) -> Error {
-    Error::Closed(mailbox.closed().unwrap_or(CloseReason::Disconnected))
+fn refused(mailbox: &Mailbox) -> Error {
+    Error::Closed(mailbox.refusing().unwrap_or(CloseReason::Disconnected))
+}
+
+/// Nothing new is asked on a connection from here on.
+async fn refusal(mut state: watch::Receiver<ConnectionState>) {
+    use ConnectionState::{Closed, Draining};
+    // One whose mailbox has gone takes nothing either.
+    let _ = state.wait_for(|state| matches!(state, Draining(_) | Closed(_))).await;
 }
 
 /// The answer to a request-response, in the making.
@@ -223,6 +269,8 @@ fn closed(mailbox: &Mailbox) -> Error {
 pub struct Response {
     mailbox: Arc<Mailbox>,
     admission: Admission,
+    /// A fire-and-forget is answered by the driver, once it is on its way.
+    interaction: Interaction,
     state: ResponseState,
 }
 
@@ -274,7 +322,7 @@ impl Response {
             return Ok(());
         };
         let command = Command::Request {
-            interaction: Interaction::RequestResponse,
+            interaction: self.interaction,
             payload,
             n: 0,
             inlet: Some(inlet),
@@ -320,8 +368,12 @@ pub struct RequestStream {
 }
 
 enum StreamState {
-    /// A channel without its first item.
-    Channel(BoxStream<Result<Payload, Error>>),
+    /// A channel without its first item. While that does not come, the end of the connection is
+    /// watched for.
+    Channel {
+        outgoing: BoxStream<Result<Payload, Error>>,
+        end: Option<BoxFuture<()>>,
+    },
     Idle {
         payload: Payload,
         outgoing: Option<BoxStream<Result<Payload, Error>>>,
@@ -354,9 +406,18 @@ impl RequestStream {
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
         loop {
             match &mut self.state {
-                StreamState::Channel(outgoing) => {
-                    let first = ready!(outgoing.as_mut().poll_next(cx));
-                    let StreamState::Channel(outgoing) = self.finish() else {
+                StreamState::Channel { outgoing, end } => {
+                    if end.is_none() && self.mailbox.refusing().is_some() {
+                        self.finish();
+                        return Poll::Ready(Some(Err(refused(&self.mailbox))));
+                    }
+                    let Poll::Ready(first) = outgoing.as_mut().poll_next(cx) else {
+                        let watch = || -> BoxFuture<()> { Box::pin(refusal(self.mailbox.watch())) };
+                        ready!(end.get_or_insert_with(watch).as_mut().poll(cx));
+                        self.finish();
+                        return Poll::Ready(Some(Err(refused(&self.mailbox))));
+                    };
+                    let StreamState::Channel { outgoing, .. } = self.finish() else {
                         return Poll::Ready(None);
                     };
                     match first {

@@ -42,6 +42,12 @@ pub enum SessionEvent {
     /// The session could not be resumed for this reason, which is how all that was pending failed.
     /// A fresh one has been set up.
     Renewed(CloseReason),
+    /// The session is over, and it is not known of so many fire-and-forgets that the server has them:
+    /// their calls had returned `Ok`, and nobody else will hear of it. A fresh session may follow.
+    Lost {
+        /// How many.
+        fire_and_forget: u64,
+    },
 }
 
 impl Default for Resume {

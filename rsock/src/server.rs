@@ -23,9 +23,7 @@ use tokio::{
 use crate::transport::websocket::{self, HttpHandler, UpgradeRequired};
 use crate::{
     acceptor::{Accept, Acceptor},
-    connection::{
-        Command, ConnectionState, Driver, DriverOptions, Mailbox, Sessions, default_window,
-    },
+    connection::{ConnectionState, Driver, DriverOptions, Mailbox, Sessions, default_window},
     error::Error,
     lease::LeasePolicy,
     meter::Meter,
@@ -325,7 +323,7 @@ impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         let mut from = Some(0);
         while let Some(key) = from {
-            from = self.0.tell_some(key, || Command::Close);
+            from = self.0.end_some(key, true);
         }
     }
 }
@@ -547,9 +545,9 @@ impl Service {
         Live { service: self, key: live.insert(Arc::clone(mailbox)) }
     }
 
-    /// Tells a portion of the connections, from this key on; the key to go on from, if there are more.
+    /// Ends a portion of the connections, from this key on; the key to go on from, if there are more.
     /// The lock is held to look at them: who comes or goes meanwhile does not wait until all are woken.
-    fn tell_some(&self, from: usize, command: impl Fn() -> Command) -> Option<usize> {
+    fn end_some(&self, from: usize, now: bool) -> Option<usize> {
         let (told, next) = {
             let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
             // Keys are at most as many as there have been connections at once.
@@ -558,18 +556,17 @@ impl Service {
             (told, (to < live.capacity()).then_some(to))
         };
         for mailbox in told {
-            // One that has ended meanwhile needs no telling.
-            let _ = mailbox.send(command());
+            mailbox.end(now);
         }
         next
     }
 
-    /// Tells all connections, and lets others run between portions. One that comes meanwhile sees that
+    /// Ends all connections, and lets others run between portions. One that comes meanwhile sees that
     /// the server is draining.
-    async fn tell_all(&self, command: impl Fn() -> Command) {
+    async fn end_all(&self, now: bool) {
         let mut from = Some(0);
         while let Some(key) = from {
-            from = self.tell_some(key, &command);
+            from = self.end_some(key, now);
             tokio::task::yield_now().await;
         }
     }
@@ -577,10 +574,10 @@ impl Service {
     /// Ends all connections: gently until the drain limit, then at once.
     async fn drain(&self) {
         self.draining.send_replace(true);
-        self.tell_all(|| Command::Drain).await;
+        self.end_all(false).await;
         let mut drained = pin!(self.all_ended());
         if tokio::time::timeout(self.builder.drain_limit, drained.as_mut()).await.is_err() {
-            self.tell_all(|| Command::Close).await;
+            self.end_all(true).await;
             // What flushing and lingering take, and a little more.
             let _ = tokio::time::timeout(Duration::from_secs(3), drained).await;
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Interaction, Payload, frame};
+use rsock_proto::{CloseReason, Interaction, Payload, Side, frame};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
 use crate::{
@@ -46,13 +46,25 @@ pub(crate) enum Command {
     /// Look at this inlet: its consumer has granted credit or lost interest.
     Touched(Arc<Inlet>),
     /// Send a KEEPALIVE, and tell when it comes back.
-    Ping { answer: oneshot::Sender<()>, permit: Permit },
-    /// Send METADATA_PUSH.
-    Push { metadata: Bytes, permit: Permit },
+    Ping { answer: oneshot::Sender<Result<(), Error>>, permit: Permit },
+    /// Send METADATA_PUSH, and tell when it is in the send buffer.
+    Push { metadata: Bytes, answer: oneshot::Sender<Result<(), Error>>, permit: Permit },
     /// Take no new requests, end with the last stream.
     Drain,
     /// End now.
     Close,
+}
+
+impl Command {
+    /// Something new is asked of the peer.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self, Self::Request { .. } | Self::Ping { .. } | Self::Push { .. })
+    }
+
+    /// Something of which its handle was told that it is on its way.
+    pub(crate) fn is_promised(&self) -> bool {
+        matches!(self, Self::Request { interaction: Interaction::FireAndForget, inlet: None, .. })
+    }
 }
 
 /// How a connection is.
@@ -65,6 +77,9 @@ pub enum ConnectionState {
     Established,
     /// The transport is lost; the session waits for another, and what is asked waits with it.
     Suspended,
+    /// It ends with the last stream that is open, and nothing new is asked: for this reason, which is
+    /// the peer's CONNECTION_CLOSE or that it is closed here.
+    Draining(CloseReason),
     /// Over, for this reason.
     Closed(CloseReason),
 }
@@ -95,7 +110,30 @@ struct Inner {
     driver: Option<Waker>,
     /// The driver will look here before it sleeps; waking it would be one wake too many.
     awake: bool,
-    closed: Option<CloseReason>,
+    /// What is sent goes to the transport in the driver's next turn: there is one, and nothing has to
+    /// be waited for.
+    is_prompt: bool,
+    /// Nothing new is asked, for this reason: it is over, or ends with the streams that are open.
+    refusing: Option<CloseReason>,
+    /// It is over: nothing is taken at all.
+    closed: bool,
+    /// It was closed again after its end: what is left to write is not waited for.
+    hurried: bool,
+}
+
+impl Inner {
+    /// The driver is woken by this from here on.
+    fn listens(&mut self, waker: &Waker) {
+        match &mut self.driver {
+            Some(driver) => driver.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+}
+
+/// Nothing that happens later explains the end better.
+fn is_said_by_the_peer(reason: &CloseReason) -> bool {
+    matches!(reason, CloseReason::Error { by: Side::Peer, .. })
 }
 
 impl Mailbox {
@@ -133,10 +171,29 @@ impl Mailbox {
     /// Hands a command to the driver.
     ///
     /// # Errors
-    /// The reason, if the connection has ended.
+    /// The reason, if the connection has ended, or something new is asked of one that is about to.
     pub(crate) fn send(&self, command: Command) -> Result<(), CloseReason> {
-        let mut inner = self.lock();
-        if let Some(reason) = &inner.closed {
+        self.push(self.lock(), command)
+    }
+
+    /// Hands a command to the driver if that has it on its way in its next turn; gives it back if it
+    /// would have to wait.
+    ///
+    /// # Errors
+    /// As for `send`.
+    pub(crate) fn send_promptly(&self, command: Command) -> Result<Option<Command>, CloseReason> {
+        let inner = self.lock();
+        if inner.is_prompt || inner.refusing.is_some() {
+            self.push(inner, command).map(|()| None)
+        } else {
+            Ok(Some(command))
+        }
+    }
+
+    fn push(&self, mut inner: MutexGuard<'_, Inner>, command: Command) -> Result<(), CloseReason> {
+        if let Some(reason) = &inner.refusing
+            && (inner.closed || command.asks())
+        {
             return Err(reason.clone());
         }
         if inner.commands.capacity() == 0 {
@@ -148,13 +205,53 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Has the driver end the connection, with its last stream or now: nothing new is taken from here
+    /// on, and who waits to ask is told at once. One that is over already is not waited for any more
+    /// where it is to end now.
+    pub(crate) fn end(&self, now: bool) {
+        let mut inner = self.lock();
+        if inner.closed {
+            inner.hurried |= now;
+            return Self::wake(inner);
+        }
+        drop(inner);
+        let reason = CloseReason::Finished(Side::Local);
+        self.refuse(&reason);
+        // One that has ended meanwhile needs no ending.
+        let _ = self.send(if now { Command::Close } else { Command::Drain });
+    }
+
+    /// Nothing new is asked of the peer from here on, for this reason. Who waits to ask is told.
+    pub(crate) fn refuse(&self, reason: &CloseReason) {
+        let mut inner = self.lock();
+        if inner.refusing.is_some() {
+            return;
+        }
+        inner.refusing = Some(reason.clone());
+        drop(inner);
+        self.permits.close();
+        self.publish(ConnectionState::Draining(reason.clone()));
+    }
+
+    /// Tells how the connection is, unless that it is about to end has been told.
+    fn publish(&self, state: ConnectionState) {
+        self.state.send_if_modified(|before| {
+            let goes_on =
+                !matches!(before, ConnectionState::Draining(_) | ConnectionState::Closed(_));
+            if goes_on {
+                *before = state;
+            }
+            goes_on
+        });
+    }
+
     /// Hands the driver a transport for its session.
     ///
     /// # Errors
     /// Gives it back if the connection has ended.
     pub(crate) fn adopt(&self, adoption: Box<Adoption>) -> Result<(), Box<Adoption>> {
         let mut inner = self.lock();
-        if inner.closed.is_some() {
+        if inner.closed {
             return Err(adoption);
         }
         let replaced = inner.adoption.replace(adoption);
@@ -166,7 +263,7 @@ impl Mailbox {
     /// A producer's waker was called.
     pub(crate) fn ready(&self, slot: usize) {
         let mut inner = self.lock();
-        if inner.closed.is_none() {
+        if !inner.closed {
             inner.ready.push(slot);
             Self::wake(inner);
         }
@@ -183,9 +280,9 @@ impl Mailbox {
         }
     }
 
-    /// Why the connection has ended, if it has.
-    pub(crate) fn closed(&self) -> Option<CloseReason> {
-        self.lock().closed.clone()
+    /// Why nothing new is asked any more, if that is so: the connection has ended, or is about to.
+    pub(crate) fn refusing(&self) -> Option<CloseReason> {
+        self.lock().refusing.clone()
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<ConnectionState> {
@@ -247,16 +344,29 @@ impl Mailbox {
             return false;
         }
         inner.awake = false;
-        match &mut inner.driver {
-            Some(driver) => driver.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
+        inner.listens(waker);
         true
     }
 
-    /// The connection was over, and what it had left to write could not be written.
+    /// Whether what is left to write is not to be waited for any more; `waker` is called when it is so.
+    pub(crate) fn is_hurried(&self, waker: &Waker) -> bool {
+        let mut inner = self.lock();
+        inner.listens(waker);
+        let Inner { awake, hurried, .. } = &mut *inner;
+        *awake = false;
+        *hurried
+    }
+
+    /// Whether what is sent from here on is on its way in the driver's next turn.
+    pub(crate) fn set_prompt(&self, is_prompt: bool) {
+        self.lock().is_prompt = is_prompt;
+    }
+
+    /// The connection was over, and what it had left to write could not be written. If the peer has
+    /// said why it ends, that is why.
     pub(crate) fn cut_short(&self, reason: CloseReason) {
-        self.state.send_replace(ConnectionState::Closed(reason));
+        let said = self.refusing().filter(is_said_by_the_peer);
+        self.state.send_replace(ConnectionState::Closed(said.unwrap_or(reason)));
     }
 
     pub(crate) fn publish_round_trip(&self, round_trip: Duration) {
@@ -271,25 +381,29 @@ impl Mailbox {
     }
 
     pub(crate) fn established(&self) {
-        self.state.send_replace(ConnectionState::Established);
+        self.publish(ConnectionState::Established);
     }
 
     pub(crate) fn connecting(&self) {
-        self.state.send_replace(ConnectionState::Connecting);
+        self.publish(ConnectionState::Connecting);
     }
 
     pub(crate) fn suspended(&self) {
-        self.state.send_replace(ConnectionState::Suspended);
+        self.publish(ConnectionState::Suspended);
     }
 
     /// The connection is over: nothing is taken any more, and who waits for a permit is told. What
-    /// was not taken yet is given back, to be failed.
+    /// was not taken yet is given back, to be failed: for what the peer has said before, or for this
+    /// reason.
     pub(crate) fn close(&self, reason: &CloseReason) -> Vec<Command> {
         let mut inner = self.lock();
-        if inner.closed.is_some() {
+        if inner.closed {
             return Vec::new();
         }
-        inner.closed = Some(reason.clone());
+        inner.closed = true;
+        if !inner.refusing.as_ref().is_some_and(is_said_by_the_peer) {
+            inner.refusing = Some(reason.clone());
+        }
         let left = mem::take(&mut inner.commands);
         let adoption = inner.adoption.take();
         drop(inner);

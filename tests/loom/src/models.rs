@@ -233,7 +233,7 @@ pub fn waiting_requests_learn_the_reason() {
         let handle = Arc::clone(&mailbox);
         let handle = thread::spawn(move || {
             assert!(block_on(handle.permit()).is_none());
-            assert_eq!(handle.closed(), Some(CloseReason::Disconnected));
+            assert_eq!(handle.refusing(), Some(CloseReason::Disconnected));
         });
         mailbox.close(&CloseReason::Disconnected);
         handle.join().expect("no panic");

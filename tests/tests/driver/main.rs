@@ -7,6 +7,7 @@ mod line;
 mod portions;
 mod session;
 mod turns;
+mod waits;
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 

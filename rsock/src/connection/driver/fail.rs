@@ -9,9 +9,8 @@ use std::{
 };
 
 use rsock_proto::CloseReason;
-use tokio::sync::oneshot;
 
-use super::{Driver, Slot, drop_guarded};
+use super::{Answer, Driver, Slot, drop_guarded};
 use crate::{
     connection::{Command, Inlet, Permit, producers::SlotWakers},
     error::Error,
@@ -21,7 +20,7 @@ use crate::{
 pub(super) const PORTION: usize = 64;
 
 /// KEEPALIVEs that handles wait for, by the number in their data; each holds a permit.
-pub(super) type Pings = BTreeMap<u64, (oneshot::Sender<()>, Permit)>;
+pub(super) type Pings = BTreeMap<u64, (Answer, Permit)>;
 
 /// What hung on a connection, or a session, that is over.
 pub(super) struct Failing {
@@ -32,6 +31,7 @@ pub(super) struct Failing {
     pub(super) slots: vec::IntoIter<Slot>,
     pub(super) wakers: SlotWakers,
     pub(super) pings: Pings,
+    pub(super) pushes: VecDeque<(Answer, Permit)>,
 }
 
 impl Failing {
@@ -44,8 +44,10 @@ impl Failing {
             self.tell(slot.inlet.as_deref());
             slot.permit
         } else if let Some((_, (answer, permit))) = self.pings.pop_first() {
-            // Whoever waits for it sees that no answer comes.
-            drop(answer);
+            self.answer(answer);
+            Some(permit)
+        } else if let Some((answer, permit)) = self.pushes.pop_front() {
+            self.answer(answer);
             Some(permit)
         } else {
             return self.wakers.drop_last();
@@ -61,9 +63,17 @@ impl Failing {
                 self.tell(inlet.as_deref());
                 Some(permit)
             }
-            Command::Push { permit, .. } | Command::Ping { permit, .. } => Some(permit),
+            Command::Push { answer, permit, .. } | Command::Ping { answer, permit } => {
+                self.answer(answer);
+                Some(permit)
+            }
             Command::Touched(_) | Command::Drain | Command::Close => None,
         }
+    }
+
+    fn answer(&self, answer: Answer) {
+        // Whoever asked may have gone.
+        let _ = answer.send(Err(self.error.clone()));
     }
 
     fn tell(&self, inlet: Option<&Inlet>) {
@@ -78,12 +88,20 @@ impl<IO> Driver<IO> {
     /// and by, with [`fail_some`](Self::fail_some). `commands` is what was asked for and not done.
     pub(super) fn fail_all(&mut self, error: Error, commands: VecDeque<Command>) {
         self.ready = VecDeque::new();
+        // Nothing of ours but a fire-and-forget that is not written yet has neither a consumer nor a
+        // producer.
+        let is_promised =
+            |slot: &&Slot| slot.permit.is_some() && slot.inlet.is_none() && slot.producer.is_none();
+        self.lost += self.slots.iter().filter(is_promised).count() as u64
+            + commands.iter().filter(|command| command.is_promised()).count() as u64
+            + self.connection.take_lost_fire_and_forgets();
         self.failing.push(Failing {
             error,
             commands,
             slots: mem::take(&mut self.slots).into_iter(),
             wakers: mem::take(&mut self.slot_wakers),
             pings: mem::take(&mut self.pings),
+            pushes: mem::take(&mut self.unsent_pushes),
         });
         self.fail_some();
     }
@@ -94,7 +112,26 @@ impl<IO> Driver<IO> {
         let mut commands: VecDeque<_> = mem::take(&mut self.held).into();
         commands.append(&mut self.leaseless);
         commands.extend(self.mailbox.close(reason));
-        self.fail_all(Error::Closed(reason.clone()), commands);
+        // What the peer has said before may explain it better.
+        let reason = self.mailbox.refusing().unwrap_or_else(|| reason.clone());
+        self.fail_all(Error::Closed(reason), commands);
+    }
+
+    /// Nothing new is asked of the peer from here on, for this reason: what waits for a lease fails.
+    pub(super) fn refuse_new(&mut self, reason: &CloseReason) {
+        self.mailbox.refuse(reason);
+        if self.leaseless.is_empty() {
+            return;
+        }
+        self.failing.push(Failing {
+            error: Error::Closed(reason.clone()),
+            commands: mem::take(&mut self.leaseless),
+            slots: Vec::new().into_iter(),
+            wakers: SlotWakers::default(),
+            pings: Pings::new(),
+            pushes: VecDeque::new(),
+        });
+        self.fail_some();
     }
 
     /// Ends a portion of what is to fail, and frees what the protocol engine held of it; true if more

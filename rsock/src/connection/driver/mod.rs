@@ -25,6 +25,7 @@ use bytes::{Bytes, BytesMut};
 use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, Window, frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
     time::Sleep,
 };
 
@@ -52,7 +53,8 @@ pub(crate) use session::ClientResume;
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// How long a peer may take nothing of what is left at a regular end.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
-/// How long to wait for the peer to close after us, so that what we sent is not reset away.
+/// How long to wait for the peer to close after us, so that what we sent is not reset away; and for
+/// the end of what it has sent, where nothing can be written any more.
 const LINGER_LIMIT: Duration = Duration::from_millis(200);
 /// The smallest and largest read.
 const READ_SIZES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
@@ -127,9 +129,16 @@ pub(crate) struct Driver<IO> {
     pushes: VecDeque<Bytes>,
     pings: Pings,
     pinged: u64,
-    /// What hung on a connection that is over, or on a session before this one, and is being ended: two
+    /// What hung on a connection that is over, or on a session before this one, and is being ended: three
     /// of them at most.
     failing: Vec<Failing>,
+    /// Metadata pushes of ours that are not in the send buffer yet; each holds a permit.
+    unsent_pushes: VecDeque<(Answer, Permit)>,
+    /// Fire-and-forgets that were said to be on their way and are not: to be counted.
+    lost: u64,
+    /// Writing to the transport has failed, and it is lost when its end is read, or at this time. What
+    /// was unread may say why.
+    write_failure: Option<(io::Error, Instant)>,
     /// Permits of requests that are over, to be given back at the end of the turn.
     unused_permits: usize,
     /// Bytes of answers that were given at once in this turn.
@@ -170,6 +179,9 @@ enum Phase {
     Lingering { until: Instant },
 }
 
+/// Tells a handle what has become of its command.
+type Answer = oneshot::Sender<Result<(), Error>>;
+
 /// What the driver keeps for a stream; empty between tenants.
 #[derive(Default)]
 struct Slot {
@@ -195,6 +207,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let connection = Connection::client(setup, Arc::clone(&options.config), now());
         let mut driver = Self::new(io, framing, leftover, connection, mailbox, options);
         driver.responder = responder;
+        driver.tell_prompt();
         driver.grant_lease(now());
         driver
     }
@@ -249,6 +262,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             pings: Pings::new(),
             failing: Vec::new(),
             pinged: 0,
+            unsent_pushes: VecDeque::new(),
+            lost: 0,
+            write_failure: None,
             unused_permits: 0,
             answered_bytes: 0,
             pushing: None,

@@ -3,10 +3,10 @@
 use std::{mem, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Interaction, Payload, Side};
+use rsock_proto::{CloseReason, Interaction, Misuse, Payload, Side};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Driver, PUSH_SLOT, drop_guarded};
+use super::{Answer, Driver, PUSH_SLOT, drop_guarded};
 use crate::{
     connection::{
         Command, Inlet, Permit,
@@ -38,11 +38,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Command::Drain | Command::Close if self.is_renewing() => {
                     self.give_up(&CloseReason::Finished(Side::Local), now);
                 }
-                Command::Request { .. } | Command::Push { .. } | Command::Ping { .. }
-                    if !may_request =>
-                {
-                    self.held.push(command);
-                }
+                command if command.asks() && !may_request => self.held.push(command),
                 command => self.obey(command),
             }
         }
@@ -55,8 +51,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     pub(super) fn obey(&mut self, command: Command) {
         let is_request = matches!(command, Command::Request { .. });
-        let asks = is_request || matches!(command, Command::Push { .. } | Command::Ping { .. });
-        if asks && self.connection.is_over() {
+        if command.asks() && self.connection.is_over() {
             // It ends with the rest, when the reason is told.
             self.held.push(command);
         } else if is_request && self.waits_for_lease() {
@@ -66,49 +61,74 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
+    /// What a handle is told of something that could not be done.
+    fn refusal(&self, misuse: Misuse) -> Error {
+        match (misuse, self.mailbox.refusing()) {
+            (Misuse::Closed, Some(reason)) => Error::Closed(reason),
+            (misuse, _) => misuse.into(),
+        }
+    }
+
     pub(super) fn obey_now(&mut self, command: Command) {
         match command {
             Command::Request { interaction, payload, n, inlet, outgoing, permit } => {
                 self.open(interaction, payload, n, inlet, outgoing, permit);
             }
             Command::Touched(inlet) => self.grant_wish(&inlet),
-            Command::Push { metadata, permit } => {
-                // The permit bounds what waits here; a push leaves with the next write.
-                let _ = self.connection.push_metadata(metadata);
-                self.give_back(permit);
+            Command::Push { metadata, answer, permit } => {
+                match self.connection.push_metadata(metadata) {
+                    Ok(()) => self.unsent_pushes.push_back((answer, permit)),
+                    Err(misuse) => self.refuse(answer, permit, misuse),
+                }
             }
             Command::Ping { answer, permit } => {
                 self.pinged += 1;
-                // One that cannot be sent is dropped, and its handle learns why the connection ended.
-                // While there is no transport it waits for the next.
-                if !self.connection.has_transport() || self.send_ping(self.pinged) {
-                    self.pings.insert(self.pinged, (answer, permit));
-                } else {
-                    self.give_back(permit);
-                }
+                self.ping(self.pinged, answer, permit);
             }
             Command::Drain => {
                 self.connection.drain();
+                self.refuse_new(&CloseReason::Finished(Side::Local));
                 self.end_if_lost();
             }
             Command::Close => self.connection.close(),
         }
     }
 
-    fn send_ping(&mut self, number: u64) -> bool {
+    /// Sends a KEEPALIVE. While there is no transport it waits for the next.
+    fn ping(&mut self, number: u64, answer: Answer, permit: Permit) {
+        if !self.connection.has_transport() {
+            self.pings.insert(number, (answer, permit));
+            return;
+        }
         // KEEPALIVE overtakes streams: what was asked for before it is written first.
         self.connection.poll_transmit(&mut self.output);
-        self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())).is_ok()
+        match self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())) {
+            Ok(()) => drop(self.pings.insert(number, (answer, permit))),
+            Err(misuse) => self.refuse(answer, permit, misuse),
+        }
     }
 
     /// There is another transport: what was under way on the one before has no answer.
     pub(super) fn ping_again(&mut self) {
         for (number, (answer, permit)) in mem::take(&mut self.pings) {
-            if self.send_ping(number) {
-                self.pings.insert(number, (answer, permit));
-            } else {
-                self.give_back(permit);
-            }
+            self.ping(number, answer, permit);
+        }
+    }
+
+    fn refuse(&mut self, answer: Answer, permit: Permit, misuse: Misuse) {
+        self.give_back(permit);
+        // Whoever asked may have gone.
+        let _ = answer.send(Err(self.refusal(misuse)));
+    }
+
+    /// Pushes that have left for the send buffer are on their way.
+    pub(super) fn answer_pushes(&mut self) {
+        while self.unsent_pushes.len() > self.connection.unsent_pushes()
+            && let Some((answer, permit)) = self.unsent_pushes.pop_front()
+        {
+            self.give_back(permit);
+            // As above.
+            let _ = answer.send(Ok(()));
         }
     }
 
@@ -128,7 +148,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         match self.connection.request_now(interaction, payload, n, &mut self.output) {
             // It is written, and nothing follows.
-            Ok(None) => self.give_back(permit),
+            Ok(None) => {
+                self.give_back(permit);
+                if let Some(inlet) = inlet {
+                    self.consumers.extend(inlet.end(Ok(())));
+                }
+            }
             Ok(Some(key)) => {
                 if let Some(inlet) = &inlet
                     && let wish = inlet.open(key)
@@ -149,10 +174,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 }
             }
             Err(misuse) => {
+                let is_promised = interaction == Interaction::FireAndForget && inlet.is_none();
+                self.lost += u64::from(is_promised);
                 self.give_back(permit);
                 drop_guarded(outgoing);
                 if let Some(inlet) = inlet {
-                    self.consumers.extend(inlet.end(Err(misuse.into())));
+                    let error = self.refusal(misuse);
+                    self.consumers.extend(inlet.end(Err(error)));
                 }
             }
         }

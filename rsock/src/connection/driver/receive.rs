@@ -21,7 +21,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Reads what there is, and handles it. Whether there may be more at once: if not, and input is
     /// wanted, the task is woken when there is.
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.phase != Phase::Running || self.io.is_none() || !self.connection.wants_input() {
+        if self.phase != Phase::Running || self.io.is_none() {
+            return false;
+        }
+        if let Some((error, _)) = self.write_failure.take_if(|(_, until)| *until <= now) {
+            self.disconnect(Some(&error), now);
+            return true;
+        }
+        if !self.connection.wants_input() {
             return false;
         }
         // What an earlier read brought comes first.
@@ -70,6 +77,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// The transport has ended, or failed.
     pub(super) fn disconnect(&mut self, error: Option<&io::Error>, now: Instant) {
         self.unreachable = true;
+        self.write_failure = None;
         self.output = SendBuf::bare();
         self.connection.handle_disconnect(error.and_then(failure), now);
     }
@@ -146,6 +154,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Event::Setup(setup) => self.start_acceptor(*setup),
                 Event::Resume(resume) => self.hand_over(*resume, now),
                 Event::Established => self.mailbox.established(),
+                Event::Draining(reason) => self.refuse_new(&reason),
                 Event::Suspended => self.suspended(now),
                 Event::Resumed => self.resumed(now),
                 Event::Leased(lease) => self.mailbox.leased(Some(lease)),
@@ -163,7 +172,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Some((answer, permit)) = self.pings.remove(&number) {
             self.give_back(permit);
             // Whoever asked may have gone.
-            let _ = answer.send(());
+            let _ = answer.send(Ok(()));
         }
     }
 

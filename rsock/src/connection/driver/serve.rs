@@ -102,6 +102,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 self.accept = None;
                 self.connection.accept(now);
                 self.mailbox.established();
+                self.tell_prompt();
                 if let Some(claim) = &self.claim {
                     claim.open();
                 }

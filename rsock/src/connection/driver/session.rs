@@ -123,6 +123,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return;
         }
         self.lose_transport();
+        self.mailbox.set_prompt(false);
         self.mailbox.suspended();
         self.mailbox.leased(None);
         self.meter.suspended(true);
@@ -177,6 +178,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     pub(super) fn resumed(&mut self, now: Instant) {
         self.mailbox.established();
+        self.tell_prompt();
         self.meter.suspended(false);
         if let Some(claim) = &self.claim {
             claim.resumed();
@@ -188,6 +190,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.grant_lease(now);
         self.ping_again();
         log_resumed(&self.options.peer);
+    }
+
+    /// Counts the fire-and-forgets of which nobody will hear, though their handles were told that they
+    /// were on their way; and tells.
+    pub(super) fn count_lost(&mut self) {
+        let lost = mem::take(&mut self.lost);
+        if lost > 0 {
+            self.meter.lost_fire_and_forget(lost);
+            self.tell(&SessionEvent::Lost { fire_and_forget: lost });
+            log_lost(&self.options.peer, lost);
+        }
+    }
+
+    /// Whether what is sent is on its way in the next turn: nothing has to be waited for.
+    pub(super) fn tell_prompt(&self) {
+        let is_prompt = self.accept.is_none()
+            && self.connection.has_transport()
+            && self.connection.permits().is_none();
+        self.mailbox.set_prompt(is_prompt);
     }
 
     fn tell(&self, event: &SessionEvent) {
@@ -255,7 +276,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// All that was pending fails, and a fresh session is dialled for.
     pub(super) fn renew(&mut self, reason: CloseReason, now: Instant) {
         self.fail_all(Error::Closed(reason.clone()), VecDeque::new());
+        self.count_lost();
         self.lose_transport();
+        self.mailbox.set_prompt(false);
         let Some(resume) = &self.options.resume else { return };
         let until = now + resume.settings.limits.window;
         let attempt = self.redial.as_ref().map_or(0, |redial| redial.attempt);
@@ -289,6 +312,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.meter.suspended(false);
         self.install(transport);
         self.mailbox.connecting();
+        self.tell_prompt();
         self.grant_lease(now);
         self.tell(&SessionEvent::Renewed(reason));
         for command in mem::take(&mut self.held) {
@@ -309,6 +333,14 @@ fn log_suspended(peer: &str) {
 
 #[cfg(not(feature = "tracing"))]
 fn log_suspended(_: &str) {}
+
+#[cfg(feature = "tracing")]
+fn log_lost(peer: &str, count: u64) {
+    tracing::warn!(peer, count, "fire-and-forgets were lost: their connection or session is over");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_lost(_: &str, _: u64) {}
 
 #[cfg(feature = "tracing")]
 fn log_resumed(peer: &str) {

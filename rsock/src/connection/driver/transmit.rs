@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Buf;
-use rsock_proto::CloseReason;
+use rsock_proto::{CloseReason, SendBuf};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     task::coop::has_budget_remaining,
@@ -28,10 +28,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if self.connection.wants_output() {
             self.connection.poll_transmit(&mut self.output);
         }
+        if !self.unsent_pushes.is_empty() {
+            self.answer_pushes();
+        }
+        if self.write_failure.is_some() {
+            // Nobody is left to write to.
+            self.output = SendBuf::bare();
+            return self.connection.has_events();
+        }
         let waiting = self.output.len();
         match self.write(cx) {
             Poll::Ready(Ok(())) | Poll::Pending => {}
-            Poll::Ready(Err(error)) => self.disconnect(Some(&error), now),
+            Poll::Ready(Err(error)) if self.connection.is_over() => {
+                self.disconnect(Some(&error), now);
+            }
+            Poll::Ready(Err(error)) => {
+                self.output = SendBuf::bare();
+                self.unreachable = true;
+                self.write_failure = Some((error, now + LINGER_LIMIT));
+                // What has come meanwhile is read.
+                return true;
+            }
         }
         let wrote = self.output.len() < waiting;
         // After a write there may be room for what did not fit before it.
@@ -84,11 +101,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             self.phase = Phase::Lingering { until: now };
         }
         log_end(&self.options.peer, reason);
+        self.count_lost();
     }
 
     /// After the end: write what is left, close our side, wait a moment for the peer's.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         if let Phase::Flushing { until } = self.phase {
+            let until = if self.mailbox.is_hurried(cx.waker()) {
+                until.min(now + FLUSH_LIMIT)
+            } else {
+                until
+            };
             let waiting = self.output.len();
             let flushed = match self.write(cx) {
                 Poll::Ready(Ok(())) => Pin::new(&mut self.io).poll_shutdown(cx).map(|_| None),

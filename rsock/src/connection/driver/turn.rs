@@ -66,9 +66,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Nothing is to be done until the task is woken, or the clock says so; false if there is
     /// something after all.
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let deadline = match self.lease_deadline() {
-            None => self.deadline,
-            lease => self.deadline.into_iter().chain(lease).min(),
+        let failure = self.write_failure.as_ref().map(|(_, until)| *until);
+        let deadline = match (self.lease_deadline(), failure) {
+            (None, None) => self.deadline,
+            (lease, failure) => self.deadline.into_iter().chain(lease).chain(failure).min(),
         };
         if let Some(deadline) = deadline
             && !self.is_timed(cx, deadline, now)

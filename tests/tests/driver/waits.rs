@@ -1,0 +1,483 @@
+//! What ends a wait: whoever waits for a connection learns that it is over, or is about to be, and why.
+
+use std::{future::Future, io, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, poll, stream};
+use rsock::{
+    Client, ClientBuilder, CloseReason, ConnectionState, Error, ErrorCode, Meter, Payload,
+    Requester, Resume, SessionEvent, SharedLease, Side, Violation, memory,
+};
+use rsock_tests::{
+    fixture::Fixture,
+    readiness::{Scripted, Step, Steps},
+    record::limit_time,
+    wire::{C, Frame, N, err, fnf, ka, lease, p, rr, rs},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::line::Peer;
+
+/// How soon somebody is told: without a wait for anything but tasks. The clock is paused.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
+async fn at_once<T>(work: impl Future<Output = T>) -> T {
+    timeout(AT_ONCE, work).await.expect("it is told at once")
+}
+
+fn said_by_the_peer(code: u32, message: &str) -> CloseReason {
+    CloseReason::Error { by: Side::Peer, code: ErrorCode(code), message: message.into() }
+}
+
+/// A client, and the server played by hand, which has read SETUP.
+async fn client_of(builder: ClientBuilder) -> (Client, Peer) {
+    limit_time();
+    let (near, far) = memory(4096);
+    let client = builder.connect_over(near).await.expect("memory connects");
+    let mut peer = Peer(far);
+    assert!(peer.next().await.to_string().starts_with("SETUP"));
+    (client, peer)
+}
+
+async fn client() -> (Client, Peer) {
+    client_of(Client::builder()).await
+}
+
+/// Past the time in which ERROR on stream 0 would be a refusal.
+async fn accepted(client: &Client, peer: &mut Peer) {
+    let mut accepted = std::pin::pin!(client.ping());
+    assert!(poll!(accepted.as_mut()).is_pending());
+    let asked = peer.next().await;
+    peer.send(&ka(0, 0, &asked.data)).await;
+    accepted.await.expect("an answer");
+}
+
+/// Everything there is to ask, each with what it is told.
+fn asked(requester: &Requester) -> [(&'static str, BoxFuture<'static, Result<(), Error>>); 6] {
+    let all = [(); 3].map(|()| requester.clone());
+    let [told, pushed, pinged] = all;
+    let first = |item: Option<Result<Payload, Error>>| item.expect("a reason").map(drop);
+    let mut items = requester.request_stream("s");
+    let mut channel = requester.request_channel(stream::iter(["c"]));
+    [
+        ("response", requester.request_response("r").map(|reply| reply.map(drop)).boxed()),
+        ("stream", async move { first(items.next().await) }.boxed()),
+        ("channel", async move { first(channel.next().await) }.boxed()),
+        ("fire-and-forget", async move { told.fire_and_forget("f").await }.boxed()),
+        ("push", async move { pushed.metadata_push("m").await }.boxed()),
+        ("ping", async move { pinged.ping().await.map(drop) }.boxed()),
+    ]
+}
+
+async fn all_fail(requester: &Requester, reason: &CloseReason) {
+    for (name, call) in asked(requester) {
+        assert_eq!(at_once(call).await, Err(Error::Closed(reason.clone())), "{name}");
+    }
+}
+
+/// RC-22, CONN-05: a source that has nothing yet does not hold the answers up.
+#[tokio::test(start_paused = true)]
+async fn a_channel_without_its_first_payload_ends_with_its_connection() {
+    let violation = Violation::FrameTooShort { len: 1 };
+    for (how, reason) in [
+        ("the peer goes", CloseReason::Disconnected),
+        ("refusal", said_by_the_peer(3, "no entry")),
+        ("violation", CloseReason::Violation(violation)),
+        ("silence", CloseReason::Violation(Violation::KeepaliveTimeout)),
+        ("close", CloseReason::Finished(Side::Local)),
+        ("abort", CloseReason::Finished(Side::Local)),
+        ("the last handle", CloseReason::Finished(Side::Local)),
+    ] {
+        let (client, mut peer) = client().await;
+        let mut answers = client.request_channel(stream::pending::<Payload>());
+        assert!(poll!(answers.next()).is_pending(), "{how}");
+        let mut closing = None;
+        match how {
+            "the peer goes" => peer.0.shutdown().await.expect("memory"),
+            "refusal" => peer.send(&err(0, 3, "no entry")).await,
+            "violation" => peer.0.write_all(&[0, 0, 1, 0]).await.expect("memory"),
+            "silence" => sleep(Duration::from_secs(90)).await,
+            "close" => closing = Some(client.clone()),
+            "abort" => drop(client.abort().now_or_never()),
+            _ => {}
+        }
+        if how == "the last handle" {
+            drop(client);
+        }
+        if let Some(client) = closing {
+            drop(client.close().now_or_never());
+        }
+        assert_eq!(at_once(answers.next()).await, Some(Err(Error::Closed(reason))), "{how}");
+        assert_eq!(at_once(answers.next()).await, None, "{how}");
+    }
+}
+
+/// The same while other streams keep the connection up: it could not be opened any more.
+#[tokio::test(start_paused = true)]
+async fn a_channel_without_its_first_payload_ends_when_no_more_may_be_opened() {
+    for by_peer in [true, false] {
+        let (client, mut peer) = client().await;
+        accepted(&client, &mut peer).await;
+        let mut open = client.request_response("open");
+        assert!(poll!(&mut open).is_pending());
+        peer.next().await;
+        let mut answers = client.request_channel(stream::pending::<Payload>());
+        assert!(poll!(answers.next()).is_pending());
+        let reason = if by_peer {
+            peer.send(&err(0, 0x102, "rolling over")).await;
+            said_by_the_peer(0x102, "rolling over")
+        } else {
+            drop(client.close().now_or_never());
+            CloseReason::Finished(Side::Local)
+        };
+        let told = Some(Err(Error::Closed(reason.clone())));
+        assert_eq!(at_once(answers.next()).await, told);
+        assert_eq!(client.state(), ConnectionState::Draining(reason.clone()));
+        all_fail(&client, &reason).await;
+        // One that is asked for now does not take anything of its source.
+        let source = stream::poll_fn(|_| -> std::task::Poll<Option<Payload>> { panic!("polled") });
+        assert_eq!(at_once(client.request_channel(source).next()).await, told);
+        // What is open runs to its end.
+        peer.send(&p(1, N | C, "done")).await;
+        assert_eq!(open.await.expect("a reply").data, "done");
+        let side = if by_peer { Side::Peer } else { Side::Local };
+        assert_eq!(client.closed().await, CloseReason::Finished(side));
+        all_fail(&client, &reason).await;
+    }
+}
+
+/// CONN-02, CONN-05: what the peer has said outlives its transport.
+#[tokio::test(start_paused = true)]
+async fn the_peers_reason_is_told_everywhere() {
+    for closes in [true, false] {
+        let (client, mut peer) = client_of(Client::builder().max_requests(1)).await;
+        accepted(&client, &mut peer).await;
+        let mut items = client.request_stream("s");
+        assert!(poll!(items.next()).is_pending());
+        peer.next().await;
+        peer.send(&p(1, N, "one")).await;
+        assert_eq!(items.next().await.expect("an item").expect("no failure").data, "one");
+        // They wait for the permit.
+        let mut waiting = asked(&client);
+        for (name, call) in &mut waiting {
+            assert!(poll!(call).is_pending(), "{name}");
+        }
+        let reason = said_by_the_peer(0x102, "rolling over");
+        let error = Error::Closed(reason.clone());
+        peer.send(&err(0, 0x102, "rolling over")).await;
+        for (name, call) in waiting {
+            assert_eq!(at_once(call).await, Err(error.clone()), "{name}");
+        }
+        if closes {
+            drop(peer);
+        } else {
+            // A peer that stays and says nothing more.
+            sleep(Duration::from_secs(90)).await;
+        }
+        assert_eq!(at_once(items.next()).await, Some(Err(error)));
+        assert_eq!(client.closed().await, reason);
+        all_fail(&client, &reason).await;
+    }
+}
+
+/// What fails on an idle connection that the peer closes learns why, as what is asked later does.
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_that_the_peer_closes() {
+    let (client, mut peer) = client().await;
+    accepted(&client, &mut peer).await;
+    let mut ping = std::pin::pin!(client.ping());
+    assert!(poll!(ping.as_mut()).is_pending());
+    let mut channel = client.request_channel(stream::pending::<Payload>());
+    assert!(poll!(channel.next()).is_pending());
+    peer.next().await;
+    peer.send(&err(0, 0x102, "bye")).await;
+    let reason = said_by_the_peer(0x102, "bye");
+    let error = Error::Closed(reason.clone());
+    assert_eq!(at_once(ping).await, Err(error.clone()));
+    assert_eq!(at_once(channel.next()).await, Some(Err(error)));
+    assert_eq!(client.closed().await, CloseReason::Finished(Side::Peer));
+    all_fail(&client, &reason).await;
+}
+
+/// A write that fails says nothing: why, stands in what was not read yet.
+#[tokio::test(start_paused = true)]
+async fn what_the_peer_said_is_read_before_its_transport_is_given_up() {
+    for (code, text) in [(3, "no entry"), (0x101, "broken"), (0x102, "full")] {
+        for (reads, failing) in [
+            (vec![Step::Pending], 0),
+            (vec![Step::Pending, Step::Pending, Step::Limit(3)], 1),
+            (vec![Step::Pending, Step::Limit(1), Step::Pending], 9),
+        ] {
+            limit_time();
+            let (near, mut far) = memory(4096);
+            let frame = err(0, code, text).encode();
+            let len = (frame.len() as u32).to_be_bytes();
+            far.write_all(&[&len[1..], &frame].concat()).await.expect("memory");
+            let mut writes = vec![Step::Limit(1); failing];
+            writes.push(Step::Error(io::ErrorKind::BrokenPipe));
+            let near = Scripted::new(near, Steps::once(reads), Steps::until(writes));
+            let client = Client::builder().connect_over(near).await.expect("memory connects");
+            let reply = at_once(client.request_response("x")).await;
+            let reason = said_by_the_peer(code, text);
+            assert_eq!(reply, Err(Error::Closed(reason.clone())), "{code:#x}");
+            assert_eq!(client.closed().await, reason);
+        }
+    }
+    // Where nothing was said, or the peer goes on and on, it is lost all the same.
+    for talks in [false, true] {
+        let (near, mut far) = memory(4096);
+        let talking = tokio::spawn(async move {
+            let frame = rr(2, "x").encode();
+            let mut talk = vec![0, 0, frame.len() as u8];
+            talk.extend(frame);
+            while talks && far.write_all(&talk).await.is_ok() {}
+            far
+        });
+        let writes = Steps::until([Step::Error(io::ErrorKind::BrokenPipe)]);
+        let near = Scripted::new(near, Steps::once([]), writes);
+        let client = Client::builder().connect_over(near).await.expect("memory connects");
+        if talks {
+            // The clock does not stand still while somebody talks.
+            tokio::time::resume();
+        }
+        let start = Instant::now();
+        assert_eq!(client.closed().await, CloseReason::Disconnected);
+        assert!(talks || start.elapsed() <= Duration::from_millis(200));
+        talking.abort();
+    }
+}
+
+/// A close that waits for a peer to take what is left ends with `abort`.
+#[tokio::test(start_paused = true)]
+async fn abort_does_not_wait_for_a_peer_that_takes_its_time() {
+    let (near, mut far) = memory(64);
+    let client = Client::builder().connect_over(near).await.expect("memory connects");
+    client.fire_and_forget(vec![0; 300]).await.expect("taken");
+    let reading = tokio::spawn(async move {
+        let mut byte = [0];
+        while matches!(far.read(&mut byte).await, Ok(1)) {
+            sleep(Duration::from_secs(9)).await;
+        }
+    });
+    let closing = tokio::spawn({
+        let client = client.clone();
+        async move { client.close().await }
+    });
+    sleep(Duration::from_secs(60)).await;
+    assert!(!closing.is_finished());
+    let start = Instant::now();
+    let reason = client.abort().await;
+    assert!(start.elapsed() <= Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(matches!(reason, CloseReason::Io(_)), "{reason:?}");
+    assert_eq!(closing.await.expect("no panic"), reason);
+    reading.abort();
+}
+
+/// FNF-03: `Ok` is said of what is on its way; until then it waits, and fails with its connection.
+#[tokio::test(start_paused = true)]
+async fn a_fire_and_forget_that_has_to_wait_is_not_said_to_be_on_its_way() {
+    let meter = Arc::new(Meter::default());
+    let builder = || {
+        let builder = Client::builder().lease(SharedLease::default()).meter(Arc::clone(&meter));
+        builder.acceptor(Fixture::default())
+    };
+    let (client, mut peer) = client_of(builder()).await;
+    let mut told = [client.fire_and_forget("1").boxed(), client.fire_and_forget("2").boxed()];
+    for told in &mut told {
+        assert!(poll!(told).is_pending());
+    }
+    let [first, dropped] = told;
+    sleep(AT_ONCE).await;
+    drop(dropped);
+    let mut third = client.fire_and_forget("3").boxed();
+    assert!(poll!(&mut third).is_pending());
+    sleep(AT_ONCE).await;
+    peer.send(&lease(60_000, 1)).await;
+    at_once(first).await.expect("there is a lease for it");
+    assert!(poll!(&mut third).is_pending());
+    peer.send(&err(0, 0x102, "bye")).await;
+    let bye = Error::Closed(said_by_the_peer(0x102, "bye"));
+    assert_eq!(at_once(third).await, Err(bye));
+    let mut sent = Vec::new();
+    let mut len = [0; 4];
+    while peer.0.read_exact(&mut len[1..]).await.is_ok() {
+        let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+        peer.0.read_exact(&mut bytes).await.expect("whole frames");
+        sent.push(Frame::decode(&bytes).expect("frames by the letter"));
+    }
+    let told: Vec<_> = sent.iter().filter(|frame| frame.stream == 1).collect();
+    assert_eq!(told, [&fnf(1, "1")], "{sent:?}");
+    assert!(sent.iter().all(|frame| frame.stream <= 1), "{sent:?}");
+    assert_eq!(meter.read().lost_fire_and_forget, 0);
+}
+
+// ---- what is lost --------------------------------------------------------------------------------
+
+/// A client whose transports end with us, one after the other; and what it is told.
+async fn session(dials: usize) -> (Client, Dialled, Arc<Meter>, mpsc::Receiver<SessionEvent>) {
+    limit_time();
+    let (dialled, transports) = mpsc::channel(100);
+    let (told, events) = mpsc::channel(100);
+    let meter = Arc::new(Meter::default());
+    let resume = Resume::new().observe(move |event| told.try_send(event.clone()).expect("a test"));
+    let builder = Client::builder().resume(resume).meter(Arc::clone(&meter));
+    let gate = Arc::new(Semaphore::new(dials));
+    let opens = Arc::clone(&gate);
+    let client = builder.connect_with(move || {
+        let (gate, dialled) = (Arc::clone(&gate), dialled.clone());
+        async move {
+            gate.acquire().await.expect("it is never closed").forget();
+            let (near, far) = memory(4096);
+            dialled.try_send(far).expect("a test");
+            Ok(near)
+        }
+    });
+    let transports = Dialled { transports, opens };
+    (client.await.expect("memory connects"), transports, meter, events)
+}
+
+struct Dialled {
+    transports: mpsc::Receiver<DuplexStream>,
+    /// How many more there are to be had.
+    opens: Arc<Semaphore>,
+}
+
+impl Dialled {
+    async fn next(&mut self) -> Peer {
+        Peer(self.transports.recv().await.expect("a client dials"))
+    }
+}
+
+/// RESUME-21: what was said to be on its way and is not known to have arrived is counted, and told.
+#[tokio::test(start_paused = true)]
+async fn fire_and_forgets_of_a_session_that_is_gone_are_lost() {
+    let (client, mut dialled, meter, mut events) = session(2).await;
+    let mut peer = dialled.next().await;
+    assert!(peer.next().await.to_string().starts_with("SETUP"));
+    let mut position = 0;
+    for n in 0..5 {
+        client.fire_and_forget(n.to_string()).await.expect("on its way");
+        position += peer.next().await.encode().len() as u64;
+    }
+    // The first five have arrived; of the next two nobody knows.
+    peer.send(&ka(0, position, "")).await;
+    for _ in 0..2 {
+        client.fire_and_forget("unacknowledged").await.expect("on its way");
+        peer.next().await;
+    }
+    drop(peer);
+    assert_eq!(events.recv().await, Some(SessionEvent::Suspended));
+    // What is told now is kept for the next transport.
+    client.fire_and_forget("kept").await.expect("kept");
+    client.fire_and_forget(vec![b'x'; 100_000]).await.expect("kept, in fragments");
+    let mut ping = std::pin::pin!(client.ping());
+    assert!(poll!(ping.as_mut()).is_pending());
+    let mut push = std::pin::pin!(client.metadata_push("m"));
+    assert!(poll!(push.as_mut()).is_pending());
+    let mut peer = dialled.next().await;
+    assert!(peer.next().await.to_string().starts_with("RESUME"));
+    peer.send(&err(0, 4, "no such session")).await;
+    let reason = said_by_the_peer(4, "no such session");
+    assert_eq!(ping.await, Err(Error::Closed(reason.clone())));
+    assert_eq!(push.await, Err(Error::Closed(reason.clone())));
+    assert_eq!(events.recv().await, Some(SessionEvent::Lost { fire_and_forget: 4 }));
+    assert_eq!(meter.read().lost_fire_and_forget, 4);
+    // Between two sessions nothing is on its way.
+    let mut between = client.fire_and_forget("between").boxed();
+    assert!(poll!(&mut between).is_pending());
+    sleep(AT_ONCE).await;
+    assert!(poll!(&mut between).is_pending());
+    dialled.opens.add_permits(1);
+    let mut peer = dialled.next().await;
+    assert!(peer.next().await.to_string().starts_with("SETUP"));
+    assert_eq!(events.recv().await, Some(SessionEvent::Renewed(reason)));
+    between.await.expect("on its way");
+    assert_eq!(peer.next().await, fnf(1, "between"));
+    assert_eq!(meter.read().lost_fire_and_forget, 4);
+}
+
+/// SETUP itself was lost on its way: nothing that followed it has arrived.
+#[tokio::test(start_paused = true)]
+async fn fire_and_forgets_behind_a_setup_that_was_lost_are_lost() {
+    let (client, mut dialled, meter, mut events) = session(9).await;
+    client.fire_and_forget("lost").await.expect("on its way");
+    sleep(AT_ONCE).await;
+    // Nobody reads it.
+    drop(dialled.next().await);
+    assert_eq!(events.recv().await, Some(SessionEvent::Suspended));
+    let mut peer = dialled.next().await;
+    assert!(peer.next().await.to_string().starts_with("RESUME"));
+    peer.send(&err(0, 4, "no such session")).await;
+    assert_eq!(events.recv().await, Some(SessionEvent::Lost { fire_and_forget: 1 }));
+    assert_eq!(meter.read().lost_fire_and_forget, 1);
+    client.abort().await;
+}
+
+/// SETUP-24: without a session, what followed a SETUP that is refused, or of which nothing is heard.
+#[tokio::test(start_paused = true)]
+async fn fire_and_forgets_behind_a_setup_that_is_refused_are_lost() {
+    for (accepts, refuses, lost) in
+        [(false, true, 2), (false, false, 2), (true, true, 0), (true, false, 0)]
+    {
+        let meter = Arc::new(Meter::default());
+        let (client, mut peer) = client_of(Client::builder().meter(Arc::clone(&meter))).await;
+        if accepts {
+            accepted(&client, &mut peer).await;
+        }
+        for _ in 0..2 {
+            client.fire_and_forget("told").await.expect("on its way");
+            peer.next().await;
+        }
+        if refuses {
+            peer.send(&err(0, 0x101, "no entry")).await;
+        }
+        drop(peer);
+        client.closed().await;
+        assert_eq!(meter.read().lost_fire_and_forget, lost, "{accepts} {refuses}");
+    }
+    // Closed here, they have had their time.
+    let meter = Arc::new(Meter::default());
+    let (client, _peer) = client_of(Client::builder().meter(Arc::clone(&meter))).await;
+    client.fire_and_forget("told").await.expect("on its way");
+    client.close().await;
+    assert_eq!(meter.read().lost_fire_and_forget, 0);
+}
+
+/// What was promised and did not get further than the send buffer's door.
+#[tokio::test(start_paused = true)]
+async fn fire_and_forgets_that_were_not_written_are_lost() {
+    let meter = Arc::new(Meter::default());
+    let (client, mut peer) = client_of(Client::builder().meter(Arc::clone(&meter))).await;
+    accepted(&client, &mut peer).await;
+    // More than the socket and the buffer take.
+    for _ in 0..100 {
+        client.fire_and_forget(vec![0; 10_000]).await.expect("on its way");
+    }
+    sleep(AT_ONCE).await;
+    // In one write: what it has begun is not known.
+    drop(peer);
+    client.closed().await;
+    let lost = meter.read().lost_fire_and_forget;
+    assert!((80..=100).contains(&lost), "{lost}");
+}
+
+/// A stream that the peer has opened is not ours to count.
+#[tokio::test(start_paused = true)]
+async fn the_peers_streams_are_not_counted() {
+    let meter = Arc::new(Meter::default());
+    let builder = Client::builder().meter(Arc::clone(&meter)).acceptor(Fixture::default());
+    let (client, mut peer) = client_of(builder).await;
+    peer.send(&rs(2, 9, "never")).await;
+    peer.send(&fnf(4, "never")).await;
+    peer.send(&rr(6, "x")).await;
+    assert_eq!(peer.next().await, p(6, N | C, "x"));
+    let mut call = client.request_response("cancelled");
+    assert!(poll!(&mut call).is_pending());
+    drop(call);
+    drop(peer);
+    client.closed().await;
+    assert_eq!(meter.read().lost_fire_and_forget, 0);
+}

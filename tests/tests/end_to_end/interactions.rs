@@ -1,6 +1,6 @@
 //! Each interaction, its payloads and its errors.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
 use rsock::{
     Client, Config, Error, ErrorCode, Misuse, Payload, PayloadExt, Router, Server, Text,
     request_response,
@@ -53,6 +53,38 @@ async fn rr_02_a_route_may_answer_nothing() {
         let request = Payload::new(key).route("find").expect("a short route");
         assert_eq!(client.request_response(request).optional().await, Ok(expected));
     }
+}
+
+/// A fire-and-forget is over when its turn to be written has come, and what is asked then may have its
+/// slot: the end of the one is told before the beginning of the other.
+#[tokio::test]
+async fn requests_beside_fire_and_forgets_that_wait_for_their_turn() {
+    let mut config = Config::default();
+    config.fragment_bytes = None;
+    let link = Link::with(Transport::Memory, Client::builder().config(config), Server::builder());
+    let link = link.await;
+    // More than a driver writes before it lets others ask.
+    let long = vec![b'x'; 300 << 10];
+    let notes = async {
+        for _ in 0..40 {
+            link.client.fire_and_forget(long.clone()).await.expect("taken");
+        }
+    };
+    let requests = async {
+        let mut replies = FuturesUnordered::new();
+        for n in 0..2_000 {
+            let mut reply = Box::pin(link.client.request_response(n.to_string()).into_future());
+            // Asked whenever the driver lets others run, whatever it is at.
+            assert!(futures_util::poll!(reply.as_mut()).is_pending());
+            replies.push(reply);
+            tokio::task::yield_now().await;
+        }
+        while let Some(reply) = replies.next().await {
+            reply.expect("a reply");
+        }
+    };
+    let both = async { tokio::join!(notes, requests) };
+    tokio::time::timeout(rsock_tests::script::PATIENCE, both).await.expect("nothing hangs");
 }
 
 #[tokio::test]

@@ -36,7 +36,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if due {
             self.receive(cx, now);
             self.connection.handle_timeout(now);
-            // Before handles are heard: what they open may have the slot of a stream that has ended.
+        }
+        // Before handles are heard: what they open may have the slot of a stream that has ended, by the
+        // clock or when its last frame was written.
+        if due || self.connection.has_events() {
             self.dispatch(cx, now);
         }
         again |= self.adopt(now);

@@ -56,9 +56,14 @@ impl Process {
         Self::start(command, 2).await
     }
 
-    /// Starts a server that prints its URIs on standard output, a line each.
-    pub async fn start(mut command: Command, uris: usize) -> Self {
+    /// Starts a server that prints its URIs on standard output, a line each, for a test.
+    pub async fn start(command: Command, uris: usize) -> Self {
         limit_time();
+        Self::start_for_long(command, uris).await
+    }
+
+    /// The same for a program that may run for as long as it likes.
+    pub async fn start_for_long(mut command: Command, uris: usize) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -144,8 +149,14 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    fn id(&self) -> u32 {
+    /// The number of the process.
+    pub fn id(&self) -> u32 {
         self.child.id().expect("the server has not ended")
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> std::process::ExitStatus {
+        self.child.wait().await.expect("our own child")
     }
 }
 
@@ -157,9 +168,11 @@ fn proc(id: u32, file: &str) -> String {
 pub fn rsockd() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        // target/debug/deps/test-… → target/debug/rsockd
-        let test = std::env::current_exe().expect("the test's own path");
-        let directory = test.parent().and_then(Path::parent).expect("Cargo's target directory");
+        // target/debug/deps/test-… → target/debug/rsockd; a program lies beside it.
+        let own = std::env::current_exe().expect("our own path");
+        let beside = own.parent().expect("a directory");
+        let directory = if beside.ends_with("deps") { beside.parent() } else { Some(beside) };
+        let directory = directory.expect("Cargo's target directory");
         let path = directory.join("rsockd");
         if !path.exists() {
             let mut build = Build::new(env!("CARGO"));

@@ -1,0 +1,84 @@
+//! What somebody is to take and does not: items, answers, streams.
+
+use rsock_tests::wire::{N, p, rc, rn, rr, rs};
+
+use super::Held;
+use crate::{
+    target::{Target, route},
+    wire::{Framing, Sent, Wire},
+};
+
+/// Opens channels whose handler may not send, and fills what they grant.
+async fn fill_windows(target: &Target, framing: Framing, channels: u32, bytes: usize) -> Held {
+    let Some(mut wire) = target.established(framing).await else { return Held::new() };
+    for stream in (0..channels).map(|n| 2 * n + 1) {
+        wire.send([rc(stream, 1, "first").metadata(route("echo"))]).await;
+        let item = framing.wrap(&p(stream, N, vec![b'x'; bytes]).encode());
+        let is_credit = |kind: u8| kind == rn(1, 1).kind;
+        let grant = wire.find(|frame| frame.stream == stream && is_credit(frame.kind)).await;
+        let granted = grant.and_then(|frame| frame.fixed.first_chunk().copied());
+        let granted = granted.map_or(0, u32::from_be_bytes) as usize;
+        for _ in 0..target.many(granted) {
+            match wire.push(&item).await {
+                Sent::All => {}
+                Sent::Stuck | Sent::Closed => return vec![wire],
+            }
+        }
+    }
+    vec![wire]
+}
+
+/// Windows that count items and not bytes.
+pub(super) async fn windows(target: &Target) -> Held {
+    fill_windows(target, Framing::Tcp, 4, 1 << 20).await
+}
+
+/// The same over WebSocket.
+pub(super) async fn websocket_windows(target: &Target) -> Held {
+    fill_windows(target, Framing::WebSocket, 4, 1 << 20).await
+}
+
+/// Windows of many connections.
+pub(super) async fn many_windows(target: &Target) -> Held {
+    let mut held = Held::new();
+    for _ in 0..target.many(20) {
+        held.extend(fill_windows(target, Framing::Tcp, 1, 256 << 10).await);
+    }
+    held
+}
+
+/// Endless streams of large items.
+pub(super) async fn streams(target: &Target) -> Held {
+    let mut held = Held::new();
+    let request = |stream| rs(stream, 0x7fff_ffff, r#"{"size":1048576}"#).metadata(route("range"));
+    let requests = Framing::Tcp.wrap_all((0..64).map(|n| request(2 * n + 1)));
+    for _ in 0..target.many(200) {
+        let Some(mut wire) = target.established(Framing::Tcp).await else { continue };
+        wire.push(&requests).await;
+        held.push(wire);
+    }
+    held
+}
+
+/// Large answers to large requests.
+pub(super) async fn answers(target: &Target) -> Held {
+    let mut held = Held::new();
+    let data = vec![b'a'; 1 << 20];
+    let requests: Vec<_> = (0..64)
+        .map(|n| Framing::Tcp.wrap(&rr(2 * n + 1, &data).metadata(route("echo")).encode()))
+        .collect();
+    for _ in 0..target.many(40) {
+        let Some(mut wire) = target.established(Framing::Tcp).await else { continue };
+        push_all(&mut wire, &requests).await;
+        held.push(wire);
+    }
+    held
+}
+
+async fn push_all(wire: &mut Wire, parts: &[Vec<u8>]) {
+    for part in parts {
+        if wire.push(part).await != Sent::All {
+            return;
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A peer that sends what it likes, reads nothing unless told to, and takes no refusal ill.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use bytes::{Buf, BytesMut};
+use rsock_tests::{
+    script::{BINARY, FIN, message},
+    wire::Frame,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+/// How long a server may take nothing before it counts as one that does not read.
+const STUCK: Duration = Duration::from_secs(2);
+/// How long to wait for a frame that is expected.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The mask of WebSocket frames: masking is what is tested, not secrecy.
+const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x13];
+
+/// How frames lie on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// A u24 length before each.
+    Tcp,
+    /// Each a binary message.
+    WebSocket,
+}
+
+impl Framing {
+    /// A frame as it is on the socket.
+    pub fn wrap(self, frame: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Tcp => {
+                let mut wire = (frame.len() as u32).to_be_bytes()[1..].to_vec();
+                wire.extend_from_slice(frame);
+                wire
+            }
+            Self::WebSocket => message(FIN | BINARY, Some(MASK), frame),
+        }
+    }
+
+    /// Frames as they are on the socket, one behind the other.
+    pub fn wrap_all(self, frames: impl IntoIterator<Item = Frame>) -> Vec<u8> {
+        frames.into_iter().flat_map(|frame| self.wrap(&frame.encode())).collect()
+    }
+}
+
+/// A part of a WebSocket message, masked.
+pub fn part_of_message(first: u8, body: &[u8]) -> Vec<u8> {
+    message(first, Some(MASK), body)
+}
+
+/// What became of bytes that were to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The system has them.
+    All,
+    /// The server does not read.
+    Stuck,
+    /// The server has closed.
+    Closed,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Wire {
+    io: TcpStream,
+    /// How frames lie on it.
+    pub framing: Framing,
+    input: BytesMut,
+}
+
+impl Wire {
+    /// Connects, and shakes hands where the framing asks for it.
+    ///
+    /// # Errors
+    /// If the server does not take the connection.
+    pub async fn connect(
+        address: SocketAddr,
+        framing: Framing,
+        source: Option<Ipv4Addr>,
+    ) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(source) = source {
+            socket.bind((source, 0).into())?;
+        }
+        let io = timeout(PATIENCE, socket.connect(address)).await??;
+        io.set_nodelay(true)?;
+        let mut wire = Self { io, framing, input: BytesMut::new() };
+        if framing == Framing::WebSocket {
+            wire.shake_hands(address).await?;
+        }
+        Ok(wire)
+    }
+
+    /// Connects to a port without a word.
+    ///
+    /// # Errors
+    /// If the server does not take the connection.
+    pub async fn silent(address: SocketAddr) -> io::Result<Self> {
+        Self::connect(address, Framing::Tcp, None).await
+    }
+
+    async fn shake_hands(&mut self, address: SocketAddr) -> io::Result<()> {
+        let request = format!(
+            "GET /rsocket HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        self.push(request.as_bytes()).await;
+        loop {
+            if let Some(at) = self.input.windows(4).position(|four| four == b"\r\n\r\n") {
+                self.input.advance(at + 4);
+                return Ok(());
+            }
+            if !self.fill().await {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+    }
+
+    /// Sends frames.
+    pub async fn send(&mut self, frames: impl IntoIterator<Item = Frame>) -> Sent {
+        let wire = self.framing.wrap_all(frames);
+        self.push(&wire).await
+    }
+
+    /// Sends bytes, as far as the server takes them.
+    pub async fn push(&mut self, mut bytes: &[u8]) -> Sent {
+        while !bytes.is_empty() {
+            match timeout(STUCK, self.io.write(bytes)).await {
+                Ok(Ok(count)) if count > 0 => bytes = &bytes[count..],
+                Ok(_) => return Sent::Closed,
+                Err(_) => return Sent::Stuck,
+            }
+        }
+        Sent::All
+    }
+
+    /// The next frame; `None` at the end, or if none comes in time.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        loop {
+            while let Some(bytes) = self.take() {
+                if let Ok(frame) = Frame::decode(&bytes) {
+                    return Some(frame);
+                }
+            }
+            if !self.fill().await {
+                return None;
+            }
+        }
+    }
+
+    /// The next frame that this says yes to.
+    pub async fn find(&mut self, wanted: impl Fn(&Frame) -> bool) -> Option<Frame> {
+        loop {
+            let frame = self.frame().await?;
+            if wanted(&frame) {
+                return Some(frame);
+            }
+        }
+    }
+
+    /// Reads and forgets until the server closes, or nothing has come for a while.
+    pub async fn drain(&mut self) {
+        while self.fill().await {
+            self.input.clear();
+        }
+    }
+
+    async fn fill(&mut self) -> bool {
+        if self.input.capacity() - self.input.len() < 64 << 10 {
+            self.input.reserve(256 << 10);
+        }
+        matches!(timeout(PATIENCE, self.io.read_buf(&mut self.input)).await, Ok(Ok(1..)))
+    }
+
+    /// The next frame's bytes off the input.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let (head, len) = match self.framing {
+            Framing::Tcp => {
+                let &[a, b, c] = self.input.first_chunk::<3>()?;
+                (3, u32::from_be_bytes([0, a, b, c]) as usize)
+            }
+            // Servers do not mask.
+            Framing::WebSocket => match *self.input.get(1)? {
+                126 => (4, usize::from(u16::from_be_bytes(*self.input.get(2..4)?.first_chunk()?))),
+                127 => (10, u64::from_be_bytes(*self.input.get(2..10)?.first_chunk()?) as usize),
+                len => (2, usize::from(len)),
+            },
+        };
+        let frame = self.input.get(head..head + len)?.to_vec();
+        self.input.advance(head + len);
+        Some(frame)
+    }
+}

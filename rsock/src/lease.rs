@@ -12,9 +12,11 @@ pub struct Load {
     pub running: usize,
     /// Requests that its last lease still allows.
     pub left: u32,
-    /// Streams open on all connections of the server or client.
+    /// Requests that are being served for all peers which leases bind, on all connections of the
+    /// server or client, those of suspended sessions included.
     pub all_running: u64,
-    /// Connections of the server or client.
+    /// Connections of the server or client whose peers leases bind, this one included. Those that
+    /// have not asked for leases, were not accepted yet or have lost their transport do not count.
     pub connections: u64,
 }
 
@@ -55,7 +57,8 @@ impl<F: FnMut(&Load) -> Grant + Send + 'static> LeasePolicy for F {
 
 /// The default policy: grants what there is room for, shared evenly among connections.
 ///
-/// So many requests may run at a time in all; the room left is divided by the connections there are.
+/// So many requests may run at a time in all; the room left is divided by the connections that
+/// leases bind. Whoever has not asked for leases takes no part in it.
 /// A peer for which nothing runs may always start one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedLease {

@@ -17,10 +17,14 @@ macro_rules! figures {
             open_connections: AtomicU64,
             open_streams: AtomicU64,
             suspended_sessions: AtomicU64,
+            leased_connections: AtomicU64,
+            leased_requests: AtomicU64,
             dropped_pushes: AtomicU64,
             lost_fire_and_forget: AtomicU64,
             handshake_timeouts: AtomicU64,
             full: AtomicU64,
+            failed_accepts: AtomicU64,
+            warnings_left_out: AtomicU64,
             $($field: AtomicU64,)*
         }
 
@@ -34,10 +38,14 @@ macro_rules! figures {
                     open_connections: self.open_connections.load(Relaxed),
                     open_streams: self.open_streams.load(Relaxed),
                     suspended_sessions: self.suspended_sessions.load(Relaxed),
+                    leased_connections: self.leased_connections.load(Relaxed),
+                    leased_requests: self.leased_requests.load(Relaxed),
                     dropped_pushes: self.dropped_pushes.load(Relaxed),
                     lost_fire_and_forget: self.lost_fire_and_forget.load(Relaxed),
                     handshake_timeouts: self.handshake_timeouts.load(Relaxed),
                     full: self.full.load(Relaxed),
+                    failed_accepts: self.failed_accepts.load(Relaxed),
+                    warnings_left_out: self.warnings_left_out.load(Relaxed),
                     stats,
                 }
             }
@@ -74,6 +82,10 @@ pub struct MeterReading {
     pub open_streams: u64,
     /// Sessions that have lost their transport and wait for another; counted as connections too.
     pub suspended_sessions: u64,
+    /// Connections whose peers are bound by our leases, and which have a transport.
+    pub leased_connections: u64,
+    /// Requests of such peers that are being served, those of suspended sessions included.
+    pub leased_requests: u64,
     /// METADATA_PUSH frames dropped because their handler did not keep up (MDP-08).
     pub dropped_pushes: u64,
     /// Fire-and-forgets of ours that were on their way, and of which the connection's end shows that
@@ -84,6 +96,10 @@ pub struct MeterReading {
     pub handshake_timeouts: u64,
     /// Times a connection came while a server had as many as it may, and waited until one ended.
     pub full: u64,
+    /// Times the system did not give a connection that had come, as when files have run out.
+    pub failed_accepts: u64,
+    /// Warnings about peers that were not logged one by one, because there were too many.
+    pub warnings_left_out: u64,
     /// The sums over all connections.
     pub stats: Stats,
 }
@@ -106,12 +122,14 @@ impl Meter {
             published: Stats::default(),
             open_streams: 0,
             is_suspended: false,
+            is_leased: false,
+            leased: (0, 0),
         }
     }
 
-    /// Streams open, and connections there are.
-    pub(crate) fn load(&self) -> (u64, u64) {
-        (self.open_streams.load(Relaxed), self.open_connections.load(Relaxed))
+    /// Requests that peers bound by leases have running, and how many such peers there are.
+    pub(crate) fn leased(&self) -> (u64, u64) {
+        (self.leased_requests.load(Relaxed), self.leased_connections.load(Relaxed))
     }
 }
 
@@ -122,6 +140,10 @@ pub(crate) struct ConnectionMeter {
     published: Stats,
     open_streams: u64,
     is_suspended: bool,
+    /// The peer is bound by our leases.
+    is_leased: bool,
+    /// What was added to the meter's leased connections and requests.
+    leased: (u64, u64),
 }
 
 impl ConnectionMeter {
@@ -135,14 +157,49 @@ impl ConnectionMeter {
         }
     }
 
+    /// The peer is bound by our leases, and has so many requests running.
+    pub(crate) fn lease(&mut self, running: usize) {
+        self.is_leased = true;
+        self.publish_leased(running);
+    }
+
+    /// So many requests of the peer are running, if it is bound by our leases.
+    pub(crate) fn publish_leased(&mut self, running: usize) {
+        if self.is_leased {
+            // Without a transport it starts none, but what it has started may go on.
+            self.change_leased((u64::from(!self.is_suspended), running as u64));
+        }
+    }
+
+    fn change_leased(&mut self, leased: (u64, u64)) {
+        let before = std::mem::replace(&mut self.leased, leased);
+        for (figure, now, before) in [
+            (&self.meter.leased_connections, leased.0, before.0),
+            (&self.meter.leased_requests, leased.1, before.1),
+        ] {
+            if now != before {
+                // Wraps around where the number falls, which comes to the same.
+                figure.fetch_add(now.wrapping_sub(before), Relaxed);
+            }
+        }
+    }
+
+    /// The connection is over: it has no streams, and no part in leases.
+    pub(crate) fn finish(&mut self, stats: &Stats) {
+        self.publish(stats, 0);
+        self.is_leased = false;
+        self.change_leased((0, 0));
+    }
+
     /// The connection begins anew, with figures from 0 on.
     pub(crate) fn restart(&mut self, stats: &Stats) {
-        self.publish(stats, 0);
+        self.finish(stats);
         self.published = Stats::default();
     }
 
     pub(crate) fn suspended(&mut self, is_suspended: bool) {
         if is_suspended != std::mem::replace(&mut self.is_suspended, is_suspended) {
+            self.publish_leased(self.leased.1 as usize);
             if is_suspended {
                 self.meter.suspended_sessions.fetch_add(1, Relaxed);
             } else {
@@ -163,6 +220,7 @@ impl ConnectionMeter {
 impl Drop for ConnectionMeter {
     fn drop(&mut self) {
         self.suspended(false);
+        self.change_leased((0, 0));
         self.meter.open_streams.fetch_sub(self.open_streams, Relaxed);
         self.meter.open_connections.fetch_sub(1, Relaxed);
     }

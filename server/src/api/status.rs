@@ -26,6 +26,7 @@ struct Status {
     sessions: Sessions,
     streams: Streams,
     requests: Requests,
+    leases: Leases,
     fire_and_forget: FireAndForget,
     items: InOut,
     frames: Frames,
@@ -80,6 +81,13 @@ struct Requests {
     received: u64,
     refused: u64,
     beyond_lease: u64,
+}
+
+/// Among whom leases share the room, and what they use of it.
+#[derive(Debug, Serialize)]
+struct Leases {
+    connections: u64,
+    running: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,6 +160,10 @@ impl Status {
                 received: stats.requests_in,
                 refused: stats.refused_streams + stats.refused_request_bytes + stats.refused_memory,
                 beyond_lease: stats.refused_leases,
+            },
+            leases: Leases {
+                connections: reading.leased_connections,
+                running: reading.leased_requests,
             },
             fire_and_forget: FireAndForget {
                 taken: app.fire_and_forget(),

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use rsock::{Client, Grant, Load, Server, SharedLease};
+use rsock::{Client, Grant, Load, ResumeLimits, Server, SharedLease};
 use rsock_tests::{
     fixture::Fixture,
     link::Served,
     script::{Peer, PeerListener, SCHEMES},
-    wire::{C, F, Frame, L, M, N, R, can, fnf, frame, ka, lease, p, rc, rn, rr, rs, setup},
+    wire::{
+        C, F, Frame, L, M, N, R, can, err, fnf, frame, ka, lease, p, rc, resume_of, rn, rr, rs,
+        setup, setup_resumable,
+    },
 };
 
 use crate::spawn;
@@ -181,6 +184,56 @@ async fn leases_out_of_place() {
         for call in calls {
             call.abort();
         }
+    }
+}
+
+/// The room is shared among those whom leases bind, and taken by their requests alone.
+#[tokio::test]
+async fn a_policy_counts_those_whom_it_binds() {
+    let server = Server::builder().lease(SharedLease::new(1_000));
+    let served = Served::with(server.resume(ResumeLimits::default(), 10)).await;
+    let counted = async |connections, requests| {
+        loop {
+            let reading = served.meter.read();
+            if (reading.leased_connections, reading.leased_requests) == (connections, requests) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    for uri in &served.uris {
+        let mut strangers = Vec::new();
+        for _ in 0..3 {
+            strangers.push(Peer::connect(uri).await);
+        }
+        // Without leases, and with more than there is room for.
+        let mut free = Peer::established(uri).await;
+        free.send_all((0..1_500).map(|n| rs(1 + 2 * n, 1, "never"))).await;
+        free.fence().await;
+        let mut first = Peer::connect(uri).await;
+        first.send(setup_resumable(b"token").flags(L)).await;
+        assert_eq!(ttl_and_n(&first.next().await), (10_000, 1_000));
+        first.send_all((0..10).map(|n| rs(1 + 2 * n, 1, "never"))).await;
+        counted(1, 10).await;
+        let mut second = Peer::connect(uri).await;
+        second.send(setup().flags(L)).await;
+        assert_eq!(ttl_and_n(&second.next().await), (10_000, 990 / 2));
+        // A session without a transport starts nothing, and what it has started goes on.
+        drop(first);
+        counted(1, 10).await;
+        drop(second);
+        counted(0, 10).await;
+        let mut third = Peer::connect(uri).await;
+        third.send(setup().flags(L)).await;
+        assert_eq!(ttl_and_n(&third.next().await), (10_000, 990));
+        let mut again = Peer::connect(uri).await;
+        again.send(resume_of((1, 0), b"token", 0, 0)).await;
+        counted(2, 10).await;
+        drop(third);
+        again.send_all((0..10).map(|n| can(1 + 2 * n))).await;
+        counted(1, 0).await;
+        again.send(err(0, 0x101, "the end")).await;
+        counted(0, 0).await;
     }
 }
 

@@ -58,7 +58,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let Some(left) = self.connection.granted_permits() else { return };
         let Some(lease) = &mut self.lease else { return };
         let running = self.connection.inbound_streams();
-        let (all_running, connections) = self.options.meter.load();
+        self.meter.lease(running);
+        let (all_running, connections) = self.options.meter.leased();
         let load = Load { running, left, all_running, connections };
         // A policy that panics gives nothing; it is asked again.
         let grant = guard(|| lease.policy.next(&load))

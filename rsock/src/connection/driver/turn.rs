@@ -85,6 +85,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         self.release_memory();
         self.meter.publish(self.connection.stats(), self.connection.open_streams());
+        self.meter.publish_leased(self.connection.inbound_streams());
         if let Some(round_trip) = self.connection.round_trip() {
             self.mailbox.publish_round_trip(round_trip);
         }
@@ -139,7 +140,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
                 return Poll::Pending;
             }
         }
-        this.meter.publish(this.connection.stats(), 0);
+        this.meter.finish(this.connection.stats());
         for consumer in this.consumers.drain(..) {
             consumer.wake();
         }

@@ -66,6 +66,8 @@ mod spawn;
 mod sync;
 mod tap;
 mod transport;
+#[cfg(feature = "tracing")]
+mod warnings;
 
 pub use rsock_proto::{
     self as proto, CloseReason, Config, ErrorCode, Misuse, Payload, Printable, ResumeLimits, Side,

@@ -7,6 +7,9 @@ use std::sync::{
 
 use rsock_proto::Stats;
 
+#[cfg(feature = "tracing")]
+use crate::warnings::Warnings;
+
 macro_rules! figures {
     ($($field:ident),* $(,)?) => {
         /// Counts what happens on the connections it is given to. Connections add to it when they
@@ -26,6 +29,8 @@ macro_rules! figures {
             failed_accepts: AtomicU64,
             warnings_left_out: AtomicU64,
             $($field: AtomicU64,)*
+            #[cfg(feature = "tracing")]
+            warnings: Warnings,
         }
 
         impl Meter {
@@ -105,6 +110,49 @@ pub struct MeterReading {
 }
 
 impl Meter {
+    /// With other limits on warnings: about connections that their peers' violations have ended, at
+    /// most `max` are logged for one address within ten seconds, and ten times as many in all.
+    /// More are counted, summed up in the log and, one by one, logged at the level of debugging.
+    /// Default 5.
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn max_warnings(mut self, max: u32) -> Self {
+        self.warnings = Warnings::new(max);
+        self
+    }
+
+    /// Whether one more warning about this peer is to be logged.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn admits_warning(&self, peer: &str, now: std::time::Instant) -> bool {
+        let (admitted, left_out) = self.warnings.admit(peer, now);
+        left_out.log();
+        if !admitted {
+            self.warnings_left_out.fetch_add(1, Relaxed);
+        }
+        admitted
+    }
+
+    /// Logs how many warnings were left out, each time some were; never ends.
+    pub(crate) async fn sum_up_warnings(&self) {
+        #[cfg(feature = "tracing")]
+        loop {
+            self.warnings.left_out().await.log();
+        }
+        #[cfg(not(feature = "tracing"))]
+        std::future::pending().await
+    }
+
+    /// Logs how many warnings were left out of late: there will be none for some time.
+    pub(crate) fn sum_up_last_warnings(&self) {
+        #[cfg(feature = "tracing")]
+        self.warnings.end().log();
+    }
+
+    /// The system did not give a connection that had come.
+    pub(crate) fn failed_accept(&self) {
+        self.failed_accepts.fetch_add(1, Relaxed);
+    }
+
     #[cfg(feature = "websocket")]
     pub(crate) fn handshake_timeout(&self) {
         self.handshake_timeouts.fetch_add(1, Relaxed);

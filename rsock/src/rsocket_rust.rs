@@ -123,7 +123,7 @@ impl fmt::Debug for RSocketResponder {
 #[cfg(feature = "tracing")]
 fn log_failure(interaction: &str, result: OldResult<()>) {
     if let Err(error) = result {
-        tracing::warn!(interaction, %error, "a handler failed, and its request has no answer");
+        tracing::debug!(interaction, %error, "a handler failed, and its request has no answer");
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{
     fmt,
     future::{Future, IntoFuture},
-    io,
+    io, mem,
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -287,16 +287,21 @@ impl Serve {
                 accepting.push(service.run_on(index, accepting_here));
             }
         }
+        let meter = Arc::clone(&service.builder.meter);
+        let mut summing_up = pin!(meter.sum_up_warnings());
         std::future::poll_fn(|cx| {
             for listening in &mut accepting {
                 // An accept loop never ends by itself.
                 let _ = listening.as_mut().poll(cx);
             }
+            // Nor does this.
+            let _ = summing_up.as_mut().poll(cx);
             shutdown.as_mut().poll(cx)
         })
         .await;
         drop(accepting);
         service.drain().await;
+        meter.sum_up_last_warnings();
         drop(closes_all);
     }
 }
@@ -340,24 +345,24 @@ impl Drop for AbortOnDrop {
 /// How long to wait after the system refused to accept, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often it is logged that the system refuses to accept.
+const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
+
 /// Takes the connections of a socket, which is the one of the runtime with this number.
 async fn accept_loop(socket: TcpListener, uri: Arc<Uri>, here: usize, service: Arc<Service>) {
-    let mut failing = false;
     loop {
         match socket.accept().await {
             Ok((stream, address)) => {
-                failing = false;
                 // This one waits beyond the limit, and more in the system's queue. A place is not
                 // taken before there is a connection for it: other listeners may have one.
                 let Some(permit) = service.admit().await else { return };
                 let uri = Arc::clone(&uri);
                 Arc::clone(&service).start(stream, address, uri, here, permit);
             }
+            // The one that had come is gone already.
+            Err(error) if is_gone(&error) => {}
             Err(error) => {
-                // Once, and not each time it is tried again.
-                if !std::mem::replace(&mut failing, true) {
-                    log_accept(&error);
-                }
+                service.cannot_accept(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -366,6 +371,12 @@ async fn accept_loop(socket: TcpListener, uri: Arc<Uri>, here: usize, service: A
 
 /// Connections that are told something before others may run.
 const PORTION: usize = 256;
+
+/// Whether it was the connection that failed, and nothing here.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
 
 /// What a handshake came to.
 #[cfg(feature = "websocket")]
@@ -380,6 +391,8 @@ struct Service {
     live: Mutex<slab::Slab<Arc<Mailbox>>>,
     draining: watch::Sender<bool>,
     sessions: Option<Arc<Sessions>>,
+    /// When it was logged that the system refuses to accept, and how often it has since.
+    refused: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Service {
@@ -387,7 +400,21 @@ impl Service {
         let connections = Arc::new(Semaphore::new(builder.max_connections));
         let (live, draining) = (Mutex::default(), watch::Sender::new(false));
         let sessions = builder.config.resume.map(|_| Sessions::new(builder.max_sessions));
-        Self { builder, acceptor, connections, live, draining, sessions }
+        let refused = Mutex::default();
+        Self { builder, acceptor, connections, live, draining, sessions, refused }
+    }
+
+    /// The system has refused to accept. It is logged once, and again while it lasts.
+    fn cannot_accept(&self, error: &io::Error) {
+        self.builder.meter.failed_accept();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (logged, times) = &mut *refused;
+        *times += 1;
+        if logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_PAUSE) {
+            *logged = Some(Instant::now());
+            let open = self.builder.meter.read().open_connections;
+            log_accept(error, open, mem::take(times));
+        }
     }
 
     /// The right to serve one more connection, as soon as there may be one more.
@@ -604,12 +631,18 @@ impl Drop for Live<'_> {
 }
 
 #[cfg(feature = "tracing")]
-fn log_accept(error: &io::Error) {
-    tracing::warn!(%error, "cannot accept connections for now");
+fn log_accept(error: &io::Error, open: u64, times: u64) {
+    // EMFILE and ENFILE: numbers that all systems share which have them.
+    let advice = if cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24)) {
+        ": allow more open files (ulimit -n), or fewer connections (max_connections)"
+    } else {
+        ""
+    };
+    tracing::warn!(%error, open, times, "cannot accept connections beside the open ones{advice}");
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_accept(_: &io::Error) {}
+fn log_accept(_: &io::Error, _: u64, _: u64) {}
 
 #[cfg(all(feature = "tracing", feature = "websocket"))]
 fn log_handshake(peer: &str, error: &str) {

@@ -22,6 +22,7 @@
 mod api;
 mod app;
 mod cores;
+mod files;
 mod frames;
 mod http;
 mod logging;
@@ -29,6 +30,7 @@ mod options;
 mod service;
 
 pub use app::{App, app};
+pub use files::OpenFiles;
 pub use logging::{Log, LogFilter};
 pub use options::{DefaultRoute, Options, RuntimeKind};
 pub use service::{Service, StartError, try_it};

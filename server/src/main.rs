@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Parser;
-use rsock_server::{Log, LogFilter, Options, Service, try_it};
+use rsock_server::{Log, LogFilter, OpenFiles, Options, Service, try_it};
 
 /// An RSocket service, ready to run
 #[derive(Debug, Parser)]
@@ -43,16 +43,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: Options, log: &Arc<Log>) -> Result<(), Box<dyn std::error::Error>> {
-    options.build_runtime()?.block_on(serve_on_it(options, log))
+fn serve(mut options: Options, log: &Arc<Log>) -> Result<(), Box<dyn std::error::Error>> {
+    let files = options.fit_to_open_files()?;
+    options.build_runtime()?.block_on(serve_on_it(options, files, log))
 }
 
-async fn serve_on_it(options: Options, log: &Arc<Log>) -> Result<(), Box<dyn std::error::Error>> {
+async fn serve_on_it(
+    options: Options,
+    files: OpenFiles,
+    log: &Arc<Log>,
+) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything is announced: who was told that it listens may also stop it.
     let mut signals = Signals::new()?;
     ignore_hangups()?;
     let service = Service::bind(options).await?;
     let addresses = service.addresses();
+    files.log();
     tracing::info!("listening on {}", addresses.join(" and "));
     announce(&addresses)?;
     let log = Arc::clone(log);

@@ -15,7 +15,8 @@ pub struct Options {
     /// The route of requests that name none, or "none" to refuse them
     #[arg(long, value_name = "NAME", default_value_t = Self::default().default_route)]
     pub default_route: DefaultRoute,
-    /// Connections at a time; more wait until one ends
+    /// Connections at a time; more wait until one ends. Lowered to what the limit of open files is
+    /// enough for
     #[arg(long, value_name = "N", default_value_t = Self::default().max_connections)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
@@ -65,6 +66,10 @@ pub struct Options {
     /// without it such clients are refused
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub lease: Option<u32>,
+    /// Warnings logged about one address within ten seconds, ten times as many about all; more are
+    /// counted and summed up
+    #[arg(long, value_name = "N", default_value_t = Self::default().max_warnings)]
+    pub max_warnings: u32,
     /// How work is shared among threads
     #[arg(long, value_name = "KIND", value_enum, default_value_t = Self::default().runtime)]
     pub runtime: RuntimeKind,
@@ -119,6 +124,7 @@ impl Default for Options {
             resume_bytes: resume.max_bytes as u32,
             max_sessions: 10_000,
             lease: None,
+            max_warnings: 5,
             runtime: RuntimeKind::default(),
             workers: None,
         }

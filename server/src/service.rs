@@ -39,7 +39,7 @@ impl Service {
             ),
         };
         let runtimes = cores.as_ref().map(Cores::runtimes);
-        let meter = Arc::new(Meter::default());
+        let meter = Arc::new(Meter::default().max_warnings(options.max_warnings));
         let mut router = app_on(Arc::clone(&meter), runtimes.cloned());
         if let DefaultRoute::Route(name) = &options.default_route {
             let routes = router.routes();

@@ -3,7 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics, its helpers included")]
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio},
 };
 
@@ -26,17 +27,17 @@ struct Running {
 
 impl Running {
     fn start(flags: &[&str]) -> Self {
-        let mut process =
-            rsockd(&["--listen=tcp://127.0.0.1:0", "--listen=ws://127.0.0.1:0/rsocket"])
-                .args(flags)
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap();
+        let listen = ["--listen=tcp://127.0.0.1:0", "--listen=ws://127.0.0.1:0/rsocket"];
+        Self::of(rsockd(&listen).args(flags), listen.len())
+    }
+
+    /// With this command, which makes it listen at so many addresses.
+    fn of(command: &mut Command, listeners: usize) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let stderr = BufReader::new(process.stderr.take().unwrap());
         let mut addresses = Vec::new();
-        for _ in 0..2 {
+        for _ in 0..listeners {
             let mut line = String::new();
             stdout.read_line(&mut line).unwrap();
             addresses.push(line.strip_prefix("listening on ").unwrap().trim_end().to_owned());
@@ -227,13 +228,77 @@ async fn a_log_that_nobody_reads_stops_nothing() {
     }
 }
 
+/// Connects, says what is not RSocket, and reads to the end.
+fn offend(address: &str) {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.write_all(b"\0\0\x03abc").unwrap();
+    // It is told why, if the reset behind that leaves time to.
+    let _ = socket.read_to_end(&mut Vec::new());
+}
+
+#[cfg(unix)]
+#[test]
+fn warnings_about_one_address_are_summed_up() {
+    let service = Running::start(&["--max-warnings=3"]);
+    let address = service.addresses[0].strip_prefix("tcp://").unwrap();
+    for _ in 0..30 {
+        offend(address);
+    }
+    service.signal("-TERM");
+    let (code, _, stderr) = service.end();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stderr.matches("connection ended: ").count(), 3, "{stderr}");
+    let sum = "27 more connections ended by violations within 10 s peer=127.0.0.1";
+    assert!(stderr.contains(sum), "{stderr}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_raised_to_their_limit_and_connections_fit_them() {
+    let limited = |limits: &str, flags: &str| {
+        let rsockd = env!("CARGO_BIN_EXE_rsockd");
+        let run = format!("{limits}; exec {rsockd} --listen=tcp://127.0.0.1:0 {flags}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &run]).env_remove("RSOCKD_LOG").stdin(Stdio::null());
+        Running::of(&mut command, 1)
+    };
+    // Fewer than the connections, which are all served.
+    let service = limited("ulimit -Sn 20", "--max-connections=60");
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        let client = Client::connect(&service.addresses[0]).await.unwrap();
+        assert_eq!(client.request_response("hello").await.unwrap().data, "hello");
+        clients.push(client);
+    }
+    drop((clients, service));
+
+    let mut service = limited("ulimit -n 60", "--max-connections=1000 --workers=1");
+    service.wait_for_log("may open 60 files, which is too few for --max-connections 1000");
+    let mut clients = Vec::new();
+    // Those beyond wait, and nothing fails.
+    for _ in 0..40 {
+        clients.push(Client::connect(&service.addresses[0]).await.unwrap());
+    }
+    let status = Payload::new("").route("status").unwrap();
+    let status = clients[0].request_response(status).await.unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.data).unwrap();
+    assert_eq!(status["connections"]["failed_accepts"], 0);
+    // Files that run out all the same are told of once.
+    let id = service.process.id();
+    rlimit::prlimit(id as i32, rlimit::Resource::NOFILE, Some((10, 10)), None).unwrap();
+    clients.drain(1..10);
+    service.wait_for_log("cannot accept connections beside the open ones: allow more open files");
+    assert_eq!(clients[0].request_response("hello").await.unwrap().data, "hello");
+    service.signal("-TERM");
+    let (code, _, stderr) = service.end();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(!stderr.contains("cannot accept"), "{stderr}");
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_announcement_that_nobody_reads_stops_nothing() {
-    use std::{
-        io::Write,
-        os::{fd::OwnedFd, unix::net::UnixStream},
-    };
+    use std::os::{fd::OwnedFd, unix::net::UnixStream};
 
     let (mut full, mut reader) = UnixStream::pair().unwrap();
     full.set_nonblocking(true).unwrap();

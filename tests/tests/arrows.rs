@@ -33,13 +33,14 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("lease", &[]),
     ("resume", &[]),
     ("credentials", &["error"]),
-    ("meter", &[]),
+    ("meter", &["warnings"]),
     ("runtimes", &[]),
     ("spawn", &[]),
     // Locks, which models replace.
     ("sync", &[]),
     ("tap", &[]),
     ("transport", &["error"]),
+    ("warnings", &["sync"]),
     // `Text` and `Json` are payloads as well as extractors.
     ("payload", &["error", "responder", "router"]),
     // Payloads, which handlers of channels are given.

@@ -42,6 +42,8 @@ struct Connections {
     total: u64,
     /// Times one more came while there were as many as there may be.
     full: u64,
+    /// Times the system did not give one that had come, as when files have run out.
+    failed_accepts: u64,
     violations: u64,
     setup_timeouts: u64,
     handshake_timeouts: u64,
@@ -121,6 +123,8 @@ struct Dropped {
 struct Log {
     /// Lines that stderr did not take in time.
     lines_left_out: u64,
+    /// Warnings about peers beyond what is logged of them.
+    warnings_left_out: u64,
 }
 
 impl Status {
@@ -134,6 +138,7 @@ impl Status {
                 open: reading.open_connections,
                 total: reading.connections,
                 full: reading.full,
+                failed_accepts: reading.failed_accepts,
                 violations: stats.violations,
                 setup_timeouts: stats.setup_timeouts,
                 handshake_timeouts: reading.handshake_timeouts,
@@ -184,7 +189,10 @@ impl Status {
                 keepalive_replies: stats.dropped_keepalive_replies,
                 metadata_pushes: reading.dropped_pushes,
             },
-            log: Log { lines_left_out: lines_left_out() },
+            log: Log {
+                lines_left_out: lines_left_out(),
+                warnings_left_out: reading.warnings_left_out,
+            },
         }
     }
 }

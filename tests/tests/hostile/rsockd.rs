@@ -10,7 +10,8 @@ use crate::hex;
 
 #[tokio::test]
 async fn the_log_names_what_ended_a_connection() {
-    let mut server = Process::rsockd().await;
+    // Each of them, and not the first few and a sum.
+    let mut server = Process::rsockd_with(&["--max-warnings=100"]).await;
     let (tcp, ws) = (server.uris[0].clone(), server.uris[1].clone());
     let mut witness = Peer::established(&tcp).await;
     let rows = [

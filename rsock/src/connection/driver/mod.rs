@@ -336,9 +336,10 @@ fn failure(error: &io::Error) -> Option<Arc<str>> {
 }
 
 #[cfg(feature = "tracing")]
-fn log_end(peer: &str, reason: &CloseReason) {
+fn log_end(DriverOptions { peer, meter, .. }: &DriverOptions, reason: &CloseReason) {
+    let peer: &str = peer;
     match reason {
-        CloseReason::Violation(violation) => {
+        CloseReason::Violation(violation) if meter.admits_warning(peer, now()) => {
             tracing::warn!(peer, code = %violation.code(), "connection ended: {violation}");
         }
         reason => tracing::debug!(peer, "connection ended: {reason}"),
@@ -346,4 +347,4 @@ fn log_end(peer: &str, reason: &CloseReason) {
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_end(_: &str, _: &CloseReason) {}
+fn log_end(_: &DriverOptions, _: &CloseReason) {}

@@ -100,7 +100,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if self.unreachable {
             self.phase = Phase::Lingering { until: now };
         }
-        log_end(&self.options.peer, reason);
+        log_end(&self.options, reason);
         self.count_lost();
     }
 

@@ -1,0 +1,98 @@
+//! Open files: as many as the system allows, and connections within them.
+
+use std::io;
+
+use crate::options::{Options, RuntimeKind};
+
+/// Open files of a process that serves nobody, and some to spare: the standard streams, the log's
+/// and the resolver's, and what is opened for a moment.
+const AT_REST: u64 = 24;
+
+/// Open files of each thread's runtime.
+const PER_THREAD: u64 = 4;
+
+/// A listening socket, and a connection that it has taken and that waits for its place.
+const PER_LISTENER: u64 = 2;
+
+/// What the limit of open files came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFiles {
+    limit: u64,
+    /// Connections asked for, and those that the limit is enough for.
+    asked: u32,
+    served: u32,
+}
+
+impl OpenFiles {
+    /// Logs it: as a warning, if the limit is too low for what somebody asked for.
+    pub fn log(self) {
+        let Self { limit, asked, served } = self;
+        if served == asked {
+            tracing::debug!("this process may open {limit} files");
+        } else if asked == Options::default().max_connections {
+            tracing::info!("this process may open {limit} files: at most {served} connections");
+        } else {
+            tracing::warn!(
+                "this process may open {limit} files, which is too few for --max-connections \
+                 {asked}: {served} at a time are served, more wait; raise the limit (ulimit -Hn), \
+                 or lower --max-connections"
+            );
+        }
+    }
+}
+
+impl Options {
+    /// Raises the process's limit of open files as far as the system allows, and lowers
+    /// `max_connections` to what that is enough for. Those beyond wait as others do, where the
+    /// system would refuse whatever needs a file.
+    ///
+    /// # Errors
+    /// If the limit cannot be read.
+    pub fn fit_to_open_files(&mut self) -> io::Result<OpenFiles> {
+        let limit = rlimit::increase_nofile_limit(u64::MAX)?;
+        let asked = self.max_connections;
+        self.max_connections = self.max_connections_within(limit);
+        Ok(OpenFiles { limit, asked, served: self.max_connections })
+    }
+
+    /// The connections that so many files are enough for, at least one and at most those asked for.
+    fn max_connections_within(&self, limit: u64) -> u32 {
+        let threads = self.threads().get() as u64;
+        let sockets = match self.runtime {
+            RuntimeKind::Shared => 1,
+            RuntimeKind::PerCore => threads,
+        };
+        let listeners = self.listen.len() as u64 * sockets;
+        let others = AT_REST + PER_THREAD * threads + PER_LISTENER * listeners;
+        let room = limit.saturating_sub(others).max(1);
+        u32::try_from(room).unwrap_or(u32::MAX).min(self.max_connections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_room_for_other_files() {
+        let options = Options {
+            listen: vec![String::new(); 2],
+            max_connections: 1_000,
+            workers: Some(4),
+            ..Options::default()
+        };
+        let others = AT_REST + 4 * PER_THREAD + 2 * PER_LISTENER;
+        for (limit, expected) in [
+            (u64::MAX, 1_000),
+            (1_000 + others, 1_000),
+            (999 + others, 999),
+            (1 + others, 1),
+            (0, 1),
+        ] {
+            assert_eq!(options.max_connections_within(limit), expected, "{limit}");
+        }
+        let per_core = Options { runtime: RuntimeKind::PerCore, ..options };
+        let more = 3 * 2 * PER_LISTENER;
+        assert_eq!(per_core.max_connections_within(999 + others + more), 999);
+    }
+}

@@ -22,15 +22,17 @@ Examples, against a service started with `rsockd`:
 Data alone is written to stdout; everything else goes to stderr.
 
 Exit codes:
-    0  done                          68  REJECTED_RESUME
-    2  wrong usage                   69  CONNECTION_ERROR
-    6  the host does not resolve     70  CONNECTION_CLOSE
-    7  no connection                 71  APPLICATION_ERROR
-   28  timeout                       72  REJECTED
-   56  the connection was lost       73  CANCELED
-   65  INVALID_SETUP                 74  INVALID
-   66  UNSUPPORTED_SETUP             75  anything else
-   67  REJECTED_SETUP               130  interrupted
+    0  done, or the reader of stdout has seen enough, as `head` has
+    2  wrong usage                   68  REJECTED_RESUME
+    6  the host does not resolve     69  CONNECTION_ERROR
+    7  no connection                 70  CONNECTION_CLOSE
+   23  stdout cannot be written to   71  APPLICATION_ERROR
+   28  timeout; for fnf and push     72  REJECTED
+       also: no sign of being read   73  CANCELED
+   56  the connection was lost       74  INVALID
+   65  INVALID_SETUP                 75  anything else
+   66  UNSUPPORTED_SETUP            130  interrupted
+   67  REJECTED_SETUP
 
 The spellings of `rsc` are understood: rsock --stream --route=range -d - tcp://HOST:PORT";
 

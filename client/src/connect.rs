@@ -6,14 +6,15 @@ use std::{
 };
 
 use rsock::{Client, CloseReason, Config, Payload, Resume, SessionEvent, SharedLease};
-use tokio::{sync::watch, time};
+use tokio::time;
 
-use crate::{args::ConnectionArgs, credentials, exit::Failure, frame_log, metadata, render::say};
+use crate::{
+    args::ConnectionArgs, credentials, exit::Failure, frame_log, metadata, render::say,
+    timekeeper::Timekeeper,
+};
 
 /// How long the peer's goodbye is waited for once the command has failed.
 const PARTING: Duration = Duration::from_millis(500);
-/// After which a process that was interrupted ends in any case, as when stdout is stuck.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Connects, does `work`, and waits until all that was sent has left. Whatever `work` holds when it
 /// is interrupted or out of time is dropped, which cancels it.
@@ -21,15 +22,18 @@ pub(crate) async fn session(
     args: &ConnectionArgs,
     work: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
 ) -> Result<CloseReason, Failure> {
-    let interrupt = interrupt();
+    let timekeeper = Timekeeper::start()?;
     let started = Instant::now();
     let client = tokio::select! {
         biased;
-        () = interrupted(interrupt.clone()) => return Err(Failure::Interrupted),
+        failure = timekeeper.interrupted() => return Err(failure),
         client = open(args) => client?,
     };
     if args.verbose > 0 {
         say(format_args!("rsock: connected to {} in {:.1?}", args.uri, started.elapsed()));
+    }
+    if let Some(limit) = args.timeout {
+        timekeeper.limit(limit);
     }
     let complete = async {
         work(&client).await?;
@@ -37,7 +41,7 @@ pub(crate) async fn session(
     };
     let outcome = tokio::select! {
         biased;
-        () = interrupted(interrupt) => Err(Failure::Interrupted),
+        failure = timekeeper.interrupted() => Err(failure),
         failure = expired(args.timeout) => Err(failure),
         outcome = complete => outcome,
     };
@@ -102,27 +106,5 @@ async fn expired(limit: Option<Duration>) -> Failure {
             Failure::Timeout(limit)
         }
         None => future::pending().await,
-    }
-}
-
-/// True from the first Ctrl-C on. A second one, or too long a goodbye, ends the process.
-fn interrupt() -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        // Where the system has no such signal there is nothing to wait for.
-        if tokio::signal::ctrl_c().await.is_err() {
-            return future::pending().await;
-        }
-        sender.send_replace(true);
-        let _ = time::timeout(PATIENCE, tokio::signal::ctrl_c()).await;
-        std::process::exit(130);
-    });
-    receiver
-}
-
-async fn interrupted(mut interrupt: watch::Receiver<bool>) {
-    // The sender lives as long as the process.
-    if interrupt.wait_for(|is| *is).await.is_err() {
-        future::pending().await
     }
 }

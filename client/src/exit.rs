@@ -1,8 +1,13 @@
 //! Why a command failed: what is said about it, and with which code it ends.
 
-use std::{fmt, io, process::ExitCode, time::Duration};
+use std::{
+    fmt,
+    io::{self, ErrorKind},
+    process::ExitCode,
+    time::Duration,
+};
 
-use rsock::{CloseReason, ConnectError, Error, ErrorCode, Misuse, Violation};
+use rsock::{CloseReason, ConnectError, Error, ErrorCode, Misuse, Side, Violation};
 
 use crate::render::say;
 
@@ -17,6 +22,8 @@ pub(crate) enum Failure {
     Error(Error),
     /// The time allowed has passed.
     Timeout(Duration),
+    /// What has no answer was sent, and nothing came back in this time that shows it was read.
+    NoSign(Duration),
     /// Ctrl-C.
     Interrupted,
     /// Stdout cannot be written to.
@@ -41,7 +48,7 @@ impl Failure {
     /// knows it.
     fn is_silent(&self) -> bool {
         match self {
-            Self::Output(error) => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Output(error) => error.kind() == ErrorKind::BrokenPipe,
             Self::Interrupted => true,
             _ => false,
         }
@@ -52,9 +59,10 @@ impl Failure {
         match self {
             Self::Output(_) if self.is_silent() => 0,
             Self::Usage(_) => 2,
-            Self::Timeout(_) => 28,
-            Self::Interrupted => 130,
-            Self::Local(_) | Self::Output(_) => OTHER,
+            Self::Output(_) => OUTPUT,
+            Self::Timeout(_) | Self::NoSign(_) => TIMEOUT,
+            Self::Interrupted => INTERRUPTED,
+            Self::Local(_) => OTHER,
             Self::Error(error) => of_error(error),
         }
     }
@@ -63,7 +71,7 @@ impl Failure {
     fn hint(&self) -> Option<&'static str> {
         let Self::Error(error) = self else { return None };
         Some(match error {
-            Error::Connect(ConnectError::Io { error, .. }) if error.contains("refused") => {
+            Error::Connect(ConnectError::Io { kind: ErrorKind::ConnectionRefused, .. }) => {
                 "is the service running? `rsockd` starts one"
             }
             Error::Connect(ConnectError::Handshake { .. }) => {
@@ -85,18 +93,22 @@ impl Failure {
     }
 }
 
+const OUTPUT: u8 = 23;
+pub(crate) const TIMEOUT: u8 = 28;
 const CONNECTION_LOST: u8 = 56;
 const OTHER: u8 = 75;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 fn of_error(error: &Error) -> u8 {
     match error {
         Error::Connect(error) => match error {
             ConnectError::Uri { .. } | ConnectError::Setting(_) => 2,
             ConnectError::Resolve { .. } => 6,
-            ConnectError::Timeout { .. } => 28,
+            ConnectError::Timeout { .. } => TIMEOUT,
             _ => 7,
         },
         Error::Closed(CloseReason::Error { code, .. }) => of_code(*code),
+        Error::Closed(CloseReason::Finished(Side::Peer)) => of_code(ErrorCode::CONNECTION_CLOSE),
         // Silence is a lost connection, and no mistake of the peer's.
         Error::Closed(CloseReason::Violation(Violation::KeepaliveTimeout)) => CONNECTION_LOST,
         Error::Closed(CloseReason::Violation(violation)) => of_code(violation.code()),
@@ -133,11 +145,16 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(problem) | Self::Local(problem) => f.write_str(problem),
-            Self::Error(Error::Connect(ConnectError::Io { address, error })) => {
+            Self::Error(Error::Connect(ConnectError::Io { address, error, .. })) => {
                 write!(f, "cannot connect to {address}: {error}")
             }
             Self::Error(error) => error.fmt(f),
             Self::Timeout(limit) => write!(f, "not done within {limit:?}, as --timeout says"),
+            Self::NoSign(limit) => write!(
+                f,
+                "sent, but the server has shown no sign of life within {limit:?}: whether it was read is \
+                 not known"
+            ),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Output(error) => write!(f, "cannot write to stdout: {error}"),
         }

@@ -11,7 +11,9 @@ mod frame_log;
 mod input;
 mod metadata;
 mod render;
+mod stdout;
 mod terminal;
+mod timekeeper;
 
 use std::process::ExitCode;
 
@@ -30,8 +32,7 @@ fn main() -> ExitCode {
 fn run() -> Result<(), Failure> {
     let arguments = compat::translate(std::env::args_os().collect())?;
     let cli = Cli::parse_from(arguments);
-    // One worker drives the connection; the main thread may block on stdout, and the connection
-    // lives on meanwhile.
+    // One worker drives the connection, which lives on while the main thread works.
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

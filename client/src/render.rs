@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, StdoutLock, Write},
+    io::{self, Write},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -17,6 +17,7 @@ use crate::{
     args::{Format, OutputArgs, Show},
     entries,
     exit::Failure,
+    stdout::Stdout,
 };
 
 /// Writes a line to stderr, in one piece, without what would command a terminal: much of it is the
@@ -28,28 +29,51 @@ pub(crate) fn say(line: impl fmt::Display) {
 
 /// Where replies go.
 pub(crate) struct Output {
-    stdout: StdoutLock<'static>,
+    /// None where no data is to be shown.
+    stdout: Option<Stdout>,
     format: Format,
     show: Option<Show>,
     metadata_mime: String,
 }
 
 impl Output {
-    pub(crate) fn new(args: &OutputArgs, metadata_mime: String) -> Self {
-        Self { stdout: io::stdout().lock(), format: args.out, show: args.show, metadata_mime }
+    /// # Errors
+    /// [`Failure::Output`] if data is to be shown and there is no stdout.
+    pub(crate) fn new(args: &OutputArgs, metadata_mime: String) -> Result<Self, Failure> {
+        let stdout = (args.out != Format::None).then(Stdout::open).transpose()?;
+        Ok(Self { stdout, format: args.out, show: args.show, metadata_mime })
     }
 
     /// Shows one reply, at once.
-    pub(crate) fn write(&mut self, payload: &Payload) -> Result<(), Failure> {
+    pub(crate) async fn write(&self, payload: &Payload) -> Result<(), Failure> {
         if let (Some(Show::Metadata), Some(metadata)) = (self.show, &payload.metadata) {
             show_metadata(metadata, &self.metadata_mime);
         }
-        self.write_data(&payload.data).map_err(Failure::Output)
+        match &self.stdout {
+            Some(stdout) => stdout.write(&self.line(&payload.data)).await,
+            None => Ok(()),
+        }
     }
 
-    fn write_data(&mut self, data: &[u8]) -> io::Result<()> {
+    /// Waits until all that was shown is written.
+    pub(crate) async fn flush(&self) -> Result<(), Failure> {
+        match &self.stdout {
+            Some(stdout) => stdout.flush().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until nobody reads any more what is shown.
+    pub(crate) async fn failed(&self) -> Failure {
+        match &self.stdout {
+            Some(stdout) => stdout.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn line(&self, data: &[u8]) -> Vec<u8> {
         let mut line = match self.format {
-            Format::None => return Ok(()),
+            Format::None => Vec::new(),
             Format::Text | Format::Raw => data.to_vec(),
             Format::Json => json_line(data),
             Format::Hex => hex(data).into_bytes(),
@@ -58,8 +82,7 @@ impl Output {
         if self.format != Format::Raw {
             line.push(b'\n');
         }
-        self.stdout.write_all(&line)?;
-        self.stdout.flush()
+        line
     }
 }
 

@@ -1,6 +1,6 @@
 //! What users see when something fails, by who is to blame.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use rsock_proto::{CloseReason, ErrorCode, Misuse, Printable, StreamError};
 
@@ -149,6 +149,8 @@ pub enum ConnectError {
     Io {
         /// Where.
         address: String,
+        /// What the system's error is.
+        kind: io::ErrorKind,
         /// The system's words.
         error: String,
     },
@@ -175,6 +177,12 @@ pub enum ConnectError {
     Setting(&'static str),
 }
 
+impl ConnectError {
+    pub(crate) fn io(address: impl Into<String>, error: &io::Error) -> Self {
+        Self::Io { address: address.into(), kind: error.kind(), error: error.to_string() }
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -182,7 +190,7 @@ impl fmt::Display for ConnectError {
                 write!(f, "{uri:?} is no URI for a connection: {problem}")
             }
             Self::Resolve { host, error } => write!(f, "cannot resolve {host:?}: {error}"),
-            Self::Io { address, error } => write!(f, "{address}: {error}"),
+            Self::Io { address, error, .. } => write!(f, "{address}: {error}"),
             Self::Handshake { address, error } => {
                 write!(f, "{address}: the WebSocket handshake failed: {error}")
             }

@@ -38,7 +38,7 @@ impl Items {
         Ok(Self {
             terminal: flow.step.then(Terminal::open).transpose()?,
             flow,
-            output: Output::new(output, metadata_mime),
+            output: Output::new(output, metadata_mime)?,
             verbose: connection.verbose > 0,
             started: Instant::now(),
             first_after: None,
@@ -57,10 +57,12 @@ impl Items {
             Some(terminal) => self.step(stream, terminal).await,
             None => self.flow(stream).await,
         };
+        // What has come before a failure is shown as well.
+        let shown = self.output.flush().await;
         if self.verbose {
             self.summarize();
         }
-        consumed
+        consumed.and(shown)
     }
 
     fn window(&self) -> Window {
@@ -74,10 +76,16 @@ impl Items {
     }
 
     async fn flow(&mut self, mut stream: RequestStream) -> Result<(), Failure> {
-        while !self.is_enough()
-            && let Some(item) = stream.next().await
-        {
-            self.show(&item?).await?;
+        while !self.is_enough() {
+            let item = tokio::select! {
+                biased;
+                item = stream.next() => item,
+                failure = self.output.failed() => return Err(failure),
+            };
+            match item {
+                Some(item) => self.show(&item?).await?,
+                None => break,
+            }
         }
         Ok(())
     }
@@ -97,6 +105,7 @@ impl Items {
                     }
                     None => break,
                 },
+                failure = self.output.failed() => return Err(failure),
                 // Until the first item is here, a channel may not be open yet.
                 key = terminal.key(), if self.received > 0 => match key {
                     Key::More => self.ask(&mut stream, self.flow.request_n),
@@ -133,7 +142,7 @@ impl Items {
         self.received += 1;
         self.bytes += item.data.len() as u64;
         self.first_after.get_or_insert_with(|| self.started.elapsed());
-        self.output.write(item)?;
+        self.output.write(item).await?;
         if let Some(delay) = self.flow.delay
             && !self.is_enough()
         {

@@ -7,15 +7,15 @@ mod push;
 mod request;
 mod stream;
 
-use std::time::Duration;
+use std::cell::Cell;
 
 use bytes::Bytes;
-use rsock::{CloseReason, Payload};
+use rsock::{Client, CloseReason, Error, Payload};
 use tokio::time;
 
 use crate::{
     args::{Command, ConnectionArgs, DataArgs, MetadataArgs},
-    credentials,
+    connect, credentials,
     exit::Failure,
     metadata,
     render::say,
@@ -64,22 +64,29 @@ fn payload(
     Ok(Payload { metadata, data })
 }
 
-/// How long to wait for the KEEPALIVE behind a frame that has no answer.
-const ARRIVAL_LIMIT: Duration = Duration::from_secs(5);
-
-/// Waits for a KEEPALIVE to come back behind what was sent: the peer has read it by then, and has
-/// had the time to refuse the connection. A peer that answers no KEEPALIVE is not waited for.
-async fn arrived(client: &rsock::Client) -> Result<(), Failure> {
-    match time::timeout(ARRIVAL_LIMIT, client.ping()).await {
-        Ok(Err(error)) => Err(error.into()),
-        Ok(Ok(_)) | Err(_) => Ok(()),
-    }
-}
-
-/// What has no answer has failed if the connection did not end of our own will.
-fn sent(reason: CloseReason) -> Result<(), Failure> {
-    match reason {
-        CloseReason::Finished(_) => Ok(()),
-        reason => Err(Failure::Error(reason.into())),
+/// Sends what has no answer, and waits for a KEEPALIVE to come back behind it: the peer has read it by
+/// then, and has had the time to refuse the connection. It has as long as `--timeout` says, or as
+/// connecting may take.
+async fn tell(
+    connection: &ConnectionArgs,
+    send: impl AsyncFnOnce(&Client) -> Result<(), Error>,
+) -> Result<(), Failure> {
+    let is_sent = Cell::new(false);
+    let patience = connection.connect_timeout.max(connection.resume.unwrap_or_default());
+    let limit = connection.timeout.unwrap_or(patience);
+    let work = async |client: &Client| {
+        send(client).await?;
+        is_sent.set(true);
+        match time::timeout(limit, client.ping()).await {
+            Ok(answered) => Ok(answered.map(drop)?),
+            Err(_) => Err(Failure::NoSign(limit)),
+        }
+    };
+    match connect::session(connection, work).await {
+        // What has no answer has failed if the connection did not end in good order.
+        Ok(CloseReason::Finished(_)) => Ok(()),
+        Ok(reason) => Err(Failure::Error(reason.into())),
+        Err(Failure::Timeout(limit)) if is_sent.get() => Err(Failure::NoSign(limit)),
+        Err(failure) => Err(failure),
     }
 }

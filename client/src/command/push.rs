@@ -1,6 +1,6 @@
 //! Metadata for the peer, outside of any request.
 
-use crate::{args::PushArgs, connect, exit::Failure, render::say};
+use crate::{args::PushArgs, exit::Failure, render::say};
 
 pub(crate) async fn run(args: PushArgs) -> Result<(), Failure> {
     let PushArgs { connection, metadata } = args;
@@ -20,11 +20,7 @@ pub(crate) async fn run(args: PushArgs) -> Result<(), Failure> {
         ));
     };
     let size = metadata.len();
-    let work = async |client: &rsock::Client| {
-        client.metadata_push(metadata).await?;
-        super::arrived(client).await
-    };
-    super::sent(connect::session(&connection, work).await?)?;
+    super::tell(&connection, async |client| client.metadata_push(metadata).await).await?;
     if connection.verbose > 0 {
         say(format_args!("rsock: {size} bytes of metadata sent"));
     }

@@ -13,7 +13,7 @@ use crate::{
 pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
     let RequestArgs { connection, metadata, data, output } = args;
     let payload = super::payload(&connection, &metadata, &data)?;
-    let mut output = Output::new(&output, metadata::mime_name(&connection.metadata_mime)?);
+    let output = Output::new(&output, metadata::mime_name(&connection.metadata_mime)?)?;
     let work = async |client: &rsock::Client| {
         let started = Instant::now();
         let reply = client.request_response(payload).optional().await?;
@@ -26,7 +26,10 @@ pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
                 None => say(format_args!("rsock: completed without an answer in {elapsed:.1?}")),
             }
         }
-        reply.map_or(Ok(()), |reply| output.write(&reply))
+        if let Some(reply) = reply {
+            output.write(&reply).await?;
+        }
+        output.flush().await
     };
     connect::session(&connection, work).await.map(drop)
 }

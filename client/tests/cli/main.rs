@@ -9,3 +9,4 @@ mod interactions;
 mod metadata;
 mod output;
 mod support;
+mod waits;

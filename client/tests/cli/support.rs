@@ -124,9 +124,17 @@ impl Service {
 
     /// Waits for CANCEL: what a command sent last may arrive after its end.
     pub(crate) fn was_cancelled(&self) -> bool {
+        self.has_seen(|(_, frame)| matches!(frame, Frame::Cancel { .. }))
+    }
+
+    /// Waits for an item that was sent to a command.
+    pub(crate) fn has_sent_an_item(&self) -> bool {
+        self.has_seen(|seen| matches!(seen, (Direction::Out, Frame::Payload(_))))
+    }
+
+    fn has_seen(&self, is_it: impl Fn(&(Direction, Frame)) -> bool) -> bool {
         let (frames, arrived) = &*self.frames;
-        let is_cancel = |(_, frame): &(Direction, Frame)| matches!(frame, Frame::Cancel { .. });
-        let missing = |frames: &mut Vec<_>| !frames.iter().any(is_cancel);
+        let missing = |frames: &mut Vec<_>| !frames.iter().any(&is_it);
         let frames = frames.lock().unwrap();
         !arrived.wait_timeout_while(frames, PATIENCE, missing).unwrap().1.timed_out()
     }
@@ -215,6 +223,19 @@ pub(crate) fn spawn<A: AsRef<OsStr>>(arguments: &[A]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_rsock"))
         .args(arguments)
         .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Runs it through the shell, which is told with `redirect` what becomes of its streams; nothing is on
+/// stdin.
+pub(crate) fn spawn_with<A: AsRef<OsStr>>(redirect: &str, arguments: &[A]) -> Child {
+    Command::new("sh")
+        .args(["-c", &format!("exec \"$0\" \"$@\" {redirect}"), env!("CARGO_BIN_EXE_rsock")])
+        .args(arguments)
+        .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -36,6 +36,8 @@ pub(crate) struct Dial {
 impl Dial {
     /// Opens a connection.
     pub(crate) async fn open(&self) -> Result<(TcpStream, Framing, Bytes), ConnectError> {
+        #[cfg(feature = "websocket")]
+        let until = tokio::time::Instant::now() + self.limit;
         let stream = connect_tcp(&self.uri, self.limit).await?;
         match self.uri.scheme {
             Scheme::Tcp => Ok((stream, Framing::LengthPrefixed, Bytes::new())),
@@ -46,7 +48,7 @@ impl Dial {
                 let authority = self.uri.authority();
                 let handshake =
                     websocket::connect(stream, &authority, &self.uri.path, &self.headers, None);
-                let (stream, leftover) = tokio::time::timeout(limit, handshake)
+                let (stream, leftover) = tokio::time::timeout_at(until, handshake)
                     .await
                     .map_err(|_| ConnectError::Timeout { address: address.clone(), after: limit })?
                     .map_err(|error| ConnectError::Handshake {
@@ -90,8 +92,7 @@ pub(crate) async fn dial_own<IO>(
     limit: Duration,
 ) -> Result<IO, ConnectError> {
     match tokio::time::timeout(limit, dialling).await {
-        Ok(dialled) => dialled
-            .map_err(|error| ConnectError::Io { address: OWN.into(), error: error.to_string() }),
+        Ok(dialled) => dialled.map_err(|error| ConnectError::io(OWN, &error)),
         Err(_) => Err(ConnectError::Timeout { address: OWN.into(), after: limit }),
     }
 }

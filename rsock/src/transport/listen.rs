@@ -66,7 +66,7 @@ fn check(uri: &Uri) -> Result<(), ConnectError> {
 }
 
 fn failed(uri: &Uri, error: &io::Error) -> ConnectError {
-    ConnectError::Io { address: uri.authority(), error: error.to_string() }
+    ConnectError::io(uri.authority(), error)
 }
 
 fn open_each<'a>(

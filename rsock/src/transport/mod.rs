@@ -122,12 +122,12 @@ pub(crate) async fn connect_tcp(uri: &Uri, limit: Duration) -> Result<TcpStream,
                 Err(error) => last = error,
             }
         }
-        Err(ConnectError::Io { address: address.clone(), error: last.to_string() })
+        Err(ConnectError::io(address.clone(), &last))
     };
     let stream = tokio::time::timeout(limit, connecting)
         .await
         .map_err(|_| ConnectError::Timeout { address: address.clone(), after: limit })??;
-    prepare(&stream).map_err(|error| ConnectError::Io { address, error: error.to_string() })?;
+    prepare(&stream).map_err(|error| ConnectError::io(address, &error))?;
     Ok(stream)
 }
 

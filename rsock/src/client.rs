@@ -11,10 +11,14 @@ use tokio::{
 
 use crate::{
     acceptor::{Accept, Acceptor, Setup},
-    connection::{ClientResume, ConnectionState, Driver, DriverOptions, Mailbox, default_window},
+    connection::{
+        ClientResume, ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox,
+        default_window,
+    },
     credentials,
     error::{ConnectError, Error},
     lease::LeasePolicy,
+    memory::MemoryBudget,
     meter::Meter,
     requester::Requester,
     responder::{Handle, Responder},
@@ -121,6 +125,8 @@ pub struct ClientBuilder {
     config: Config,
     window: Window,
     max_requests: usize,
+    memory: Option<Arc<MemoryBudget>>,
+    max_waiting_bytes: usize,
     connect_timeout: Duration,
     acceptor: Option<Arc<dyn Accept>>,
     responder: Option<Arc<dyn Handle>>,
@@ -147,6 +153,8 @@ impl Default for ClientBuilder {
             config: Config::default(),
             window: default_window(),
             max_requests: crate::DEFAULT_MAX_REQUESTS,
+            memory: None,
+            max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
             connect_timeout: Duration::from_secs(10),
             acceptor: None,
             responder: None,
@@ -220,6 +228,20 @@ impl ClientBuilder {
     /// How many requests may be open at a time; more wait for their turn. Default 4,096.
     pub fn max_requests(mut self, max: usize) -> Self {
         self.max_requests = max.max(1);
+        self
+    }
+
+    /// The memory that this connection shares with others; by default [`MemoryBudget::of_process`].
+    pub fn memory(mut self, budget: Arc<MemoryBudget>) -> Self {
+        self.memory = Some(budget);
+        self
+    }
+
+    /// Bytes of items and answers that may wait for those who consume them; beyond, nothing more is
+    /// read until some are consumed. Where nobody consumes any for 10 s, the stream for which most
+    /// waits fails with [`Error::Canceled`]. Default 64 MiB, and less where memory is short.
+    pub fn max_waiting_bytes(mut self, max: usize) -> Self {
+        self.max_waiting_bytes = max;
         self
     }
 
@@ -372,6 +394,8 @@ impl ClientBuilder {
             lease: self.lease.filter(|_| responder.is_some()),
             sessions: None,
             resume,
+            memory: self.memory.unwrap_or_else(MemoryBudget::of_process),
+            max_waiting_bytes: self.max_waiting_bytes,
         };
         let mailbox_of_client = Arc::clone(&mailbox);
         let driver = Driver::client(io, framing, leftover, setup, responder, mailbox, options);

@@ -28,6 +28,9 @@ macro_rules! figures {
             full: AtomicU64,
             failed_accepts: AtomicU64,
             warnings_left_out: AtomicU64,
+            paused_for_memory: AtomicU64,
+            paused_for_consumers: AtomicU64,
+            given_up_streams: AtomicU64,
             $($field: AtomicU64,)*
             #[cfg(feature = "tracing")]
             warnings: Warnings,
@@ -51,6 +54,9 @@ macro_rules! figures {
                     full: self.full.load(Relaxed),
                     failed_accepts: self.failed_accepts.load(Relaxed),
                     warnings_left_out: self.warnings_left_out.load(Relaxed),
+                    paused_for_memory: self.paused_for_memory.load(Relaxed),
+                    paused_for_consumers: self.paused_for_consumers.load(Relaxed),
+                    given_up_streams: self.given_up_streams.load(Relaxed),
                     stats,
                 }
             }
@@ -105,6 +111,12 @@ pub struct MeterReading {
     pub failed_accepts: u64,
     /// Warnings about peers that were not logged one by one, because there were too many.
     pub warnings_left_out: u64,
+    /// Times a long frame waited to be read because there was no memory for it.
+    pub paused_for_memory: u64,
+    /// Times a connection was not read because as much waited for its consumers as may.
+    pub paused_for_consumers: u64,
+    /// Streams that failed because of that: most waited for them, and was not taken.
+    pub given_up_streams: u64,
     /// The sums over all connections.
     pub stats: Stats,
 }
@@ -258,6 +270,18 @@ impl ConnectionMeter {
 
     pub(crate) fn lost_fire_and_forget(&self, count: u64) {
         self.meter.lost_fire_and_forget.fetch_add(count, Relaxed);
+    }
+
+    pub(crate) fn paused_for_memory(&self) {
+        self.meter.paused_for_memory.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn paused_for_consumers(&self) {
+        self.meter.paused_for_consumers.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn given_up_stream(&self) {
+        self.meter.given_up_streams.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn dropped_push(&self) {

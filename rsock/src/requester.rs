@@ -292,7 +292,7 @@ impl Response {
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Error>> {
         match &self.state {
             ResponseState::Sent(inlet) => {
-                let reply = ready!(inlet.poll_reply(cx));
+                let reply = ready!(inlet.poll_reply(&self.mailbox, cx));
                 if let ResponseState::Sent(inlet) =
                     mem::replace(&mut self.state, ResponseState::Done)
                 {

@@ -23,9 +23,13 @@ use tokio::{
 use crate::transport::websocket::{self, HttpHandler, UpgradeRequired};
 use crate::{
     acceptor::{Accept, Acceptor},
-    connection::{ConnectionState, Driver, DriverOptions, Mailbox, Sessions, default_window},
+    connection::{
+        ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox, Sessions,
+        default_window,
+    },
     error::Error,
     lease::LeasePolicy,
+    memory::MemoryBudget,
     meter::Meter,
     responder::BoxFuture,
     runtimes::Runtimes,
@@ -79,6 +83,8 @@ pub struct ServerBuilder {
     config: Arc<Config>,
     window: Window,
     max_requests: usize,
+    memory: Option<Arc<MemoryBudget>>,
+    max_waiting_bytes: usize,
     max_connections: usize,
     runtimes: Option<Runtimes>,
     drain_limit: Duration,
@@ -99,6 +105,8 @@ impl Default for ServerBuilder {
             config: Arc::default(),
             window: default_window(),
             max_requests: crate::DEFAULT_MAX_REQUESTS,
+            memory: None,
+            max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
             max_connections: 100_000,
             runtimes: None,
             drain_limit: Duration::from_secs(10),
@@ -148,6 +156,21 @@ impl ServerBuilder {
     /// How many requests we may have open towards one client; more wait. Default 4,096.
     pub fn max_requests(mut self, max: usize) -> Self {
         self.max_requests = max.max(1);
+        self
+    }
+
+    /// The memory that all connections share; by default [`MemoryBudget::of_process`].
+    pub fn memory(mut self, budget: Arc<MemoryBudget>) -> Self {
+        self.memory = Some(budget);
+        self
+    }
+
+    /// Bytes of items and answers that may wait on a connection for those who consume them; beyond,
+    /// nothing more is read from it until some are consumed. Where nobody consumes any for 10 s, the
+    /// stream for which most waits fails with CANCELED. Default 64 MiB, and less where memory is
+    /// short.
+    pub fn max_waiting_bytes(mut self, max: usize) -> Self {
+        self.max_waiting_bytes = max;
         self
     }
 
@@ -557,6 +580,8 @@ impl Service {
             lease: self.builder.lease.as_ref().map(|make| make()),
             sessions: self.sessions.clone(),
             resume: None,
+            memory: self.builder.memory.clone().unwrap_or_else(MemoryBudget::of_process),
+            max_waiting_bytes: self.builder.max_waiting_bytes,
         };
         let accept = Arc::clone(&self.acceptor);
         // Its size is not to be that of every future on the way here.

@@ -4,8 +4,9 @@
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
 /// The sources, in `rsock/src`.
-const SOURCES: [(&str, &str); 5] = [
+const SOURCES: [(&str, &str); 6] = [
     ("error", "error.rs"),
+    ("memory", "memory.rs"),
     ("connection::consumers", "connection/consumers.rs"),
     ("connection::mailbox", "connection/mailbox.rs"),
     ("connection::producers", "connection/producers.rs"),
@@ -15,7 +16,7 @@ const SOURCES: [(&str, &str); 5] = [
 /// A way of breaking them: its name, the source, what is replaced and by what.
 type Broken = (&'static str, &'static str, &'static str, &'static str);
 
-const BROKEN: [Broken; 19] = [
+const BROKEN: [Broken; 21] = [
     ("sleeps_on_commands", "connection/mailbox.rs", "if !inner.commands.is_empty() || ", "if "),
     ("sleeps_on_ready", "connection/mailbox.rs", "|| !inner.ready.is_empty() ", ""),
     ("sleeps_on_adoption", "connection/mailbox.rs", " || inner.adoption.is_some()", ""),
@@ -24,6 +25,19 @@ const BROKEN: [Broken; 19] = [
         "connection/mailbox.rs",
         "        inner.awake = false;\n",
         "        drop(inner);\n        let mut inner = self.lock();\n        inner.awake = false;\n",
+    ),
+    (
+        "looks_before_it_releases",
+        "connection/mailbox.rs",
+        "            let before = self.waiting.fetch_sub(bytes, AcqRel);\n",
+        "            let before = self.waiting.load(Acquire);\n            \
+         self.waiting.fetch_sub(bytes, AcqRel);\n",
+    ),
+    (
+        "sleeps_on_nudges",
+        "connection/mailbox.rs",
+        "        if mem::take(&mut inner.nudged) {\n            return false;\n        }\n",
+        "",
     ),
     ("stays_awake", "connection/mailbox.rs", "        inner.awake = false;\n", ""),
     (
@@ -63,8 +77,7 @@ const BROKEN: [Broken; 19] = [
     (
         "ends_in_two_steps",
         "connection/consumers.rs",
-        "                inner.end = Some(Ok(()));\n                \
-         return (true, inner.consumer.take());",
+        "                inner.end = Some(Ok(()));\n                break true;",
         "                drop(inner);\n                return (true, self.end(Ok(())));",
     ),
     (

@@ -97,12 +97,14 @@ impl Connection {
     pub fn items<'a>(&'a mut self, key: StreamKey, out: &'a mut SendBuf) -> Option<Items<'a>> {
         let is_clear = self.is_clear(out);
         let Self { streams, scheduler, stats, config, .. } = self;
-        let stream = streams.get_mut(key)?;
+        let stream = streams.get(key)?;
         if !stream.send.is_open() || !stream.interaction.has_initial_n() {
             return None;
         }
+        let (stream, unsent) = streams.get_with_unsent(key)?;
         Some(Items {
             stream,
+            unsent,
             scheduler,
             stats,
             out: is_clear.then_some(out),
@@ -117,6 +119,8 @@ impl Connection {
 #[derive(Debug)]
 pub struct Items<'a> {
     stream: &'a mut Stream,
+    /// Bytes that wait to be sent, of all streams.
+    unsent: &'a mut usize,
     scheduler: &'a mut Scheduler,
     stats: &'a mut Stats,
     /// Where items are written, if they need not wait.
@@ -157,9 +161,12 @@ impl Items<'_> {
             if !self.cuts {
                 check_frame_len(payload_frame_len(&item))?;
             }
+            let size = item.size();
             if self.stream.send.capacity() == 0 || !self.stream.send.push(item) {
                 return Err(Misuse::NoCredit);
             }
+            *self.unsent += size;
+            self.stream.counted_unsent += size;
             // What follows must not overtake it.
             self.out = None;
             if !self.stream.in_data {

@@ -1,16 +1,20 @@
 //! What a connection holds in memory, and how much of it its owner allows.
 
+use std::time::Instant;
+
 use crate::{connection::Connection, frame::InputLimits, stream::Stream};
 
 /// What an open stream takes at its responder beside payloads, whatever its handler keeps.
 const STREAM_COST: usize = size_of::<Stream>() + 256;
 
 impl Connection {
-    /// Bytes held for the peer: its open requests, payloads of which fragments have come, frames
-    /// retained for a resume, KEEPALIVE replies, and what the table of streams takes.
+    /// Bytes held for the peer: its open requests, payloads of which fragments have come, items that
+    /// wait to be sent, frames retained for a resume, KEEPALIVE replies, and what the table of streams
+    /// takes.
     pub fn held_bytes(&self) -> usize {
         self.streams.inbound_bytes()
             + self.streams.reassembly_bytes()
+            + self.streams.unsent_bytes()
             + self.streams.places() * STREAM_COST
             + self.retained_bytes()
             + self.echo_bytes
@@ -25,6 +29,18 @@ impl Connection {
         self.allowance = bytes;
         if let Some(session) = &mut self.session {
             session.retained.allow(bytes);
+        }
+    }
+
+    /// Whether as much is held as may be.
+    pub fn is_memory_full(&self) -> bool {
+        self.held_bytes() > self.allowance
+    }
+
+    /// The owner does not read for now: that nothing comes says nothing of the peer (KA-10).
+    pub fn handle_pause(&mut self, now: Instant) {
+        if let Some(clock) = &mut self.keepalive {
+            clock.received(now);
         }
     }
 

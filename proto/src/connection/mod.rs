@@ -331,6 +331,7 @@ impl Connection {
         let (key, stream) = self.streams.request(id, interaction, Some(payload), n);
         stream.in_data = true;
         self.scheduler.push_new(key);
+        self.streams.count_unsent(key);
         key
     }
 
@@ -721,6 +722,7 @@ fn check_frame_len(len: usize) -> Result<(), Misuse> {
 /// As [`Connection::settle`], but does not end a drained connection; true if the stream is over.
 #[inline]
 fn settle(streams: &mut Streams, scheduler: &mut Scheduler, key: StreamKey) -> bool {
+    streams.count_unsent(key);
     let Some(stream) = streams.get_mut(key) else {
         return false;
     };

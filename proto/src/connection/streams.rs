@@ -36,6 +36,8 @@ pub(crate) struct Streams {
     inbound_bytes: usize,
     /// Bytes of unfinished fragmented payloads.
     reassembly_bytes: usize,
+    /// Bytes of payloads that wait to be sent.
+    unsent_bytes: usize,
 }
 
 impl Streams {
@@ -53,6 +55,7 @@ impl Streams {
             inbound: 0,
             inbound_bytes: 0,
             reassembly_bytes: 0,
+            unsent_bytes: 0,
         }
     }
 
@@ -163,6 +166,7 @@ impl Streams {
             self.inbound -= 1;
             self.inbound_bytes -= stream.request_bytes;
         }
+        self.unsent_bytes -= stream.counted_unsent;
         // A fire-and-forget of the peer is not addressable, and its id may be in use again.
         if stream.addressable {
             self.ids.remove(key.id);
@@ -258,6 +262,7 @@ impl Streams {
         self.inbound = 0;
         self.inbound_bytes = 0;
         self.reassembly_bytes = 0;
+        self.unsent_bytes = 0;
     }
 
     /// Frees at most so many of the streams that were left at the end; how many.
@@ -289,6 +294,27 @@ impl Streams {
 
     pub(crate) fn reassembly_bytes(&self) -> usize {
         self.reassembly_bytes
+    }
+
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
+    }
+
+    /// A stream, and the bytes of all streams that wait to be sent, for counting what it is given.
+    pub(crate) fn get_with_unsent(&mut self, key: StreamKey) -> Option<(&mut Stream, &mut usize)> {
+        let stream = self.slots.get_mut(key.index())?;
+        (stream.serial == Some(key.serial)).then_some((stream, &mut self.unsent_bytes))
+    }
+
+    /// Counts what a stream has to send now.
+    #[inline]
+    pub(crate) fn count_unsent(&mut self, key: StreamKey) {
+        let Some(stream) = self.slots.get_mut(key.index()) else { return };
+        let unsent = stream.unsent_bytes();
+        if stream.counted_unsent != unsent && stream.serial == Some(key.serial) {
+            self.unsent_bytes = self.unsent_bytes + unsent - stream.counted_unsent;
+            stream.counted_unsent = unsent;
+        }
     }
 }
 

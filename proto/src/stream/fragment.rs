@@ -48,6 +48,11 @@ impl Cut {
         Payload { metadata: self.metadata.take(), data }
     }
 
+    /// Bytes left to send.
+    pub(crate) fn size(&self) -> usize {
+        self.metadata.as_ref().map_or(0, Bytes::len) + self.data.len()
+    }
+
     /// Nothing is left to send.
     pub(crate) fn is_spent(&self) -> bool {
         self.metadata.is_none() && self.data.is_empty()

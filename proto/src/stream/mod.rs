@@ -54,6 +54,8 @@ pub(crate) struct Stream {
     pub(crate) assembly: Option<Box<Assembly>>,
     /// Bytes of the peer's request, counted against `max_request_bytes`.
     pub(crate) request_bytes: usize,
+    /// Bytes that wait to be sent, as the table has counted them.
+    pub(crate) counted_unsent: usize,
     /// In the scheduler's control list.
     pub(crate) in_control: bool,
     /// In one of the scheduler's data lists.
@@ -77,6 +79,7 @@ impl Stream {
             cut: None,
             assembly: None,
             request_bytes: 0,
+            counted_unsent: 0,
             in_control: false,
             in_data: false,
             deficit: 0,
@@ -93,6 +96,7 @@ impl Stream {
         self.cut = None;
         self.assembly = None;
         self.request_bytes = 0;
+        self.counted_unsent = 0;
         self.in_control = false;
         self.in_data = false;
         self.deficit = 0;
@@ -154,6 +158,13 @@ impl Stream {
     /// An item is on its way in fragments; if it is the last, only this keeps our half open.
     pub(crate) fn is_sending_item(&self) -> bool {
         self.cut.as_ref().is_some_and(|cut| cut.end != CutEnd::Request)
+    }
+
+    /// Bytes that wait to be sent: the request, an item in fragments, and items.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.opening.as_ref().map_or(0, Payload::size)
+            + self.cut.as_ref().map_or(0, |cut| cut.size())
+            + self.send.unsent_bytes()
     }
 
     /// There is data to write: the request, items or a terminal.

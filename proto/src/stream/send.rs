@@ -95,8 +95,14 @@ impl SendHalf {
         self.state = State::Finishing(terminal);
     }
 
+    /// Bytes of the items that are not written.
+    pub(crate) fn unsent_bytes(&self) -> usize {
+        self.outbox.bytes
+    }
+
     /// Forgets the items that are not written; how it ends stays.
     pub(crate) fn drop_items(&mut self) {
+        self.outbox.bytes = 0;
         self.outbox.first = None;
         if self.outbox.rest.capacity() > 0 {
             self.outbox.rest = VecDeque::new();
@@ -148,6 +154,7 @@ pub(crate) enum Output {
 struct Outbox {
     first: Option<Payload>,
     rest: VecDeque<Payload>,
+    bytes: usize,
 }
 
 impl Outbox {
@@ -160,6 +167,7 @@ impl Outbox {
     }
 
     fn push(&mut self, item: Payload) {
+        self.bytes += item.size();
         if self.is_empty() {
             self.first = Some(item);
         } else {
@@ -168,6 +176,8 @@ impl Outbox {
     }
 
     fn pop(&mut self) -> Option<Payload> {
-        self.first.take().or_else(|| self.rest.pop_front())
+        let item = self.first.take().or_else(|| self.rest.pop_front())?;
+        self.bytes -= item.size();
+        Some(item)
     }
 }

@@ -12,6 +12,9 @@ use crate::frame::{PREFIX_LEN, Sink, frame_len, u24_bytes};
 /// `writev`, which costs two more reference counts and an entry of the vector.
 pub(super) const CHAIN_THRESHOLD: usize = 4096;
 
+/// Bodies from this length on are large parts of what they were read with.
+const DETACH_BELOW: usize = 64 << 10;
+
 /// What an envelope takes at most, to have room for it: one that takes more has it grow once more.
 const ENVELOPE_LEN: usize = 14;
 
@@ -46,6 +49,8 @@ pub struct SendBuf {
     framing: Framing,
     chained: VecDeque<Bytes>,
     chained_bytes: usize,
+    /// How many of `chained`, from the first on, have memory of their own or need none.
+    detached: usize,
     tail: BytesMut,
     /// Where the frame being written starts in `tail`, for envelopes that rewrite it.
     frame_start: usize,
@@ -84,6 +89,7 @@ impl SendBuf {
             framing,
             chained: VecDeque::new(),
             chained_bytes: 0,
+            detached: 0,
             tail: BytesMut::new(),
             frame_start: 0,
             high_water: Self::HIGH_WATER,
@@ -120,6 +126,17 @@ impl SendBuf {
     /// Bytes of the transport's own, such as a WebSocket pong: sent as they are, between frames.
     pub fn put_raw(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
+    }
+
+    /// Gives bodies that are short against what they may be slices of memory of their own: call when
+    /// what waits will wait for a while.
+    pub fn detach(&mut self) {
+        for body in self.chained.iter_mut().skip(self.detached) {
+            if body.len() < DETACH_BELOW {
+                *body = Bytes::copy_from_slice(body);
+            }
+        }
+        self.detached = self.chained.len();
     }
 
     /// Gives away the memory it was written to, where nothing waits; call when the connection has
@@ -278,6 +295,7 @@ impl Buf for SendBuf {
             }
             count -= first.len();
             self.chained_bytes -= first.len();
+            self.detached = self.detached.saturating_sub(1);
             self.chained.pop_front();
         }
         self.tail.advance(count);

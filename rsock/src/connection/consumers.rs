@@ -1,7 +1,8 @@
 //! From the driver to who consumes: inlets, and the streams users poll.
 //!
 //! An inlet's queue never holds more than the credit that was granted and not consumed; that is
-//! checked by the protocol engine, so no item is ever dropped here.
+//! checked by the protocol engine, so no item is ever dropped here. What waits is counted in bytes
+//! until it is consumed, by inlet and, in the mailbox, for the connection.
 
 use std::{
     collections::VecDeque,
@@ -17,6 +18,7 @@ use rsock_proto::{Payload, StreamKey, Window};
 use crate::{
     connection::mailbox::{Command, Mailbox},
     error::Error,
+    memory::BlockCharge,
     sync::{AtomicBool, Mutex, MutexGuard},
 };
 
@@ -27,6 +29,12 @@ pub const DEFAULT_CREDIT: u32 = 256;
 const MAX_DEFAULT_CREDIT: u32 = 4_096;
 /// The bytes of items up to which it asks for more than [`DEFAULT_CREDIT`].
 const MAX_GROWN_BYTES: usize = 256 << 10;
+
+/// Bytes that may wait for all consumers of a connection unless it is set otherwise.
+pub(crate) const DEFAULT_MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// Bytes consumed of a burst before the connection is told: it need not know of each item.
+const RELEASE_BYTES: usize = 64 << 10;
 
 /// The policy of a stream that has none of its own.
 pub(crate) fn default_window() -> Window {
@@ -44,6 +52,10 @@ pub(crate) struct Inlet {
 #[derive(Default)]
 struct Inner {
     items: Items,
+    /// Bytes of the items, and of those taken that are not known to be consumed.
+    waiting: usize,
+    /// Of the blocks that the items were read into.
+    charges: Charges,
     /// How it ended; nothing follows.
     end: Option<Result<(), Error>>,
     consumer: Option<Waker>,
@@ -56,11 +68,44 @@ struct Inner {
 }
 
 impl Inner {
+    /// As many of these bytes as are still counted do not wait any more.
+    fn release(&mut self, bytes: usize) -> usize {
+        let released = bytes.min(self.waiting);
+        self.waiting -= released;
+        released
+    }
+
     /// Credit is given once.
     fn take_wish(&mut self) -> Wish {
         let wish = self.wish;
         self.wish.grant = 0;
         wish
+    }
+}
+
+/// The charges of blocks, each once: most items that wait together were read together.
+#[derive(Default)]
+struct Charges {
+    last: Option<Arc<BlockCharge>>,
+    others: Vec<Arc<BlockCharge>>,
+}
+
+impl Charges {
+    fn add(&mut self, charge: Option<Arc<BlockCharge>>) {
+        let Some(charge) = charge else { return };
+        if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &charge)) {
+            return;
+        }
+        if let Some(before) = self.last.replace(charge) {
+            self.others.push(before);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.last = None;
+        if self.others.capacity() > 0 {
+            self.others = Vec::new();
+        }
     }
 }
 
@@ -112,7 +157,9 @@ impl Inlet {
     pub(crate) fn renew(self: &mut Arc<Self>, consumer: &Waker) -> bool {
         let Some(inlet) = Arc::get_mut(self) else { return false };
         let inner = inlet.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Inner { items, end, consumer: before, key, wish, touched } = inner;
+        let Inner { items, waiting, charges, end, consumer: before, key, wish, touched } = inner;
+        *waiting = 0;
+        charges.clear();
         items.first = None;
         if !items.rest.is_empty() {
             items.rest.clear();
@@ -141,28 +188,53 @@ impl Inlet {
     }
 
     /// Leaves a burst of items, and the end if one is the last: whether there was one. The waker is
-    /// to be called when the driver's burst is over.
+    /// to be called when the driver's burst is over. The items were read into the block of this charge.
     pub(crate) fn push(
         &self,
         mut item: (Payload, bool),
         mut next: impl FnMut() -> Option<(Payload, bool)>,
+        charge: Option<Arc<BlockCharge>>,
+        mailbox: &Mailbox,
     ) -> (bool, Option<Waker>) {
         let mut inner = self.lock();
         let is_wanted = !inner.wish.cancel;
-        loop {
+        let mut bytes = 0;
+        let ended = loop {
             let (payload, last) = item;
             if is_wanted {
+                bytes += payload.size();
                 inner.items.push(payload);
             }
             if last {
                 inner.end = Some(Ok(()));
-                return (true, inner.consumer.take());
+                break true;
             }
             match next() {
                 Some(following) => item = following,
-                None => return (false, inner.consumer.take_if(|_| is_wanted)),
+                None => break false,
             }
+        };
+        if is_wanted {
+            inner.charges.add(charge);
+            inner.waiting += bytes;
+            mailbox.wait(bytes);
         }
+        (ended, inner.consumer.take_if(|_| is_wanted || ended))
+    }
+
+    /// Bytes that wait here, or have been taken and not been consumed.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.lock().waiting
+    }
+
+    /// Drops the items that wait, and ends with this error: how many bytes do not wait any more. The
+    /// waker is to be called when the burst is over.
+    pub(crate) fn give_up(&self, error: Error) -> (usize, Option<Waker>) {
+        let mut inner = self.lock();
+        inner.items = Items::default();
+        inner.charges.clear();
+        inner.end = Some(Err(error));
+        (mem::take(&mut inner.waiting), inner.consumer.take())
     }
 
     /// Nothing follows. The waker is to be called when the burst is over.
@@ -199,18 +271,41 @@ impl Inlet {
         }
     }
 
-    /// Nothing more is wanted of it.
+    /// Nothing more is wanted of it, not even what waits.
     pub(crate) fn cancel(self: &Arc<Self>, mailbox: &Mailbox) {
         self.touch(mailbox, |wish| {
             wish.cancel = true;
             self.is_cancelled.store(true, Relaxed);
         });
+        let mut inner = self.lock();
+        let items = mem::take(&mut inner.items);
+        let waiting = mem::take(&mut inner.waiting);
+        inner.charges.clear();
+        drop(inner);
+        drop(items);
+        mailbox.released(waiting);
+    }
+
+    /// So many bytes of what was taken are consumed.
+    fn consumed(&self, bytes: usize, mailbox: &Mailbox) {
+        if bytes > 0 {
+            let released = self.lock().release(bytes);
+            mailbox.released(released);
+        }
     }
 
     /// The answer of a request-response: `None` if it completed without one.
-    pub(crate) fn poll_reply(&self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Error>> {
+    pub(crate) fn poll_reply(
+        &self,
+        mailbox: &Mailbox,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Payload>, Error>> {
         let mut inner = self.lock();
         if let Some(reply) = inner.items.pop() {
+            inner.charges.clear();
+            let waiting = mem::take(&mut inner.waiting);
+            drop(inner);
+            mailbox.released(waiting);
             return Poll::Ready(Ok(Some(reply)));
         }
         match inner.end.take() {
@@ -238,6 +333,10 @@ pub(crate) struct Inflow {
     window: Window,
     /// The burst being consumed.
     burst: VecDeque<Payload>,
+    /// Of the blocks that it was read into.
+    charges: Charges,
+    /// Bytes consumed that the inlet still counts.
+    consumed: usize,
     /// It was polled in vain before the burst.
     waited: bool,
     ended: bool,
@@ -245,7 +344,16 @@ pub(crate) struct Inflow {
 
 impl Inflow {
     pub(crate) fn new(inlet: Arc<Inlet>, mailbox: Arc<Mailbox>, window: Window) -> Self {
-        Self { inlet, mailbox, window, burst: VecDeque::new(), waited: false, ended: false }
+        Self {
+            inlet,
+            mailbox,
+            window,
+            burst: VecDeque::new(),
+            charges: Charges::default(),
+            consumed: 0,
+            waited: false,
+            ended: false,
+        }
     }
 
     pub(crate) fn request_n(&self, n: u32) {
@@ -260,6 +368,8 @@ impl Inflow {
     ) -> Poll<Option<Result<Payload, Error>>> {
         if self.burst.is_empty() && !self.ended {
             let mut inner = self.inlet.lock();
+            let released = inner.release(mem::take(&mut self.consumed));
+            self.charges.clear();
             if let Some(first) = inner.items.first.take() {
                 self.burst.push_back(first);
                 self.burst.append(&mut inner.items.rest);
@@ -267,13 +377,17 @@ impl Inflow {
                 mem::swap(&mut self.burst, &mut inner.items.rest);
             } else if let Some(end) = inner.end.clone() {
                 self.ended = true;
+                self.mailbox.released(released);
                 return Poll::Ready(end.err().map(Err));
             } else {
                 register(&mut inner.consumer, cx.waker());
                 self.waited = true;
+                self.mailbox.released(released);
                 return Poll::Pending;
             }
+            mem::swap(&mut self.charges, &mut inner.charges);
             drop(inner);
+            self.mailbox.released(released);
             if mem::take(&mut self.waited) && self.window.may_grow() {
                 let bytes = self.burst.iter().map(Payload::size).sum();
                 let grant = self.window.burst(self.burst.len(), bytes);
@@ -283,7 +397,12 @@ impl Inflow {
         let Some(item) = self.burst.pop_front() else {
             return Poll::Ready(None);
         };
-        let grant = self.window.consume(item.size());
+        let size = item.size();
+        self.consumed += size;
+        if self.consumed >= RELEASE_BYTES {
+            self.inlet.consumed(mem::take(&mut self.consumed), &self.mailbox);
+        }
+        let grant = self.window.consume(size);
         self.request_n(grant);
         Poll::Ready(Some(Ok(item)))
     }

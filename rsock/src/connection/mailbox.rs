@@ -6,7 +6,10 @@
 
 use std::{
     mem,
-    sync::{Arc, OnceLock, PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock, PoisonError,
+        atomic::Ordering::{AcqRel, Acquire, Relaxed},
+    },
     task::Waker,
     time::Duration,
 };
@@ -19,7 +22,7 @@ use crate::{
     connection::consumers::Inlet,
     error::Error,
     responder::BoxStream,
-    sync::{AtomicU64, Mutex, MutexGuard},
+    sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard},
     transport::link::Transport,
 };
 
@@ -98,7 +101,14 @@ pub(crate) struct Mailbox {
     lease: OnceLock<watch::Sender<Option<frame::Lease>>>,
     /// In nanoseconds; 0 for none yet.
     round_trip: AtomicU64,
+    /// Bytes that wait in the connection's inlets, or were taken and are not consumed; and
+    /// [`PAUSED`], where the driver does not read before there are fewer.
+    waiting: AtomicUsize,
 }
+
+/// The bit of what waits that has the driver woken when fewer bytes do. In one number, neither can
+/// be changed unseen.
+const PAUSED: usize = 1 << (usize::BITS - 1);
 
 #[derive(Default)]
 struct Inner {
@@ -108,6 +118,8 @@ struct Inner {
     /// The newest transport for the session; one that it replaces is closed (H117).
     adoption: Option<Box<Adoption>>,
     driver: Option<Waker>,
+    /// Fewer bytes wait than did when the driver paused.
+    nudged: bool,
     /// The driver will look here before it sleeps; waking it would be one wake too many.
     awake: bool,
     /// What is sent goes to the transport in the driver's next turn: there is one, and nothing has to
@@ -145,6 +157,7 @@ impl Mailbox {
             state: watch::Sender::new(state),
             lease: OnceLock::new(),
             round_trip: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
         })
     }
 
@@ -269,6 +282,24 @@ impl Mailbox {
         }
     }
 
+    /// So many bytes do not wait any more.
+    #[inline]
+    pub(crate) fn released(&self, bytes: usize) {
+        if bytes > 0 {
+            let before = self.waiting.fetch_sub(bytes, AcqRel);
+            if before & PAUSED != 0 {
+                self.nudge();
+            }
+        }
+    }
+
+    #[cold]
+    fn nudge(&self) {
+        let mut inner = self.lock();
+        inner.nudged = true;
+        Self::wake(inner);
+    }
+
     fn wake(mut inner: MutexGuard<'_, Inner>) {
         if !inner.awake {
             inner.awake = true;
@@ -306,6 +337,28 @@ impl Mailbox {
 
     // ---- the driver's side --------------------------------------------------------------------
 
+    /// So many bytes more wait to be consumed. Told before they can be.
+    #[inline]
+    pub(crate) fn wait(&self, bytes: usize) {
+        self.waiting.fetch_add(bytes, AcqRel);
+    }
+
+    /// Bytes that wait to be consumed.
+    #[inline]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.waiting.load(Acquire) & !PAUSED
+    }
+
+    /// Has the driver woken when fewer bytes wait than do now, which are returned.
+    pub(crate) fn pause(&self) -> usize {
+        self.waiting.fetch_or(PAUSED, AcqRel) & !PAUSED
+    }
+
+    /// The driver reads again.
+    pub(crate) fn go_on(&self) {
+        self.waiting.fetch_and(!PAUSED, AcqRel);
+    }
+
     pub(crate) fn has_commands(&self) -> bool {
         !self.lock().commands.is_empty()
     }
@@ -341,6 +394,9 @@ impl Mailbox {
     pub(crate) fn sleep(&self, waker: &Waker) -> bool {
         let mut inner = self.lock();
         if !inner.commands.is_empty() || !inner.ready.is_empty() || inner.adoption.is_some() {
+            return false;
+        }
+        if mem::take(&mut inner.nudged) {
             return false;
         }
         inner.awake = false;

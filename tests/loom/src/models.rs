@@ -107,8 +107,8 @@ fn drive(mailbox: &Mailbox, mut done: impl FnMut(&mut Found) -> bool) -> Found {
 }
 
 /// One item, and the end if it is the last.
-fn push(inlet: &Inlet, item: &'static str, last: bool) -> Option<Waker> {
-    inlet.push((item.into(), last), || None).1
+fn push(inlet: &Inlet, mailbox: &Mailbox, item: &'static str, last: bool) -> Option<Waker> {
+    inlet.push((item.into(), last), || None, None, mailbox).1
 }
 
 fn wake(waker: Option<Waker>) {
@@ -136,6 +136,20 @@ fn model_of_three(body: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(body);
+}
+
+/// A driver that pauses because of what waits, and a consumer that takes it: it goes on.
+pub fn paused_drivers_go_on() {
+    model(|| {
+        let mailbox = mailbox();
+        mailbox.wait(10);
+        let consumer = Arc::clone(&mailbox);
+        let consumer = thread::spawn(move || consumer.released(10));
+        if mailbox.pause() > 0 {
+            drive(&mailbox, |_| mailbox.waiting_bytes() == 0);
+        }
+        consumer.join().expect("no panic");
+    });
 }
 
 // ---- the mailbox ----------------------------------------------------------------------------------
@@ -249,8 +263,8 @@ pub fn items_in_order() {
         let inflow =
             Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(100).manual());
         let consumer = thread::spawn(move || consume(inflow));
-        wake(push(&inlet, "a", false));
-        wake(push(&inlet, "b", false));
+        wake(push(&inlet, &mailbox, "a", false));
+        wake(push(&inlet, &mailbox, "b", false));
         wake(inlet.end(Err(CloseReason::Disconnected.into())));
         assert!(inlet.end(Ok(())).is_none(), "it ends once");
         let (items, errors) = consumer.join().expect("no panic");
@@ -269,7 +283,7 @@ pub fn last_items_end() {
             let item = block_on(poll_fn(|cx| inflow.poll_next(cx)));
             assert!(matches!(item, Some(Ok(_))));
         });
-        wake(push(&inlet, "a", true));
+        wake(push(&inlet, &mailbox, "a", true));
         consumer.join().expect("no panic");
         assert!(!mailbox.has_commands());
     });
@@ -278,12 +292,15 @@ pub fn last_items_end() {
 /// The answer wakes who waits for it.
 pub fn replies_wake() {
     model(|| {
-        let inlet = Arc::new(Inlet::default());
-        let consumer = Arc::clone(&inlet);
-        let consumer = thread::spawn(move || block_on(poll_fn(|cx| consumer.poll_reply(cx))));
-        wake(push(&inlet, "a", true));
+        let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());
+        let (consumer, of_consumer) = (Arc::clone(&inlet), Arc::clone(&mailbox));
+        let consumer = thread::spawn(move || {
+            block_on(poll_fn(|cx| consumer.poll_reply(&of_consumer, cx)))
+        });
+        wake(push(&inlet, &mailbox, "a", true));
         let reply = consumer.join().expect("no panic").expect("a reply");
         assert_eq!(reply.expect("a payload").data, "a");
+        assert_eq!(mailbox.waiting_bytes(), 0);
     });
 }
 
@@ -294,14 +311,14 @@ pub fn consumers_go() {
         let _ = inlet.open(key());
         let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(2));
         let consumer = thread::spawn(move || drop(inflow));
-        wake(push(&inlet, "a", false));
-        wake(push(&inlet, "b", true));
+        wake(push(&inlet, &mailbox, "a", false));
+        wake(push(&inlet, &mailbox, "b", true));
         consumer.join().expect("no panic");
         let is_cancelled = inlet.is_cancelled();
         let mut found = Found::default();
         found.take(&mailbox);
         assert_eq!(found.touched.len(), usize::from(is_cancelled));
-        assert!(push(&inlet, "c", false).is_none());
+        assert!(push(&inlet, &mailbox, "c", false).is_none());
     });
 }
 

@@ -4,7 +4,7 @@
 pub(crate) mod sync {
     pub(crate) use loom::sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize},
     };
 }
 

@@ -32,6 +32,7 @@ models! {
         commands_wake_the_driver
         ready_producers_wake_the_driver
         adoptions_wake_the_driver
+        paused_drivers_go_on
         commands_meet_the_end
         adoptions_meet_the_end
         waiting_requests_learn_the_reason
@@ -50,6 +51,8 @@ models! {
         sleeps_on_ready by ready_producers_wake_the_driver,
         sleeps_on_adoption by adoptions_wake_the_driver,
         sleeps_in_two_steps by commands_wake_the_driver,
+        looks_before_it_releases by paused_drivers_go_on,
+        sleeps_on_nudges by paused_drivers_go_on,
         stays_awake by commands_wake_the_driver,
         sends_unchecked by commands_meet_the_end,
         adopts_unchecked by adoptions_meet_the_end,

@@ -22,6 +22,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         handler: Arc<dyn Handle>,
     ) {
         let is_silent = interaction == Interaction::FireAndForget;
+        let size = payload.size();
         // Another's end may be told before this stream has a slot.
         self.slot(key);
         // A fire-and-forget at any rate: the end of the connection may be the next thing that
@@ -44,7 +45,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         match (answer, work) {
             (Some(answer), _) => self.answered_bytes += self.answer(key, answer) + ITEM_COST,
             (None, Some(work)) => {
-                self.settle(key, None, None).producer = Some(Producer::Once(work));
+                let charge = self.input.charge_for(size);
+                let slot = self.settle(key, None, None);
+                slot.producer = Some(Producer::Once(work));
+                slot.charge = charge;
                 if !runs {
                     self.queue(key.index());
                 }

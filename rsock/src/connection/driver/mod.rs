@@ -3,7 +3,9 @@
 
 mod answer;
 mod fail;
+mod input;
 mod lease;
+mod memory;
 mod obey;
 mod receive;
 mod serve;
@@ -21,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, Window, frame};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -38,13 +40,16 @@ use crate::{
     },
     error::Error,
     lease::LeasePolicy,
+    memory::{Account, BlockCharge, MemoryBudget},
     meter::{ConnectionMeter, Meter},
     responder::{BoxFuture, Handle},
     tap::{Direction, FrameTap},
     transport::{Framing, link::Link},
 };
 use fail::{Failing, Pings};
+use input::Input;
 use lease::Leases;
+use memory::Pause;
 use session::Redial;
 
 pub(crate) use session::ClientResume;
@@ -71,6 +76,8 @@ const ITEM_COST: usize = 32;
 const MAX_OVERTAKEN: usize = 16;
 /// METADATA_PUSH frames that wait for their handler; more are dropped and counted (MDP-08).
 const MAX_WAITING_PUSHES: usize = 256;
+/// Bytes of those.
+const MAX_WAITING_PUSH_BYTES: usize = 1 << 20;
 /// The slot number by which the handler of metadata pushes is woken.
 const PUSH_SLOT: usize = usize::MAX;
 
@@ -89,15 +96,23 @@ pub(crate) struct DriverOptions {
     pub(crate) sessions: Option<Arc<Sessions>>,
     /// How a client resumes its session.
     pub(crate) resume: Option<ClientResume>,
+    /// The memory it shares with other connections.
+    pub(crate) memory: Arc<MemoryBudget>,
+    /// Bytes that may wait for its consumers before nothing more is read.
+    pub(crate) max_waiting_bytes: usize,
 }
 
 pub(crate) struct Driver<IO> {
     io: Link<IO>,
     framing: Framing,
     connection: Connection,
-    /// Without memory of its own while the connection rests: see [`spare`].
-    input: BytesMut,
-    read_size: usize,
+    input: Input,
+    /// What the connection has drawn from the budget of all.
+    account: Account,
+    /// Nothing is read for now.
+    pause: Option<Pause>,
+    /// Bytes that wait for consumers who cannot be made to take them, and for which nobody waits.
+    stuck_bytes: usize,
     /// How the transport has ended, which was seen behind what was read last.
     unread_end: Option<io::Result<()>>,
     output: SendBuf,
@@ -127,6 +142,8 @@ pub(crate) struct Driver<IO> {
     slot_wakers: SlotWakers,
     push_waker: SlotWakers,
     pushes: VecDeque<Bytes>,
+    /// Bytes of them.
+    push_bytes: usize,
     pings: Pings,
     pinged: u64,
     /// What hung on a connection that is over, or on a session before this one, and is being ended: three
@@ -190,6 +207,8 @@ struct Slot {
     inlet: Option<Arc<Inlet>>,
     /// We opened it.
     permit: Option<Permit>,
+    /// Of the block that holds the peer's request.
+    charge: Option<Arc<BlockCharge>>,
     /// In `ready`.
     queued: bool,
 }
@@ -239,8 +258,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             output: output(&framing, &options),
             framing,
             connection,
-            input: BytesMut::from(leftover),
-            read_size: *READ_SIZES.start(),
+            input: Input::new(leftover, Arc::clone(&options.memory)),
+            account: Account::new(Arc::clone(&options.memory)),
+            pause: None,
+            stuck_bytes: 0,
             unread_end: None,
             mailbox,
             commands: Vec::new(),
@@ -259,6 +280,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             slot_wakers: SlotWakers::default(),
             push_waker: SlotWakers::default(),
             pushes: VecDeque::new(),
+            push_bytes: 0,
             pings: Pings::new(),
             failing: Vec::new(),
             pinged: 0,

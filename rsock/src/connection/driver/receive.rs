@@ -10,7 +10,7 @@ use std::{
 use rsock_proto::{Event, Payload, SendBuf, StreamKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{Driver, Phase, READ_SIZES, drop_guarded, failure, show};
+use super::{Driver, Phase, drop_guarded, failure, show};
 use crate::{
     error::Error,
     tap::Direction,
@@ -31,15 +31,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if !self.connection.wants_input() {
             return false;
         }
+        if self.is_paused(now) {
+            return false;
+        }
         // What an earlier read brought comes first.
-        if !self.input.is_empty() && self.decode(now) {
+        if !self.input.block.bytes.is_empty() && self.decode(now) {
             return true;
         }
         if let Some(end) = self.unread_end.take() {
             self.disconnect(end.err().as_ref(), now);
             return true;
         }
-        self.make_room();
+        if !self.make_room(now) {
+            return false;
+        }
         match self.read(cx) {
             Poll::Pending => false,
             Poll::Ready(Some(end)) => {
@@ -49,7 +54,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Poll::Ready(None) => {
                 // A read that leaves room has taken all there was: one more costs no system call, and
                 // waits for the next. It comes before anything holds a part of the memory.
-                let is_full = self.input.len() == self.input.capacity();
+                let is_full = self.input.is_full();
                 let next = if is_full { Poll::Ready(None) } else { self.read(cx) };
                 let more = next.is_ready();
                 if let Poll::Ready(end) = next {
@@ -64,10 +69,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Reads once; how the transport has ended, if it has.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
-        pin!(self.io.read_buf(&mut self.input)).poll(cx).map(|read| match read {
+        pin!(self.io.read_buf(&mut self.input.block.bytes)).poll(cx).map(|read| match read {
             Ok(0) => Some(Ok(())),
             Ok(count) => {
-                self.adapt(count);
+                self.input.adapt(count);
                 None
             }
             Err(error) => Some(Err(error)),
@@ -82,35 +87,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.connection.handle_disconnect(error.and_then(failure), now);
     }
 
-    /// Memory for the next read. A frame longer than a read gets its memory as its bytes arrive,
-    /// not on the word of its length (DOS-06).
-    pub(super) fn make_room(&mut self) {
-        let room = self.input.capacity() - self.input.len();
-        if room < self.read_size / 4 {
-            self.input.reserve(self.read_size.max(self.input.len()));
-        }
-    }
-
-    /// Reads more at once while the peer sends more, and less again when it does not.
-    pub(super) fn adapt(&mut self, count: usize) {
-        if count >= self.read_size {
-            self.read_size = (self.read_size * 2).min(*READ_SIZES.end());
-        } else if count < self.read_size / 8 {
-            self.read_size = (self.read_size / 2).max(*READ_SIZES.start());
-        }
-    }
-
     /// Handles the frames in `input`; false if there was none whole.
     pub(super) fn decode(&mut self, now: Instant) -> bool {
-        let before = self.input.len();
+        self.allow_memory();
+        let before = self.input.block.bytes.len();
         if matches!(self.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
             // Nothing stands between the bytes and the connection.
-            self.connection.handle_bytes(&mut self.input, now);
-            return self.input.len() != before;
+            self.connection.handle_bytes(&mut self.input.block.bytes, now);
+            return self.input.block.bytes.len() != before;
         }
         while self.connection.wants_input() {
             let limits = self.connection.input_limits();
-            match self.framing.decode(&mut self.input, limits, &mut self.output) {
+            match self.framing.decode(&mut self.input.block.bytes, limits, &mut self.output) {
                 Ok(Some(Received::Frame(frame))) => {
                     if let Some(tap) = &self.options.tap {
                         show(tap, &self.options.peer, Direction::In, frame.clone());
@@ -120,17 +108,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Ok(Some(Received::Control)) => {}
                 Ok(Some(Received::End)) => self.connection.handle_disconnect(None, now),
                 Ok(None) => {
-                    if let Some(start) = self.framing.frame_start(&self.input) {
+                    if let Some(start) = self.framing.frame_start(&self.input.block.bytes) {
                         self.connection.handle_partial(start);
                     }
-                    let bytes = self.framing.incomplete_bytes(&self.input);
+                    let bytes = self.framing.incomplete_bytes(&self.input.block.bytes);
                     self.connection.handle_incomplete(bytes, now);
                     break;
                 }
                 Err(violation) => self.connection.handle_violation(violation),
             }
         }
-        self.input.len() != before
+        self.input.block.bytes.len() != before
     }
 
     pub(super) fn dispatch(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -183,7 +171,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         let Some(inlet) = &slot.inlet else { return };
         let connection = &mut self.connection;
-        let (ended, consumer) = inlet.push((payload, complete), || connection.poll_item(key));
+        let charge = self.input.charge_for(payload.size());
+        let item = (payload, complete);
+        let next = || connection.poll_item(key);
+        let (ended, consumer) = inlet.push(item, next, charge, &self.mailbox);
         self.consumers.extend(consumer);
         if ended {
             slot.inlet = None;

@@ -12,8 +12,8 @@ use rsock_proto::{ErrorCode, Interaction, Payload, StreamKey, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    BATCH_BYTES, Driver, DriverOptions, ITEM_COST, MAX_OVERTAKEN, MAX_WAITING_PUSHES, PUSH_SLOT,
-    SHARE_BYTES, Slot, drop_guarded,
+    BATCH_BYTES, Driver, DriverOptions, ITEM_COST, MAX_OVERTAKEN, MAX_WAITING_PUSH_BYTES,
+    MAX_WAITING_PUSHES, PUSH_SLOT, SHARE_BYTES, Slot, drop_guarded,
 };
 use crate::{
     acceptor::Setup,
@@ -43,6 +43,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if !interaction.has_initial_n() {
             return self.start(key, interaction, payload, handler);
         }
+        // A stream lasts.
+        let (payload, charge) = self.input.for_long(payload);
         let mut inlet = None;
         let source = guard(|| {
             if interaction == Interaction::RequestStream {
@@ -62,7 +64,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         });
         match source {
             Ok(source) => {
-                self.settle(key, inlet, None).producer = Some(Producer::Stream(source));
+                let slot = self.settle(key, inlet, None);
+                slot.producer = Some(Producer::Stream(source));
+                slot.charge = charge;
                 self.queue(key.index());
             }
             Err(error) => self.fail(key, error),
@@ -123,8 +127,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     // ---- METADATA_PUSH ------------------------------------------------------------------------
 
     pub(super) fn take_push(&mut self, metadata: Bytes) {
-        if self.pushes.len() < MAX_WAITING_PUSHES {
-            self.pushes.push_back(metadata);
+        // One may always wait, however long.
+        let fits = self.push_bytes + metadata.len() <= MAX_WAITING_PUSH_BYTES;
+        if self.pushes.len() < MAX_WAITING_PUSHES && (fits || self.pushes.is_empty()) {
+            self.push_bytes += metadata.len();
+            self.pushes.push_back(Bytes::copy_from_slice(&metadata));
             self.run_pushes();
         } else {
             self.meter.dropped_push();
@@ -134,6 +141,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Pushes are handled one after the other, in the order in which they came.
     pub(super) fn run_pushes(&mut self) {
         let Some(responder) = &self.responder else {
+            self.push_bytes = 0;
             return self.pushes.clear();
         };
         loop {
@@ -141,6 +149,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 let Some(metadata) = self.pushes.pop_front() else {
                     return;
                 };
+                self.push_bytes -= metadata.len();
                 let handler = Arc::clone(responder);
                 // A handler that panics costs its push (MDP-07).
                 self.pushing = guard(|| handler.metadata_push(metadata)).ok();
@@ -192,7 +201,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// long transfer. Producers of the others are polled beside them, a batch each time the socket
     /// has taken something.
     fn overtake(&mut self) {
-        if self.connection.unsent_streams() > MAX_OVERTAKEN || self.connection.is_held() {
+        if self.connection.unsent_streams() > MAX_OVERTAKEN
+            || self.connection.is_held()
+            || self.connection.is_memory_full()
+        {
             return;
         }
         let mut yielded = 0;
@@ -353,6 +365,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if slot.key == Some(key) {
             slot.key = None;
             slot.inlet = None;
+            slot.charge = None;
             let producer = slot.producer.take();
             if let Some(permit) = slot.permit.take() {
                 self.give_back(permit);

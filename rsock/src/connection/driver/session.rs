@@ -65,7 +65,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let transport = Transport {
             io,
             framing: mem::replace(&mut self.framing, Framing::LengthPrefixed),
-            input: self.input.split(),
+            input: self.input.block.bytes.split(),
             peer: Arc::clone(&self.options.peer),
         };
         let adoption = Box::new(Adoption { resume, transport });
@@ -111,7 +111,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.output = output(&framing, &self.options);
         self.io = Link::Later(io);
         self.framing = framing;
-        self.input = input;
+        self.input.replace(input);
         self.unread_end = None;
         self.unreachable = false;
     }
@@ -170,7 +170,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     fn lose_transport(&mut self) {
         self.io = Link::None;
-        self.input.clear();
+        self.input.block.bytes.clear();
         self.unread_end = None;
         self.output = SendBuf::bare();
         self.unreachable = true;

@@ -1,29 +1,68 @@
 //! Memory to read and write with, lent to whichever connection of a thread is at work: one that
 //! rests has none.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::VecDeque, mem};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Driver, READ_SIZES};
+use super::{Driver, READ_SIZES, input::Block};
+
+/// Bytes of blocks a thread keeps that somebody may still hold slices of. Given back to the system
+/// instead, they would be asked for again with the next read, page by page.
+const MAX_LEFT_BYTES: usize = 2 << 20;
+/// Blocks looked at before a new one is made.
+const LOOKS: usize = 8;
 
 #[derive(Default)]
 struct Spare {
-    input: BytesMut,
+    input: Block,
     output: BytesMut,
+    /// Blocks that were read into and left, the longest ago first.
+    left: VecDeque<(BytesMut, usize)>,
+    left_bytes: usize,
 }
 
 thread_local! {
-    /// One buffer each way, of at most the largest read.
+    /// A buffer each way, of at most the largest read, and the blocks left.
     static SPARE: RefCell<Spare> = RefCell::default();
 }
 
 /// Does something with the thread's; nothing while the thread ends.
-fn with_spare(work: impl FnOnce(&mut Spare)) {
-    let _ = SPARE.try_with(|spare| {
-        if let Ok(mut spare) = spare.try_borrow_mut() {
-            work(&mut spare);
+fn with_spare<T: Default>(work: impl FnOnce(&mut Spare) -> T) -> T {
+    let done = SPARE.try_with(|spare| spare.try_borrow_mut().map(|mut spare| work(&mut spare)));
+    done.ok().and_then(Result::ok).unwrap_or_default()
+}
+
+/// A block of at least `size` bytes: one that was left and that nobody holds any more, or a new one.
+pub(super) fn take_block(size: usize) -> Block {
+    let left = with_spare(|spare| {
+        for _ in 0..spare.left.len().min(LOOKS) {
+            let (mut bytes, len) = spare.left.pop_front()?;
+            if len < size {
+                // Reads have become larger: it would be passed over each time.
+                spare.left_bytes -= len;
+            } else if bytes.try_reclaim(size) {
+                spare.left_bytes -= len;
+                return Some(Block { bytes, size: len, charge: None });
+            } else {
+                spare.left.push_back((bytes, len));
+            }
+        }
+        None
+    });
+    left.unwrap_or_else(|| Block::new(size))
+}
+
+/// Keeps an empty buffer of a block that is read into no more, for when nobody holds a slice of it.
+pub(super) fn leave_block(bytes: BytesMut, size: usize) {
+    if size < *READ_SIZES.start() || size > *READ_SIZES.end() {
+        return;
+    }
+    with_spare(|spare| {
+        if spare.left_bytes + size <= MAX_LEFT_BYTES {
+            spare.left_bytes += size;
+            spare.left.push_back((bytes, size));
         }
     });
 }
@@ -31,7 +70,7 @@ fn with_spare(work: impl FnOnce(&mut Spare)) {
 /// Keeps the larger one, unless it is that of a large frame.
 fn keep(kept: &mut BytesMut, offered: &mut BytesMut) {
     if offered.capacity() > kept.capacity() && offered.capacity() <= *READ_SIZES.end() {
-        std::mem::swap(kept, offered);
+        mem::swap(kept, offered);
     }
     if offered.capacity() > 0 {
         *offered = BytesMut::new();
@@ -41,10 +80,10 @@ fn keep(kept: &mut BytesMut, offered: &mut BytesMut) {
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// There may be something to read and to write.
     pub(super) fn borrow_memory(&mut self) {
-        if self.input.capacity() == 0 || self.output.is_released() {
+        if self.input.block.bytes.capacity() == 0 || self.output.is_released() {
             with_spare(|spare| {
-                if self.input.capacity() == 0 {
-                    std::mem::swap(&mut self.input, &mut spare.input);
+                if self.input.block.bytes.capacity() == 0 {
+                    mem::swap(&mut self.input.block, &mut spare.input);
                 }
                 self.output.reuse(&mut spare.output);
             });
@@ -53,9 +92,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// There is nothing to do. What is not empty stays: half a frame, or what the socket did not take.
     pub(super) fn release_memory(&mut self) {
+        if !self.output.is_empty() {
+            self.output.detach();
+        }
+        let block = self.input.rest();
         with_spare(|spare| {
-            if self.input.is_empty() {
-                keep(&mut spare.input, &mut self.input);
+            if let Some(mut block) = block
+                && block.bytes.capacity() > spare.input.bytes.capacity()
+            {
+                mem::swap(&mut spare.input, &mut block);
             }
             if !self.output.is_released() {
                 keep(&mut spare.output, &mut self.output.release());

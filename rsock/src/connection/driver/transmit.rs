@@ -52,7 +52,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         let wrote = self.output.len() < waiting;
         // After a write there may be room for what did not fit before it.
-        let unread = !self.input.is_empty() && self.connection.wants_input();
+        let unread = !self.input.block.bytes.is_empty() && self.connection.wants_input();
         let more = wrote && (unread || self.connection.wants_output() || !self.ready.is_empty());
         let closing =
             self.connection.is_closed() && self.phase == Phase::Running && !self.is_renewing();
@@ -155,9 +155,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut budget = Budget::new();
         while budget.take() {
-            self.input.clear();
-            self.input.reserve(*READ_SIZES.start());
-            match ready!(pin!(self.io.read_buf(&mut self.input)).poll(cx)) {
+            let bytes = &mut self.input.block.bytes;
+            bytes.clear();
+            bytes.reserve(*READ_SIZES.start());
+            match ready!(pin!(self.io.read_buf(bytes)).poll(cx)) {
                 Ok(1..) => {}
                 _ => return Poll::Ready(()),
             }

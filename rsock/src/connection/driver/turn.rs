@@ -63,6 +63,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 consumer.wake();
             }
         }
+        self.settle_memory();
         again || (is_deaf && self.connection.wants_input()) || self.may_produce()
     }
 
@@ -70,9 +71,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// something after all.
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let failure = self.write_failure.as_ref().map(|(_, until)| *until);
-        let deadline = match (self.lease_deadline(), failure) {
-            (None, None) => self.deadline,
-            (lease, failure) => self.deadline.into_iter().chain(lease).chain(failure).min(),
+        let deadline = match (self.lease_deadline(), failure, self.pause_deadline()) {
+            (None, None, None) => self.deadline,
+            (lease, failure, pause) => {
+                self.deadline.into_iter().chain(lease).chain(failure).chain(pause).min()
+            }
         };
         if let Some(deadline) = deadline
             && !self.is_timed(cx, deadline, now)

@@ -1,0 +1,239 @@
+//! The memory that all connections share.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
+};
+
+use crate::sync::AtomicUsize;
+
+/// Bytes that a connection may hold whatever others do, as long as there is memory at all.
+const LEAST_ALLOWED: usize = 16 << 10;
+
+/// By how much what a connection holds changes before it is told, in bytes. Short requests and their
+/// answers never are.
+const STEP: usize = 4 << 10;
+
+/// What is assumed where the system does not say how much memory there is.
+const UNKNOWN_MEMORY: usize = 1 << 30;
+
+/// The bytes that all connections of a server, or of a process, may hold for their peers together:
+/// what they have read and not finished with, requests that run, items that wait for who consumes
+/// them, what waits to be written, and what is retained for a resume.
+///
+/// A connection may hold as much as is left free for all others: one alone half of it all, nine
+/// busy ones a tenth each. So the greediest are refused first, and there is always room for a
+/// newcomer. Beyond its share a connection's requests get ERROR\[REJECTED\], fragmented payloads are
+/// given up, sessions retain no more than is acknowledged, and long frames wait to be read.
+///
+/// What handlers hold of their own is not counted.
+pub struct MemoryBudget {
+    max: usize,
+    used: AtomicUsize,
+}
+
+impl MemoryBudget {
+    /// At most `max` bytes.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { max, used: AtomicUsize::new(0) })
+    }
+
+    /// The budget of this process, which connections have that are given no other: half of the memory
+    /// of the machine, or of its control group if that is less.
+    pub fn of_process() -> Arc<Self> {
+        static BUDGET: OnceLock<Arc<MemoryBudget>> = OnceLock::new();
+        Arc::clone(BUDGET.get_or_init(|| Self::new(available_memory() / 2)))
+    }
+
+    /// The most bytes there may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// The bytes that are held now, give or take a few KiB a connection.
+    pub fn used(&self) -> usize {
+        self.used.load(Relaxed)
+    }
+
+    /// How much one connection may hold now.
+    pub(crate) fn allowance(&self) -> usize {
+        match self.max.saturating_sub(self.used()) {
+            0 => 0,
+            free => free.max(LEAST_ALLOWED),
+        }
+    }
+
+    fn draw(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Relaxed);
+    }
+}
+
+impl fmt::Debug for MemoryBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryBudget").field("max", &self.max).field("used", &self.used()).finish()
+    }
+}
+
+/// What one connection has drawn from a budget, which is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Account {
+    budget: Arc<MemoryBudget>,
+    drawn: usize,
+}
+
+impl Account {
+    pub(crate) fn new(budget: Arc<MemoryBudget>) -> Self {
+        Self { budget, drawn: 0 }
+    }
+
+    pub(crate) fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.budget
+    }
+
+    /// The connection holds so much now. Little more or less than before makes no difference.
+    #[inline]
+    pub(crate) fn holds(&mut self, bytes: usize) {
+        if bytes.abs_diff(self.drawn) >= STEP || (bytes == 0 && self.drawn > 0) {
+            self.settle(bytes);
+        }
+    }
+
+    #[cold]
+    fn settle(&mut self, bytes: usize) {
+        self.budget.draw(bytes);
+        self.budget.give_back(self.drawn);
+        self.drawn = bytes;
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.budget.give_back(self.drawn);
+    }
+}
+
+/// The charge for a block of memory that was read into, and is not free yet because slices of it are
+/// held. Shared by all who hold one: the last of them gives it back.
+#[derive(Debug)]
+pub(crate) struct BlockCharge {
+    bytes: usize,
+    budget: Arc<MemoryBudget>,
+}
+
+impl BlockCharge {
+    pub(crate) fn new(bytes: usize, budget: &Arc<MemoryBudget>) -> Arc<Self> {
+        budget.draw(bytes);
+        Arc::new(Self { bytes, budget: Arc::clone(budget) })
+    }
+}
+
+impl Drop for BlockCharge {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
+/// The memory of the machine in bytes, or of the control group this process is in if that is less.
+fn available_memory() -> usize {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of(&text));
+    let group = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|text| group_of(&text));
+    machine.into_iter().chain(group).min().unwrap_or(UNKNOWN_MEMORY)
+}
+
+/// MemTotal of /proc/meminfo.
+fn total_of(meminfo: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1 << 10)
+}
+
+/// The smallest limit of a control group and those it is in, of either version.
+fn group_of(cgroup: &str) -> Option<usize> {
+    let limits = cgroup.lines().flat_map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next().unwrap_or(""), fields.next().unwrap_or("/"));
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            some if some.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => return Vec::new(),
+        };
+        let groups = std::path::Path::new(path).ancestors();
+        let limit = |group: &std::path::Path| {
+            let group = group.strip_prefix("/").unwrap_or(group);
+            let file = std::path::Path::new(root).join(group).join(file);
+            // "max" where there is none.
+            std::fs::read_to_string(file).ok()?.trim().parse().ok()
+        };
+        groups.filter_map(limit).collect()
+    });
+    limits.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greediest_are_refused_first_and_nobody_is_left_without() {
+        let budget = MemoryBudget::new(12 << 20);
+        let mut greedy: Vec<_> = (0..5).map(|_| (Account::new(Arc::clone(&budget)), 0)).collect();
+        // Whoever may hold more does.
+        for _ in 0..2_000 {
+            for (account, held) in &mut greedy {
+                if *held + STEP <= budget.allowance() {
+                    *held += STEP;
+                    account.holds(*held);
+                }
+            }
+        }
+        let share = budget.max() / (greedy.len() + 1);
+        for (_, held) in &greedy {
+            assert!(held.abs_diff(share) <= 2 * STEP, "{held} of {share}");
+        }
+        assert!(budget.allowance().abs_diff(share) <= 10 * STEP, "a newcomer has as much");
+        drop(greedy);
+        assert_eq!((budget.used(), budget.allowance()), (0, budget.max()));
+    }
+
+    #[test]
+    fn what_little_is_held_is_allowed_until_nothing_is_left() {
+        let budget = MemoryBudget::new(1 << 20);
+        let charge = BlockCharge::new((1 << 20) - 1, &budget);
+        assert_eq!(budget.allowance(), LEAST_ALLOWED);
+        let other = BlockCharge::new(1, &budget);
+        assert_eq!(budget.allowance(), 0);
+        drop((charge, other));
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn small_changes_are_not_told() {
+        let budget = MemoryBudget::new(1 << 20);
+        let mut account = Account::new(Arc::clone(&budget));
+        account.holds(STEP - 1);
+        assert_eq!(budget.used(), 0);
+        account.holds(STEP);
+        account.holds(2 * STEP - 1);
+        assert_eq!(budget.used(), STEP);
+        account.holds(0);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn the_system_says_how_much_there_is() {
+        assert_eq!(
+            total_of("MemTotal:       24689732 kB\nMemFree: 1 kB\n"),
+            Some(24_689_732 << 10)
+        );
+        assert_eq!(total_of("MemFree: 1 kB\n"), None);
+        assert_eq!(group_of("0::/there/is/none/such\n"), group_of("0::/\n"));
+        assert_eq!(group_of("3:cpu,cpuacct:/x\n"), None);
+        assert!(MemoryBudget::of_process().max() > 1 << 20);
+    }
+}

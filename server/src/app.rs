@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use rsock::{Meter, Router, Runtimes};
+use rsock::{MemoryBudget, Meter, Router, Runtimes};
 use tokio::time::Instant;
 
 use crate::api::{self, interaction_name};
@@ -18,6 +18,7 @@ pub struct App(Arc<State>);
 #[derive(Debug)]
 struct State {
     meter: Arc<Meter>,
+    memory: Arc<MemoryBudget>,
     runtimes: Option<Runtimes>,
     started: Instant,
     fire_and_forget: AtomicU64,
@@ -26,15 +27,20 @@ struct State {
 }
 
 /// All routes of `rsockd`, without a default one. `meter` is what `status` tells of: give the same
-/// one to the server.
+/// one to the server, and no memory of its own.
 pub fn app(meter: Arc<Meter>) -> Router<App> {
-    app_on(meter, None)
+    app_on(meter, MemoryBudget::of_process(), None)
 }
 
 /// The same on several runtimes, whose connections `status` tells of.
-pub(crate) fn app_on(meter: Arc<Meter>, runtimes: Option<Runtimes>) -> Router<App> {
+pub(crate) fn app_on(
+    meter: Arc<Meter>,
+    memory: Arc<MemoryBudget>,
+    runtimes: Option<Runtimes>,
+) -> Router<App> {
     let app = App(Arc::new(State {
         meter,
+        memory,
         runtimes,
         started: Instant::now(),
         fire_and_forget: AtomicU64::new(0),
@@ -71,6 +77,10 @@ fn list(router: &Router<App>) -> String {
 impl App {
     pub(crate) fn meter(&self) -> &Meter {
         &self.0.meter
+    }
+
+    pub(crate) fn memory(&self) -> &MemoryBudget {
+        &self.0.memory
     }
 
     /// For each runtime, if there are several, the connections it has and those it has had.

@@ -50,6 +50,16 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_request_bytes)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub max_request_bytes: u32,
+    /// Memory that all connections may hold together, as 2GiB or 500MB; by default half of what the
+    /// machine has, or its control group. Near its end those that hold most are refused more
+    #[arg(long, value_name = "SIZE", value_parser = some_size)]
+    pub memory_max: Option<usize>,
+    /// How long half a frame or half a payload may wait for a KiB more of it
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
+    pub part_timeout: Duration,
+    /// The longest silence of a client that is tolerated, whatever it asks for
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = some_time)]
+    pub max_lifetime: Duration,
     /// How long a session is kept whose connection was lost, for clients that ask to resume; 0s
     /// refuses them
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = any_time)]
@@ -120,6 +130,9 @@ impl Default for Options {
             max_payload: limits.max_payload_bytes as u32,
             max_reassembly: limits.max_reassembly_bytes as u32,
             max_request_bytes: limits.max_request_bytes as u32,
+            memory_max: None,
+            part_timeout: limits.part_timeout,
+            max_lifetime: limits.max_lifetime,
             resume_window: resume.window,
             resume_bytes: resume.max_bytes as u32,
             max_sessions: 10_000,
@@ -156,6 +169,8 @@ impl Options {
         config.max_payload_bytes = self.max_payload as usize;
         config.max_reassembly_bytes = self.max_reassembly as usize;
         config.max_request_bytes = self.max_request_bytes as usize;
+        config.part_timeout = self.part_timeout;
+        config.max_lifetime = self.max_lifetime;
         config
     }
 
@@ -181,6 +196,31 @@ fn some_time(text: &str) -> Result<Duration, String> {
     match any_time(text)? {
         Duration::ZERO => Err("it must be more than 0".to_owned()),
         time => Ok(time),
+    }
+}
+
+/// The smallest budget with which connections get anywhere.
+const LEAST_MEMORY: usize = 1 << 20;
+
+/// A number of bytes, of thousands or of 1,024s of them.
+fn some_size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err("a size is a number with kB, MB, GB, KiB, MiB or GiB".to_owned()),
+    };
+    let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    match size {
+        Some(size) if size >= LEAST_MEMORY => Ok(size),
+        Some(_) => Err("it must be at least 1MiB".to_owned()),
+        None => Err("a size is a number with kB, MB, GB, KiB, MiB or GiB".to_owned()),
     }
 }
 
@@ -290,6 +330,32 @@ mod tests {
         ] {
             let error = parse(&[flag]).unwrap_err();
             assert!(error.contains(expected), "{flag}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_numbers_with_a_unit() {
+        for (text, size) in [
+            ("1048576", 1 << 20),
+            ("1048576B", 1 << 20),
+            ("1MiB", 1 << 20),
+            ("2m", 2 << 20),
+            ("3 gib", 3 << 30),
+            ("2MB", 2_000_000),
+            ("4000kB", 4_000_000),
+        ] {
+            assert_eq!(some_size(text), Ok(size), "{text}");
+        }
+        for (text, said) in [
+            ("", "a number"),
+            ("much", "a number"),
+            ("1.5GiB", "a number"),
+            ("-1", "a number"),
+            ("99999999999999999999", "a number"),
+            ("1000KiB", "at least 1MiB"),
+            ("0", "at least 1MiB"),
+        ] {
+            assert!(some_size(text).unwrap_err().contains(said), "{text}");
         }
     }
 }

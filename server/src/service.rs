@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use rsock::{Error, Meter, Router, Server, SharedLease};
+use rsock::{Error, MemoryBudget, Meter, Router, Server, SharedLease};
 
 use crate::{
     app::{App, app_on},
@@ -40,7 +40,8 @@ impl Service {
         };
         let runtimes = cores.as_ref().map(Cores::runtimes);
         let meter = Arc::new(Meter::default().max_warnings(options.max_warnings));
-        let mut router = app_on(Arc::clone(&meter), runtimes.cloned());
+        let memory = options.memory_max.map_or_else(MemoryBudget::of_process, MemoryBudget::new);
+        let mut router = app_on(Arc::clone(&meter), Arc::clone(&memory), runtimes.cloned());
         if let DefaultRoute::Route(name) = &options.default_route {
             let routes = router.routes();
             if !routes.iter().any(|(known, ..)| known == name) {
@@ -54,6 +55,7 @@ impl Service {
             .config(options.config())
             .max_connections(options.max_connections as usize)
             .meter(meter)
+            .memory(memory)
             .http(front.clone());
         if let Some(runtimes) = runtimes {
             builder = builder.runtimes(runtimes.clone());

@@ -23,6 +23,7 @@ struct Status {
     version: &'static str,
     uptime_seconds: u64,
     connections: Connections,
+    memory: Memory,
     sessions: Sessions,
     streams: Streams,
     requests: Requests,
@@ -53,6 +54,25 @@ struct Connections {
     /// With a runtime for each core, how they are shared out among them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cores: Vec<Core>,
+}
+
+/// What connections hold for their peers, and what followed from it.
+#[derive(Debug, Serialize)]
+struct Memory {
+    /// Bytes they may hold together.
+    max: usize,
+    /// Bytes they hold.
+    used: usize,
+    /// Requests refused and fragmented payloads given up because a connection held its share.
+    refused: u64,
+    /// Times a long frame waited for memory.
+    paused: u64,
+    /// Times a connection was not read because too much waited for its handlers.
+    paused_for_handlers: u64,
+    /// Streams that failed because of that.
+    given_up_streams: u64,
+    /// Frames and payloads given up because no more of them came.
+    stalled_parts: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -149,6 +169,15 @@ impl Status {
                     .into_iter()
                     .map(|(open, total)| Core { open, total })
                     .collect(),
+            },
+            memory: Memory {
+                max: app.memory().max(),
+                used: app.memory().used(),
+                refused: stats.refused_memory,
+                paused: reading.paused_for_memory,
+                paused_for_handlers: reading.paused_for_consumers,
+                given_up_streams: reading.given_up_streams,
+                stalled_parts: stats.stalled_parts,
             },
             sessions: Sessions {
                 suspended: reading.suspended_sessions,

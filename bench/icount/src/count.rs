@@ -41,6 +41,12 @@ pub(crate) fn count(scenario: &Scenario, path: &Path) -> Result<Counts> {
     Ok(counts)
 }
 
+/// The instructions of a profile.
+pub(crate) fn total(profile: &str) -> Result<u64> {
+    let total = profile.lines().find_map(|line| line.strip_prefix("totals: "));
+    Ok(total.ok_or("a profile without totals")?.trim().parse()?)
+}
+
 /// Reads callgrind's profile.
 fn read(profile: &str) -> Result<Counts> {
     let mut counts = Counts { instructions: 0, allocations: 0 };

@@ -5,6 +5,7 @@
 //! from [`measured`] on; calls of the allocator are counted in the same profile.
 
 mod count;
+mod frames;
 mod record;
 mod scenario;
 
@@ -22,7 +23,9 @@ pub(crate) type Result<T> = std::result::Result<T, Error>;
 const HELP: &str = "\
 rsock-icount COMMAND [SCENARIO..]
 
-  check    count, compare with the record; fails where one has grown by more than 3 %
+  check    count, compare with the record; fails where one has grown by more than 3 %, and where a
+           frame of a peer costs more than its bytes justify
+  frames   count what each frame costs in each state, and show all of it
   record   count, and write the record anew
   profile  count one scenario, and leave callgrind's file for callgrind_annotate
   run      run one scenario without counting
@@ -50,8 +53,11 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
         ["check", names @ ..] => {
             let counted = Record::counted(&scenario::named(names)?)?;
             let grown = record::compare(&Record::read()?, &counted);
-            Ok(if grown { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            // What a peer's frames cost is part of the whole.
+            let is_dear = names.is_empty() && frames::check(false)?;
+            Ok(if grown || is_dear { ExitCode::FAILURE } else { ExitCode::SUCCESS })
         }
+        ["frames"] => Ok(if frames::check(true)? { ExitCode::FAILURE } else { ExitCode::SUCCESS }),
         ["record", names @ ..] => {
             let counted = Record::counted(&scenario::named(names)?)?;
             let before = Record::read().unwrap_or_default();
@@ -65,6 +71,10 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
             let counts = count::count(scenario, &path)?;
             println!("{}", record::per_unit(scenario, counts));
             println!("{}", path.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        ["run", "frames"] => {
+            frames::run()?;
             Ok(ExitCode::SUCCESS)
         }
         ["run", name] => {

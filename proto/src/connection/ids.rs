@@ -76,6 +76,11 @@ impl Ids {
         }
     }
 
+    /// Frees at most so many of those beside, when nothing is looked up any more; how many.
+    pub(super) fn free_some(&mut self, max: usize) -> usize {
+        (0..max).take_while(|_| self.beside.pop_first().is_some()).count()
+    }
+
     #[inline]
     fn at(&self, id: StreamId) -> usize {
         // Ids of one side are all odd or all even.

@@ -1,6 +1,6 @@
 //! The stream table: ids to slots that stay put, allocation of ids, and what the peer may hold.
 
-use std::num::NonZeroU32;
+use std::{mem, num::NonZeroU32};
 
 use crate::{
     config::Config,
@@ -20,8 +20,8 @@ pub(crate) struct Streams {
     /// Empty ones.
     vacant: Vec<u32>,
     ids: Ids,
-    /// What a connection that is over leaves, to be freed a portion at a time.
-    left: Vec<Stream>,
+    /// What a connection that is over leaves.
+    left: Option<Box<Left>>,
     /// The next id we allocate; `None` when they are used up (SID-06).
     next: Option<u32>,
     /// Where ids begin, and begin again if they are reused (SID-07).
@@ -40,13 +40,20 @@ pub(crate) struct Streams {
     unsent_bytes: usize,
 }
 
+/// Streams of a connection that is over, to be freed a portion at a time.
+#[derive(Debug)]
+struct Left {
+    streams: Vec<Stream>,
+    ids: Ids,
+}
+
 impl Streams {
     pub(crate) fn new(first_id: u32, reuses: bool) -> Self {
         Self {
             slots: Vec::new(),
             vacant: Vec::new(),
             ids: Ids::default(),
-            left: Vec::new(),
+            left: None,
             next: Some(first_id),
             first: first_id,
             last: MAX_U31,
@@ -256,9 +263,9 @@ impl Streams {
 
     /// Ends all streams. What they hold is freed by [`free_some`](Self::free_some).
     pub(crate) fn clear(&mut self) {
-        self.left = std::mem::take(&mut self.slots);
+        let (streams, ids) = (mem::take(&mut self.slots), mem::take(&mut self.ids));
+        self.left = Some(Box::new(Left { streams, ids }));
         self.vacant = Vec::new();
-        self.ids = Ids::default();
         self.inbound = 0;
         self.inbound_bytes = 0;
         self.reassembly_bytes = 0;
@@ -267,10 +274,12 @@ impl Streams {
 
     /// Frees at most so many of the streams that were left at the end; how many.
     pub(crate) fn free_some(&mut self, max: usize) -> usize {
-        let freed = max.min(self.left.len());
-        self.left.truncate(self.left.len() - freed);
-        if self.left.is_empty() {
-            self.left = Vec::new();
+        let Some(left) = &mut self.left else { return 0 };
+        let streams = max.min(left.streams.len());
+        left.streams.truncate(left.streams.len() - streams);
+        let freed = streams + left.ids.free_some(max - streams);
+        if freed < max {
+            self.left = None;
         }
         freed
     }

@@ -66,7 +66,10 @@ impl Client {
     }
 
     /// Takes no new requests, lets open streams end, closes, and waits until all that was sent has
-    /// left.
+    /// left. How long the streams take is the server's to say, and how soon it takes what is left: it
+    /// has ten seconds for a part of it. A session without a transport waits for the next while it has
+    /// streams open, or fire-and-forgets of which it is not known that they arrived.
+    /// [`abort`](Self::abort) ends this, too.
     pub async fn close(&self) -> CloseReason {
         self.requester.mailbox().end(false);
         self.ended().await

@@ -1,6 +1,6 @@
 //! `docs/spec.md` says which test holds which requirement, and `docs/hostile.md` which holds against which
-//! input. Here is seen that they do: that the tests exist, that no row is there twice and no input is
-//! missing, and that the counts are right.
+//! input; `docs/waits.md` which shows that a wait ends. Here is seen that they do: that the tests exist,
+//! that no row is there twice and no input is missing, and that the counts are right.
 
 use std::{
     collections::BTreeSet,
@@ -114,6 +114,13 @@ fn the_table_of_hostile_inputs_is_right() {
     let changed = table.replace("| H077 |", "| H999 |");
     let wrong = problems_of_inputs(&changed, exists);
     assert_eq!(wrong, ["H077: is missing", "H999: is no such input"]);
+}
+
+#[test]
+fn the_table_of_waits_is_right() {
+    let table = fs::read_to_string(root().join("docs/waits.md")).expect("the table");
+    let wrong = problems(&table, exists);
+    assert!(wrong.is_empty(), "docs/waits.md:\n{}", wrong.join("\n"));
 }
 
 #[test]

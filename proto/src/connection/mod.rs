@@ -617,8 +617,9 @@ impl Connection {
     /// Everything ends, for this reason.
     fn end(&mut self, reason: CloseReason) {
         self.lost_fire_and_forget = match (&reason, &self.session) {
-            (CloseReason::Finished(_), _) => 0,
-            (_, Some(session)) => session.retained.fire_and_forgets() as u64,
+            // What was written has its time to arrive.
+            (CloseReason::Finished(_), _) if self.has_transport() => 0,
+            (_, Some(_)) => self.unacknowledged_fire_and_forgets(),
             // SETUP was refused, or did not arrive: nobody has read what followed it.
             (_, None) if self.state.is_unconfirmed() => self.stats.fire_and_forget_out,
             _ => 0,
@@ -637,6 +638,11 @@ impl Connection {
         self.events.push_back(Event::Closed(reason));
     }
 
+    /// Fire-and-forgets of a session of which the peer has not said that it has them.
+    fn unacknowledged_fire_and_forgets(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.retained.fire_and_forgets() as u64)
+    }
+
     fn close_if_drained(&mut self) {
         let State::Draining { by_peer, .. } = &self.state else {
             return;
@@ -646,8 +652,14 @@ impl Connection {
             return;
         }
         if self.is_suspended() {
-            // Nobody is waited for who may not come back.
-            return self.end(CloseReason::Finished(Side::Local));
+            // A client dials again; what it has told the server, and may not have arrived, is worth the
+            // wait.
+            let waits = self.role == Role::Client && self.unacknowledged_fire_and_forgets() > 0;
+            if !waits {
+                // Nobody is waited for who may not come back.
+                self.end(CloseReason::Finished(Side::Local));
+            }
+            return;
         }
         let is_written = self.setup.is_none()
             && self.echoes.is_empty()

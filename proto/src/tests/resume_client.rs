@@ -1,7 +1,7 @@
 //! Resume as a client (section 2.17).
 
 use super::{
-    peer::{self, RR, RS, Wire},
+    peer::{self, FNF, RR, RS, Wire},
     resume::limits,
     wire::{self, N, raw},
 };
@@ -280,4 +280,43 @@ fn what_a_client_owes_does_not_keep_the_answer_to_resume_out() {
     assert!(sent.starts_with("RR(1,"), "{sent}");
     assert!(sent.contains("ERR(2,0x202)"), "{sent}");
     assert!(e.connection.wants_input());
+}
+
+/// What was told and may not have arrived is worth the wait for another transport; nothing else is.
+#[test]
+fn a_drain_without_a_transport_waits_for_what_was_told() {
+    for acknowledged in [true, false] {
+        let mut e = client();
+        e.request(FNF, "told", 0);
+        let len = e.sent_frames()[0].len as u64;
+        assert_eq!(e.events(), "Completed(1)");
+        if acknowledged {
+            e.receive(wire::ka(0, len, b""));
+        }
+        cut(&mut e);
+        e.connection.drain();
+        if acknowledged {
+            assert_eq!(e.events(), "Closed(Local)");
+            assert_eq!(e.connection.take_lost_fire_and_forgets(), 0);
+            continue;
+        }
+        assert_eq!(e.events(), "");
+        dial(&mut e);
+        e.receive(resume_ok(0));
+        assert_eq!(e.events(), "Resumed");
+        assert_eq!(e.sent(), "FNF(1,'told') ERR(0,0x102)");
+        assert_eq!(e.events(), "Closed(Local)");
+        assert_eq!(e.connection.take_lost_fire_and_forgets(), 0);
+        e.assert_dead();
+    }
+    // Closed at once it is lost.
+    let mut e = client();
+    e.request(FNF, "told", 0);
+    e.sent();
+    e.events();
+    cut(&mut e);
+    e.connection.close();
+    assert_eq!(e.events(), "Closed(Local)");
+    assert_eq!(e.connection.take_lost_fire_and_forgets(), 1);
+    assert_eq!(e.connection.take_lost_fire_and_forgets(), 0);
 }

@@ -129,7 +129,7 @@ struct Inner {
     refusing: Option<CloseReason>,
     /// It is over: nothing is taken at all.
     closed: bool,
-    /// It was closed again after its end: what is left to write is not waited for.
+    /// It is to end now: a peer that does not take what is left to write is not waited for.
     hurried: bool,
 }
 
@@ -219,12 +219,12 @@ impl Mailbox {
     }
 
     /// Has the driver end the connection, with its last stream or now: nothing new is taken from here
-    /// on, and who waits to ask is told at once. One that is over already is not waited for any more
-    /// where it is to end now.
+    /// on, and who waits to ask is told at once. Where it is to end now, a peer that does not take what
+    /// is left to write is not waited for.
     pub(crate) fn end(&self, now: bool) {
         let mut inner = self.lock();
+        inner.hurried |= now;
         if inner.closed {
-            inner.hurried |= now;
             return Self::wake(inner);
         }
         drop(inner);

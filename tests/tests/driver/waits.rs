@@ -250,9 +250,25 @@ async fn what_the_peer_said_is_read_before_its_transport_is_given_up() {
     }
 }
 
-/// A close that waits for a peer to take what is left ends with `abort`.
+/// A peer that takes nothing, or a byte now and then, does not hold up who wants to be gone: neither
+/// from the beginning nor when `close` has waited for it.
 #[tokio::test(start_paused = true)]
 async fn abort_does_not_wait_for_a_peer_that_takes_its_time() {
+    for pause in [Duration::from_millis(900), Duration::from_secs(3_600)] {
+        let (near, mut far) = memory(64);
+        let client = Client::builder().connect_over(near).await.expect("memory connects");
+        client.fire_and_forget(vec![0; 300]).await.expect("taken");
+        let reading = tokio::spawn(async move {
+            while matches!(far.read(&mut [0]).await, Ok(1)) {
+                sleep(pause).await;
+            }
+        });
+        sleep(AT_ONCE).await;
+        let start = Instant::now();
+        client.abort().await;
+        assert!(start.elapsed() <= Duration::from_secs(2), "{:?}", start.elapsed());
+        reading.abort();
+    }
     let (near, mut far) = memory(64);
     let client = Client::builder().connect_over(near).await.expect("memory connects");
     client.fire_and_forget(vec![0; 300]).await.expect("taken");
@@ -399,6 +415,31 @@ async fn fire_and_forgets_of_a_session_that_is_gone_are_lost() {
     assert_eq!(meter.read().lost_fire_and_forget, 4);
 }
 
+/// A session that is being closed is not followed by another when the server does not know it.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_meets_the_end_of_its_session_is_the_end() {
+    let (client, mut dialled, meter, mut events) = session(9).await;
+    let mut peer = dialled.next().await;
+    assert!(peer.next().await.to_string().starts_with("SETUP"));
+    let mut open = client.request_response("open");
+    assert!(poll!(&mut open).is_pending());
+    client.fire_and_forget("told").await.expect("on its way");
+    peer.next().await;
+    drop(peer);
+    assert_eq!(events.recv().await, Some(SessionEvent::Suspended));
+    let mut peer = dialled.next().await;
+    let mut close = std::pin::pin!(client.close());
+    assert!(poll!(close.as_mut()).is_pending());
+    assert!(peer.next().await.to_string().starts_with("RESUME"));
+    peer.send(&err(0, 4, "no such session")).await;
+    let reason = said_by_the_peer(4, "no such session");
+    assert_eq!(at_once(&mut open).await, Err(Error::Closed(reason.clone())));
+    assert_eq!(timeout(Duration::from_secs(1), close).await, Ok(reason));
+    assert_eq!(meter.read().lost_fire_and_forget, 1);
+    assert_eq!(events.recv().await, Some(SessionEvent::Lost { fire_and_forget: 1 }));
+    assert_eq!(events.recv().await, None, "it is over");
+}
+
 /// SETUP itself was lost on its way: nothing that followed it has arrived.
 #[tokio::test(start_paused = true)]
 async fn fire_and_forgets_behind_a_setup_that_was_lost_are_lost() {
@@ -480,4 +521,166 @@ async fn the_peers_streams_are_not_counted() {
     drop(peer);
     client.closed().await;
     assert_eq!(meter.read().lost_fire_and_forget, 0);
+}
+
+// ---- whatever the other side does ----------------------------------------------------------------
+
+/// Everything that waits on a connection, with what it waits for; none of it is answered by who says
+/// nothing but KEEPALIVE.
+fn waits(client: &Client) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
+    let [one, two, three, four, five] = [(); 5].map(|()| client.clone());
+    let mut pending = client.request_channel(stream::pending::<Payload>());
+    let source = stream::iter(["c"]).chain(stream::pending());
+    let mut open = client.request_channel(source);
+    let mut items = client.request_stream("s");
+    vec![
+        ("response", client.request_response("r").map(drop).boxed()),
+        ("items", async move { drop(items.next().await) }.boxed()),
+        ("channel", async move { drop(open.next().await) }.boxed()),
+        ("channel without a payload", async move { drop(pending.next().await) }.boxed()),
+        ("fire-and-forget", async move { drop(one.fire_and_forget("f").await) }.boxed()),
+        ("push", async move { drop(two.metadata_push("m").await) }.boxed()),
+        ("lease", async move { drop(three.next_lease().await) }.boxed()),
+        ("the end", async move { drop(four.closed().await) }.boxed()),
+        ("close", async move { drop(five.close().await) }.boxed()),
+    ]
+}
+
+/// What a peer does once it has read SETUP, for as long as it is let.
+async fn misbehave(how: &'static str, mut far: DuplexStream) {
+    let alive = ka(0, 0, "").encode();
+    let alive = [&[0, 0, alive.len() as u8], &alive[..]].concat();
+    match how {
+        "dies" => return,
+        "is silent" => {}
+        "reads and is silent" => {
+            while far.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
+        }
+        "closes its half" => {
+            far.shutdown().await.expect("memory");
+            while far.read(&mut [0; 1024]).await.is_ok_and(|count| count > 0) {}
+        }
+        "stops in a frame" => far.write_all(&alive[..5]).await.expect("memory"),
+        "is alive and does not read" => {
+            while far.write_all(&alive).await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        "is alive and reads" => loop {
+            let mut read = [0; 1024];
+            match timeout(Duration::from_secs(1), far.read(&mut read)).await {
+                Ok(Ok(0) | Err(_)) => return,
+                _ if far.write_all(&alive).await.is_err() => return,
+                _ => {}
+            }
+        },
+        how => unreachable!("{how}"),
+    }
+    std::future::pending().await
+}
+
+/// Nothing waits beyond the time that `docs/waits.md` says, and what may wait for ever ends with
+/// `abort`.
+#[tokio::test(start_paused = true)]
+async fn every_wait_ends_whatever_the_other_side_does() {
+    let lifetime = Duration::from_secs(90);
+    for (how, within) in [
+        ("dies", Some(Duration::ZERO)),
+        ("closes its half", Some(Duration::ZERO)),
+        ("is silent", Some(lifetime)),
+        ("reads and is silent", Some(lifetime)),
+        ("stops in a frame", Some(lifetime)),
+        ("is alive and does not read", None),
+        ("is alive and reads", None),
+    ] {
+        for leases in [false, true] {
+            let count = waits(&client().await.0).len();
+            for index in 0..count {
+                let builder = Client::builder().acceptor(Fixture::default());
+                let builder = if leases { builder.lease(SharedLease::default()) } else { builder };
+                let (near, mut far) = memory(256);
+                let client = builder.connect_over(near).await.expect("memory connects");
+                let mut held = client.request_response(vec![0; 1_000]);
+                assert!(poll!(&mut held).is_pending());
+                let (name, wait) = waits(&client).swap_remove(index);
+                let waiting = tokio::spawn(wait);
+                assert!(far.read(&mut [0; 64]).await.expect("SETUP") > 0);
+                let misbehaving = tokio::spawn(misbehave(how, far));
+                let start = Instant::now();
+                let until = within.unwrap_or(lifetime * 10) + Duration::from_secs(1);
+                let ended = timeout(until, client.closed()).await.is_ok();
+                // With nothing open, as where a lease is waited for, a close is all it takes.
+                if name != "close" {
+                    assert_eq!(ended, within.is_some(), "{how}: {name}, {leases}");
+                }
+                let abort = timeout(Duration::from_secs(2), client.abort()).await;
+                abort.unwrap_or_else(|_| panic!("{how}: {name}, {leases}: no abort"));
+                let ended = timeout(AT_ONCE, waiting).await;
+                ended.unwrap_or_else(|_| panic!("{how}: {name}, {leases}: waits")).expect(name);
+                assert!(start.elapsed() <= until + Duration::from_secs(2));
+                misbehaving.abort();
+            }
+        }
+    }
+}
+
+/// A session that nobody takes up again: everything that waits for it ends with its window.
+#[tokio::test(start_paused = true)]
+async fn every_wait_ends_with_the_window_of_its_session() {
+    let window = Duration::from_secs(60);
+    for how in ["no transport", "is silent", "reads and is silent", "dies"] {
+        let (client, mut dialled, _, _events) =
+            session(if how == "no transport" { 1 } else { 1_000 }).await;
+        let mut peer = dialled.next().await;
+        accepted_after_setup(&client, &mut peer).await;
+        let mut all: Vec<_> = waits(&client)
+            .into_iter()
+            .filter(|(name, _)| *name != "close")
+            .map(|(name, wait)| (name, tokio::spawn(wait)))
+            .collect();
+        sleep(AT_ONCE).await;
+        drop(peer);
+        let misbehaving = tokio::spawn(async move {
+            let mut transports = tokio::task::JoinSet::new();
+            loop {
+                let far = dialled.next().await.0;
+                transports.spawn(misbehave(how, far));
+            }
+        });
+        let start = Instant::now();
+        let reason = client.closed().await;
+        assert!(start.elapsed() <= window + Duration::from_secs(1), "{how}: {:?}", start.elapsed());
+        assert_eq!(reason, CloseReason::ResumeWindowOver, "{how}");
+        for (name, wait) in &mut all {
+            let ended = timeout(AT_ONCE, wait).await;
+            ended.unwrap_or_else(|_| panic!("{how}: {name} waits")).expect(name);
+        }
+        misbehaving.abort();
+    }
+}
+
+async fn accepted_after_setup(client: &Client, peer: &mut Peer) {
+    assert!(peer.next().await.to_string().starts_with("SETUP"));
+    accepted(client, peer).await;
+}
+
+/// Connecting has its limit, whatever the server does with its connection.
+#[tokio::test(start_paused = true)]
+async fn connecting_ends() {
+    let limit = Duration::from_secs(3);
+    for how in ["is silent", "reads and is silent", "dies", "is alive and does not read"] {
+        limit_time();
+        let (near, far) = memory(256);
+        let misbehaving = tokio::spawn(misbehave(how, far));
+        let builder = Client::builder().connect_timeout(limit).wait_until_accepted(true);
+        let start = Instant::now();
+        builder.connect_over(near).await.expect_err("it is not accepted");
+        let most = limit + Duration::from_secs(2);
+        assert!(start.elapsed() <= most, "{how}: {:?}", start.elapsed());
+        misbehaving.abort();
+    }
+    let dial = || std::future::pending::<io::Result<DuplexStream>>();
+    let start = Instant::now();
+    let error = Client::builder().connect_timeout(limit).connect_with(dial).await.err();
+    assert!(error.is_some() && start.elapsed() == limit);
 }

@@ -270,7 +270,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let refused = matches!(reason, CloseReason::Error { by: Side::Peer, code, .. }
             if code.is_setup());
         let renew = self.options.resume.as_ref().is_some_and(|resume| resume.settings.renew);
-        refused && renew && self.redial.is_some()
+        // One that is being closed needs no other.
+        refused && renew && self.redial.is_some() && self.mailbox.refusing().is_none()
     }
 
     /// All that was pending fails, and a fresh session is dialled for.

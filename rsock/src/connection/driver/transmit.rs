@@ -107,11 +107,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// After the end: write what is left, close our side, wait a moment for the peer's.
     pub(super) fn poll_finish(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         if let Phase::Flushing { until } = self.phase {
-            let until = if self.mailbox.is_hurried(cx.waker()) {
-                until.min(now + FLUSH_LIMIT)
-            } else {
-                until
-            };
+            let is_hurried = self.mailbox.is_hurried(cx.waker());
+            let until = if is_hurried { until.min(now + FLUSH_LIMIT) } else { until };
             let waiting = self.output.len();
             let flushed = match self.write(cx) {
                 Poll::Ready(Ok(())) => Pin::new(&mut self.io).poll_shutdown(cx).map(|_| None),
@@ -135,7 +132,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     return Poll::Ready(());
                 }
                 Poll::Pending => {
-                    let progress = self.regular_end && self.output.len() < waiting;
+                    let progress = self.regular_end && !is_hurried && self.output.len() < waiting;
                     let until = if progress { now + STALL_LIMIT } else { until };
                     self.phase = Phase::Flushing { until };
                     // A peer that waits for us to read would never read either.

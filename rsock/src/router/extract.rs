@@ -138,7 +138,9 @@ impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {
         let data = mem::take(&mut request.payload.data);
         let json: &[u8] = if data.is_empty() { b"null" } else { &data };
         serde_json::from_slice(json).map(Json).map_err(|error| {
-            Error::invalid(format_args!("the data is not the JSON expected here: {error}"))
+            // It may quote what was sent, which is not sent back whole.
+            let problem = error.to_string();
+            Error::invalid(format_args!("the data is not the JSON expected here: {problem:.300}"))
         })
     }
 }
@@ -170,3 +172,28 @@ macro_rules! tuples {
 }
 
 tuples! { (A) (A, B) (A, B, C) (A, B, C, D) }
+
+#[cfg(feature = "json")]
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_json_is_not_quoted_whole() {
+        let connection = ConnectionInfo {
+            metadata_mime: Bytes::new(),
+            data_mime: Bytes::new(),
+            peer: "peer".into(),
+        };
+        let mut request = Request {
+            payload: format!("{:?}", "x".repeat(1 << 20)).into(),
+            extensions: Extensions::default(),
+            route: None,
+            params: Params::default(),
+            connection: Arc::new(connection),
+        };
+        let refused = Json::<u32>::from_request(&mut request).unwrap_err().to_string();
+        assert!(refused.contains("invalid type: string \"xxx"), "{refused}");
+        assert!(refused.len() < 1_000, "{} bytes", refused.len());
+    }
+}

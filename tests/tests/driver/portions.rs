@@ -18,7 +18,10 @@ use rsock_tests::{
     record::limit_time,
     wire::{Frame, L, MAX_N, err, lease, rs, setup, u},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    sync::oneshot,
+};
 
 /// As many as either side may have open by default.
 const STREAMS: usize = 4_096;
@@ -190,16 +193,32 @@ async fn requests_written(peer: &mut DuplexStream, input: &mut Vec<u8>) -> usize
     requests
 }
 
-/// Thousands of requests wait for a lease; when it comes, they go in portions, and in their order.
-#[tokio::test]
-async fn a_lease_lets_thousands_of_requests_go_in_portions() {
+/// What thousands of requests wait for.
+#[derive(Clone, Copy, PartialEq)]
+enum For {
+    Lease,
+    /// That SETUP is accepted.
+    Acceptor,
+}
+
+/// Thousands of requests wait; when what they wait for comes, they go in portions.
+async fn go_in_portions(waits_for: For) {
     limit_time();
     let requester: Arc<Mutex<Option<Requester>>> = Arc::default();
+    let (accept, accepted) = oneshot::channel::<()>();
     let acceptor = {
-        let requester = Arc::clone(&requester);
+        let (requester, accepted) = (Arc::clone(&requester), Mutex::new(Some(accepted)));
         move |_, peer| {
             *requester.lock().expect("nothing panics") = Some(peer);
-            ready(Ok::<_, Error>(Endless::default()))
+            let accepted = accepted.lock().expect("nothing panics").take();
+            async move {
+                if waits_for == For::Acceptor
+                    && let Some(accepted) = accepted
+                {
+                    accepted.await.expect("it is told");
+                }
+                Ok::<_, Error>(Endless::default())
+            }
         }
     };
     let (mut peer, far) = memory(16 << 20);
@@ -207,14 +226,15 @@ async fn a_lease_lets_thousands_of_requests_go_in_portions() {
     let mut serving = pin!(server.serve_over(far, acceptor));
     let woken = Arc::new(Flag::default());
     let waker = Waker::from(Arc::clone(&woken));
-    peer.write_all(&prefixed(&setup().flags(L))).await.expect("room");
+    let flags = if waits_for == For::Lease { L } else { 0 };
+    peer.write_all(&prefixed(&setup().flags(flags))).await.expect("room");
     let mut serve = async || {
         assert!(serving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         breathe().await;
     };
     serve().await;
     serve().await;
-    let asks = requester.lock().expect("nothing panics").clone().expect("it was accepted");
+    let asks = requester.lock().expect("nothing panics").clone().expect("it has come");
     let mut calls: Vec<_> = (0..STREAMS).map(|_| Box::pin(asks.request_response("call"))).collect();
     for call in &mut calls {
         assert!(call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -225,8 +245,11 @@ async fn a_lease_lets_thousands_of_requests_go_in_portions() {
     for _ in 0..5 {
         serve().await;
     }
-    assert_eq!(requests_written(&mut peer, &mut input).await, 0, "there is no lease");
-    peer.write_all(&prefixed(&lease(600_000, MAX_N))).await.expect("room");
+    assert_eq!(requests_written(&mut peer, &mut input).await, 0, "they wait");
+    match waits_for {
+        For::Lease => peer.write_all(&prefixed(&lease(600_000, MAX_N))).await.expect("room"),
+        For::Acceptor => accept.send(()).expect("it is waited for"),
+    }
     let mut written = 0;
     while written < calls.len() {
         woken.0.store(false, Relaxed);
@@ -238,4 +261,14 @@ async fn a_lease_lets_thousands_of_requests_go_in_portions() {
     }
     serve().await;
     assert_eq!(requests_written(&mut peer, &mut input).await, 0);
+}
+
+#[tokio::test]
+async fn a_lease_lets_thousands_of_requests_go_in_portions() {
+    go_in_portions(For::Lease).await;
+}
+
+#[tokio::test]
+async fn accepted_it_asks_what_thousands_have_waited_to_ask_in_portions() {
+    go_in_portions(For::Acceptor).await;
 }

@@ -109,7 +109,7 @@ impl<IO> Driver<IO> {
     /// The connection is over: nothing is taken of handles any more, and everything pending fails with
     /// the reason.
     pub(super) fn close_mailbox(&mut self, reason: &CloseReason) {
-        let mut commands: VecDeque<_> = mem::take(&mut self.held).into();
+        let mut commands = mem::take(&mut self.held);
         commands.append(&mut self.leaseless);
         commands.extend(self.mailbox.close(reason));
         // What the peer has said before may explain it better.

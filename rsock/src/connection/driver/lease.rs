@@ -109,14 +109,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// search for each would go through thousands that wait.
     pub(super) fn forget_cancelled(&mut self) {
         let is_cancelled = |command: &Command| matches!(command, Command::Request { inlet: Some(inlet), .. } if inlet.is_cancelled());
-        let mut forgotten = Vec::new();
-        forgotten.extend(self.held.extract_if(.., |command| is_cancelled(command)));
-        if self.leaseless.iter().any(is_cancelled) {
-            let (cancelled, waiting) = mem::take(&mut self.leaseless)
-                .into_iter()
-                .partition::<VecDeque<_>, _>(is_cancelled);
-            forgotten.extend(cancelled);
-            self.leaseless = waiting;
+        let mut forgotten = VecDeque::new();
+        for waiting in [&mut self.held, &mut self.leaseless] {
+            if waiting.iter().any(is_cancelled) {
+                let (cancelled, wanted): (VecDeque<_>, _) =
+                    mem::take(waiting).into_iter().partition(is_cancelled);
+                forgotten.extend(cancelled);
+                *waiting = wanted;
+            }
         }
         for command in forgotten {
             if let Command::Request { outgoing, permit, .. } = command {

@@ -122,7 +122,7 @@ pub(crate) struct Driver<IO> {
     woken: Vec<usize>,
     /// What was asked for while there was nobody to ask: before a server's SETUP was accepted, or
     /// while a client sets up a fresh session.
-    held: Vec<Command>,
+    held: VecDeque<Command>,
     /// Requests that wait for a lease, in their order; each holds a permit.
     leaseless: VecDeque<Command>,
     /// Some of those that wait have been cancelled.
@@ -266,7 +266,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             mailbox,
             commands: Vec::new(),
             woken: Vec::new(),
-            held: Vec::new(),
+            held: VecDeque::new(),
             leaseless: VecDeque::new(),
             has_cancelled: false,
             lease: options.lease.take().map(Leases::new),

@@ -1,12 +1,12 @@
 //! What handles ask of the driver.
 
-use std::{mem, sync::Arc, time::Instant};
+use std::{collections::VecDeque, mem, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, Interaction, Misuse, Payload, Side};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Answer, Driver, PUSH_SLOT, drop_guarded};
+use super::{Answer, Driver, PUSH_SLOT, drop_guarded, fail::PORTION};
 use crate::{
     connection::{
         Command, Inlet, Permit,
@@ -32,13 +32,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 self.queue(slot);
             }
         }
-        let may_request = self.accept.is_none() && !self.is_renewing();
+        let may_request = self.may_ask() && self.held.is_empty();
         for command in commands.drain(..) {
             match command {
                 Command::Drain | Command::Close if self.is_renewing() => {
                     self.give_up(&CloseReason::Finished(Side::Local), now);
                 }
-                command if command.asks() && !may_request => self.held.push(command),
+                // It comes behind what was asked for before it.
+                Command::Drain if self.has_held() => self.held.push_back(command),
+                command if command.asks() && !may_request => self.held.push_back(command),
                 command => self.obey(command),
             }
         }
@@ -49,11 +51,37 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
-    pub(super) fn obey(&mut self, command: Command) {
+    /// There is somebody to ask: SETUP is accepted, and no fresh session is dialled for.
+    fn may_ask(&self) -> bool {
+        self.accept.is_none() && !self.is_renewing()
+    }
+
+    /// Whether what was held may be done now.
+    pub(super) fn has_held(&self) -> bool {
+        !self.held.is_empty() && self.may_ask() && !self.connection.is_over()
+    }
+
+    /// Does what was asked for while there was nobody to ask, a portion a poll and in its order: what is
+    /// asked for meanwhile comes behind it.
+    pub(super) fn obey_held(&mut self) {
+        let mut left = PORTION;
+        while left > 0
+            && self.has_held()
+            && let Some(command) = self.held.pop_front()
+        {
+            self.obey(command);
+            left -= 1;
+        }
+        if self.held.is_empty() && self.held.capacity() > 0 {
+            self.held = VecDeque::new();
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
         let is_request = matches!(command, Command::Request { .. });
         if command.asks() && self.connection.is_over() {
             // It ends with the rest, when the reason is told.
-            self.held.push(command);
+            self.held.push_back(command);
         } else if is_request && self.waits_for_lease() {
             self.leaseless.push_back(command);
         } else {

@@ -111,9 +111,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     claim.open();
                 }
                 self.grant_lease(now);
-                for command in mem::take(&mut self.held) {
-                    self.obey(command);
-                }
             }
             Err(error) => {
                 let asked = error.code();

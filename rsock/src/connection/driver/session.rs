@@ -316,9 +316,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.tell_prompt();
         self.grant_lease(now);
         self.tell(&SessionEvent::Renewed(reason));
-        for command in mem::take(&mut self.held) {
-            self.obey(command);
-        }
     }
 
     /// Streams of the session are known by these keys alone; a fresh one has its own.

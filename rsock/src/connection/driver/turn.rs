@@ -50,6 +50,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         // An acceptor or a dial that it has begun is not polled yet.
         again |= self.dispatch(cx, now) && (self.accepting.is_some() || self.io.is_none());
         // Not before: a stream opened now may have the slot of one whose end is told above.
+        self.obey_held();
         self.open_leased();
         self.answered_bytes = 0;
         self.produce();
@@ -136,7 +137,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             this.listened = false;
             let again = this.turn(cx, now, due);
             this.deadline = this.connection.poll_timeout();
-            if !this.failing.is_empty() || this.has_leased() {
+            if !this.failing.is_empty() || this.has_held() || this.has_leased() {
                 return yields(cx);
             }
             if !again && this.phase == Phase::Running && this.rest(cx, now) {

@@ -10,6 +10,12 @@ use std::{
 use clap::Parser;
 use rsock_server::{Log, LogFilter, OpenFiles, Options, Service, try_it};
 
+/// Memory that a burst took goes back to the system within some ten seconds, also where nothing
+/// happens any more; the system's own allocator keeps it (`docs/performance.md`).
+#[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// An RSocket service, ready to run
 #[derive(Debug, Parser)]
 #[command(name = "rsockd", version, max_term_width = 100)]

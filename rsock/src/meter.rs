@@ -8,7 +8,7 @@ use std::sync::{
 use rsock_proto::Stats;
 
 #[cfg(feature = "tracing")]
-use crate::warnings::Warnings;
+use crate::warnings::{Kind, Warnings};
 
 macro_rules! figures {
     ($($field:ident),* $(,)?) => {
@@ -122,8 +122,9 @@ pub struct MeterReading {
 }
 
 impl Meter {
-    /// With other limits on warnings: about connections that their peers' violations have ended, at
-    /// most `max` are logged for one address within ten seconds, and ten times as many in all.
+    /// With other limits on warnings that peers can cause, as about connections that their violations
+    /// have ended: at most `max` of a kind are logged for one address within ten seconds, and ten
+    /// times as many in all.
     /// More are counted, summed up in the log and, one by one, logged at the level of debugging.
     /// Default 5.
     #[cfg(feature = "tracing")]
@@ -135,8 +136,8 @@ impl Meter {
 
     /// Whether one more warning about this peer is to be logged.
     #[cfg(feature = "tracing")]
-    pub(crate) fn admits_warning(&self, peer: &str, now: std::time::Instant) -> bool {
-        let (admitted, left_out) = self.warnings.admit(peer, now);
+    pub(crate) fn admits_warning(&self, kind: Kind, peer: &str, now: std::time::Instant) -> bool {
+        let (admitted, left_out) = self.warnings.admit(kind, peer, now);
         left_out.log();
         if !admitted {
             self.warnings_left_out.fetch_add(1, Relaxed);

@@ -24,10 +24,29 @@ const IN_ALL: u32 = 10;
 /// Addresses named at the end of a window, the greediest first; the others are summed up.
 const MAX_NAMED: usize = 10;
 
+/// What peers can cause, each limited for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    /// A violation has ended a connection.
+    Violation,
+    /// What was sent to a peer is lost with its connection.
+    Lost,
+}
+
+impl Kind {
+    /// Several of them, as the end of a sentence that begins with their number.
+    fn several(self) -> &'static str {
+        match self {
+            Self::Violation => "more connections ended by violations within 10 s",
+            Self::Lost => "more connections lost fire-and-forgets within 10 s",
+        }
+    }
+}
+
 /// Decides which warnings are logged, and counts those that are not.
 #[derive(Debug)]
 pub(crate) struct Warnings {
-    /// Warnings about one address in a window.
+    /// Warnings of one kind about one address in a window.
     max: u32,
     window: Mutex<Window>,
     /// Some have been left out, of which is to be told when the window is over.
@@ -37,9 +56,10 @@ pub(crate) struct Warnings {
 #[derive(Debug, Default)]
 struct Window {
     since: Option<Instant>,
-    logged: u32,
+    /// Of each kind.
+    logged: [u32; 2],
     /// At most `MAX_ADDRESSES`.
-    addresses: HashMap<Address, Counts>,
+    addresses: HashMap<(Kind, Address), Counts>,
     /// Left out, of addresses beside these.
     others: u64,
 }
@@ -52,7 +72,7 @@ struct Counts {
 
 /// From where a peer comes, without its port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Address {
+enum Address {
     V4(Ipv4Addr),
     /// A network of 64 bits, which one host may have to itself.
     V6([u16; 4]),
@@ -88,23 +108,22 @@ impl fmt::Display for Address {
 /// What a window has left out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeftOut {
-    /// By address, most first.
-    pub(crate) named: Vec<(Address, u64)>,
+    /// By kind and address, most first.
+    named: Vec<((Kind, Address), u64)>,
     /// Of others.
-    pub(crate) others: u64,
+    others: u64,
 }
 
 impl LeftOut {
     /// Logs it, a line for each that is named and one for the rest.
     pub(crate) fn log(&self) {
-        for (peer, left_out) in &self.named {
-            tracing::warn!(%peer, "{left_out} more connections ended by violations within 10 s");
+        for ((kind, peer), left_out) in &self.named {
+            let several = kind.several();
+            tracing::warn!(%peer, "{left_out} {several}");
         }
         if self.others > 0 {
             let others = self.others;
-            tracing::warn!(
-                "{others} more connections of other peers ended by violations within 10 s"
-            );
+            tracing::warn!("{others} more warnings about other peers within 10 s");
         }
     }
 }
@@ -116,22 +135,22 @@ impl Default for Warnings {
 }
 
 impl Warnings {
-    /// So many for each address, and ten times as many in all, within ten seconds.
+    /// So many of a kind for each address, and ten times as many in all, within ten seconds.
     pub(crate) fn new(max: u32) -> Self {
         Self { max, window: Mutex::default(), some_left_out: Notify::new() }
     }
 
     /// Whether a warning about this peer is to be logged; and what the window before has left out,
     /// if this begins another.
-    pub(crate) fn admit(&self, peer: &str, now: Instant) -> (bool, LeftOut) {
+    pub(crate) fn admit(&self, kind: Kind, peer: &str, now: Instant) -> (bool, LeftOut) {
         let mut window = self.lock();
         let left_out = match window.since {
             Some(since) if now.saturating_duration_since(since) < WINDOW => LeftOut::default(),
             _ => window.end(),
         };
         window.since.get_or_insert(now);
-        let address = Address::of(peer);
-        let in_all = window.logged;
+        let address = (kind, Address::of(peer));
+        let in_all = window.logged[kind as usize];
         let has_room = window.addresses.len() < MAX_ADDRESSES;
         let admitted = if has_room || window.addresses.contains_key(&address) {
             let counts = window.addresses.entry(address).or_default();
@@ -147,7 +166,7 @@ impl Warnings {
             false
         };
         if admitted {
-            window.logged += 1;
+            window.logged[kind as usize] += 1;
         } else {
             self.some_left_out.notify_one();
         }
@@ -202,26 +221,29 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn named(address: &str, left_out: u64) -> (Address, u64) {
-        (Address::of(address), left_out)
+    use Kind::{Lost, Violation};
+
+    fn named(address: &str, left_out: u64) -> ((Kind, Address), u64) {
+        ((Violation, Address::of(address)), left_out)
     }
 
     #[test]
     fn an_address_is_warned_of_a_few_times_and_then_counted() {
         let (warnings, now) = (Warnings::new(3), Instant::now());
         let admitted = |peer: &str, now| {
-            let (admitted, left_out) = warnings.admit(peer, now);
+            let (admitted, left_out) = warnings.admit(Violation, peer, now);
             assert_eq!(left_out, LeftOut::default());
             admitted
         };
         let logged = (0..388).filter(|port| admitted(&format!("10.0.0.1:{port}"), now)).count();
         assert_eq!(logged, 3);
-        // Others are not hidden by it.
+        // Others, and what is of another kind, are not hidden by it.
+        assert!(warnings.admit(Lost, "10.0.0.1:1", now).0);
         assert!(admitted("10.0.0.2:1", now) && admitted("memory", now + WINDOW / 2));
-        let (admitted, left_out) = warnings.admit("10.0.0.1:9", now + WINDOW);
+        let (admitted, left_out) = warnings.admit(Violation, "10.0.0.1:9", now + WINDOW);
         assert!(admitted);
         assert_eq!(left_out, LeftOut { named: vec![named("10.0.0.1:1", 385)], others: 0 });
-        let (_, nothing) = warnings.admit("10.0.0.1:9", now + WINDOW * 2);
+        let (_, nothing) = warnings.admit(Violation, "10.0.0.1:9", now + WINDOW * 2);
         assert_eq!(nothing, LeftOut::default());
     }
 
@@ -230,10 +252,10 @@ mod tests {
         let (warnings, now) = (Warnings::new(2), Instant::now());
         let many = 3 * MAX_ADDRESSES;
         let peers = (0..many).map(|n| format!("10.{}.{}.1:5", n / 256, n % 256));
-        assert_eq!(peers.filter(|peer| warnings.admit(peer, now).0).count(), 20);
+        assert_eq!(peers.filter(|peer| warnings.admit(Violation, peer, now).0).count(), 20);
         assert_eq!(warnings.lock().addresses.len(), MAX_ADDRESSES);
-        warnings.admit("10.0.100.1:6", now);
-        let (_, LeftOut { named: told, others }) = warnings.admit("x", now + WINDOW);
+        warnings.admit(Violation, "10.0.100.1:6", now);
+        let (_, LeftOut { named: told, others }) = warnings.admit(Violation, "x", now + WINDOW);
         assert_eq!(told.len(), MAX_NAMED);
         assert_eq!(told[0], named("10.0.100.1:1", 2));
         let sum = told.iter().map(|(_, left_out)| left_out).sum::<u64>() + others;
@@ -257,7 +279,7 @@ mod tests {
         let warnings = Warnings::new(1);
         let start = tokio::time::Instant::now();
         for _ in 0..5 {
-            warnings.admit("10.0.0.1:1", start.into_std());
+            warnings.admit(Violation, "10.0.0.1:1", start.into_std());
         }
         let left_out = warnings.left_out().await;
         assert_eq!(left_out.named, [named("10.0.0.1:1", 4)]);

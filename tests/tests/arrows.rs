@@ -62,6 +62,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "sync",
             "tap",
             "transport",
+            "warnings",
         ],
     ),
     ("router", &["acceptor", "connection", "error", "payload", "requester", "responder"]),

@@ -31,6 +31,8 @@ use tokio::{
     time::Sleep,
 };
 
+#[cfg(feature = "tracing")]
+use crate::warnings::Kind;
 use crate::{
     acceptor::Accept,
     connection::{
@@ -359,9 +361,9 @@ fn failure(error: &io::Error) -> Option<Arc<str>> {
 
 #[cfg(feature = "tracing")]
 fn log_end(DriverOptions { peer, meter, .. }: &DriverOptions, reason: &CloseReason) {
-    let peer: &str = peer;
+    let (peer, kind): (&str, _) = (peer, Kind::Violation);
     match reason {
-        CloseReason::Violation(violation) if meter.admits_warning(peer, now()) => {
+        CloseReason::Violation(violation) if meter.admits_warning(kind, peer, now()) => {
             tracing::warn!(peer, code = %violation.code(), "connection ended: {violation}");
         }
         reason => tracing::debug!(peer, "connection ended: {reason}"),

@@ -12,6 +12,8 @@ use rsock_proto::{CloseReason, Connection, ErrorCode, SendBuf, Side, StreamKey, 
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, DriverOptions, Phase, guard, lease::Leases, output};
+#[cfg(feature = "tracing")]
+use crate::warnings::Kind;
 use crate::{
     connection::mailbox::Adoption,
     error::Error,
@@ -199,7 +201,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if lost > 0 {
             self.meter.lost_fire_and_forget(lost);
             self.tell(&SessionEvent::Lost { fire_and_forget: lost });
-            log_lost(&self.options.peer, lost);
+            log_lost(&self.options, lost);
         }
     }
 
@@ -333,12 +335,19 @@ fn log_suspended(peer: &str) {
 fn log_suspended(_: &str) {}
 
 #[cfg(feature = "tracing")]
-fn log_lost(peer: &str, count: u64) {
-    tracing::warn!(peer, count, "fire-and-forgets were lost: their connection or session is over");
+fn log_lost(DriverOptions { peer, meter, .. }: &DriverOptions, count: u64) {
+    let peer: &str = peer;
+    if meter.admits_warning(Kind::Lost, peer, super::now()) {
+        tracing::warn!(
+            peer,
+            count,
+            "fire-and-forgets were lost: their connection or session is over"
+        );
+    }
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_lost(_: &str, _: u64) {}
+fn log_lost(_: &DriverOptions, _: u64) {}
 
 #[cfg(feature = "tracing")]
 fn log_resumed(peer: &str) {

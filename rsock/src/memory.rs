@@ -94,16 +94,27 @@ impl Account {
         &self.budget
     }
 
-    /// The connection holds so much now. Little more or less than before makes no difference.
+    /// The connection holds so much now: whether that is worth counting. Little more or less than
+    /// before makes no difference.
     #[inline]
-    pub(crate) fn holds(&mut self, bytes: usize) {
-        if bytes.abs_diff(self.drawn) >= STEP || (bytes == 0 && self.drawn > 0) {
+    pub(crate) fn holds(&mut self, bytes: usize) -> bool {
+        if bytes.max(self.drawn) < STEP {
+            return false;
+        }
+        if bytes.abs_diff(self.drawn) >= STEP || bytes < STEP {
             self.settle(bytes);
         }
+        true
+    }
+
+    /// Whether it has drawn anything.
+    pub(crate) fn is_drawn(&self) -> bool {
+        self.drawn > 0
     }
 
     #[cold]
     fn settle(&mut self, bytes: usize) {
+        let bytes = if bytes < STEP { 0 } else { bytes };
         self.budget.draw(bytes);
         self.budget.give_back(self.drawn);
         self.drawn = bytes;
@@ -216,13 +227,12 @@ mod tests {
     fn small_changes_are_not_told() {
         let budget = MemoryBudget::new(1 << 20);
         let mut account = Account::new(Arc::clone(&budget));
-        account.holds(STEP - 1);
+        assert!(!account.holds(STEP - 1));
         assert_eq!(budget.used(), 0);
-        account.holds(STEP);
-        account.holds(2 * STEP - 1);
-        assert_eq!(budget.used(), STEP);
-        account.holds(0);
-        assert_eq!(budget.used(), 0);
+        for (held, used) in [(STEP, STEP), (2 * STEP - 1, STEP), (2 * STEP, 2 * STEP), (1, 0)] {
+            assert!(account.holds(held));
+            assert_eq!(budget.used(), used, "{held}");
+        }
     }
 
     #[test]

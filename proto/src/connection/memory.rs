@@ -32,6 +32,19 @@ impl Connection {
         }
     }
 
+    /// Gives memory back that is not needed any more; call when there is nothing to do for now.
+    #[inline]
+    pub fn release_memory(&mut self) {
+        self.streams.give_back_places();
+    }
+
+    /// Places there is memory for in the table of streams: all streams have a
+    /// [`StreamKey::index`](crate::StreamKey::index) below.
+    #[inline]
+    pub fn places(&self) -> usize {
+        self.streams.places()
+    }
+
     /// Whether as much is held as may be.
     pub fn is_memory_full(&self) -> bool {
         self.held_bytes() > self.allowance

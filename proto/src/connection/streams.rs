@@ -19,6 +19,8 @@ pub(crate) struct Streams {
     slots: Vec<Stream>,
     /// Empty ones.
     vacant: Vec<u32>,
+    /// The fewest there were since it was last looked at whether so many are needed.
+    least_vacant: usize,
     ids: Ids,
     /// What a connection that is over leaves.
     left: Option<Box<Left>>,
@@ -52,6 +54,7 @@ impl Streams {
         Self {
             slots: Vec::new(),
             vacant: Vec::new(),
+            least_vacant: 0,
             ids: Ids::default(),
             left: None,
             next: Some(first_id),
@@ -119,6 +122,7 @@ impl Streams {
         let serial = self.serial.checked_add(1).unwrap_or(NonZeroU32::MIN);
         self.serial = serial;
         let index = self.vacant.pop().unwrap_or_else(|| self.grow());
+        self.least_vacant = self.least_vacant.min(self.vacant.len());
         if addressable {
             self.ids.insert(id, index);
         }
@@ -180,17 +184,22 @@ impl Streams {
         }
         stream.vacate();
         self.vacant.push(key.index);
-        if self.slots.len() > MAX_VACANT_PLACES && self.vacant.len() == self.slots.len() {
-            self.give_back_places();
-        }
     }
 
-    /// No stream is left of many there were: their memory is not kept for the next.
-    #[cold]
-    fn give_back_places(&mut self) {
-        self.slots = Vec::new();
-        self.vacant = Vec::new();
-        self.ids = Ids::default();
+    /// Gives the memory of places back, where no stream is left of many there were, and no more than
+    /// a few of the places have been taken since this was last asked for.
+    pub(crate) fn give_back_places(&mut self) {
+        if self.slots.len() <= MAX_VACANT_PLACES {
+            return;
+        }
+        let taken = self.slots.len() - self.least_vacant;
+        self.least_vacant = self.vacant.len();
+        if self.vacant.len() == self.slots.len() && taken < self.slots.len() / 4 {
+            self.slots = Vec::new();
+            self.vacant = Vec::new();
+            self.ids = Ids::default();
+            self.least_vacant = 0;
+        }
     }
 
     /// The stream's request comes in fragments.

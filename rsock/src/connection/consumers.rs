@@ -91,6 +91,7 @@ struct Charges {
 }
 
 impl Charges {
+    #[inline]
     fn add(&mut self, charge: Option<Arc<BlockCharge>>) {
         let Some(charge) = charge else { return };
         if self.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &charge)) {
@@ -101,10 +102,13 @@ impl Charges {
         }
     }
 
+    #[inline]
     fn clear(&mut self) {
-        self.last = None;
-        if self.others.capacity() > 0 {
-            self.others = Vec::new();
+        if self.last.is_some() {
+            self.last = None;
+            if self.others.capacity() > 0 {
+                self.others = Vec::new();
+            }
         }
     }
 }

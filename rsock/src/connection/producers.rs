@@ -156,6 +156,12 @@ impl SlotWakers {
         }
     }
 
+    /// Forgets those of the slots from `len` on. A late call of one lists a slot that has nothing.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+        self.0.shrink_to_fit();
+    }
+
     #[cold]
     fn make(&mut self, index: usize, slot: usize, mailbox: &Arc<Mailbox>) {
         if self.0.len() <= index {

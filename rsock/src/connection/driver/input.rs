@@ -101,13 +101,15 @@ impl Input {
         self.block.bytes.len() == self.block.bytes.capacity()
     }
 
-    /// Reads more at once while the peer sends more, and less again when it does not.
-    pub(super) fn adapt(&mut self, count: usize) {
+    /// Reads more at once while the peer sends more, and less again when it does not. Whether so much
+    /// has come that it is to be counted at once.
+    pub(super) fn adapt(&mut self, count: usize) -> bool {
         if count >= self.read_size {
             self.read_size = (self.read_size * 2).min(*READ_SIZES.end());
         } else if count < self.read_size / 8 {
             self.read_size = (self.read_size / 2).max(*READ_SIZES.start());
         }
+        count >= *READ_SIZES.start() / 2
     }
 
     /// Makes room for the next read, in a block of at least this size.
@@ -137,19 +139,31 @@ impl Input {
         self.look();
     }
 
-    /// Gives the block away that nothing waits in; call when the connection has nothing to do.
-    pub(super) fn rest(&mut self) -> Option<Block> {
-        self.look();
+    /// Leaves a block that is of no use to the next connection, who would be charged for it.
+    #[inline]
+    pub(super) fn leave_if_used_up(&mut self) {
         let bytes = &self.block.bytes;
-        if !bytes.is_empty() || bytes.capacity() == 0 {
-            return None;
-        }
-        if bytes.capacity() < *READ_SIZES.start() / 4 || self.block.size > *READ_SIZES.end() {
-            // Of no use to the next, who would be charged for it.
+        if bytes.is_empty()
+            && bytes.capacity() > 0
+            && (bytes.capacity() < *READ_SIZES.start() / 4 || self.block.size > *READ_SIZES.end())
+        {
             self.leave_block();
-            return None;
+        } else if !self.lent.is_empty() {
+            self.look();
         }
-        Some(mem::take(&mut self.block))
+    }
+
+    /// Gives the block away that nothing waits in, unless there is a larger one.
+    #[inline]
+    pub(super) fn lend_to(&mut self, kept: &mut Block) {
+        if self.block.bytes.is_empty() && self.block.bytes.capacity() > 0 {
+            if self.block.bytes.capacity() > kept.bytes.capacity() {
+                mem::swap(&mut self.block, kept);
+            }
+            if self.block.bytes.capacity() > 0 {
+                self.block = Block::default();
+            }
+        }
     }
 
     /// Looks at a few of the blocks that were left whether they are free.

@@ -29,18 +29,31 @@ pub(super) enum Pause {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
-    /// Before a read: how much the connection may hold, as things are.
-    pub(super) fn allow_memory(&mut self) {
-        let others = self.held_beside() + self.input.lent_bytes();
-        let allowance = self.account.budget().allowance();
-        self.connection.allow_memory(allowance.saturating_sub(others));
-        self.connection.copy_frames_below(self.input.copy_below());
+    /// After a turn: how much the connection holds, and may hold. Blocks that somebody holds are charged
+    /// where they are held. One that holds little may go on as before: what one turn brings is no more
+    /// than a read.
+    #[inline]
+    pub(super) fn settle_memory(&mut self) {
+        let beside = self.held_beside();
+        let held = self.connection.held_bytes() + beside;
+        let lent = self.input.lent_bytes();
+        if self.account.holds(held) || lent > 0 {
+            let is_little = !self.account.is_drawn() && lent == 0;
+            let allowance = if is_little { usize::MAX } else { self.account.budget().allowance() };
+            self.connection.allow_memory(allowance.saturating_sub(beside + lent));
+        }
     }
 
-    /// After a turn: how much it holds now. Blocks that somebody holds are charged where they are held.
-    pub(super) fn settle_memory(&mut self) {
-        let held = self.connection.held_bytes() + self.held_beside();
-        self.account.holds(held);
+    /// Gives back what there were places for and is not needed any more.
+    pub(super) fn release_places(&mut self) {
+        self.connection.release_memory();
+        let places = self.connection.places();
+        if self.slots.len() > places {
+            // Slots are found by the places of streams: there is nothing in those beyond.
+            self.slots.truncate(places);
+            self.slots.shrink_to_fit();
+            self.slot_wakers.truncate(places);
+        }
     }
 
     /// Bytes held beside those of the protocol engine, in memory that only this connection knows of.

@@ -111,6 +111,8 @@ pub(crate) struct Driver<IO> {
     input: Input,
     /// What the connection has drawn from the budget of all.
     account: Account,
+    /// Much has come since what is held was counted.
+    unsettled: bool,
     /// Nothing is read for now.
     pause: Option<Pause>,
     /// Bytes that wait for consumers who cannot be made to take them, and for which nobody waits.
@@ -262,6 +264,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             connection,
             input: Input::new(leftover, Arc::clone(&options.memory)),
             account: Account::new(Arc::clone(&options.memory)),
+            unsettled: false,
             pause: None,
             stuck_bytes: 0,
             unread_end: None,

@@ -72,7 +72,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         pin!(self.io.read_buf(&mut self.input.block.bytes)).poll(cx).map(|read| match read {
             Ok(0) => Some(Ok(())),
             Ok(count) => {
-                self.input.adapt(count);
+                self.unsettled |= self.input.adapt(count);
                 None
             }
             Err(error) => Some(Err(error)),
@@ -89,7 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Handles the frames in `input`; false if there was none whole.
     pub(super) fn decode(&mut self, now: Instant) -> bool {
-        self.allow_memory();
+        self.connection.copy_frames_below(self.input.copy_below());
         let before = self.input.block.bytes.len();
         if matches!(self.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
             // Nothing stands between the bytes and the connection.

@@ -29,6 +29,7 @@ thread_local! {
 }
 
 /// Does something with the thread's; nothing while the thread ends.
+#[inline]
 fn with_spare<T: Default>(work: impl FnOnce(&mut Spare) -> T) -> T {
     let done = SPARE.try_with(|spare| spare.try_borrow_mut().map(|mut spare| work(&mut spare)));
     done.ok().and_then(Result::ok).unwrap_or_default()
@@ -95,13 +96,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if !self.output.is_empty() {
             self.output.detach();
         }
-        let block = self.input.rest();
+        self.input.leave_if_used_up();
+        self.release_places();
         with_spare(|spare| {
-            if let Some(mut block) = block
-                && block.bytes.capacity() > spare.input.bytes.capacity()
-            {
-                mem::swap(&mut spare.input, &mut block);
-            }
+            self.input.lend_to(&mut spare.input);
             if !self.output.is_released() {
                 keep(&mut spare.output, &mut self.output.release());
             }

@@ -64,7 +64,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 consumer.wake();
             }
         }
-        self.settle_memory();
+        if mem::take(&mut self.unsettled) {
+            self.settle_memory();
+        }
         again || (is_deaf && self.connection.wants_input()) || self.may_produce()
     }
 
@@ -87,6 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if !self.mailbox.sleep(cx.waker()) {
             return false;
         }
+        self.settle_memory();
         self.release_memory();
         self.meter.publish(self.connection.stats(), self.connection.open_streams());
         self.meter.publish_leased(self.connection.inbound_streams());

@@ -5,6 +5,7 @@ use std::{
     process::ExitCode,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use clap::Parser;
@@ -74,7 +75,8 @@ async fn serve_on_it(
         tokio::spawn(async move {
             let (name, number) = signals.next().await;
             tracing::warn!("{name} again: stopped at once");
-            log.flush();
+            // It is in a hurry: what stderr takes at once is written.
+            log.flush(Duration::from_millis(50));
             // As a shell reports a process that the signal ended.
             std::process::exit(128 + number);
         });

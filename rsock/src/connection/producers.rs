@@ -108,7 +108,9 @@ fn log_panic(panic: &(dyn Any + Send)) {
     let message = (panic.downcast_ref::<&str>().copied())
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message");
-    tracing::error!(message, "a handler panicked; its stream failed");
+    // It may quote what the peer sent.
+    let message = rsock_proto::Printable(message);
+    tracing::error!(%message, "a handler panicked; its stream failed");
 }
 
 #[cfg(not(feature = "tracing"))]

@@ -70,15 +70,15 @@ impl Log {
         self.writer.put(&line.to_string());
     }
 
-    /// Waits until all is written, and for half a second at the most.
-    pub fn flush(&self) {
-        self.writer.flush(FLUSH_LIMIT);
+    /// Waits until all is written, and no longer than this.
+    pub fn flush(&self, limit: Duration) {
+        self.writer.flush(limit);
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.flush();
+        self.flush(FLUSH_LIMIT);
     }
 }
 

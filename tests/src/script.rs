@@ -298,6 +298,15 @@ impl Peer {
         self.io.set_zero_linger().expect("a TCP socket can be told not to linger");
     }
 
+    /// Closes the socket over what was not read, which resets the connection. What was sent has arrived:
+    /// over loopback it has with the write.
+    pub async fn reset_when_taken(mut self) {
+        // Something is unread.
+        let readable = timeout(PATIENCE, self.io.readable()).await;
+        assert!(matches!(readable, Ok(Ok(()))), "nothing comes\n{}", self.trace);
+        self.note(format_args!("> RST"));
+    }
+
     /// Adds a line to the trace, as long as anybody would read it.
     fn note(&mut self, line: fmt::Arguments<'_>) {
         if self.trace.len() < 32 << 10 {

@@ -1,6 +1,6 @@
 //! How a connection ends.
 
-use rsock::{CloseReason, Error, Side};
+use rsock::{CloseReason, Error, ErrorCode, Side};
 use rsock_tests::{
     script::SCHEMES,
     wire::{C, N, err, ka, p, rr},
@@ -33,6 +33,38 @@ async fn the_server_ends_the_connection() {
         let error = call.await.unwrap().unwrap_err().to_string();
         assert!(error.contains("CONNECTION_ERROR: broken"), "{error}");
         peer.expect_end().await;
+    }
+}
+
+/// CONN-05: a server that says why, and resets the connection over what it has not read: the reason is
+/// told and not the reset, which a write or a read may be the first to meet.
+#[tokio::test]
+async fn a_reason_before_a_reset() {
+    for scheme in SCHEMES {
+        for (round, code) in [3, 0x101, 0x102].into_iter().cycle().take(30).enumerate() {
+            let (client, mut peer) = connected(scheme).await;
+            // More than the sockets hold: it is in the middle of writing.
+            let large = spawn(client.request_response(vec![b'x'; 16 << 20]));
+            let mut told = Vec::new();
+            for _ in 0..round {
+                told.push(client.fire_and_forget("told").await);
+            }
+            peer.send(err(0, code, "no more")).await;
+            peer.reset_when_taken().await;
+            let reason = CloseReason::Error {
+                by: Side::Peer,
+                code: ErrorCode(code),
+                message: "no more".into(),
+            };
+            assert_eq!(
+                large.await.unwrap(),
+                Err(Error::Closed(reason.clone())),
+                "{scheme} {round}"
+            );
+            assert_eq!(client.closed().await, reason);
+            let late = client.fire_and_forget("late").await;
+            assert_eq!(late, Err(Error::Closed(reason)));
+        }
     }
 }
 

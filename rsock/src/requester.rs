@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     connection::{
-        Command, ConnectionState, Inflow, Inlet, Mailbox, Permit, keep_inlet, take_inlet,
+        Command, ConnectionState, Feeder, Inflow, Inlet, Mailbox, Permit, keep_inlet, take_inlet,
     },
     error::Error,
     payload::{IntoPayload, payloads},
@@ -93,15 +93,16 @@ impl Requester {
             check_frame_len(payload_frame_len(&payload))?;
         }
         let permit = self.permit().await?;
-        let interaction = Interaction::FireAndForget;
-        let command =
-            Command::Request { interaction, payload, n: 0, inlet: None, outgoing: None, permit };
-        let Some(Command::Request { payload, permit, .. }) = self.mailbox.send_promptly(command)?
-        else {
-            return Ok(());
-        };
-        // It has to wait; the driver tells when that is over.
-        let mut told = self.response(interaction, payload);
+        match self.mailbox.tell(payload, permit)? {
+            None => Ok(()),
+            // Boxed, so that the common way is not the larger for it.
+            Some((payload, permit)) => Box::pin(self.tell_later(payload, permit)).await,
+        }
+    }
+
+    /// Sends a fire-and-forget that has to wait; the driver tells when that is over.
+    async fn tell_later(&self, payload: Payload, permit: Permit) -> Result<(), Error> {
+        let mut told = self.response(Interaction::FireAndForget, payload);
         let mut permit = Some(permit);
         std::future::poll_fn(|cx| match permit.take() {
             Some(permit) => match told.send(permit, cx.waker()) {
@@ -325,7 +326,7 @@ impl Response {
             interaction: self.interaction,
             payload,
             n: 0,
-            inlet: Some(inlet),
+            inlet: Some(Feeder::new(inlet)),
             outgoing: None,
             permit,
         };
@@ -465,7 +466,7 @@ impl RequestStream {
         let n = self.window.initial();
         let inlet = Arc::new(Inlet::default());
         let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&self.mailbox), self.window);
-        let inlet = Some(inlet);
+        let inlet = Some(Feeder::new(inlet));
         self.mailbox.send(Command::Request { interaction, payload, n, inlet, outgoing, permit })?;
         Ok(inflow)
     }

@@ -7,13 +7,14 @@
 use std::{
     collections::VecDeque,
     fmt, mem,
+    ops::Deref,
     pin::Pin,
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
-use rsock_proto::{Payload, StreamKey, Window};
+use rsock_proto::{CloseReason, Payload, StreamKey, Window};
 
 use crate::{
     connection::mailbox::{Command, Mailbox},
@@ -318,6 +319,34 @@ impl Inlet {
                 register(&mut inner.consumer, cx.waker());
                 Poll::Pending
             }
+        }
+    }
+}
+
+/// The driver's end of an inlet. One that is dropped because the driver panics still ends what its
+/// consumer waits for: nobody else knows of it.
+pub(crate) struct Feeder(Arc<Inlet>);
+
+impl Feeder {
+    pub(crate) fn new(inlet: Arc<Inlet>) -> Self {
+        Self(inlet)
+    }
+}
+
+impl Deref for Feeder {
+    type Target = Inlet;
+
+    fn deref(&self) -> &Inlet {
+        &self.0
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(consumer) = self.0.end(Err(CloseReason::Disconnected.into()))
+        {
+            consumer.wake();
         }
     }
 }

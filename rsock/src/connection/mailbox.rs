@@ -19,7 +19,7 @@ use rsock_proto::{CloseReason, Interaction, Payload, Side, frame};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
 use crate::{
-    connection::consumers::Inlet,
+    connection::consumers::{Feeder, Inlet},
     error::Error,
     responder::BoxStream,
     sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard},
@@ -41,7 +41,7 @@ pub(crate) enum Command {
         /// The first request-n of a stream or channel.
         n: u32,
         /// Where the answer goes; a fire-and-forget has none.
-        inlet: Option<Arc<Inlet>>,
+        inlet: Option<Feeder>,
         /// What a channel sends after its first payload.
         outgoing: Option<BoxStream<Result<Payload, Error>>>,
         permit: Permit,
@@ -189,18 +189,25 @@ impl Mailbox {
         self.push(self.lock(), command)
     }
 
-    /// Hands a command to the driver if that has it on its way in its next turn; gives it back if it
-    /// would have to wait.
+    /// Hands a fire-and-forget to the driver if that has it on its way in its next turn; gives it back
+    /// if it would have to wait.
     ///
     /// # Errors
     /// As for `send`.
-    pub(crate) fn send_promptly(&self, command: Command) -> Result<Option<Command>, CloseReason> {
+    #[inline]
+    pub(crate) fn tell(
+        &self,
+        payload: Payload,
+        permit: Permit,
+    ) -> Result<Option<(Payload, Permit)>, CloseReason> {
         let inner = self.lock();
-        if inner.is_prompt || inner.refusing.is_some() {
-            self.push(inner, command).map(|()| None)
-        } else {
-            Ok(Some(command))
+        if !inner.is_prompt && inner.refusing.is_none() {
+            return Ok(Some((payload, permit)));
         }
+        let interaction = Interaction::FireAndForget;
+        let command =
+            Command::Request { interaction, payload, n: 0, inlet: None, outgoing: None, permit };
+        self.push(inner, command).map(|()| None)
     }
 
     fn push(&self, mut inner: MutexGuard<'_, Inner>, command: Command) -> Result<(), CloseReason> {

@@ -10,7 +10,7 @@ mod sessions;
 mod spare_inlets;
 
 pub use consumers::{DEFAULT_CREDIT, Payloads};
-pub(crate) use consumers::{DEFAULT_MAX_WAITING_BYTES, Inflow, Inlet, default_window};
+pub(crate) use consumers::{DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, default_window};
 pub(crate) use driver::{ClientResume, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Permit};

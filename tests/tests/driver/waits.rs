@@ -1,11 +1,18 @@
 //! What ends a wait: whoever waits for a connection learns that it is over, or is about to be, and why.
 
-use std::{future::Future, io, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, poll, stream};
 use rsock::{
     Client, ClientBuilder, CloseReason, ConnectionState, Error, ErrorCode, Meter, Payload,
-    Requester, Resume, SessionEvent, SharedLease, Side, Violation, memory,
+    Requester, Resume, Server, SessionEvent, SharedLease, Side, Violation, memory,
 };
 use rsock_tests::{
     fixture::Fixture,
@@ -14,7 +21,7 @@ use rsock_tests::{
     wire::{C, Frame, N, err, fnf, ka, lease, p, rr, rs},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     sync::{Semaphore, mpsc},
     time::{Instant, sleep, timeout},
 };
@@ -138,7 +145,7 @@ async fn a_channel_without_its_first_payload_ends_when_no_more_may_be_opened() {
         assert_eq!(client.state(), ConnectionState::Draining(reason.clone()));
         all_fail(&client, &reason).await;
         // One that is asked for now does not take anything of its source.
-        let source = stream::poll_fn(|_| -> std::task::Poll<Option<Payload>> { panic!("polled") });
+        let source = stream::poll_fn(|_| -> Poll<Option<Payload>> { panic!("polled") });
         assert_eq!(at_once(client.request_channel(source).next()).await, told);
         // What is open runs to its end.
         peer.send(&p(1, N | C, "done")).await;
@@ -683,4 +690,79 @@ async fn connecting_ends() {
     let start = Instant::now();
     let error = Client::builder().connect_timeout(limit).connect_with(dial).await.err();
     assert!(error.is_some() && start.elapsed() == limit);
+}
+
+// ---- a driver that panics ------------------------------------------------------------------------
+
+/// A byte stream that panics at the nth call for reading or writing.
+struct Panicking<IO> {
+    io: IO,
+    calls: usize,
+}
+
+impl<IO> Panicking<IO> {
+    fn count(&mut self) {
+        assert_ne!(self.calls, 0, "a transport panics");
+        self.calls -= 1;
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Panicking<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.count();
+        Pin::new(&mut self.io).poll_read(cx, buffer)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Panicking<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.count();
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// A transport of the caller's own panics, and with it the connection's task: whoever waits is told,
+/// whatever the driver had in its hands.
+#[tokio::test]
+async fn a_transport_that_panics_ends_every_wait() {
+    for calls in 0..60 {
+        limit_time();
+        let (near, far) = memory(256);
+        let served = async { Server::builder().serve_over(far, Fixture::default()).await };
+        let served = tokio::spawn(served);
+        let near = Panicking { io: near, calls };
+        let client = Client::builder().max_requests(8).connect_over(near).await.expect("memory");
+        let mut all: Vec<_> = waits(&client)
+            .into_iter()
+            .filter(|(name, _)| *name != "close")
+            .map(|(name, wait)| (name, tokio::spawn(wait)))
+            .collect();
+        for _ in 0..10 {
+            let client = client.clone();
+            let asks = async move { while client.request_response("x").await.is_ok() {} };
+            all.push(("responses", tokio::spawn(asks)));
+        }
+        for (name, wait) in all {
+            let ended = timeout(Duration::from_secs(20), wait).await;
+            ended.unwrap_or_else(|_| panic!("{calls}: {name} waits")).expect(name);
+        }
+        assert_eq!(client.close().await, CloseReason::Disconnected);
+        served.abort();
+    }
 }

@@ -36,7 +36,7 @@ use crate::warnings::Kind;
 use crate::{
     acceptor::Accept,
     connection::{
-        Command, Inlet, Mailbox, Permit,
+        Command, Feeder, Mailbox, Permit,
         producers::{Producer, SlotWakers, guard},
         sessions::{Claim, Sessions},
     },
@@ -208,7 +208,7 @@ type Answer = oneshot::Sender<Result<(), Error>>;
 struct Slot {
     key: Option<StreamKey>,
     producer: Option<Producer>,
-    inlet: Option<Arc<Inlet>>,
+    inlet: Option<Feeder>,
     /// We opened it.
     permit: Option<Permit>,
     /// Of the block that holds the peer's request.
@@ -323,6 +323,10 @@ impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         self.close_mailbox(&CloseReason::Disconnected);
         while self.fail_some() {}
+        // Those who were told in a turn that a panic cut short.
+        for consumer in self.consumers.drain(..) {
+            consumer.wake();
+        }
     }
 }
 

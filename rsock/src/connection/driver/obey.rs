@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Answer, Driver, PUSH_SLOT, drop_guarded, fail::PORTION};
 use crate::{
     connection::{
-        Command, Inlet, Permit,
+        Command, Feeder, Inlet, Permit,
         producers::{Producer, Source},
     },
     error::Error,
@@ -165,7 +165,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         interaction: Interaction,
         payload: Payload,
         n: u32,
-        inlet: Option<Arc<Inlet>>,
+        inlet: Option<Feeder>,
         outgoing: Option<BoxStream<Result<Payload, Error>>>,
         permit: Permit,
     ) {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     acceptor::Setup,
     connection::{
-        Inlet, Payloads, Permit,
+        Feeder, Inlet, Payloads, Permit,
         producers::{Producer, Source, Sourced, guard, poll_guarded},
     },
     error::Error,
@@ -56,7 +56,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 if complete {
                     shared.end(Ok(()));
                 } else {
-                    inlet = Some(Arc::clone(&shared));
+                    inlet = Some(Feeder::new(Arc::clone(&shared)));
                 }
                 let rest = Payloads::new(shared, Arc::clone(&self.mailbox), self.options.window);
                 Source::new(handler.request_channel(payload, rest))
@@ -324,7 +324,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     pub(super) fn settle(
         &mut self,
         key: StreamKey,
-        inlet: Option<Arc<Inlet>>,
+        inlet: Option<Feeder>,
         permit: Option<Permit>,
     ) -> &mut Slot {
         if let Some(before) = self.slot(key).key {

@@ -108,6 +108,8 @@ impl FromStr for LogFilter {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use tracing::Level;
 
     use super::*;
@@ -128,6 +130,35 @@ mod tests {
                 assert_eq!(enabled, level <= most, "{filter}: {target} at {level}");
             }
         }
+    }
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log() {
+        #[derive(Clone, Default)]
+        struct Written(Arc<Mutex<Vec<u8>>>);
+
+        impl io::Write for Written {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend(bytes);
+                Ok(bytes.len())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+
+        let written = Written::default();
+        let writer = LineWriter::start(written.clone()).unwrap();
+        let (before, log) = (panic::take_hook(), writer.clone());
+        panic::set_hook(Box::new(move |panic| log_panic(&log, panic)));
+        let panicked = panic::catch_unwind(|| panic!("at\u{202e}last\nof all"));
+        panic::set_hook(before);
+        assert!(panicked.is_err());
+        writer.flush(Duration::from_secs(60));
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let line = text.lines().find(|line| line.contains("at\\u{202e}last\\nof all"));
+        assert!(line.is_some_and(|line| line.contains("panicked at server/src/logging")), "{text}");
     }
 
     #[test]

@@ -414,8 +414,8 @@ fn a_small_part_of_a_large_frame_is_copied() {
 fn places_of_streams_that_are_over_are_given_back() {
     let mut e = Wire::server();
     e.receive_all((0..4_000).map(|n| rs(2 * n + 1, 1, "")));
-    let full = e.connection.held_bytes();
     e.events();
+    let full = e.connection.held_bytes();
     e.receive_all((0..4_000).map(|n| can(2 * n + 1)));
     e.events();
     // What comes in bursts finds its places again.

@@ -4,6 +4,7 @@
 mod cancellation;
 mod clock;
 mod line;
+mod memory;
 mod portions;
 mod session;
 mod turns;

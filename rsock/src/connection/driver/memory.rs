@@ -19,6 +19,9 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// When to look again whether there is memory.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// Bytes that a running handler, its slot and its waker take, as far as can be told.
+const HANDLER_BYTES: usize = 1 << 10;
+
 /// Why nothing is read for now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Pause {
@@ -58,7 +61,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Bytes held beside those of the protocol engine, in memory that only this connection knows of.
     fn held_beside(&self) -> usize {
-        self.output.len() + self.input.waiting_bytes() + self.mailbox.waiting_bytes()
+        self.output.len()
+            + self.input.waiting_bytes()
+            + self.mailbox.waiting_bytes()
+            + self.connection.inbound_streams() * HANDLER_BYTES
     }
 
     /// Room for the next read; false if it has to wait for memory.

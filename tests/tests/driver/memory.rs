@@ -1,0 +1,149 @@
+//! Memory that connections share: what is drawn is given back, who holds most is refused first, and
+//! what waits for a consumer that takes nothing does not stop the others for long.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, poll, stream};
+use rsock::{
+    Client, ClientBuilder, Error, MemoryBudget, Meter, Payload, PayloadExt, Payloads, ResumeLimits,
+    Router, Server, ServerBuilder, memory, request_channel, request_response, request_stream,
+};
+use rsock_tests::record::limit_time;
+use tokio::time::Instant;
+
+const ITEM: usize = 100_000;
+
+fn routes() -> Router<()> {
+    Router::new(())
+        .route("never", request_response(async |(), _: Payload| std::future::pending::<()>().await))
+        .route("answer", request_response(async |(), _: Payload| "answer"))
+        .route("large", request_stream(|(), _: Payload| stream::repeat_with(|| vec![b'x'; ITEM])))
+        .route(
+            "echo",
+            request_channel(|(), first: Payload, rest: Payloads| {
+                stream::iter([Ok(first)]).chain(rest)
+            }),
+        )
+}
+
+async fn connect(server: ServerBuilder, client: ClientBuilder) -> Client {
+    let (near, far) = memory(64 << 10);
+    tokio::spawn(async move { server.serve_over(far, routes()).await });
+    client.connect_over(near).await.expect("memory connects")
+}
+
+fn asked(route: &str, bytes: usize) -> Payload {
+    Payload::new(vec![b'x'; bytes]).route(route).expect("a short route")
+}
+
+/// Whatever happens on a connection, nothing of it is drawn when it is over.
+#[tokio::test]
+async fn what_is_drawn_is_given_back() {
+    limit_time();
+    let budgets = [(); 2].map(|()| MemoryBudget::new(64 << 20));
+    let server =
+        Server::builder().memory(Arc::clone(&budgets[0])).resume(ResumeLimits::default(), 10);
+    let client = Client::builder().memory(Arc::clone(&budgets[1]));
+    let client = connect(server, client).await;
+    let waiting: Vec<_> = (0..20).map(|_| client.request_response(asked("never", ITEM))).collect();
+    let mut waiting: Vec<_> = waiting.into_iter().map(Box::pin).collect();
+    for request in &mut waiting {
+        assert!(poll!(request).is_pending());
+    }
+    let mut items = client.request_stream(asked("large", 10)).credit(10);
+    for _ in 0..5 {
+        items.next().await.expect("endless").expect("no error");
+    }
+    let sent = stream::iter((0..50).map(|_| asked("echo", ITEM)));
+    let echoes = client.request_channel(sent).credit(3).count().await;
+    assert_eq!(echoes, 50);
+    client.ping().await.expect("it is alive");
+    let requests = 20 * ITEM;
+    assert!(budgets[0].used() >= requests, "{:?}", budgets[0]);
+    assert!(budgets[0].used() < 3 * requests, "a block is charged once: {:?}", budgets[0]);
+    assert!(budgets[1].used() >= ITEM, "items wait: {:?}", budgets[1]);
+    drop((waiting, items));
+    client.close().await;
+    until(|| budgets.iter().all(|budget| budget.used() == 0)).await;
+}
+
+/// Waits for other tasks to bring something about.
+async fn until(done: impl Fn() -> bool) {
+    while !done() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn the_greediest_is_refused_and_others_are_served() {
+    limit_time();
+    let (budget, meter) = (MemoryBudget::new(4 << 20), Arc::new(Meter::default()));
+    let server = || Server::builder().memory(Arc::clone(&budget)).meter(Arc::clone(&meter));
+    let greedy = connect(server(), Client::builder()).await;
+    let polite = connect(server(), Client::builder()).await;
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut request = Box::pin(greedy.request_response(asked("never", ITEM)));
+        assert!(poll!(&mut request).is_pending());
+        // The answer to what was asked before it, or none.
+        greedy.ping().await.expect("it is alive");
+        match request.as_mut().now_or_never() {
+            Some(answer) => break answer.expect_err("it is never answered"),
+            None => waiting.push(request),
+        }
+    };
+    assert!(matches!(&refused, Error::Rejected(text) if text.contains("memory")), "{refused}");
+    assert!((5..=40).contains(&waiting.len()), "{} requests wait", waiting.len());
+    assert!(budget.used() <= budget.max());
+    assert!(meter.read().stats.refused_memory >= 1);
+    for _ in 0..10 {
+        let answer = polite.request_response(asked("answer", ITEM)).await;
+        assert_eq!(answer.expect("it is served").data, "answer");
+    }
+    // What goes makes room.
+    drop(waiting);
+    greedy.ping().await.expect("it is alive");
+    let answer = greedy.request_response(asked("answer", ITEM)).await;
+    assert_eq!(answer.expect("it is served again").data, "answer");
+}
+
+/// A consumer that takes nothing holds the others up for ten seconds, and then fails alone.
+#[tokio::test(start_paused = true)]
+async fn what_nobody_takes_is_given_up() {
+    let meter = Arc::new(Meter::default());
+    let client = Client::builder().max_waiting_bytes(1 << 20).meter(Arc::clone(&meter));
+    let client = connect(Server::builder(), client).await;
+    let mut slow = client.request_stream(asked("large", 10)).credit(100);
+    slow.next().await.expect("endless").expect("no error");
+    until(|| meter.read().paused_for_consumers == 1).await;
+    let began = Instant::now();
+    let answer = client.request_response(asked("answer", 10)).await;
+    assert_eq!(answer.expect("it comes").data, "answer");
+    let waited = began.elapsed();
+    assert!(waited >= Duration::from_secs(9) && waited < Duration::from_secs(12), "{waited:?}");
+    let mut taken = 0;
+    let end = loop {
+        match slow.next().await.expect("it ends with an error") {
+            Ok(item) => taken += item.data.len(),
+            Err(error) => break error,
+        }
+    };
+    assert!(taken <= 2 << 20, "{taken}");
+    assert!(matches!(&end, Error::Canceled(text) if text.contains("nothing was taken")), "{end}");
+    assert_eq!(meter.read().given_up_streams, 1);
+}
+
+/// One that is slow but takes something is waited for.
+#[tokio::test(start_paused = true)]
+async fn a_slow_consumer_loses_nothing() {
+    let meter = Arc::new(Meter::default());
+    let client = Client::builder().max_waiting_bytes(1 << 20).meter(Arc::clone(&meter));
+    let client = connect(Server::builder(), client).await;
+    let mut slow = client.request_stream(asked("large", 10)).credit(100);
+    for _ in 0..150 {
+        slow.next().await.expect("endless").expect("no error");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+    }
+    assert!(meter.read().paused_for_consumers > 0);
+    assert_eq!(meter.read().given_up_streams, 0);
+}

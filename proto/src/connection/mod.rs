@@ -97,6 +97,9 @@ pub struct Connection {
     /// The last ERROR on stream 0 that means nothing there, and how many frames had come by then:
     /// where the transport ends right behind it, it says why.
     unheeded: Option<Box<(u64, StreamError)>>,
+    /// A client's that was closed here before its server had said anything: its first frame may be a
+    /// refusal of all that was sent.
+    may_be_refused: bool,
     /// Fire-and-forgets that it ended without a sign of having been heard, as far as that shows.
     lost_fire_and_forget: u64,
     /// Where SETUP asked for leases.
@@ -147,6 +150,7 @@ impl Connection {
             pings: VecDeque::new(),
             last_words: None,
             unheeded: None,
+            may_be_refused: false,
             lost_fire_and_forget: 0,
             leases: None,
             session: None,
@@ -624,6 +628,9 @@ impl Connection {
             (_, None) if self.state.is_unconfirmed() => self.stats.fire_and_forget_out,
             _ => 0,
         };
+        let is_finished = matches!(reason, CloseReason::Finished(Side::Local));
+        self.may_be_refused =
+            is_finished && self.role == Role::Client && self.state.is_unconfirmed();
         let is_heard = self.has_transport() || self.is_resuming();
         self.state =
             if self.last_words.is_some() && is_heard { State::Closing } else { State::Closed };

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{
     connection::{Connection, Event, KeepaliveClock, Role, State},
-    error::{ErrorCode, StreamError, Violation},
+    error::{CloseReason, ErrorCode, StreamError, Violation},
     frame::{
         Common, Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, Malformed, PayloadFrame,
         RawHeader, Request, Resume, Setup, StreamId, VERSION, check_len,
@@ -518,6 +518,28 @@ impl Connection {
         }
         self.remove(key);
         Ok(())
+    }
+
+    /// Whether the first frame that comes after the end may still be a refusal (SETUP-24): of a client
+    /// that was closed before its server had said anything.
+    pub fn may_be_refused(&self) -> bool {
+        self.may_be_refused
+    }
+
+    /// A frame has arrived after the end. If it refuses all that was sent before, that is why it ends.
+    pub fn handle_late_frame(&mut self, frame: Bytes) -> Option<CloseReason> {
+        if !std::mem::take(&mut self.may_be_refused) {
+            return None;
+        }
+        match Frame::decode(frame) {
+            Ok(Frame::Error { stream: None, code, message })
+                if code != ErrorCode::CONNECTION_CLOSE =>
+            {
+                self.lost_fire_and_forget = self.stats.fire_and_forget_out;
+                Some(self.received_error(code, &message).ends_connection())
+            }
+            _ => None,
+        }
     }
 
     fn receive_connection_error(&mut self, error: StreamError) -> Result<(), Ignored> {

@@ -494,6 +494,34 @@ async fn fire_and_forgets_behind_a_setup_that_is_refused_are_lost() {
     assert_eq!(meter.read().lost_fire_and_forget, 0);
 }
 
+/// SETUP-24: a client that has told something and is closed learns of a refusal that comes meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_close_that_meets_a_refusal() {
+    for (code, refuses) in [(3, true), (0x101, true), (0x102, false)] {
+        for split in [false, true] {
+            let meter = Arc::new(Meter::default());
+            let (client, mut peer) = client_of(Client::builder().meter(Arc::clone(&meter))).await;
+            client.fire_and_forget("told").await.expect("on its way");
+            let closing = tokio::spawn(async move { client.close().await });
+            assert_eq!(peer.next().await, fnf(1, "told"));
+            peer.next().await;
+            let frame = err(0, code, "no entry").encode();
+            let frame = [&[0, 0, frame.len() as u8], &frame[..]].concat();
+            let (start, rest) = frame.split_at(if split { 5 } else { 0 });
+            peer.0.write_all(start).await.expect("memory");
+            sleep(AT_ONCE).await;
+            peer.0.write_all(rest).await.expect("memory");
+            let expected = if refuses {
+                said_by_the_peer(code, "no entry")
+            } else {
+                CloseReason::Finished(Side::Local)
+            };
+            assert_eq!(closing.await.expect("no panic"), expected);
+            assert_eq!(meter.read().lost_fire_and_forget, u64::from(refuses));
+        }
+    }
+}
+
 /// What was promised and did not get further than the send buffer's door.
 #[tokio::test(start_paused = true)]
 async fn fire_and_forgets_that_were_not_written_are_lost() {

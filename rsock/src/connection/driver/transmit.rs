@@ -19,7 +19,7 @@ use super::{
     Driver, FLUSH_LIMIT, LINGER_LIMIT, Phase, READ_SIZES, STALL_LIMIT, WRITE_SLICES, drop_guarded,
     log_end, now,
 };
-use crate::connection::budget::Budget;
+use crate::{connection::budget::Budget, transport::Received};
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     // ---- what leaves --------------------------------------------------------------------------
@@ -150,18 +150,43 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Reads and forgets what the peer still sends; ready when it has closed its side.
     fn discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // It may have come before the end.
+        self.hear_refusal();
         let mut budget = Budget::new();
         while budget.take() {
             let bytes = &mut self.input.block.bytes;
-            bytes.clear();
+            // Of what may be a refusal, the first part may have come before.
+            if !self.connection.may_be_refused() || bytes.len() >= *READ_SIZES.start() {
+                bytes.clear();
+            }
             bytes.reserve(*READ_SIZES.start());
             match ready!(pin!(self.io.read_buf(bytes)).poll(cx)) {
-                Ok(1..) => {}
+                Ok(1..) => self.hear_refusal(),
                 _ => return Poll::Ready(()),
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// A server may refuse what was closed before it had said anything: what was sent was in vain.
+    fn hear_refusal(&mut self) {
+        let limits = self.connection.input_limits();
+        while self.connection.may_be_refused() {
+            let bytes = &mut self.input.block.bytes;
+            // Nothing is answered any more.
+            match self.framing.decode(bytes, limits, &mut SendBuf::bare()) {
+                Ok(Some(Received::Frame(frame))) => {
+                    if let Some(reason) = self.connection.handle_late_frame(frame) {
+                        self.mailbox.cut_short(reason);
+                        self.lost += self.connection.take_lost_fire_and_forgets();
+                        self.count_lost();
+                    }
+                }
+                Ok(Some(Received::Control)) => {}
+                _ => return,
+            }
+        }
     }
 
     // ---- time ---------------------------------------------------------------------------------

@@ -206,10 +206,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         let mut yielded = 0;
         for _ in 0..self.ready.len() {
+            if yielded >= BATCH_BYTES {
+                // The others are next, and are not gone through in vain: there may be thousands.
+                return;
+            }
             let Some(index) = self.ready.pop_front() else { return };
             let key = self.slots[index].key;
             // What a stream has yielded before goes first here, too.
-            if yielded >= BATCH_BYTES || key.is_some_and(|key| self.connection.has_unsent(key)) {
+            if key.is_some_and(|key| self.connection.has_unsent(key)) {
                 self.ready.push_back(index);
             } else {
                 self.slots[index].queued = false;

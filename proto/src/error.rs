@@ -231,6 +231,21 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Whether the bytes were no frames at all, as far as can be told: what stands between the peers
+    /// may have spoken. On a session that outlives its transport it costs the transport alone.
+    pub const fn breaks_framing(self) -> bool {
+        matches!(
+            self,
+            Self::FrameTooShort { .. }
+                | Self::FrameTooLong { .. }
+                | Self::ReservedStreamIdBit
+                | Self::Truncated { .. }
+                | Self::MetadataLength { .. }
+                | Self::FrameStalled { .. }
+                | Self::Transport { .. }
+        )
+    }
+
     /// The code of the ERROR frame on stream 0 that answers this violation.
     pub const fn code(self) -> ErrorCode {
         match self {
@@ -366,6 +381,28 @@ impl fmt::Display for Misuse {
 
 impl std::error::Error for Misuse {}
 
+/// Why a session is not resumed. It is as it was: what was asked by nobody who could prove that he
+/// was its client ends nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotResumed {
+    /// It has ended, or is ending on purpose (RESUME-33).
+    Over,
+    /// The positions do not fit what was sent and received (RESUME-11, RESUME-18, RESUME-19).
+    Positions(&'static str),
+}
+
+impl fmt::Display for NotResumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Over => "the session has ended",
+            Self::Positions(problem) => problem,
+        })
+    }
+}
+
+impl std::error::Error for NotResumed {}
+
 /// Who ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -395,6 +432,9 @@ pub enum CloseReason {
     Finished(Side),
     /// The transport ended without a word (CONN-05).
     Disconnected,
+    /// The server closed the transport after SETUP, before it had said anything: as what does not
+    /// speak RSocket does, or a proxy that reaches no server.
+    ClosedAfterSetup,
     /// The transport was lost, and the session was not resumed in time (RESUME-29).
     ResumeWindowOver,
     /// The transport failed with this error.
@@ -414,6 +454,9 @@ impl fmt::Display for CloseReason {
             Self::Finished(Side::Local) => f.write_str("closed"),
             Self::Finished(Side::Peer) => f.write_str("closed by the peer"),
             Self::Disconnected => f.write_str("the peer disconnected"),
+            Self::ClosedAfterSetup => {
+                f.write_str("the server closed the connection right after SETUP, without a word")
+            }
             Self::ResumeWindowOver => {
                 f.write_str("the connection was lost, and not resumed in time")
             }

@@ -60,6 +60,8 @@ pub struct Stats {
     pub cut_error_texts: u64,
     /// 1 if the peer broke the protocol, and was sent away for it.
     pub violations: u64,
+    /// Times a transport was given up for bytes that were no frames, and the session stayed.
+    pub broken_transports: u64,
     /// 1 if SETUP, or the acceptor's answer to it, did not come in time (SETUP-30).
     pub setup_timeouts: u64,
     /// Times the peer was silent for longer than its keepalive lifetime (KA-10).

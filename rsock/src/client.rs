@@ -396,6 +396,7 @@ impl ClientBuilder {
             // Some servers end the connection over a LEASE they did not expect.
             lease: self.lease.filter(|_| responder.is_some()),
             sessions: None,
+            newcomer: None,
             resume,
             memory: self.memory.unwrap_or_else(MemoryBudget::of_process),
             max_waiting_bytes: self.max_waiting_bytes,

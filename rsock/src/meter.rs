@@ -31,6 +31,10 @@ macro_rules! figures {
             paused_for_memory: AtomicU64,
             paused_for_consumers: AtomicU64,
             given_up_streams: AtomicU64,
+            refused_connections: AtomicU64,
+            evicted_newcomers: AtomicU64,
+            refused_sessions: AtomicU64,
+            evicted_sessions: AtomicU64,
             $($field: AtomicU64,)*
             #[cfg(feature = "tracing")]
             warnings: Warnings,
@@ -57,6 +61,10 @@ macro_rules! figures {
                     paused_for_memory: self.paused_for_memory.load(Relaxed),
                     paused_for_consumers: self.paused_for_consumers.load(Relaxed),
                     given_up_streams: self.given_up_streams.load(Relaxed),
+                    refused_connections: self.refused_connections.load(Relaxed),
+                    evicted_newcomers: self.evicted_newcomers.load(Relaxed),
+                    refused_sessions: self.refused_sessions.load(Relaxed),
+                    evicted_sessions: self.evicted_sessions.load(Relaxed),
                     stats,
                 }
             }
@@ -78,7 +86,7 @@ figures! {
     frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, fire_and_forget_out, items_in, items_out,
     credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
     refused_streams, refused_request_bytes, refused_memory, stalled_parts, refused_leases, refused_assemblies, resumes, replayed_frames, retention_overflows, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
-    paused_reads, cut_error_texts, violations, setup_timeouts, keepalive_timeouts,
+    paused_reads, cut_error_texts, violations, broken_transports, setup_timeouts, keepalive_timeouts,
 }
 
 /// What a [`Meter`] has counted.
@@ -117,6 +125,14 @@ pub struct MeterReading {
     pub paused_for_consumers: u64,
     /// Streams that failed because of that: most waited for them, and was not taken.
     pub given_up_streams: u64,
+    /// Those of them that were refused: too many waited, or none ended in time.
+    pub refused_connections: u64,
+    /// Sockets closed before anyone had accepted them, for others to be heard.
+    pub evicted_newcomers: u64,
+    /// Sessions refused because there were as many as there may be, in all or of one address.
+    pub refused_sessions: u64,
+    /// Sessions without a transport that ended for another.
+    pub evicted_sessions: u64,
     /// The sums over all connections.
     pub stats: Stats,
 }
@@ -171,8 +187,16 @@ impl Meter {
         self.handshake_timeouts.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn is_full(&self) {
+    pub(crate) fn waits_for_place(&self) {
         self.full.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused_when_full(&self) {
+        self.refused_connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn turned_away(&self) {
+        self.evicted_newcomers.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn connection(self: &Arc<Self>) -> ConnectionMeter {
@@ -287,6 +311,14 @@ impl ConnectionMeter {
 
     pub(crate) fn dropped_push(&self) {
         self.meter.dropped_pushes.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused_session(&self) {
+        self.meter.refused_sessions.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn evicted_session(&self) {
+        self.meter.evicted_sessions.fetch_add(1, Relaxed);
     }
 }
 

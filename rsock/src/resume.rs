@@ -15,9 +15,13 @@ use rsock_proto::{CloseReason, ResumeLimits};
 ///
 /// When the transport is lost, the client dials again until the window is over, with growing and
 /// jittered pauses, and goes on where it was: nothing is lost and nothing delivered twice. What is
-/// asked meanwhile waits. If the server does not know the session any more, everything pending
-/// fails with its words, and a fresh session is set up on the same handles, unless that is turned
-/// off.
+/// asked meanwhile waits. If the server does not know the session any more, or says what cannot be or
+/// ends it with an error, everything pending fails with that, and a fresh session is set up on the
+/// same handles, unless that is turned off. That is tried for as long as the window says, too, also
+/// while the server refuses it.
+///
+/// A session begins with the server's first word: if it closes the transport before that, there is
+/// nothing to come back to, and the connection has failed.
 #[derive(Clone)]
 #[must_use]
 pub struct Resume {
@@ -85,7 +89,8 @@ impl Resume {
         self
     }
 
-    /// Whether a fresh session follows one that the server does not know any more. Default true.
+    /// Whether a fresh session follows one that the server does not know any more, or ends with an
+    /// error; not one that either side has closed. Default true.
     pub fn renew(mut self, renew: bool) -> Self {
         self.renew = renew;
         self

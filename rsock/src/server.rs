@@ -7,6 +7,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use rsock_proto::{Config, ResumeLimits, Window};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, watch},
     task::JoinHandle,
 };
 
@@ -24,8 +25,8 @@ use crate::transport::websocket::{self, HttpHandler, UpgradeRequired};
 use crate::{
     acceptor::{Accept, Acceptor},
     connection::{
-        ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox, Sessions,
-        default_window,
+        ConnectionState, DEFAULT_MAX_WAITING_BYTES, DoorLimits, Doors, Driver, DriverOptions,
+        Holder, Mailbox, Newcomer, Sessions, default_window,
     },
     error::Error,
     lease::LeasePolicy,
@@ -86,9 +87,12 @@ pub struct ServerBuilder {
     memory: Option<Arc<MemoryBudget>>,
     max_waiting_bytes: usize,
     max_connections: usize,
+    max_newcomers: usize,
     runtimes: Option<Runtimes>,
     drain_limit: Duration,
     max_sessions: usize,
+    /// Half of them unless it was set.
+    max_sessions_per_address: Option<usize>,
     lease: Option<MakeLease>,
     meter: Arc<Meter>,
     tap: Option<FrameTap>,
@@ -108,9 +112,11 @@ impl Default for ServerBuilder {
             memory: None,
             max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
             max_connections: 100_000,
+            max_newcomers: 1_024,
             runtimes: None,
             drain_limit: Duration::from_secs(10),
             max_sessions: 10_000,
+            max_sessions_per_address: None,
             lease: None,
             meter: Arc::default(),
             tap: None,
@@ -137,11 +143,20 @@ impl ServerBuilder {
     }
 
     /// Takes clients that ask for a session that outlives its transport, within these limits, and
-    /// at most `max_sessions` of them. Where one more is wanted, the one that has been without a
-    /// transport for the longest time ends; if all have one, SETUP is refused.
+    /// at most `max_sessions` of them. Where the acceptor has taken one more, a session without a
+    /// transport ends: the one that has been for the longest time of the address that holds most. If
+    /// there is none, or only of addresses that hold no more than the one that asks, SETUP is refused.
     pub fn resume(mut self, limits: ResumeLimits, max_sessions: usize) -> Self {
         Arc::make_mut(&mut self.config).resume = Some(limits);
         self.max_sessions = max_sessions.max(1);
+        self
+    }
+
+    /// How many sessions one address may hold: an IPv4 address, or a /64 of IPv6. One more ends its
+    /// own oldest without a transport, or is refused. Default half of all sessions; behind a proxy,
+    /// from which all clients seem to come, it should be all.
+    pub fn max_sessions_per_address(mut self, max: usize) -> Self {
+        self.max_sessions_per_address = Some(max.max(1));
         self
     }
 
@@ -174,10 +189,22 @@ impl ServerBuilder {
         self
     }
 
-    /// How many connections are served at a time, over all listeners. One more for each listener is
-    /// taken and waits, others wait in the system's queue. Default 100,000.
+    /// How many connections are served at a time, over all listeners; sessions without a transport
+    /// are not among them. One more that the acceptor has taken waits for half of
+    /// [`Config::setup_timeout`] until one ends, and is refused after that. Who comes back to a session
+    /// waits before all others, and is let in beyond the limit: up to a quarter more, and no more than
+    /// half of [`max_newcomers`](Self::max_newcomers). Default 100,000.
     pub fn max_connections(mut self, max: usize) -> Self {
-        self.max_connections = max.clamp(1, u32::MAX as usize);
+        self.max_connections = max.max(1);
+        self
+    }
+
+    /// How many sockets may be open beside those connections because nobody has accepted them yet: in
+    /// the WebSocket handshake, before SETUP or RESUME, with the acceptor, waiting for a place. For one
+    /// more, the oldest of the address that has most of them is closed, when it has been there for
+    /// 250 ms; until then others wait in the system's queue. Default 1,024.
+    pub fn max_newcomers(mut self, max: usize) -> Self {
+        self.max_newcomers = max.max(1);
         self
     }
 
@@ -261,7 +288,8 @@ impl Endpoint {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.service.drive(io, Framing::LengthPrefixed, Bytes::new(), "memory".into()).await;
+        let service = &self.service;
+        service.drive(io, Framing::LengthPrefixed, Bytes::new(), "memory".into(), None).await;
     }
 }
 
@@ -349,6 +377,7 @@ struct CloseOnDrop(Arc<Service>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
+        self.0.doors.stop();
         let mut from = Some(0);
         while let Some(key) = from {
             from = self.0.end_some(key, true);
@@ -376,11 +405,9 @@ async fn accept_loop(socket: TcpListener, uri: Arc<Uri>, here: usize, service: A
     loop {
         match socket.accept().await {
             Ok((stream, address)) => {
-                // This one waits beyond the limit, and more in the system's queue. A place is not
-                // taken before there is a connection for it: other listeners may have one.
-                let Some(permit) = service.admit().await else { return };
+                let newcomer = service.doors.newcomer(Holder::from(address)).await;
                 let uri = Arc::clone(&uri);
-                Arc::clone(&service).start(stream, address, uri, here, permit);
+                Arc::clone(&service).start(stream, address, uri, here, newcomer);
             }
             // The one that had come is gone already.
             Err(error) if is_gone(&error) => {}
@@ -409,9 +436,12 @@ type Shaken = Result<websocket::Accepted<TcpStream>, websocket::HandshakeError>;
 struct Service {
     builder: ServerBuilder,
     acceptor: Arc<dyn Accept>,
-    connections: Arc<Semaphore>,
-    /// The mailboxes of live connections, at most `max_connections`.
+    doors: Arc<Doors>,
+    /// The mailboxes of live connections: at most `max_connections`, `max_sessions` without a
+    /// transport, and `max_newcomers`.
     live: Mutex<slab::Slab<Arc<Mailbox>>>,
+    /// The last of them has ended.
+    deserted: Notify,
     draining: watch::Sender<bool>,
     sessions: Option<Arc<Sessions>>,
     /// When it was logged that the system refuses to accept, and how often it has since.
@@ -420,11 +450,18 @@ struct Service {
 
 impl Service {
     fn new(builder: ServerBuilder, acceptor: Arc<dyn Accept>) -> Self {
-        let connections = Arc::new(Semaphore::new(builder.max_connections));
+        let limits = DoorLimits {
+            max_connections: builder.max_connections,
+            max_newcomers: builder.max_newcomers,
+            patience: builder.config.setup_timeout / 2,
+        };
+        let doors = Doors::new(limits, Arc::clone(&builder.meter));
         let (live, draining) = (Mutex::default(), watch::Sender::new(false));
-        let sessions = builder.config.resume.map(|_| Sessions::new(builder.max_sessions));
-        let refused = Mutex::default();
-        Self { builder, acceptor, connections, live, draining, sessions, refused }
+        let max = builder.max_sessions;
+        let max_per_address = builder.max_sessions_per_address.unwrap_or_else(|| max.div_ceil(2));
+        let sessions = builder.config.resume.map(|_| Sessions::new(max, max_per_address));
+        let (deserted, refused) = (Notify::new(), Mutex::default());
+        Self { builder, acceptor, doors, live, deserted, draining, sessions, refused }
     }
 
     /// The system has refused to accept. It is logged once, and again while it lasts.
@@ -438,14 +475,6 @@ impl Service {
             let open = self.builder.meter.read().open_connections;
             log_accept(error, open, mem::take(times));
         }
-    }
-
-    /// The right to serve one more connection, as soon as there may be one more.
-    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        if self.connections.available_permits() == 0 {
-            self.builder.meter.is_full();
-        }
-        Arc::clone(&self.connections).acquire_owned().await.ok()
     }
 
     /// Does this on the runtime with that number, if there are several; ends with what is returned.
@@ -476,10 +505,10 @@ impl Service {
         address: SocketAddr,
         uri: Arc<Uri>,
         here: usize,
-        permit: OwnedSemaphorePermit,
+        newcomer: Newcomer,
     ) {
         let Some(runtimes) = &self.builder.runtimes else {
-            tokio::spawn(async move { self.serve(stream, address, &uri, permit).await });
+            tokio::spawn(async move { self.serve(stream, address, &uri, newcomer).await });
             return;
         };
         let place = runtimes.place(here);
@@ -487,47 +516,50 @@ impl Service {
             let settled = if place.index() == here { Ok(stream) } else { settle(stream) };
             // What cannot be woken is of no use; the peer sees it close.
             if let Ok(stream) = settled {
-                self.serve(stream, address, &uri, permit).await;
+                self.serve(stream, address, &uri, newcomer).await;
             }
             drop(place);
         });
     }
 
-    async fn serve(
-        &self,
-        stream: TcpStream,
-        address: SocketAddr,
-        uri: &Uri,
-        permit: OwnedSemaphorePermit,
-    ) {
+    async fn serve(&self, stream: TcpStream, address: SocketAddr, uri: &Uri, newcomer: Newcomer) {
         // A socket that cannot be set up is of no use; the peer sees it close.
         if prepare(&stream).is_err() {
             return;
         }
         let peer: Arc<str> = address.to_string().into();
         match uri.scheme {
-            Scheme::Tcp => self.drive(stream, Framing::LengthPrefixed, Bytes::new(), peer).await,
+            Scheme::Tcp => {
+                let framing = Framing::LengthPrefixed;
+                self.drive(stream, framing, Bytes::new(), peer, Some(newcomer)).await;
+            }
             #[cfg(feature = "websocket")]
-            Scheme::WebSocket => self.serve_websocket(stream, peer, uri).await,
+            Scheme::WebSocket => self.serve_websocket(stream, peer, uri, newcomer).await,
         }
-        drop(permit);
     }
 
     #[cfg(feature = "websocket")]
-    async fn serve_websocket(&self, stream: TcpStream, peer: Arc<str>, uri: &Uri) {
+    async fn serve_websocket(
+        &self,
+        stream: TcpStream,
+        peer: Arc<str>,
+        uri: &Uri,
+        newcomer: Newcomer,
+    ) {
         let path: Option<Arc<str>> = Some(uri.path.as_str().into());
         let http = match &self.builder.http {
             Some(http) => Arc::clone(http),
             None => Arc::new(UpgradeRequired { path: path.clone() }),
         };
         // What the handshake took is given back before the connection begins.
-        let Some(shaken) = Box::pin(self.shake_hands(stream, http, path)).await else { return };
+        let shaking = Box::pin(self.shake_hands(stream, http, path, &newcomer));
+        let Some(shaken) = shaking.await else { return };
         match shaken {
             Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
                 let max_frame_bytes = self.builder.config.max_frame_bytes;
                 let role = websocket::Role::Server;
                 let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
-                self.drive(io, Framing::WebSocket(framing), leftover, peer).await;
+                self.drive(io, Framing::WebSocket(framing), leftover, peer, Some(newcomer)).await;
             }
             Ok(Ok(websocket::Accepted::Http)) => {}
             Ok(Err(error)) => log_handshake(&peer, &error.to_string()),
@@ -535,22 +567,25 @@ impl Service {
         }
     }
 
-    /// The handshake, in its time; `None` where a shutdown was sooner.
+    /// The handshake, in its time; `None` where a shutdown was sooner, or it had to go for others.
     #[cfg(feature = "websocket")]
     async fn shake_hands(
         &self,
         stream: TcpStream,
         http: Arc<dyn HttpHandler>,
         path: Option<Arc<str>>,
+        newcomer: &Newcomer,
     ) -> Option<Result<Shaken, tokio::time::error::Elapsed>> {
         let limit = self.builder.config.setup_timeout;
         let mut handshake = pin!(websocket::accept(stream, http, path));
         let mut draining = self.draining.subscribe();
         let mut drained = pin!(draining.wait_for(|draining| *draining));
+        let mut turned_away = pin!(newcomer.turned_away());
         // What has not become a connection yet does not hold up a shutdown.
         let undisturbed = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
-            std::task::Poll::Pending => drained.as_mut().poll(cx).map(|_| None),
-            ready => ready.map(Some),
+            Poll::Ready(shaken) => Poll::Ready(Some(shaken)),
+            Poll::Pending if turned_away.as_mut().poll(cx).is_ready() => Poll::Ready(None),
+            Poll::Pending => drained.as_mut().poll(cx).map(|_| None),
         });
         match tokio::time::timeout(limit, undisturbed).await {
             Ok(None) => None,
@@ -562,14 +597,24 @@ impl Service {
         }
     }
 
-    async fn drive<IO>(&self, io: IO, framing: Framing, leftover: Bytes, peer: Arc<str>)
-    where
+    async fn drive<IO>(
+        &self,
+        io: IO,
+        framing: Framing,
+        leftover: Bytes,
+        peer: Arc<str>,
+        newcomer: Option<Newcomer>,
+    ) where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mailbox = Mailbox::new(self.builder.max_requests, ConnectionState::Connecting);
+        if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(&mailbox)) {
+            return;
+        }
         let _live = self.register(&mailbox);
         if *self.draining.borrow() {
-            return;
+            // It is heard, and told that it comes too late.
+            mailbox.end(false);
         }
         let options = DriverOptions {
             config: Arc::clone(&self.builder.config),
@@ -579,6 +624,7 @@ impl Service {
             peer,
             lease: self.builder.lease.as_ref().map(|make| make()),
             sessions: self.sessions.clone(),
+            newcomer,
             resume: None,
             memory: self.builder.memory.clone().unwrap_or_else(MemoryBudget::of_process),
             max_waiting_bytes: self.builder.max_waiting_bytes,
@@ -626,6 +672,7 @@ impl Service {
     /// Ends all connections: gently until the drain limit, then at once.
     async fn drain(&self) {
         self.draining.send_replace(true);
+        self.doors.stop();
         self.end_all(false).await;
         let mut drained = pin!(self.all_ended());
         if tokio::time::timeout(self.builder.drain_limit, drained.as_mut()).await.is_err() {
@@ -636,9 +683,14 @@ impl Service {
     }
 
     async fn all_ended(&self) {
-        // At most 2^32−1 by the builder.
-        let all = self.builder.max_connections as u32;
-        let _ = self.connections.acquire_many(all).await;
+        loop {
+            let mut deserted = pin!(self.deserted.notified());
+            deserted.as_mut().enable();
+            if self.live.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                return;
+            }
+            deserted.await;
+        }
     }
 }
 
@@ -652,6 +704,9 @@ impl Drop for Live<'_> {
     fn drop(&mut self) {
         let mut live = self.service.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.try_remove(self.key);
+        if live.is_empty() {
+            self.service.deserted.notify_waiters();
+        }
     }
 }
 

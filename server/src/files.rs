@@ -11,8 +11,8 @@ const AT_REST: u64 = 24;
 /// Open files of each thread's runtime.
 const PER_THREAD: u64 = 4;
 
-/// A listening socket, and a connection that it has taken and that waits for its place.
-const PER_LISTENER: u64 = 2;
+/// A listening socket.
+const PER_LISTENER: u64 = 1;
 
 /// What the limit of open files came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,20 +43,21 @@ impl OpenFiles {
 
 impl Options {
     /// Raises the process's limit of open files as far as the system allows, and lowers
-    /// `max_connections` to what that is enough for. Those beyond wait as others do, where the
-    /// system would refuse whatever needs a file.
+    /// `max_connections` and `max_newcomers` to what that is enough for. Those beyond wait as others
+    /// do, where the system would refuse whatever needs a file.
     ///
     /// # Errors
     /// If the limit cannot be read.
     pub fn fit_to_open_files(&mut self) -> io::Result<OpenFiles> {
         let limit = rlimit::increase_nofile_limit(u64::MAX)?;
         let asked = self.max_connections;
-        self.max_connections = self.max_connections_within(limit);
+        (self.max_connections, self.max_newcomers) = self.sockets_within(limit);
         Ok(OpenFiles { limit, asked, served: self.max_connections })
     }
 
-    /// The connections that so many files are enough for, at least one and at most those asked for.
-    fn max_connections_within(&self, limit: u64) -> u32 {
+    /// The connections and the newcomers that so many files are enough for, at least one each and at
+    /// most those asked for.
+    fn sockets_within(&self, limit: u64) -> (u32, u32) {
         let threads = self.threads().get() as u64;
         let sockets = match self.runtime {
             RuntimeKind::Shared => 1,
@@ -64,8 +65,12 @@ impl Options {
         };
         let listeners = self.listen.len() as u64 * sockets;
         let others = AT_REST + PER_THREAD * threads + PER_LISTENER * listeners;
-        let room = limit.saturating_sub(others).max(1);
-        u32::try_from(room).unwrap_or(u32::MAX).min(self.max_connections)
+        let room = limit.saturating_sub(others);
+        let at_most = |n: u64, max: u32| u32::try_from(n.max(1)).unwrap_or(u32::MAX).min(max);
+        // Half as many as newcomers may be let in beyond the connections, when they come back.
+        let newcomers = at_most(room / 6, self.max_newcomers);
+        let rest = room.saturating_sub(u64::from(newcomers) + u64::from(newcomers / 2));
+        (at_most(rest, self.max_connections), newcomers)
     }
 }
 
@@ -78,21 +83,23 @@ mod tests {
         let options = Options {
             listen: vec![String::new(); 2],
             max_connections: 1_000,
+            max_newcomers: 100,
             workers: Some(4),
             ..Options::default()
         };
         let others = AT_REST + 4 * PER_THREAD + 2 * PER_LISTENER;
         for (limit, expected) in [
-            (u64::MAX, 1_000),
-            (1_000 + others, 1_000),
-            (999 + others, 999),
-            (1 + others, 1),
-            (0, 1),
+            (u64::MAX, (1_000, 100)),
+            (1_150 + others, (1_000, 100)),
+            (1_149 + others, (999, 100)),
+            (60 + others, (45, 10)),
+            (2 + others, (1, 1)),
+            (0, (1, 1)),
         ] {
-            assert_eq!(options.max_connections_within(limit), expected, "{limit}");
+            assert_eq!(options.sockets_within(limit), expected, "{limit}");
         }
         let per_core = Options { runtime: RuntimeKind::PerCore, ..options };
         let more = 3 * 2 * PER_LISTENER;
-        assert_eq!(per_core.max_connections_within(999 + others + more), 999);
+        assert_eq!(per_core.sockets_within(1_149 + others + more), (999, 100));
     }
 }

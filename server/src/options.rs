@@ -15,11 +15,17 @@ pub struct Options {
     /// The route of requests that name none, or "none" to refuse them
     #[arg(long, value_name = "NAME", default_value_t = Self::default().default_route)]
     pub default_route: DefaultRoute,
-    /// Connections at a time; more wait until one ends. Lowered to what the limit of open files is
-    /// enough for
+    /// Connections at a time; more wait for half of --setup-timeout until one ends, and are refused
+    /// then. Sessions whose connection was lost are not counted. Lowered to what the limit of open
+    /// files is enough for
     #[arg(long, value_name = "N", default_value_t = Self::default().max_connections)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub max_connections: u32,
+    /// Sockets beside these whose clients have not been accepted yet; for one more, the oldest of the
+    /// address that has most of them is closed
+    #[arg(long, value_name = "N", default_value_t = Self::default().max_newcomers)]
+    #[arg(value_parser = value_parser!(u32).range(1..))]
+    pub max_newcomers: u32,
     /// Streams a connection may hold open; more are refused
     #[arg(long, value_name = "N", default_value_t = Self::default().max_streams)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
@@ -68,10 +74,15 @@ pub struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = Self::default().resume_bytes)]
     #[arg(value_parser = value_parser!(u32).range(MIN_FRAME..))]
     pub resume_bytes: u32,
-    /// Resumable sessions at a time; for one more, the one that lost its connection first ends
+    /// Resumable sessions at a time; for one more, the one ends that has been without its connection for
+    /// the longest time, of the address that has most
     #[arg(long, value_name = "N", default_value_t = Self::default().max_sessions)]
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub max_sessions: u32,
+    /// Resumable sessions of one address (of IPv6, a /64); without it half of --max-sessions. Behind a
+    /// proxy, from which all clients seem to come, it should be all of them
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub max_sessions_per_address: Option<u32>,
     /// Give leases to clients that ask for them, so that about N requests run at a time in all;
     /// without it such clients are refused
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
@@ -122,6 +133,7 @@ impl Default for Options {
                 .into(),
             default_route: DefaultRoute::Route("echo".to_owned()),
             max_connections: 100_000,
+            max_newcomers: 1_024,
             max_streams: limits.max_streams as u32,
             max_frame: limits.max_frame_bytes as u32,
             max_error_text: limits.max_error_text_bytes as u32,
@@ -136,6 +148,7 @@ impl Default for Options {
             resume_window: resume.window,
             resume_bytes: resume.max_bytes as u32,
             max_sessions: 10_000,
+            max_sessions_per_address: None,
             lease: None,
             max_warnings: 5,
             runtime: RuntimeKind::default(),
@@ -294,6 +307,8 @@ mod tests {
             "--setup-timeout=1m 500ms",
             "--mtu=64",
             "--resume-window=0s",
+            "--max-newcomers=7",
+            "--max-sessions-per-address=8",
             "--lease=100",
             "--runtime=per-core",
             "--workers=3",
@@ -306,6 +321,8 @@ mod tests {
             setup_timeout: Duration::from_millis(60_500),
             mtu: 64,
             resume_window: Duration::ZERO,
+            max_newcomers: 7,
+            max_sessions_per_address: Some(8),
             lease: Some(100),
             runtime: RuntimeKind::PerCore,
             workers: Some(3),

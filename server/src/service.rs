@@ -54,6 +54,7 @@ impl Service {
         let mut builder = Server::builder()
             .config(options.config())
             .max_connections(options.max_connections as usize)
+            .max_newcomers(options.max_newcomers as usize)
             .meter(meter)
             .memory(memory)
             .http(front.clone());
@@ -62,6 +63,9 @@ impl Service {
         }
         if let Some(limits) = options.resume() {
             builder = builder.resume(limits, options.max_sessions as usize);
+            if let Some(max) = options.max_sessions_per_address {
+                builder = builder.max_sessions_per_address(max as usize);
+            }
         }
         if let Some(max_running) = options.lease {
             builder = builder.lease(SharedLease::new(max_running));

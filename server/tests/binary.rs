@@ -287,6 +287,8 @@ async fn files_are_raised_to_their_limit_and_connections_fit_them() {
     let id = service.process.id();
     rlimit::prlimit(id as i32, rlimit::Resource::NOFILE, Some((10, 10)), None).unwrap();
     clients.drain(1..10);
+    let address = service.addresses[0].strip_prefix("tcp://").unwrap();
+    let _one_more = TcpStream::connect(address).unwrap();
     service.wait_for_log("cannot accept connections beside the open ones: allow more open files");
     assert_eq!(clients[0].request_response("hello").await.unwrap().data, "hello");
     service.signal("-TERM");

@@ -11,6 +11,7 @@ const SOURCES: [(&str, &str); 6] = [
     ("connection::mailbox", "connection/mailbox.rs"),
     ("connection::producers", "connection/producers.rs"),
     ("connection::sessions", "connection/sessions.rs"),
+    ("connection::shares", "connection/shares.rs"),
 ];
 
 /// A way of breaking them: its name, the source, what is replaced and by what.
@@ -19,7 +20,7 @@ type Broken = (&'static str, &'static str, &'static str, &'static str);
 const BROKEN: [Broken; 21] = [
     ("sleeps_on_commands", "connection/mailbox.rs", "if !inner.commands.is_empty() || ", "if "),
     ("sleeps_on_ready", "connection/mailbox.rs", "|| !inner.ready.is_empty() ", ""),
-    ("sleeps_on_adoption", "connection/mailbox.rs", " || inner.adoption.is_some()", ""),
+    ("sleeps_on_adoption", "connection/mailbox.rs", " || !inner.adoptions.is_empty()", ""),
     (
         "sleeps_in_two_steps",
         "connection/mailbox.rs",
@@ -122,8 +123,8 @@ const BROKEN: [Broken; 21] = [
     (
         "claims_in_two_steps",
         "connection/sessions.rs",
-        "            return Err(\"the resume token is in use\");\n        }\n",
-        "            return Err(\"the resume token is in use\");\n        }\n        \
+        "            return Err(NoSession::TokenInUse);\n        }\n",
+        "            return Err(NoSession::TokenInUse);\n        }\n        \
          drop(table);\n        let mut table = self.lock();\n",
     ),
 ];
@@ -179,6 +180,7 @@ fn main() -> Result<(), Box<dyn Error>> {
              pub(crate) type Work = BoxFuture<Answer>;\n}}\n\
              {above}\n\
              pub mod connection {{\n{within}\n\
+             pub(crate) use crate::neighbours::doors;\n\
              pub(crate) use mailbox::ConnectionState;\n\
              #[path = {copy:?}]\npub mod models;\n}}\n\
              }}\n",

@@ -298,5 +298,6 @@ async fn connections_that_never_set_up() {
         while peer.next_or_end().await.is_some() {}
     }
     assert_eq!(witness.figure("open_connections").await, 1);
-    assert_eq!(witness.figure("setup_timeouts").await, u64::from(count));
+    // What announces more than SETUP may have is told so at once.
+    assert_eq!(witness.figure("setup_timeouts").await, u64::from(count - count / 3));
 }

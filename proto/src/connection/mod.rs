@@ -102,6 +102,8 @@ pub struct Connection {
     may_be_refused: bool,
     /// Fire-and-forgets that it ended without a sign of having been heard, as far as that shows.
     lost_fire_and_forget: u64,
+    /// The text of the CONNECTION_CLOSE with which it ends.
+    parting_words: &'static str,
     /// Where SETUP asked for leases.
     leases: Option<Box<Leases>>,
     /// Where SETUP asked for resume.
@@ -152,6 +154,7 @@ impl Connection {
             unheeded: None,
             may_be_refused: false,
             lost_fire_and_forget: 0,
+            parting_words: "closed",
             leases: None,
             session: None,
             allowance: usize::MAX,
@@ -180,26 +183,27 @@ impl Connection {
             match deframe(input, self.input_limits()) {
                 Ok(Some(frame)) => self.handle_frame(frame, now),
                 Ok(None) => {
-                    self.handle_partial(input.get(PREFIX_LEN..).unwrap_or_default());
+                    self.handle_partial(input.get(PREFIX_LEN..).unwrap_or_default(), now);
                     self.handle_incomplete(input.len(), now);
                     break;
                 }
-                Err(violation) => self.handle_violation(self.blame(violation)),
+                Err(violation) => self.handle_violation(self.blame(violation), now),
             }
         }
     }
 
     /// A frame has begun to arrive. A server that awaits SETUP need not wait for the rest of one
     /// that cannot be it: what speaks another protocol is told at once (SETUP-02).
-    pub fn handle_partial(&mut self, start: &[u8]) {
+    pub fn handle_partial(&mut self, start: &[u8], now: Instant) {
         if let Err(violation) = self.check_first(start) {
-            self.handle_violation(violation);
+            self.handle_violation(violation, now);
         }
     }
 
-    /// The transport delivered bytes that are no frames of it.
-    pub fn handle_violation(&mut self, violation: Violation) {
-        if self.state.is_over() {
+    /// The transport delivered bytes that are no frames of it. A session that can be resumed outlives
+    /// that: its transport is given up without a word, since an ERROR would end it.
+    pub fn handle_violation(&mut self, violation: Violation, now: Instant) {
+        if self.state.is_over() || (violation.breaks_framing() && self.break_transport(now)) {
             return;
         }
         match violation {
@@ -215,7 +219,7 @@ impl Connection {
     pub fn handle_timeout(&mut self, now: Instant) {
         match self.state {
             State::AwaitingSetup { until } | State::Accepting { until } if until <= now => {
-                self.handle_violation(Violation::SetupTimeout);
+                self.handle_violation(Violation::SetupTimeout, now);
             }
             State::Unconfirmed | State::Established | State::Draining { .. } => {
                 if self.session_timeout(now) {
@@ -237,7 +241,7 @@ impl Connection {
                         let reason = goodbye.clone().ends_connection();
                         self.end(reason);
                     }
-                    None => self.handle_violation(Violation::KeepaliveTimeout),
+                    None => self.handle_violation(Violation::KeepaliveTimeout, now),
                 }
             }
             _ => {}
@@ -245,9 +249,11 @@ impl Connection {
     }
 
     /// The transport is gone, in both directions (TCP-04). `error` is the transport's, if it had
-    /// one. A session that can be resumed is suspended; another connection is over.
+    /// one. A session that can be resumed is suspended; another connection is over. So is that of a
+    /// client whose server has not said anything: nobody has told it of a session.
     pub fn handle_disconnect(&mut self, error: Option<Arc<str>>, now: Instant) {
-        if self.suspend(now) {
+        let unanswered = self.is_unanswered();
+        if !unanswered && self.suspend(now) {
             return;
         }
         if !self.state.is_over() {
@@ -258,6 +264,7 @@ impl Connection {
                 // However the transport ends behind it, the peer has said why.
                 (Some(said), _) => said.clone().ends_connection(),
                 (None, Some(error)) => CloseReason::Io(error),
+                (None, None) if unanswered => CloseReason::ClosedAfterSetup,
                 (None, None) => CloseReason::Disconnected,
             });
         }
@@ -401,6 +408,12 @@ impl Connection {
         Ok(())
     }
 
+    /// What the CONNECTION_CLOSE of [`drain`](Self::drain) and [`close`](Self::close) says; "closed"
+    /// unless it is set.
+    pub fn set_parting_words(&mut self, words: &'static str) {
+        self.parting_words = words;
+    }
+
     /// Takes no new request in either direction and closes when the last stream has ended.
     pub fn drain(&mut self) {
         match self.state {
@@ -412,6 +425,11 @@ impl Connection {
             State::AwaitingSetup { .. } | State::Accepting { .. } => self.close(),
             State::Draining { .. } | State::Closing | State::Closed => {}
         }
+    }
+
+    /// Whether this is a server that has received nothing yet.
+    pub fn awaits_setup(&self) -> bool {
+        matches!(self.state, State::AwaitingSetup { .. })
     }
 
     /// Whether it ends with its last stream.
@@ -427,7 +445,7 @@ impl Connection {
         match self.state {
             // Nobody to tell: no SETUP has come.
             State::AwaitingSetup { .. } => self.state = State::Closed,
-            _ => self.say_last_words(ErrorCode::CONNECTION_CLOSE, "closed".into()),
+            _ => self.say_last_words(ErrorCode::CONNECTION_CLOSE, self.parting_words.into()),
         }
         self.end(CloseReason::Finished(Side::Local));
     }
@@ -680,7 +698,7 @@ impl Connection {
         if by_peer {
             self.end(CloseReason::Finished(Side::Peer));
         } else {
-            self.say_last_words(ErrorCode::CONNECTION_CLOSE, "closed".into());
+            self.say_last_words(ErrorCode::CONNECTION_CLOSE, self.parting_words.into());
             self.end(CloseReason::Finished(Side::Local));
         }
     }

@@ -93,7 +93,7 @@ impl Connection {
                 let bytes = frame.bytes;
                 self.stats.stalled_parts += 1;
                 let timeout = self.config.part_timeout;
-                return self.handle_violation(Violation::FrameStalled { bytes, timeout });
+                return self.handle_violation(Violation::FrameStalled { bytes, timeout }, now);
             }
             frame.seen = Some(frame.bytes);
         }

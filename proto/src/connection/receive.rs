@@ -46,7 +46,7 @@ impl Connection {
         if let Some(clock) = &mut self.keepalive {
             clock.received(now);
         }
-        self.track_received(&frame);
+        let tracked = self.track_received(&frame);
         let reaction = match self.decode_common(&mut frame) {
             Some(Ok(Common::Item(item))) => Ok(self.receive_payload(item, now)),
             Some(Ok(Common::Request(request))) => Ok(self.receive_request(request, now)),
@@ -63,7 +63,11 @@ impl Connection {
             Ok(Ok(())) => {}
             Ok(Err(Ignored::UnknownStream)) => self.stats.ignored_unknown_stream += 1,
             Ok(Err(Ignored::OutOfPlace)) => self.stats.ignored_out_of_place += 1,
-            Err(violation) => self.handle_violation(violation),
+            Err(violation) => {
+                // If the session goes on, the peer sends it again.
+                self.untrack_received(tracked);
+                self.handle_violation(violation, now);
+            }
         }
     }
 
@@ -85,10 +89,6 @@ impl Connection {
         } else {
             Err(self.blame(malformed.violation))
         }
-    }
-
-    pub(super) fn awaits_setup(&self) -> bool {
-        matches!(self.state, State::AwaitingSetup { .. })
     }
 
     /// Nothing may precede SETUP or RESUME, not even what asks to be ignored (SETUP-02, SETUP-03).

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::{
     config::ResumeLimits,
     connection::{Connection, Event, Role, State},
-    error::{CloseReason, ErrorCode, Misuse, Side, Violation},
+    error::{CloseReason, ErrorCode, Misuse, NotResumed, Side, Violation},
     frame::{Frame, FrameType, KeepAlive, RawHeader, Resume, VERSION, encode_resume_ok},
     transmit::{Retained, SendBuf},
 };
@@ -25,6 +25,10 @@ use crate::{
 /// Answers to KEEPALIVE that acknowledge nothing, after which a peer counts as one that never does.
 /// Answers to KEEPALIVEs sent before everything was are among them.
 const FRUITLESS_ANSWERS: u32 = 3;
+
+/// Transports in a row that may break before anything of the session has arrived on them. A proxy
+/// that comes to an end breaks one; a client that says the same nonsense on each is told what it is.
+const MAX_BROKEN: u32 = 8;
 
 /// What a resumable connection keeps.
 #[derive(Debug)]
@@ -43,6 +47,16 @@ pub(super) struct Session {
     asked: bool,
     /// Answers in a row that freed nothing while there was no room.
     fruitless: u32,
+    broken: Option<Broken>,
+}
+
+/// Transports in a row that broke without progress.
+#[derive(Clone, Copy, Debug)]
+struct Broken {
+    count: u32,
+    /// The position up to which the peer's frames had arrived.
+    at: u64,
+    last: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +84,19 @@ impl Session {
             ask: false,
             asked: false,
             fruitless: 0,
+            broken: None,
         }
+    }
+
+    /// The transport has delivered what is no frame; whether the session goes on on another.
+    fn outlives_break(&mut self, now: Instant) -> bool {
+        let window = self.limits.window;
+        let before = self.broken.filter(|broken| {
+            broken.at == self.received && now.saturating_duration_since(broken.last) < window
+        });
+        let count = before.map_or(0, |broken| broken.count) + 1;
+        self.broken = Some(Broken { count, at: self.received, last: now });
+        count <= MAX_BROKEN
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -192,28 +218,23 @@ impl Connection {
     }
 
     /// A client takes up a server's session on a new transport, which from now on is the only one
-    /// (RESUME-31). If its positions do not fit, it is told REJECTED_RESUME and the session ends
-    /// (RESUME-11, RESUME-18, RESUME-19).
+    /// (RESUME-31).
     ///
     /// # Errors
-    /// [`Misuse::NotSuspended`] if this is no session that can be resumed; the transport is
-    /// not taken then.
-    pub fn accept_resume(&mut self, resume: &Resume, now: Instant) -> Result<(), Misuse> {
+    /// Why it is not taken up, which is to be told with REJECTED_RESUME on the new transport. The
+    /// session is as it was, with the transport it has or until its window is over.
+    pub fn accept_resume(&mut self, resume: &Resume, now: Instant) -> Result<(), NotResumed> {
         if !self.is_resumable() || self.role != Role::Server {
-            return Err(Misuse::NotSuspended);
+            return Err(NotResumed::Over);
         }
+        let Some(session) = &mut self.session else { return Err(NotResumed::Over) };
+        session.can_resume(resume).map_err(NotResumed::Positions)?;
         self.detach(now);
-        let Some(session) = &mut self.session else { return Err(Misuse::NotSuspended) };
+        let Some(session) = &mut self.session else { return Err(NotResumed::Over) };
         session.link = Link::Up;
-        match session.can_resume(resume) {
-            Ok(()) => {
-                session.greeting = Some(Greeting::Ok);
-                let position = resume.last_received_server_position;
-                session.retained.rewind(position);
-                self.resumed(now);
-            }
-            Err(problem) => self.end_with(ErrorCode::REJECTED_RESUME, problem),
-        }
+        session.greeting = Some(Greeting::Ok);
+        session.retained.rewind(resume.last_received_server_position);
+        self.resumed(now);
         Ok(())
     }
 
@@ -233,6 +254,25 @@ impl Connection {
                 self.state,
                 State::Unconfirmed | State::Established | State::Draining { by_peer: None, .. }
             )
+    }
+
+    /// A client to which the server has said nothing on the transport it began with.
+    pub(super) fn is_unanswered(&self) -> bool {
+        self.state.is_unconfirmed() && self.has_transport() && self.setup.is_none()
+    }
+
+    /// The transport has delivered what is no frame; true if the session goes on without it.
+    pub(super) fn break_transport(&mut self, now: Instant) -> bool {
+        if self.is_unanswered() || !self.is_resumable() {
+            return false;
+        }
+        let Some(session) = &mut self.session else { return false };
+        // While it resumes, attempts are bounded by the window.
+        if session.is_up() && !session.outlives_break(now) {
+            return false;
+        }
+        self.stats.broken_transports += 1;
+        self.suspend(now)
     }
 
     /// The transport is lost; true if the session goes on without it.
@@ -304,15 +344,26 @@ impl Connection {
 
     // ---- positions ----------------------------------------------------------------------------
 
-    /// Counts a frame received if it is one of those that positions count (RESUME-04 to RESUME-07).
-    pub(super) fn track_received(&mut self, frame: &[u8]) {
+    /// Counts a frame received if it is one of those that positions count (RESUME-04 to RESUME-07);
+    /// by how much the position rose.
+    pub(super) fn track_received(&mut self, frame: &[u8]) -> u64 {
         if let Some(session) = &mut self.session
             && session.is_up()
             && let Some(header) = RawHeader::read(frame)
             && header.stream_id != 0
             && FrameType::from_number(header.frame_type).is_some_and(FrameType::is_tracked)
         {
-            session.received += frame.len() as u64;
+            let len = frame.len() as u64;
+            session.received += len;
+            return len;
+        }
+        0
+    }
+
+    /// What was counted last was no frame after all.
+    pub(super) fn untrack_received(&mut self, len: u64) {
+        if let Some(session) = &mut self.session {
+            session.received -= len;
         }
     }
 

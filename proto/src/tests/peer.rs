@@ -116,6 +116,15 @@ impl Wire {
         self.input.len()
     }
 
+    /// We send bytes that cost the transport, and what is half read or half written goes with it.
+    pub(super) fn break_with(&mut self, bytes: &[u8]) {
+        self.receive_bytes(bytes);
+        assert_eq!(self.events(), "Suspended", "{bytes:x?}");
+        assert_eq!(self.sent(), "", "an ERROR would end the session at the other end");
+        self.input.clear();
+        self.out.clear();
+    }
+
     /// The transport is lost, with what is half read or half written.
     pub(super) fn disconnect(&mut self, error: Option<&str>) {
         self.input.clear();
@@ -441,6 +450,7 @@ pub(super) fn describe(event: &Event) -> String {
             CloseReason::Error { code, .. } => format!("Closed({:#x})", code.0),
             CloseReason::Finished(side) => format!("Closed({side:?})"),
             CloseReason::Disconnected => "Closed(Disconnected)".into(),
+            CloseReason::ClosedAfterSetup => "Closed(ClosedAfterSetup)".into(),
             CloseReason::ResumeWindowOver => "Closed(ResumeWindowOver)".into(),
             CloseReason::Io(error) => format!("Closed(Io,'{error}')"),
         },

@@ -6,7 +6,7 @@ use super::{
     peer::Wire,
     wire::{self, C, F, I, L, M, N, R, raw},
 };
-use crate::{Config, Misuse, Payload, ResumeLimits, frame::Resume};
+use crate::{Config, NotResumed, Payload, ResumeLimits, frame::Resume};
 
 const TOKEN: &[u8] = &[0xFF, 0xFF];
 
@@ -248,7 +248,7 @@ fn resume_08_positions_go_on_over_transports() {
 }
 
 #[test]
-fn resume_11_18_19_20_h113_h114_positions_that_do_not_fit_end_the_session() {
+fn resume_11_18_19_20_h113_h114_positions_that_do_not_fit_are_refused_and_cost_nothing_else() {
     let base = || {
         let mut e = server();
         e.receive(wire::rs(1, 100, "x"));
@@ -270,19 +270,130 @@ fn resume_11_18_19_20_h113_h114_positions_that_do_not_fit_end_the_session() {
         let (mut e, ..) = base();
         resumed(&mut e, good, 10);
     }
-    for bad in [0, first, 3, 2 * first + 1, sent - 1, sent + 1, u64::MAX >> 1] {
-        let (mut e, ..) = base();
-        let now = e.now;
-        e.connection.accept_resume(&resume(bad, 0), now).unwrap();
-        e.assert_ended_with(0x004, bad);
-    }
     let request = wire::rs(1, 100, "x").len() as u64;
+    let wrong = [0, first, 3, 2 * first + 1, sent - 1, sent + 1, u64::MAX >> 1];
+    let wrong = wrong.map(|server| (server, 0)).into_iter().chain([(sent, request + 1)]);
+    for (server, client) in wrong {
+        let (mut e, ..) = base();
+        let (now, until) = (e.now, e.deadline());
+        for _ in 0..3 {
+            let refused = e.connection.accept_resume(&resume(server, client), now);
+            assert!(matches!(refused, Err(NotResumed::Positions(_))), "{refused:?}");
+            e.assert_silent(server);
+            assert!(e.connection.is_suspended() && e.is_open(1));
+            assert_eq!(e.deadline(), until, "its window goes on");
+        }
+        resumed(&mut e, 3 * first, request);
+        assert_eq!(e.sent(), "P(1,N,'item')");
+    }
+    // What was produced while apart was never sent, and cannot have arrived.
     let (mut e, ..) = base();
-    resumed(&mut e, sent, request);
-    let (mut e, ..) = base();
+    e.send(1, "item").unwrap();
+    e.transmit();
     let now = e.now;
-    e.connection.accept_resume(&resume(sent, request + 1), now).unwrap();
-    e.assert_ended_with(0x004, "H114");
+    let refused = e.connection.accept_resume(&resume(sent + first, 0), now);
+    assert!(matches!(refused, Err(NotResumed::Positions(_))), "{refused:?}");
+}
+
+#[test]
+fn resume_31_a_transport_that_is_up_is_not_given_up_for_a_wrong_position() {
+    let mut e = server();
+    e.receive(wire::rs(1, 100, "x"));
+    e.events();
+    for _ in 0..3 {
+        e.send(1, "item").unwrap();
+    }
+    let sent = tracked(&e.sent_frames());
+    e.receive(wire::ka(0, sent, b""));
+    let now = e.now;
+    for (server, client) in [(0, 0), (sent + 1, 0), (sent, 9_999)] {
+        let refused = e.connection.accept_resume(&resume(server, client), now);
+        assert!(matches!(refused, Err(NotResumed::Positions(_))), "{refused:?}");
+        e.assert_silent(server);
+        assert!(e.connection.has_transport());
+    }
+    e.send(1, "goes on").unwrap();
+    assert_eq!(e.sent(), "P(1,N,'goes on')");
+}
+
+/// What a proxy may say when it comes to its end, and what is left of a frame.
+fn broken() -> [Vec<u8>; 4] {
+    [
+        wire::prefixed(b"abc"),
+        wire::prefixed(&wire::with(M, wire::rr(9, "xy"))),
+        wire::prefixed(&wire::rr(0x8000_0009, "x")),
+        b"\0\0\x02xy".to_vec(),
+    ]
+}
+
+#[test]
+fn bytes_that_are_no_frames_cost_a_session_its_transport_alone() {
+    for bytes in broken() {
+        let mut e = server();
+        e.receive(wire::rs(1, 100, "x"));
+        e.events();
+        e.send(1, "item").unwrap();
+        let sent = tracked(&e.sent_frames());
+        e.break_with(&bytes);
+        let request = wire::rs(1, 100, "x").len();
+        // Nor does the position count it: the client has what it has of that.
+        assert_eq!(resumed(&mut e, sent, 0) as usize, request);
+        assert!(e.is_open(1));
+        let stats = e.connection.stats();
+        assert_eq!((stats.broken_transports, stats.violations), (1, 0));
+    }
+    // A session that nobody has accepted yet, and what is no session.
+    for bytes in broken() {
+        let mut e = Wire::server();
+        e.receive_bytes(&bytes);
+        e.assert_ended_with(0x101, &bytes);
+    }
+}
+
+#[test]
+fn a_client_that_says_the_same_nonsense_on_each_transport_is_told() {
+    let mut e = server();
+    for _ in 0..8 {
+        e.break_with(b"\0\0\x02xy");
+        resumed(&mut e, 0, 0);
+    }
+    e.receive_bytes(b"\0\0\x02xy");
+    e.assert_ended_with(0x101, "again and again");
+
+    // A proxy that ends now and then, and a session that gets on, are something else.
+    for gets_on in [true, false] {
+        let mut e = server();
+        let mut received = 0;
+        for round in 0..30 {
+            if gets_on {
+                let request = wire::fnf(1 + 2 * round, "x");
+                received += request.len() as u64;
+                e.receive(&request);
+                e.events();
+            } else {
+                // A sign of life, so that it is not the keepalive that ends it.
+                for _ in 0..60 {
+                    e.advance(1_000);
+                    e.receive(wire::ka(0, 0, b""));
+                    e.events();
+                }
+            }
+            e.break_with(b"\0\0\x02xy");
+            assert_eq!(u64::from(resumed(&mut e, 0, 0)), received);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_stops_says_so() {
+    let mut e = server();
+    e.connection.set_parting_words("the service is stopping");
+    e.connection.drain();
+    let last = e.sent_frames().pop().expect("an ERROR");
+    assert_eq!(
+        (last.describe(), &last.data[..]),
+        ("ERR(0,0x102)".into(), &b"the service is stopping"[..])
+    );
 }
 
 #[test]
@@ -316,7 +427,7 @@ fn resume_28_29_44_the_window_and_its_end() {
     assert!(!e.is_open(1));
     e.assert_dead();
     let now = e.now;
-    assert_eq!(e.connection.accept_resume(&resume(0, 0), now), Err(Misuse::NotSuspended));
+    assert_eq!(e.connection.accept_resume(&resume(0, 0), now), Err(NotResumed::Over));
 }
 
 #[test]
@@ -449,8 +560,8 @@ fn resume_36_37_a_peer_that_never_acknowledges_is_not_waited_for() {
     // What is dropped cannot be asked for.
     cut(&mut e);
     let now = e.now;
-    e.connection.accept_resume(&resume(0, 0), now).unwrap();
-    e.assert_ended_with(0x004, "RESUME-36");
+    let refused = e.connection.accept_resume(&resume(0, 0), now);
+    assert!(matches!(refused, Err(NotResumed::Positions(_))), "RESUME-36: {refused:?}");
 }
 
 #[test]

@@ -234,10 +234,13 @@ fn lease_20_resume_27_leases_begin_anew() {
 }
 
 #[test]
-fn a_client_that_was_never_answered_may_resume_too() {
+fn a_client_that_was_met_with_silence_may_resume_too() {
     let mut e = Wire::fresh_client_of(setup(), limits(1 << 20));
     e.request(RR, "x", 0);
     assert_eq!(e.sent(), "SETUP RR(1,'x')");
+    e.advance(3_000);
+    assert_eq!(e.events(), "Suspended", "KA-11: who knows what has arrived");
+    dial(&mut e);
     cut(&mut e);
     dial(&mut e);
     e.receive(resume_ok(0));
@@ -249,6 +252,36 @@ fn a_client_that_was_never_answered_may_resume_too() {
     e.request(RR, "x", 0);
     e.disconnect(None);
     assert_eq!(e.events(), "Closed(Disconnected)");
+}
+
+#[test]
+fn a_server_that_closes_right_behind_setup_has_no_session_to_resume() {
+    for setup in [setup(), peer::setup()] {
+        let mut e = Wire::fresh_client_of(setup, limits(1 << 20));
+        e.request(RR, "x", 0);
+        assert_eq!(e.sent(), "SETUP RR(1,'x')");
+        e.disconnect(None);
+        assert_eq!(e.events(), "Closed(ClosedAfterSetup)");
+        e.assert_dead();
+    }
+    // Nor has what answers in another language, who is told so.
+    let mut e = Wire::fresh_client_of(setup(), limits(1 << 20));
+    e.sent();
+    e.receive_bytes(b"\0\0\x02xy");
+    e.assert_ended_with(0x101, "no frame");
+}
+
+#[test]
+fn what_is_no_frame_is_not_the_servers_answer_to_resume() {
+    let mut e = client();
+    cut(&mut e);
+    for _ in 0..20 {
+        dial(&mut e);
+        e.break_with(b"\0\0\x02xy");
+    }
+    dial(&mut e);
+    e.receive(resume_ok(0));
+    assert_eq!(e.events(), "Resumed");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! most once as ready.
 
 use std::{
+    collections::VecDeque,
     mem,
     sync::{
         Arc, OnceLock, PoisonError,
@@ -15,11 +16,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Interaction, Payload, Side, frame};
+use rsock_proto::{CloseReason, ErrorCode, Interaction, Payload, Side, frame};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
 use crate::{
-    connection::consumers::{Feeder, Inlet},
+    connection::{
+        consumers::{Feeder, Inlet},
+        doors::Place,
+    },
     error::Error,
     responder::BoxStream,
     sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard},
@@ -87,11 +91,26 @@ pub enum ConnectionState {
     Closed(CloseReason),
 }
 
-/// A client that takes up its session on another transport.
+/// A client that asks to take up its session on another transport.
 pub(crate) struct Adoption {
     pub(crate) resume: frame::Resume,
     pub(crate) transport: Transport,
+    /// The place among the connections that a session without a transport needs.
+    pub(crate) place: Option<Place>,
+    /// Where the transport goes back to if it is not taken.
+    pub(crate) refuse: oneshot::Sender<Refused>,
 }
+
+/// A transport that the session was not taken up on, and what its client is to be told.
+pub(crate) struct Refused {
+    pub(crate) transport: Transport,
+    pub(crate) code: ErrorCode,
+    pub(crate) message: String,
+}
+
+/// Transports that may wait for the driver to look at them. Each is judged by itself: one that comes
+/// later may be asked for by somebody else.
+const MAX_ADOPTIONS: usize = 8;
 
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
@@ -115,8 +134,9 @@ struct Inner {
     commands: Vec<Command>,
     /// Slots whose producers may go on.
     ready: Vec<usize>,
-    /// The newest transport for the session; one that it replaces is closed (H117).
-    adoption: Option<Box<Adoption>>,
+    /// Transports for the session, at most `MAX_ADOPTIONS`: of those that are taken, the newest is
+    /// kept (H117).
+    adoptions: VecDeque<Box<Adoption>>,
     driver: Option<Waker>,
     /// Fewer bytes wait than did when the driver paused.
     nudged: bool,
@@ -268,15 +288,14 @@ impl Mailbox {
     /// Hands the driver a transport for its session.
     ///
     /// # Errors
-    /// Gives it back if the connection has ended.
+    /// Gives it back if the connection has ended, or as many wait as may.
     pub(crate) fn adopt(&self, adoption: Box<Adoption>) -> Result<(), Box<Adoption>> {
         let mut inner = self.lock();
-        if inner.closed {
+        if inner.closed || inner.adoptions.len() >= MAX_ADOPTIONS {
             return Err(adoption);
         }
-        let replaced = inner.adoption.replace(adoption);
+        inner.adoptions.push_back(adoption);
         Self::wake(inner);
-        drop(replaced);
         Ok(())
     }
 
@@ -321,6 +340,11 @@ impl Mailbox {
     /// Why nothing new is asked any more, if that is so: the connection has ended, or is about to.
     pub(crate) fn refusing(&self) -> Option<CloseReason> {
         self.lock().refusing.clone()
+    }
+
+    /// Whether it is over, and takes nothing.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<ConnectionState> {
@@ -393,14 +417,14 @@ impl Mailbox {
     }
 
     pub(crate) fn take_adoption(&self) -> Option<Box<Adoption>> {
-        self.lock().adoption.take()
+        self.lock().adoptions.pop_front()
     }
 
     /// Goes to sleep until `waker` is called; false if something waits already.
     #[must_use]
     pub(crate) fn sleep(&self, waker: &Waker) -> bool {
         let mut inner = self.lock();
-        if !inner.commands.is_empty() || !inner.ready.is_empty() || inner.adoption.is_some() {
+        if !inner.commands.is_empty() || !inner.ready.is_empty() || !inner.adoptions.is_empty() {
             return false;
         }
         if mem::take(&mut inner.nudged) {
@@ -468,9 +492,9 @@ impl Mailbox {
             inner.refusing = Some(reason.clone());
         }
         let left = mem::take(&mut inner.commands);
-        let adoption = inner.adoption.take();
+        let adoptions = mem::take(&mut inner.adoptions);
         drop(inner);
-        drop(adoption);
+        drop(adoptions);
         self.permits.close();
         self.state.send_replace(ConnectionState::Closed(reason.clone()));
         left

@@ -3,16 +3,20 @@
 
 mod budget;
 mod consumers;
+mod doors;
 mod driver;
 mod mailbox;
 mod producers;
 mod sessions;
+mod shares;
 mod spare_inlets;
 
 pub use consumers::{DEFAULT_CREDIT, Payloads};
 pub(crate) use consumers::{DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, default_window};
+pub(crate) use doors::{DoorLimits, Doors, Newcomer};
 pub(crate) use driver::{ClientResume, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Permit};
 pub(crate) use sessions::Sessions;
+pub(crate) use shares::Holder;
 pub(crate) use spare_inlets::{keep_inlet, take_inlet};

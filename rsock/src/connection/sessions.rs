@@ -1,46 +1,87 @@
 //! The sessions of a server that can be resumed: which connection has which token.
 //!
-//! One lock, held for a look into a map. Bounds: at most `max` sessions; where one more is wanted,
-//! the one that has been without a transport for the longest time ends (H120).
+//! One lock, held for a look into a map. A session is claimed when its acceptor has taken it, and not
+//! before: what strangers ask for costs nobody anything. Bounds: at most `max` sessions, and
+//! `max_per_address` of one address. Where one more is wanted, a session without a transport ends: the
+//! longest abandoned of whoever holds most (H120).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fmt,
+    hash::{BuildHasher, RandomState},
     sync::{Arc, PoisonError},
 };
 
 use bytes::Bytes;
 
 use crate::{
-    connection::mailbox::{Command, Mailbox},
+    connection::{
+        mailbox::Mailbox,
+        shares::{Holder, Shares, Spare},
+    },
     sync::{Mutex, MutexGuard},
 };
 
 pub(crate) struct Sessions {
     table: Mutex<Table>,
     max: usize,
+    max_per_address: usize,
+    /// Keyed with random numbers, so that how long a look-up takes tells nothing about tokens
+    /// (RESUME-42).
+    digest: RandomState,
 }
+
+/// A token's keyed digest. Tokens are compared only where it is the same, which nobody can bring
+/// about who does not know the key.
+type Digest = u64;
 
 #[derive(Default)]
 struct Table {
-    /// The map's hash is keyed with random numbers, so that its look-ups tell nothing about tokens
-    /// (RESUME-42).
-    sessions: HashMap<Bytes, Session>,
-    /// Those without a transport, the oldest first.
-    suspended: BTreeMap<u64, Bytes>,
-    suspensions: u64,
+    sessions: HashMap<Digest, Session>,
+    /// Those without a transport are spare.
+    shares: Shares<Digest>,
 }
 
 struct Session {
+    token: Bytes,
     mailbox: Arc<Mailbox>,
-    /// The acceptor has taken it; before that there is nothing to resume.
-    is_open: bool,
-    suspended: Option<u64>,
+    holder: Holder,
+    suspended: Option<Spare>,
+}
+
+/// Why a session is not to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSession {
+    /// Another has the token (RESUME-30).
+    TokenInUse,
+    /// The address holds as many as it may, each with a transport.
+    ShareUsed { max: usize },
+    /// There are as many as there may be, and none that may end for this one.
+    Full { max: usize },
+}
+
+impl fmt::Display for NoSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TokenInUse => f.write_str("the resume token is in use"),
+            Self::ShareUsed { max } => write!(
+                f,
+                "too many resumable sessions from this address: it may hold {max}; end some, or \
+                 connect without resume"
+            ),
+            Self::Full { max } => write!(
+                f,
+                "too many resumable sessions: there may be {max}; try again later, or connect \
+                 without resume"
+            ),
+        }
+    }
 }
 
 impl Sessions {
-    pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { table: Mutex::default(), max })
+    pub(crate) fn new(max: usize, max_per_address: usize) -> Arc<Self> {
+        let digest = RandomState::new();
+        Arc::new(Self { table: Mutex::default(), max, max_per_address, digest })
     }
 
     /// Nothing of a user's runs under the lock, so a poisoned one still holds whole values.
@@ -48,86 +89,101 @@ impl Sessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a token for a connection, until the claim is dropped.
+    fn digest(&self, token: &[u8]) -> Digest {
+        self.digest.hash_one(token)
+    }
+
+    /// Whether a session has this token now. One that asks for it may still be accepted sooner.
+    pub(crate) fn is_in_use(&self, token: &[u8]) -> bool {
+        self.lock().sessions.contains_key(&self.digest(token))
+    }
+
+    /// Takes a token for a connection that was accepted, until the claim is dropped, and whether a
+    /// session had to end for it.
     ///
     /// # Errors
-    /// Why it is not to be had: it is in use (RESUME-30), or there are too many sessions.
+    /// Why it is not to be had.
     pub(crate) fn claim(
         self: &Arc<Self>,
         token: &Bytes,
         mailbox: &Arc<Mailbox>,
-    ) -> Result<Claim, &'static str> {
+        holder: Holder,
+    ) -> Result<(Claim, bool), NoSession> {
+        let digest = self.digest(token);
         let mut table = self.lock();
-        if table.sessions.contains_key(token) {
-            return Err("the resume token is in use");
+        if table.sessions.contains_key(&digest) {
+            return Err(NoSession::TokenInUse);
         }
         let mut ended = None;
-        if table.sessions.len() >= self.max {
-            let Some((_, oldest)) = table.suspended.pop_first() else {
-                return Err("too many resumable sessions");
+        let is_share_used =
+            holder != Holder::Unknown && table.shares.held(holder) >= self.max_per_address;
+        if is_share_used || table.sessions.len() >= self.max {
+            let (spare, error) = if is_share_used {
+                let error = NoSession::ShareUsed { max: self.max_per_address };
+                (table.shares.oldest_of(holder), error)
+            } else {
+                let error = NoSession::Full { max: self.max };
+                (table.shares.oldest_of_the_greediest(holder), error)
             };
-            ended = table.sessions.remove(&oldest);
+            ended = table.sessions.remove(&spare.ok_or(error)?);
         }
         // The slice of the token in SETUP would keep the buffer it was read into.
         let token = Bytes::copy_from_slice(token);
-        let mailbox = Arc::clone(mailbox);
-        let session = Session { mailbox: Arc::clone(&mailbox), is_open: false, suspended: None };
-        table.sessions.insert(token.clone(), session);
+        let session = Session { token, mailbox: Arc::clone(mailbox), holder, suspended: None };
+        table.sessions.insert(digest, session);
+        table.shares.take(holder);
         drop(table);
+        let has_ended = ended.is_some();
         if let Some(ended) = ended {
-            // One that has ended meanwhile needs no telling.
-            let _ = ended.mailbox.send(Command::Close);
+            ended.mailbox.end(true);
         }
-        Ok(Claim { sessions: Arc::clone(self), token, mailbox })
+        Ok((Claim { sessions: Arc::clone(self), digest, mailbox: Arc::clone(mailbox) }, has_ended))
     }
 
-    /// The connection whose session this token resumes.
-    pub(crate) fn find(&self, token: &[u8]) -> Option<Arc<Mailbox>> {
+    /// The connection whose session this token resumes, and whether it is without a transport.
+    pub(crate) fn find(&self, token: &[u8]) -> Option<(Arc<Mailbox>, bool)> {
         let table = self.lock();
-        let session = table.sessions.get(token).filter(|session| session.is_open)?;
-        Some(Arc::clone(&session.mailbox))
+        let session = table.sessions.get(&self.digest(token))?;
+        // Two digests that are the same by chance are told apart.
+        (session.token == token)
+            .then(|| (Arc::clone(&session.mailbox), session.suspended.is_some()))
     }
 }
 
 /// A connection's right to its token.
 pub(crate) struct Claim {
     sessions: Arc<Sessions>,
-    token: Bytes,
+    digest: Digest,
     mailbox: Arc<Mailbox>,
 }
 
 impl Claim {
-    /// The session is accepted, and can be resumed from now on.
-    pub(crate) fn open(&self) {
-        self.change(|session, _| session.is_open = true);
-    }
-
     /// The session has lost its transport.
     pub(crate) fn suspended(&self) {
-        self.change(|session, table| {
-            table.suspensions += 1;
-            let since = session.suspended.insert(table.suspensions);
-            table.suspended.insert(*since, self.token.clone());
+        self.change(|session, shares| {
+            if session.suspended.is_none() {
+                session.suspended = Some(shares.offer(session.holder, self.digest));
+            }
         });
     }
 
     /// The session has a transport again.
     pub(crate) fn resumed(&self) {
-        self.change(|session, table| {
-            if let Some(since) = session.suspended.take() {
-                table.suspended.remove(&since);
+        self.change(|session, shares| {
+            if let Some(spare) = session.suspended.take() {
+                shares.withdraw(spare);
             }
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut Session, &mut Table)) {
-        let mut table = self.sessions.lock();
-        // Taken out for the time, so that both can be changed.
-        let Some(mut session) = table.sessions.remove(&self.token) else { return };
-        if Arc::ptr_eq(&session.mailbox, &self.mailbox) {
-            change(&mut session, &mut table);
+    /// Changes the session, if it is still ours: it may have ended for another.
+    fn change(&self, change: impl FnOnce(&mut Session, &mut Shares<Digest>)) {
+        let table = &mut *self.sessions.lock();
+        if let Some(session) = table.sessions.get_mut(&self.digest)
+            && Arc::ptr_eq(&session.mailbox, &self.mailbox)
+        {
+            change(session, &mut table.shares);
         }
-        table.sessions.insert(self.token.clone(), session);
     }
 }
 
@@ -140,22 +196,37 @@ impl fmt::Debug for Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.resumed();
-        let mut table = self.sessions.lock();
+        let table = &mut *self.sessions.lock();
         let is_ours = |session: &Session| Arc::ptr_eq(&session.mailbox, &self.mailbox);
-        if table.sessions.get(&self.token).is_some_and(is_ours) {
-            table.sessions.remove(&self.token);
+        if table.sessions.get(&self.digest).is_some_and(is_ours)
+            && let Some(session) = table.sessions.remove(&self.digest)
+        {
+            if let Some(spare) = session.suspended {
+                table.shares.withdraw(spare);
+            }
+            table.shares.give_back(session.holder);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
-    use crate::connection::ConnectionState;
+    use crate::connection::{Command, ConnectionState};
 
     fn mailbox() -> Arc<Mailbox> {
         Mailbox::new(1, ConnectionState::Connecting)
+    }
+
+    fn holder(n: u8) -> Holder {
+        Holder::from(SocketAddr::from(([10, 0, 0, n], 1)))
+    }
+
+    fn claim(sessions: &Arc<Sessions>, token: &'static [u8], of: u8) -> Result<Claim, NoSession> {
+        let claimed = sessions.claim(&Bytes::from_static(token), &mailbox(), holder(of));
+        claimed.map(|(claim, _)| claim)
     }
 
     fn is_told_to_close(mailbox: &Mailbox) -> bool {
@@ -166,47 +237,71 @@ mod tests {
 
     #[test]
     fn resume_03_30_tokens_are_bytes_and_held_by_one() {
-        let sessions = Sessions::new(10);
-        let [a, b] = [mailbox(), mailbox()];
-        let first = Bytes::from_static(b"\xff\xff");
-        let claim = sessions.claim(&first, &a).expect("a free token");
-        assert!(sessions.claim(&first, &b).is_err());
-        assert!(sessions.find(&first).is_none(), "it is not accepted yet");
-        claim.open();
-        assert!(sessions.find(&first).is_some());
+        let sessions = Sessions::new(10, 10);
+        let held = claim(&sessions, b"\xff\xff", 1).expect("a free token");
+        assert!(sessions.is_in_use(b"\xff\xff"));
+        assert_eq!(claim(&sessions, b"\xff\xff", 2).err(), Some(NoSession::TokenInUse));
+        assert!(sessions.find(b"\xff\xff").is_some_and(|(_, suspended)| !suspended));
         assert!(sessions.find(b"\xfe\xfe").is_none());
-        drop(claim);
-        assert!(sessions.find(&first).is_none());
-        assert!(sessions.claim(&first, &b).is_ok());
+        held.suspended();
+        assert!(sessions.find(b"\xff\xff").is_some_and(|(_, suspended)| suspended));
+        assert_eq!(claim(&sessions, b"\xff\xff", 2).err(), Some(NoSession::TokenInUse));
+        drop(held);
+        assert!(sessions.find(b"\xff\xff").is_none());
+        assert!(claim(&sessions, b"\xff\xff", 2).is_ok());
     }
 
     #[test]
     fn h120_the_longest_abandoned_makes_room() {
-        let sessions = Sessions::new(3);
-        let mailboxes = [(); 3].map(|()| mailbox());
-        let claims: Vec<_> = mailboxes
-            .iter()
-            .zip([b"a", b"b", b"c"])
-            .map(|(mailbox, token)| {
-                sessions.claim(&Bytes::from_static(token), mailbox).expect("room")
-            })
-            .collect();
-        let next = mailbox();
-        assert!(sessions.claim(&Bytes::from_static(b"d"), &next).is_err());
+        let sessions = Sessions::new(3, 3);
+        let claims: Vec<_> =
+            [&b"a"[..], b"b", b"c"].map(|token| claim(&sessions, token, 1).expect("room")).into();
+        assert_eq!(claim(&sessions, b"d", 2).err(), Some(NoSession::Full { max: 3 }));
         claims[2].suspended();
         claims[0].suspended();
         claims[2].resumed();
         claims[1].suspended();
-        let claim = sessions.claim(&Bytes::from_static(b"d"), &next);
-        assert!(claim.is_ok());
-        assert_eq!(
-            mailboxes.each_ref().map(|mailbox| is_told_to_close(mailbox)),
-            [true, false, false]
-        );
+        let next = claim(&sessions, b"d", 2).expect("the room of the first");
+        assert_eq!([0, 1, 2].map(|n| is_told_to_close(&claims[n].mailbox)), [true, false, false]);
         // What has been ended lets go of nothing that is another's.
-        let again = sessions.claim(&Bytes::from_static(b"a"), &next).expect("room");
-        again.open();
+        let again = claim(&sessions, b"a", 2).expect("room");
         drop(claims);
         assert!(sessions.find(b"a").is_some());
+        drop((next, again));
+    }
+
+    #[test]
+    fn an_address_takes_no_more_than_its_share_and_from_nobody_but_itself() {
+        let sessions = Sessions::new(10, 5);
+        let victim = claim(&sessions, b"victim", 1).expect("room");
+        victim.suspended();
+        let tokens: [&'static [u8]; 6] = [b"0", b"1", b"2", b"3", b"4", b"5"];
+        let mut claims: Vec<_> =
+            tokens[..5].iter().map(|token| claim(&sessions, token, 2).expect("room")).collect();
+        let error = claim(&sessions, tokens[5], 2).err();
+        assert_eq!(error, Some(NoSession::ShareUsed { max: 5 }));
+        claims[3].suspended();
+        claims.push(claim(&sessions, tokens[5], 2).expect("its own"));
+        assert!(is_told_to_close(&claims[3].mailbox));
+        assert!(!is_told_to_close(&victim.mailbox) && sessions.find(b"victim").is_some());
+        drop(claims);
+        assert_eq!(sessions.lock().shares.held(holder(2)), 0);
+    }
+
+    #[test]
+    fn many_addresses_take_the_room_of_the_one_that_holds_most() {
+        let sessions = Sessions::new(8, 8);
+        let victim = claim(&sessions, b"victim", 1).expect("room");
+        victim.suspended();
+        let mut claims = Vec::new();
+        for n in 0..1_000_u32 {
+            let token = Bytes::copy_from_slice(&n.to_be_bytes());
+            let of = holder(2 + (n % 3) as u8);
+            let (claim, _) = sessions.claim(&token, &mailbox(), of).expect("room");
+            claim.suspended();
+            claims.push(claim);
+        }
+        assert!(!is_told_to_close(&victim.mailbox) && sessions.find(b"victim").is_some());
+        assert_eq!(sessions.lock().sessions.len(), 8);
     }
 }

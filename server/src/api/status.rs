@@ -45,6 +45,10 @@ struct Connections {
     full: u64,
     /// Times the system did not give one that had come, as when files have run out.
     failed_accepts: u64,
+    /// Those of them that were refused.
+    refused: u64,
+    /// Closed before anyone had accepted them, for others to be heard.
+    turned_away: u64,
     violations: u64,
     setup_timeouts: u64,
     handshake_timeouts: u64,
@@ -85,6 +89,12 @@ struct Core {
 struct Sessions {
     suspended: u64,
     resumed: u64,
+    /// Connections given up for bytes that were no frames, whose session stayed.
+    broken_transports: u64,
+    /// There were as many as there may be, in all or of one address.
+    refused: u64,
+    /// Ended for others.
+    evicted: u64,
     replayed_frames: u64,
     /// Times frames were dropped that a resume might have asked for.
     overflows: u64,
@@ -159,6 +169,8 @@ impl Status {
                 total: reading.connections,
                 full: reading.full,
                 failed_accepts: reading.failed_accepts,
+                refused: reading.refused_connections,
+                turned_away: reading.evicted_newcomers,
                 violations: stats.violations,
                 setup_timeouts: stats.setup_timeouts,
                 handshake_timeouts: reading.handshake_timeouts,
@@ -182,6 +194,9 @@ impl Status {
             sessions: Sessions {
                 suspended: reading.suspended_sessions,
                 resumed: stats.resumes,
+                broken_transports: stats.broken_transports,
+                refused: reading.refused_sessions,
+                evicted: reading.evicted_sessions,
                 replayed_frames: stats.replayed_frames,
                 overflows: stats.retention_overflows,
             },

@@ -21,6 +21,7 @@ use crate::{
         mailbox::{Adoption, Command, Mailbox},
         producers::SlotWakers,
         sessions::Sessions,
+        shares::Holder,
     },
     transport::link::Transport,
 };
@@ -55,7 +56,8 @@ fn adoption(closed: &Arc<AtomicUsize>) -> Box<Adoption> {
         last_received_server_position: 0,
         first_available_client_position: 0,
     };
-    Box::new(Adoption { resume, transport: Transport(Arc::clone(closed)) })
+    let (refuse, _) = tokio::sync::oneshot::channel();
+    Box::new(Adoption { resume, transport: Transport(Arc::clone(closed)), place: None, refuse })
 }
 
 /// What a driver has found in its mailbox.
@@ -184,8 +186,7 @@ pub fn ready_producers_wake_the_driver() {
     });
 }
 
-/// Two transports for a session, and a driver that sleeps between: it sees the newest, and none is
-/// left open that it has not.
+/// Two transports for a session, and a driver that sleeps between: it sees both.
 pub fn adoptions_wake_the_driver() {
     model_of_three(|| {
         let (mailbox, closed) = (mailbox(), Arc::new(AtomicUsize::new(0)));
@@ -193,9 +194,8 @@ pub fn adoptions_wake_the_driver() {
         let [one, two] = [Arc::clone(&closed), Arc::clone(&closed)];
         let first = thread::spawn(move || assert!(first.adopt(adoption(&one)).is_ok()));
         let other = thread::spawn(move || assert!(other.adopt(adoption(&two)).is_ok()));
-        // One that was replaced is closed.
         let found = drive(&mailbox, |_| closed.load(Relaxed) == 2);
-        assert!((1..=2).contains(&found.adoptions));
+        assert_eq!(found.adoptions, 2);
         first.join().expect("no panic");
         other.join().expect("no panic");
     });
@@ -415,20 +415,20 @@ pub fn producers_are_polled_again() {
 /// Two connections with one token: one has it, and is found by it while it holds it.
 pub fn tokens_are_held_by_one() {
     model(|| {
-        let sessions = Sessions::new(2);
+        let sessions = Sessions::new(2, 2);
         let token = Bytes::from_static(b"token");
         let (other, its) = (Arc::clone(&sessions), token.clone());
         let other = thread::spawn(move || {
             let mailbox = mailbox();
-            other.claim(&its, &mailbox).ok().map(|claim| (claim, mailbox))
+            let claimed = other.claim(&its, &mailbox, Holder::Unknown);
+            claimed.ok().map(|(claim, _)| (claim, mailbox))
         });
         let mailbox = mailbox();
-        let claim = sessions.claim(&token, &mailbox);
+        let claim = sessions.claim(&token, &mailbox, Holder::Unknown);
         let theirs = other.join().expect("no panic");
         assert_eq!(usize::from(claim.is_ok()) + usize::from(theirs.is_some()), 1);
-        let (claim, mailbox) = theirs.unwrap_or_else(|| (claim.expect("one has it"), mailbox));
-        claim.open();
-        let found = sessions.find(&token).expect("it is open");
+        let (claim, mailbox) = theirs.unwrap_or_else(|| (claim.expect("one has it").0, mailbox));
+        let (found, _) = sessions.find(&token).expect("it is held");
         assert!(Arc::ptr_eq(&found, &mailbox));
         drop(claim);
         assert!(sessions.find(&token).is_none());
@@ -438,17 +438,16 @@ pub fn tokens_are_held_by_one() {
 /// A session that is resumed while another needs its room: it stays, or it is told to end.
 pub fn room_is_made_or_not() {
     model(|| {
-        let sessions = Sessions::new(1);
+        let sessions = Sessions::new(1, 1);
         let (old, new) = (mailbox(), mailbox());
         let [a, b] = [Bytes::from_static(b"a"), Bytes::from_static(b"b")];
-        let claim = sessions.claim(&a, &old).expect("room");
-        claim.open();
+        let (claim, _) = sessions.claim(&a, &old, Holder::Unknown).expect("room");
         claim.suspended();
         let resumed = thread::spawn(move || {
             claim.resumed();
             claim
         });
-        let claimed = sessions.claim(&b, &new);
+        let claimed = sessions.claim(&b, &new, Holder::Unknown);
         let claim = resumed.join().expect("no panic");
         let mut found = Found::default();
         found.take(&old);
@@ -456,8 +455,7 @@ pub fn room_is_made_or_not() {
         assert_eq!(sessions.find(&a).is_none(), claimed.is_ok());
         drop(claim);
         assert!(sessions.find(&a).is_none());
-        if let Ok(claimed) = claimed {
-            claimed.open();
+        if claimed.is_ok() {
             assert!(sessions.find(&b).is_some());
         }
     });
@@ -466,13 +464,12 @@ pub fn room_is_made_or_not() {
 /// A client that comes back while its session ends: its transport is taken, or given back.
 pub fn sessions_end_while_found() {
     model(|| {
-        let (sessions, mailbox) = (Sessions::new(1), mailbox());
+        let (sessions, mailbox) = (Sessions::new(1, 1), mailbox());
         let (token, closed) = (Bytes::from_static(b"a"), Arc::new(AtomicUsize::new(0)));
-        let claim = sessions.claim(&token, &mailbox).expect("room");
-        claim.open();
+        let (claim, _) = sessions.claim(&token, &mailbox, Holder::Unknown).expect("room");
         let (table, one) = (Arc::clone(&sessions), Arc::clone(&closed));
         let client = thread::spawn(move || match table.find(b"a") {
-            Some(owner) => owner.adopt(adoption(&one)).is_ok(),
+            Some((owner, _)) => owner.adopt(adoption(&one)).is_ok(),
             None => false,
         });
         mailbox.close(&CloseReason::Disconnected);

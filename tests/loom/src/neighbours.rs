@@ -17,6 +17,11 @@ pub(crate) mod responder {
     pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 }
 
+pub(crate) mod doors {
+    /// The right to be a connection.
+    pub(crate) struct Place;
+}
+
 pub(crate) mod transport {
     pub(crate) mod link {
         use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use rsock::{Client, ClientBuilder, Endpoint, Meter, Resume, ServerBuilder, SessionEvent, memory};
+use rsock::{
+    Client, ClientBuilder, Endpoint, Error, Meter, Resume, ServerBuilder, SessionEvent, memory,
+};
 use rsock_tests::{
     fixture::Fixture,
     readiness::{Cut, Scripted, Steps},
@@ -93,9 +95,12 @@ impl Line {
     }
 
     pub(crate) async fn connect(&self, client: ClientBuilder) -> Client {
+        self.try_connect(client).await.expect("a transport")
+    }
+
+    pub(crate) async fn try_connect(&self, client: ClientBuilder) -> Result<Client, Error> {
         let line = self.clone();
-        let client = client.connect_with(move || std::future::ready(line.dial())).await;
-        client.expect("a transport")
+        client.connect_with(move || std::future::ready(line.dial())).await
     }
 }
 

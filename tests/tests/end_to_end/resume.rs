@@ -35,7 +35,7 @@ impl Events {
 }
 
 fn resumable() -> ServerBuilder {
-    Server::builder().resume(ResumeLimits::default(), 100)
+    Server::builder().resume(ResumeLimits::default(), 100).max_sessions_per_address(100)
 }
 
 fn client(events: &Events) -> ClientBuilder {

@@ -10,6 +10,7 @@ mod floods;
 mod fragments;
 mod rsockd;
 mod setup;
+mod strangers;
 mod streams;
 mod websocket;
 

@@ -9,7 +9,7 @@ use rsock_tests::{
     script::{Peer, PeerListener, SCHEMES},
     wire::{
         C, F, Frame, L, N, R, can, err, fnf, ka, lease, mp, p, rc, resume, resume_of, resume_ok,
-        rn, rr, rs, setup, setup_resumable, tracked,
+        rn, rr, rs, setup, setup_resumable, tracked, u,
     },
 };
 
@@ -132,9 +132,10 @@ async fn positions_count_what_they_should_and_the_rest_comes_again() {
     }
 }
 
-/// RESUME-11, RESUME-18, RESUME-19, RESUME-34, H113, H114: then the session is over, handlers and all.
+/// RESUME-11, RESUME-18, RESUME-19, RESUME-34, H113, H114: who asks is refused, and the session waits on
+/// for its client.
 #[tokio::test]
-async fn positions_that_do_not_fit_end_the_session() {
+async fn positions_that_do_not_fit_are_refused_and_cost_nothing_else() {
     let served = served().await;
     let request = rs(1, 3, "inf");
     let len = tracked([&request]);
@@ -156,12 +157,70 @@ async fn positions_that_do_not_fit_end_the_session() {
             let mut peer = Peer::connect(uri).await;
             peer.send(resume_of((1, 0), &token, server, client)).await;
             peer.expect_refusal(0x004).await;
-            let mut peer = Peer::connect(uri).await;
-            peer.send(resume_of((1, 0), &token, 3 * item, 0)).await;
-            peer.expect_refusal(0x004).await;
+            let (mut peer, ours) = resumed(uri, &token, 3 * item).await;
+            assert_eq!(ours, len);
+            peer.send(rn(1, 1)).await;
+            peer.expect(p(1, N, "3")).await;
         }
     }
-    served.fixture.recorder.wait_count("dropped inf", 10).await;
+    assert_eq!(served.meter.read().stats.resumes, 10);
+}
+
+/// RESUME-31, H149: a RESUME that was delayed on its way, whose client has got on elsewhere meanwhile.
+#[tokio::test]
+async fn a_resume_that_comes_too_late_does_not_take_the_session_along() {
+    let served = served().await;
+    let item = tracked([&p(1, N, "0")]);
+    for (uri, token) in served.uris.iter().zip([b"tcp", b"web"]) {
+        let mut peer = session(uri, token).await;
+        peer.send(rs(1, 3, "inf")).await;
+        for n in 0..3 {
+            peer.expect(p(1, N, n.to_string())).await;
+        }
+        let mut late = Peer::connect(uri).await;
+        drop(peer);
+        let (mut peer, len) = resumed(uri, token, item).await;
+        peer.expect_all([p(1, N, "1"), p(1, N, "2")]).await;
+        peer.send(ka(R, 3 * item, "")).await;
+        peer.expect(ka(0, len, "")).await;
+        late.send(resume_of((1, 0), token, item, 0)).await;
+        late.expect_refusal(0x004).await;
+        peer.send(rn(1, 1)).await;
+        peer.expect(p(1, N, "3")).await;
+    }
+}
+
+/// H150: what a proxy leaves behind when it stops costs the transport, and not the session.
+#[tokio::test]
+async fn bytes_that_are_no_frames_cost_the_transport_alone() {
+    let served = served().await;
+    let nonsense: [(&[u8], &[u8]); 3] = [
+        // A prefix and a header that cannot be; half a frame; HTTP.
+        (b"\0\0\x02xy", b"\x82\x82\0\0\0\0xy"),
+        (b"\0\0\x09\0\0\0\x03", b"\x82\x89\0\0\0\0\0\0"),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"HTTP/1.1 502 Bad Gateway\r\n\r\n"),
+    ];
+    // An unmasked frame, a text frame, a close frame.
+    let of_websocket: [&[u8]; 3] =
+        [b"\x82\x06\0\0\0\x01\x24\0", b"\x81\x82\0\0\0\0hi", b"\x88\x82\0\0\0\0\x03\xf3"];
+    let tcp = nonsense.iter().map(|(bytes, _)| (0, *bytes));
+    let web = nonsense.iter().map(|(_, bytes)| (1, *bytes)).chain(of_websocket.map(|b| (1, b)));
+    let len = tracked([&rs(1, 1, "inf")]);
+    let item = tracked([&p(1, N, "0")]);
+    for (n, (uri, bytes)) in tcp.chain(web).enumerate() {
+        let (uri, token) = (&served.uris[uri], n.to_string().into_bytes());
+        let mut peer = session(uri, &token).await;
+        peer.send(rs(1, 1, "inf")).await;
+        peer.expect(p(1, N, "0")).await;
+        peer.raw(bytes).await;
+        peer.finish().await;
+        peer.expect_end().await;
+        let (mut peer, ours) = resumed(uri, &token, item).await;
+        assert_eq!(ours, len);
+        peer.send(rn(1, 1)).await;
+        peer.expect(p(1, N, "1")).await;
+    }
+    assert!(served.meter.read().stats.broken_transports >= 4);
 }
 
 /// RESUME-03, RESUME-30, RESUME-32, H115, H118: tokens are bytes, and in use by one.
@@ -325,6 +384,8 @@ async fn resumable(scheme: &str) -> (Client, Peer, PeerListener) {
     let mut peer = peer;
     let setup = peer.next().await;
     assert!(setup.flags & R != 0, "RESUME-02: {setup}");
+    // A server that says nothing has no session to come back to.
+    peer.send(ka(0, 0, "")).await;
     (client.expect("a connection"), peer, listener)
 }
 
@@ -416,6 +477,90 @@ async fn a_client_gives_up_when_there_is_nothing_to_resume() {
                 };
                 assert_eq!(reason, unknown);
             }
+        }
+    }
+}
+
+/// A proxy that reaches no server: there is no session, and that is told and not waited for.
+#[tokio::test]
+async fn a_server_that_closes_right_behind_setup_is_told_as_that() {
+    for scheme in SCHEMES {
+        for settings in [Some(Resume::new()), None] {
+            let listener = PeerListener::bind_for(scheme).await;
+            let uri = listener.uri();
+            let connecting = match settings {
+                Some(resume) => Client::builder().resume(resume),
+                None => Client::builder(),
+            };
+            let connecting = connecting.wait_until_accepted(true);
+            let closing = async { drop(listener.accept().await) };
+            let (connected, ()) = tokio::join!(connecting.connect(&uri), closing);
+            let error = connected.expect_err("no connection");
+            assert_eq!(error, CloseReason::ClosedAfterSetup.into());
+            assert!(error.to_string().contains("right after SETUP"), "{error}");
+        }
+    }
+}
+
+/// What ends a session at its client, but for a close: what a server says, on which kind of transport.
+fn ends_of_sessions() -> [(bool, Frame); 7] {
+    [
+        // In the place of RESUME_OK, and while all is well.
+        (true, resume_ok(9_999)),
+        (true, p(1, N | C, "early")),
+        (true, err(0, 0x004, "unknown")),
+        (true, err(0, 0x102, "stopping")),
+        (true, err(0, 0x201, "nonsense")),
+        (false, err(0, 0x101, "something is wrong")),
+        (false, u(0, 0x3E, 0)),
+    ]
+}
+
+/// RESUME-21, RESUME-23, H151: while its server lives, a client that renews is not dead for good.
+#[tokio::test]
+async fn a_client_that_renews_goes_on_whatever_ends_its_session() {
+    for scheme in SCHEMES {
+        for (in_handshake, said) in ends_of_sessions() {
+            let listener = PeerListener::bind_for(scheme).await;
+            let uri = listener.uri();
+            let quick = Resume::new().pauses(Duration::from_millis(1), Duration::from_millis(5));
+            let connecting = Client::builder().resume(quick);
+            let (client, peer) = tokio::join!(connecting.connect(&uri), listener.accept_setup());
+            let (client, mut peer) = (client.expect("a connection"), peer);
+            peer.send(ka(0, 0, "")).await;
+            let pending = spawn(client.request_response("pending"));
+            peer.expect(rr(1, "pending")).await;
+            if in_handshake {
+                drop(peer);
+                (peer, ..) = comes_back(&listener).await;
+            }
+            peer.send(said.clone()).await;
+            let failed = pending.await.expect("no panic").expect_err("its session is over");
+            assert!(matches!(failed, rsock::Error::Closed(_)), "{said}: {failed:?}");
+            // A fresh one, which is refused, and closed, and answered by no server of ours.
+            let mut refused = listener.accept_setup().await;
+            refused.send(err(0, 0x003, "full; try again later")).await;
+            drop(refused);
+            drop(listener.accept_setup().await);
+            let mut proxy = listener.accept_setup().await;
+            proxy.raw(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await;
+            drop(proxy);
+            let mut peer = listener.accept_setup().await;
+            let after = spawn(client.request_response("after"));
+            peer.expect(rr(1, "after")).await;
+            peer.send(p(1, N | C, "at last")).await;
+            assert_eq!(after.await.expect("no panic").expect("a reply").data, "at last");
+            // What a proxy says in the place of RESUME_OK is no answer.
+            drop(peer);
+            let (proxy, ..) = comes_back(&listener).await;
+            let mut proxy = proxy;
+            proxy.raw(b"\0\0\x02xy").await;
+            let (mut peer, ..) = comes_back(&listener).await;
+            peer.send(resume_ok(tracked([&rr(1, "after")]))).await;
+            let last = spawn(client.request_response("last"));
+            peer.expect(rr(3, "last")).await;
+            client.abort().await;
+            last.await.expect("no panic").expect_err("it was aborted");
         }
     }
 }

@@ -36,9 +36,11 @@ use crate::warnings::Kind;
 use crate::{
     acceptor::Accept,
     connection::{
-        Command, Feeder, Mailbox, Permit,
+        Command, Feeder, Mailbox, Newcomer, Permit,
+        doors::{Doors, Place},
         producers::{Producer, SlotWakers, guard},
         sessions::{Claim, Sessions},
+        shares::Holder,
     },
     error::Error,
     lease::LeasePolicy,
@@ -52,10 +54,14 @@ use fail::{Failing, Pings};
 use input::Input;
 use lease::Leases;
 use memory::Pause;
-use session::Redial;
+use session::{Redial, Returning};
 
 pub(crate) use session::ClientResume;
 
+/// Why nobody is let in when the service stops.
+const STOPPING: &str = "the service is stopping";
+/// Why somebody is not who was about to be.
+const TURNED_AWAY: &str = "too many connections are being set up; try again later";
 /// How long the last words to a peer that broke the protocol may take to leave.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 /// How long a peer may take nothing of what is left at a regular end.
@@ -96,6 +102,9 @@ pub(crate) struct DriverOptions {
     pub(crate) lease: Option<Box<dyn LeasePolicy>>,
     /// A server's resumable sessions.
     pub(crate) sessions: Option<Arc<Sessions>>,
+    /// What a server's connection is before it is accepted; a byte stream of the caller's own is let
+    /// in by the caller.
+    pub(crate) newcomer: Option<Newcomer>,
     /// How a client resumes its session.
     pub(crate) resume: Option<ClientResume>,
     /// The memory it shares with other connections.
@@ -103,6 +112,9 @@ pub(crate) struct DriverOptions {
     /// Bytes that may wait for its consumers before nothing more is read.
     pub(crate) max_waiting_bytes: usize,
 }
+
+/// What serves a connection, and its place where there are doors.
+type Accepted = (Arc<dyn Handle>, Option<Place>);
 
 pub(crate) struct Driver<IO> {
     io: Link<IO>,
@@ -134,12 +146,27 @@ pub(crate) struct Driver<IO> {
     lease: Option<Leases>,
     /// A server's resumable session.
     claim: Option<Claim>,
+    /// Who holds it, and the doors it came through.
+    holder: Holder,
+    doors: Option<Arc<Doors>>,
+    /// A server's connection that nobody has accepted yet.
+    newcomer: Option<Newcomer>,
+    /// Among the connections there may be: a session without a transport has none.
+    place: Option<Place>,
+    /// RESUME came first, and what is on its way to the session.
+    returning: Option<Returning>,
+    /// The service stops, and whoever has not been accepted will not be.
+    is_stopping: bool,
     /// A client without a transport, or in the handshake on a new one.
     redial: Option<Redial>,
+    /// A server has once taken a session of this client's.
+    was_established: bool,
+    /// Until when a fresh session is tried for that no server has taken yet.
+    unconfirmed: Option<Instant>,
     /// Which attempt brought a client's present transport, and when.
     last_dialled: Option<(u32, Instant)>,
     accept: Option<Arc<dyn Accept>>,
-    accepting: Option<BoxFuture<Result<Arc<dyn Handle>, Error>>>,
+    accepting: Option<BoxFuture<Result<Accepted, Error>>>,
     responder: Option<Arc<dyn Handle>>,
     /// By stream index.
     slots: Vec<Slot>,
@@ -246,6 +273,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let connection = Connection::server(Arc::clone(&options.config), now());
         let mut driver = Self::new(io, framing, leftover, connection, mailbox, options);
         driver.accept = Some(accept);
+        driver.newcomer = driver.options.newcomer.take();
+        if let Some(newcomer) = &driver.newcomer {
+            driver.holder = newcomer.holder();
+            driver.doors = Some(Arc::clone(newcomer.doors()));
+        }
         driver
     }
 
@@ -276,7 +308,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             has_cancelled: false,
             lease: options.lease.take().map(Leases::new),
             claim: None,
+            holder: Holder::Unknown,
+            doors: None,
+            newcomer: None,
+            place: None,
+            returning: None,
+            is_stopping: false,
             redial: None,
+            was_established: false,
+            unconfirmed: None,
             last_dialled: None,
             accept: None,
             accepting: None,

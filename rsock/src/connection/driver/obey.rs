@@ -3,10 +3,10 @@
 use std::{collections::VecDeque, mem, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Interaction, Misuse, Payload, Side};
+use rsock_proto::{CloseReason, ErrorCode, Interaction, Misuse, Payload, Role, Side};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Answer, Driver, PUSH_SLOT, drop_guarded, fail::PORTION};
+use super::{Answer, Driver, PUSH_SLOT, STOPPING, TURNED_AWAY, drop_guarded, fail::PORTION};
 use crate::{
     connection::{
         Command, Feeder, Inlet, Permit,
@@ -114,11 +114,40 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 self.ping(self.pinged, answer, permit);
             }
             Command::Drain => {
-                self.connection.drain();
-                self.refuse_new(&CloseReason::Finished(Side::Local));
-                self.end_if_lost();
+                self.part(true);
+                // What has come in the meantime is heard before it is told to go.
+                if !self.connection.awaits_setup() {
+                    self.connection.drain();
+                    self.refuse_new(&CloseReason::Finished(Side::Local));
+                    self.end_if_lost();
+                }
             }
-            Command::Close => self.connection.close(),
+            Command::Close => {
+                self.part(false);
+                self.connection.close();
+            }
+        }
+    }
+
+    /// A server lets go of a client, which is told why: the service stops, as `stops` or the doors
+    /// know, or others are to be heard.
+    fn part(&mut self, stops: bool) {
+        if self.connection.role() == Role::Client {
+            return;
+        }
+        self.is_stopping |= stops || self.doors.as_ref().is_some_and(|doors| doors.is_stopping());
+        if self.is_stopping {
+            self.connection.set_parting_words(STOPPING);
+        }
+        let refusal = match (&self.returning, self.is_stopping) {
+            (None, true) => (ErrorCode::REJECTED_SETUP, STOPPING),
+            (None, false) => (ErrorCode::REJECTED_SETUP, TURNED_AWAY),
+            (Some(_), true) => (ErrorCode::REJECTED_RESUME, STOPPING),
+            // RESUME-22: it may try again.
+            (Some(_), false) => (ErrorCode::CONNECTION_ERROR, TURNED_AWAY),
+        };
+        if self.accept.is_some() && !self.connection.awaits_setup() {
+            self.connection.reject(refusal.0, refusal.1);
         }
     }
 

@@ -109,13 +109,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Ok(Some(Received::End)) => self.connection.handle_disconnect(None, now),
                 Ok(None) => {
                     if let Some(start) = self.framing.frame_start(&self.input.block.bytes) {
-                        self.connection.handle_partial(start);
+                        self.connection.handle_partial(start, now);
                     }
                     let bytes = self.framing.incomplete_bytes(&self.input.block.bytes);
                     self.connection.handle_incomplete(bytes, now);
                     break;
                 }
-                Err(violation) => self.connection.handle_violation(violation),
+                Err(violation) => self.connection.handle_violation(violation, now),
             }
         }
         self.input.block.bytes.len() != before
@@ -140,13 +140,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Event::MetadataPush(metadata) => self.take_push(metadata),
                 Event::Pong(data) => self.answer_ping(&data),
                 Event::Setup(setup) => self.start_acceptor(*setup),
-                Event::Resume(resume) => self.hand_over(*resume, now),
-                Event::Established => self.mailbox.established(),
+                Event::Resume(resume) => self.take_resume(*resume, now),
+                Event::Established => self.established(),
                 Event::Draining(reason) => self.refuse_new(&reason),
-                Event::Suspended => self.suspended(now),
+                Event::Suspended => self.suspended(cx, now),
                 Event::Resumed => self.resumed(now),
                 Event::Leased(lease) => self.mailbox.leased(Some(lease)),
-                Event::Closed(reason) if self.renews(&reason) => self.renew(reason, now),
+                Event::Closed(reason) if self.renews(&reason, now) => self.renew(cx, reason, now),
                 Event::Closed(reason) => self.end(&reason, now),
                 // Events of a later protocol engine mean nothing here.
                 _ => {}

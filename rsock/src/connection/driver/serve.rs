@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     BATCH_BYTES, Driver, DriverOptions, ITEM_COST, MAX_OVERTAKEN, MAX_WAITING_PUSH_BYTES,
-    MAX_WAITING_PUSHES, PUSH_SLOT, SHARE_BYTES, Slot, drop_guarded,
+    MAX_WAITING_PUSHES, PUSH_SLOT, SHARE_BYTES, STOPPING, Slot, TURNED_AWAY, drop_guarded,
 };
 use crate::{
     acceptor::Setup,
@@ -76,17 +76,37 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     // ---- SETUP --------------------------------------------------------------------------------
 
     pub(super) fn start_acceptor(&mut self, setup: frame::Setup) {
-        if let Err(problem) = self.claim(&setup) {
-            return self.connection.reject(ErrorCode::REJECTED_SETUP, problem);
+        if self.is_stopping {
+            return self.connection.reject(ErrorCode::REJECTED_SETUP, STOPPING);
+        }
+        if let Err(error) = self.check_token(&setup) {
+            return self.connection.reject(ErrorCode::REJECTED_SETUP, error.to_string());
         }
         let Some(accept) = &self.accept else { return };
         let setup = Setup::new(setup, Arc::clone(&self.options.peer));
         let DriverOptions { window, config, .. } = &self.options;
         let requester = Requester::new(Arc::clone(&self.mailbox), *window, config);
         match guard(|| accept.accept(setup, requester)) {
-            Ok(accepting) => self.accepting = Some(accepting),
+            Ok(accepting) => {
+                let doors = self.doors.clone();
+                // Whom the acceptor refuses takes nobody's place.
+                self.accepting = Some(Box::pin(async move {
+                    let responder = accepting.await?;
+                    let Some(doors) = doors else { return Ok((responder, None)) };
+                    let place = doors.place(false).await.map_err(Error::rejected)?;
+                    Ok((responder, Some(place)))
+                }));
+            }
             Err(error) => self.connection.reject(ErrorCode::REJECTED_SETUP, error.to_string()),
         }
+    }
+
+    /// It is a connection from now on, unless it had to go or its session is not to be had.
+    fn let_in(&mut self) -> Result<(), String> {
+        if self.newcomer.take().is_some_and(|newcomer| !newcomer.let_in()) {
+            return Err(TURNED_AWAY.into());
+        }
+        self.claim().map_err(|error| error.to_string())
     }
 
     pub(super) fn poll_acceptor(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -101,15 +121,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         };
         drop_guarded(self.accepting.take());
         match accepted.and_then(|accepted| accepted) {
-            Ok(responder) => {
+            Ok((responder, place)) => {
+                if let Err(problem) = self.let_in() {
+                    self.connection.reject(ErrorCode::REJECTED_SETUP, problem);
+                    return true;
+                }
+                self.place = place;
                 self.responder = Some(responder);
                 self.accept = None;
                 self.connection.accept(now);
                 self.mailbox.established();
                 self.tell_prompt();
-                if let Some(claim) = &self.claim {
-                    claim.open();
-                }
                 self.grant_lease(now);
             }
             Err(error) => {

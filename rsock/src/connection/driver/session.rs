@@ -2,21 +2,34 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     mem,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use rsock_proto::{CloseReason, Connection, ErrorCode, SendBuf, Side, StreamKey, frame};
-use tokio::io::{AsyncRead, AsyncWrite};
+use rsock_proto::{
+    CloseReason, Connection, ErrorCode, NotResumed, SendBuf, Side, StreamKey, frame,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+};
 
-use super::{Driver, DriverOptions, Phase, guard, lease::Leases, output};
+use super::{Driver, DriverOptions, Phase, STOPPING, guard, lease::Leases, output};
 #[cfg(feature = "tracing")]
 use crate::warnings::Kind;
 use crate::{
-    connection::mailbox::Adoption,
+    connection::{
+        Mailbox,
+        doors::{Full, Place},
+        mailbox::{Adoption, Refused},
+        sessions::NoSession,
+    },
     error::Error,
+    responder::BoxFuture,
     resume::{self, Resume, SessionEvent},
     transport::{
         Framing,
@@ -33,6 +46,14 @@ pub(crate) struct ClientResume {
     pub(crate) setup: frame::Setup,
 }
 
+/// A client that has come back to its session, on its way there.
+pub(super) enum Returning {
+    /// It waits for a place, since the session has none.
+    Entering { resume: frame::Resume, owner: Arc<Mailbox>, place: BoxFuture<Result<Place, Full>> },
+    /// The session has its transport, or gives it back.
+    HandedOver(oneshot::Receiver<Refused>),
+}
+
 /// A client without a transport.
 pub(super) struct Redial {
     attempt: u32,
@@ -44,21 +65,73 @@ pub(super) struct Redial {
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     // ---- as server ----------------------------------------------------------------------------
 
-    /// SETUP asks for a session with this token.
-    pub(super) fn claim(&mut self, setup: &frame::Setup) -> Result<(), &'static str> {
-        let (Some(token), Some(sessions)) = (&setup.resume_token, &self.options.sessions) else {
-            return Ok(());
-        };
-        self.claim = Some(sessions.claim(token, &self.mailbox)?);
-        Ok(())
+    /// SETUP asks for a session with this token. It is not claimed before the acceptor has taken the
+    /// connection: of two that ask at the same time, the first to be accepted has it.
+    pub(super) fn check_token(&self, setup: &frame::Setup) -> Result<(), NoSession> {
+        match (&setup.resume_token, &self.options.sessions) {
+            (Some(token), Some(sessions)) if sessions.is_in_use(token) => {
+                Err(NoSession::TokenInUse)
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// RESUME came first: whose session it is gets the transport, and this connection is over.
-    pub(super) fn hand_over(&mut self, resume: frame::Resume, now: Instant) {
-        let owner = match &self.options.sessions {
-            Some(sessions) => sessions.find(&resume.token),
-            None => None,
+    /// The connection is accepted, and so is its session.
+    pub(super) fn claim(&mut self) -> Result<(), NoSession> {
+        let (Some(token), Some(sessions)) =
+            (self.connection.resume_token(), &self.options.sessions)
+        else {
+            return Ok(());
         };
+        match sessions.claim(token, &self.mailbox, self.holder) {
+            Ok((claim, has_ended_another)) => {
+                self.claim = Some(claim);
+                if has_ended_another {
+                    self.meter.evicted_session();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.meter.refused_session();
+                Err(error)
+            }
+        }
+    }
+
+    /// RESUME came first: whose session it is gets the transport, and this connection is over. Until
+    /// that is sure it is here, and has its time as every other.
+    pub(super) fn take_resume(&mut self, resume: frame::Resume, now: Instant) {
+        if self.is_stopping {
+            return self.connection.reject(ErrorCode::REJECTED_RESUME, STOPPING);
+        }
+        let found =
+            self.options.sessions.as_ref().and_then(|sessions| sessions.find(&resume.token));
+        let Some((owner, is_suspended)) = found else { return self.refuse_resume() };
+        match &self.doors {
+            Some(doors) if is_suspended => {
+                let place = Box::pin(Arc::clone(doors).place(true));
+                self.returning = Some(Returning::Entering { resume, owner, place });
+            }
+            _ => self.hand_over(resume, &owner, None, now),
+        }
+    }
+
+    fn refuse_resume(&mut self) {
+        let message = "there is no such session, or not any more"; // RESUME-16
+        self.connection.reject(ErrorCode::REJECTED_RESUME, message);
+    }
+
+    fn hand_over(
+        &mut self,
+        resume: frame::Resume,
+        owner: &Mailbox,
+        place: Option<Place>,
+        now: Instant,
+    ) {
+        if self.unread_end.is_some() {
+            // A client that has given this transport up has another by now, or will: it was delayed.
+            return self.connection.handle_disconnect(None, now);
+        }
         let io: Box<dyn ByteStream> = match mem::replace(&mut self.io, Link::None) {
             Link::First(io) => Box::new(io),
             Link::Later(io) => io,
@@ -70,39 +143,118 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             input: self.input.block.bytes.split(),
             peer: Arc::clone(&self.options.peer),
         };
-        let adoption = Box::new(Adoption { resume, transport });
-        let refused = match owner {
-            Some(owner) => owner.adopt(adoption).err(),
-            None => Some(adoption),
-        };
-        match refused {
-            None => {
-                self.connection.hand_over();
-                self.phase = Phase::Lingering { until: now };
-            }
-            Some(adoption) => {
+        let (refuse, refused) = oneshot::channel();
+        match owner.adopt(Box::new(Adoption { resume, transport, place, refuse })) {
+            Ok(()) => self.returning = Some(Returning::HandedOver(refused)),
+            Err(adoption) => {
                 self.install(adoption.transport);
-                let message = "there is no such session, or not any more"; // RESUME-16
-                self.connection.reject(ErrorCode::REJECTED_RESUME, message);
+                if owner.is_closed() {
+                    self.refuse_resume();
+                } else {
+                    let message = "too many ask for this session at once; try again";
+                    self.connection.reject(ErrorCode::CONNECTION_ERROR, message);
+                }
             }
         }
     }
 
-    /// The client of our session has another transport. What is left of the one before is closed
-    /// without a word (RESUME-31).
-    pub(super) fn adopt(&mut self, now: Instant) -> bool {
-        let Some(adoption) = self.claim.as_ref().and_then(|_| self.mailbox.take_adoption()) else {
+    /// Sees how far it has come on its way to its session.
+    pub(super) fn poll_returning(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.connection.is_over() {
+            self.returning = None;
             return false;
-        };
-        let Adoption { resume, transport } = *adoption;
-        // A session that has just ended takes no transport; closing it makes the client try again,
-        // and be told. One that this runtime cannot watch is as good as none.
-        if let Ok(transport) = transport.settled()
-            && self.connection.accept_resume(&resume, now).is_ok()
-        {
-            self.install(transport);
         }
-        true
+        match self.returning.take() {
+            None => false,
+            Some(Returning::Entering { resume, owner, mut place }) => {
+                match place.as_mut().poll(cx) {
+                    Poll::Pending => {
+                        self.returning = Some(Returning::Entering { resume, owner, place });
+                        return false;
+                    }
+                    Poll::Ready(Ok(place)) => self.hand_over(resume, &owner, Some(place), now),
+                    // RESUME-22: it may try again while its window lasts.
+                    Poll::Ready(Err(full)) => {
+                        self.connection.reject(ErrorCode::CONNECTION_ERROR, full.to_string());
+                    }
+                }
+                true
+            }
+            Some(Returning::HandedOver(mut refused)) => {
+                match Pin::new(&mut refused).poll(cx) {
+                    Poll::Pending => {
+                        self.returning = Some(Returning::HandedOver(refused));
+                        return false;
+                    }
+                    // The session goes on on it, or has ended with it: the client will be told when
+                    // it tries again.
+                    Poll::Ready(Err(_)) => {
+                        self.connection.hand_over();
+                        self.phase = Phase::Lingering { until: now };
+                    }
+                    Poll::Ready(Ok(Refused { transport, code, message })) => {
+                        self.install(transport);
+                        self.connection.reject(code, message);
+                    }
+                }
+                true
+            }
+        }
+    }
+
+    /// Somebody asks to take up our session on another transport. If he can prove that he is its
+    /// client, what is left of the transport before is closed without a word (RESUME-31); if not,
+    /// that costs nobody anything but him.
+    pub(super) fn adopt(&mut self, now: Instant) -> bool {
+        if self.claim.is_none() {
+            return false;
+        }
+        let mut worked = false;
+        while let Some(adoption) = self.mailbox.take_adoption() {
+            worked = true;
+            let Adoption { resume, transport, place, refuse } = *adoption;
+            // One that this runtime cannot watch is as good as none: closed, its client tries again.
+            let Ok(transport) = transport.settled() else { continue };
+            let refused = match self.take_up(&resume, place, now) {
+                Ok(()) => {
+                    self.install(transport);
+                    continue;
+                }
+                Err((code, message)) => Refused { transport, code, message },
+            };
+            // If nobody waits for it any more, it is closed.
+            let _ = refuse.send(refused);
+        }
+        worked
+    }
+
+    fn take_up(
+        &mut self,
+        resume: &frame::Resume,
+        place: Option<Place>,
+        now: Instant,
+    ) -> Result<(), (ErrorCode, String)> {
+        if let (None, Some(doors)) = (&self.place, &self.doors) {
+            // It may have lost its transport since it was looked for.
+            self.place = place.or_else(|| doors.try_place());
+            if self.place.is_none() {
+                let message = "the session has no place among the connections; try again";
+                return Err((ErrorCode::CONNECTION_ERROR, message.into()));
+            }
+        }
+        match self.connection.accept_resume(resume, now) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                if !self.connection.has_transport() {
+                    self.place = None;
+                }
+                let message = match error {
+                    NotResumed::Over if self.is_stopping => STOPPING.into(),
+                    error => error.to_string(),
+                };
+                Err((ErrorCode::REJECTED_RESUME, message))
+            }
+        }
     }
 
     // ---- on both sides ------------------------------------------------------------------------
@@ -119,13 +271,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// The transport is lost, or of no use; the session waits for another.
-    pub(super) fn suspended(&mut self, now: Instant) {
+    pub(super) fn suspended(&mut self, cx: &mut Context<'_>, now: Instant) {
         // A transport that came meanwhile is not the one that was lost.
         if !self.connection.is_suspended() {
             return;
         }
+        self.leave_transport(cx);
         self.lose_transport();
         self.mailbox.set_prompt(false);
+        self.place = None;
+        self.unconfirmed = None;
         self.mailbox.suspended();
         self.mailbox.leased(None);
         self.meter.suspended(true);
@@ -170,6 +325,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
+    /// Says farewell on a transport that is given up, as far as it takes it at once, and nothing of
+    /// the session.
+    fn leave_transport(&mut self, cx: &mut Context<'_>) {
+        if self.unreachable || self.io.is_none() {
+            return;
+        }
+        self.framing.close(&mut self.output);
+        // Who does not take it hears nothing.
+        let _ = self.write(cx);
+    }
+
     fn lose_transport(&mut self) {
         self.io = Link::None;
         self.input.block.bytes.clear();
@@ -178,8 +344,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.unreachable = true;
     }
 
-    pub(super) fn resumed(&mut self, now: Instant) {
+    /// The server has shown that it takes the session.
+    pub(super) fn established(&mut self) {
+        self.was_established = true;
+        self.unconfirmed = None;
         self.mailbox.established();
+    }
+
+    pub(super) fn resumed(&mut self, now: Instant) {
+        self.established();
         self.tell_prompt();
         self.meter.suspended(false);
         if let Some(claim) = &self.claim {
@@ -256,7 +429,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     self.redial = None;
                 }
             }
-            (Ok(transport), Some((reason, _))) => self.begin_anew(transport, reason, now),
+            (Ok(transport), Some((reason, until))) => {
+                self.begin_anew(transport, reason, until, now);
+            }
             (Err(_), Some((reason, until))) if until <= now => self.give_up(&reason, now),
             (Err(error), fresh) => {
                 self.tell(&SessionEvent::AttemptFailed(error.to_string()));
@@ -266,25 +441,61 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         true
     }
 
-    /// Whether the end of this session is the beginning of another: the server was reached, and
-    /// does not know it any more.
-    pub(super) fn renews(&self, reason: &CloseReason) -> bool {
-        let refused = matches!(reason, CloseReason::Error { by: Side::Peer, code, .. }
-            if code.is_setup());
-        let renew = self.options.resume.as_ref().is_some_and(|resume| resume.settings.renew);
-        // One that is being closed needs no other.
-        refused && renew && self.redial.is_some() && self.mailbox.refusing().is_none()
+    /// Whether the end of this session is the beginning of another: nobody wanted it who may, and the
+    /// server lives, as far as is known.
+    pub(super) fn renews(&self, reason: &CloseReason, now: Instant) -> bool {
+        if !self.options.resume.as_ref().is_some_and(|resume| resume.settings.renew) {
+            return false;
+        }
+        if self.mailbox.refusing().is_some() {
+            // One that is being closed needs no other.
+            return false;
+        }
+        let by_peer = match reason {
+            CloseReason::Finished(_) | CloseReason::Error { by: Side::Local, .. } => return false,
+            CloseReason::Error { code, .. } => Some(*code),
+            _ => None,
+        };
+        if let Some(until) = self.unconfirmed {
+            // A server that refuses a fresh session now, or cannot be reached, may take one later.
+            return now < until;
+        }
+        let is_known = self.redial.is_some() || self.was_established;
+        match (reason, by_peer) {
+            // Whatever it says in the place of RESUME_OK, the session is gone.
+            (_, Some(code)) => {
+                self.redial.is_some() || (is_known && code == ErrorCode::CONNECTION_ERROR)
+            }
+            (CloseReason::Violation(_), None) => is_known,
+            _ => false,
+        }
     }
 
     /// All that was pending fails, and a fresh session is dialled for.
-    pub(super) fn renew(&mut self, reason: CloseReason, now: Instant) {
+    pub(super) fn renew(&mut self, cx: &mut Context<'_>, reason: CloseReason, now: Instant) {
         self.fail_all(Error::Closed(reason.clone()), VecDeque::new());
         self.count_lost();
+        if !self.unreachable {
+            // If it is we who end it, the server is told, as far as it hears it at once.
+            self.connection.poll_transmit(&mut self.output);
+        }
+        self.leave_transport(cx);
         self.lose_transport();
         self.mailbox.set_prompt(false);
         let Some(resume) = &self.options.resume else { return };
-        let until = now + resume.settings.limits.window;
-        let attempt = self.redial.as_ref().map_or(0, |redial| redial.attempt);
+        let fresh_until = now + resume.settings.limits.window;
+        let (attempt, until) = match (&self.redial, self.unconfirmed.take()) {
+            (Some(redial), _) => (redial.attempt, fresh_until),
+            (None, Some(until)) => {
+                self.tell(&SessionEvent::AttemptFailed(reason.to_string()));
+                (self.last_dialled.map_or(1, |(attempt, _)| attempt + 1), until)
+            }
+            (None, None) => {
+                self.mailbox.suspended();
+                self.meter.suspended(true);
+                (self.next_attempt(now).max(1), fresh_until)
+            }
+        };
         self.dial(attempt, Some((reason, until)));
     }
 
@@ -300,7 +511,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.phase = Phase::Lingering { until: now };
     }
 
-    fn begin_anew(&mut self, transport: Transport, reason: CloseReason, now: Instant) {
+    fn begin_anew(
+        &mut self,
+        transport: Transport,
+        reason: CloseReason,
+        until: Instant,
+        now: Instant,
+    ) {
         let Some(resume) = &mut self.options.resume else { return };
         match resume::new_token() {
             Ok(token) => resume.setup.resume_token = Some(token),
@@ -312,6 +529,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.meter.restart(self.connection.stats());
         self.connection = Connection::client(setup, Arc::clone(config), now);
         self.last_dialled = self.redial.take().map(|redial| (redial.attempt, now));
+        self.unconfirmed = Some(until);
         self.meter.suspended(false);
         self.install(transport);
         self.mailbox.connecting();

@@ -91,6 +91,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.close_mailbox(reason);
         // The token is free, or at least nobody's who would answer for it.
         self.claim = None;
+        self.newcomer = None;
         self.lease = None;
         self.pushes = VecDeque::new();
         self.regular_end = matches!(reason, CloseReason::Finished(_));

@@ -45,13 +45,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         again |= self.adopt(now);
         self.drain_mailbox(now);
         again |= self.poll_redial(cx, now);
+        again |= self.poll_returning(cx, now);
         again |= self.receive(cx, now);
         let is_deaf = !self.connection.wants_input();
-        // An acceptor or a dial that it has begun is not polled yet.
-        again |= self.dispatch(cx, now) && (self.accepting.is_some() || self.io.is_none());
+        // An acceptor, a dial or a way to a session that it has begun is not polled yet.
+        let has_begun = self.dispatch(cx, now);
+        let waits = self.accepting.is_some() || self.returning.is_some() || self.io.is_none();
+        again |= has_begun && waits;
         // Not before: a stream opened now may have the slot of one whose end is told above.
         self.obey_held();
         self.open_leased();
+        if self.is_stopping && self.connection.awaits_setup() {
+            self.connection.close();
+        }
         self.answered_bytes = 0;
         self.produce();
         self.renew_lease(now);

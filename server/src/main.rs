@@ -1,5 +1,8 @@
 //! `rsockd`: an RSocket service that needs nothing else to run.
 
+#[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
+mod allocator;
+
 use std::{
     io::{self, Write},
     process::ExitCode,
@@ -10,12 +13,6 @@ use std::{
 
 use clap::Parser;
 use rsock_server::{Log, LogFilter, OpenFiles, Options, Service, try_it};
-
-/// Memory that a burst took goes back to the system within some ten seconds, also where nothing
-/// happens any more; the system's own allocator keeps it (`docs/performance.md`).
-#[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// An RSocket service, ready to run
 #[derive(Debug, Parser)]
@@ -31,6 +28,8 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    #[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
+    allocator::set_up();
     let Arguments { options, log } = Arguments::parse();
     let log = match log.install() {
         Ok(log) => Arc::new(log),

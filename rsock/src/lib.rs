@@ -54,6 +54,7 @@ mod error;
 mod lease;
 mod memory;
 mod meter;
+mod network;
 mod payload;
 mod requester;
 mod responder;

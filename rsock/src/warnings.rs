@@ -3,14 +3,17 @@
 use std::{
     collections::HashMap,
     fmt, mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::IpAddr,
     sync::PoisonError,
     time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
-use crate::sync::{Mutex, MutexGuard};
+use crate::{
+    network::network_of,
+    sync::{Mutex, MutexGuard},
+};
 
 /// The time for which warnings are counted together.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -73,21 +76,15 @@ struct Counts {
 /// From where a peer comes, without its port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Address {
-    V4(Ipv4Addr),
-    /// A network of 64 bits, which one host may have to itself.
-    V6([u16; 4]),
+    Network(IpAddr),
     /// Of a byte stream of the caller's.
     Named(Box<str>),
 }
 
 impl Address {
     fn of(peer: &str) -> Self {
-        match peer.parse::<SocketAddr>().map(|address| address.ip().to_canonical()) {
-            Ok(IpAddr::V6(ip)) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Self::V6([a, b, c, d])
-            }
-            Ok(IpAddr::V4(ip)) => Self::V4(ip),
+        match peer.parse() {
+            Ok(address) => Self::Network(network_of(address)),
             Err(_) => Self::Named(peer.into()),
         }
     }
@@ -96,10 +93,8 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::V4(ip) => ip.fmt(f),
-            &Self::V6([a, b, c, d]) => {
-                write!(f, "{}/64", Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
+            Self::Network(ip @ IpAddr::V6(_)) => write!(f, "{ip}/64"),
+            Self::Network(ip) => ip.fmt(f),
             Self::Named(name) => f.write_str(name),
         }
     }

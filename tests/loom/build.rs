@@ -4,9 +4,10 @@
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
 /// The sources, in `rsock/src`.
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 8] = [
     ("error", "error.rs"),
     ("memory", "memory.rs"),
+    ("network", "network.rs"),
     ("connection::consumers", "connection/consumers.rs"),
     ("connection::mailbox", "connection/mailbox.rs"),
     ("connection::producers", "connection/producers.rs"),

@@ -34,6 +34,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("resume", &[]),
     ("credentials", &["error"]),
     ("meter", &["warnings"]),
+    ("network", &[]),
     ("memory", &["sync"]),
     ("runtimes", &[]),
     ("spawn", &[]),
@@ -41,7 +42,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("tap", &[]),
     ("transport", &["error"]),
-    ("warnings", &["sync"]),
+    ("warnings", &["network", "sync"]),
     // `Text` and `Json` are payloads as well as extractors.
     ("payload", &["error", "responder", "router"]),
     // Payloads, which handlers of channels are given.
@@ -56,6 +57,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "lease",
             "memory",
             "meter",
+            "network",
             "requester",
             "responder",
             "resume",

@@ -4,8 +4,10 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
 };
+
+use crate::network::network_of;
 
 /// Who is at the other end, as far as can be told. (An identity that an acceptor has established will
 /// be another variant.)
@@ -19,13 +21,7 @@ pub(crate) enum Holder {
 
 impl From<SocketAddr> for Holder {
     fn from(address: SocketAddr) -> Self {
-        Self::Address(match address.ip().to_canonical() {
-            IpAddr::V6(ip) => {
-                let [a, b, c, d, ..] = ip.segments();
-                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-            }
-            v4 => v4,
-        })
+        Self::Address(network_of(address))
     }
 }
 

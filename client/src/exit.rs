@@ -82,6 +82,9 @@ impl Failure {
                 "what SETUP says is set by --auth-simple, --auth-bearer, --setup-data, --setup-metadata, \
                  --data-mime and --metadata-mime"
             }
+            Error::Closed(CloseReason::ClosedAfterSetup) => {
+                "it may not speak RSocket over this transport, or a proxy on the way reaches no server"
+            }
             Error::Closed(CloseReason::Disconnected) => {
                 "it may have stopped, or it does not speak RSocket over this transport"
             }

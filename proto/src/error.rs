@@ -432,6 +432,13 @@ pub enum CloseReason {
     Finished(Side),
     /// The transport ended without a word (CONN-05).
     Disconnected,
+    /// The peer, or a proxy on the way, closed the WebSocket with a status code of its own.
+    WebSocketClosed {
+        /// The code, as RFC 6455 has them in section 7.4.
+        code: u16,
+        /// What was said with it, at most 123 bytes; mostly nothing.
+        reason: Arc<str>,
+    },
     /// The server closed the transport after SETUP, before it had said anything: as what does not
     /// speak RSocket does, or a proxy that reaches no server.
     ClosedAfterSetup,
@@ -454,6 +461,13 @@ impl fmt::Display for CloseReason {
             Self::Finished(Side::Local) => f.write_str("closed"),
             Self::Finished(Side::Peer) => f.write_str("closed by the peer"),
             Self::Disconnected => f.write_str("the peer disconnected"),
+            Self::WebSocketClosed { code, reason } => {
+                write!(f, "the peer closed the WebSocket with code {code}")?;
+                if !reason.is_empty() {
+                    write!(f, ": {}", Printable(reason))?;
+                }
+                Ok(())
+            }
             Self::ClosedAfterSetup => {
                 f.write_str("the server closed the connection right after SETUP, without a word")
             }

@@ -185,7 +185,7 @@ fn a_channel_without_input_ends_with_its_connection() {
             socket.write_all(last_words).await.unwrap();
         }
     });
-    for (code, said) in [(56, "the peer disconnected"), (70, "CONNECTION_CLOSE: why")] {
+    for (code, said) in [(56, "right after SETUP"), (70, "CONNECTION_CLOSE: why")] {
         let mut child = spawn(&["channel", &uri, "-d", "-"]);
         let stdin = child.stdin.take();
         let done = ended(child);

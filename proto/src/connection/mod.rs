@@ -252,18 +252,28 @@ impl Connection {
     /// one. A session that can be resumed is suspended; another connection is over. So is that of a
     /// client whose server has not said anything: nobody has told it of a session.
     pub fn handle_disconnect(&mut self, error: Option<Arc<str>>, now: Instant) {
+        self.handle_loss(error.map(CloseReason::Io), now);
+    }
+
+    /// The peer has closed the WebSocket with this code and reason: as a loss of the transport, of
+    /// which is known why.
+    pub fn handle_websocket_close(&mut self, code: u16, reason: Arc<str>, now: Instant) {
+        self.handle_loss(Some(CloseReason::WebSocketClosed { code, reason }), now);
+    }
+
+    fn handle_loss(&mut self, why: Option<CloseReason>, now: Instant) {
         let unanswered = self.is_unanswered();
         if !unanswered && self.suspend(now) {
             return;
         }
         if !self.state.is_over() {
             let finished = matches!(self.state, State::Draining { .. }) && self.streams.len() == 0;
-            let is_told = finished && (error.is_none() || self.state.goodbye().is_some());
-            self.end(match (self.last_said(), error) {
+            let is_told = finished && (why.is_none() || self.state.goodbye().is_some());
+            self.end(match (self.last_said(), why) {
                 _ if is_told => CloseReason::Finished(Side::Peer),
                 // However the transport ends behind it, the peer has said why.
                 (Some(said), _) => said.clone().ends_connection(),
-                (None, Some(error)) => CloseReason::Io(error),
+                (None, Some(why)) => why,
                 (None, None) if unanswered => CloseReason::ClosedAfterSetup,
                 (None, None) => CloseReason::Disconnected,
             });

@@ -450,6 +450,9 @@ pub(super) fn describe(event: &Event) -> String {
             CloseReason::Error { code, .. } => format!("Closed({:#x})", code.0),
             CloseReason::Finished(side) => format!("Closed({side:?})"),
             CloseReason::Disconnected => "Closed(Disconnected)".into(),
+            CloseReason::WebSocketClosed { code, reason } => {
+                format!("Closed(WebSocket,{code},'{reason}')")
+            }
             CloseReason::ClosedAfterSetup => "Closed(ClosedAfterSetup)".into(),
             CloseReason::ResumeWindowOver => "Closed(ResumeWindowOver)".into(),
             CloseReason::Io(error) => format!("Closed(Io,'{error}')"),

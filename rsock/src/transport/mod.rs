@@ -8,7 +8,7 @@ pub(crate) mod uri;
 #[cfg(feature = "websocket")]
 pub(crate) mod websocket;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use rsock_proto::{
@@ -35,8 +35,8 @@ pub(crate) enum Received {
     Frame(Bytes),
     /// Something of the transport's own, dealt with.
     Control,
-    /// The peer ends the transport.
-    End,
+    /// The peer ends the transport, and may have said why, with a code.
+    End(Option<(u16, Arc<str>)>),
 }
 
 /// How frames lie on a byte stream.

@@ -565,6 +565,36 @@ async fn a_client_that_renews_goes_on_whatever_ends_its_session() {
     }
 }
 
+/// H156: what a WebSocket is closed with is told, harmless; a session outlives it.
+#[tokio::test]
+async fn the_code_and_reason_of_a_websocket_that_is_closed_are_told() {
+    let close = |code: u16, reason: &str| [&code.to_be_bytes()[..], reason.as_bytes()].concat();
+    let listener = PeerListener::bind_for("ws").await;
+    let uri = listener.uri();
+    for is_accepted in [true, false] {
+        let (client, peer) = tokio::join!(Client::connect(&uri), listener.accept_setup());
+        let (client, mut peer) = (client.expect("a connection"), peer);
+        if is_accepted {
+            peer.send(ka(0, 0, "")).await;
+        }
+        peer.message(0x88, close(1011, "no backend \u{202e}x")).await;
+        let reason = client.closed().await;
+        let told =
+            CloseReason::WebSocketClosed { code: 1011, reason: "no backend \u{202e}x".into() };
+        assert_eq!(reason, told);
+        let said = "the peer closed the WebSocket with code 1011: no backend \\u{202e}x";
+        assert_eq!(reason.to_string(), said);
+    }
+    let (client, mut peer, listener) = resumable("ws").await;
+    let call = spawn(client.request_response("x"));
+    peer.expect(rr(1, "x")).await;
+    peer.message(0x88, close(1001, "the proxy restarts")).await;
+    let (mut peer, ..) = comes_back(&listener).await;
+    peer.send(resume_ok(tracked([&rr(1, "x")]))).await;
+    peer.send(p(1, N | C, "y")).await;
+    assert_eq!(call.await.expect("no panic").expect("a reply").data, "y");
+}
+
 /// KA-11: a server that has fallen silent costs the transport, and not the session.
 #[tokio::test]
 async fn a_silent_server_is_dialled_again() {

@@ -106,7 +106,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     self.connection.handle_frame(frame, now);
                 }
                 Ok(Some(Received::Control)) => {}
-                Ok(Some(Received::End)) => self.connection.handle_disconnect(None, now),
+                Ok(Some(Received::End(None))) => self.connection.handle_disconnect(None, now),
+                Ok(Some(Received::End(Some((code, reason))))) => {
+                    log_farewell(&self.options.peer, code, &reason);
+                    self.connection.handle_websocket_close(code, reason, now);
+                }
                 Ok(None) => {
                     if let Some(start) = self.framing.frame_start(&self.input.block.bytes) {
                         self.connection.handle_partial(start, now);
@@ -210,3 +214,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 }
+
+#[cfg(feature = "tracing")]
+fn log_farewell(peer: &str, code: u16, reason: &str) {
+    let reason = rsock_proto::Printable(reason);
+    tracing::debug!(peer, code, "the peer closes the WebSocket: {reason}");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_farewell(_: &str, _: u16, _: &str) {}

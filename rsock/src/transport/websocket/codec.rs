@@ -40,8 +40,16 @@ pub(crate) enum Incoming {
     Ping(Bytes),
     /// An answer to a ping of ours, or unsolicited; nothing to do.
     Pong,
-    /// The peer is done, with its status code if it gave one; nothing follows.
-    Close(Option<u16>),
+    /// The peer is done, with its status code and reason if it gave them; nothing follows.
+    Close(Option<Farewell>),
+}
+
+/// Why a peer closes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Farewell {
+    pub(crate) code: u16,
+    /// At most 123 bytes, since a control frame has no more than 125.
+    pub(crate) reason: String,
 }
 
 /// Cuts received bytes into messages and control frames.
@@ -129,7 +137,7 @@ impl Decoder {
                 Opcode::Binary if header.fin => return Ok(Some(Incoming::Message(body))),
                 Opcode::Ping => return Ok(Some(Incoming::Ping(body))),
                 Opcode::Pong => return Ok(Some(Incoming::Pong)),
-                Opcode::Close => return close_code(&body).map(|code| Some(Incoming::Close(code))),
+                Opcode::Close => return farewell(&body).map(|said| Some(Incoming::Close(said))),
                 Opcode::Binary | Opcode::Continuation | Opcode::Text => {
                     if let Some(whole) = self.assemble(header.fin, &body)? {
                         return Ok(Some(Incoming::Message(whole)));
@@ -325,7 +333,7 @@ fn is_control(opcode: Opcode) -> bool {
     opcode as u8 & 0x8 != 0
 }
 
-fn close_code(body: &[u8]) -> Result<Option<u16>, WebSocketError> {
+fn farewell(body: &[u8]) -> Result<Option<Farewell>, WebSocketError> {
     let (code, reason) = match body {
         [] => return Ok(None),
         &[high, low, ref reason @ ..] => (u16::from_be_bytes([high, low]), reason),
@@ -337,10 +345,10 @@ fn close_code(body: &[u8]) -> Result<Option<u16>, WebSocketError> {
     if !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
         return Err(WebSocketError::CloseCode(code));
     }
-    if str::from_utf8(reason).is_err() {
-        return Err(WebSocketError::CloseReason);
+    match str::from_utf8(reason) {
+        Ok(reason) => Ok(Some(Farewell { code, reason: reason.to_owned() })),
+        Err(_) => Err(WebSocketError::CloseReason),
     }
-    Ok(Some(code))
 }
 
 #[cfg(test)]
@@ -450,14 +458,16 @@ mod tests {
             client(&[&b"\x88\x06"[..], &body].concat())
         };
         for code in (1000..=1003).chain(1007..=1014).chain([3000, 3999, 4000, 4999]) {
-            assert_eq!(close(code), Ok(vec![Incoming::Close(Some(code))]));
+            let said = Farewell { code, reason: "done".to_owned() };
+            assert_eq!(close(code), Ok(vec![Incoming::Close(Some(said))]));
         }
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535] {
             assert_eq!(close(code), Err(WebSocketError::CloseCode(code)));
         }
         assert_eq!(client(b"\x88\x00"), Ok(vec![Incoming::Close(None)]));
         let longest = [&b"\x88\x7d\x03\xe8"[..], &[b'*'; 123]].concat();
-        assert_eq!(client(&longest), Ok(vec![Incoming::Close(Some(1000))]));
+        let said = Farewell { code: 1000, reason: "*".repeat(123) };
+        assert_eq!(client(&longest), Ok(vec![Incoming::Close(Some(said))]));
     }
 
     // ----- limits
@@ -615,7 +625,7 @@ mod tests {
             }
             let mask = (role == Role::Server).then_some(KEY);
             put_frame(&mut wire, 0x88, &[0x03, 0xE9], mask);
-            expected.push(Incoming::Close(Some(1001)));
+            expected.push(Incoming::Close(Some(Farewell { code: 1001, reason: String::new() })));
 
             let mut decoder = Decoder::new(role, MAX);
             let (mut input, mut received) = (BytesMut::new(), Vec::new());

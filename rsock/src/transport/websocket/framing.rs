@@ -72,12 +72,12 @@ impl WebSocketFraming {
                 Received::Control
             }
             Incoming::Pong => Received::Control,
-            Incoming::Close(code) => {
+            Incoming::Close(said) => {
                 if self.farewell.is_some() {
-                    self.farewell = Some(code.unwrap_or(NORMAL));
+                    self.farewell = Some(said.as_ref().map_or(NORMAL, |said| said.code));
                     self.close(output);
                 }
-                Received::End
+                Received::End(said.map(|said| (said.code, said.reason.into())))
             }
         }))
     }

@@ -11,10 +11,24 @@ use tokio::time::{sleep, timeout};
 
 use crate::{attack::Attack, budget, server, target::Target};
 
+/// Attacks that make it hold more than its budget, or that leave something: found, and not mended yet.
+pub const OPEN: [&str; 10] = [
+    "abandoned_sessions",
+    "streams_at_the_limit",
+    "windows",
+    "many_windows",
+    "websocket_windows",
+    "streams",
+    "many_half_payloads",
+    "websocket_half_payloads",
+    "half_frames",
+    "half_messages",
+];
+
 /// An attack that has not sent what it wants by then goes on without the rest.
 const ATTACK_LIMIT: Duration = Duration::from_secs(120);
 /// How long what an attack left behind may take to go.
-const LEAVING_LIMIT: Duration = Duration::from_secs(15);
+const LEAVING_LIMIT: Duration = Duration::from_secs(20);
 /// How often the system is asked.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -45,6 +59,11 @@ impl Measured {
     /// What it grew by.
     pub fn growth(&self) -> u64 {
         self.peak.saturating_sub(self.start)
+    }
+
+    /// Whether what is wrong with it is known.
+    pub fn is_open(&self) -> bool {
+        OPEN.contains(&self.attack.name)
     }
 
     /// What is wrong with that, if anything is.

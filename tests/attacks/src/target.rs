@@ -34,8 +34,12 @@ impl Target {
             let authority = uri.and_then(|rest| rest.split('/').next());
             authority.and_then(|authority| authority.parse().ok()).expect("an address in the URI")
         };
-        let serial = AtomicU32::new(0);
-        Self { tcp: address("tcp://"), ws: address("ws://"), percent, serial }
+        Self::at(address("tcp://"), address("ws://"), percent)
+    }
+
+    /// The same, of its addresses.
+    pub fn at(tcp: SocketAddr, ws: SocketAddr, percent: usize) -> Self {
+        Self { tcp, ws, percent, serial: AtomicU32::new(0) }
     }
 
     /// A part of the full number, at least one.

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 /// How long a server may take nothing before it counts as one that does not read.
-const STUCK: Duration = Duration::from_secs(2);
+const STUCK: Duration = Duration::from_millis(700);
 /// How long to wait for a frame that is expected.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The mask of WebSocket frames: masking is what is tested, not secrecy.

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use rsock_tests::wire::{err, rc, rs};
 
-use super::Held;
+use super::{Held, crowd};
 use crate::{
     target::{Target, route, session_setup},
     wire::Framing,
@@ -30,32 +30,26 @@ pub(super) async fn error_texts(target: &Target) -> Held {
 /// Sessions that go on producing into what they retain.
 pub(super) async fn abandoned_sessions(target: &Target) -> Held {
     let request = rs(1, 0x7fff_ffff, r#"{"size":16384}"#).metadata(route("range"));
-    let mut left = target.many(10_000);
-    while left > 0 {
-        let few = left.min(50);
-        left -= few;
-        let abandoned = (0..few).map(|_| async {
-            let Some(mut wire) = target.connect_from_many(Framing::Tcp).await else { return };
-            wire.send([session_setup(target.serial()), request.clone()]).await;
-            // It has been taken up when the first item is here.
-            wire.find(|frame| frame.stream == 1).await;
-        });
-        join_all(abandoned).await;
-    }
-    Held::new()
+    let attacker = || async {
+        let mut wire = target.connect_from_many(Framing::Tcp).await?;
+        wire.send([session_setup(target.serial()), request.clone()]).await;
+        // It has been taken up when the first item is here.
+        wire.find(|frame| frame.stream == 1).await;
+        None
+    };
+    crowd(target.many(10_000), attacker).await
 }
 
 /// Streams that wait, as many as may be.
 pub(super) async fn streams_at_the_limit(target: &Target) -> Held {
     let request = |n| rs(2 * n + 1, 1, r#"{"interval_ms":4000000000}"#).metadata(route("range"));
     let requests = Framing::Tcp.wrap_all((0..MAX_STREAMS).map(request));
-    let mut held = Held::new();
-    for _ in 0..target.many(100) {
-        let Some(mut wire) = target.established(Framing::Tcp).await else { continue };
+    let attacker = || async {
+        let mut wire = target.established(Framing::Tcp).await?;
         wire.push(&requests).await;
         // The last has its item when all have been taken, or is refused.
         wire.find(|frame| frame.stream == 2 * MAX_STREAMS - 1).await;
-        held.push(wire);
-    }
-    held
+        Some(wire)
+    };
+    crowd(target.many(100), attacker).await
 }

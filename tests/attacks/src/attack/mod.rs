@@ -5,7 +5,7 @@ mod pinned;
 mod unfinished;
 mod unread;
 
-use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, future::BoxFuture, stream};
 
 use crate::{target::Target, wire::Wire};
 
@@ -94,6 +94,15 @@ pub const ALL: &[Attack] = &[
     attack!(unread::websocket_windows, 1, "windows over WebSocket"),
     attack!(unfinished::websocket_half_payloads, 40, "half payloads of 63 MiB over 40 WebSockets"),
 ];
+
+/// Connections of a crowd that are at work at a time.
+const AT_A_TIME: usize = 10;
+
+/// So many attackers, some at a time; those that got a connection.
+async fn crowd<F: Future<Output = Option<Wire>>>(count: usize, attacker: impl Fn() -> F) -> Held {
+    let attackers = stream::iter(0..count).map(|_| attacker());
+    attackers.buffer_unordered(AT_A_TIME).filter_map(async |wire| wire).collect().await
+}
 
 /// The attack of this name.
 pub fn find(name: &str) -> Option<&'static Attack> {

@@ -2,7 +2,7 @@
 
 use rsock_tests::wire::{N, R, ka, mp, p, rc, rr, rs};
 
-use super::Held;
+use super::{Held, crowd};
 use crate::{
     target::{MAX_FRAME, Target, junk, patient_setup, route, session_setup},
     wire::{Framing, Sent, Wire},
@@ -83,36 +83,35 @@ pub(super) async fn waiting_items(target: &Target) -> Held {
 
 /// Answers to KEEPALIVE wait behind what is not read.
 pub(super) async fn keepalive_echoes(target: &Target) -> Held {
-    let mut held = Held::new();
-    for _ in 0..target.many(16) {
-        let Some(mut wire) = full(target).await else { continue };
+    let attacker = || async {
+        let mut wire = full(target).await?;
         let sizes = (0..60).map(|n| [60, 1_100, 5_000, 60_000][n % 4] + n);
         let echoes = sizes.map(|size| Framing::Tcp.wrap(&ka(R, 0, vec![b'k'; size]).encode()));
         behind_junk(&mut wire, 1 << 20, echoes).await;
         wire.send([ka(R, 0, vec![b'k'; MAX_FRAME - 14])]).await;
-        held.push(wire);
-    }
-    held
+        Some(wire)
+    };
+    crowd(target.many(16), attacker).await
 }
 
 /// MIME types and tokens of SETUP are kept with the connection.
 pub(super) async fn long_setups(target: &Target) -> Held {
-    let mut held = Held::new();
     let mime = [b'm'; 255];
     let length = [255];
-    for n in 0..target.many(1_000) {
-        let Some(mut wire) = target.connect_from_many(Framing::Tcp).await else { continue };
-        // Every other one with a session.
-        let mut setup = if n % 2 == 0 { patient_setup() } else { session_setup(target.serial()) };
+    let attacker = || async {
+        let mut wire = target.connect_from_many(Framing::Tcp).await?;
+        // Half of them with sessions.
+        let serial = target.serial();
+        let mut setup = if serial % 4 < 2 { patient_setup() } else { session_setup(serial) };
         let mimes = setup.fixed.len() - 2 - 39 - 24;
         setup.fixed.truncate(mimes);
         for part in [&length[..], &mime, &length, &mime] {
             setup.fixed.extend_from_slice(part);
         }
         wire.send([setup.metadata([b'm'; 1_000]).data(vec![b'd'; 1 << 20])]).await;
-        held.push(wire);
-    }
-    held
+        Some(wire)
+    };
+    crowd(target.many(1_000), attacker).await
 }
 
 /// Metadata that a handler is given one after the other.

@@ -1,12 +1,11 @@
 //! What is begun and not ended: payloads in fragments, frames, messages, HTTP.
 
-use futures_util::future::join_all;
 use rsock_tests::{
     script::{BINARY, CONTINUATION},
     wire::{F, N, p, rr},
 };
 
-use super::Held;
+use super::{Held, crowd};
 use crate::{
     target::{MAX_FRAME, Target, route},
     wire::{Framing, Sent, Wire, part_of_message},
@@ -35,13 +34,12 @@ pub(super) async fn half_payloads(target: &Target) -> Held {
 }
 
 async fn half_payloads_of_many(target: &Target, framing: Framing) -> Held {
-    let mut held = Held::new();
-    for _ in 0..target.many(40) {
-        let Some(mut wire) = target.established(framing).await else { continue };
+    let attacker = || async {
+        let mut wire = target.established(framing).await?;
         half_payload(&mut wire, 1).await;
-        held.push(wire);
-    }
-    held
+        Some(wire)
+    };
+    crowd(target.many(40), attacker).await
 }
 
 /// One on each of many connections.
@@ -73,13 +71,12 @@ pub(super) async fn half_messages(target: &Target) -> Held {
 }
 
 async fn begun_on_many(target: &Target, framing: Framing, count: usize, wire: &[u8]) -> Held {
-    let mut held = Held::new();
-    for _ in 0..target.many(count) {
-        let Some(mut attacker) = target.established(framing).await else { continue };
+    let attacker = || async {
+        let mut attacker = target.established(framing).await?;
         attacker.push(wire).await;
-        held.push(attacker);
-    }
-    held
+        Some(attacker)
+    };
+    crowd(target.many(count), attacker).await
 }
 
 /// Headers without end before a WebSocket.
@@ -88,18 +85,11 @@ pub(super) async fn half_heads(target: &Target) -> Held {
     for n in 0..14 {
         head.extend_from_slice(format!("X-{n}: {}\r\n", "v".repeat(1_000)).as_bytes());
     }
-    let mut held = Held::new();
-    let mut left = target.many(4_000);
-    while left > 0 {
-        let few = left.min(100);
-        left -= few;
-        let begun = (0..few).map(|_| async {
-            let mut wire = Wire::silent(target.ws).await.ok()?;
-            // A server may well say that this is too much, and close.
-            wire.push(&head).await;
-            Some(wire)
-        });
-        held.extend(join_all(begun).await.into_iter().flatten());
-    }
-    held
+    let attacker = || async {
+        let mut wire = Wire::silent(target.ws).await.ok()?;
+        // A server may well say that this is too much, and close.
+        wire.push(&head).await;
+        Some(wire)
+    };
+    crowd(target.many(4_000), attacker).await
 }

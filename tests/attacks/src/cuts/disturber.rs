@@ -1,6 +1,7 @@
 //! A relay that disturbs each connection in another way.
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -56,7 +57,12 @@ struct Shared {
     /// Connections that are cut at once.
     storm: AtomicUsize,
     begun: watch::Sender<bool>,
+    /// The latest connections: their number, how they are disturbed, and whether that is over.
+    history: Mutex<VecDeque<(usize, Option<Kind>, bool)>>,
 }
+
+/// Connections that are told of when something is broken.
+const HISTORY: usize = 8;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,6 +85,7 @@ impl Disturber {
             openings: Mutex::default(),
             storm: AtomicUsize::new(0),
             begun: watch::Sender::new(false),
+            history: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), kinds.to_vec()));
         Self { uri: format!("{scheme}://{address}{path}"), shared, accepting }
@@ -94,6 +101,11 @@ impl Disturber {
         self.shared.left.load(Relaxed) == 0
     }
 
+    /// The latest connections: their number, how they are disturbed, and whether that is over.
+    pub(super) fn history(&self) -> Vec<(usize, Option<Kind>, bool)> {
+        lock(&self.shared.history).iter().copied().collect()
+    }
+
     /// Disturbances so far, by kind.
     pub(super) fn counts(&self) -> [usize; Kind::ALL.len()] {
         self.shared.counts.each_ref().map(|count| count.load(Relaxed))
@@ -107,7 +119,7 @@ impl Drop for Disturber {
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, kinds: Vec<Kind>) {
-    let mut is_first = true;
+    let mut number = 0;
     while let Ok((client, _)) = listener.accept().await {
         let shared = Arc::clone(&shared);
         // The schedule is that of the connections in their order.
@@ -115,19 +127,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, kinds: Vec<Kind>) {
             let mut rng = lock(&shared.rng);
             (kinds[rng.below(kinds.len())], rng.fork())
         };
-        tokio::spawn(async move { shared.serve(client, kind, rng, is_first).await });
-        is_first = false;
+        tokio::spawn(async move { shared.serve(client, kind, rng, number).await });
+        number += 1;
     }
 }
 
 impl Shared {
-    async fn serve(&self, client: TcpStream, kind: Kind, mut rng: Rng, is_first: bool) {
+    async fn serve(&self, client: TcpStream, kind: Kind, mut rng: Rng, number: usize) {
+        let is_first = number == 0;
         let is_storm = |left: usize| left.checked_sub(1);
         if self.storm.fetch_update(Relaxed, Relaxed, is_storm).is_ok() {
             return;
         }
         let take = |left: usize| left.checked_sub(1);
         let is_disturbed = self.left.fetch_update(Relaxed, Relaxed, take).is_ok();
+        self.note(number, is_disturbed.then_some(kind));
         if is_disturbed && !is_first && kind == Kind::SlowAccept {
             sleep(self.some_time(&mut rng)).await;
         }
@@ -156,6 +170,18 @@ impl Shared {
         if let Some(at) = Kind::ALL.iter().position(|one| *one == kind) {
             self.counts[at].fetch_add(1, Relaxed);
         }
+        let mut history = lock(&self.history);
+        for one in history.iter_mut().filter(|(other, ..)| *other == number) {
+            one.2 = true;
+        }
+    }
+
+    fn note(&self, number: usize, kind: Option<Kind>) {
+        let mut history = lock(&self.history);
+        if history.len() == HISTORY {
+            history.pop_front();
+        }
+        history.push_back((number, kind, false));
     }
 
     fn some_time(&self, rng: &mut Rng) -> Duration {

@@ -162,6 +162,10 @@ impl Relay {
             let [up, down] =
                 pass.counts.map(|counts| if counts { pass.budget } else { PIECE }.min(pass.piece));
             let left = pass.until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                // A timer alone would lose against sockets that always have something.
+                return Stopped::Late;
+            }
             let wait = sleep(left.unwrap_or(Duration::from_secs(3_600)));
             // Two buffers: what is read is in one of them, and a read that loses has taken nothing.
             let mut other = [0; PIECE];

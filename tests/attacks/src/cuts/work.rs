@@ -1,15 +1,16 @@
 //! A client at work, which knows what it is to be told.
 
 use std::{
+    collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
-use rsock::{Client, Error, Payload, PayloadExt, Resume, SessionEvent};
+use rsock::{Client, Error, Meter, Payload, PayloadExt, Resume, SessionEvent};
 use tokio::time::timeout;
 
 use super::{Totals, disturber::Disturber, rng::Rng};
@@ -24,6 +25,22 @@ const RETAINED: usize = 16 << 10;
 struct Seen {
     resumed: AtomicU64,
     renewed: AtomicU64,
+    /// The latest, for who has to find out what happened.
+    latest: Mutex<VecDeque<String>>,
+    meter: Arc<Meter>,
+}
+
+/// Events of a session that are told when something is broken.
+const LATEST: usize = 8;
+
+impl Seen {
+    fn note(&self, event: &SessionEvent) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.len() == LATEST {
+            latest.pop_front();
+        }
+        latest.push_back(format!("{event:?}"));
+    }
 }
 
 /// A client that came to its end, or was told something wrong.
@@ -34,7 +51,13 @@ pub(super) async fn until_spent(disturber: &Disturber, number: usize, mut rng: R
     let mut totals = Totals::default();
     let seen = Arc::new(Seen::default());
     if let Err(broken) = work(disturber, &mut totals, &seen, &mut rng).await {
-        totals.broken.push(format!("client {number}: {broken}"));
+        let latest = seen.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (latest, history) = (latest.iter().cloned().collect::<Vec<_>>(), disturber.history());
+        let stats = seen.meter.read().stats;
+        totals.broken.push(format!(
+            "client {number}: {broken}; its session: {latest:?}; its transports: {history:?}; it \
+             counts {stats:?}"
+        ));
     }
     totals.resumed = seen.resumed.load(Relaxed);
     let renewed = seen.renewed.load(Relaxed);
@@ -71,6 +94,7 @@ async fn connect(disturber: &Disturber, seen: &Arc<Seen>) -> Work<Client> {
         .pauses(Duration::from_millis(1), Duration::from_millis(20))
         .max_bytes(RETAINED)
         .observe(move |event| {
+            told.note(event);
             let count = match event {
                 SessionEvent::Resumed => &told.resumed,
                 SessionEvent::Renewed(_) => &told.renewed,
@@ -79,6 +103,7 @@ async fn connect(disturber: &Disturber, seen: &Arc<Seen>) -> Work<Client> {
             count.fetch_add(1, Relaxed);
         });
     let client = Client::builder()
+        .meter(Arc::clone(&seen.meter))
         .resume(resume)
         .keepalive(Duration::from_millis(100), Duration::from_millis(500))
         .connect_timeout(Duration::from_secs(2))

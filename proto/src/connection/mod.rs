@@ -769,14 +769,16 @@ fn check_frame_len(len: usize) -> Result<(), Misuse> {
 /// As [`Connection::settle`], but does not end a drained connection; true if the stream is over.
 #[inline]
 fn settle(streams: &mut Streams, scheduler: &mut Scheduler, key: StreamKey) -> bool {
-    streams.count_unsent(key);
-    let Some(stream) = streams.get_mut(key) else {
+    let Some(stream) = streams.get(key) else {
         return false;
     };
     if stream.is_over() {
         remove(streams, scheduler, key);
         return true;
     }
+    let Some(stream) = streams.count_unsent(key) else {
+        return false;
+    };
     if stream.has_control() && !stream.in_control {
         stream.in_control = true;
         scheduler.push_control(key);

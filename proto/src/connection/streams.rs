@@ -326,13 +326,14 @@ impl Streams {
 
     /// Counts what a stream has to send now.
     #[inline]
-    pub(crate) fn count_unsent(&mut self, key: StreamKey) {
-        let Some(stream) = self.slots.get_mut(key.index()) else { return };
+    pub(crate) fn count_unsent(&mut self, key: StreamKey) -> Option<&mut Stream> {
+        let (stream, all) = self.get_with_unsent(key)?;
         let unsent = stream.unsent_bytes();
-        if stream.counted_unsent != unsent && stream.serial == Some(key.serial) {
-            self.unsent_bytes = self.unsent_bytes + unsent - stream.counted_unsent;
+        if stream.counted_unsent != unsent {
+            *all = *all + unsent - stream.counted_unsent;
             stream.counted_unsent = unsent;
         }
+        Some(stream)
     }
 }
 

@@ -64,7 +64,16 @@ impl Scheduler {
     }
 
     /// Forgets the entries of streams that have ended, once they are most of what is listed.
+    #[inline]
     pub(crate) fn sweep(&mut self, live: usize, is_live: impl Fn(StreamKey) -> bool) {
+        let longest = self.control.len().max(self.new.len()).max(self.old.len());
+        if longest > 64 {
+            self.sweep_lists(live, is_live);
+        }
+    }
+
+    #[cold]
+    fn sweep_lists(&mut self, live: usize, is_live: impl Fn(StreamKey) -> bool) {
         for list in [&mut self.control, &mut self.new, &mut self.old] {
             if list.len() > 2 * live + 64 {
                 list.retain(|key| is_live(*key));

@@ -37,6 +37,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// than a read.
     #[inline]
     pub(super) fn settle_memory(&mut self) {
+        let holds = self.connection.open_streams() > 0
+            || self.mailbox.waiting_bytes() > 0
+            || !self.output.is_empty()
+            || !self.input.block.bytes.is_empty()
+            || self.account.is_drawn()
+            || self.input.lent_bytes() > 0
+            || self.connection.resume_token().is_some();
+        if holds {
+            self.count_memory();
+        }
+    }
+
+    fn count_memory(&mut self) {
         let beside = self.held_beside();
         let held = self.connection.held_bytes() + beside;
         let lent = self.input.lent_bytes();

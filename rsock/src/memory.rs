@@ -7,8 +7,9 @@ use std::{
 
 use crate::sync::AtomicUsize;
 
-/// Bytes that a connection may hold whatever others do, as long as there is memory at all.
-const LEAST_ALLOWED: usize = 16 << 10;
+/// Bytes that a connection may hold whatever others do, as long as there is memory at all. An eighth
+/// of the budget is for those who hold no more.
+const LEAST_ALLOWED: usize = 64 << 10;
 
 /// By how much what a connection holds changes before it is told, in bytes. Short requests and their
 /// answers never are.
@@ -22,9 +23,11 @@ const UNKNOWN_MEMORY: usize = 1 << 30;
 /// them, what waits to be written, and what is retained for a resume.
 ///
 /// A connection may hold as much as is left free for all others: one alone half of it all, nine
-/// busy ones a tenth each. So the greediest are refused first, and there is always room for a
-/// newcomer. Beyond its share a connection's requests get ERROR\[REJECTED\], fragmented payloads are
-/// given up, sessions retain no more than is acknowledged, and long frames wait to be read.
+/// busy ones a tenth each. So the greediest are refused first, and there is room for a newcomer: an
+/// eighth is for those who hold less than 64 KiB. Beyond its share a connection's requests get
+/// ERROR\[REJECTED\], fragmented payloads are given up, sessions retain no more than is acknowledged,
+/// and long frames wait to be read. When nearly nothing is left, a connection ends whose peer has
+/// taken nothing of what it holds for five seconds, and so does a session that is without one.
 ///
 /// What handlers hold of their own is not counted.
 pub struct MemoryBudget {
@@ -57,10 +60,22 @@ impl MemoryBudget {
 
     /// How much one connection may hold now.
     pub(crate) fn allowance(&self) -> usize {
-        match self.max.saturating_sub(self.used()) {
-            0 => 0,
-            free => free.max(LEAST_ALLOWED),
+        let used = self.used();
+        if used >= self.max {
+            return 0;
         }
+        (self.max - self.max / 8).saturating_sub(used).max(LEAST_ALLOWED)
+    }
+
+    /// Whether nothing is left.
+    #[inline]
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.used() >= self.max
+    }
+
+    /// Whether so little is left that what makes no progress is to go.
+    pub(crate) fn is_short(&self) -> bool {
+        self.used() >= self.max - self.max / 16
     }
 
     fn draw(&self, bytes: usize) {
@@ -203,13 +218,13 @@ mod tests {
                 }
             }
         }
-        let share = budget.max() / (greedy.len() + 1);
+        let share = budget.max() / 8 * 7 / (greedy.len() + 1);
         for (_, held) in &greedy {
             assert!(held.abs_diff(share) <= 2 * STEP, "{held} of {share}");
         }
         assert!(budget.allowance().abs_diff(share) <= 10 * STEP, "a newcomer has as much");
         drop(greedy);
-        assert_eq!((budget.used(), budget.allowance()), (0, budget.max()));
+        assert_eq!((budget.used(), budget.allowance()), (0, budget.max() / 8 * 7));
     }
 
     #[test]
@@ -217,8 +232,10 @@ mod tests {
         let budget = MemoryBudget::new(1 << 20);
         let charge = BlockCharge::new((1 << 20) - 1, &budget);
         assert_eq!(budget.allowance(), LEAST_ALLOWED);
+        assert!(budget.is_short() && !budget.is_exhausted());
         let other = BlockCharge::new(1, &budget);
         assert_eq!(budget.allowance(), 0);
+        assert!(budget.is_exhausted());
         drop((charge, other));
         assert_eq!(budget.used(), 0);
     }

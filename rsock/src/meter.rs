@@ -31,6 +31,7 @@ macro_rules! figures {
             paused_for_memory: AtomicU64,
             paused_for_consumers: AtomicU64,
             given_up_streams: AtomicU64,
+            ended_for_memory: AtomicU64,
             refused_connections: AtomicU64,
             evicted_newcomers: AtomicU64,
             refused_sessions: AtomicU64,
@@ -61,6 +62,7 @@ macro_rules! figures {
                     paused_for_memory: self.paused_for_memory.load(Relaxed),
                     paused_for_consumers: self.paused_for_consumers.load(Relaxed),
                     given_up_streams: self.given_up_streams.load(Relaxed),
+                    ended_for_memory: self.ended_for_memory.load(Relaxed),
                     refused_connections: self.refused_connections.load(Relaxed),
                     evicted_newcomers: self.evicted_newcomers.load(Relaxed),
                     refused_sessions: self.refused_sessions.load(Relaxed),
@@ -125,6 +127,8 @@ pub struct MeterReading {
     pub paused_for_consumers: u64,
     /// Streams that failed because of that: most waited for them, and was not taken.
     pub given_up_streams: u64,
+    /// Connections that ended because memory was short and what they held was not taken.
+    pub ended_for_memory: u64,
     /// Those of them that were refused: too many waited, or none ended in time.
     pub refused_connections: u64,
     /// Sockets closed before anyone had accepted them, for others to be heard.
@@ -303,6 +307,10 @@ impl ConnectionMeter {
 
     pub(crate) fn paused_for_consumers(&self) {
         self.meter.paused_for_consumers.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn ended_for_memory(&self) {
+        self.meter.ended_for_memory.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn given_up_stream(&self) {

@@ -13,7 +13,7 @@ impl Connection {
     /// takes.
     pub fn held_bytes(&self) -> usize {
         self.streams.inbound_bytes()
-            + self.streams.reassembly_bytes()
+            + self.streams.reassembly_memory()
             + self.streams.unsent_bytes()
             + self.streams.places() * STREAM_COST
             + self.retained_bytes()

@@ -38,6 +38,8 @@ pub(crate) struct Streams {
     inbound_bytes: usize,
     /// Bytes of unfinished fragmented payloads.
     reassembly_bytes: usize,
+    /// What these take in memory.
+    reassembly_memory: usize,
     /// Bytes of payloads that wait to be sent.
     unsent_bytes: usize,
 }
@@ -65,6 +67,7 @@ impl Streams {
             inbound: 0,
             inbound_bytes: 0,
             reassembly_bytes: 0,
+            reassembly_memory: 0,
             unsent_bytes: 0,
         }
     }
@@ -172,6 +175,7 @@ impl Streams {
         }
         if let Some(assembly) = &stream.assembly {
             self.reassembly_bytes -= assembly.size();
+            self.reassembly_memory -= assembly.memory();
         }
         if !stream.requester {
             self.inbound -= 1;
@@ -218,9 +222,10 @@ impl Streams {
     ) -> Result<(), Unjoinable> {
         let Some(stream) = self.slots.get_mut(key.index()) else { return Ok(()) };
         let assembly = stream.assembly.get_or_insert_with(|| Box::new(Assembly::new(false, false)));
-        let before = assembly.size();
+        let (before, memory) = (assembly.size(), assembly.memory());
         let pushed = assembly.push(fragment, self.reassembly_bytes - before, limits);
         self.reassembly_bytes += assembly.size() - before;
+        self.reassembly_memory += assembly.memory() - memory;
         pushed
     }
 
@@ -246,6 +251,7 @@ impl Streams {
     pub(crate) fn take_assembly(&mut self, key: StreamKey) -> Option<Assembly> {
         let assembly = self.get_mut(key)?.assembly.take()?;
         self.reassembly_bytes -= assembly.size();
+        self.reassembly_memory -= assembly.memory();
         Some(*assembly)
     }
 
@@ -278,6 +284,7 @@ impl Streams {
         self.inbound = 0;
         self.inbound_bytes = 0;
         self.reassembly_bytes = 0;
+        self.reassembly_memory = 0;
         self.unsent_bytes = 0;
     }
 
@@ -312,6 +319,10 @@ impl Streams {
 
     pub(crate) fn reassembly_bytes(&self) -> usize {
         self.reassembly_bytes
+    }
+
+    pub(crate) fn reassembly_memory(&self) -> usize {
+        self.reassembly_memory
     }
 
     pub(crate) fn unsent_bytes(&self) -> usize {

@@ -109,6 +109,11 @@ impl Assembly {
         self.metadata.as_ref().map_or(0, BytesMut::len) + self.data.len()
     }
 
+    /// Memory held: what there is room for, and what was moved from when it grew, for a moment.
+    pub(crate) fn memory(&self) -> usize {
+        self.metadata.as_ref().map_or(0, BytesMut::capacity) + self.data.capacity()
+    }
+
     /// Whether it has grown by fewer than `least` bytes since the last time this was asked.
     pub(crate) fn has_stalled(&mut self, least: usize) -> bool {
         let size = self.size();

@@ -84,12 +84,23 @@ impl Framing {
         }
     }
 
-    /// How much has come of a frame that is not whole, with what is left of `input`.
-    pub(crate) fn incomplete_bytes(&self, input: &[u8]) -> usize {
+    /// Bytes of a message that has come in part and lies in memory of its own.
+    #[inline]
+    pub(crate) fn partial_bytes(&self) -> usize {
         match self {
-            Self::LengthPrefixed => input.len(),
+            Self::LengthPrefixed => 0,
             #[cfg(feature = "websocket")]
-            Self::WebSocket(framing) => framing.partial_bytes() + input.len(),
+            Self::WebSocket(framing) => framing.partial_bytes(),
+        }
+    }
+
+    /// Memory of such a message.
+    #[inline]
+    pub(crate) fn partial_memory(&self) -> usize {
+        match self {
+            Self::LengthPrefixed => 0,
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(framing) => framing.partial_memory(),
         }
     }
 

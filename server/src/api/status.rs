@@ -75,6 +75,8 @@ struct Memory {
     paused_for_handlers: u64,
     /// Streams that failed because of that.
     given_up_streams: u64,
+    /// Connections ended because memory was short and they took nothing.
+    ended: u64,
     /// Frames and payloads given up because no more of them came.
     stalled_parts: u64,
 }
@@ -189,6 +191,7 @@ impl Status {
                 paused: reading.paused_for_memory,
                 paused_for_handlers: reading.paused_for_consumers,
                 given_up_streams: reading.given_up_streams,
+                ended: reading.ended_for_memory,
                 stalled_parts: stats.stalled_parts,
             },
             sessions: Sessions {

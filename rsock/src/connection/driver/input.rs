@@ -91,9 +91,14 @@ impl Input {
         if bytes.len() <= self.read_size / 4 {
             return self.read_size;
         }
-        let grown = bytes.len() + self.read_size.max(bytes.len());
-        let frame = announced(bytes).map_or(grown, |len| len + self.read_size);
-        grown.min(frame.max(bytes.len() + self.read_size))
+        let doubled = bytes.len() + self.read_size.max(bytes.len());
+        match announced(bytes) {
+            // What is left behind is given back, so few steps are better than many.
+            Some(frame) => {
+                (2 * doubled).min((frame + self.read_size).max(bytes.len() + self.read_size))
+            }
+            None => doubled,
+        }
     }
 
     /// A read that has filled it may have left something.

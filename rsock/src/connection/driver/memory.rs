@@ -2,6 +2,7 @@
 //! because of it.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,9 +19,12 @@ const LEAST_WAITING: usize = 1 << 20;
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// When to look again whether there is memory.
 const RETRY: Duration = Duration::from_millis(50);
+/// How long a peer may take nothing of what is held for it, and a frame wait for memory, while there is
+/// next to none.
+const SHORTAGE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Bytes that a running handler, its slot and its waker take, as far as can be told.
-const HANDLER_BYTES: usize = 1 << 10;
+const HANDLER_BYTES: usize = 3 << 9;
 
 /// Why nothing is read for now.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,7 +32,14 @@ pub(super) enum Pause {
     /// As much waits for consumers as may; so much did when one of them last took something.
     Consumers { waiting: usize, until: Instant },
     /// There is no memory for more of a long frame.
-    Memory { until: Instant },
+    Memory { since: Instant, until: Instant },
+}
+
+/// What is held waits for the peer: until when, and how much had been written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stalled {
+    until: Instant,
+    written: u64,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
@@ -49,14 +60,54 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
+    /// Whether there is memory for more than what handlers have yielded and the socket has not taken.
+    pub(super) fn has_memory_to_yield(&mut self) -> bool {
+        self.count_memory();
+        !self.connection.is_memory_full()
+    }
+
     fn count_memory(&mut self) {
         let beside = self.held_beside();
         let held = self.connection.held_bytes() + beside;
         let lent = self.input.lent_bytes();
         if self.account.holds(held) || lent > 0 {
             let is_little = !self.account.is_drawn() && lent == 0;
-            let allowance = if is_little { usize::MAX } else { self.account.budget().allowance() };
-            self.connection.allow_memory(allowance.saturating_sub(beside + lent));
+            let allowance = match self.account.budget().allowance() {
+                _ if is_little && !self.refuses => usize::MAX,
+                allowance => allowance.saturating_sub(beside + lent),
+            };
+            self.connection.allow_memory(allowance);
+        }
+    }
+
+    /// Before requests are taken: those of a connection that holds little are refused where there is no
+    /// memory at all.
+    #[inline]
+    pub(super) fn look_for_memory(&mut self) {
+        if self.account.budget().is_exhausted() != self.refuses {
+            self.refuses = !self.refuses;
+            self.connection.allow_memory(if self.refuses { 0 } else { usize::MAX });
+            self.count_memory();
+        }
+    }
+
+    /// The driver rests. Where next to no memory is left, a connection ends of which the peer has taken
+    /// nothing for a while.
+    pub(super) fn watch_shortage(&mut self, now: Instant) {
+        let waits = !self.output.is_empty() || self.connection.is_suspended();
+        if !waits || !self.account.is_drawn() {
+            self.stalled = None;
+            return;
+        }
+        let written = self.connection.stats().bytes_out - self.output.len() as u64;
+        match self.stalled {
+            Some(stalled) if stalled.written == written && stalled.until > now => {}
+            Some(stalled) if stalled.written == written && self.account.budget().is_short() => {
+                self.meter.ended_for_memory();
+                let text = "memory is short, and nothing of what is held was taken for 5 s";
+                self.connection.end_with(ErrorCode::CONNECTION_ERROR, text);
+            }
+            _ => self.stalled = Some(Stalled { until: now + SHORTAGE_LIMIT, written }),
         }
     }
 
@@ -76,6 +127,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn held_beside(&self) -> usize {
         self.output.len()
             + self.input.waiting_bytes()
+            + self.framing.partial_memory()
             + self.mailbox.waiting_bytes()
             + self.connection.inbound_streams() * HANDLER_BYTES
     }
@@ -88,22 +140,43 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             #[cfg(feature = "websocket")]
             Framing::WebSocket(_) => None,
         });
-        if size == 0 {
-            return true;
-        }
-        if size > *READ_SIZES.end() {
+        if size.max(self.framing.partial_bytes()) > *READ_SIZES.end() {
             let held = self.connection.held_bytes() + self.held_beside() + self.input.lent_bytes();
-            let more = size.saturating_sub(self.input.waiting_bytes());
+            let more = size.saturating_sub(self.input.waiting_bytes()).max(self.input.read_size);
             if held + more > self.account.budget().allowance() {
-                if self.pause.is_none() {
-                    self.meter.paused_for_memory();
-                }
-                self.pause = Some(Pause::Memory { until: now + RETRY });
+                self.wait_for_memory(now);
                 return false;
             }
         }
-        self.input.make_room(size);
+        if size > 0 {
+            self.input.make_room(size);
+        }
+        self.pause = None;
         true
+    }
+
+    /// There is no memory for more of a frame. One that has waited for too long ends its connection, or
+    /// its transport where a session can go on on another.
+    fn wait_for_memory(&mut self, now: Instant) {
+        let since = match self.pause {
+            Some(Pause::Memory { since, .. }) => since,
+            _ => {
+                self.meter.paused_for_memory();
+                now
+            }
+        };
+        self.pause = Some(Pause::Memory { since, until: now + RETRY });
+        if now.saturating_duration_since(since) < SHORTAGE_LIMIT {
+            return;
+        }
+        self.pause = None;
+        self.meter.ended_for_memory();
+        let text = "memory is short: there is none for the rest of a frame";
+        if self.connection.resume_token().is_some() {
+            self.disconnect(Some(&io::Error::other(text)), now);
+        } else {
+            self.connection.end_with(ErrorCode::CONNECTION_ERROR, text);
+        }
     }
 
     /// Whether nothing is read for now.
@@ -124,9 +197,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.stuck_bytes = self.stuck_bytes.min(waiting);
         if waiting - self.stuck_bytes < most {
             match self.pause {
-                Some(Pause::Memory { until }) if until > now => return true,
+                Some(Pause::Memory { until, .. }) => return until > now,
                 Some(Pause::Consumers { .. }) => self.mailbox.go_on(),
-                _ => {}
+                None => {}
             }
             self.pause = None;
             return false;
@@ -198,10 +271,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         true
     }
 
-    /// When to look again whether to read.
-    pub(super) fn pause_deadline(&self) -> Option<Instant> {
-        match self.pause? {
-            Pause::Consumers { until, .. } | Pause::Memory { until } => Some(until),
-        }
+    /// When to look again whether to read, and whether the peer takes what is held.
+    #[inline]
+    pub(super) fn memory_deadline(&self) -> Option<Instant> {
+        let pause = self.pause.map(|pause| match pause {
+            Pause::Consumers { until, .. } | Pause::Memory { until, .. } => until,
+        });
+        pause.into_iter().chain(self.stalled.map(|stalled| stalled.until)).min()
     }
 }

@@ -53,7 +53,7 @@ use crate::{
 use fail::{Failing, Pings};
 use input::Input;
 use lease::Leases;
-use memory::Pause;
+use memory::{Pause, Stalled};
 use session::{Redial, Returning};
 
 pub(crate) use session::ClientResume;
@@ -123,6 +123,10 @@ pub(crate) struct Driver<IO> {
     input: Input,
     /// What the connection has drawn from the budget of all.
     account: Account,
+    /// Requests are refused because there is no memory at all.
+    refuses: bool,
+    /// What is held waits for the peer.
+    stalled: Option<Stalled>,
     /// Much has come since what is held was counted.
     unsettled: bool,
     /// Nothing is read for now.
@@ -296,6 +300,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             connection,
             input: Input::new(leftover, Arc::clone(&options.memory)),
             account: Account::new(Arc::clone(&options.memory)),
+            refuses: false,
+            stalled: None,
             unsettled: false,
             pause: None,
             stuck_bytes: 0,

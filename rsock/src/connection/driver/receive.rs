@@ -89,6 +89,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Handles the frames in `input`; false if there was none whole.
     pub(super) fn decode(&mut self, now: Instant) -> bool {
+        self.look_for_memory();
         self.connection.copy_frames_below(self.input.copy_below());
         let before = self.input.block.bytes.len();
         if matches!(self.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
@@ -115,7 +116,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     if let Some(start) = self.framing.frame_start(&self.input.block.bytes) {
                         self.connection.handle_partial(start, now);
                     }
-                    let bytes = self.framing.incomplete_bytes(&self.input.block.bytes);
+                    let bytes = self.framing.partial_bytes() + self.input.block.bytes.len();
                     self.connection.handle_incomplete(bytes, now);
                     break;
                 }

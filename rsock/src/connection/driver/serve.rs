@@ -222,7 +222,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn overtake(&mut self) {
         if self.connection.unsent_streams() > MAX_OVERTAKEN
             || self.connection.is_held()
-            || self.connection.is_memory_full()
+            || !self.has_memory_to_yield()
         {
             return;
         }

@@ -80,10 +80,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// something after all.
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let failure = self.write_failure.as_ref().map(|(_, until)| *until);
-        let deadline = match (self.lease_deadline(), failure, self.pause_deadline()) {
+        self.settle_memory();
+        self.watch_shortage(now);
+        if self.connection.has_events() {
+            return false;
+        }
+        let memory = self.memory_deadline();
+        let deadline = match (self.lease_deadline(), failure, memory) {
             (None, None, None) => self.deadline,
-            (lease, failure, pause) => {
-                self.deadline.into_iter().chain(lease).chain(failure).chain(pause).min()
+            (lease, failure, memory) => {
+                self.deadline.into_iter().chain(lease).chain(failure).chain(memory).min()
             }
         };
         if let Some(deadline) = deadline
@@ -95,7 +101,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if !self.mailbox.sleep(cx.waker()) {
             return false;
         }
-        self.settle_memory();
         self.release_memory();
         self.meter.publish(self.connection.stats(), self.connection.open_streams());
         self.meter.publish_leased(self.connection.inbound_streams());

@@ -176,6 +176,11 @@ impl Decoder {
         Some(take_front(input, len, self.limits.copy_below))
     }
 
+    /// Memory of such a message.
+    pub(crate) fn partial_memory(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.bytes.capacity())
+    }
+
     fn decode_header(&self, input: &mut BytesMut) -> Result<Option<Header>, WebSocketError> {
         let &[first, second, ..] = &input[..] else {
             return Ok(None);

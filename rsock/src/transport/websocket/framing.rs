@@ -53,6 +53,11 @@ impl WebSocketFraming {
         self.decoder.partial_bytes()
     }
 
+    /// Memory of such a message.
+    pub(crate) fn partial_memory(&self) -> usize {
+        self.decoder.partial_memory()
+    }
+
     fn decode_any(
         &mut self,
         input: &mut BytesMut,

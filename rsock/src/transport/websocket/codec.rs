@@ -104,9 +104,9 @@ impl Decoder {
         self.limits = limits;
     }
 
-    /// Bytes of a message whose last fragment has not come.
-    pub(crate) fn partial_bytes(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.bytes.len())
+    /// A message whose last fragment has not come.
+    pub(crate) fn partial(&self) -> Option<&BytesMut> {
+        self.partial.as_ref().map(|partial| &partial.bytes)
     }
 
     /// Takes the next whole message or control frame out of `input`; `None` = more bytes needed.
@@ -176,11 +176,6 @@ impl Decoder {
         Some(take_front(input, len, self.limits.copy_below))
     }
 
-    /// Memory of such a message.
-    pub(crate) fn partial_memory(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.bytes.capacity())
-    }
-
     fn decode_header(&self, input: &mut BytesMut) -> Result<Option<Header>, WebSocketError> {
         let &[first, second, ..] = &input[..] else {
             return Ok(None);
@@ -207,7 +202,7 @@ impl Decoder {
         if announced >> 63 != 0 {
             return Err(WebSocketError::LengthTopBit);
         }
-        let received = self.partial_bytes();
+        let received = self.partial().map_or(0, BytesMut::len);
         let max_message = self.limits.max_frame_bytes;
         let len = match usize::try_from(announced) {
             Ok(len) if is_control(opcode) || len <= max_message.saturating_sub(received) => len,

@@ -50,12 +50,12 @@ impl WebSocketFraming {
 
     /// Bytes of a message whose last fragment has not come.
     pub(crate) fn partial_bytes(&self) -> usize {
-        self.decoder.partial_bytes()
+        self.decoder.partial().map_or(0, BytesMut::len)
     }
 
     /// Memory of such a message.
     pub(crate) fn partial_memory(&self) -> usize {
-        self.decoder.partial_memory()
+        self.decoder.partial().map_or(0, BytesMut::capacity)
     }
 
     fn decode_any(

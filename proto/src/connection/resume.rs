@@ -23,7 +23,6 @@ use crate::{
 };
 
 /// Answers to KEEPALIVE that acknowledge nothing, after which a peer counts as one that never does.
-/// Answers to KEEPALIVEs sent before everything was are among them.
 const FRUITLESS_ANSWERS: u32 = 3;
 
 /// Transports in a row that may break before anything of the session has arrived on them. A proxy
@@ -45,7 +44,8 @@ pub(super) struct Session {
     ask: bool,
     /// It was asked, and has not answered.
     asked: bool,
-    /// Answers in a row that freed nothing while there was no room.
+    questions: Questions,
+    /// Answers in a row that freed nothing, although all was written before they were asked for.
     fruitless: u32,
     broken: Option<Broken>,
 }
@@ -57,6 +57,33 @@ struct Broken {
     /// The position up to which the peer's frames had arrived.
     at: u64,
     last: Instant,
+}
+
+/// KEEPALIVEs that ask for an answer, on the present transport; answers come in their order.
+#[derive(Debug, Default)]
+struct Questions {
+    asked: u64,
+    answered: u64,
+    /// How many had been asked when there was room, or something to be written yet. Their answers say
+    /// nothing of what was written since: on a slow link there are many.
+    early: u64,
+}
+
+impl Questions {
+    /// One more is written; `early` if not all that leaves no room was written before it.
+    fn ask(&mut self, early: bool) {
+        self.asked += 1;
+        if early {
+            self.early = self.asked;
+        }
+    }
+
+    /// An answer has come; whether it says what the peer has of all that leaves no room.
+    fn answer(&mut self) -> bool {
+        // A peer may say more than it was asked, or leave answers out: then the later ones count.
+        self.answered = (self.answered + 1).min(self.asked);
+        self.answered > self.early
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +110,7 @@ impl Session {
             greeting: None,
             ask: false,
             asked: false,
+            questions: Questions::default(),
             fruitless: 0,
             broken: None,
         }
@@ -145,12 +173,20 @@ impl Session {
         }
     }
 
+    /// A KEEPALIVE that asks for an answer is written.
+    fn note_question(&mut self) {
+        let early = !self.retained.is_full() || self.retained.unwritten() > 0;
+        self.questions.ask(early);
+    }
+
     /// The peer's position in a KEEPALIVE.
     fn acknowledged(&mut self, position: u64, is_answer: bool) {
         let was_full = self.retained.is_full();
+        let says_all = is_answer && self.questions.answer();
         if self.retained.acknowledge(position) {
             self.fruitless = 0;
-        } else if is_answer && was_full {
+            self.questions.early = self.questions.asked;
+        } else if says_all && was_full {
             self.fruitless = self.fruitless.saturating_add(1);
         }
         self.asked &= !is_answer;
@@ -300,6 +336,7 @@ impl Connection {
         session.greeting = None;
         session.ask = false;
         session.asked = false;
+        session.questions = Questions::default();
         session.fruitless = 0;
         self.echoes.clear();
         self.echo_bytes = 0;
@@ -375,6 +412,13 @@ impl Connection {
     /// A KEEPALIVE that asks for the peer's position is under way.
     pub(super) fn has_asked(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.asked)
+    }
+
+    /// A KEEPALIVE that asks for an answer is written.
+    pub(super) fn note_question(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.note_question();
+        }
     }
 
     pub(super) fn acknowledged(&mut self, keepalive: &KeepAlive) {
@@ -467,6 +511,7 @@ impl Connection {
             return;
         }
         session.asked = true;
+        session.note_question();
         let position = session.received;
         KeepAlive { respond: true, position, data: Bytes::new() }.encode(out);
         self.stats.frames_out += 1;

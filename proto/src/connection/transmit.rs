@@ -90,12 +90,14 @@ impl Connection {
             clock.due = false;
             KeepAlive { respond: true, position, data: Bytes::new() }.encode(out);
             self.stats.frames_out += 1;
+            self.note_question();
         }
         while !out.is_full()
             && let Some(data) = self.pings.pop_front()
         {
             KeepAlive { respond: true, position, data }.encode(out);
             self.stats.frames_out += 1;
+            self.note_question();
         }
         while !out.is_full()
             && let Some(data) = self.echoes.pop_front()

@@ -565,6 +565,46 @@ fn resume_36_37_a_peer_that_never_acknowledges_is_not_waited_for() {
 }
 
 #[test]
+fn resume_37_answers_to_what_was_asked_before_are_not_those_of_a_peer_that_never_acknowledges() {
+    let mut e = server_with(limits(4_000));
+    e.receive(wire::rs(1, wire::MAX, "x"));
+    e.events();
+    let ask = |e: &mut Wire| {
+        for _ in 0..10 {
+            e.connection.ping(b"".as_slice().into()).expect("a few may wait");
+        }
+        e.sent_frames()
+    };
+    // A slow link: all of these are answered after everything there is room for was written.
+    ask(&mut e);
+    e.send_up_to(1, 10_000);
+    let sent = tracked(&e.sent_frames());
+    ask(&mut e);
+    for _ in 0..10 {
+        e.receive(wire::ka(0, 0, b""));
+        e.events();
+        assert!(e.connection.is_held());
+    }
+    // The next answers free it, once, and what is written then is not in those under way.
+    e.receive(wire::ka(0, sent, b""));
+    e.events();
+    while !e.connection.is_held() {
+        e.send_up_to(1, 10);
+        e.sent_frames();
+    }
+    for _ in 0..10 {
+        assert!(e.connection.is_held());
+        e.receive(wire::ka(0, sent, b""));
+        e.events();
+    }
+    assert_eq!(e.connection.stats().retention_overflows, 0);
+    // Nor is one that waits until all is there again.
+    cut(&mut e);
+    let now = e.now;
+    e.connection.accept_resume(&resume(sent, 0), now).expect("nothing is missing");
+}
+
+#[test]
 fn refusals_do_not_wait_for_an_answer_that_is_not_read_before_they_are_written() {
     let mut config = limits(1_000);
     (config.max_streams, config.max_queued_replies) = (1, 2);

@@ -5,30 +5,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rsock::Client;
+use rsock::{Client, Error};
 use rsock_tests::process::Process;
 use tokio::time::{sleep, timeout};
 
 use crate::{attack::Attack, budget, server, target::Target};
 
-/// Attacks that make it hold more than its budget, or that leave something: found, and not mended yet.
-pub const OPEN: [&str; 10] = [
-    "abandoned_sessions",
-    "streams_at_the_limit",
-    "windows",
-    "many_windows",
-    "websocket_windows",
-    "streams",
-    "many_half_payloads",
-    "websocket_half_payloads",
-    "half_frames",
-    "half_messages",
-];
-
 /// An attack that has not sent what it wants by then goes on without the rest.
 const ATTACK_LIMIT: Duration = Duration::from_secs(120);
 /// How long what an attack left behind may take to go.
 const LEAVING_LIMIT: Duration = Duration::from_secs(20);
+/// How long a newcomer may be refused because there is no memory.
+const SERVED_LIMIT: Duration = Duration::from_secs(10);
 /// How often the system is asked.
 const GLANCE: Duration = Duration::from_millis(50);
 
@@ -59,11 +47,6 @@ impl Measured {
     /// What it grew by.
     pub fn growth(&self) -> u64 {
         self.peak.saturating_sub(self.start)
-    }
-
-    /// Whether what is wrong with it is known.
-    pub fn is_open(&self) -> bool {
-        OPEN.contains(&self.attack.name)
     }
 
     /// What is wrong with that, if anything is.
@@ -123,7 +106,7 @@ pub async fn measure(attack: &'static Attack, percent: usize) -> Measured {
     let took = begun.elapsed();
     rest(&server).await;
     let held_memory = server.memory();
-    let served_others = timeout(Duration::from_secs(20), ask(&server.uris[0])).await == Ok(true);
+    let served_others = timeout(SERVED_LIMIT, ask(&server.uris[0])).await == Ok(true);
     let peak = server.peak_memory();
     drop(held);
     let begun = Instant::now();
@@ -149,10 +132,17 @@ async fn warm_up(server: &Process) {
     }
 }
 
+/// Whether a newcomer is answered. While there is no memory at all he may be refused, and told so: then
+/// he tries again.
 async fn ask(uri: &str) -> bool {
-    let Ok(client) = Client::connect(uri).await else { return false };
-    let reply = client.request_response("still here").await;
-    reply.is_ok_and(|reply| reply.data == "still here")
+    loop {
+        let Ok(client) = Client::connect(uri).await else { return false };
+        match client.request_response("still here").await {
+            Ok(reply) => return reply.data == "still here",
+            Err(Error::Rejected(text)) if text.contains("memory") => sleep(GLANCE).await,
+            Err(_) => return false,
+        }
+    }
 }
 
 /// Waits until the server's memory does not grow any more.

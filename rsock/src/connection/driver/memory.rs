@@ -22,6 +22,8 @@ const RETRY: Duration = Duration::from_millis(50);
 /// How long a peer may take nothing of what is held for it, and a frame wait for memory, while there is
 /// next to none.
 const SHORTAGE_LIMIT: Duration = Duration::from_secs(5);
+/// The same while there is none at all, and others are refused.
+const EXHAUSTION_LIMIT: Duration = Duration::from_secs(2);
 
 /// Bytes that a running handler, its slot and its waker take, as far as can be told.
 const HANDLER_BYTES: usize = 3 << 9;
@@ -35,11 +37,13 @@ pub(super) enum Pause {
     Memory { since: Instant, until: Instant },
 }
 
-/// What is held waits for the peer: until when, and how much had been written.
+/// What is held waits for the peer: since when, how much had been written by then, and when to look
+/// again whether there is more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stalled {
-    until: Instant,
+    since: Instant,
     written: u64,
+    until: Instant,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
@@ -100,15 +104,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return;
         }
         let written = self.connection.stats().bytes_out - self.output.len() as u64;
-        match self.stalled {
-            Some(stalled) if stalled.written == written && stalled.until > now => {}
-            Some(stalled) if stalled.written == written && self.account.budget().is_short() => {
-                self.meter.ended_for_memory();
-                let text = "memory is short, and nothing of what is held was taken for 5 s";
-                self.connection.end_with(ErrorCode::CONNECTION_ERROR, text);
-            }
-            _ => self.stalled = Some(Stalled { until: now + SHORTAGE_LIMIT, written }),
+        let before = self.stalled.filter(|stalled| stalled.written == written);
+        if before.is_some_and(|stalled| stalled.until > now) {
+            return;
         }
+        let budget = self.account.budget();
+        let limit = if budget.is_exhausted() { EXHAUSTION_LIMIT } else { SHORTAGE_LIMIT };
+        let since = before.map_or(now, |stalled| stalled.since);
+        if budget.is_short() && now.saturating_duration_since(since) >= limit {
+            self.meter.ended_for_memory();
+            let text = "memory is short, and nothing of what is held was taken for a while";
+            self.connection.end_with(ErrorCode::CONNECTION_ERROR, text);
+            return;
+        }
+        self.stalled = Some(Stalled { since, written, until: now + EXHAUSTION_LIMIT });
     }
 
     /// Gives back what there were places for and is not needed any more.
@@ -142,7 +151,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         });
         if size.max(self.framing.partial_bytes()) > *READ_SIZES.end() {
             let held = self.connection.held_bytes() + self.held_beside() + self.input.lent_bytes();
-            let more = size.saturating_sub(self.input.waiting_bytes()).max(self.input.read_size);
+            // A message in parts doubles its memory when it grows beyond it.
+            let more = size
+                .saturating_sub(self.input.waiting_bytes())
+                .max(self.input.read_size)
+                .max(self.framing.partial_memory());
             if held + more > self.account.budget().allowance() {
                 self.wait_for_memory(now);
                 return false;

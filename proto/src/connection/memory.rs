@@ -2,10 +2,17 @@
 
 use std::time::Instant;
 
-use crate::{connection::Connection, frame::InputLimits, stream::Stream};
+use crate::{
+    connection::Connection,
+    frame::{InputLimits, Interaction},
+    stream::Stream,
+};
 
 /// What an open stream takes at its responder beside payloads, whatever its handler keeps.
 const STREAM_COST: usize = size_of::<Stream>() + 256;
+
+/// Bytes of a request that is taken although there is no memory.
+const SMALL_REQUEST: usize = 4 << 10;
 
 impl Connection {
     /// Bytes held for the peer: its open requests, payloads of which fragments have come, items that
@@ -55,6 +62,17 @@ impl Connection {
         if let Some(clock) = &mut self.keepalive {
             clock.received(now);
         }
+    }
+
+    /// Whether a request of so many bytes may be taken. A small one that is answered once is taken of
+    /// whoever has nothing else open, memory or not: nobody is shut out by what others hold.
+    #[inline]
+    pub(super) fn may_take(&self, interaction: Interaction, bytes: usize) -> bool {
+        self.may_hold(bytes)
+            || (!interaction.has_initial_n()
+                && bytes <= SMALL_REQUEST
+                && self.streams.len() == 0
+                && self.streams.unsent_bytes() == 0)
     }
 
     /// Whether so many bytes more may be held.

@@ -267,7 +267,7 @@ impl Connection {
         } else if self.streams.inbound_bytes() + request_bytes > self.config.max_request_bytes {
             self.stats.refused_request_bytes += 1;
             Some((ErrorCode::REJECTED, TOO_LARGE))
-        } else if !self.may_hold(request_bytes) {
+        } else if !self.may_take(interaction, request_bytes) {
             self.stats.refused_memory += 1;
             Some((ErrorCode::REJECTED, NO_MEMORY))
         } else if self.leases.as_mut().is_some_and(|leases| !leases.admit(now)) {

@@ -369,6 +369,22 @@ fn beyond_the_memory_there_is_little_is_retained_and_nothing_lost() {
     assert_eq!(e.send_up_to(1, 1_000), 1_000, "it goes on as soon as there is memory");
 }
 
+/// Whoever has nothing open is answered, however much others hold.
+#[test]
+fn one_small_request_is_taken_without_any_memory() {
+    let mut e = Wire::server();
+    e.connection.allow_memory(0);
+    for id in [1, 5, 9] {
+        let large = "x".repeat(5_000);
+        e.receive_all([rs(id, 1, ""), rr(id, &large), rr(id, "small"), rr(id + 2, "another")]);
+        assert_eq!(e.events(), format!("Request({id},RR,'small')"));
+        e.send_last(id, "r").unwrap();
+        let next = id + 2;
+        let refused = format!("ERR({id},0x202) ERR({id},0x202) ERR({next},0x202)");
+        assert_eq!(e.sent(), format!("{refused} P({id},N+C,'r')"));
+    }
+}
+
 /// What is read lies in blocks; what is kept for long keeps none of them.
 #[test]
 fn what_outlives_its_read_is_copied() {

@@ -1,8 +1,8 @@
 //! How long a driver may keep its worker to itself.
 
 /// Turns a driver takes before it lets other tasks run. A turn reads one buffer full at most, so this
-/// bounds what one wake handles to 32 of them.
-const TURNS: u32 = 32;
+/// bounds what one wake handles to eight of them.
+const TURNS: u32 = 8;
 
 /// The turns left in this wake.
 #[derive(Debug)]

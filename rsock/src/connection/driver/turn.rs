@@ -18,6 +18,8 @@ use crate::connection::budget::Budget;
 
 /// Bytes written before the sockets are asked again, give or take a turn's: over 500 Mbit/s, 4 ms.
 const BYTES_PER_WAKE: u64 = 256 << 10;
+/// Requests taken before others may run: a peer sends them by the thousand in a single write.
+const REQUESTS_PER_WAKE: u64 = 256;
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Whether to let other tasks run before acting on what handles asked for: with several
@@ -128,7 +130,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
         }
         this.fail_some();
         let mut budget = Budget::new();
-        let before = this.connection.stats().bytes_out;
+        let stats = this.connection.stats();
+        let before = (stats.bytes_out, stats.requests_in);
         this.borrow_memory();
         while this.phase == Phase::Running {
             if !budget.take() {
@@ -136,7 +139,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if this.connection.stats().bytes_out.saturating_sub(before) >= BYTES_PER_WAKE {
+            let stats = this.connection.stats();
+            if stats.bytes_out.saturating_sub(before.0) >= BYTES_PER_WAKE
+                || stats.requests_in.saturating_sub(before.1) >= REQUESTS_PER_WAKE
+            {
                 // Others may run, and the sockets are asked: as long as a socket takes what is
                 // written, the runtime does not get to know what has come.
                 return yields(cx);

@@ -1,5 +1,7 @@
 //! The side that is dialled.
 
+#[cfg(feature = "websocket")]
+use std::task::Poll;
 use std::{
     fmt,
     future::{Future, IntoFuture},
@@ -7,7 +9,6 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
     time::{Duration, Instant},
 };
 

@@ -295,6 +295,10 @@ impl Newcomer {
     }
 
     /// Ready when it has to go, while there is no driver.
+    #[cfg_attr(
+        not(any(feature = "websocket", test)),
+        expect(dead_code, reason = "the handshake of a WebSocket alone comes before a driver")
+    )]
     pub(crate) async fn turned_away(&self) {
         poll_fn(|cx| self.poll_turned_away(cx)).await;
     }

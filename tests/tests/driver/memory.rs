@@ -11,6 +11,8 @@ use rsock::{
 use rsock_tests::record::limit_time;
 use tokio::time::Instant;
 
+use crate::line::Line;
+
 const ITEM: usize = 100_000;
 
 fn routes() -> Router<()> {
@@ -146,4 +148,64 @@ async fn a_slow_consumer_loses_nothing() {
     }
     assert!(meter.read().paused_for_consumers > 0);
     assert_eq!(meter.read().given_up_streams, 0);
+}
+
+/// Who has held little while memory was short is served as before when it is not short any more.
+#[tokio::test]
+async fn what_was_short_once_is_not_short_for_good() {
+    limit_time();
+    let budget = MemoryBudget::new(560 << 10);
+    let server = || Server::builder().memory(Arc::clone(&budget));
+    let polite = connect(server(), Client::builder()).await;
+    let (mut greedy, mut waiting) = (Vec::new(), Vec::new());
+    for _ in 0..10 {
+        let client = connect(server(), Client::builder()).await;
+        for _ in 0..20 {
+            let mut request = Box::pin(client.request_response(asked("never", 20_000)));
+            assert!(poll!(&mut request).is_pending());
+            waiting.push(request);
+        }
+        client.ping().await.expect("it is alive");
+        greedy.push(client);
+    }
+    // A short request keeps all that was read with it.
+    let mut kept = Box::pin(polite.request_response(asked("never", 10)));
+    assert!(poll!(&mut kept).is_pending());
+    for _ in 0..20 {
+        polite.fire_and_forget(asked("answer", 15_000)).await.expect("it is sent");
+    }
+    polite.ping().await.expect("it is alive");
+    drop(kept);
+    polite.ping().await.expect("it is alive");
+    drop((waiting, greedy));
+    until(|| budget.used() < budget.max() / 2).await;
+    let answer = polite.request_response(asked("answer", 12_000)).await;
+    assert_eq!(answer.expect("it is served").data, "answer");
+}
+
+/// A session whose transport is lost while it is not read waits for another, and does nothing else.
+#[tokio::test(start_paused = true)]
+async fn a_pause_ends_with_its_transport() {
+    let line =
+        Line::new(Server::builder().max_waiting_bytes(1 << 20).resume(ResumeLimits::default(), 10));
+    let client =
+        line.connect(Client::builder().acceptor(line.fixture.clone()).resume(line.resume())).await;
+    let sent = stream::iter((0..100).map(|_| Payload::new(vec![b'x'; ITEM])));
+    let mut echoes = client.request_channel(sent).credit(1);
+    echoes.next().await.expect("an echo").expect("no error");
+    until(|| line.meter.read().paused_for_consumers == 1).await;
+    line.set_down(true);
+    line.cut();
+    // The server notices when it writes.
+    let back = line.fixture.requester().expect("a client was accepted");
+    let asked = tokio::spawn(back.request_response("x").into_future());
+    while line.meter.read().suspended_sessions == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Longer than consumers are waited for. The clock goes on while nobody is busy, and not otherwise.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    line.set_down(false);
+    assert_eq!(asked.await.expect("no panic").expect("an answer").data, "x");
+    drop(echoes);
+    client.abort().await;
 }

@@ -58,6 +58,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             || !self.input.block.bytes.is_empty()
             || self.account.is_drawn()
             || self.input.lent_bytes() > 0
+            || self.is_limited
             || self.connection.resume_token().is_some();
         if holds {
             self.count_memory();
@@ -74,23 +75,30 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let beside = self.held_beside();
         let held = self.connection.held_bytes() + beside;
         let lent = self.input.lent_bytes();
-        if self.account.holds(held) || lent > 0 {
+        // One that holds little again is as free as before.
+        if self.account.holds(held) || lent > 0 || self.is_limited {
             let is_little = !self.account.is_drawn() && lent == 0;
-            let allowance = match self.account.budget().allowance() {
+            self.allow_memory(match self.account.budget().allowance() {
                 _ if is_little && !self.refuses => usize::MAX,
                 allowance => allowance.saturating_sub(beside + lent),
-            };
-            self.connection.allow_memory(allowance);
+            });
         }
     }
 
+    fn allow_memory(&mut self, bytes: usize) {
+        self.is_limited = bytes < usize::MAX;
+        self.connection.allow_memory(bytes);
+    }
+
     /// Before requests are taken: those of a connection that holds little are refused where there is no
-    /// memory at all.
+    /// memory at all, and others by what there is now.
     #[inline]
     pub(super) fn look_for_memory(&mut self) {
         if self.account.budget().is_exhausted() != self.refuses {
             self.refuses = !self.refuses;
-            self.connection.allow_memory(if self.refuses { 0 } else { usize::MAX });
+            self.allow_memory(if self.refuses { 0 } else { usize::MAX });
+        }
+        if self.is_limited {
             self.count_memory();
         }
     }
@@ -103,7 +111,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             self.stalled = None;
             return;
         }
-        let written = self.connection.stats().bytes_out - self.output.len() as u64;
+        // The pongs of a WebSocket are not among the bytes of the protocol: what counts is whether it
+        // changes.
+        let written = self.connection.stats().bytes_out.wrapping_sub(self.output.len() as u64);
         let before = self.stalled.filter(|stalled| stalled.written == written);
         if before.is_some_and(|stalled| stalled.until > now) {
             return;
@@ -164,7 +174,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if size > 0 {
             self.input.make_room(size);
         }
-        self.pause = None;
+        self.end_pause();
         true
     }
 
@@ -209,12 +219,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let most = self.options.max_waiting_bytes.min(allowance.max(LEAST_WAITING));
         self.stuck_bytes = self.stuck_bytes.min(waiting);
         if waiting - self.stuck_bytes < most {
-            match self.pause {
-                Some(Pause::Memory { until, .. }) => return until > now,
-                Some(Pause::Consumers { .. }) => self.mailbox.go_on(),
-                None => {}
+            if let Some(Pause::Memory { until, .. }) = self.pause {
+                self.connection.handle_pause(now);
+                return until > now;
             }
-            self.pause = None;
+            self.end_pause();
             return false;
         }
         self.connection.handle_pause(now);
@@ -235,6 +244,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
         }
         true
+    }
+
+    /// It is read again, or there is another transport to be read.
+    pub(super) fn end_pause(&mut self) {
+        if let Some(Pause::Consumers { .. }) = self.pause.take() {
+            self.mailbox.go_on();
+        }
     }
 
     /// Nobody has taken anything for too long: the stream for which most waits fails, so that others
@@ -287,7 +303,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// When to look again whether to read, and whether the peer takes what is held.
     #[inline]
     pub(super) fn memory_deadline(&self) -> Option<Instant> {
-        let pause = self.pause.map(|pause| match pause {
+        // What is not read for another reason is not waited for here.
+        let pause = self.pause.filter(|_| self.connection.wants_input()).map(|pause| match pause {
             Pause::Consumers { until, .. } | Pause::Memory { until, .. } => until,
         });
         pause.into_iter().chain(self.stalled.map(|stalled| stalled.until)).min()

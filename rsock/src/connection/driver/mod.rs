@@ -125,6 +125,8 @@ pub(crate) struct Driver<IO> {
     account: Account,
     /// Requests are refused because there is no memory at all.
     refuses: bool,
+    /// It may hold no more than the engine was told.
+    is_limited: bool,
     /// What is held waits for the peer.
     stalled: Option<Stalled>,
     /// Much has come since what is held was counted.
@@ -301,6 +303,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             input: Input::new(leftover, Arc::clone(&options.memory)),
             account: Account::new(Arc::clone(&options.memory)),
             refuses: false,
+            is_limited: false,
             stalled: None,
             unsettled: false,
             pause: None,

@@ -266,6 +266,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.io = Link::Later(io);
         self.framing = framing;
         self.input.replace(input);
+        self.end_pause();
         self.unread_end = None;
         self.unreachable = false;
     }
@@ -339,6 +340,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn lose_transport(&mut self) {
         self.io = Link::None;
         self.input.block.bytes.clear();
+        self.end_pause();
         self.unread_end = None;
         self.output = SendBuf::bare();
         self.unreachable = true;

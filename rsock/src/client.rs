@@ -241,8 +241,8 @@ impl ClientBuilder {
     }
 
     /// Bytes of items and answers that may wait for those who consume them; beyond, nothing more is
-    /// read until some are consumed. Where nobody consumes any for 10 s, the stream for which most
-    /// waits fails with [`Error::Canceled`]. Default 64 MiB, and less where memory is short.
+    /// read until some are consumed. Where nobody consumes any for 10 s, and others wait too, the stream
+    /// for which most waits fails with [`Error::Canceled`]. Default 64 MiB, and less where memory is short.
     pub fn max_waiting_bytes(mut self, max: usize) -> Self {
         self.max_waiting_bytes = max;
         self

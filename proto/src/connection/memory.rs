@@ -57,8 +57,10 @@ impl Connection {
         self.held_bytes() > self.allowance
     }
 
-    /// The owner does not read for now: that nothing comes says nothing of the peer (KA-10).
+    /// The owner does not read for now: that nothing comes says nothing of the peer (KA-10), nor of
+    /// what has come in part.
     pub fn handle_pause(&mut self, now: Instant) {
+        self.parts.postpone(self.config.part_timeout, now);
         if let Some(clock) = &mut self.keepalive {
             clock.received(now);
         }

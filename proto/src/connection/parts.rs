@@ -49,6 +49,11 @@ impl PartClock {
     /// There is another transport: nothing of a frame is left, and payloads had no time to come.
     pub(super) fn restart(&mut self, timeout: Duration, now: Instant) {
         self.frame = None;
+        self.postpone(timeout, now);
+    }
+
+    /// Nothing more could come until now.
+    pub(super) fn postpone(&mut self, timeout: Duration, now: Instant) {
         self.due = self.due.map(|_| now + timeout);
     }
 }

@@ -243,6 +243,20 @@ fn can_06_our_own_end_of_a_stream_drops_what_is_half_received() {
 }
 
 #[test]
+fn frag_30_what_is_not_read_does_not_stall() {
+    let mut e = Wire::server();
+    e.receive(with(F, rr(1, "a")));
+    for _ in 0..200 {
+        e.advance(1_000);
+        let now = e.now;
+        e.connection.handle_pause(now);
+    }
+    e.receive(p(1, N, "b"));
+    assert_eq!(e.events(), "Request(1,RR,'ab')");
+    assert_eq!(e.connection.stats().stalled_parts, 0);
+}
+
+#[test]
 fn a_drain_waits_for_a_request_that_has_begun() {
     let mut e = Wire::server();
     e.receive(with(F, rr(1, "a")));

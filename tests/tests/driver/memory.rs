@@ -135,6 +135,23 @@ async fn what_nobody_takes_is_given_up() {
     assert_eq!(meter.read().given_up_streams, 1);
 }
 
+/// As `rsock stream … | less`: where nobody else waits, the consumer decides how long it takes.
+#[tokio::test(start_paused = true)]
+async fn who_is_alone_takes_as_long_as_he_likes() {
+    let meter = Arc::new(Meter::default());
+    let client = Client::builder().max_waiting_bytes(1 << 20).meter(Arc::clone(&meter));
+    let client = connect(Server::builder(), client).await;
+    let mut alone = client.request_stream(asked("large", 10)).credit(100);
+    for _ in 0..5 {
+        for _ in 0..20 {
+            alone.next().await.expect("endless").expect("no error");
+        }
+        tokio::time::sleep(Duration::from_secs(300)).await;
+    }
+    assert!(meter.read().paused_for_consumers > 0);
+    assert_eq!(meter.read().given_up_streams, 0);
+}
+
 /// One that is slow but takes something is waited for.
 #[tokio::test(start_paused = true)]
 async fn a_slow_consumer_loses_nothing() {

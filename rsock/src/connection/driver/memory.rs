@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rsock_proto::{ErrorCode, StreamError, frame};
+use rsock_proto::{ErrorCode, Role, StreamError, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, READ_SIZES};
@@ -230,7 +230,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         match self.pause {
             Some(Pause::Consumers { waiting: before, until }) if waiting >= before => {
                 if until <= now {
-                    return self.give_up_greediest(waiting, now);
+                    if self.holds_up_others() {
+                        return self.give_up_greediest(waiting, now);
+                    }
+                    self.pause = Some(Pause::Consumers { waiting, until: now + STALL_LIMIT });
                 }
             }
             before => {
@@ -251,6 +254,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Some(Pause::Consumers { .. }) = self.pause.take() {
             self.mailbox.go_on();
         }
+    }
+
+    /// Whether anybody but one consumer may wait for what is not read. A client that has asked for one
+    /// stream, and answers nothing, may take as long as it likes, while there is memory.
+    fn holds_up_others(&self) -> bool {
+        self.connection.role() == Role::Server
+            || self.responder.is_some()
+            || self.connection.open_streams() > 1
+            || !self.pings.is_empty()
+            || self.account.budget().is_short()
     }
 
     /// Nobody has taken anything for too long: the stream for which most waits fails, so that others

@@ -109,11 +109,17 @@ impl Account {
         &self.budget
     }
 
+    /// Whether so much is worth counting, or something was counted before.
+    #[inline]
+    pub(crate) fn counts(&self, bytes: usize) -> bool {
+        bytes.max(self.drawn) >= STEP
+    }
+
     /// The connection holds so much now: whether that is worth counting. Little more or less than
     /// before makes no difference.
     #[inline]
     pub(crate) fn holds(&mut self, bytes: usize) -> bool {
-        if bytes.max(self.drawn) < STEP {
+        if !self.counts(bytes) {
             return false;
         }
         if bytes.abs_diff(self.drawn) >= STEP || bytes < STEP {
@@ -123,6 +129,7 @@ impl Account {
     }
 
     /// Whether it has drawn anything.
+    #[inline]
     pub(crate) fn is_drawn(&self) -> bool {
         self.drawn > 0
     }

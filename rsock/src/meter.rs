@@ -11,7 +11,7 @@ use rsock_proto::Stats;
 use crate::warnings::{Kind, Warnings};
 
 macro_rules! figures {
-    ($($field:ident),* $(,)?) => {
+    (often: $($often:ident),*; rarely: $($rare:ident),* $(,)?) => {
         /// Counts what happens on the connections it is given to. Connections add to it when they
         /// come to rest, not with every frame.
         #[derive(Debug, Default)]
@@ -36,7 +36,8 @@ macro_rules! figures {
             evicted_newcomers: AtomicU64,
             refused_sessions: AtomicU64,
             evicted_sessions: AtomicU64,
-            $($field: AtomicU64,)*
+            $($often: AtomicU64,)*
+            $($rare: AtomicU64,)*
             #[cfg(feature = "tracing")]
             warnings: Warnings,
         }
@@ -45,7 +46,8 @@ macro_rules! figures {
             /// The figures now.
             pub fn read(&self) -> MeterReading {
                 let mut stats = Stats::default();
-                $(stats.$field = self.$field.load(Relaxed);)*
+                $(stats.$often = self.$often.load(Relaxed);)*
+                $(stats.$rare = self.$rare.load(Relaxed);)*
                 MeterReading {
                     connections: self.connections.load(Relaxed),
                     open_connections: self.open_connections.load(Relaxed),
@@ -72,21 +74,43 @@ macro_rules! figures {
             }
 
             /// Adds what has changed; what was added before is brought up to date.
-            fn add(&self, now: &Stats, added: &mut Stats) {
+            #[inline]
+            fn add(&self, now: &Stats, added: &mut Stats, rare: &mut u64) {
                 $(
-                    if now.$field != added.$field {
-                        self.$field.fetch_add(now.$field - added.$field, Relaxed);
-                        added.$field = now.$field;
+                    if now.$often != added.$often {
+                        self.$often.fetch_add(now.$often - added.$often, Relaxed);
+                        added.$often = now.$often;
+                    }
+                )*
+                let rare_now = sum_of_rare(now);
+                if rare_now != *rare {
+                    *rare = rare_now;
+                    self.add_rare(now, added);
+                }
+            }
+
+            #[cold]
+            fn add_rare(&self, now: &Stats, added: &mut Stats) {
+                $(
+                    if now.$rare != added.$rare {
+                        self.$rare.fetch_add(now.$rare - added.$rare, Relaxed);
+                        added.$rare = now.$rare;
                     }
                 )*
             }
+        }
+
+        /// The sum of the figures that rarely change. They never fall, so it tells whether one has.
+        #[inline]
+        fn sum_of_rare(stats: &Stats) -> u64 {
+            0 $(+ stats.$rare)*
         }
     };
 }
 
 figures! {
-    frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, fire_and_forget_out, items_in, items_out,
-    credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
+    often: frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, fire_and_forget_out, items_in, items_out;
+    rarely: credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
     refused_streams, refused_request_bytes, refused_memory, stalled_parts, refused_leases, refused_assemblies, resumes, replayed_frames, retention_overflows, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
     paused_reads, cut_error_texts, violations, broken_transports, setup_timeouts, keepalive_timeouts,
 }
@@ -209,6 +233,7 @@ impl Meter {
         ConnectionMeter {
             meter: Arc::clone(self),
             published: Stats::default(),
+            published_rare: 0,
             open_streams: 0,
             is_suspended: false,
             is_leased: false,
@@ -227,6 +252,8 @@ impl Meter {
 pub(crate) struct ConnectionMeter {
     meter: Arc<Meter>,
     published: Stats,
+    /// The sum of those of them that rarely change.
+    published_rare: u64,
     open_streams: u64,
     is_suspended: bool,
     /// The peer is bound by our leases.
@@ -237,7 +264,7 @@ pub(crate) struct ConnectionMeter {
 
 impl ConnectionMeter {
     pub(crate) fn publish(&mut self, stats: &Stats, open_streams: usize) {
-        self.meter.add(stats, &mut self.published);
+        self.meter.add(stats, &mut self.published, &mut self.published_rare);
         let open = open_streams as u64;
         if open != self.open_streams {
             // Wraps around where the number falls, which comes to the same.
@@ -253,6 +280,7 @@ impl ConnectionMeter {
     }
 
     /// So many requests of the peer are running, if it is bound by our leases.
+    #[inline]
     pub(crate) fn publish_leased(&mut self, running: usize) {
         if self.is_leased {
             // Without a transport it starts none, but what it has started may go on.
@@ -260,6 +288,7 @@ impl ConnectionMeter {
         }
     }
 
+    #[cold]
     fn change_leased(&mut self, leased: (u64, u64)) {
         let before = std::mem::replace(&mut self.leased, leased);
         for (figure, now, before) in [
@@ -284,6 +313,7 @@ impl ConnectionMeter {
     pub(crate) fn restart(&mut self, stats: &Stats) {
         self.finish(stats);
         self.published = Stats::default();
+        self.published_rare = 0;
     }
 
     pub(crate) fn suspended(&mut self, is_suspended: bool) {

@@ -315,6 +315,7 @@ impl Response {
     }
 
     /// Hands the request to the driver; the waker is the inlet's before the driver can answer.
+    #[inline]
     fn send(&mut self, permit: Permit, consumer: &Waker) -> Result<(), Error> {
         let inlet = take_inlet(consumer);
         let sent = ResponseState::Sent(Arc::clone(&inlet));

@@ -179,8 +179,14 @@ impl Connection {
     /// `input`, and stops early when input is not wanted or enough events wait: call again after
     /// draining the events, until it takes nothing more.
     pub fn handle_bytes(&mut self, input: &mut BytesMut, now: Instant) {
+        let is_first = self.awaits_setup();
+        let mut limits = self.input_limits();
         while self.wants_input() {
-            match deframe(input, self.input_limits()) {
+            if is_first {
+                // The first frame has a limit of its own.
+                limits = self.input_limits();
+            }
+            match deframe(input, limits) {
                 Ok(Some(frame)) => self.handle_frame(frame, now),
                 Ok(None) => {
                     self.handle_partial(input.get(PREFIX_LEN..).unwrap_or_default(), now);
@@ -499,6 +505,9 @@ impl Connection {
                     return self.session_deadline();
                 }
                 let life = self.keepalive.as_ref().map(KeepaliveClock::deadline);
+                if self.leases.is_none() && self.parts.due.is_none() {
+                    return life;
+                }
                 let lease = self.leases.as_ref().and_then(|leases| leases.deadline());
                 life.into_iter().chain(lease).chain(self.parts.due).min()
             }
@@ -540,16 +549,19 @@ impl Connection {
 
     /// The end has come; no more than the last words may still be written. [`Event::Closed`] says
     /// why.
+    #[inline]
     pub fn is_over(&self) -> bool {
         self.state.is_over()
     }
 
     /// Nothing will be read or written any more.
+    #[inline]
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
     }
 
     /// Whether events wait to be polled.
+    #[inline]
     pub fn has_events(&self) -> bool {
         !self.events.is_empty()
     }

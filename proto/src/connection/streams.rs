@@ -21,6 +21,8 @@ pub(crate) struct Streams {
     vacant: Vec<u32>,
     /// The fewest there were since it was last looked at whether so many are needed.
     least_vacant: usize,
+    /// How many were needed of late; it halves each time that is looked at.
+    needed: usize,
     ids: Ids,
     /// What a connection that is over leaves.
     left: Option<Box<Left>>,
@@ -57,6 +59,7 @@ impl Streams {
             slots: Vec::new(),
             vacant: Vec::new(),
             least_vacant: 0,
+            needed: 0,
             ids: Ids::default(),
             left: None,
             next: Some(first_id),
@@ -192,17 +195,25 @@ impl Streams {
 
     /// Gives the memory of places back, where no stream is left of many there were, and no more than
     /// a few of the places have been taken since this was last asked for.
+    #[inline]
     pub(crate) fn give_back_places(&mut self) {
-        if self.slots.len() <= MAX_VACANT_PLACES {
-            return;
+        if self.slots.len() > MAX_VACANT_PLACES {
+            self.look_at_places();
         }
+    }
+
+    #[cold]
+    fn look_at_places(&mut self) {
         let taken = self.slots.len() - self.least_vacant;
         self.least_vacant = self.vacant.len();
-        if self.vacant.len() == self.slots.len() && taken < self.slots.len() / 4 {
+        // Bursts come one after the other, and each would have to make its places anew.
+        self.needed = taken.max(self.needed / 2);
+        if self.vacant.len() == self.slots.len() && self.needed < self.slots.len() / 4 {
             self.slots = Vec::new();
             self.vacant = Vec::new();
             self.ids = Ids::default();
             self.least_vacant = 0;
+            self.needed = 0;
         }
     }
 

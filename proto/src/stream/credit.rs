@@ -171,6 +171,10 @@ impl Window {
         self.outstanding = self.outstanding.saturating_sub(1);
         self.item_bytes = bytes.max(self.item_bytes - self.item_bytes / 16);
         let (mut size, mut refill_at) = (self.size, refill_at);
+        // As for most items: a window made smaller by their size asks no sooner.
+        if self.outstanding > size.saturating_sub(refill_at) {
+            return 0;
+        }
         if self.item_bytes.saturating_mul(size as usize) > self.bytes {
             let share = u64::from(refill_at) * 100 / u64::from(size);
             // Fewer than `size`, hence a u32.

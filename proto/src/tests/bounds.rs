@@ -437,9 +437,12 @@ fn places_of_streams_that_are_over_are_given_back() {
     // What comes in bursts finds its places again.
     e.connection.release_memory();
     assert_eq!(e.connection.held_bytes(), full);
-    e.receive_all([rs(8_001, 1, ""), can(8_001)]);
-    e.events();
-    e.connection.release_memory();
+    for _ in 0..3 {
+        assert_eq!(e.connection.held_bytes(), full);
+        e.receive_all([rs(8_001, 1, ""), can(8_001)]);
+        e.events();
+        e.connection.release_memory();
+    }
     assert!(e.connection.held_bytes() < full / 30, "{}", e.connection.held_bytes());
     e.receive(rs(8_001, 1, "again"));
     assert_eq!(e.events(), "Request(8001,RS,'again')");

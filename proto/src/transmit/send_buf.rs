@@ -51,6 +51,8 @@ pub struct SendBuf {
     chained_bytes: usize,
     /// How many of `chained`, from the first on, have memory of their own or need none.
     detached: usize,
+    /// How long the first of `chained` was, where a part of it is written.
+    begun: usize,
     tail: BytesMut,
     /// Where the frame being written starts in `tail`, for envelopes that rewrite it.
     frame_start: usize,
@@ -90,6 +92,7 @@ impl SendBuf {
             chained: VecDeque::new(),
             chained_bytes: 0,
             detached: 0,
+            begun: 0,
             tail: BytesMut::new(),
             frame_start: 0,
             high_water: Self::HIGH_WATER,
@@ -131,6 +134,16 @@ impl SendBuf {
     /// Gives bodies that are short against what they may be slices of memory of their own: call when
     /// what waits will wait for a while.
     pub fn detach(&mut self) {
+        // Of one that was long, the rest is copied when it is short against that.
+        if self.begun >= DETACH_BELOW
+            && let Some(first) = self.chained.front_mut()
+        {
+            if first.len() < self.begun / 4 {
+                *first = Bytes::copy_from_slice(first);
+                self.begun = first.len();
+            }
+            self.detached = self.detached.max(1);
+        }
         for body in self.chained.iter_mut().skip(self.detached) {
             if body.len() < DETACH_BELOW {
                 *body = Bytes::copy_from_slice(body);
@@ -140,23 +153,43 @@ impl SendBuf {
     }
 
     /// Gives away the memory it was written to, where nothing waits; call when the connection has
-    /// nothing to do.
-    pub fn release(&mut self) -> BytesMut {
+    /// nothing to do. `kept` is what there is of others' already: the larger one stays, unless it is
+    /// of more than `max` bytes.
+    #[inline]
+    pub fn lend(&mut self, kept: &mut BytesMut, max: usize) {
         if !self.is_empty() {
-            return BytesMut::new();
+            return;
         }
         if self.chained.capacity() > 0 {
-            self.chained = VecDeque::new();
+            self.release_chain();
         }
-        std::mem::take(&mut self.tail)
+        let capacity = self.tail.capacity();
+        if capacity > kept.capacity() && capacity <= max {
+            std::mem::swap(&mut self.tail, kept);
+        }
+        if self.tail.capacity() > 0 {
+            self.release_tail();
+        }
+    }
+
+    #[cold]
+    fn release_chain(&mut self) {
+        self.chained = VecDeque::new();
+    }
+
+    #[cold]
+    fn release_tail(&mut self) {
+        self.tail = BytesMut::new();
     }
 
     /// Whether it has no memory to write to.
+    #[inline]
     pub fn is_released(&self) -> bool {
         self.tail.capacity() == 0
     }
 
     /// Takes memory to write to, if it has none: what another has released.
+    #[inline]
     pub fn reuse(&mut self, memory: &mut BytesMut) {
         if self.is_released() && memory.is_empty() {
             std::mem::swap(&mut self.tail, memory);
@@ -289,6 +322,7 @@ impl Buf for SendBuf {
     fn advance(&mut self, mut count: usize) {
         while let Some(first) = self.chained.front_mut() {
             if count < first.len() {
+                self.begun = self.begun.max(first.len());
                 first.advance(count);
                 self.chained_bytes -= count;
                 return;
@@ -296,6 +330,7 @@ impl Buf for SendBuf {
             count -= first.len();
             self.chained_bytes -= first.len();
             self.detached = self.detached.saturating_sub(1);
+            self.begun = 0;
             self.chained.pop_front();
         }
         self.tail.advance(count);

@@ -436,7 +436,9 @@ impl Inflow {
             self.inlet.consumed(mem::take(&mut self.consumed), &self.mailbox);
         }
         let grant = self.window.consume(size);
-        self.request_n(grant);
+        if grant > 0 {
+            self.request_n(grant);
+        }
         Poll::Ready(Some(Ok(item)))
     }
 

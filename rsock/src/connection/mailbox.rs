@@ -230,6 +230,7 @@ impl Mailbox {
         self.push(inner, command).map(|()| None)
     }
 
+    #[inline]
     fn push(&self, mut inner: MutexGuard<'_, Inner>, command: Command) -> Result<(), CloseReason> {
         if let Some(reason) = &inner.refusing
             && (inner.closed || command.asks())

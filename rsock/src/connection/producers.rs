@@ -96,6 +96,7 @@ pub(super) fn poll_guarded<F: Future + ?Sized>(
 
 /// Runs something of a user's. A panic costs its stream, not the connection; the peer is told no
 /// more than that it happened (ERR-11).
+#[inline]
 pub(super) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         log_panic(&*panic);

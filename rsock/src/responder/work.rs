@@ -88,6 +88,7 @@ where
 }
 
 /// Makes a future in a box: one that has been used, if the thread's last was for the same.
+#[inline]
 pub(super) fn work<M, F>(make: M) -> Work
 where
     M: FnOnce() -> F + 'static,
@@ -106,6 +107,7 @@ where
 }
 
 /// Keeps the box of a future that has ended.
+#[inline]
 pub(crate) fn keep(work: Work) {
     if size_of_val(&*work) <= MAX_KEPT_SIZE {
         let _ = KEPT.try_with(|kept| {

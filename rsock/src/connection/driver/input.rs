@@ -70,11 +70,13 @@ impl Input {
 
     /// Memory that is held for what has been read and not been taken: of a frame, only a part may
     /// have come.
+    #[inline]
     pub(super) fn waiting_bytes(&self) -> usize {
         if self.block.bytes.is_empty() { 0 } else { self.block.size }
     }
 
     /// Memory kept by what was read and is held.
+    #[inline]
     pub(super) fn lent_bytes(&self) -> usize {
         self.lent_bytes
     }
@@ -82,23 +84,33 @@ impl Input {
     /// The size of the block that the next read needs; 0 if there is room. A frame longer than a read
     /// gets its memory as its bytes arrive, not on the word of its length (DOS-06), and no more than
     /// that says.
-    #[inline]
     pub(super) fn wanted(&self, announced: impl FnOnce(&[u8]) -> Option<usize>) -> usize {
-        let bytes = &self.block.bytes;
-        if bytes.capacity() - bytes.len() >= self.read_size / 4 {
+        if self.has_room() {
             return 0;
         }
+        let bytes = &self.block.bytes;
         if bytes.len() <= self.read_size / 4 {
-            return self.read_size;
+            // One of nearly that size is as good, and may have been made for the peer's frames.
+            let is_right = (self.read_size / 2..self.read_size).contains(&self.block.size);
+            return if is_right { self.block.size } else { self.read_size };
         }
         let doubled = bytes.len() + self.read_size.max(bytes.len());
         match announced(bytes) {
             // What is left behind is given back, so few steps are better than many.
             Some(frame) => {
-                (2 * doubled).min((frame + self.read_size).max(bytes.len() + self.read_size))
+                let reads = (2 * self.read_size).min(*READ_SIZES.end());
+                let size = (2 * doubled).min(reads.max(frame.max(bytes.len()) + self.read_size));
+                // Where more such frames follow, none is cut by the block's end, and moved.
+                if size / 2 >= frame { size - size % frame } else { size }
             }
             None => doubled,
         }
+    }
+
+    /// Whether there is room for the next read.
+    #[inline]
+    pub(super) fn has_room(&self) -> bool {
+        self.block.bytes.capacity() - self.block.bytes.len() >= self.read_size / 4
     }
 
     /// A read that has filled it may have left something.
@@ -108,6 +120,7 @@ impl Input {
 
     /// Reads more at once while the peer sends more, and less again when it does not. Whether so much
     /// has come that it is to be counted at once.
+    #[inline]
     pub(super) fn adapt(&mut self, count: usize) -> bool {
         if count >= self.read_size {
             self.read_size = (self.read_size * 2).min(*READ_SIZES.end());
@@ -131,6 +144,7 @@ impl Input {
     }
 
     /// Has no block any more. One that somebody holds a slice of is remembered.
+    #[cold]
     fn leave_block(&mut self) {
         let Block { mut bytes, size, charge } = mem::take(&mut self.block);
         if let Some(charge) = charge
@@ -161,17 +175,25 @@ impl Input {
     /// Gives the block away that nothing waits in, unless there is a larger one.
     #[inline]
     pub(super) fn lend_to(&mut self, kept: &mut Block) {
-        if self.block.bytes.is_empty() && self.block.bytes.capacity() > 0 {
-            if self.block.bytes.capacity() > kept.bytes.capacity() {
-                mem::swap(&mut self.block, kept);
-            }
-            if self.block.bytes.capacity() > 0 {
-                self.block = Block::default();
-            }
+        let capacity = self.block.bytes.capacity();
+        if !self.block.bytes.is_empty() || capacity == 0 {
+            return;
+        }
+        if capacity > kept.bytes.capacity() {
+            mem::swap(&mut self.block, kept);
+        }
+        if self.block.bytes.capacity() > 0 {
+            self.drop_block();
         }
     }
 
+    #[cold]
+    fn drop_block(&mut self) {
+        self.block = Block::default();
+    }
+
     /// Looks at a few of the blocks that were left whether they are free.
+    #[cold]
     fn look(&mut self) {
         for _ in 0..self.lent.len().min(LOOKS) {
             let Some((charge, size)) = self.lent.pop_front() else { return };
@@ -184,6 +206,7 @@ impl Input {
     }
 
     /// From what length on frames may be slices of the block.
+    #[inline]
     pub(super) fn copy_below(&self) -> usize {
         let is_large = self.block.size > *READ_SIZES.end();
         if is_large || self.lent_bytes >= MAX_LENT_BYTES { self.block.size / 4 } else { 0 }

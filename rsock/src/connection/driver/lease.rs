@@ -92,9 +92,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Those who waited for a lease go first, a portion a poll: one frame of the peer lets thousands go.
     pub(super) fn open_leased(&mut self) {
-        if self.leaseless.is_empty() {
-            return;
-        }
         let mut left = PORTION;
         while left > 0
             && self.has_leased()

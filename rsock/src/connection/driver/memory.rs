@@ -52,16 +52,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// than a read.
     #[inline]
     pub(super) fn settle_memory(&mut self) {
-        let holds = self.connection.open_streams() > 0
-            || self.mailbox.waiting_bytes() > 0
-            || !self.output.is_empty()
-            || !self.input.block.bytes.is_empty()
-            || self.account.is_drawn()
-            || self.input.lent_bytes() > 0
-            || self.is_limited
-            || self.connection.resume_token().is_some();
-        if holds {
-            self.count_memory();
+        let beside = self.held_beside();
+        let held = self.connection.held_bytes() + beside;
+        if self.account.counts(held) || self.input.lent_bytes() > 0 || self.is_limited {
+            self.count_held(held, beside);
         }
     }
 
@@ -74,6 +68,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn count_memory(&mut self) {
         let beside = self.held_beside();
         let held = self.connection.held_bytes() + beside;
+        self.count_held(held, beside);
+    }
+
+    fn count_held(&mut self, held: usize, beside: usize) {
         let lent = self.input.lent_bytes();
         // One that holds little again is as free as before.
         if self.account.holds(held) || lent > 0 || self.is_limited {
@@ -94,6 +92,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// memory at all, and others by what there is now.
     #[inline]
     pub(super) fn look_for_memory(&mut self) {
+        if self.account.budget().is_exhausted() != self.refuses || self.is_limited {
+            self.look_closer_for_memory();
+        }
+    }
+
+    #[inline(never)]
+    fn look_closer_for_memory(&mut self) {
         if self.account.budget().is_exhausted() != self.refuses {
             self.refuses = !self.refuses;
             self.allow_memory(if self.refuses { 0 } else { usize::MAX });
@@ -101,6 +106,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if self.is_limited {
             self.count_memory();
         }
+    }
+
+    /// Whether what is held has to be watched while the driver rests.
+    #[inline]
+    pub(super) fn watches_shortage(&self) -> bool {
+        self.account.is_drawn() || self.stalled.is_some()
     }
 
     /// The driver rests. Where next to no memory is left, a connection ends of which the peer has taken
@@ -131,18 +142,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// Gives back what there were places for and is not needed any more.
+    #[inline]
     pub(super) fn release_places(&mut self) {
         self.connection.release_memory();
         let places = self.connection.places();
         if self.slots.len() > places {
-            // Slots are found by the places of streams: there is nothing in those beyond.
-            self.slots.truncate(places);
-            self.slots.shrink_to_fit();
-            self.slot_wakers.truncate(places);
+            self.release_slots(places);
         }
     }
 
+    #[cold]
+    fn release_slots(&mut self, places: usize) {
+        // Slots are found by the places of streams: there is nothing in those beyond.
+        self.slots.truncate(places);
+        self.slots.shrink_to_fit();
+        self.slot_wakers.truncate(places);
+    }
+
     /// Bytes held beside those of the protocol engine, in memory that only this connection knows of.
+    #[inline]
     fn held_beside(&self) -> usize {
         self.output.len()
             + self.input.waiting_bytes()
@@ -152,7 +170,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// Room for the next read; false if it has to wait for memory.
+    #[inline]
     pub(super) fn make_room(&mut self, now: Instant) -> bool {
+        let is_short = self.framing.partial_bytes() <= *READ_SIZES.end();
+        (self.input.has_room() && is_short && self.pause.is_none()) || self.make_more_room(now)
+    }
+
+    #[cold]
+    fn make_more_room(&mut self, now: Instant) -> bool {
         let framing = &self.framing;
         let size = self.input.wanted(|bytes| match framing {
             Framing::LengthPrefixed => frame::needed(bytes),
@@ -314,7 +339,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// When to look again whether to read, and whether the peer takes what is held.
-    #[inline]
     pub(super) fn memory_deadline(&self) -> Option<Instant> {
         // What is not read for another reason is not waited for here.
         let pause = self.pause.filter(|_| self.connection.wants_input()).map(|pause| match pause {

@@ -24,14 +24,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if self.phase != Phase::Running || self.io.is_none() {
             return false;
         }
-        if let Some((error, _)) = self.write_failure.take_if(|(_, until)| *until <= now) {
+        if self.write_failure.is_some()
+            && let Some((error, _)) = self.write_failure.take_if(|(_, until)| *until <= now)
+        {
             self.disconnect(Some(&error), now);
             return true;
         }
-        if !self.connection.wants_input() {
-            return false;
-        }
-        if self.is_paused(now) {
+        if !self.connection.wants_input() || self.is_paused(now) {
             return false;
         }
         // What an earlier read brought comes first.
@@ -46,37 +45,32 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return false;
         }
         match self.read(cx) {
-            Poll::Pending => false,
-            Poll::Ready(Some(end)) => {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(count @ 1..)) => self.unsettled |= self.input.adapt(count),
+            Poll::Ready(end) => {
                 self.disconnect(end.err().as_ref(), now);
-                true
-            }
-            Poll::Ready(None) => {
-                // A read that leaves room has taken all there was: one more costs no system call, and
-                // waits for the next. It comes before anything holds a part of the memory.
-                let is_full = self.input.is_full();
-                let next = if is_full { Poll::Ready(None) } else { self.read(cx) };
-                let more = next.is_ready();
-                if let Poll::Ready(end) = next {
-                    // What was read before it is answered before it is known.
-                    self.unread_end = end;
-                }
-                self.decode(now);
-                more
+                return true;
             }
         }
+        // A read that leaves room has taken all there was: one more costs no system call, and waits
+        // for the next. It comes before anything holds a part of the memory.
+        let mut more = true;
+        if !self.input.is_full() {
+            match self.read(cx) {
+                Poll::Pending => more = false,
+                Poll::Ready(Ok(count @ 1..)) => self.unsettled |= self.input.adapt(count),
+                // What was read before it is answered before it is known.
+                Poll::Ready(end) => self.unread_end = Some(end.map(drop)),
+            }
+        }
+        self.decode(now);
+        more
     }
 
-    /// Reads once; how the transport has ended, if it has.
-    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<()>>> {
-        pin!(self.io.read_buf(&mut self.input.block.bytes)).poll(cx).map(|read| match read {
-            Ok(0) => Some(Ok(())),
-            Ok(count) => {
-                self.unsettled |= self.input.adapt(count);
-                None
-            }
-            Err(error) => Some(Err(error)),
-        })
+    /// Reads once; nothing at the end.
+    #[inline]
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        pin!(self.io.read_buf(&mut self.input.block.bytes)).poll(cx)
     }
 
     /// The transport has ended, or failed.

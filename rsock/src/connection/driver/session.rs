@@ -206,9 +206,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// client, what is left of the transport before is closed without a word (RESUME-31); if not,
     /// that costs nobody anything but him.
     pub(super) fn adopt(&mut self, now: Instant) -> bool {
-        if self.claim.is_none() {
-            return false;
-        }
         let mut worked = false;
         while let Some(adoption) = self.mailbox.take_adoption() {
             worked = true;

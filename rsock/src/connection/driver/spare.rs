@@ -68,18 +68,9 @@ pub(super) fn leave_block(bytes: BytesMut, size: usize) {
     });
 }
 
-/// Keeps the larger one, unless it is that of a large frame.
-fn keep(kept: &mut BytesMut, offered: &mut BytesMut) {
-    if offered.capacity() > kept.capacity() && offered.capacity() <= *READ_SIZES.end() {
-        mem::swap(kept, offered);
-    }
-    if offered.capacity() > 0 {
-        *offered = BytesMut::new();
-    }
-}
-
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// There may be something to read and to write.
+    #[inline]
     pub(super) fn borrow_memory(&mut self) {
         if self.input.block.bytes.capacity() == 0 || self.output.is_released() {
             with_spare(|spare| {
@@ -92,6 +83,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// There is nothing to do. What is not empty stays: half a frame, or what the socket did not take.
+    #[inline]
     pub(super) fn release_memory(&mut self) {
         if !self.output.is_empty() {
             self.output.detach();
@@ -100,9 +92,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.release_places();
         with_spare(|spare| {
             self.input.lend_to(&mut spare.input);
-            if !self.output.is_released() {
-                keep(&mut spare.output, &mut self.output.release());
-            }
+            // Not that of a large frame.
+            self.output.lend(&mut spare.output, *READ_SIZES.end());
         });
     }
 }

@@ -37,7 +37,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return self.connection.has_events();
         }
         let waiting = self.output.len();
-        match self.write(cx) {
+        let written = if waiting > 0 { self.write(cx) } else { Poll::Pending };
+        match written {
             Poll::Ready(Ok(())) | Poll::Pending => {}
             Poll::Ready(Err(error)) if self.connection.is_over() => {
                 self.disconnect(Some(&error), now);

@@ -33,6 +33,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// One turn: hear, read, act, produce, write. False if all that is left to do waits for
     /// something that wakes the task.
+    #[inline(always)]
     fn turn(&mut self, cx: &mut Context<'_>, now: Instant, due: bool) -> bool {
         let mut again = due;
         if due {
@@ -44,25 +45,37 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if due || self.connection.has_events() {
             self.dispatch(cx, now);
         }
-        again |= self.adopt(now);
+        if self.claim.is_some() {
+            again |= self.adopt(now);
+        }
         self.drain_mailbox(now);
-        again |= self.poll_redial(cx, now);
-        again |= self.poll_returning(cx, now);
+        if self.redial.is_some() {
+            again |= self.poll_redial(cx, now);
+        }
+        if self.returning.is_some() {
+            again |= self.poll_returning(cx, now);
+        }
         again |= self.receive(cx, now);
         let is_deaf = !self.connection.wants_input();
-        // An acceptor, a dial or a way to a session that it has begun is not polled yet.
-        let has_begun = self.dispatch(cx, now);
-        let waits = self.accepting.is_some() || self.returning.is_some() || self.io.is_none();
-        again |= has_begun && waits;
+        if (self.accepting.is_some() || self.connection.has_events()) && self.dispatch(cx, now) {
+            // An acceptor, a dial or a way to a session that it has begun is not polled yet.
+            again |= self.accepting.is_some() || self.returning.is_some() || self.io.is_none();
+        }
         // Not before: a stream opened now may have the slot of one whose end is told above.
-        self.obey_held();
-        self.open_leased();
+        if self.held.capacity() > 0 {
+            self.obey_held();
+        }
+        if !self.leaseless.is_empty() {
+            self.open_leased();
+        }
         if self.is_stopping && self.connection.awaits_setup() {
             self.connection.close();
         }
         self.answered_bytes = 0;
         self.produce();
-        self.renew_lease(now);
+        if self.lease.is_some() {
+            self.renew_lease(now);
+        }
         again |= self.transmit(cx, now);
         if self.unused_permits > 0 {
             self.mailbox.give_back(mem::take(&mut self.unused_permits));
@@ -78,22 +91,47 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         again || (is_deaf && self.connection.wants_input()) || self.may_produce()
     }
 
+    /// The connection is over.
+    #[cold]
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.meter.finish(self.connection.stats());
+        for consumer in self.consumers.drain(..) {
+            consumer.wake();
+        }
+        let finished = loop {
+            let finished = self.poll_finish(cx, now());
+            if finished.is_pending() || !matches!(self.phase, Phase::Flushing { .. }) {
+                break finished;
+            }
+        };
+        // A portion of what fails a poll, and others between them.
+        if self.failing.is_empty() { finished } else { yields(cx) }
+    }
+
+    /// When there is something to do, whatever happens.
+    #[cold]
+    fn next_deadline(&self) -> Option<Instant> {
+        let failure = self.write_failure.as_ref().map(|(_, until)| *until);
+        let (lease, memory) = (self.lease_deadline(), self.memory_deadline());
+        self.deadline.into_iter().chain(lease).chain(failure).chain(memory).min()
+    }
+
     /// Nothing is to be done until the task is woken, or the clock says so; false if there is
     /// something after all.
+    #[inline]
     fn rest(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let failure = self.write_failure.as_ref().map(|(_, until)| *until);
         self.settle_memory();
-        self.watch_shortage(now);
+        if self.watches_shortage() {
+            self.watch_shortage(now);
+        }
         if self.connection.has_events() {
             return false;
         }
-        let memory = self.memory_deadline();
-        let deadline = match (self.lease_deadline(), failure, memory) {
-            (None, None, None) => self.deadline,
-            (lease, failure, memory) => {
-                self.deadline.into_iter().chain(lease).chain(failure).chain(memory).min()
-            }
-        };
+        let waits = self.lease.is_some()
+            || self.write_failure.is_some()
+            || self.pause.is_some()
+            || self.stalled.is_some();
+        let deadline = if waits { self.next_deadline() } else { self.deadline };
         if let Some(deadline) = deadline
             && !self.is_timed(cx, deadline, now)
             && self.poll_timer(cx, deadline).is_ready()
@@ -128,7 +166,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        this.fail_some();
+        if !this.failing.is_empty() {
+            this.fail_some();
+        }
         let mut budget = Budget::new();
         let stats = this.connection.stats();
         let before = (stats.bytes_out, stats.requests_in);
@@ -164,17 +204,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
                 return Poll::Pending;
             }
         }
-        this.meter.finish(this.connection.stats());
-        for consumer in this.consumers.drain(..) {
-            consumer.wake();
-        }
-        let finished = loop {
-            let finished = this.poll_finish(cx, now());
-            if finished.is_pending() || !matches!(this.phase, Phase::Flushing { .. }) {
-                break finished;
-            }
-        };
-        // A portion of what fails a poll, and others between them.
-        if this.failing.is_empty() { finished } else { yields(cx) }
+        this.poll_end(cx)
     }
 }

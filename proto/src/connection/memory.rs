@@ -70,11 +70,15 @@ impl Connection {
     /// whoever has nothing else open, memory or not: nobody is shut out by what others hold.
     #[inline]
     pub(super) fn may_take(&self, interaction: Interaction, bytes: usize) -> bool {
-        self.may_hold(bytes)
-            || (!interaction.has_initial_n()
-                && bytes <= SMALL_REQUEST
-                && self.streams.len() == 0
-                && self.streams.unsent_bytes() == 0)
+        self.may_hold(bytes) || self.may_take_one(interaction, bytes)
+    }
+
+    #[cold]
+    fn may_take_one(&self, interaction: Interaction, bytes: usize) -> bool {
+        !interaction.has_initial_n()
+            && bytes <= SMALL_REQUEST
+            && self.streams.len() == 0
+            && self.streams.unsent_bytes() == 0
     }
 
     /// Whether so many bytes more may be held.

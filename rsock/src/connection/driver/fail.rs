@@ -136,6 +136,7 @@ impl<IO> Driver<IO> {
 
     /// Ends a portion of what is to fail, and frees what the protocol engine held of it; true if more
     /// is left.
+    #[cold]
     pub(super) fn fail_some(&mut self) -> bool {
         let mut left = PORTION;
         while left > 0

@@ -39,6 +39,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// Asks the policy, if it is time to.
+    #[cold]
     pub(super) fn renew_lease(&mut self, now: Instant) {
         let Some(lease) = &self.lease else { return };
         let Some(renew_at) = lease.renew_at else { return };
@@ -91,6 +92,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// Those who waited for a lease go first, a portion a poll: one frame of the peer lets thousands go.
+    #[cold]
     pub(super) fn open_leased(&mut self) {
         let mut left = PORTION;
         while left > 0

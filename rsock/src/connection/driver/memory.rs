@@ -116,6 +116,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// The driver rests. Where next to no memory is left, a connection ends of which the peer has taken
     /// nothing for a while.
+    #[inline(never)]
     pub(super) fn watch_shortage(&mut self, now: Instant) {
         let waits = !self.output.is_empty() || self.connection.is_suspended();
         if !waits || !self.account.is_drawn() {

@@ -17,10 +17,15 @@ use crate::{
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+    #[inline]
     pub(super) fn drain_mailbox(&mut self, now: Instant) {
-        if !self.mailbox.take(&mut self.commands, &mut self.woken) {
-            return;
+        if self.mailbox.take(&mut self.commands, &mut self.woken) {
+            self.obey_all(now);
         }
+    }
+
+    #[inline(never)]
+    fn obey_all(&mut self, now: Instant) {
         let mut commands = mem::take(&mut self.commands);
         let mut woken = mem::take(&mut self.woken);
         for slot in woken.drain(..) {
@@ -63,6 +68,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Does what was asked for while there was nobody to ask, a portion a poll and in its order: what is
     /// asked for meanwhile comes behind it.
+    #[cold]
     pub(super) fn obey_held(&mut self) {
         let mut left = PORTION;
         while left > 0

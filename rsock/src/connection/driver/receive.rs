@@ -74,6 +74,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// The transport has ended, or failed.
+    #[cold]
     pub(super) fn disconnect(&mut self, error: Option<&io::Error>, now: Instant) {
         self.unreachable = true;
         self.write_failure = None;

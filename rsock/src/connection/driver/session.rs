@@ -159,6 +159,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// Sees how far it has come on its way to its session.
+    #[cold]
     pub(super) fn poll_returning(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         if self.connection.is_over() {
             self.returning = None;
@@ -205,6 +206,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Somebody asks to take up our session on another transport. If he can prove that he is its
     /// client, what is left of the transport before is closed without a word (RESUME-31); if not,
     /// that costs nobody anything but him.
+    #[cold]
     pub(super) fn adopt(&mut self, now: Instant) -> bool {
         let mut worked = false;
         while let Some(adoption) = self.mailbox.take_adoption() {
@@ -410,6 +412,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     /// Sees whether there is a new transport.
+    #[cold]
     pub(super) fn poll_redial(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         // Streams of a fresh session may have the keys of those before: these end first, and what their
         // consumers have said until then has been heard.

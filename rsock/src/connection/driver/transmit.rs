@@ -194,6 +194,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     // ---- time ---------------------------------------------------------------------------------
 
     /// Whether the timer wakes this task in time as it is.
+    #[inline]
     pub(super) fn is_timed(&self, cx: &Context<'_>, deadline: Instant, now: Instant) -> bool {
         self.armed.is_some_and(|armed| now < armed && armed <= deadline)
             && self.timed.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()))
@@ -201,6 +202,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Sleeps until `deadline`; ready when it has come. The timer is only moved when it would fire
     /// too late: deadlines mostly move away with every frame.
+    #[inline(never)]
     pub(super) fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let at = tokio::time::Instant::from_std(deadline);
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));

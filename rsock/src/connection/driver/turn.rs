@@ -91,6 +91,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         again || (is_deaf && self.connection.wants_input()) || self.may_produce()
     }
 
+    /// Whether so much was written and asked since this was written, and asked, that others may run.
+    fn has_done_much(&self, (bytes_out, requests_in): (u64, u64)) -> bool {
+        let stats = self.connection.stats();
+        stats.bytes_out.saturating_sub(bytes_out) >= BYTES_PER_WAKE
+            || stats.requests_in.saturating_sub(requests_in) >= REQUESTS_PER_WAKE
+    }
+
     /// The connection is over.
     #[cold]
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -173,19 +180,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
         let stats = this.connection.stats();
         let before = (stats.bytes_out, stats.requests_in);
         this.borrow_memory();
+        // Most wakes are for one turn.
+        let mut has_turn = budget.take();
         while this.phase == Phase::Running {
-            if !budget.take() {
+            if !has_turn {
                 // Others may run; we go on after them.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
-            }
-            let stats = this.connection.stats();
-            if stats.bytes_out.saturating_sub(before.0) >= BYTES_PER_WAKE
-                || stats.requests_in.saturating_sub(before.1) >= REQUESTS_PER_WAKE
-            {
-                // Others may run, and the sockets are asked: as long as a socket takes what is
-                // written, the runtime does not get to know what has come.
-                return yields(cx);
             }
             let now = now();
             let due = this.deadline.is_some_and(|deadline| deadline <= now);
@@ -203,6 +204,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
             if !again && this.phase == Phase::Running && this.rest(cx, now) {
                 return Poll::Pending;
             }
+            if this.phase == Phase::Running && this.has_done_much(before) {
+                // Others may run, and the sockets are asked: as long as a socket takes what is
+                // written, the runtime does not get to know what has come.
+                return yields(cx);
+            }
+            has_turn = budget.take();
         }
         this.poll_end(cx)
     }

@@ -45,6 +45,20 @@ impl Connection {
         self.streams.give_back_places();
     }
 
+    /// Frees some of what a connection that is over still holds of its streams and of its session:
+    /// at most `max` of them. How many: less than `max` when nothing is left.
+    ///
+    /// The end of thousands of streams takes long enough for others to notice. It may be done by and
+    /// by; what nobody frees so is freed with the connection.
+    pub fn free_some(&mut self, max: usize) -> usize {
+        if !self.is_over() {
+            return 0;
+        }
+        let freed = self.streams.free_some(max);
+        let retained = self.session.as_mut().map(|session| &mut session.retained);
+        freed + retained.map_or(0, |retained| retained.free_some(max - freed))
+    }
+
     /// Places there is memory for in the table of streams: all streams have a
     /// [`StreamKey::index`](crate::StreamKey::index) below.
     #[inline]

@@ -263,6 +263,9 @@ fn count_resuming(beside: Beside) -> Result<()> {
             }
         };
         transmit(&mut client);
+        // Whose server has said nothing has no session yet.
+        let sign_of_life = frame(0, 0x03, 0, &[0; 8], b"");
+        client.handle_frame(Bytes::copy_from_slice(&sign_of_life[3..]), now);
         client.handle_disconnect(None, now);
         client.resume(now).map_err(|misuse| misuse.to_string())?;
         transmit(&mut client);

@@ -127,8 +127,6 @@ pub(crate) struct Driver<IO> {
     refuses: bool,
     /// It may hold no more than the engine was told.
     is_limited: bool,
-    /// Producers were polled beside a long transfer since the task was woken.
-    has_overtaken: bool,
     /// What is held waits for the peer.
     stalled: Option<Stalled>,
     /// Much has come since what is held was counted.
@@ -306,7 +304,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             account: Account::new(Arc::clone(&options.memory)),
             refuses: false,
             is_limited: false,
-            has_overtaken: false,
             stalled: None,
             unsettled: false,
             pause: None,

@@ -220,9 +220,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// long transfer. Producers of the others are polled beside them, a batch each time the socket
     /// has taken something.
     fn overtake(&mut self) {
-        // Once a wake: an item may be large, and took its time to be made.
-        if mem::replace(&mut self.has_overtaken, true)
-            || self.connection.unsent_streams() > MAX_OVERTAKEN
+        if self.connection.unsent_streams() > MAX_OVERTAKEN
             || self.connection.is_held()
             || !self.has_memory_to_yield()
         {

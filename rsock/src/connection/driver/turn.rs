@@ -18,8 +18,6 @@ use crate::connection::budget::Budget;
 
 /// Bytes written before the sockets are asked again, give or take a turn's: over 500 Mbit/s, 4 ms.
 const BYTES_PER_WAKE: u64 = 256 << 10;
-/// Bytes read before others may run: their memory may be new, which costs more than to read them.
-const READ_PER_WAKE: usize = 256 << 10;
 /// Requests taken before others may run: a peer sends them by the thousand in a single write.
 const REQUESTS_PER_WAKE: u64 = 256;
 
@@ -97,7 +95,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn has_done_much(&self, (bytes_out, requests_in): (u64, u64)) -> bool {
         let stats = self.connection.stats();
         stats.bytes_out.saturating_sub(bytes_out) >= BYTES_PER_WAKE
-            || self.input.taken >= READ_PER_WAKE
             || stats.requests_in.saturating_sub(requests_in) >= REQUESTS_PER_WAKE
     }
 
@@ -182,8 +179,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
         let mut budget = Budget::new();
         let stats = this.connection.stats();
         let before = (stats.bytes_out, stats.requests_in);
-        this.input.taken = 0;
-        this.has_overtaken = false;
         this.borrow_memory();
         // Most wakes are for one turn.
         let mut has_turn = budget.take();

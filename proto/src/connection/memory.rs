@@ -23,7 +23,7 @@ impl Connection {
             + self.streams.reassembly_memory()
             + self.streams.unsent_bytes()
             + self.streams.places() * STREAM_COST
-            + self.retained_bytes()
+            + self.session.as_ref().map_or(0, |session| session.retained.memory())
             + self.echo_bytes
     }
 

@@ -369,6 +369,25 @@ fn beyond_the_memory_there_is_little_is_retained_and_nothing_lost() {
     assert_eq!(e.send_up_to(1, 1_000), 1_000, "it goes on as soon as there is memory");
 }
 
+/// A retained frame takes a block, or memory of its own that an allocator rounds up.
+#[test]
+fn what_is_retained_counts_as_the_memory_it_takes() {
+    let config = Config { resume: Some(ResumeLimits::default()), ..Config::default() };
+    for (item_bytes, at_least, at_most) in [(10, 1 << 10, 2 << 10), (16 << 10, 20 << 10, 21 << 10)]
+    {
+        let mut e = Wire::fresh_server(config.clone());
+        e.receive(super::resume::setup_of(b"token"));
+        e.connection.accept(e.now);
+        e.receive(rs(1, MAX, "x"));
+        e.events();
+        let before = e.connection.held_bytes();
+        e.send(1, crate::Payload::from("x".repeat(item_bytes))).unwrap();
+        e.sent();
+        let taken = e.connection.held_bytes() - before;
+        assert!((at_least..at_most).contains(&taken), "{taken} for {item_bytes}");
+    }
+}
+
 /// Whoever has nothing open is answered, however much others hold.
 #[test]
 fn one_small_request_is_taken_without_any_memory() {

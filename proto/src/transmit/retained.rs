@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
     frame::{frame_len, u24_bytes},
@@ -10,17 +10,22 @@ use crate::{
 };
 
 /// Frames are copied, small ones into blocks of this size: a payload may be a slice of much more, and
-/// how much of that it keeps cannot be told.
+/// how much of that it keeps cannot be told. Where little is retained yet, blocks are smaller: many
+/// sessions have a frame or two.
 const BLOCK_BYTES: usize = 8 << 10;
+const FIRST_BLOCK_BYTES: usize = 1 << 10;
 
 /// Frames from this length on have memory of their own, so that little of a block is left unused.
-const LONG_FRAME: usize = 1 << 10;
+const LONG_FRAME: usize = FIRST_BLOCK_BYTES;
 
 /// Bytes that may be retained whatever memory there is.
 const LEAST_ALLOWED: usize = 4 << 10;
 
 /// What a frame costs beside its bytes.
 const FRAME_COST: usize = size_of::<Kept>();
+
+/// Places for frames below which none are given back.
+const FEW_PLACES: usize = 32;
 
 /// One side's tracked frames, from the first the peer may still need to the last one produced.
 ///
@@ -38,9 +43,16 @@ pub(crate) struct Retained {
     /// Bytes held, the cost of each frame included.
     held_bytes: usize,
     max_bytes: usize,
-    /// As many as the owner of the connection has memory for.
+    /// As much memory as the owner of the connection has for it.
     allowance: usize,
+    /// What is left of the block that small frames are copied into.
     block: BytesMut,
+    /// How much memory that is, used up or not.
+    block_bytes: usize,
+    /// Blocks that are full, the oldest first: a position behind the frames in each, and its memory.
+    full_blocks: VecDeque<(u64, usize)>,
+    /// Memory of all blocks, and of the frames that have their own.
+    frame_memory: usize,
     /// Where fire-and-forgets end that are not acknowledged; no more than `frames`.
     fire_and_forgets: VecDeque<u64>,
 }
@@ -65,6 +77,9 @@ impl Retained {
             max_bytes,
             allowance: usize::MAX,
             block: BytesMut::new(),
+            block_bytes: 0,
+            full_blocks: VecDeque::new(),
+            frame_memory: 0,
             fire_and_forgets: VecDeque::new(),
         }
     }
@@ -79,27 +94,36 @@ impl Retained {
 
     /// No more may be added before some are gone (RESUME-37).
     pub(crate) fn is_full(&self) -> bool {
-        self.held_bytes >= self.most()
+        self.is_beyond(1)
     }
 
-    /// How many bytes may be held: what the session may, as far as there is memory. A little is always
-    /// allowed, so that it goes on however slowly.
-    fn most(&self) -> usize {
-        self.max_bytes.min(self.allowance.max(LEAST_ALLOWED))
+    /// Whether this part of what may be held is: as many bytes as the session may, as far as there is
+    /// memory. A little is always allowed, so that it goes on however slowly.
+    fn is_beyond(&self, part: usize) -> bool {
+        self.held_bytes >= self.max_bytes / part
+            || self.memory() >= self.allowance.max(LEAST_ALLOWED) / part
     }
 
-    /// Sets for how many bytes there is memory; those held beyond them stay.
+    /// Sets how much memory there is for it; what is held beyond that stays.
     pub(crate) fn allow(&mut self, bytes: usize) {
         self.allowance = bytes;
     }
 
     /// Enough is held that the peer should be asked what it has.
     pub(crate) fn is_half_full(&self) -> bool {
-        self.held_bytes >= self.most() / 2
+        self.is_beyond(2)
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    /// The memory all of it takes: that of whole blocks, and with the room that queues have to grow.
+    pub(crate) fn memory(&self) -> usize {
+        self.frame_memory
+            + self.frames.capacity() * FRAME_COST
+            + self.full_blocks.capacity() * size_of::<(u64, usize)>()
+            + self.fire_and_forgets.capacity() * size_of::<u64>()
     }
 
     /// What was kept last is the end of a fire-and-forget.
@@ -148,19 +172,32 @@ impl Retained {
     }
 
     fn drop_oldest(&mut self, count: usize) {
-        for frame in self.frames.drain(..count) {
-            self.held_bytes -= frame.frame.len() + FRAME_COST;
-            self.first = frame.at + frame.frame.len() as u64;
+        for Kept { at, frame } in self.frames.drain(..count) {
+            self.held_bytes -= frame.len() + FRAME_COST;
+            self.frame_memory -= own_memory(frame.len());
+            self.first = at + frame.len() as u64;
         }
         self.written -= count;
         while self.fire_and_forgets.front().is_some_and(|end| *end <= self.first) {
             self.fire_and_forgets.pop_front();
         }
+        while let Some((_, bytes)) = self.full_blocks.front().filter(|block| block.0 <= self.first)
+        {
+            self.frame_memory -= bytes;
+            self.full_blocks.pop_front();
+        }
+        // Gives memory back after a burst.
         if self.frames.is_empty() {
-            // Gives memory back after a burst.
             self.frames = VecDeque::new();
             self.block = BytesMut::new();
+            self.block_bytes = 0;
+            self.full_blocks = VecDeque::new();
+            self.frame_memory = 0;
             self.fire_and_forgets = VecDeque::new();
+        } else {
+            shrink(&mut self.frames);
+            shrink(&mut self.full_blocks);
+            shrink(&mut self.fire_and_forgets);
         }
     }
 
@@ -206,27 +243,60 @@ impl Retained {
     ) {
         let len = frame_len(head.len(), metadata, data);
         // Whatever shares memory with others is copied: how much that keeps cannot be told.
-        let mut own = BytesMut::new();
-        let memory = if len >= LONG_FRAME {
-            own.reserve(len);
-            &mut own
+        let frame = if len >= LONG_FRAME {
+            let mut own = Vec::with_capacity(len);
+            copy(&mut own, head, metadata, data);
+            Bytes::from(own)
         } else {
             if self.block.capacity() < len {
-                self.block = BytesMut::with_capacity(BLOCK_BYTES);
+                self.begin_block();
             }
-            &mut self.block
+            copy(&mut self.block, head, metadata, data);
+            self.block.split().freeze()
         };
-        memory.extend_from_slice(head);
-        if let Some(metadata) = metadata {
-            memory.extend_from_slice(&u24_bytes(metadata.len()));
-            memory.extend_from_slice(metadata);
-        }
-        memory.extend_from_slice(data);
-        let frame = memory.split().freeze();
         self.frames.push_back(Kept { at: self.sent, frame });
         self.sent += len as u64;
         self.held_bytes += len + FRAME_COST;
+        self.frame_memory += own_memory(len);
         self.written += usize::from(is_written);
+    }
+
+    /// Leaves the block that is used up, to the frames in it.
+    fn begin_block(&mut self) {
+        if self.block_bytes > 0 {
+            self.full_blocks.push_back((self.sent, self.block_bytes));
+        }
+        let held = self.held_bytes.next_power_of_two();
+        self.block_bytes = held.clamp(FIRST_BLOCK_BYTES, BLOCK_BYTES);
+        self.block = BytesMut::with_capacity(self.block_bytes);
+        self.frame_memory += self.block_bytes;
+    }
+}
+
+/// The memory that a frame has of its own: none below some length.
+fn own_memory(len: usize) -> usize {
+    if len < LONG_FRAME { 0 } else { allocated(len) }
+}
+
+/// What an allocator takes for so many bytes at most: four sizes a doubling are the fewest that those
+/// in use have.
+fn allocated(bytes: usize) -> usize {
+    bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
+}
+
+fn copy(to: &mut impl BufMut, head: &[u8], metadata: Option<&Bytes>, data: &Bytes) {
+    to.put_slice(head);
+    if let Some(metadata) = metadata {
+        to.put_slice(&u24_bytes(metadata.len()));
+        to.put_slice(metadata);
+    }
+    to.put_slice(data);
+}
+
+/// Gives places back where most are not needed any more.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > FEW_PLACES.max(4 * queue.len()) {
+        queue.shrink_to(FEW_PLACES.max(2 * queue.len()));
     }
 }
 
@@ -279,6 +349,66 @@ mod tests {
             keep(&mut retained, None, b"header", &block.slice(..len));
         }
         assert!(block.is_unique());
+    }
+
+    /// What the frames and blocks take, counted one by one.
+    fn memory_of_frames(retained: &Retained) -> usize {
+        let long =
+            retained.frames.iter().map(|kept| kept.frame.len()).filter(|len| *len >= 1 << 10);
+        let blocks: usize = retained.full_blocks.iter().map(|block| block.1).sum();
+        long.map(allocated).sum::<usize>() + blocks + retained.block_bytes
+    }
+
+    #[test]
+    fn memory_is_counted_as_it_is_held() {
+        let mut retained = Retained::new(1 << 20);
+        // A single small frame takes a small block.
+        keep(&mut retained, None, b"header", &Bytes::from_static(b"x"));
+        assert_eq!(retained.frame_memory, FIRST_BLOCK_BYTES);
+        assert!(retained.memory() < 2 * FIRST_BLOCK_BYTES);
+        let mut out = SendBuf::bare();
+        retained.rewind(0);
+        retained.write_next(&mut out);
+        for round in 0..6 {
+            for len in [1, 900, 20, 16 << 10, 1_018, 1_017, 5_000, 300] {
+                for _ in 0..20 {
+                    let body = Bytes::from(vec![1; len]);
+                    keep(&mut retained, Some(&mut out), b"header", &body);
+                }
+            }
+            assert_eq!(retained.frame_memory, memory_of_frames(&retained), "{round}");
+            assert!(retained.memory() >= retained.held_bytes());
+            assert!(retained.memory() < retained.held_bytes() * 4 / 3 + 2 * BLOCK_BYTES);
+            // Some of it stays.
+            let kept = retained.frames[retained.frames.len() - 7 * round - 1].at;
+            assert!(retained.acknowledge(kept));
+            assert_eq!(retained.frame_memory, memory_of_frames(&retained), "{round}");
+            let (memory, held) = (retained.memory(), retained.held_bytes());
+            assert!(memory < 2 * held + 3 * BLOCK_BYTES, "{memory} for {held}");
+        }
+        let end = retained.sent();
+        assert!(retained.acknowledge(end));
+        assert_eq!((retained.memory(), retained.frames.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn sizes_are_counted_as_allocators_round_them_up() {
+        for (bytes, taken) in
+            [(1, 16), (1_024, 1_024), (1_025, 1_280), (16_384, 16_384), (16_394, 20_480)]
+        {
+            assert_eq!(allocated(bytes), taken, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn little_memory_is_little_however_small_the_frames() {
+        let mut retained = Retained::new(1 << 20);
+        retained.allow(0);
+        while !retained.is_full() {
+            keep(&mut retained, None, b"header", &Bytes::new());
+        }
+        assert!(retained.memory() < 2 * LEAST_ALLOWED, "{}", retained.memory());
+        assert!(retained.frames.len() > 20, "{}", retained.frames.len());
     }
 
     #[test]

@@ -94,7 +94,12 @@ impl Range {
         self.chunk.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
         let len = self.chunk.len().max(self.size);
         self.chunk.resize(len, b' ');
-        self.chunk.split().freeze()
+        let text = self.chunk.split().freeze();
+        if self.chunk.capacity() == 0 {
+            // Even an empty rest keeps what it is the rest of.
+            self.chunk = BytesMut::new();
+        }
+        text
     }
 
     /// Lets the interval since the item before pass.
@@ -166,6 +171,15 @@ mod tests {
         let to = Some(3);
         let texts = items(RangeOptions { to, size: MAX_SIZE, ..RangeOptions::default() }).await;
         assert!(texts.iter().all(|text| text.len() == MAX_SIZE));
+    }
+
+    /// It may wait for long before the next is asked for.
+    #[tokio::test]
+    async fn an_item_that_was_given_is_not_kept() {
+        for size in [CHUNK, 16 << 10, MAX_SIZE] {
+            let mut range = Range::new(RangeOptions { size, ..RangeOptions::default() });
+            assert!(range.next().await.unwrap().is_unique(), "{size}");
+        }
     }
 
     #[tokio::test]

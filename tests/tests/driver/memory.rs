@@ -3,15 +3,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, StreamExt, poll, stream};
+use futures_util::{FutureExt, Stream, StreamExt, poll, stream};
 use rsock::{
-    Client, ClientBuilder, Error, MemoryBudget, Meter, Payload, PayloadExt, Payloads, ResumeLimits,
-    Router, Server, ServerBuilder, memory, request_channel, request_response, request_stream,
+    Client, ClientBuilder, Error, MemoryBudget, Meter, Payload, PayloadExt, Payloads, Responder,
+    ResumeLimits, Router, Server, ServerBuilder, Setup, memory, request_channel, request_response,
+    request_stream,
 };
-use rsock_tests::record::limit_time;
+use rsock_tests::{
+    record::limit_time,
+    wire::{rs, setup_resumable},
+};
 use tokio::time::Instant;
 
-use crate::line::Line;
+use crate::line::{Line, Peer};
 
 const ITEM: usize = 100_000;
 
@@ -198,6 +202,43 @@ async fn what_was_short_once_is_not_short_for_good() {
     until(|| budget.used() < budget.max() / 2).await;
     let answer = polite.request_response(asked("answer", 12_000)).await;
     assert_eq!(answer.expect("it is served").data, "answer");
+}
+
+/// What sessions retain is counted while they go on writing, and not when they come to rest: many that
+/// are busy at the same time share what there is.
+#[tokio::test(start_paused = true)]
+async fn sessions_retain_no_more_than_there_is_memory_however_many_write() {
+    limit_time();
+    let budget = MemoryBudget::new(2 << 20);
+    let server = Server::builder().memory(Arc::clone(&budget)).resume(ResumeLimits::default(), 100);
+    let server = server.without_listeners(async |_: Setup, _| Ok(Large));
+    let mut peers = Vec::new();
+    for token in 0..30_u8 {
+        // All of what is retained may be on its way.
+        let (near, far) = memory(8 << 20);
+        let server = server.clone();
+        tokio::spawn(async move { server.serve_over(far).await });
+        let mut peer = Peer(near);
+        peer.send(&setup_resumable(&[token])).await;
+        peer.send(&rs(1, 0x7fff_ffff, "")).await;
+        peers.push(peer);
+    }
+    // The clock goes on when nobody has anything to do.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(budget.used() > budget.max() / 2, "{budget:?}");
+    // A turn's worth of one of them, and what an allocator makes of it.
+    assert!(budget.used() < budget.max() + (128 << 10), "{budget:?}");
+}
+
+struct Large;
+
+impl Responder for Large {
+    fn request_stream(
+        self: Arc<Self>,
+        _: Payload,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        stream::repeat_with(|| Ok(Payload::new(vec![b'x'; 16 << 10])))
+    }
 }
 
 /// A session whose transport is lost while it is not read waits for another, and does nothing else.

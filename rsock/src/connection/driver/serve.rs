@@ -208,6 +208,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 }
             }
             self.connection.poll_transmit(&mut self.output);
+            if self.connection.retained_bytes() > 0 {
+                // What is retained grows until the session may retain no more, and others may be at it too.
+                self.settle_memory();
+            }
         }
     }
 

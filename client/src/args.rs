@@ -335,9 +335,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         "ms" => 0.001,
         "m" => 60.0,
         "h" => 3600.0,
-        unit => return Err(format!("{unit:?} is no unit of time: ms, s, m and h are")),
+        unit => return Err(format!("{unit:?} is not a unit of time: ms, s, m and h are")),
     };
-    let number: f64 = digits.parse().map_err(|_| format!("{digits:?} is no number"))?;
+    let number: f64 = digits.parse().map_err(|_| {
+        format!("{digits:?} is not a number; a time is written as 200ms, 1.5s, 2m or 1h")
+    })?;
     Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
 }
 

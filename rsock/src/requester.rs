@@ -360,7 +360,8 @@ impl fmt::Debug for Response {
 /// The items of a request-stream or channel.
 ///
 /// Polling it is the credit: the first poll asks for as many items as the window holds, and more is
-/// asked for when half of them are consumed. Dropping it sends CANCEL.
+/// asked for when half of them are consumed. How large items are shows when they come: where that is
+/// some 100 KiB or more, [`credit`](Self::credit) should ask for few at a time. Dropping it sends CANCEL.
 #[must_use = "a request is sent when its stream is polled"]
 pub struct RequestStream {
     mailbox: Arc<Mailbox>,

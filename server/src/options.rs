@@ -19,16 +19,16 @@ pub struct Options {
     /// then. Sessions whose connection was lost are not counted. Lowered to what the limit of open
     /// files is enough for
     #[arg(long, value_name = "N", default_value_t = Self::default().max_connections)]
-    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(value_parser = some_number)]
     pub max_connections: u32,
     /// Sockets beside these whose clients have not been accepted yet; for one more, the oldest of the
     /// address that has most of them is closed
     #[arg(long, value_name = "N", default_value_t = Self::default().max_newcomers)]
-    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(value_parser = some_number)]
     pub max_newcomers: u32,
     /// Streams a connection may hold open; more are refused
     #[arg(long, value_name = "N", default_value_t = Self::default().max_streams)]
-    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(value_parser = some_number)]
     pub max_streams: u32,
     /// The longest frame taken; a longer one ends its connection
     #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_frame)]
@@ -46,18 +46,19 @@ pub struct Options {
     pub mtu: u32,
     /// The longest payload put together from fragments; a longer one fails its stream
     #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_payload)]
-    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(value_parser = some_number)]
     pub max_payload: u32,
     /// Bytes of half-assembled payloads a connection may hold
     #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_reassembly)]
-    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(value_parser = some_number)]
     pub max_reassembly: u32,
     /// Bytes of payload that a connection's open requests may hold; more are refused
     #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_request_bytes)]
-    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(value_parser = some_number)]
     pub max_request_bytes: u32,
-    /// Memory that all connections may hold together, as 2GiB or 500MB; by default half of what the
-    /// machine has, or its control group. Near its end those that hold most are refused more
+    /// Memory that all connections may hold together: a size, as 2GiB or 500MB, and not a share; by
+    /// default half of what the machine has, or its control group. Near its end those that hold most
+    /// are refused more
     #[arg(long, value_name = "SIZE", value_parser = some_size)]
     pub memory_max: Option<usize>,
     /// How long half a frame or half a payload may wait for a KiB more of it
@@ -77,15 +78,15 @@ pub struct Options {
     /// Resumable sessions at a time; for one more, the one ends that has been without its connection for
     /// the longest time, of the address that has most
     #[arg(long, value_name = "N", default_value_t = Self::default().max_sessions)]
-    #[arg(value_parser = value_parser!(u32).range(1..))]
+    #[arg(value_parser = some_number)]
     pub max_sessions: u32,
     /// Resumable sessions of one address (of IPv6, a /64); without it half of --max-sessions. Behind a
     /// proxy, from which all clients seem to come, it should be all of them
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = some_number)]
     pub max_sessions_per_address: Option<u32>,
     /// Give leases to clients that ask for them, so that about N requests run at a time in all;
     /// without it such clients are refused
-    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = some_number)]
     pub lease: Option<u32>,
     /// Warnings logged about one address within ten seconds, ten times as many about all; more are
     /// counted and summed up
@@ -205,15 +206,27 @@ impl Options {
     }
 }
 
+/// A limit: one of 0 would let nothing happen.
+fn some_number(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err(format!("it must be a whole number from 1 to {}", u32::MAX)),
+    }
+}
+
 fn some_time(text: &str) -> Result<Duration, String> {
     match any_time(text)? {
-        Duration::ZERO => Err("it must be more than 0".to_owned()),
+        Duration::ZERO => Err("it must be more than 0, as 500ms or 10s".to_owned()),
         time => Ok(time),
     }
 }
 
 /// The smallest budget with which connections get anywhere.
 const LEAST_MEMORY: usize = 1 << 20;
+
+/// How sizes are written.
+const A_SIZE: &str = "a size is a whole number with kB, MB, GB, KiB, MiB or GiB, as 500MB or 2GiB";
 
 /// A number of bytes, of thousands or of 1,024s of them.
 fn some_size(text: &str) -> Result<usize, String> {
@@ -227,18 +240,27 @@ fn some_size(text: &str) -> Result<usize, String> {
         "k" | "kib" => 1 << 10,
         "m" | "mib" => 1 << 20,
         "g" | "gib" => 1 << 30,
-        _ => return Err("a size is a number with kB, MB, GB, KiB, MiB or GiB".to_owned()),
+        "%" => return Err(format!("a share of the machine's memory cannot be given; {A_SIZE}")),
+        _ => return Err(A_SIZE.to_owned()),
     };
     let size = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     match size {
         Some(size) if size >= LEAST_MEMORY => Ok(size),
+        Some(_) if unit == 1 => Err(format!("it must be at least 1MiB; {A_SIZE}")),
         Some(_) => Err("it must be at least 1MiB".to_owned()),
-        None => Err("a size is a number with kB, MB, GB, KiB, MiB or GiB".to_owned()),
+        None => Err(A_SIZE.to_owned()),
     }
 }
 
 fn any_time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| error.to_string())
+    humantime::parse_duration(text).map_err(|_| {
+        // What is meant is most likely seconds.
+        let hint = match text.parse::<u64>() {
+            Ok(number) => format!("a time needs a unit: {number}s is seconds; "),
+            Err(_) => String::new(),
+        };
+        format!("{hint}a time is written as 500ms, 10s, 5m or 1h 30m")
+    })
 }
 
 /// Where requests go that name no route.
@@ -334,13 +356,18 @@ mod tests {
     #[test]
     fn wrong_values_are_told_what_is_wrong() {
         for (flag, expected) in [
-            ("--max-connections=0", "0 is not in 1.."),
-            ("--max-streams=many", "invalid digit"),
+            ("--max-connections=0", "it must be at least 1"),
+            ("--max-newcomers=0", "it must be at least 1"),
+            ("--max-streams=many", "a whole number from 1 to 4294967295"),
+            ("--max-sessions=-1", "a whole number from 1 to 4294967295"),
             ("--max-frame=16777216", "is not in 1024..=16777215"),
             ("--setup-timeout=0s", "more than 0"),
-            ("--setup-timeout=10", "time unit needed"),
+            ("--setup-timeout=10", "10s is seconds; a time is written as 500ms, 10s, 5m"),
+            ("--part-timeout=soon", ": a time is written as 500ms, 10s, 5m"),
+            ("--memory-max=50%", "a share of the machine's memory cannot be given; a size is"),
+            ("--memory-max=512", "at least 1MiB; a size is a whole number with kB"),
             ("--mtu=63", "is not in 64..=16777215"),
-            ("--lease=0", "0 is not in 1.."),
+            ("--lease=0", "it must be at least 1"),
             ("--runtime=both", "possible values: shared, per-core"),
             ("--workers=0", "0 is not in 1..=1024"),
             ("--lisen=x", "a similar argument exists: '--listen'"),
@@ -364,13 +391,15 @@ mod tests {
             assert_eq!(some_size(text), Ok(size), "{text}");
         }
         for (text, said) in [
-            ("", "a number"),
-            ("much", "a number"),
-            ("1.5GiB", "a number"),
-            ("-1", "a number"),
-            ("99999999999999999999", "a number"),
+            ("", "a whole number"),
+            ("much", "a whole number"),
+            ("1.5GiB", "a whole number"),
+            ("-1", "a whole number"),
+            ("99999999999999999999", "a whole number"),
             ("1000KiB", "at least 1MiB"),
             ("0", "at least 1MiB"),
+            ("50%", "a share"),
+            ("0%", "a share"),
         ] {
             assert!(some_size(text).unwrap_err().contains(said), "{text}");
         }

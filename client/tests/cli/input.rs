@@ -71,7 +71,7 @@ fn wrong_input_is_told_before_anything_is_sent() {
         (["-m", "jsn={}"], "\"jsn\" is no MIME type"),
         (["-m", "json=@/nonexistent"], "cannot read /nonexistent"),
         (["--setup-data", "-"], "stdin belongs to -d"),
-        (["--timeout", "5d"], "no unit of time"),
+        (["--timeout", "5d"], "not a unit of time"),
         (["--keepalive", "0/90s"], "keepalive interval"),
     ] {
         let done = rsock(&[&["request", &service.tcp], arguments.as_slice()].concat());

@@ -48,7 +48,8 @@ pub struct Window {
     outstanding: u32,
     /// Bytes that outstanding items may make.
     bytes: usize,
-    /// The size of the largest of the last few items, in bytes: it falls by a sixteenth with each.
+    /// The size of the largest of the last few items, in bytes: it falls by a sixteenth with each. None
+    /// has come where it is 0.
     item_bytes: usize,
     growth: Option<Growth>,
     /// Items not yet asked for, where the consumer has said how many it wants.
@@ -95,11 +96,21 @@ impl Window {
     }
 
     /// Asks for fewer items where they are so large that `size` of them make more than `bytes`, but
-    /// always for one: an item larger than that comes alone. The first request-n is asked for before
-    /// any size is known. Default [`DEFAULT_BYTES`](Self::DEFAULT_BYTES).
+    /// always for one: an item larger than that comes alone. The first request-n is for all `size`,
+    /// since no item has come yet, unless the window [expects](Self::expecting) some size. Default
+    /// [`DEFAULT_BYTES`](Self::DEFAULT_BYTES).
     #[must_use]
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
+        self
+    }
+
+    /// Expects items of about so many bytes, as the first of a channel was that came with its request:
+    /// already the first request-n is for no more of them than make [`bytes`](Self::bytes). It makes no
+    /// difference to a [`manual`](Self::manual) window.
+    #[must_use]
+    pub fn expecting(mut self, item_bytes: usize) -> Self {
+        self.item_bytes = item_bytes;
         self
     }
 
@@ -159,8 +170,17 @@ impl Window {
 
     /// The first request-n.
     pub fn initial(&mut self) -> u32 {
-        self.outstanding = self.size;
-        self.ask(self.size)
+        // Who asks for more himself has said how many he wants.
+        let by_bytes = if self.refill_at.is_some() { self.most_by_bytes() } else { None };
+        self.outstanding = by_bytes.unwrap_or(self.size);
+        self.ask(self.outstanding)
+    }
+
+    /// How many items may be outstanding, where they are so large that it is fewer than `size`.
+    fn most_by_bytes(&self) -> Option<u32> {
+        let is_beyond = self.item_bytes.saturating_mul(self.size as usize) > self.bytes;
+        // Fewer than `size`, hence a u32.
+        is_beyond.then(|| ((self.bytes / self.item_bytes) as u32).max(1))
     }
 
     /// Notes an item of so many bytes consumed; the request-n this calls for, 0 for none yet.
@@ -175,10 +195,9 @@ impl Window {
         if self.outstanding > size.saturating_sub(refill_at) {
             return 0;
         }
-        if self.item_bytes.saturating_mul(size as usize) > self.bytes {
+        if let Some(most) = self.most_by_bytes() {
             let share = u64::from(refill_at) * 100 / u64::from(size);
-            // Fewer than `size`, hence a u32.
-            size = ((self.bytes / self.item_bytes) as u32).max(1);
+            size = most;
             // At most `size`, too.
             refill_at = ((u64::from(size) * share / 100) as u32).max(1);
         }
@@ -306,6 +325,24 @@ mod tests {
                 assert!(outstanding > size / 2 - 1 || percent == 100, "{outstanding}");
             }
         }
+    }
+
+    #[test]
+    fn the_first_request_n_counts_the_bytes_it_expects() {
+        for (expected, n) in [(0, 256), (16 << 10, 256), (1 << 20, 4), (3 << 19, 2), (1 << 30, 1)] {
+            let mut window = Window::new(256).expecting(expected);
+            assert_eq!(window.initial(), n, "{expected}");
+            // Small ones, after all: the window is as large as without it, after as many items as it takes
+            // a large one to be forgotten.
+            let mut outstanding = n;
+            for _ in 0..400 {
+                outstanding = outstanding - 1 + window.consume(SMALL);
+                assert!((1..=256).contains(&outstanding));
+            }
+            assert!(outstanding > 127, "{outstanding}");
+        }
+        assert_eq!(Window::new(256).expecting(1 << 20).manual().initial(), 256);
+        assert_eq!(Window::new(256).expecting(1 << 20).at_most(3).initial(), 3);
     }
 
     #[test]

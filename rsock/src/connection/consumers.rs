@@ -471,8 +471,9 @@ impl Payloads {
         Self { inflow, started: false }
     }
 
-    /// Sets how many items may be outstanding; the default is the connection's credit window. Takes
-    /// effect before the first poll.
+    /// Sets how many items may be outstanding, however large the first was. By default it is the
+    /// connection's credit window, and fewer where items as large as the first would make more than
+    /// [`Window::DEFAULT_BYTES`]. Takes effect before the first poll.
     #[must_use]
     pub fn credit(mut self, n: u32) -> Self {
         if !self.started {

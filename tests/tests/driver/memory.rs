@@ -11,7 +11,7 @@ use rsock::{
 };
 use rsock_tests::{
     record::limit_time,
-    wire::{rs, setup_resumable},
+    wire::{rc, rn, rs, setup, setup_resumable},
 };
 use tokio::time::Instant;
 
@@ -238,6 +238,39 @@ impl Responder for Large {
         _: Payload,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
         stream::repeat_with(|| Ok(Payload::new(vec![b'x'; 16 << 10])))
+    }
+}
+
+/// The first of a channel says how large items are: a handler that takes none of them for long has not
+/// asked for more than may wait.
+#[tokio::test]
+async fn a_channel_asks_for_no_more_than_its_bytes_allow() {
+    limit_time();
+    let server = Server::builder().without_listeners(async |_: Setup, _| Ok(Echoes));
+    let (near, far) = memory(64 << 10);
+    tokio::spawn(async move { server.serve_over(far).await });
+    let mut peer = Peer(near);
+    peer.send(&setup()).await;
+    for (stream, bytes, asked) in
+        [(1, 0, 256), (3, 16 << 10, 256), (5, 1 << 20, 4), (7, 5 << 20, 1)]
+    {
+        peer.send(&rc(stream, 1, vec![b'x'; bytes])).await;
+        assert_eq!(peer.next().await, rn(stream, asked), "{bytes}");
+    }
+    // What a handler asks for itself is asked for.
+    peer.send(&rc(9, 1, vec![b'c'; 1 << 20])).await;
+    assert_eq!(peer.next().await, rn(9, 100));
+}
+
+struct Echoes;
+
+impl Responder for Echoes {
+    fn request_channel(
+        self: Arc<Self>,
+        first: Payload,
+        rest: Payloads,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        if first.data.starts_with(b"c") { rest.credit(100) } else { rest }
     }
 }
 

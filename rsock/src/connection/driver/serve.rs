@@ -43,6 +43,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if !interaction.has_initial_n() {
             return self.start(key, interaction, payload, handler);
         }
+        // Of a channel, the items that follow may be as large.
+        let window = self.options.window.expecting(payload.size());
         // A stream lasts.
         let (payload, charge) = self.input.for_long(payload);
         let mut inlet = None;
@@ -58,7 +60,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 } else {
                     inlet = Some(Feeder::new(Arc::clone(&shared)));
                 }
-                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), self.options.window);
+                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), window);
                 Source::new(handler.request_channel(payload, rest))
             }
         });

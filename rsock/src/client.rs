@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     acceptor::{Accept, Acceptor, Setup},
     connection::{
-        ClientResume, ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox,
+        ClientSession, ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox,
         default_window,
     },
     credentials,
@@ -367,16 +367,14 @@ impl ClientBuilder {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let setup = self.setup_frame()?;
-        let resume = match (self.resume, dial) {
+        let mut config = self.config;
+        let session = match (self.resume, dial) {
             (Some(settings), Some(dial)) => {
-                Some(ClientResume { dial, settings, setup: setup.clone() })
+                config.resume = Some(settings.limits);
+                Some(Box::new(ClientSession::new(dial, settings, setup.clone())))
             }
             _ => None,
         };
-        let mut config = self.config;
-        if let Some(resume) = &resume {
-            config.resume = Some(resume.settings.limits);
-        }
         let peer: Arc<str> = peer.into();
         let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
         let requester = Requester::new(Arc::clone(&mailbox), self.window, &config);
@@ -397,7 +395,7 @@ impl ClientBuilder {
             lease: self.lease.filter(|_| responder.is_some()),
             sessions: None,
             newcomer: None,
-            resume,
+            session,
             memory: self.memory.unwrap_or_else(MemoryBudget::of_process),
             max_waiting_bytes: self.max_waiting_bytes,
         };

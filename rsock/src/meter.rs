@@ -75,7 +75,7 @@ macro_rules! figures {
 
             /// Adds what has changed; what was added before is brought up to date.
             #[inline]
-            fn add(&self, now: &Stats, added: &mut Stats, rare: &mut u64) {
+            fn add(&self, now: &Stats, added: &mut Published) {
                 $(
                     if now.$often != added.$often {
                         self.$often.fetch_add(now.$often - added.$often, Relaxed);
@@ -83,9 +83,9 @@ macro_rules! figures {
                     }
                 )*
                 let rare_now = sum_of_rare(now);
-                if rare_now != *rare {
-                    *rare = rare_now;
-                    self.add_rare(now, added);
+                if rare_now != added.sum_of_rare {
+                    added.sum_of_rare = rare_now;
+                    self.add_rare(now, added.rare.get_or_insert_default());
                 }
             }
 
@@ -98,6 +98,15 @@ macro_rules! figures {
                     }
                 )*
             }
+        }
+
+        /// What a connection has added to the meter.
+        #[derive(Debug, Default)]
+        struct Published {
+            $($often: u64,)*
+            sum_of_rare: u64,
+            /// The figures that rarely change, once one has.
+            rare: Option<Box<Stats>>,
         }
 
         /// The sum of the figures that rarely change. They never fall, so it tells whether one has.
@@ -232,8 +241,7 @@ impl Meter {
         self.open_connections.fetch_add(1, Relaxed);
         ConnectionMeter {
             meter: Arc::clone(self),
-            published: Stats::default(),
-            published_rare: 0,
+            published: Published::default(),
             open_streams: 0,
             is_suspended: false,
             is_leased: false,
@@ -251,9 +259,7 @@ impl Meter {
 #[derive(Debug)]
 pub(crate) struct ConnectionMeter {
     meter: Arc<Meter>,
-    published: Stats,
-    /// The sum of those of them that rarely change.
-    published_rare: u64,
+    published: Published,
     open_streams: u64,
     is_suspended: bool,
     /// The peer is bound by our leases.
@@ -264,7 +270,7 @@ pub(crate) struct ConnectionMeter {
 
 impl ConnectionMeter {
     pub(crate) fn publish(&mut self, stats: &Stats, open_streams: usize) {
-        self.meter.add(stats, &mut self.published, &mut self.published_rare);
+        self.meter.add(stats, &mut self.published);
         let open = open_streams as u64;
         if open != self.open_streams {
             // Wraps around where the number falls, which comes to the same.
@@ -312,8 +318,7 @@ impl ConnectionMeter {
     /// The connection begins anew, with figures from 0 on.
     pub(crate) fn restart(&mut self, stats: &Stats) {
         self.finish(stats);
-        self.published = Stats::default();
-        self.published_rare = 0;
+        self.published = Published::default();
     }
 
     pub(crate) fn suspended(&mut self, is_suspended: bool) {

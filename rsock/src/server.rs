@@ -1,18 +1,16 @@
 //! The side that is dialled.
 
-#[cfg(feature = "websocket")]
-use std::task::Poll;
 use std::{
     fmt,
     future::{Future, IntoFuture},
     io, mem,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use rsock_proto::{Config, ResumeLimits, Window};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -34,7 +32,7 @@ use crate::{
     memory::MemoryBudget,
     meter::Meter,
     responder::BoxFuture,
-    runtimes::Runtimes,
+    runtimes::{self, Runtimes},
     tap::FrameTap,
     transport::{
         Framing,
@@ -289,8 +287,10 @@ impl Endpoint {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = &self.service;
-        service.drive(io, Framing::LengthPrefixed, Bytes::new(), "memory".into(), None).await;
+        let framing = Framing::LengthPrefixed;
+        if let Some(driven) = self.service.drive(io, framing, &[], "memory".into(), None) {
+            driven.await;
+        }
     }
 }
 
@@ -508,63 +508,68 @@ impl Service {
         here: usize,
         newcomer: Newcomer,
     ) {
-        let Some(runtimes) = &self.builder.runtimes else {
-            tokio::spawn(async move { self.serve(stream, address, &uri, newcomer).await });
-            return;
-        };
-        let place = runtimes.place(here);
-        place.runtime().spawn(async move {
-            let settled = if place.index() == here { Ok(stream) } else { settle(stream) };
+        let place = self.builder.runtimes.as_ref().map(|runtimes| runtimes.place(here));
+        let stays = place.as_ref().is_none_or(|place| place.index() == here);
+        let runtime = place.as_ref().map(|place| place.runtime());
+        let beginning = async move {
+            let stream = if stays { Ok(stream) } else { settle(stream) };
             // What cannot be woken is of no use; the peer sees it close.
-            if let Ok(stream) = settled {
-                self.serve(stream, address, &uri, newcomer).await;
-            }
-            drop(place);
-        });
+            self.begin(stream.ok()?, address, &uri, newcomer).await
+        };
+        let serving = serving(beginning, place);
+        match runtime {
+            None => tokio::spawn(serving),
+            Some(runtime) => runtime.spawn(serving),
+        };
     }
 
-    async fn serve(&self, stream: TcpStream, address: SocketAddr, uri: &Uri, newcomer: Newcomer) {
+    /// What drives a connection, after all that comes before its first frame.
+    async fn begin(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        uri: &Uri,
+        newcomer: Newcomer,
+    ) -> Option<Driven<TcpStream>> {
         // A socket that cannot be set up is of no use; the peer sees it close.
-        if prepare(&stream).is_err() {
-            return;
-        }
+        prepare(&stream).ok()?;
         let peer: Arc<str> = address.to_string().into();
         match uri.scheme {
-            Scheme::Tcp => {
-                let framing = Framing::LengthPrefixed;
-                self.drive(stream, framing, Bytes::new(), peer, Some(newcomer)).await;
-            }
+            Scheme::Tcp => self.drive(stream, Framing::LengthPrefixed, &[], peer, Some(newcomer)),
             #[cfg(feature = "websocket")]
-            Scheme::WebSocket => self.serve_websocket(stream, peer, uri, newcomer).await,
+            Scheme::WebSocket => self.begin_websocket(stream, peer, uri, newcomer).await,
         }
     }
 
     #[cfg(feature = "websocket")]
-    async fn serve_websocket(
-        &self,
+    async fn begin_websocket(
+        self: &Arc<Self>,
         stream: TcpStream,
         peer: Arc<str>,
         uri: &Uri,
         newcomer: Newcomer,
-    ) {
+    ) -> Option<Driven<TcpStream>> {
         let path: Option<Arc<str>> = Some(uri.path.as_str().into());
         let http = match &self.builder.http {
             Some(http) => Arc::clone(http),
             None => Arc::new(UpgradeRequired { path: path.clone() }),
         };
-        // What the handshake took is given back before the connection begins.
-        let shaking = Box::pin(self.shake_hands(stream, http, path, &newcomer));
-        let Some(shaken) = shaking.await else { return };
-        match shaken {
+        match self.shake_hands(stream, http, path, &newcomer).await? {
             Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
                 let max_frame_bytes = self.builder.config.max_frame_bytes;
                 let role = websocket::Role::Server;
                 let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
-                self.drive(io, Framing::WebSocket(framing), leftover, peer, Some(newcomer)).await;
+                self.drive(io, Framing::WebSocket(framing), &leftover, peer, Some(newcomer))
             }
-            Ok(Ok(websocket::Accepted::Http)) => {}
-            Ok(Err(error)) => log_handshake(&peer, &error.to_string()),
-            Err(_) => log_handshake(&peer, "it was not completed in time"),
+            Ok(Ok(websocket::Accepted::Http)) => None,
+            Ok(Err(error)) => {
+                log_handshake(&peer, &error.to_string());
+                None
+            }
+            Err(_) => {
+                log_handshake(&peer, "it was not completed in time");
+                None
+            }
         }
     }
 
@@ -598,21 +603,23 @@ impl Service {
         }
     }
 
-    async fn drive<IO>(
-        &self,
+    /// The driver of a connection, which is among the live ones; none where it has to go for another.
+    fn drive<IO>(
+        self: &Arc<Self>,
         io: IO,
         framing: Framing,
-        leftover: Bytes,
+        leftover: &[u8],
         peer: Arc<str>,
         newcomer: Option<Newcomer>,
-    ) where
+    ) -> Option<Driven<IO>>
+    where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let mailbox = Mailbox::new(self.builder.max_requests, ConnectionState::Connecting);
         if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(&mailbox)) {
-            return;
+            return None;
         }
-        let _live = self.register(&mailbox);
+        let live = self.register(&mailbox);
         if *self.draining.borrow() {
             // It is heard, and told that it comes too late.
             mailbox.end(false);
@@ -625,23 +632,19 @@ impl Service {
             peer,
             lease: self.builder.lease.as_ref().map(|make| make()),
             sessions: self.sessions.clone(),
-            newcomer,
-            resume: None,
+            newcomer: newcomer.map(Box::new),
+            session: None,
             memory: self.builder.memory.clone().unwrap_or_else(MemoryBudget::of_process),
             max_waiting_bytes: self.builder.max_waiting_bytes,
         };
         let accept = Arc::clone(&self.acceptor);
-        // Its size is not to be that of every future on the way here.
-        let driver = Driver::server(io, framing, &leftover, accept, mailbox, options);
-        let driver = Box::pin(driver);
-        // It may hold on to the buffer that the handshake was read into.
-        drop(leftover);
-        driver.await;
+        let driver = Driver::server(io, framing, leftover, accept, mailbox, options);
+        Some(Driven { driver: Box::pin(driver), _live: live })
     }
 
-    fn register(&self, mailbox: &Arc<Mailbox>) -> Live<'_> {
+    fn register(self: &Arc<Self>, mailbox: &Arc<Mailbox>) -> Live {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        Live { service: self, key: live.insert(Arc::clone(mailbox)) }
+        Live { service: Arc::clone(self), key: live.insert(Arc::clone(mailbox)) }
     }
 
     /// Ends a portion of the connections, from this key on; the key to go on from, if there are more.
@@ -695,13 +698,46 @@ impl Service {
     }
 }
 
+/// A connection that is driven while this is awaited.
+struct Driven<IO> {
+    /// Its size is not to be that of every future on the way here.
+    driver: Pin<Box<Driver<IO>>>,
+    /// Dropped after the driver.
+    _live: Live,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driven<IO> {
+    type Output = ();
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.driver.as_mut().poll(cx)
+    }
+}
+
+/// Drives a connection that begins so, and keeps its place meanwhile.
+fn serving(
+    beginning: impl Future<Output = Option<Driven<TcpStream>>> + Send + 'static,
+    place: Option<runtimes::Place>,
+) -> impl Future<Output = ()> + Send + 'static {
+    // What it takes to begin is given back before the connection is driven: a task is as large as what
+    // takes most of it.
+    let beginning = Box::pin(beginning);
+    async move {
+        if let Some(driven) = beginning.await {
+            driven.await;
+        }
+        drop(place);
+    }
+}
+
 /// A connection's entry among the live ones.
-struct Live<'a> {
-    service: &'a Service,
+struct Live {
+    service: Arc<Service>,
     key: usize,
 }
 
-impl Drop for Live<'_> {
+impl Drop for Live {
     fn drop(&mut self) {
         let mut live = self.service.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.try_remove(self.key);
@@ -732,3 +768,15 @@ fn log_handshake(peer: &str, error: &str) {
 
 #[cfg(all(not(feature = "tracing"), feature = "websocket"))]
 fn log_handshake(_: &str, _: &str) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each connection has one for as long as it lasts.
+    #[test]
+    fn a_task_that_serves_takes_no_more_than_the_driver_and_its_places() {
+        let task = serving(std::future::pending(), None);
+        assert!(size_of_val(&task) <= 96, "{}", size_of_val(&task));
+    }
+}

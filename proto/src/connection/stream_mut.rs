@@ -67,6 +67,7 @@ impl<'a> StreamMut<'a> {
     ///
     /// # Errors
     /// [`Misuse::StreamClosed`] if our half has ended before.
+    #[inline]
     pub fn complete(&mut self) -> Result<(), Misuse> {
         let stream = self.open()?;
         if stream.interaction == Interaction::FireAndForget {

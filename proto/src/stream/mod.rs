@@ -87,6 +87,7 @@ impl Stream {
     }
 
     /// Ends its stream, and frees what that held.
+    #[inline]
     pub(crate) fn vacate(&mut self) {
         self.serial = None;
         self.addressable = false;

@@ -194,6 +194,7 @@ impl Inlet {
 
     /// Leaves a burst of items, and the end if one is the last: whether there was one. The waker is
     /// to be called when the driver's burst is over. The items were read into the block of this charge.
+    #[inline(never)]
     pub(crate) fn push(
         &self,
         mut item: (Payload, bool),

@@ -14,7 +14,7 @@ mod spare_inlets;
 pub use consumers::{DEFAULT_CREDIT, Payloads};
 pub(crate) use consumers::{DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, default_window};
 pub(crate) use doors::{DoorLimits, Doors, Newcomer};
-pub(crate) use driver::{ClientResume, Driver, DriverOptions};
+pub(crate) use driver::{ClientSession, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Permit};
 pub(crate) use sessions::Sessions;

@@ -26,9 +26,9 @@ impl Leases {
         Self { policy, renew_at: None, granted: 0, running: 0 }
     }
 
-    /// Without any lease given, as after a resume (LEASE-20).
-    pub(super) fn renewed(self) -> Self {
-        Self::new(self.policy)
+    /// None is given any more, as after a resume (LEASE-20).
+    pub(super) fn begin_anew(&mut self) {
+        (self.renew_at, self.granted, self.running) = (None, 0, 0);
     }
 }
 

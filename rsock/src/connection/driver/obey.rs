@@ -83,6 +83,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
+    #[inline]
     fn obey(&mut self, command: Command) {
         let is_request = matches!(command, Command::Request { .. });
         if command.asks() && self.connection.is_over() {

@@ -18,7 +18,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Driver, DriverOptions, Phase, STOPPING, guard, lease::Leases, output};
+use super::{Driver, DriverOptions, Phase, STOPPING, guard, output};
 #[cfg(feature = "tracing")]
 use crate::warnings::Kind;
 use crate::{
@@ -38,12 +38,43 @@ use crate::{
     },
 };
 
-/// What a client needs to take its session up again.
-pub(crate) struct ClientResume {
-    pub(crate) dial: DialAgain,
-    pub(crate) settings: Resume,
+/// A client's session: what it needs to be taken up again, and how far that has come.
+pub(crate) struct ClientSession {
+    dial: DialAgain,
+    settings: Resume,
     /// For a fresh session, where the old one is gone; its token is replaced.
-    pub(crate) setup: frame::Setup,
+    setup: frame::Setup,
+    /// It has no transport, or is in the handshake on a new one.
+    redial: Option<Redial>,
+    /// A server has once taken it, or one before it.
+    was_established: bool,
+    /// Until when a fresh session is tried for that no server has taken yet.
+    unconfirmed: Option<Instant>,
+    /// Which attempt brought the present transport, and when.
+    last_dialled: Option<(u32, Instant)>,
+}
+
+impl ClientSession {
+    pub(crate) fn new(dial: DialAgain, settings: Resume, setup: frame::Setup) -> Self {
+        Self {
+            dial,
+            settings,
+            setup,
+            redial: None,
+            was_established: false,
+            unconfirmed: None,
+            last_dialled: None,
+        }
+    }
+
+    /// Which attempt the next one counts as: the first, unless the last one brought a transport that
+    /// was lost sooner than a pause takes. A server that takes sessions and drops them is not dialled
+    /// without end.
+    fn next_attempt(&self, now: Instant) -> u32 {
+        let Some((attempt, since)) = self.last_dialled else { return 0 };
+        let pause = self.settings.longest_pause(attempt + 1);
+        if now.saturating_duration_since(since) < pause { attempt + 1 } else { 0 }
+    }
 }
 
 /// A client that has come back to its session, on its way there.
@@ -55,7 +86,7 @@ pub(super) enum Returning {
 }
 
 /// A client without a transport.
-pub(super) struct Redial {
+struct Redial {
     attempt: u32,
     dialling: Dialling,
     /// Why the session before is gone: what is dialled for is a fresh one, until this time.
@@ -110,7 +141,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         match &self.doors {
             Some(doors) if is_suspended => {
                 let place = Box::pin(Arc::clone(doors).place(true));
-                self.returning = Some(Returning::Entering { resume, owner, place });
+                self.returning = Some(Box::new(Returning::Entering { resume, owner, place }));
             }
             _ => self.hand_over(resume, &owner, None, now),
         }
@@ -145,7 +176,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         };
         let (refuse, refused) = oneshot::channel();
         match owner.adopt(Box::new(Adoption { resume, transport, place, refuse })) {
-            Ok(()) => self.returning = Some(Returning::HandedOver(refused)),
+            Ok(()) => self.returning = Some(Box::new(Returning::HandedOver(refused))),
             Err(adoption) => {
                 self.install(adoption.transport);
                 if owner.is_closed() {
@@ -165,12 +196,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             self.returning = None;
             return false;
         }
-        match self.returning.take() {
+        match self.returning.take().map(|returning| *returning) {
             None => false,
             Some(Returning::Entering { resume, owner, mut place }) => {
                 match place.as_mut().poll(cx) {
                     Poll::Pending => {
-                        self.returning = Some(Returning::Entering { resume, owner, place });
+                        let entering = Returning::Entering { resume, owner, place };
+                        self.returning = Some(Box::new(entering));
                         return false;
                     }
                     Poll::Ready(Ok(place)) => self.hand_over(resume, &owner, Some(place), now),
@@ -184,7 +216,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Some(Returning::HandedOver(mut refused)) => {
                 match Pin::new(&mut refused).poll(cx) {
                     Poll::Pending => {
-                        self.returning = Some(Returning::HandedOver(refused));
+                        self.returning = Some(Box::new(Returning::HandedOver(refused)));
                         return false;
                     }
                     // The session goes on on it, or has ended with it: the client will be told when
@@ -280,17 +312,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.lose_transport();
         self.mailbox.set_prompt(false);
         self.place = None;
-        self.unconfirmed = None;
         self.mailbox.suspended();
         self.mailbox.leased(None);
         self.meter.suspended(true);
         if let Some(claim) = &self.claim {
             claim.suspended();
         }
-        self.lease = self.lease.take().map(Leases::renewed);
+        if let Some(lease) = &mut self.lease {
+            lease.begin_anew();
+        }
         log_suspended(&self.options.peer);
         self.end_if_lost();
-        let attempt = match &self.redial {
+        let Some(session) = &mut self.client_session else { return };
+        session.unconfirmed = None;
+        let attempt = match &session.redial {
             Some(redial) => {
                 let attempt = redial.attempt + 1;
                 let failed = "the transport was lost or given up before the session went on";
@@ -298,23 +333,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 attempt
             }
             None => {
+                let attempt = session.next_attempt(now);
                 self.tell(&SessionEvent::Suspended);
-                self.next_attempt(now)
+                attempt
             }
         };
         self.dial(attempt, None);
-    }
-
-    /// Which attempt the next one counts as: the first, unless the last one brought a transport that
-    /// was lost sooner than a pause takes. A server that takes sessions and drops them is not dialled
-    /// without end.
-    fn next_attempt(&self, now: Instant) -> u32 {
-        let (Some((attempt, since)), Some(resume)) = (self.last_dialled, &self.options.resume)
-        else {
-            return 0;
-        };
-        let pause = resume.settings.longest_pause(attempt + 1);
-        if now.saturating_duration_since(since) < pause { attempt + 1 } else { 0 }
     }
 
     /// A server that drains takes no transport any more: its sessions without one are over.
@@ -347,8 +371,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// The server has shown that it takes the session.
     pub(super) fn established(&mut self) {
-        self.was_established = true;
-        self.unconfirmed = None;
+        if let Some(session) = &mut self.client_session {
+            session.was_established = true;
+            session.unconfirmed = None;
+        }
         self.mailbox.established();
     }
 
@@ -359,8 +385,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if let Some(claim) = &self.claim {
             claim.resumed();
         }
-        if let Some(redial) = self.redial.take() {
-            self.last_dialled = Some((redial.attempt, now));
+        if let Some(session) = &mut self.client_session
+            && let Some(redial) = session.redial.take()
+        {
+            session.last_dialled = Some((redial.attempt, now));
             self.tell(&SessionEvent::Resumed);
         }
         self.grant_lease(now);
@@ -388,8 +416,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     fn tell(&self, event: &SessionEvent) {
-        let resume = self.options.resume.as_ref();
-        if let Some(observer) = resume.and_then(|resume| resume.settings.observer.as_ref()) {
+        let session = self.client_session.as_ref();
+        if let Some(observer) = session.and_then(|session| session.settings.observer.as_ref()) {
             // What an observer has to say in its panic is said by the panic hook.
             let _ = guard(|| observer(event));
         }
@@ -399,16 +427,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Dials again, after a pause.
     fn dial(&mut self, attempt: u32, fresh: Option<(CloseReason, Instant)>) {
-        let Some(resume) = &self.options.resume else { return };
-        let dial = Arc::clone(&resume.dial);
-        let pause = resume.settings.pause(attempt);
+        let Some(session) = &mut self.client_session else { return };
+        let dial = Arc::clone(&session.dial);
+        let pause = session.settings.pause(attempt);
         let dialling = Box::pin(async move {
             if !pause.is_zero() {
                 tokio::time::sleep(pause).await;
             }
             dial().await
         });
-        self.redial = Some(Redial { attempt, dialling, fresh });
+        session.redial = Some(Redial { attempt, dialling, fresh });
+    }
+
+    #[inline]
+    pub(super) fn is_redialling(&self) -> bool {
+        self.client_session.as_ref().is_some_and(|session| session.redial.is_some())
     }
 
     /// Sees whether there is a new transport.
@@ -419,7 +452,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         if !self.io.is_none() || !self.failing.is_empty() {
             return false;
         }
-        let Some(redial) = &mut self.redial else { return false };
+        let Some(session) = &mut self.client_session else { return false };
+        let Some(redial) = &mut session.redial else { return false };
         let Poll::Ready(dialled) = redial.dialling.as_mut().poll(cx) else { return false };
         let (attempt, fresh) = (redial.attempt, redial.fresh.take());
         match (dialled, fresh) {
@@ -428,7 +462,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     self.install(transport);
                 } else {
                     // The session has ended meanwhile.
-                    self.redial = None;
+                    session.redial = None;
                 }
             }
             (Ok(transport), Some((reason, until))) => {
@@ -446,7 +480,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Whether the end of this session is the beginning of another: nobody wanted it who may, and the
     /// server lives, as far as is known.
     pub(super) fn renews(&self, reason: &CloseReason, now: Instant) -> bool {
-        if !self.options.resume.as_ref().is_some_and(|resume| resume.settings.renew) {
+        let Some(session) = &self.client_session else { return false };
+        if !session.settings.renew {
             return false;
         }
         if self.mailbox.refusing().is_some() {
@@ -458,15 +493,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             CloseReason::Error { code, .. } => Some(*code),
             _ => None,
         };
-        if let Some(until) = self.unconfirmed {
+        if let Some(until) = session.unconfirmed {
             // A server that refuses a fresh session now, or cannot be reached, may take one later.
             return now < until;
         }
-        let is_known = self.redial.is_some() || self.was_established;
+        let is_known = session.redial.is_some() || session.was_established;
         match (reason, by_peer) {
             // Whatever it says in the place of RESUME_OK, the session is gone.
             (_, Some(code)) => {
-                self.redial.is_some() || (is_known && code == ErrorCode::CONNECTION_ERROR)
+                session.redial.is_some() || (is_known && code == ErrorCode::CONNECTION_ERROR)
             }
             (CloseReason::Violation(_), None) => is_known,
             _ => false,
@@ -484,18 +519,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         self.leave_transport(cx);
         self.lose_transport();
         self.mailbox.set_prompt(false);
-        let Some(resume) = &self.options.resume else { return };
-        let fresh_until = now + resume.settings.limits.window;
-        let (attempt, until) = match (&self.redial, self.unconfirmed.take()) {
+        let Some(session) = &mut self.client_session else { return };
+        let fresh_until = now + session.settings.limits.window;
+        let (attempt, until) = match (&session.redial, session.unconfirmed.take()) {
             (Some(redial), _) => (redial.attempt, fresh_until),
             (None, Some(until)) => {
+                let attempt = session.last_dialled.map_or(1, |(attempt, _)| attempt + 1);
                 self.tell(&SessionEvent::AttemptFailed(reason.to_string()));
-                (self.last_dialled.map_or(1, |(attempt, _)| attempt + 1), until)
+                (attempt, until)
             }
             (None, None) => {
                 self.mailbox.suspended();
                 self.meter.suspended(true);
-                (self.next_attempt(now).max(1), fresh_until)
+                (session.next_attempt(now).max(1), fresh_until)
             }
         };
         self.dial(attempt, Some((reason, until)));
@@ -503,12 +539,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// What handles ask for waits: there is no session to do it in.
     pub(super) fn is_renewing(&self) -> bool {
-        self.redial.as_ref().is_some_and(|redial| redial.fresh.is_some())
+        let redial = self.client_session.as_ref().and_then(|session| session.redial.as_ref());
+        redial.is_some_and(|redial| redial.fresh.is_some())
     }
 
     /// No fresh session comes of it.
     pub(super) fn give_up(&mut self, reason: &CloseReason, now: Instant) {
-        self.redial = None;
+        if let Some(session) = &mut self.client_session {
+            session.redial = None;
+        }
         self.end(reason, now);
         self.phase = Phase::Lingering { until: now };
     }
@@ -520,18 +559,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         until: Instant,
         now: Instant,
     ) {
-        let Some(resume) = &mut self.options.resume else { return };
+        let Some(session) = &mut self.client_session else { return };
         match resume::new_token() {
-            Ok(token) => resume.setup.resume_token = Some(token),
+            Ok(token) => session.setup.resume_token = Some(token),
             Err(error) => return self.give_up(&CloseReason::Io(error.to_string().into()), now),
         }
-        let DriverOptions { config, .. } = &self.options;
-        let setup = self.options.resume.as_ref().map(|resume| resume.setup.clone());
-        let Some(setup) = setup else { return };
+        session.last_dialled = session.redial.take().map(|redial| (redial.attempt, now));
+        session.unconfirmed = Some(until);
         self.meter.restart(self.connection.stats());
-        self.connection = Connection::client(setup, Arc::clone(config), now);
-        self.last_dialled = self.redial.take().map(|redial| (redial.attempt, now));
-        self.unconfirmed = Some(until);
+        let config = Arc::clone(&self.options.config);
+        self.connection = Connection::client(session.setup.clone(), config, now);
         self.meter.suspended(false);
         self.install(transport);
         self.mailbox.connecting();

@@ -49,7 +49,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             again |= self.adopt(now);
         }
         self.drain_mailbox(now);
-        if self.redial.is_some() {
+        if self.is_redialling() {
             again |= self.poll_redial(cx, now);
         }
         if self.returning.is_some() {

@@ -11,7 +11,11 @@ use rsock_proto::Stats;
 use crate::warnings::{Kind, Warnings};
 
 macro_rules! figures {
-    (often: $($often:ident),*; rarely: $($rare:ident),* $(,)?) => {
+    (
+        $(with $frames:ident: $($counted:ident),*;)*
+        often: $($often:ident),*;
+        rarely: $($rare:ident),* $(,)?
+    ) => {
         /// Counts what happens on the connections it is given to. Connections add to it when they
         /// come to rest, not with every frame.
         #[derive(Debug, Default)]
@@ -36,6 +40,7 @@ macro_rules! figures {
             evicted_newcomers: AtomicU64,
             refused_sessions: AtomicU64,
             evicted_sessions: AtomicU64,
+            $($frames: AtomicU64, $($counted: AtomicU64,)*)*
             $($often: AtomicU64,)*
             $($rare: AtomicU64,)*
             #[cfg(feature = "tracing")]
@@ -46,6 +51,10 @@ macro_rules! figures {
             /// The figures now.
             pub fn read(&self) -> MeterReading {
                 let mut stats = Stats::default();
+                $(
+                    stats.$frames = self.$frames.load(Relaxed);
+                    $(stats.$counted = self.$counted.load(Relaxed);)*
+                )*
                 $(stats.$often = self.$often.load(Relaxed);)*
                 $(stats.$rare = self.$rare.load(Relaxed);)*
                 MeterReading {
@@ -77,11 +86,11 @@ macro_rules! figures {
             #[inline]
             fn add(&self, now: &Stats, added: &mut Published) {
                 $(
-                    if now.$often != added.$often {
-                        self.$often.fetch_add(now.$often - added.$often, Relaxed);
-                        added.$often = now.$often;
+                    if add(now.$frames, &mut added.$frames, &self.$frames) {
+                        $(add(now.$counted, &mut added.$counted, &self.$counted);)*
                     }
                 )*
+                $(add(now.$often, &mut added.$often, &self.$often);)*
                 let rare_now = sum_of_rare(now);
                 if rare_now != added.sum_of_rare {
                     added.sum_of_rare = rare_now;
@@ -91,18 +100,14 @@ macro_rules! figures {
 
             #[cold]
             fn add_rare(&self, now: &Stats, added: &mut Stats) {
-                $(
-                    if now.$rare != added.$rare {
-                        self.$rare.fetch_add(now.$rare - added.$rare, Relaxed);
-                        added.$rare = now.$rare;
-                    }
-                )*
+                $(add(now.$rare, &mut added.$rare, &self.$rare);)*
             }
         }
 
         /// What a connection has added to the meter.
         #[derive(Debug, Default)]
         struct Published {
+            $($frames: u64, $($counted: u64,)*)*
             $($often: u64,)*
             sum_of_rare: u64,
             /// The figures that rarely change, once one has.
@@ -117,8 +122,22 @@ macro_rules! figures {
     };
 }
 
+/// Adds what has changed since it was added before; whether it has.
+#[inline]
+fn add(now: u64, added: &mut u64, figure: &AtomicU64) -> bool {
+    if now == *added {
+        return false;
+    }
+    figure.fetch_add(now - *added, Relaxed);
+    *added = now;
+    true
+}
+
+// What is counted with frames changes with their number alone.
 figures! {
-    often: frames_in, frames_out, bytes_in, bytes_out, requests_in, requests_out, fire_and_forget_out, items_in, items_out;
+    with frames_in: bytes_in, requests_in, items_in;
+    with frames_out: bytes_out, items_out, fire_and_forget_out;
+    often: requests_out;
     rarely: credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
     refused_streams, refused_request_bytes, refused_memory, stalled_parts, refused_leases, refused_assemblies, resumes, replayed_frames, retention_overflows, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
     paused_reads, cut_error_texts, violations, broken_transports, setup_timeouts, keepalive_timeouts,

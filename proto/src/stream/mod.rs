@@ -104,6 +104,7 @@ impl Stream {
     }
 
     /// Becomes a stream that we open, with its payload if the request is not written yet.
+    #[inline]
     pub(crate) fn request(&mut self, interaction: Interaction, payload: Option<Payload>, n: u32) {
         self.interaction = interaction;
         self.requester = true;
@@ -122,6 +123,7 @@ impl Stream {
     }
 
     /// Becomes a stream that the peer opened.
+    #[inline]
     pub(crate) fn respond(
         &mut self,
         interaction: Interaction,

@@ -110,6 +110,7 @@ impl SendHalf {
     }
 
     /// Ends it without another word.
+    #[inline]
     pub(crate) fn abandon(&mut self) {
         self.credit = Credit::default();
         self.drop_items();

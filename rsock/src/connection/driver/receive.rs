@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use rsock_proto::{Event, Payload, SendBuf, StreamKey};
+use rsock_proto::{CloseReason, Event, Payload, SendBuf, StreamKey};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::{Driver, Phase, drop_guarded, failure, show};
@@ -146,13 +146,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 Event::Suspended => self.suspended(cx, now),
                 Event::Resumed => self.resumed(now),
                 Event::Leased(lease) => self.mailbox.leased(Some(lease)),
-                Event::Closed(reason) if self.renews(&reason, now) => self.renew(cx, reason, now),
-                Event::Closed(reason) => self.end(&reason, now),
+                Event::Closed(reason) => self.closed(cx, reason, now),
                 // Events of a later protocol engine mean nothing here.
                 _ => {}
             }
         }
         worked
+    }
+
+    #[cold]
+    fn closed(&mut self, cx: &mut Context<'_>, reason: CloseReason, now: Instant) {
+        if self.renews(&reason, now) {
+            self.renew(cx, reason, now);
+        } else {
+            self.end(&reason, now);
+        }
     }
 
     fn answer_ping(&mut self, data: &[u8]) {

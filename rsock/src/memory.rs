@@ -11,6 +11,10 @@ use crate::sync::AtomicUsize;
 /// of the budget is for those who hold no more.
 const LEAST_ALLOWED: usize = 64 << 10;
 
+/// By how much the budget may be overdrawn to read frames that are no longer than a read, so that they
+/// can be answered, in bytes.
+const OVERDRAFT: usize = 1 << 20;
+
 /// By how much what a connection holds changes before it is told, in bytes. Short requests and their
 /// answers never are.
 const STEP: usize = 4 << 10;
@@ -76,6 +80,11 @@ impl MemoryBudget {
     /// Whether so little is left that what makes no progress is to go.
     pub(crate) fn is_short(&self) -> bool {
         self.used() >= self.max - self.max / 16
+    }
+
+    /// Whether more would be used with so many bytes than there are and [`OVERDRAFT`].
+    pub(crate) fn is_overdrawn_with(&self, bytes: usize) -> bool {
+        self.used() + bytes > self.max + OVERDRAFT
     }
 
     fn draw(&self, bytes: usize) {

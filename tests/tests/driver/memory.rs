@@ -11,9 +11,9 @@ use rsock::{
 };
 use rsock_tests::{
     record::limit_time,
-    wire::{rc, rn, rs, setup, setup_resumable},
+    wire::{rc, rn, rr, rs, setup, setup_resumable},
 };
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt, time::Instant};
 
 use crate::line::{Line, Peer};
 
@@ -228,6 +228,41 @@ async fn sessions_retain_no_more_than_there_is_memory_however_many_write() {
     assert!(budget.used() > budget.max() / 2, "{budget:?}");
     // A turn's worth of one of them, and what an allocator makes of it.
     assert!(budget.used() < budget.max() + (128 << 10), "{budget:?}");
+}
+
+/// Frames that nobody would wait for one by one are as much together as long ones.
+#[tokio::test(start_paused = true)]
+async fn many_half_frames_are_read_as_far_as_there_is_memory() {
+    limit_time();
+    let (budget, meter) = (MemoryBudget::new(2 << 20), Arc::new(Meter::default()));
+    let server = Server::builder().memory(Arc::clone(&budget)).meter(Arc::clone(&meter));
+    let server = server.without_listeners(async |_: Setup, _| Ok(Large));
+    let mut peers = Vec::new();
+    for _ in 0..200 {
+        let (near, far) = memory(256 << 10);
+        let server = server.clone();
+        tokio::spawn(async move { server.serve_over(far).await });
+        let mut peer = Peer(near);
+        peer.send(&setup()).await;
+        let half = &rr(1, vec![b'x'; 120_000]).encode()[..100_000];
+        peer.0.write_all(&[&[1, 0xd4, 0xc6], half].concat()).await.expect("it is open");
+        peers.push(peer);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(budget.used() >= budget.max() / 8 * 7, "{budget:?}");
+    // A little more for short frames, and a first read of each.
+    let most = budget.max() + (1 << 20) + peers.len() * (8 << 10);
+    assert!(budget.used() <= most, "{budget:?}");
+    assert!(meter.read().paused_for_memory > 100);
+    // What has no memory for long is ended, and so is what does not come on.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(budget.used() < budget.max() / 2, "{budget:?}");
+    let client = connect(
+        Server::builder().memory(Arc::clone(&budget)).meter(Arc::clone(&meter)),
+        Client::builder(),
+    );
+    let answer = client.await.request_response(asked("answer", ITEM)).await;
+    assert_eq!(answer.expect("it is served").data, "answer");
 }
 
 struct Large;

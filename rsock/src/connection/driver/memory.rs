@@ -179,20 +179,38 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     #[cold]
     fn make_more_room(&mut self, now: Instant) -> bool {
+        let partial = self.framing.partial_bytes();
+        if partial == 0
+            && self.input.waiting_bytes() == 0
+            && self.account.budget().is_overdrawn_with(*READ_SIZES.end())
+        {
+            // Room for as little as gets anywhere.
+            self.input.read_size = *READ_SIZES.start();
+        }
         let framing = &self.framing;
         let size = self.input.wanted(|bytes| match framing {
             Framing::LengthPrefixed => frame::needed(bytes),
             #[cfg(feature = "websocket")]
             Framing::WebSocket(_) => None,
         });
-        if size.max(self.framing.partial_bytes()) > *READ_SIZES.end() {
-            let held = self.connection.held_bytes() + self.held_beside() + self.input.lent_bytes();
+        let bytes = size.max(partial);
+        // A part of a message has been read and taken off.
+        if bytes > *READ_SIZES.end() || (size > *READ_SIZES.start() && partial == 0) {
             // A message in parts doubles its memory when it grows beyond it.
             let more = size
                 .saturating_sub(self.input.waiting_bytes())
                 .max(self.input.read_size)
                 .max(self.framing.partial_memory());
-            if held + more > self.account.budget().allowance() {
+            let budget = self.account.budget();
+            // One that is no longer than a read is taken at once, mostly, and refused if need be. There
+            // may be thousands, and of each only a half.
+            let waits = if bytes > *READ_SIZES.end() {
+                let held = self.connection.held_bytes() + self.held_beside();
+                held + self.input.lent_bytes() + more > budget.allowance()
+            } else {
+                budget.is_overdrawn_with(more)
+            };
+            if waits {
                 self.wait_for_memory(now);
                 return false;
             }

@@ -3,9 +3,10 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
 };
 
-use crate::sync::AtomicUsize;
+use crate::sync::{AtomicBool, AtomicUsize};
 
 /// Bytes that a connection may hold whatever others do, as long as there is memory at all. An eighth
 /// of the budget is for those who hold no more.
@@ -18,6 +19,9 @@ const OVERDRAFT: usize = 1 << 20;
 /// By how much what a connection holds changes before it is told, in bytes. Short requests and their
 /// answers never are.
 const STEP: usize = 4 << 10;
+
+/// How long a connection may go on with a long frame beyond its share before it is another's turn.
+const LEAD_LIMIT: Duration = Duration::from_secs(1);
 
 /// What is assumed where the system does not say how much memory there is.
 const UNKNOWN_MEMORY: usize = 1 << 30;
@@ -33,16 +37,28 @@ const UNKNOWN_MEMORY: usize = 1 << 30;
 /// and long frames wait to be read. When nearly nothing is left, a connection ends whose peer has
 /// taken nothing of what it holds for five seconds, and so does a session that is without one.
 ///
-/// What handlers hold of their own is not counted.
+/// What handlers hold of their own is not counted, nor what the allocator keeps of what was freed:
+/// see [`on_pressure`](Self::on_pressure).
 pub struct MemoryBudget {
     max: usize,
     used: AtomicUsize,
+    /// Half of it was used, and not less than three eighths since.
+    is_under_pressure: AtomicBool,
+    on_pressure: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// A connection goes on with a long frame beyond its share.
+    is_led: AtomicBool,
 }
 
 impl MemoryBudget {
     /// At most `max` bytes.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, used: AtomicUsize::new(0) })
+        Arc::new(Self {
+            max,
+            used: AtomicUsize::new(0),
+            is_under_pressure: AtomicBool::new(false),
+            on_pressure: OnceLock::new(),
+            is_led: AtomicBool::new(false),
+        })
     }
 
     /// The budget of this process, which connections have that are given no other: half of the memory
@@ -60,6 +76,19 @@ impl MemoryBudget {
     /// The bytes that are held now, give or take a few KiB a connection.
     pub fn used(&self) -> usize {
         self.used.load(Relaxed)
+    }
+
+    /// Whether at least half of it is used, or was and at least three eighths are: what allocators keep
+    /// for later had better go back to the system.
+    pub fn is_under_pressure(&self) -> bool {
+        self.is_under_pressure.load(Relaxed)
+    }
+
+    /// Calls this each time that [`is_under_pressure`](Self::is_under_pressure) changes, on a thread
+    /// that serves connections: it should only wake another. The first that is set stays.
+    pub fn on_pressure(&self, changed: impl Fn() + Send + Sync + 'static) {
+        // Another was there before.
+        let _ = self.on_pressure.set(Box::new(changed));
     }
 
     /// How much one connection may hold now.
@@ -87,12 +116,32 @@ impl MemoryBudget {
         self.used() + bytes > self.max + OVERDRAFT
     }
 
+    /// Whether there are so many bytes for a long frame beyond the share of its connection.
+    fn has_for_leader(&self, bytes: usize) -> bool {
+        self.used() + bytes <= self.max - self.max / 16
+    }
+
     fn draw(&self, bytes: usize) {
-        self.used.fetch_add(bytes, Relaxed);
+        let used = self.used.fetch_add(bytes, Relaxed) + bytes;
+        if used >= self.max / 2 && !self.is_under_pressure() {
+            self.press(true);
+        }
     }
 
     fn give_back(&self, bytes: usize) {
-        self.used.fetch_sub(bytes, Relaxed);
+        let used = self.used.fetch_sub(bytes, Relaxed) - bytes;
+        if used < self.max / 8 * 3 && self.is_under_pressure() {
+            self.press(false);
+        }
+    }
+
+    #[cold]
+    fn press(&self, is_under_pressure: bool) {
+        if self.is_under_pressure.swap(is_under_pressure, Relaxed) != is_under_pressure
+            && let Some(changed) = self.on_pressure.get()
+        {
+            changed();
+        }
     }
 }
 
@@ -107,11 +156,13 @@ impl fmt::Debug for MemoryBudget {
 pub(crate) struct Account {
     budget: Arc<MemoryBudget>,
     drawn: usize,
+    /// It is the one that may go on beyond its share, until then.
+    leads: Option<Instant>,
 }
 
 impl Account {
     pub(crate) fn new(budget: Arc<MemoryBudget>) -> Self {
-        Self { budget, drawn: 0 }
+        Self { budget, drawn: 0, leads: None }
     }
 
     pub(crate) fn budget(&self) -> &Arc<MemoryBudget> {
@@ -143,6 +194,40 @@ impl Account {
         self.drawn > 0
     }
 
+    /// Whether so many bytes more may be had for a long frame beyond the connection's share, because it
+    /// is the only one that goes on so, for a while. Where all others wait for the rest of a frame, and
+    /// for each other's memory, one at a time gets to its end.
+    pub(crate) fn leads_with(&mut self, bytes: usize, now: Instant) -> bool {
+        self.follows_from(now);
+        if !self.budget.has_for_leader(bytes) {
+            return false;
+        }
+        if self.leads.is_none() && !self.budget.is_led.swap(true, Relaxed) {
+            self.leads = Some(now + LEAD_LIMIT);
+        }
+        self.leads.is_some()
+    }
+
+    /// Until when it goes on beyond its share.
+    #[inline]
+    pub(crate) fn leads_until(&self) -> Option<Instant> {
+        self.leads
+    }
+
+    /// Another may go on, if it is time.
+    pub(crate) fn follows_from(&mut self, now: Instant) {
+        if self.leads.is_some_and(|until| until <= now) {
+            self.follows();
+        }
+    }
+
+    /// Another may go on.
+    pub(crate) fn follows(&mut self) {
+        if self.leads.take().is_some() {
+            self.budget.is_led.store(false, Relaxed);
+        }
+    }
+
     #[cold]
     fn settle(&mut self, bytes: usize) {
         let bytes = if bytes < STEP { 0 } else { bytes };
@@ -154,6 +239,7 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
+        self.follows();
         self.budget.give_back(self.drawn);
     }
 }
@@ -254,6 +340,51 @@ mod tests {
         assert!(budget.is_exhausted());
         drop((charge, other));
         assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn one_at_a_time_goes_on_beyond_its_share() {
+        let budget = MemoryBudget::new(1_600);
+        let mut accounts = [(); 3].map(|()| Account::new(Arc::clone(&budget)));
+        let now = Instant::now();
+        let charge = BlockCharge::new(1_000, &budget);
+        assert!(accounts[0].leads_with(500, now));
+        assert!(!accounts[1].leads_with(1, now), "another does");
+        assert!(accounts[0].leads_with(500, now), "it still does");
+        assert!(!accounts[0].leads_with(501, now), "a sixteenth is left for others");
+        accounts[0].follows();
+        assert!(accounts[1].leads_with(1, now));
+        assert_eq!(accounts[1].leads_until(), Some(now + LEAD_LIMIT));
+        // It has had its time.
+        accounts[1].follows_from(now + LEAD_LIMIT);
+        assert!(accounts[2].leads_with(1, now));
+        let [first, .., last] = &mut accounts;
+        assert!(!first.leads_with(1, now));
+        *last = Account::new(Arc::clone(&budget));
+        assert!(first.leads_with(1, now), "who is gone leads no more");
+        drop(charge);
+    }
+
+    #[test]
+    fn pressure_is_told_when_it_begins_and_when_it_ends() {
+        let budget = MemoryBudget::new(800);
+        let told = Arc::new(AtomicUsize::new(0));
+        let telling = Arc::clone(&told);
+        budget.on_pressure(move || {
+            telling.fetch_add(1, Relaxed);
+        });
+        let draw = |bytes| BlockCharge::new(bytes, &budget);
+        let state = || (budget.is_under_pressure(), told.load(Relaxed));
+        let held = draw(300);
+        let more = draw(99);
+        assert_eq!(state(), (false, 0));
+        let most = draw(1);
+        let beyond = draw(400);
+        assert_eq!(state(), (true, 1));
+        drop((beyond, most, more));
+        assert_eq!(state(), (true, 1), "not at each step up and down");
+        drop(held);
+        assert_eq!(state(), (false, 2));
     }
 
     #[test]

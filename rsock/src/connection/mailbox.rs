@@ -140,6 +140,8 @@ struct Inner {
     driver: Option<Waker>,
     /// Fewer bytes wait than did when the driver paused.
     nudged: bool,
+    /// It is the turn of the driver, who waits in line.
+    called: bool,
     /// The driver will look here before it sleeps; waking it would be one wake too many.
     awake: bool,
     /// What is sent goes to the transport in the driver's next turn: there is one, and nothing has to
@@ -327,6 +329,13 @@ impl Mailbox {
         Self::wake(inner);
     }
 
+    /// It is the turn of the driver, who waits in line.
+    pub(crate) fn call(&self) {
+        let mut inner = self.lock();
+        inner.called = true;
+        Self::wake(inner);
+    }
+
     fn wake(mut inner: MutexGuard<'_, Inner>) {
         if !inner.awake {
             inner.awake = true;
@@ -389,6 +398,16 @@ impl Mailbox {
     /// The driver reads again.
     pub(crate) fn go_on(&self) {
         self.waiting.fetch_and(!PAUSED, AcqRel);
+    }
+
+    /// Whether the driver, who waits in line, has been called; if not, it is woken then, and now and
+    /// then before.
+    pub(crate) fn is_called(&self, waker: &Waker) -> bool {
+        let mut inner = self.lock();
+        inner.listens(waker);
+        let Inner { awake, called, .. } = &mut *inner;
+        *awake = *called;
+        mem::take(called)
     }
 
     pub(crate) fn has_commands(&self) -> bool {

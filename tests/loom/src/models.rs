@@ -140,6 +140,26 @@ fn model_of_three(body: impl Fn() + Send + Sync + 'static) {
     builder.check(body);
 }
 
+/// A driver that stands in line, and who calls it: it goes on, whatever else wakes it meanwhile.
+pub fn who_waits_in_line_is_called() {
+    model(|| {
+        let mailbox = mailbox();
+        let caller = Arc::clone(&mailbox);
+        let calling = thread::spawn(move || caller.call());
+        // What else wakes the driver meanwhile is no call.
+        let sender = Arc::clone(&mailbox);
+        let sending = thread::spawn(move || assert!(sender.send(Command::Drain).is_ok()));
+        block_on(poll_fn(|cx| match mailbox.is_called(cx.waker()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }));
+        // It goes on as one that was woken.
+        drive(&mailbox, |found| found.drains == 1);
+        calling.join().expect("no panic");
+        sending.join().expect("no panic");
+    });
+}
+
 /// A driver that pauses because of what waits, and a consumer that takes it: it goes on.
 pub fn paused_drivers_go_on() {
     model(|| {

@@ -33,6 +33,7 @@ models! {
         ready_producers_wake_the_driver
         adoptions_wake_the_driver
         paused_drivers_go_on
+        who_waits_in_line_is_called
         commands_meet_the_end
         adoptions_meet_the_end
         waiting_requests_learn_the_reason
@@ -53,6 +54,7 @@ models! {
         sleeps_in_two_steps by commands_wake_the_driver,
         looks_before_it_releases by paused_drivers_go_on,
         sleeps_on_nudges by paused_drivers_go_on,
+        waits_awake by who_waits_in_line_is_called,
         stays_awake by commands_wake_the_driver,
         sends_unchecked by commands_meet_the_end,
         adopts_unchecked by adoptions_meet_the_end,

@@ -15,7 +15,10 @@ use rsock_tests::{
 };
 use tokio::{io::AsyncWriteExt, time::Instant};
 
-use crate::line::{Line, Peer};
+use crate::{
+    line::{Line, Peer},
+    portions::prefixed,
+};
 
 const ITEM: usize = 100_000;
 
@@ -169,6 +172,57 @@ async fn a_slow_consumer_loses_nothing() {
     }
     assert!(meter.read().paused_for_consumers > 0);
     assert_eq!(meter.read().given_up_streams, 0);
+}
+
+/// Where two streams would have to go for there to be room, they go at once, and not one each ten seconds.
+#[tokio::test(start_paused = true)]
+async fn as_many_are_given_up_as_it_takes() {
+    limit_time();
+    let meter = Arc::new(Meter::default());
+    let client = Client::builder().max_waiting_bytes(1 << 20).meter(Arc::clone(&meter));
+    let client = connect(Server::builder(), client).await;
+    let mut slow: Vec<_> =
+        (0..4).map(|_| client.request_stream(asked("large", 10)).credit(100)).collect();
+    for items in &mut slow {
+        items.next().await.expect("endless").expect("no error");
+    }
+    until(|| meter.read().paused_for_consumers >= 1).await;
+    let began = Instant::now();
+    let answer = client.request_response(asked("answer", 10)).await;
+    assert_eq!(answer.expect("it comes").data, "answer");
+    assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+    assert!(meter.read().given_up_streams >= 2, "{}", meter.read().given_up_streams);
+}
+
+/// Where there is no memory at all, no handler is asked for more; it is when there is again.
+#[tokio::test(start_paused = true)]
+async fn handlers_yield_nothing_while_there_is_no_memory() {
+    limit_time();
+    let (budget, meter) = (MemoryBudget::new(ITEM / 4 * 3), Arc::new(Meter::default()));
+    let server = || Server::builder().memory(Arc::clone(&budget)).meter(Arc::clone(&meter));
+    let polite = connect(server(), Client::builder()).await;
+    let mut items = polite.request_stream(asked("large", 10)).credit(1);
+    items.next().await.expect("endless").expect("no error");
+    // This one asks for an item that is more than there is, and takes little of it.
+    let (mut deaf, far) = memory(1 << 10);
+    let deaf_server = server();
+    tokio::spawn(async move {
+        deaf_server.serve_over(far, routes().default_route("large")).await;
+    });
+    for frame in [setup(), rs(1, 10, "")] {
+        deaf.write_all(&prefixed(&frame)).await.expect("it is taken");
+    }
+    until(|| budget.used() >= budget.max()).await;
+    let began = Instant::now();
+    // Its credit is there already, or comes with this.
+    items.next().await.expect("endless").expect("no error");
+    items.next().await.expect("endless").expect("no error");
+    let waited = began.elapsed();
+    // For so long a peer may take nothing.
+    assert!(waited >= Duration::from_secs(1) && waited < Duration::from_secs(5), "{waited:?}");
+    let read = meter.read();
+    assert_eq!(read.ended_for_memory, 1);
+    assert!(read.paused_for_memory >= 1);
 }
 
 /// Who has held little while memory was short is served as before when it is not short any more.

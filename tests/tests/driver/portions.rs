@@ -83,7 +83,7 @@ async fn breathe() {
     tokio::task::yield_now().await;
 }
 
-fn prefixed(frame: &Frame) -> Vec<u8> {
+pub(crate) fn prefixed(frame: &Frame) -> Vec<u8> {
     let bytes = frame.encode();
     [&(bytes.len() as u32).to_be_bytes()[1..], &bytes].concat()
 }

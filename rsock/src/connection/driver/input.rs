@@ -43,6 +43,8 @@ pub(super) struct Input {
     /// Without memory of its own while the connection rests: see [`spare`].
     pub(super) block: Block,
     pub(super) read_size: usize,
+    /// Bytes read since the task was woken.
+    pub(super) taken: usize,
     budget: Arc<MemoryBudget>,
     /// Blocks that were left because somebody holds a slice of them, some of them free by now.
     lent: VecDeque<(Weak<BlockCharge>, usize)>,
@@ -54,6 +56,7 @@ impl Input {
         let mut input = Self {
             block: Block::default(),
             read_size: *READ_SIZES.start(),
+            taken: 0,
             budget,
             lent: VecDeque::new(),
             lent_bytes: 0,
@@ -122,6 +125,7 @@ impl Input {
     /// has come that it is to be counted at once.
     #[inline]
     pub(super) fn adapt(&mut self, count: usize) -> bool {
+        self.taken += count;
         if count >= self.read_size {
             self.read_size = (self.read_size * 2).min(*READ_SIZES.end());
         } else if count < self.read_size / 8 {

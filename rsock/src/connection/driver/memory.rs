@@ -2,12 +2,13 @@
 //! because of it.
 
 use std::{
+    cmp::Reverse,
     io,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use rsock_proto::{ErrorCode, Role, StreamError, frame};
+use rsock_proto::{ErrorCode, Role, StreamError, StreamKey, frame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, READ_SIZES};
@@ -15,12 +16,13 @@ use crate::{error::Error, transport::Framing};
 
 /// Bytes that may wait for a connection's consumers whatever memory there is.
 const LEAST_WAITING: usize = 1 << 20;
-/// How long consumers may take nothing while nothing is read because of what waits for them.
+/// How long consumers may take nothing while nothing is read because of what waits for them, and there
+/// is memory for as much as may wait.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// When to look again whether there is memory.
 const RETRY: Duration = Duration::from_millis(50);
-/// How long a peer may take nothing of what is held for it, and a frame wait for memory, while there is
-/// next to none.
+/// How long a peer may take nothing of what is held for it, while there is next to no memory; and
+/// consumers of what waits for them, and a frame wait for memory, where a connection has its share.
 const SHORTAGE_LIMIT: Duration = Duration::from_secs(5);
 /// The same while there is none at all, and others are refused.
 const EXHAUSTION_LIMIT: Duration = Duration::from_secs(2);
@@ -61,8 +63,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Whether there is memory for more than what handlers have yielded and the socket has not taken.
     pub(super) fn has_memory_to_yield(&mut self) -> bool {
+        if self.account.budget().is_under_pressure() {
+            return false;
+        }
         self.count_memory();
         !self.connection.is_memory_full()
+    }
+
+    /// Before handlers yield: whether there is any memory. If not, they wait for it: each item may be
+    /// large, and there may be thousands of connections.
+    #[inline]
+    pub(super) fn has_memory_for_items(&mut self, now: Instant) -> bool {
+        let is_exhausted = self.account.budget().is_exhausted();
+        if is_exhausted {
+            self.meter.paused_for_memory();
+            self.barren_until = Some(now + RETRY);
+        }
+        !is_exhausted
+    }
+
+    /// Whether handlers may yield again is found out when they do.
+    #[inline]
+    pub(super) fn look_for_memory_again(&mut self, now: Instant) {
+        if self.barren_until.is_some_and(|until| until <= now) {
+            self.barren_until = None;
+        }
     }
 
     fn count_memory(&mut self) {
@@ -111,13 +136,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Whether what is held has to be watched while the driver rests.
     #[inline]
     pub(super) fn watches_shortage(&self) -> bool {
-        self.account.is_drawn() || self.stalled.is_some()
+        self.account.is_drawn() || self.stalled.is_some() || self.account.leads_until().is_some()
     }
 
     /// The driver rests. Where next to no memory is left, a connection ends of which the peer has taken
     /// nothing for a while.
     #[inline(never)]
     pub(super) fn watch_shortage(&mut self, now: Instant) {
+        if self.account.leads_until().is_some() {
+            self.account.follows_from(now);
+            let partial = self.input.waiting_bytes().max(self.framing.partial_bytes());
+            if partial <= *READ_SIZES.end() {
+                self.account.follows();
+            }
+        }
         let waits = !self.output.is_empty() || self.connection.is_suspended();
         if !waits || !self.account.is_drawn() {
             self.stalled = None;
@@ -204,13 +236,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             let budget = self.account.budget();
             // One that is no longer than a read is taken at once, mostly, and refused if need be. There
             // may be thousands, and of each only a half.
-            let waits = if bytes > *READ_SIZES.end() {
+            let is_long = bytes > *READ_SIZES.end();
+            let fits = if is_long {
                 let held = self.connection.held_bytes() + self.held_beside();
-                held + self.input.lent_bytes() + more > budget.allowance()
+                held + self.input.lent_bytes() + more <= budget.allowance()
             } else {
-                budget.is_overdrawn_with(more)
+                !budget.is_overdrawn_with(more)
             };
-            if waits {
+            if fits {
+                self.account.follows();
+            } else if !is_long || !self.account.leads_with(more, now) {
                 self.wait_for_memory(now);
                 return false;
             }
@@ -261,6 +296,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn pauses(&mut self, waiting: usize, now: Instant) -> bool {
         let allowance = self.account.budget().allowance();
         let most = self.options.max_waiting_bytes.min(allowance.max(LEAST_WAITING));
+        let is_scarce = most < self.options.max_waiting_bytes;
+        let limit = if is_scarce { SHORTAGE_LIMIT } else { STALL_LIMIT };
         self.stuck_bytes = self.stuck_bytes.min(waiting);
         if waiting - self.stuck_bytes < most {
             if let Some(Pause::Memory { until, .. }) = self.pause {
@@ -275,9 +312,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Some(Pause::Consumers { waiting: before, until }) if waiting >= before => {
                 if until <= now {
                     if self.holds_up_others() {
-                        return self.give_up_greediest(waiting, now);
+                        return self.give_up_greediest(waiting, most, limit);
                     }
-                    self.pause = Some(Pause::Consumers { waiting, until: now + STALL_LIMIT });
+                    self.pause = Some(Pause::Consumers { waiting, until: now + limit });
                 }
             }
             before => {
@@ -286,7 +323,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 }
                 // One of them may have taken something before it could see that it is waited for.
                 let waiting = self.mailbox.pause();
-                self.pause = Some(Pause::Consumers { waiting, until: now + STALL_LIMIT });
+                self.pause = Some(Pause::Consumers { waiting, until: now + limit });
                 return waiting - self.stuck_bytes.min(waiting) >= most;
             }
         }
@@ -310,25 +347,36 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             || self.account.budget().is_short()
     }
 
-    /// Nobody has taken anything for too long: the stream for which most waits fails, so that others
-    /// on this connection go on. False if there is none, and reading goes on.
-    fn give_up_greediest(&mut self, waiting: usize, now: Instant) -> bool {
+    /// Nobody has taken anything for too long: the streams for which most waits fail, as many as it
+    /// takes, so that others on this connection go on. False: reading goes on.
+    #[cold]
+    fn give_up_greediest(&mut self, mut waiting: usize, most: usize, limit: Duration) -> bool {
         let of_slots = self.slots.iter().filter_map(|slot| {
             let waiting = slot.inlet.as_ref()?.waiting_bytes();
-            Some((waiting, slot.key?))
+            (waiting > 0).then_some((waiting, slot.key?))
         });
-        let greediest =
-            of_slots.filter(|(waiting, _)| *waiting > 0).max_by_key(|(waiting, _)| *waiting);
-        let Some((bytes, key)) = greediest else {
+        let mut streams: Vec<_> = of_slots.collect();
+        streams.sort_unstable_by_key(|(waiting, _)| Reverse(*waiting));
+        for (bytes, key) in streams {
+            // There is to be room for more of the others.
+            if waiting.saturating_sub(self.stuck_bytes) <= most / 2 {
+                break;
+            }
+            self.give_up_stream(key, bytes, limit);
+            waiting = waiting.saturating_sub(bytes);
+        }
+        if waiting.saturating_sub(self.stuck_bytes) >= most {
             // It waits in what has ended, or was taken and is not consumed: nothing can be done but to
             // let the others go on.
             self.stuck_bytes = waiting;
-            self.mailbox.go_on();
-            self.pause = None;
-            return false;
-        };
+        }
+        self.end_pause();
+        false
+    }
+
+    fn give_up_stream(&mut self, key: StreamKey, bytes: usize, limit: Duration) {
         let text: Arc<str> = format!(
-            "{bytes} bytes of its items waited, and nothing was taken for {STALL_LIMIT:?}: the \
+            "{bytes} bytes of its items waited, and nothing was taken for {limit:?}: the \
              connection could not be read for others"
         )
         .into();
@@ -349,12 +397,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
         self.release(key);
         self.meter.given_up_stream();
-        self.pause = Some(Pause::Consumers {
-            waiting: waiting.saturating_sub(bytes),
-            until: now + STALL_LIMIT,
-        });
-        // Whether that was enough is seen with the next look.
-        true
     }
 
     /// When to look again whether to read, and whether the peer takes what is held.
@@ -363,6 +405,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let pause = self.pause.filter(|_| self.connection.wants_input()).map(|pause| match pause {
             Pause::Consumers { until, .. } | Pause::Memory { until, .. } => until,
         });
-        pause.into_iter().chain(self.stalled.map(|stalled| stalled.until)).min()
+        let stalled = self.stalled.map(|stalled| stalled.until);
+        let others = [stalled, self.barren_until, self.account.leads_until()];
+        pause.into_iter().chain(others.into_iter().flatten()).min()
     }
 }

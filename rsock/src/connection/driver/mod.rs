@@ -2,6 +2,7 @@
 //! place and writes once a turn.
 
 mod answer;
+mod bulk;
 mod fail;
 mod input;
 mod lease;
@@ -50,6 +51,7 @@ use crate::{
     tap::{Direction, FrameTap},
     transport::{Framing, link::Link},
 };
+use bulk::Bulk;
 use fail::{Failing, Pings};
 use input::Input;
 use lease::Leases;
@@ -127,8 +129,13 @@ pub(crate) struct Driver<IO> {
     refuses: bool,
     /// It may hold no more than the engine was told.
     is_limited: bool,
+    /// Producers were polled beside a long transfer since the task was woken.
+    has_overtaken: bool,
+    bulk: Bulk,
     /// What is held waits for the peer.
     stalled: Option<Stalled>,
+    /// Handlers yield nothing until then, when there may be memory for it.
+    barren_until: Option<Instant>,
     /// Much has come since what is held was counted.
     unsettled: bool,
     /// Nothing is read for now.
@@ -298,7 +305,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             account: Account::new(Arc::clone(&options.memory)),
             refuses: false,
             is_limited: false,
+            has_overtaken: false,
+            bulk: Bulk::default(),
             stalled: None,
+            barren_until: None,
             unsettled: false,
             pause: None,
             stuck_bytes: 0,

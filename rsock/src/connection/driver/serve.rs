@@ -190,8 +190,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Polls the producers that are ready while the socket keeps up. What they yield is encoded
     /// before more is asked of them: beyond the send buffer no more than a batch waits.
-    pub(super) fn produce(&mut self) {
-        if !self.may_produce() {
+    pub(super) fn produce(&mut self, now: Instant) {
+        if !self.may_produce() || self.lets_others_yield() || !self.has_memory_for_items(now) {
             return;
         }
         // What was yielded before goes first.
@@ -209,6 +209,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                     yielded += self.run(index);
                 }
             }
+            self.bulk.yielded += yielded;
             self.connection.poll_transmit(&mut self.output);
             if self.connection.retained_bytes() > 0 {
                 // What is retained grows until the session may retain no more, and others may be at it too.
@@ -219,14 +220,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
 
     /// Whether a producer may be polled now.
     pub(super) fn may_produce(&self) -> bool {
-        !self.ready.is_empty() && !self.output.is_full() && !self.connection.is_held()
+        !self.ready.is_empty()
+            && !self.output.is_full()
+            && !self.connection.is_held()
+            && self.barren_until.is_none()
     }
 
     /// The socket takes what is written, and a few streams have more for it than it takes: as in a
     /// long transfer. Producers of the others are polled beside them, a batch each time the socket
     /// has taken something.
     fn overtake(&mut self) {
-        if self.connection.unsent_streams() > MAX_OVERTAKEN
+        // Once a wake: an item may be large, and took its time to be made.
+        if mem::replace(&mut self.has_overtaken, true)
+            || self.connection.unsent_streams() > MAX_OVERTAKEN
             || self.connection.is_held()
             || !self.has_memory_to_yield()
         {
@@ -236,9 +242,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         for _ in 0..self.ready.len() {
             if yielded >= BATCH_BYTES {
                 // The others are next, and are not gone through in vain: there may be thousands.
-                return;
+                break;
             }
-            let Some(index) = self.ready.pop_front() else { return };
+            let Some(index) = self.ready.pop_front() else { break };
             let key = self.slots[index].key;
             // What a stream has yielded before goes first here, too.
             if key.is_some_and(|key| self.connection.has_unsent(key)) {
@@ -248,6 +254,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 yielded += self.run(index);
             }
         }
+        self.bulk.yielded += yielded;
     }
 
     /// Polls one producer, for at most as many items as its stream takes in a turn; the bytes it

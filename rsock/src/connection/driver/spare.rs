@@ -82,6 +82,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         }
     }
 
+    /// Others go on: whoever reads next may read into the same memory.
+    #[inline]
+    pub(super) fn release_input(&mut self) {
+        self.input.leave_if_used_up();
+        with_spare(|spare| self.input.lend_to(&mut spare.input));
+    }
+
     /// There is nothing to do. What is not empty stays: half a frame, or what the socket did not take.
     #[inline]
     pub(super) fn release_memory(&mut self) {

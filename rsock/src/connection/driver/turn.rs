@@ -18,6 +18,9 @@ use crate::connection::budget::Budget;
 
 /// Bytes written before the sockets are asked again, give or take a turn's: over 500 Mbit/s, 4 ms.
 const BYTES_PER_WAKE: u64 = 256 << 10;
+/// Bytes read, or yielded by handlers, before others may run: their memory may be new, which costs more
+/// than to read them.
+const READ_PER_WAKE: usize = 256 << 10;
 /// Requests taken before others may run: a peer sends them by the thousand in a single write.
 const REQUESTS_PER_WAKE: u64 = 256;
 
@@ -72,7 +75,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             self.connection.close();
         }
         self.answered_bytes = 0;
-        self.produce();
+        self.look_for_memory_again(now);
+        self.produce(now);
         if self.lease.is_some() {
             self.renew_lease(now);
         }
@@ -95,6 +99,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     fn has_done_much(&self, (bytes_out, requests_in): (u64, u64)) -> bool {
         let stats = self.connection.stats();
         stats.bytes_out.saturating_sub(bytes_out) >= BYTES_PER_WAKE
+            || self.input.taken.max(self.bulk.yielded) >= READ_PER_WAKE
             || stats.requests_in.saturating_sub(requests_in) >= REQUESTS_PER_WAKE
     }
 
@@ -137,6 +142,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let waits = self.lease.is_some()
             || self.write_failure.is_some()
             || self.pause.is_some()
+            || self.barren_until.is_some()
             || self.stalled.is_some();
         let deadline = if waits { self.next_deadline() } else { self.deadline };
         if let Some(deadline) = deadline
@@ -164,6 +170,50 @@ fn yields(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+    /// Turns until there is nothing to do, others are to run, or the connection has ended.
+    #[inline(always)]
+    fn take_turns(&mut self, cx: &mut Context<'_>, before: (u64, u64)) -> Poll<()> {
+        let mut budget = Budget::new();
+        // Most wakes are for one turn.
+        let mut has_turn = budget.take();
+        while self.phase == Phase::Running {
+            if !has_turn {
+                // Others may run; we go on after them.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let now = now();
+            let due = self.deadline.is_some_and(|deadline| deadline <= now);
+            if due && !mem::replace(&mut self.listened, true) {
+                // The sockets are asked before the clock is: who is late to look at it may have signs
+                // of life to read, of which the runtime does not know yet (KA-09).
+                return yields(cx);
+            }
+            self.listened = false;
+            let again = self.turn(cx, now, due);
+            self.deadline = self.connection.poll_timeout();
+            if !self.failing.is_empty() || self.has_held() || self.has_leased() {
+                return yields(cx);
+            }
+            if self.must_wait() && self.phase == Phase::Running && self.stands_in_line(cx) {
+                return Poll::Pending;
+            }
+            if !again && self.phase == Phase::Running && self.rest(cx, now) {
+                return Poll::Pending;
+            }
+            if self.phase == Phase::Running && self.has_done_much(before) {
+                // Others may run, and the sockets are asked: as long as a socket takes what is
+                // written, the runtime does not get to know what has come.
+                self.lets_others_run();
+                return yields(cx);
+            }
+            has_turn = budget.take();
+        }
+        self.poll_end(cx)
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> {
     type Output = ();
 
@@ -176,41 +226,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> 
         if !this.failing.is_empty() {
             this.fail_some();
         }
-        let mut budget = Budget::new();
+        if !this.takes_turn(cx) {
+            return Poll::Pending;
+        }
         let stats = this.connection.stats();
         let before = (stats.bytes_out, stats.requests_in);
+        this.input.taken = 0;
+        this.bulk.yielded = 0;
+        this.has_overtaken = false;
         this.borrow_memory();
-        // Most wakes are for one turn.
-        let mut has_turn = budget.take();
-        while this.phase == Phase::Running {
-            if !has_turn {
-                // Others may run; we go on after them.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let now = now();
-            let due = this.deadline.is_some_and(|deadline| deadline <= now);
-            if due && !mem::replace(&mut this.listened, true) {
-                // The sockets are asked before the clock is: who is late to look at it may have signs
-                // of life to read, of which the runtime does not know yet (KA-09).
-                return yields(cx);
-            }
-            this.listened = false;
-            let again = this.turn(cx, now, due);
-            this.deadline = this.connection.poll_timeout();
-            if !this.failing.is_empty() || this.has_held() || this.has_leased() {
-                return yields(cx);
-            }
-            if !again && this.phase == Phase::Running && this.rest(cx, now) {
-                return Poll::Pending;
-            }
-            if this.phase == Phase::Running && this.has_done_much(before) {
-                // Others may run, and the sockets are asked: as long as a socket takes what is
-                // written, the runtime does not get to know what has come.
-                return yields(cx);
-            }
-            has_turn = budget.take();
-        }
-        this.poll_end(cx)
+        let polled = this.take_turns(cx, before);
+        let written = this.connection.stats().bytes_out.saturating_sub(before.0) as usize;
+        this.has_moved(this.input.taken + this.bulk.yielded + written);
+        polled
     }
 }

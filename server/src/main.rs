@@ -63,6 +63,8 @@ async fn serve_on_it(
     let mut signals = Signals::new()?;
     ignore_hangups()?;
     let service = Service::bind(options).await?;
+    #[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
+    allocator::follow(service.memory())?;
     let addresses = service.addresses();
     files.log();
     tracing::info!("listening on {}", addresses.join(" and "));

@@ -19,6 +19,7 @@ pub struct Service {
     router: Router<App>,
     front: Front,
     cores: Option<Cores>,
+    memory: Arc<MemoryBudget>,
 }
 
 impl Service {
@@ -56,7 +57,7 @@ impl Service {
             .max_connections(options.max_connections as usize)
             .max_newcomers(options.max_newcomers as usize)
             .meter(meter)
-            .memory(memory)
+            .memory(Arc::clone(&memory))
             .http(front.clone());
         if let Some(runtimes) = runtimes {
             builder = builder.runtimes(runtimes.clone());
@@ -75,7 +76,7 @@ impl Service {
         }
         let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
         front.set_addresses(&server.addresses());
-        Ok(Self { server, router, front, cores })
+        Ok(Self { server, router, front, cores, memory })
     }
 
     /// Where it listens, with the ports it was given.
@@ -83,9 +84,14 @@ impl Service {
         self.server.addresses()
     }
 
+    /// The memory that its connections share.
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.memory
+    }
+
     /// Serves until `shutdown` resolves, and then lets open streams end within ten seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, router, front, cores } = self;
+        let Self { server, router, front, cores, memory: _ } = self;
         let shutdown = async move {
             shutdown.await;
             front.drain();

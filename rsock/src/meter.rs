@@ -1,7 +1,7 @@
 //! Figures over all connections of a server or client.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
@@ -42,9 +42,16 @@ macro_rules! figures {
             evicted_sessions: AtomicU64,
             $($frames: AtomicU64, $($counted: AtomicU64,)*)*
             $($often: AtomicU64,)*
-            $($rare: AtomicU64,)*
+            /// Made when one of them is counted: each client has a meter, if it is given no other.
+            rare: OnceLock<Box<RareFigures>>,
+            /// Made when somebody warns.
             #[cfg(feature = "tracing")]
-            warnings: Warnings,
+            warnings: OnceLock<Box<Warnings>>,
+        }
+
+        #[derive(Debug, Default)]
+        struct RareFigures {
+            $($rare: AtomicU64,)*
         }
 
         impl Meter {
@@ -56,7 +63,9 @@ macro_rules! figures {
                     $(stats.$counted = self.$counted.load(Relaxed);)*
                 )*
                 $(stats.$often = self.$often.load(Relaxed);)*
-                $(stats.$rare = self.$rare.load(Relaxed);)*
+                if let Some(rare) = self.rare.get() {
+                    $(stats.$rare = rare.$rare.load(Relaxed);)*
+                }
                 MeterReading {
                     connections: self.connections.load(Relaxed),
                     open_connections: self.open_connections.load(Relaxed),
@@ -100,7 +109,8 @@ macro_rules! figures {
 
             #[cold]
             fn add_rare(&self, now: &Stats, added: &mut Stats) {
-                $(add(now.$rare, &mut added.$rare, &self.$rare);)*
+                let rare = self.rare.get_or_init(Box::default);
+                $(add(now.$rare, &mut added.$rare, &rare.$rare);)*
             }
         }
 
@@ -202,14 +212,19 @@ impl Meter {
     #[cfg(feature = "tracing")]
     #[must_use]
     pub fn max_warnings(mut self, max: u32) -> Self {
-        self.warnings = Warnings::new(max);
+        self.warnings = OnceLock::from(Box::new(Warnings::new(max)));
         self
+    }
+
+    #[cfg(feature = "tracing")]
+    fn warnings(&self) -> &Warnings {
+        self.warnings.get_or_init(Box::default)
     }
 
     /// Whether one more warning about this peer is to be logged.
     #[cfg(feature = "tracing")]
     pub(crate) fn admits_warning(&self, kind: Kind, peer: &str, now: std::time::Instant) -> bool {
-        let (admitted, left_out) = self.warnings.admit(kind, peer, now);
+        let (admitted, left_out) = self.warnings().admit(kind, peer, now);
         left_out.log();
         if !admitted {
             self.warnings_left_out.fetch_add(1, Relaxed);
@@ -221,7 +236,7 @@ impl Meter {
     pub(crate) async fn sum_up_warnings(&self) {
         #[cfg(feature = "tracing")]
         loop {
-            self.warnings.left_out().await.log();
+            self.warnings().left_out().await.log();
         }
         #[cfg(not(feature = "tracing"))]
         std::future::pending().await
@@ -230,7 +245,7 @@ impl Meter {
     /// Logs how many warnings were left out of late: there will be none for some time.
     pub(crate) fn sum_up_last_warnings(&self) {
         #[cfg(feature = "tracing")]
-        self.warnings.end().log();
+        self.warnings().end().log();
     }
 
     /// The system did not give a connection that had come.

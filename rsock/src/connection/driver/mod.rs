@@ -158,7 +158,7 @@ pub(crate) struct Driver<IO> {
     has_cancelled: bool,
     lease: Option<Box<Leases>>,
     /// A server's resumable session.
-    claim: Option<Claim>,
+    claim: Option<Box<Claim>>,
     /// Who holds it, and the doors it came through.
     holder: Holder,
     doors: Option<Arc<Doors>>,
@@ -193,7 +193,7 @@ pub(crate) struct Driver<IO> {
     lost: u64,
     /// Writing to the transport has failed, and it is lost when its end is read, or at this time. What
     /// was unread may say why.
-    write_failure: Option<(io::Error, Instant)>,
+    write_failure: Option<Box<(io::Error, Instant)>>,
     /// Permits of requests that are over, to be given back at the end of the turn.
     unused_permits: usize,
     /// Bytes of answers that were given at once in this turn.

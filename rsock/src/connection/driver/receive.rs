@@ -25,9 +25,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return false;
         }
         if self.write_failure.is_some()
-            && let Some((error, _)) = self.write_failure.take_if(|(_, until)| *until <= now)
+            && let Some(failure) = self.write_failure.take_if(|failure| failure.1 <= now)
         {
-            self.disconnect(Some(&error), now);
+            self.disconnect(Some(&failure.0), now);
             return true;
         }
         if !self.connection.wants_input() || self.is_paused(now) {

@@ -116,7 +116,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         };
         match sessions.claim(token, &self.mailbox, self.holder) {
             Ok((claim, has_ended_another)) => {
-                self.claim = Some(claim);
+                self.claim = Some(Box::new(claim));
                 if has_ended_another {
                     self.meter.evicted_session();
                 }

@@ -46,7 +46,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Poll::Ready(Err(error)) => {
                 self.output = SendBuf::bare();
                 self.unreachable = true;
-                self.write_failure = Some((error, now + LINGER_LIMIT));
+                self.write_failure = Some(Box::new((error, now + LINGER_LIMIT)));
                 // What has come meanwhile is read.
                 return true;
             }

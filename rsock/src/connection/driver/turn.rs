@@ -123,7 +123,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// When there is something to do, whatever happens.
     #[cold]
     fn next_deadline(&self) -> Option<Instant> {
-        let failure = self.write_failure.as_ref().map(|(_, until)| *until);
+        let failure = self.write_failure.as_ref().map(|failure| failure.1);
         let (lease, memory) = (self.lease_deadline(), self.memory_deadline());
         self.deadline.into_iter().chain(lease).chain(failure).chain(memory).min()
     }

@@ -1,6 +1,8 @@
 //! 4.6: what only a WebSocket can carry.
 
-use rsock::{Config, Server};
+use std::{sync::Arc, time::Duration};
+
+use rsock::{Config, MemoryBudget, Server};
 use rsock_tests::{
     script::{BINARY, CLOSE, CONTINUATION, FIN, PING, Peer, TEXT, message},
     wire::{C, N, p, rr},
@@ -61,6 +63,30 @@ async fn endless_continuation() {
     let nothing = message(CONTINUATION, Some([0; 4]), b"");
     peer.raw(nothing.repeat(100_000)).await;
     stage.judge("H142 without bytes", peer, &Then::End).await;
+}
+
+/// H142: halves of messages, each no longer than a read. Together they are more than there is.
+#[tokio::test]
+async fn many_halves_of_messages() {
+    let budget = MemoryBudget::new(2 << 20);
+    let stage = Stage::with(Server::builder().memory(Arc::clone(&budget))).await;
+    let uri = stage.served.ws().to_owned();
+    let mut peers = Vec::new();
+    for _ in 0..100 {
+        let mut peer = Peer::established(&uri).await;
+        peer.message(BINARY, rr(1, vec![b'x'; 4_000]).encode()).await;
+        for _ in 0..25 {
+            peer.message(CONTINUATION, [b'x'; 4_000]).await;
+        }
+        peers.push(peer);
+    }
+    let meter = Arc::clone(&stage.served.meter);
+    while meter.read().paused_for_memory < 50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // A little more for short ones, and of each a first read and what it is put together in.
+    let most = budget.max() + (1 << 20) + peers.len() * (24 << 10);
+    assert!(budget.used() <= most, "{budget:?}");
 }
 
 /// WS-10: the close frame is answered, and streams end.

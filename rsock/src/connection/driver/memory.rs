@@ -205,7 +205,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Room for the next read; false if it has to wait for memory.
     #[inline]
     pub(super) fn make_room(&mut self, now: Instant) -> bool {
-        let is_short = self.framing.partial_bytes() <= *READ_SIZES.end();
+        let is_short = self.framing.partial_bytes() <= *READ_SIZES.start();
         (self.input.has_room() && is_short && self.pause.is_none()) || self.make_more_room(now)
     }
 
@@ -226,8 +226,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             Framing::WebSocket(_) => None,
         });
         let bytes = size.max(partial);
-        // A part of a message has been read and taken off.
-        if bytes > *READ_SIZES.end() || (size > *READ_SIZES.start() && partial == 0) {
+        if bytes > *READ_SIZES.start() {
             // A message in parts doubles its memory when it grows beyond it.
             let more = size
                 .saturating_sub(self.input.waiting_bytes())

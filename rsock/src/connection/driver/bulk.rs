@@ -203,8 +203,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// The end of a wake in which so many bytes were moved.
     #[inline]
     pub(super) fn has_moved(&mut self, bytes: usize) {
-        self.bulk.is_bulky = bytes >= BULK_BYTES;
-        if self.bulk.is_bulky {
+        let is_much = bytes >= BULK_BYTES;
+        // Many wait for memory for long frames, and look for it at the same time.
+        self.bulk.is_bulky = is_much || self.pause.is_some();
+        if is_much {
             note(bytes);
         }
     }

@@ -43,7 +43,7 @@ pub(super) struct Input {
     /// Without memory of its own while the connection rests: see [`spare`].
     pub(super) block: Block,
     pub(super) read_size: usize,
-    /// Bytes read since the task was woken.
+    /// Bytes read, and moved for there to be room, since the task was woken.
     pub(super) taken: usize,
     budget: Arc<MemoryBudget>,
     /// Blocks that were left because somebody holds a slice of them, some of them free by now.
@@ -143,6 +143,7 @@ impl Input {
         }
         let mut block = spare::take_block(size);
         block.bytes.extend_from_slice(&self.block.bytes);
+        self.taken += len;
         self.leave_block();
         self.block = block;
     }

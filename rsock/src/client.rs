@@ -25,8 +25,8 @@ use crate::{
     resume::{Resume, new_token},
     tap::FrameTap,
     transport::{
-        Framing,
-        dial::{Dial, DialAgain, OWN, dial_own, own_again},
+        dial::{Dial, DialAgain, dial_own, own_again},
+        socket::Transport,
         uri::Uri,
     },
 };
@@ -316,9 +316,8 @@ impl ClientBuilder {
             #[cfg(feature = "websocket")]
             headers: self.headers.clone(),
         };
-        let (stream, framing, leftover) = dial.open().await?;
-        let peer = dial.uri.to_string();
-        self.start(stream, framing, &leftover, peer, Some(dial.again())).await
+        let transport = dial.open().await?;
+        self.start(transport, Some(dial.again())).await
     }
 
     /// Connects over byte streams that the caller opens, with a u24 length before each frame: one
@@ -334,9 +333,8 @@ impl ClientBuilder {
         D: Future<Output = io::Result<IO>> + Send + 'static,
     {
         let (dial, limit) = (Arc::new(dial), self.connect_timeout);
-        let io = dial_own(dial(), limit).await?;
-        let again = own_again(dial, limit);
-        self.start(io, Framing::LengthPrefixed, &[], OWN.into(), Some(again)).await
+        let transport = dial_own(dial(), limit).await?;
+        self.start(transport, Some(own_again(dial, limit))).await
     }
 
     /// Connects over a byte stream of the caller's, such as [`memory`](crate::memory), with a u24
@@ -352,20 +350,10 @@ impl ClientBuilder {
             let problem = "to resume, there must be a URI to dial again, or something that dials";
             return Err(ConnectError::Setting(problem).into());
         }
-        self.start(io, Framing::LengthPrefixed, &[], "memory".into(), None).await
+        self.start(Transport::from_caller(io, "memory"), None).await
     }
 
-    async fn start<IO>(
-        self,
-        io: IO,
-        framing: Framing,
-        leftover: &[u8],
-        peer: String,
-        dial: Option<DialAgain>,
-    ) -> Result<Client, Error>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn start(self, transport: Transport, dial: Option<DialAgain>) -> Result<Client, Error> {
         let setup = self.setup_frame()?;
         let mut config = self.config;
         let session = match (self.resume, dial) {
@@ -375,7 +363,7 @@ impl ClientBuilder {
             }
             _ => None,
         };
-        let peer: Arc<str> = peer.into();
+        let peer = Arc::clone(&transport.peer);
         let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
         let requester = Requester::new(Arc::clone(&mailbox), self.window, &config);
         let responder = match self.acceptor {
@@ -400,7 +388,7 @@ impl ClientBuilder {
             max_waiting_bytes: self.max_waiting_bytes,
         };
         let mailbox_of_client = Arc::clone(&mailbox);
-        let driver = Driver::client(io, framing, leftover, setup, responder, mailbox, options);
+        let driver = Driver::client(transport, setup, responder, mailbox, options);
         let (alive, ended) = watch::channel(());
         // In a task it would lie twice: as it was given, and as it is awaited.
         let driver = Box::pin(driver);

@@ -11,10 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
 use rsock_proto::{Config, ResumeLimits, Window};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::{Notify, watch},
     task::JoinHandle,
 };
@@ -36,9 +37,8 @@ use crate::{
     tap::FrameTap,
     transport::{
         Framing,
-        link::settle,
         listen::Listener,
-        prepare,
+        socket::{Socket, Transport},
         uri::{Scheme, Uri},
     },
 };
@@ -287,8 +287,8 @@ impl Endpoint {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let framing = Framing::LengthPrefixed;
-        if let Some(driven) = self.service.drive(io, framing, &[], "memory".into(), None) {
+        let transport = Transport::from_caller(io, "memory");
+        if let Some(driven) = self.service.drive(transport, None) {
             driven.await;
         }
     }
@@ -408,7 +408,8 @@ async fn accept_loop(socket: TcpListener, uri: Arc<Uri>, here: usize, service: A
             Ok((stream, address)) => {
                 let newcomer = service.doors.newcomer(Holder::from(address)).await;
                 let uri = Arc::clone(&uri);
-                Arc::clone(&service).start(stream, address, uri, here, newcomer);
+                let socket = Socket::Tcp(stream);
+                Arc::clone(&service).start(socket, address, uri, here, newcomer);
             }
             // The one that had come is gone already.
             Err(error) if is_gone(&error) => {}
@@ -431,7 +432,7 @@ fn is_gone(error: &io::Error) -> bool {
 
 /// What a handshake came to.
 #[cfg(feature = "websocket")]
-type Shaken = Result<websocket::Accepted<TcpStream>, websocket::HandshakeError>;
+type Shaken = Result<websocket::Accepted<Socket>, websocket::HandshakeError>;
 
 /// What all connections of a server share.
 struct Service {
@@ -502,7 +503,7 @@ impl Service {
     /// Begins to serve a connection, which the runtime with the number `here` has taken.
     fn start(
         self: Arc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         address: SocketAddr,
         uri: Arc<Uri>,
         here: usize,
@@ -512,9 +513,9 @@ impl Service {
         let stays = place.as_ref().is_none_or(|place| place.index() == here);
         let runtime = place.as_ref().map(|place| place.runtime());
         let beginning = async move {
-            let stream = if stays { Ok(stream) } else { settle(stream) };
+            let socket = if stays { Ok(socket) } else { socket.settled() };
             // What cannot be woken is of no use; the peer sees it close.
-            self.begin(stream.ok()?, address, &uri, newcomer).await
+            self.begin(socket.ok()?, address, &uri, newcomer).await
         };
         let serving = serving(beginning, place);
         match runtime {
@@ -526,40 +527,44 @@ impl Service {
     /// What drives a connection, after all that comes before its first frame.
     async fn begin(
         self: &Arc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         address: SocketAddr,
         uri: &Uri,
         newcomer: Newcomer,
-    ) -> Option<Driven<TcpStream>> {
+    ) -> Option<Driven> {
         // A socket that cannot be set up is of no use; the peer sees it close.
-        prepare(&stream).ok()?;
+        socket.prepare().ok()?;
         let peer: Arc<str> = address.to_string().into();
         match uri.scheme {
-            Scheme::Tcp => self.drive(stream, Framing::LengthPrefixed, &[], peer, Some(newcomer)),
+            Scheme::Tcp => {
+                let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());
+                self.drive(Transport { socket, framing, input, peer }, Some(newcomer))
+            }
             #[cfg(feature = "websocket")]
-            Scheme::WebSocket => self.begin_websocket(stream, peer, uri, newcomer).await,
+            Scheme::WebSocket => self.begin_websocket(socket, peer, uri, newcomer).await,
         }
     }
 
     #[cfg(feature = "websocket")]
     async fn begin_websocket(
         self: &Arc<Self>,
-        stream: TcpStream,
+        socket: Socket,
         peer: Arc<str>,
         uri: &Uri,
         newcomer: Newcomer,
-    ) -> Option<Driven<TcpStream>> {
+    ) -> Option<Driven> {
         let path: Option<Arc<str>> = Some(uri.path.as_str().into());
         let http = match &self.builder.http {
             Some(http) => Arc::clone(http),
             None => Arc::new(UpgradeRequired { path: path.clone() }),
         };
-        match self.shake_hands(stream, http, path, &newcomer).await? {
+        match self.shake_hands(socket, http, path, &newcomer).await? {
             Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
                 let max_frame_bytes = self.builder.config.max_frame_bytes;
                 let role = websocket::Role::Server;
                 let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
-                self.drive(io, Framing::WebSocket(framing), &leftover, peer, Some(newcomer))
+                let (framing, input) = (Framing::WebSocket(framing), BytesMut::from(&leftover[..]));
+                self.drive(Transport { socket: io, framing, input, peer }, Some(newcomer))
             }
             Ok(Ok(websocket::Accepted::Http)) => None,
             Ok(Err(error)) => {
@@ -577,13 +582,13 @@ impl Service {
     #[cfg(feature = "websocket")]
     async fn shake_hands(
         &self,
-        stream: TcpStream,
+        socket: Socket,
         http: Arc<dyn HttpHandler>,
         path: Option<Arc<str>>,
         newcomer: &Newcomer,
     ) -> Option<Result<Shaken, tokio::time::error::Elapsed>> {
         let limit = self.builder.config.setup_timeout;
-        let mut handshake = pin!(websocket::accept(stream, http, path));
+        let mut handshake = pin!(websocket::accept(socket, http, path));
         let mut draining = self.draining.subscribe();
         let mut drained = pin!(draining.wait_for(|draining| *draining));
         let mut turned_away = pin!(newcomer.turned_away());
@@ -604,17 +609,7 @@ impl Service {
     }
 
     /// The driver of a connection, which is among the live ones; none where it has to go for another.
-    fn drive<IO>(
-        self: &Arc<Self>,
-        io: IO,
-        framing: Framing,
-        leftover: &[u8],
-        peer: Arc<str>,
-        newcomer: Option<Newcomer>,
-    ) -> Option<Driven<IO>>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    fn drive(self: &Arc<Self>, transport: Transport, newcomer: Option<Newcomer>) -> Option<Driven> {
         let mailbox = Mailbox::new(self.builder.max_requests, ConnectionState::Connecting);
         if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(&mailbox)) {
             return None;
@@ -629,7 +624,7 @@ impl Service {
             window: self.builder.window,
             meter: Arc::clone(&self.builder.meter),
             tap: self.builder.tap.clone(),
-            peer,
+            peer: Arc::clone(&transport.peer),
             lease: self.builder.lease.as_ref().map(|make| make()),
             sessions: self.sessions.clone(),
             newcomer: newcomer.map(Box::new),
@@ -638,7 +633,7 @@ impl Service {
             max_waiting_bytes: self.builder.max_waiting_bytes,
         };
         let accept = Arc::clone(&self.acceptor);
-        let driver = Driver::server(io, framing, leftover, accept, mailbox, options);
+        let driver = Driver::server(transport, accept, mailbox, options);
         Some(Driven { driver: Box::pin(driver), _live: live })
     }
 
@@ -699,14 +694,14 @@ impl Service {
 }
 
 /// A connection that is driven while this is awaited.
-struct Driven<IO> {
+struct Driven {
     /// Its size is not to be that of every future on the way here.
-    driver: Pin<Box<Driver<IO>>>,
+    driver: Pin<Box<Driver>>,
     /// Dropped after the driver.
     _live: Live,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driven<IO> {
+impl Future for Driven {
     type Output = ();
 
     #[inline]
@@ -717,7 +712,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driven<IO> 
 
 /// Drives a connection that begins so, and keeps its place meanwhile.
 fn serving(
-    beginning: impl Future<Output = Option<Driven<TcpStream>>> + Send + 'static,
+    beginning: impl Future<Output = Option<Driven>> + Send + 'static,
     place: Option<runtimes::Place>,
 ) -> impl Future<Output = ()> + Send + 'static {
     // What it takes to begin is given back before the connection is driven: a task is as large as what

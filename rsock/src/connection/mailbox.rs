@@ -27,7 +27,7 @@ use crate::{
     error::Error,
     responder::BoxStream,
     sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard},
-    transport::link::Transport,
+    transport::socket::Transport,
 };
 
 /// The right to have one request open. Nothing gives it back by itself: the driver does, when the

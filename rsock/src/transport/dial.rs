@@ -2,11 +2,8 @@
 
 use std::{io, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(feature = "websocket")]
 use crate::transport::websocket;
@@ -14,7 +11,7 @@ use crate::{
     error::ConnectError,
     transport::{
         Framing, connect_tcp,
-        link::Transport,
+        socket::{Socket, Transport},
         uri::{Scheme, Uri},
     },
 };
@@ -35,29 +32,33 @@ pub(crate) struct Dial {
 
 impl Dial {
     /// Opens a connection.
-    pub(crate) async fn open(&self) -> Result<(TcpStream, Framing, Bytes), ConnectError> {
+    pub(crate) async fn open(&self) -> Result<Transport, ConnectError> {
         #[cfg(feature = "websocket")]
         let until = tokio::time::Instant::now() + self.limit;
-        let stream = connect_tcp(&self.uri, self.limit).await?;
+        let socket = Socket::Tcp(connect_tcp(&self.uri, self.limit).await?);
+        let peer: Arc<str> = self.uri.to_string().into();
         match self.uri.scheme {
-            Scheme::Tcp => Ok((stream, Framing::LengthPrefixed, Bytes::new())),
+            Scheme::Tcp => {
+                let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());
+                Ok(Transport { socket, framing, input, peer })
+            }
             #[cfg(feature = "websocket")]
             Scheme::WebSocket => {
-                let address = self.uri.to_string();
                 let limit = self.limit;
                 let authority = self.uri.authority();
                 let handshake =
-                    websocket::connect(stream, &authority, &self.uri.path, &self.headers, None);
-                let (stream, leftover) = tokio::time::timeout_at(until, handshake)
+                    websocket::connect(socket, &authority, &self.uri.path, &self.headers, None);
+                let (socket, leftover) = tokio::time::timeout_at(until, handshake)
                     .await
-                    .map_err(|_| ConnectError::Timeout { address: address.clone(), after: limit })?
+                    .map_err(|_| ConnectError::Timeout { address: peer.to_string(), after: limit })?
                     .map_err(|error| ConnectError::Handshake {
-                        address: address.clone(),
+                        address: peer.to_string(),
                         error: error.to_string(),
                     })?;
                 let role = websocket::Role::Client;
                 let framing = websocket::WebSocketFraming::new(role, self.max_frame_bytes);
-                Ok((stream, Framing::WebSocket(framing), leftover))
+                let framing = Framing::WebSocket(framing);
+                Ok(Transport { socket, framing, input: BytesMut::from(&leftover[..]), peer })
             }
         }
     }
@@ -67,12 +68,7 @@ impl Dial {
         let dial = Arc::new(self);
         Arc::new(move || {
             let dial = Arc::clone(&dial);
-            Box::pin(async move {
-                let (stream, framing, leftover) = dial.open().await?;
-                let input = BytesMut::from(&leftover[..]);
-                let peer = dial.uri.to_string().into();
-                Ok(Transport { io: Box::new(stream), framing, input, peer })
-            })
+            Box::pin(async move { dial.open().await })
         })
     }
 }
@@ -90,9 +86,13 @@ pub(crate) const OWN: &str = "a transport of the caller's own";
 pub(crate) async fn dial_own<IO>(
     dialling: impl Future<Output = io::Result<IO>>,
     limit: Duration,
-) -> Result<IO, ConnectError> {
+) -> Result<Transport, ConnectError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     match tokio::time::timeout(limit, dialling).await {
-        Ok(dialled) => dialled.map_err(|error| ConnectError::io(OWN, &error)),
+        Ok(Ok(stream)) => Ok(Transport::from_caller(stream, OWN)),
+        Ok(Err(error)) => Err(ConnectError::io(OWN, &error)),
         Err(_) => Err(ConnectError::Timeout { address: OWN.into(), after: limit }),
     }
 }
@@ -106,10 +106,6 @@ where
 {
     Arc::new(move || {
         let dialling = dial();
-        Box::pin(async move {
-            let io = Box::new(dial_own(dialling, limit).await?);
-            let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());
-            Ok(Transport { io, framing, input, peer: OWN.into() })
-        })
+        Box::pin(dial_own(dialling, limit))
     })
 }

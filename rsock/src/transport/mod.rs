@@ -2,8 +2,8 @@
 //! with its own framing.
 
 pub(crate) mod dial;
-pub(crate) mod link;
 pub(crate) mod listen;
+pub(crate) mod socket;
 pub(crate) mod uri;
 #[cfg(feature = "websocket")]
 pub(crate) mod websocket;

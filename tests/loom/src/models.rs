@@ -23,7 +23,7 @@ use crate::{
         sessions::Sessions,
         shares::Holder,
     },
-    transport::link::Transport,
+    transport::socket::Transport,
 };
 
 // ---- parts ----------------------------------------------------------------------------------------

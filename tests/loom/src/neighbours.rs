@@ -23,7 +23,7 @@ pub(crate) mod doors {
 }
 
 pub(crate) mod transport {
-    pub(crate) mod link {
+    pub(crate) mod socket {
         use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
 
         /// A transport that is counted when it is closed.

@@ -3,7 +3,6 @@
 use std::{sync::Arc, task::Context};
 
 use rsock_proto::{Interaction, Misuse, Payload, StreamKey};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{BATCH_BYTES, Driver, ITEM_COST, drop_guarded};
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
     responder::{Answer, Handle, Work, keep},
 };
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// Gives a request, or a fire-and-forget, to its handler.
     pub(super) fn start(
         &mut self,

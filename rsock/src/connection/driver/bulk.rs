@@ -12,7 +12,6 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     runtime::{Handle, Id},
     task::yield_now,
 };
@@ -144,7 +143,7 @@ fn with_line<T>(work: impl FnOnce(&Arc<Line>, &Handle) -> T) -> Option<T> {
     line.ok().flatten().map(|line| work(&line, &runtime))
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// Woken: whether it is to work, or waits for its turn.
     #[inline]
     pub(super) fn takes_turn(&mut self, cx: &Context<'_>) -> bool {

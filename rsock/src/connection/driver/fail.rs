@@ -83,7 +83,7 @@ impl Failing {
     }
 }
 
-impl<IO> Driver<IO> {
+impl Driver {
     /// All that has a stream, or waits for an answer, fails with this error: a portion now, the rest by
     /// and by, with [`fail_some`](Self::fail_some). `commands` is what was asked for and not done.
     pub(super) fn fail_all(&mut self, error: Error, commands: VecDeque<Command>) {

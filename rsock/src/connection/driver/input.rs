@@ -52,7 +52,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn new(leftover: &[u8], budget: Arc<MemoryBudget>) -> Self {
+    pub(super) fn new(leftover: BytesMut, budget: Arc<MemoryBudget>) -> Self {
         let mut input = Self {
             block: Block::default(),
             read_size: *READ_SIZES.start(),
@@ -61,7 +61,7 @@ impl Input {
             lent: VecDeque::new(),
             lent_bytes: 0,
         };
-        input.replace(BytesMut::from(leftover));
+        input.replace(leftover);
         input
     }
 

@@ -2,8 +2,6 @@
 
 use std::{collections::VecDeque, mem, time::Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::{Driver, drop_guarded, fail::PORTION, guard};
 use crate::{
     connection::Command,
@@ -32,7 +30,7 @@ impl Leases {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// When the policy is to be asked whatever happens.
     pub(super) fn lease_deadline(&self) -> Option<Instant> {
         self.lease.as_ref().and_then(|lease| lease.renew_at)

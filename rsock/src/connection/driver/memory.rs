@@ -9,7 +9,6 @@ use std::{
 };
 
 use rsock_proto::{ErrorCode, Role, StreamError, StreamKey, frame};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, READ_SIZES};
 use crate::{error::Error, transport::Framing};
@@ -48,7 +47,7 @@ pub(super) struct Stalled {
     until: Instant,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// After a turn: how much the connection holds, and may hold. Blocks that somebody holds are charged
     /// where they are held. One that holds little may go on as before: what one turn brings is no more
     /// than a read.

@@ -26,11 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, Window, frame};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
-    time::Sleep,
-};
+use tokio::{sync::oneshot, time::Sleep};
 
 #[cfg(feature = "tracing")]
 use crate::warnings::Kind;
@@ -49,7 +45,10 @@ use crate::{
     meter::{ConnectionMeter, Meter},
     responder::{BoxFuture, Handle},
     tap::{Direction, FrameTap},
-    transport::{Framing, link::Link},
+    transport::{
+        Framing,
+        socket::{Socket, Transport},
+    },
 };
 use bulk::Bulk;
 use fail::{Failing, Pings};
@@ -98,7 +97,7 @@ pub(crate) struct DriverOptions {
     pub(crate) window: Window,
     pub(crate) meter: Arc<Meter>,
     pub(crate) tap: Option<FrameTap>,
-    /// The peer's address, for logs.
+    /// The address of the peer's present transport, for logs.
     pub(crate) peer: Arc<str>,
     /// What the peer is allowed, where leases are agreed upon.
     pub(crate) lease: Option<Box<dyn LeasePolicy>>,
@@ -118,8 +117,8 @@ pub(crate) struct DriverOptions {
 /// What serves a connection, and its place where there are doors.
 type Accepted = (Arc<dyn Handle>, Option<Place>);
 
-pub(crate) struct Driver<IO> {
-    io: Link<IO>,
+pub(crate) struct Driver {
+    socket: Socket,
     framing: Framing,
     connection: Connection,
     input: Input,
@@ -251,18 +250,16 @@ struct Slot {
     queued: bool,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     pub(crate) fn client(
-        io: IO,
-        framing: Framing,
-        leftover: &[u8],
+        transport: Transport,
         setup: frame::Setup,
         responder: Option<Arc<dyn Handle>>,
         mailbox: Arc<Mailbox>,
         options: DriverOptions,
     ) -> Self {
         let connection = Connection::client(setup, Arc::clone(&options.config), now());
-        let mut driver = Self::new(io, framing, leftover, connection, mailbox, options);
+        let mut driver = Self::new(transport, connection, mailbox, options);
         driver.responder = responder;
         driver.tell_prompt();
         driver.grant_lease(now());
@@ -270,15 +267,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     pub(crate) fn server(
-        io: IO,
-        framing: Framing,
-        leftover: &[u8],
+        transport: Transport,
         accept: Arc<dyn Accept>,
         mailbox: Arc<Mailbox>,
         options: DriverOptions,
     ) -> Self {
         let connection = Connection::server(Arc::clone(&options.config), now());
-        let mut driver = Self::new(io, framing, leftover, connection, mailbox, options);
+        let mut driver = Self::new(transport, connection, mailbox, options);
         driver.accept = Some(accept);
         driver.newcomer = driver.options.newcomer.take();
         if let Some(newcomer) = &driver.newcomer {
@@ -289,19 +284,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     fn new(
-        io: IO,
-        framing: Framing,
-        leftover: &[u8],
+        transport: Transport,
         connection: Connection,
         mailbox: Arc<Mailbox>,
         mut options: DriverOptions,
     ) -> Self {
+        let Transport { socket, framing, input, .. } = transport;
         Self {
-            io: Link::First(io),
+            socket,
             output: output(&framing, &options),
             framing,
             connection,
-            input: Input::new(leftover, Arc::clone(&options.memory)),
+            input: Input::new(input, Arc::clone(&options.memory)),
             account: Account::new(Arc::clone(&options.memory)),
             refuses: false,
             is_limited: false,
@@ -368,7 +362,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 }
 
-impl<IO> Drop for Driver<IO> {
+impl Drop for Driver {
     /// A driver dropped in mid-life, as when a runtime shuts down, still ends what hangs on it.
     fn drop(&mut self) {
         self.close_mailbox(&CloseReason::Disconnected);
@@ -432,15 +426,13 @@ fn log_end(_: &DriverOptions, _: &CloseReason) {}
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpStream;
-
     use super::Driver;
 
     /// It is half of what an idle connection takes, and most are idle most of the time. The next size that
     /// jemalloc has is a fifth larger.
     #[test]
     fn a_driver_takes_no_more_than_2560_bytes() {
-        let size = size_of::<Driver<TcpStream>>();
+        let size = size_of::<Driver>();
         assert!(size <= 2_560, "{size}: what few connections need belongs in a box");
     }
 }

@@ -4,7 +4,6 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, ErrorCode, Interaction, Misuse, Payload, Role, Side};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Answer, Driver, PUSH_SLOT, STOPPING, TURNED_AWAY, drop_guarded, fail::PORTION};
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     responder::BoxStream,
 };
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     #[inline]
     pub(super) fn drain_mailbox(&mut self, now: Instant) {
         if self.mailbox.take(&mut self.commands, &mut self.woken) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rsock_proto::{CloseReason, Event, Payload, SendBuf, StreamKey};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::AsyncReadExt;
 
 use super::{Driver, Phase, drop_guarded, failure, show};
 use crate::{
@@ -17,11 +17,11 @@ use crate::{
     transport::{Framing, Received},
 };
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// Reads what there is, and handles it. Whether there may be more at once: if not, and input is
     /// wanted, the task is woken when there is.
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.phase != Phase::Running || self.io.is_none() {
+        if self.phase != Phase::Running || self.socket.is_none() {
             return false;
         }
         if self.write_failure.is_some()
@@ -70,7 +70,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Reads once; nothing at the end.
     #[inline]
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        pin!(self.io.read_buf(&mut self.input.block.bytes)).poll(cx)
+        pin!(self.socket.read_buf(&mut self.input.block.bytes)).poll(cx)
     }
 
     /// The transport has ended, or failed.

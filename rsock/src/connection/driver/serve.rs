@@ -9,7 +9,6 @@ use std::{
 
 use bytes::Bytes;
 use rsock_proto::{ErrorCode, Interaction, Payload, StreamKey, frame};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     BATCH_BYTES, Driver, DriverOptions, ITEM_COST, MAX_OVERTAKEN, MAX_WAITING_PUSH_BYTES,
@@ -25,7 +24,7 @@ use crate::{
     requester::Requester,
 };
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// Gives a request of the peer to its handler, which is polled in this turn.
     pub(super) fn serve(
         &mut self,

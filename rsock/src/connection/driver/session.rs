@@ -13,10 +13,7 @@ use std::{
 use rsock_proto::{
     CloseReason, Connection, ErrorCode, NotResumed, SendBuf, Side, StreamKey, frame,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
-};
+use tokio::sync::oneshot;
 
 use super::{Driver, DriverOptions, Phase, STOPPING, guard, output};
 #[cfg(feature = "tracing")]
@@ -34,7 +31,7 @@ use crate::{
     transport::{
         Framing,
         dial::{DialAgain, Dialling},
-        link::{ByteStream, Link, Transport},
+        socket::{Socket, Transport},
     },
 };
 
@@ -93,7 +90,7 @@ struct Redial {
     fresh: Option<(CloseReason, Instant)>,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     // ---- as server ----------------------------------------------------------------------------
 
     /// SETUP asks for a session with this token. It is not claimed before the acceptor has taken the
@@ -163,13 +160,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             // A client that has given this transport up has another by now, or will: it was delayed.
             return self.connection.handle_disconnect(None, now);
         }
-        let io: Box<dyn ByteStream> = match mem::replace(&mut self.io, Link::None) {
-            Link::First(io) => Box::new(io),
-            Link::Later(io) => io,
-            Link::None => return,
-        };
+        if self.socket.is_none() {
+            return;
+        }
         let transport = Transport {
-            io,
+            socket: mem::replace(&mut self.socket, Socket::None),
             framing: mem::replace(&mut self.framing, Framing::LengthPrefixed),
             input: self.input.block.bytes.split(),
             peer: Arc::clone(&self.options.peer),
@@ -291,10 +286,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     // ---- on both sides ------------------------------------------------------------------------
 
     fn install(&mut self, transport: Transport) {
-        let Transport { io, framing, input, peer } = transport;
+        let Transport { socket, framing, input, peer } = transport;
         self.options.peer = peer;
         self.output = output(&framing, &self.options);
-        self.io = Link::Later(io);
+        self.socket = socket;
         self.framing = framing;
         self.input.replace(input);
         self.end_pause();
@@ -352,7 +347,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     /// Says farewell on a transport that is given up, as far as it takes it at once, and nothing of
     /// the session.
     fn leave_transport(&mut self, cx: &mut Context<'_>) {
-        if self.unreachable || self.io.is_none() {
+        if self.unreachable || self.socket.is_none() {
             return;
         }
         self.framing.close(&mut self.output);
@@ -361,7 +356,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 
     fn lose_transport(&mut self) {
-        self.io = Link::None;
+        self.socket = Socket::None;
         self.input.block.bytes.clear();
         self.end_pause();
         self.unread_end = None;
@@ -449,7 +444,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     pub(super) fn poll_redial(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         // Streams of a fresh session may have the keys of those before: these end first, and what their
         // consumers have said until then has been heard.
-        if !self.io.is_none() || !self.failing.is_empty() {
+        if !self.socket.is_none() || !self.failing.is_empty() {
             return false;
         }
         let Some(session) = &mut self.client_session else { return false };

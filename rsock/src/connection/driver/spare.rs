@@ -4,7 +4,6 @@
 use std::{cell::RefCell, collections::VecDeque, mem};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, READ_SIZES, input::Block};
 
@@ -68,7 +67,7 @@ pub(super) fn leave_block(bytes: BytesMut, size: usize) {
     });
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// There may be something to read and to write.
     #[inline]
     pub(super) fn borrow_memory(&mut self) {

@@ -11,7 +11,7 @@ use std::{
 use bytes::Buf;
 use rsock_proto::{CloseReason, SendBuf};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncReadExt, AsyncWrite},
     task::coop::has_budget_remaining,
 };
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{connection::budget::Budget, transport::Received};
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     // ---- what leaves --------------------------------------------------------------------------
 
     pub(super) fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -70,7 +70,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             return Poll::Ready(Ok(()));
         }
         while !self.output.is_empty() {
-            let io = Pin::new(&mut self.io);
+            let io = Pin::new(&mut self.socket);
             let first = self.output.chunk();
             let written = if first.len() == self.output.len() {
                 ready!(io.poll_write(cx, first))?
@@ -84,7 +84,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             }
             self.output.advance(written);
         }
-        Pin::new(&mut self.io).poll_flush(cx)
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
     /// The connection is over: everything pending on it ends with the reason.
@@ -113,7 +113,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
             let until = if is_hurried { until.min(now + FLUSH_LIMIT) } else { until };
             let waiting = self.output.len();
             let flushed = match self.write(cx) {
-                Poll::Ready(Ok(())) => Pin::new(&mut self.io).poll_shutdown(cx).map(|_| None),
+                Poll::Ready(Ok(())) => Pin::new(&mut self.socket).poll_shutdown(cx).map(|_| None),
                 Poll::Ready(Err(error)) => Poll::Ready(Some(error.to_string())),
                 Poll::Pending if now < until => Poll::Pending,
                 Poll::Pending => {
@@ -162,7 +162,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
                 bytes.clear();
             }
             bytes.reserve(*READ_SIZES.start());
-            match ready!(pin!(self.io.read_buf(bytes)).poll(cx)) {
+            match ready!(pin!(self.socket.read_buf(bytes)).poll(cx)) {
                 Ok(1..) => self.hear_refusal(),
                 _ => return Poll::Ready(()),
             }

@@ -8,10 +8,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::yield_now,
-};
+use tokio::task::yield_now;
 
 use super::{Driver, Phase, now};
 use crate::connection::budget::Budget;
@@ -24,7 +21,7 @@ const READ_PER_WAKE: usize = 256 << 10;
 /// Requests taken before others may run: a peer sends them by the thousand in a single write.
 const REQUESTS_PER_WAKE: u64 = 256;
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// Whether to let other tasks run before acting on what handles asked for: with several
     /// requests open, those who ask tend to do so together, and one write serves them all.
     fn defers(&mut self) -> bool {
@@ -62,7 +59,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
         let is_deaf = !self.connection.wants_input();
         if (self.accepting.is_some() || self.connection.has_events()) && self.dispatch(cx, now) {
             // An acceptor, a dial or a way to a session that it has begun is not polled yet.
-            again |= self.accepting.is_some() || self.returning.is_some() || self.io.is_none();
+            again |= self.accepting.is_some() || self.returning.is_some() || self.socket.is_none();
         }
         // Not before: a stream opened now may have the slot of one whose end is told above.
         if self.held.capacity() > 0 {
@@ -170,7 +167,7 @@ fn yields(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
+impl Driver {
     /// Turns until there is nothing to do, others are to run, or the connection has ended.
     #[inline(always)]
     fn take_turns(&mut self, cx: &mut Context<'_>, before: (u64, u64)) -> Poll<()> {
@@ -214,7 +211,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<IO> {
+impl Future for Driver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,0 +1,179 @@
+//! The byte stream below every framing, whatever it is made of.
+
+use std::{
+    any::Any,
+    fmt,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::transport::{Framing, prepare};
+
+/// Any byte stream that frames lie on.
+pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
+
+/// What a connection reads and writes. A new kind of transport is a variant here.
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    /// One end of a pipe in memory.
+    Memory(DuplexStream),
+    /// Something of the caller's own.
+    Own(Box<dyn ByteStream>),
+    /// None for now, while a session waits for another: reads see the end.
+    None,
+}
+
+impl Socket {
+    /// A byte stream of the caller's. Kinds that are known are held as what they are: no call through a
+    /// table for each read, and [`settled`](Self::settled) works for them.
+    pub(crate) fn from_caller<T>(stream: T) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut stream = Some(stream);
+        let any: &mut dyn Any = &mut stream;
+        if let Some(tcp) = any.downcast_mut::<Option<TcpStream>>().and_then(Option::take) {
+            return Self::Tcp(tcp);
+        }
+        if let Some(memory) = any.downcast_mut::<Option<DuplexStream>>().and_then(Option::take) {
+            return Self::Memory(memory);
+        }
+        stream.map_or(Self::None, |own| Self::Own(Box::new(own)))
+    }
+
+    /// Sets what every socket of ours is set to.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(socket) => prepare(socket),
+            Self::Memory(_) | Self::Own(_) | Self::None => Ok(()),
+        }
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// The same, woken by the runtime this runs on where that can be had. It is woken by the one it was
+    /// made on otherwise, for as long as that lives: each time across threads, if each has its own.
+    pub(crate) fn settled(self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(socket) => Ok(Self::Tcp(TcpStream::from_std(socket.into_std()?)?)),
+            other @ (Self::Memory(_) | Self::Own(_) | Self::None) => Ok(other),
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp(_) => "Tcp",
+            Self::Memory(_) => "Memory",
+            Self::Own(_) => "Own",
+            Self::None => "None",
+        })
+    }
+}
+
+/// Does this with whatever the socket is, or that where there is none.
+macro_rules! with {
+    ($socket:expr, $io:ident => $does:expr, none => $none:expr) => {
+        match $socket {
+            Socket::Tcp($io) => $does,
+            Socket::Memory($io) => $does,
+            Socket::Own($io) => $does,
+            Socket::None => $none,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    #[inline]
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        with!(self.get_mut(), io => Pin::new(io).poll_read(cx, buf), none => Poll::Ready(Ok(())))
+    }
+}
+
+fn not_connected<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+impl AsyncWrite for Socket {
+    #[inline]
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        with!(self.get_mut(), io => Pin::new(io).poll_write(cx, buf), none => not_connected())
+    }
+
+    #[inline]
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        with!(
+            self.get_mut(),
+            io => Pin::new(io).poll_write_vectored(cx, bufs),
+            none => not_connected()
+        )
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        with!(self, io => io.is_write_vectored(), none => false)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with!(self.get_mut(), io => Pin::new(io).poll_flush(cx), none => Poll::Ready(Ok(())))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        with!(self.get_mut(), io => Pin::new(io).poll_shutdown(cx), none => Poll::Ready(Ok(())))
+    }
+}
+
+/// A byte stream and what is known of it: what a connection begins with, and what a session goes on on.
+pub(crate) struct Transport {
+    pub(crate) socket: Socket,
+    pub(crate) framing: Framing,
+    /// What was read and not looked at.
+    pub(crate) input: BytesMut,
+    /// The other end's address.
+    pub(crate) peer: Arc<str>,
+}
+
+impl Transport {
+    /// A byte stream of the caller's, with a u24 length before each frame.
+    pub(crate) fn from_caller<T>(stream: T, peer: &str) -> Self
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Self {
+            socket: Socket::from_caller(stream),
+            framing: Framing::LengthPrefixed,
+            input: BytesMut::new(),
+            peer: peer.into(),
+        }
+    }
+
+    /// The same, woken by the runtime this runs on where that can be had.
+    pub(crate) fn settled(mut self) -> io::Result<Self> {
+        self.socket = self.socket.settled()?;
+        Ok(self)
+    }
+}

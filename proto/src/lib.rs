@@ -55,6 +55,6 @@ pub use error::{CloseReason, ErrorCode, Misuse, NotResumed, Side, StreamError, V
 pub use frame::Interaction;
 pub use payload::Payload;
 pub use printable::Printable;
-pub use stats::Stats;
+pub use stats::{Figure, FigureKind, Stats};
 pub use stream::{Credit, StreamKey, Window};
 pub use transmit::{Envelope, SendBuf};

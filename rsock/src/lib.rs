@@ -72,8 +72,8 @@ mod transport;
 mod warnings;
 
 pub use rsock_proto::{
-    self as proto, CloseReason, Config, ErrorCode, Misuse, Payload, Printable, ResumeLimits, Side,
-    Stats, Violation, Window, frame, metadata,
+    self as proto, CloseReason, Config, ErrorCode, Figure, FigureKind, Misuse, Payload, Printable,
+    ResumeLimits, Side, Stats, Violation, Window, frame, metadata,
 };
 
 pub use acceptor::{Acceptor, Setup};

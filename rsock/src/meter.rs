@@ -1,209 +1,162 @@
 //! Figures over all connections of a server or client.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    array,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
-use rsock_proto::Stats;
+use rsock_proto::{Figure, FigureKind, Stats};
 
 #[cfg(feature = "tracing")]
 use crate::warnings::{Kind, Warnings};
 
 macro_rules! figures {
-    (
-        $(with $frames:ident: $($counted:ident),*;)*
-        often: $($often:ident),*;
-        rarely: $($rare:ident),* $(,)?
-    ) => {
+    ($($kind:ident { $($name:ident: $help:literal;)* })*) => {
         /// Counts what happens on the connections it is given to. Connections add to it when they
         /// come to rest, not with every frame.
         #[derive(Debug, Default)]
         pub struct Meter {
-            connections: AtomicU64,
-            open_connections: AtomicU64,
-            open_streams: AtomicU64,
-            suspended_sessions: AtomicU64,
-            leased_connections: AtomicU64,
-            leased_requests: AtomicU64,
-            dropped_pushes: AtomicU64,
-            lost_fire_and_forget: AtomicU64,
-            handshake_timeouts: AtomicU64,
-            full: AtomicU64,
-            failed_accepts: AtomicU64,
-            warnings_left_out: AtomicU64,
-            paused_for_memory: AtomicU64,
-            paused_for_consumers: AtomicU64,
-            given_up_streams: AtomicU64,
-            ended_for_memory: AtomicU64,
-            refused_connections: AtomicU64,
-            evicted_newcomers: AtomicU64,
-            refused_sessions: AtomicU64,
-            evicted_sessions: AtomicU64,
-            $($frames: AtomicU64, $($counted: AtomicU64,)*)*
-            $($often: AtomicU64,)*
-            /// Made when one of them is counted: each client has a meter, if it is given no other.
-            rare: OnceLock<Box<RareFigures>>,
+            $($($name: AtomicU64,)*)*
+            /// What changes with the traffic, in the order of [`Stats::often`].
+            often: [AtomicU64; Stats::OFTEN],
+            /// The rest. Made when something of it is counted: each client has a meter, if it is given
+            /// no other.
+            rare: OnceLock<Box<[AtomicU64; Stats::RARE]>>,
             /// Made when somebody warns.
             #[cfg(feature = "tracing")]
             warnings: OnceLock<Box<Warnings>>,
         }
 
-        #[derive(Debug, Default)]
-        struct RareFigures {
-            $($rare: AtomicU64,)*
+        /// What a [`Meter`] has counted.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct MeterReading {
+            $($(#[doc = concat!($help, ".")] pub $name: u64,)*)*
+            /// The sums over all connections.
+            pub stats: Stats,
+        }
+
+        impl MeterReading {
+            /// Every figure, those of `stats` included.
+            pub fn each(&self) -> impl Iterator<Item = Figure> + use<> {
+                let own = [$($(Figure {
+                    name: stringify!($name),
+                    help: $help,
+                    value: self.$name,
+                    kind: FigureKind::$kind,
+                },)*)*];
+                own.into_iter().chain(self.stats.each())
+            }
         }
 
         impl Meter {
             /// The figures now.
             pub fn read(&self) -> MeterReading {
-                let mut stats = Stats::default();
-                $(
-                    stats.$frames = self.$frames.load(Relaxed);
-                    $(stats.$counted = self.$counted.load(Relaxed);)*
-                )*
-                $(stats.$often = self.$often.load(Relaxed);)*
-                if let Some(rare) = self.rare.get() {
-                    $(stats.$rare = rare.$rare.load(Relaxed);)*
-                }
+                let rare = self.rare.get().map_or([0; _], |rare| values(rare));
                 MeterReading {
-                    connections: self.connections.load(Relaxed),
-                    open_connections: self.open_connections.load(Relaxed),
-                    open_streams: self.open_streams.load(Relaxed),
-                    suspended_sessions: self.suspended_sessions.load(Relaxed),
-                    leased_connections: self.leased_connections.load(Relaxed),
-                    leased_requests: self.leased_requests.load(Relaxed),
-                    dropped_pushes: self.dropped_pushes.load(Relaxed),
-                    lost_fire_and_forget: self.lost_fire_and_forget.load(Relaxed),
-                    handshake_timeouts: self.handshake_timeouts.load(Relaxed),
-                    full: self.full.load(Relaxed),
-                    failed_accepts: self.failed_accepts.load(Relaxed),
-                    warnings_left_out: self.warnings_left_out.load(Relaxed),
-                    paused_for_memory: self.paused_for_memory.load(Relaxed),
-                    paused_for_consumers: self.paused_for_consumers.load(Relaxed),
-                    given_up_streams: self.given_up_streams.load(Relaxed),
-                    ended_for_memory: self.ended_for_memory.load(Relaxed),
-                    refused_connections: self.refused_connections.load(Relaxed),
-                    evicted_newcomers: self.evicted_newcomers.load(Relaxed),
-                    refused_sessions: self.refused_sessions.load(Relaxed),
-                    evicted_sessions: self.evicted_sessions.load(Relaxed),
-                    stats,
+                    $($($name: self.$name.load(Relaxed),)*)*
+                    stats: Stats::from_values(values(&self.often), rare),
                 }
             }
-
-            /// Adds what has changed; what was added before is brought up to date.
-            #[inline]
-            fn add(&self, now: &Stats, added: &mut Published) {
-                $(
-                    if add(now.$frames, &mut added.$frames, &self.$frames) {
-                        $(add(now.$counted, &mut added.$counted, &self.$counted);)*
-                    }
-                )*
-                $(add(now.$often, &mut added.$often, &self.$often);)*
-                let rare_now = sum_of_rare(now);
-                if rare_now != added.sum_of_rare {
-                    added.sum_of_rare = rare_now;
-                    self.add_rare(now, added.rare.get_or_insert_default());
-                }
-            }
-
-            #[cold]
-            fn add_rare(&self, now: &Stats, added: &mut Stats) {
-                let rare = self.rare.get_or_init(Box::default);
-                $(add(now.$rare, &mut added.$rare, &rare.$rare);)*
-            }
-        }
-
-        /// What a connection has added to the meter.
-        #[derive(Debug, Default)]
-        struct Published {
-            $($frames: u64, $($counted: u64,)*)*
-            $($often: u64,)*
-            sum_of_rare: u64,
-            /// The figures that rarely change, once one has.
-            rare: Option<Box<Stats>>,
-        }
-
-        /// The sum of the figures that rarely change. They never fall, so it tells whether one has.
-        #[inline]
-        fn sum_of_rare(stats: &Stats) -> u64 {
-            0 $(+ stats.$rare)*
         }
     };
 }
 
-/// Adds what has changed since it was added before; whether it has.
-#[inline]
-fn add(now: u64, added: &mut u64, figure: &AtomicU64) -> bool {
-    if now == *added {
-        return false;
-    }
-    figure.fetch_add(now - *added, Relaxed);
-    *added = now;
-    true
-}
-
-// What is counted with frames changes with their number alone.
 figures! {
-    with frames_in: bytes_in, requests_in, items_in;
-    with frames_out: bytes_out, items_out, fire_and_forget_out;
-    often: requests_out;
-    rarely: credit_stalls, ignored_unknown_stream, ignored_out_of_place, ignored_on_request,
-    refused_streams, refused_request_bytes, refused_memory, stalled_parts, refused_leases, refused_assemblies, resumes, replayed_frames, retention_overflows, dropped_fire_and_forget, dropped_keepalive_replies, credit_violations,
-    paused_reads, cut_error_texts, violations, broken_transports, setup_timeouts, keepalive_timeouts,
+    Counter {
+        connections: "Connections there have been";
+    }
+    Gauge {
+        open_connections: "Connections there are";
+        open_streams: "Streams open on them, of both sides";
+        suspended_sessions:
+            "Sessions that have lost their transport and wait for another; counted as connections \
+             too";
+        leased_connections:
+            "Connections whose peers are bound by our leases, and which have a transport";
+        leased_requests:
+            "Requests of such peers that are being served, those of suspended sessions included";
+    }
+    Counter {
+        dropped_pushes:
+            "METADATA_PUSH frames dropped because their handler did not keep up"; // MDP-08
+        lost_fire_and_forget:
+            "Fire-and-forgets of ours that were on their way, and of which the connection's end \
+             shows that they did not leave, or not that they arrived: unwritten then, refused with \
+             SETUP, or without the peer's acknowledgement in a session that is over";
+        handshake_timeouts: "WebSocket handshakes that were not over in time";
+        full:
+            "Times a connection came while a server had as many as it may, and waited until one \
+             ended";
+        refused_connections:
+            "Connections refused because too many waited so, or none ended in time";
+        evicted_newcomers:
+            "Sockets closed before anyone had accepted them, for others to be heard";
+        failed_accepts:
+            "Times the system did not give a connection that had come, as when files have run out";
+        warnings_left_out:
+            "Warnings about peers that were not logged one by one, because there were too many";
+        paused_for_memory:
+            "Times a long frame waited to be read because there was no memory for it";
+        paused_for_consumers:
+            "Times a connection was not read because as much waited for its consumers as may";
+        given_up_streams:
+            "Streams that failed because most of what waited so was theirs, and was not taken";
+        ended_for_memory:
+            "Connections that ended because memory was short and what they held was not taken";
+        refused_sessions:
+            "Sessions refused because there were as many as there may be, in all or of one address";
+        evicted_sessions: "Sessions without a transport that ended for another";
+    }
 }
 
-/// What a [`Meter`] has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MeterReading {
-    /// Connections there have been.
-    pub connections: u64,
-    /// Connections there are.
-    pub open_connections: u64,
-    /// Streams open on them, of both sides.
-    pub open_streams: u64,
-    /// Sessions that have lost their transport and wait for another; counted as connections too.
-    pub suspended_sessions: u64,
-    /// Connections whose peers are bound by our leases, and which have a transport.
-    pub leased_connections: u64,
-    /// Requests of such peers that are being served, those of suspended sessions included.
-    pub leased_requests: u64,
-    /// METADATA_PUSH frames dropped because their handler did not keep up (MDP-08).
-    pub dropped_pushes: u64,
-    /// Fire-and-forgets of ours that were on their way, and of which the connection's end shows that
-    /// they did not leave, or not that they arrived: unwritten then, refused with SETUP, or without
-    /// the peer's acknowledgement in a session that is over.
-    pub lost_fire_and_forget: u64,
-    /// WebSocket handshakes that were not over in time.
-    pub handshake_timeouts: u64,
-    /// Times a connection came while a server had as many as it may, and waited until one ended.
-    pub full: u64,
-    /// Times the system did not give a connection that had come, as when files have run out.
-    pub failed_accepts: u64,
-    /// Warnings about peers that were not logged one by one, because there were too many.
-    pub warnings_left_out: u64,
-    /// Times a long frame waited to be read because there was no memory for it.
-    pub paused_for_memory: u64,
-    /// Times a connection was not read because as much waited for its consumers as may.
-    pub paused_for_consumers: u64,
-    /// Streams that failed because of that: most waited for them, and was not taken.
-    pub given_up_streams: u64,
-    /// Connections that ended because memory was short and what they held was not taken.
-    pub ended_for_memory: u64,
-    /// Those of them that were refused: too many waited, or none ended in time.
-    pub refused_connections: u64,
-    /// Sockets closed before anyone had accepted them, for others to be heard.
-    pub evicted_newcomers: u64,
-    /// Sessions refused because there were as many as there may be, in all or of one address.
-    pub refused_sessions: u64,
-    /// Sessions without a transport that ended for another.
-    pub evicted_sessions: u64,
-    /// The sums over all connections.
-    pub stats: Stats,
+/// Figures as they are now.
+fn values<const N: usize>(figures: &[AtomicU64; N]) -> [u64; N] {
+    array::from_fn(|index| figures[index].load(Relaxed))
+}
+
+/// What a connection has added to the meter.
+#[derive(Debug, Default)]
+struct Published {
+    often: [u64; Stats::OFTEN],
+    sum_of_rare: u64,
+    /// The figures that rarely change, once one has.
+    rare: Option<Box<[u64; Stats::RARE]>>,
+}
+
+/// Adds what has changed since it was added before.
+#[inline]
+fn add<const N: usize>(now: &[u64; N], added: &mut [u64; N], figures: &[AtomicU64; N]) {
+    for index in 0..N {
+        let (now, added) = (now[index], &mut added[index]);
+        if now != *added {
+            figures[index].fetch_add(now - *added, Relaxed);
+            *added = now;
+        }
+    }
 }
 
 impl Meter {
+    /// Adds what has changed; what was added before is brought up to date.
+    #[inline]
+    fn add(&self, now: &Stats, added: &mut Published) {
+        add(&now.often(), &mut added.often, &self.often);
+        let sum_of_rare = now.sum_of_rare();
+        if sum_of_rare != added.sum_of_rare {
+            added.sum_of_rare = sum_of_rare;
+            self.add_rare(now, added.rare.get_or_insert_with(|| Box::new([0; _])));
+        }
+    }
+
+    #[cold]
+    fn add_rare(&self, now: &Stats, added: &mut [u64; Stats::RARE]) {
+        let zeros = || Box::new([const { AtomicU64::new(0) }; _]);
+        add(&now.rare(), added, self.rare.get_or_init(zeros));
+    }
+
     /// With other limits on warnings that peers can cause, as about connections that their violations
     /// have ended: at most `max` of a kind are logged for one address within ten seconds, and ten
     /// times as many in all.
@@ -258,7 +211,7 @@ impl Meter {
         self.handshake_timeouts.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn waits_for_place(&self) {
+    pub(crate) fn count_full(&self) {
         self.full.fetch_add(1, Relaxed);
     }
 
@@ -405,5 +358,35 @@ impl Drop for ConnectionMeter {
         self.change_leased((0, 0));
         self.meter.open_streams.fetch_sub(self.open_streams, Relaxed);
         self.meter.open_connections.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_figure_comes_once_and_those_of_now_are_gauges() {
+        let meter = Arc::new(Meter::default());
+        let mut connection = meter.connection();
+        let mut stats = Stats::default();
+        stats.frames_in = 3;
+        stats.resumes = 1;
+        connection.publish(&stats, 2);
+        let figures: Vec<Figure> = meter.read().each().collect();
+        let names: HashSet<_> = figures.iter().map(|figure| figure.name).collect();
+        assert_eq!(names.len(), figures.len());
+        let figure = |name| figures.iter().find(|figure| figure.name == name).unwrap();
+        for (name, value, kind) in [
+            ("connections", 1, FigureKind::Counter),
+            ("open_streams", 2, FigureKind::Gauge),
+            ("frames_in", 3, FigureKind::Counter),
+            ("resumes", 1, FigureKind::Counter),
+            ("violations", 0, FigureKind::Counter),
+        ] {
+            assert_eq!((figure(name).value, figure(name).kind), (value, kind), "{name}");
+        }
     }
 }

@@ -229,6 +229,34 @@ async fn clock_tells_the_time_and_ticks() {
     service.end().await;
 }
 
+/// Who reads the status by a program relies on its names, and who reads it himself on their order.
+#[tokio::test]
+async fn the_figures_of_the_status_keep_their_names_and_their_order() {
+    let service = Running::start(Options::default()).await;
+    let client = &service.clients().await[0];
+    let status = client.request_response(to("status", "")).await.unwrap();
+    let text = String::from_utf8(status.data.to_vec()).unwrap();
+    let strings: Vec<&str> = text.split('"').skip(1).step_by(2).collect();
+    let version = ["version", env!("CARGO_PKG_VERSION")];
+    assert_eq!(strings[..2], version);
+    assert_eq!(
+        strings[2..].join(" "),
+        "uptime_seconds \
+         connections open total full failed_accepts refused turned_away violations setup_timeouts \
+         handshake_timeouts keepalive_timeouts paused_reads \
+         memory max used refused paused paused_for_handlers given_up_streams ended stalled_parts \
+         sessions suspended resumed broken_transports refused evicted replayed_frames overflows \
+         streams open credit_violations refused_payloads \
+         requests received refused beyond_lease \
+         leases connections running \
+         fire_and_forget taken dropped \
+         items in out frames in out ignored bytes in out credit_stalls \
+         dropped error_texts keepalive_replies metadata_pushes \
+         log lines_left_out warnings_left_out"
+    );
+    service.end().await;
+}
+
 #[tokio::test]
 async fn status_tells_the_figures() {
     let service = Running::start(Options::default()).await;

@@ -215,7 +215,7 @@ impl Doors {
                 None
             }
         };
-        self.meter.waits_for_place();
+        self.meter.count_full();
         if let Some(granted) = granted
             && let Ok(Ok(place)) = tokio::time::timeout(self.limits.patience, granted).await
         {

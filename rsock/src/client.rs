@@ -25,9 +25,9 @@ use crate::{
     resume::{Resume, new_token},
     tap::FrameTap,
     transport::{
+        address::Uri,
         dial::{Dial, DialAgain, dial_own, own_again},
         socket::Transport,
-        uri::Uri,
     },
 };
 

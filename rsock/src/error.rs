@@ -187,7 +187,7 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Uri { uri, problem } => {
-                write!(f, "{uri:?} is no URI for a connection: {problem}")
+                write!(f, "{uri:?} is not a valid URI for a connection: {problem}")
             }
             Self::Resolve { host, error } => write!(f, "cannot resolve {host:?}: {error}"),
             Self::Io { address, error, .. } => write!(f, "{address}: {error}"),

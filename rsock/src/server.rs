@@ -37,9 +37,9 @@ use crate::{
     tap::FrameTap,
     transport::{
         Framing,
+        address::{Layout, Uri},
         listen::Listener,
         socket::{Socket, Transport},
-        uri::{Scheme, Uri},
     },
 };
 
@@ -535,13 +535,13 @@ impl Service {
         // A socket that cannot be set up is of no use; the peer sees it close.
         socket.prepare().ok()?;
         let peer: Arc<str> = address.to_string().into();
-        match uri.scheme {
-            Scheme::Tcp => {
+        match &uri.layout {
+            Layout::Prefixed => {
                 let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());
                 self.drive(Transport { socket, framing, input, peer }, Some(newcomer))
             }
             #[cfg(feature = "websocket")]
-            Scheme::WebSocket => self.begin_websocket(socket, peer, uri, newcomer).await,
+            Layout::WebSocket { path } => self.begin_websocket(socket, peer, path, newcomer).await,
         }
     }
 
@@ -550,10 +550,10 @@ impl Service {
         self: &Arc<Self>,
         socket: Socket,
         peer: Arc<str>,
-        uri: &Uri,
+        path: &str,
         newcomer: Newcomer,
     ) -> Option<Driven> {
-        let path: Option<Arc<str>> = Some(uri.path.as_str().into());
+        let path: Option<Arc<str>> = Some(path.into());
         let http = match &self.builder.http {
             Some(http) => Arc::clone(http),
             None => Arc::new(UpgradeRequired { path: path.clone() }),

@@ -10,9 +10,10 @@ use crate::transport::websocket;
 use crate::{
     error::ConnectError,
     transport::{
-        Framing, connect_tcp,
+        Framing,
+        address::{Address, Layout, Security, Uri},
         socket::{Socket, Transport},
-        uri::{Scheme, Uri},
+        tcp,
     },
 };
 
@@ -33,32 +34,39 @@ pub(crate) struct Dial {
 impl Dial {
     /// Opens a connection.
     pub(crate) async fn open(&self) -> Result<Transport, ConnectError> {
-        #[cfg(feature = "websocket")]
-        let until = tokio::time::Instant::now() + self.limit;
-        let socket = Socket::Tcp(connect_tcp(&self.uri, self.limit).await?);
-        let peer: Arc<str> = self.uri.to_string().into();
-        match self.uri.scheme {
-            Scheme::Tcp => {
+        match tokio::time::timeout(self.limit, self.open_unlimited()).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                let address = self.uri.address.to_string();
+                Err(ConnectError::Timeout { address, after: self.limit })
+            }
+        }
+    }
+
+    async fn open_unlimited(&self) -> Result<Transport, ConnectError> {
+        let Uri { address, security: Security::Clear, layout } = &self.uri;
+        let socket = match address {
+            Address::Tcp(target) => Socket::Tcp(tcp::connect(target).await?),
+        };
+        let peer = self.uri.to_string().into();
+        match layout {
+            Layout::Prefixed => {
                 let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());
                 Ok(Transport { socket, framing, input, peer })
             }
             #[cfg(feature = "websocket")]
-            Scheme::WebSocket => {
-                let limit = self.limit;
-                let authority = self.uri.authority();
-                let handshake =
-                    websocket::connect(socket, &authority, &self.uri.path, &self.headers, None);
-                let (socket, leftover) = tokio::time::timeout_at(until, handshake)
-                    .await
-                    .map_err(|_| ConnectError::Timeout { address: peer.to_string(), after: limit })?
-                    .map_err(|error| ConnectError::Handshake {
-                        address: peer.to_string(),
+            Layout::WebSocket { path } => {
+                let host = address.to_string();
+                let handshake = websocket::connect(socket, &host, path, &self.headers, None);
+                let (socket, leftover) =
+                    handshake.await.map_err(|error| ConnectError::Handshake {
+                        address: self.uri.to_string(),
                         error: error.to_string(),
                     })?;
                 let role = websocket::Role::Client;
                 let framing = websocket::WebSocketFraming::new(role, self.max_frame_bytes);
-                let framing = Framing::WebSocket(framing);
-                Ok(Transport { socket, framing, input: BytesMut::from(&leftover[..]), peer })
+                let (framing, input) = (Framing::WebSocket(framing), BytesMut::from(&leftover[..]));
+                Ok(Transport { socket, framing, input, peer })
             }
         }
     }

@@ -7,7 +7,10 @@ use tokio::{
     runtime::Handle,
 };
 
-use crate::{error::ConnectError, transport::uri::Uri};
+use crate::{
+    error::ConnectError,
+    transport::address::{Address, Uri},
+};
 
 /// The system's queue of connections that nobody has taken yet, as tokio's own listeners have it.
 const BACKLOG: u32 = 1024;
@@ -25,7 +28,8 @@ impl Listener {
     /// Listens with one socket, woken by the runtime this runs on.
     pub(crate) async fn bind(uri: Uri) -> Result<Self, ConnectError> {
         check(&uri)?;
-        let address = (uri.host.as_str(), uri.port);
+        let Address::Tcp(target) = &uri.address;
+        let address = (target.host.as_str(), target.port);
         let socket = TcpListener::bind(address).await.map_err(|error| failed(&uri, &error))?;
         Self::with(uri, vec![socket])
     }
@@ -36,7 +40,8 @@ impl Listener {
         runtimes: impl ExactSizeIterator<Item = &'a Handle> + Clone,
     ) -> Result<Self, ConnectError> {
         check(&uri)?;
-        let address = (uri.host.as_str(), uri.port);
+        let Address::Tcp(target) = &uri.address;
+        let address = (target.host.as_str(), target.port);
         let addresses = lookup_host(address).await.map_err(|error| failed(&uri, &error))?;
         let addresses: Vec<_> = addresses.collect();
         let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -51,14 +56,16 @@ impl Listener {
 
     fn with(mut uri: Uri, sockets: Vec<TcpListener>) -> Result<Self, ConnectError> {
         if let Some(socket) = sockets.first() {
-            uri.port = socket.local_addr().map_err(|error| failed(&uri, &error))?.port();
+            let bound = socket.local_addr().map_err(|error| failed(&uri, &error))?;
+            let Address::Tcp(target) = &mut uri.address;
+            target.port = bound.port();
         }
         Ok(Self { sockets, uri })
     }
 }
 
 fn check(uri: &Uri) -> Result<(), ConnectError> {
-    if uri.path.contains('?') {
+    if uri.layout.has_query() {
         let problem = "the path to listen on has no query".to_owned();
         return Err(ConnectError::Uri { uri: uri.to_string(), problem });
     }
@@ -66,7 +73,7 @@ fn check(uri: &Uri) -> Result<(), ConnectError> {
 }
 
 fn failed(uri: &Uri, error: &io::Error) -> ConnectError {
-    ConnectError::io(uri.authority(), error)
+    ConnectError::io(uri.address.to_string(), error)
 }
 
 fn open_each<'a>(
@@ -140,7 +147,8 @@ mod tests {
             let addresses = listener.sockets.iter().map(|it| it.local_addr().expect("an address"));
             let addresses: Vec<_> = addresses.collect();
             assert_eq!(addresses, [addresses[0]; 2]);
-            assert_eq!(addresses[0].port(), listener.uri.port);
+            let Address::Tcp(target) = &listener.uri.address;
+            assert_eq!(addresses[0].port(), target.port);
             TcpStream::connect(addresses[0]).await.expect("one of them listens");
         }
     }

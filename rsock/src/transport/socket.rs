@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::transport::{Framing, prepare};
+use crate::transport::{Framing, tcp};
 
 /// Any byte stream that frames lie on.
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -54,7 +54,7 @@ impl Socket {
     /// Sets what every socket of ours is set to.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(socket) => prepare(socket),
+            Self::Tcp(socket) => tcp::prepare(socket),
             Self::Memory(_) | Self::Own(_) | Self::None => Ok(()),
         }
     }

@@ -14,8 +14,9 @@ use rsock_proto::{
     StreamError, StreamKey, Violation,
     frame::{self, Setup},
 };
+use rsock_wire::{MAX_N, flag, kind};
 
-use crate::wire::{self, Head, Ledger};
+use crate::ledger::{Head, Ledger};
 
 /// The most streams an application of ours keeps open.
 const OWN_STREAMS: usize = 12;
@@ -283,26 +284,26 @@ impl End {
         };
         let n: u32 = match input.arbitrary::<u8>()? {
             n @ 0..200 => u32::from(n % 8),
-            200..240 => wire::MAX,
+            200..240 => MAX_N,
             _ => input.arbitrary()?,
         };
         let len = input.int_in_range(0..=60)?.min(input.len());
         let body = input.bytes(len)?;
         let code = [0x201, 3, 0x102, 0x203, 0x201, 0x202, 0x101, n][n as usize % 8].to_be_bytes();
         Ok(match kind {
-            wire::SETUP => {
+            kind::SETUP => {
                 let fields = [&[0, 1, 0, 0][..], &n.to_be_bytes(), &[0, 0, 9, 0, 1, b'a', 1, b'b']];
                 // Mostly without what is not on offer.
                 let flags = if n == 7 { flags } else { 0 };
-                wire::raw(stream * u32::from(n == 6), kind, flags, &fields.concat(), body)
+                raw(stream * u32::from(n == 6), kind, flags, &fields.concat(), body)
             }
-            3 => wire::raw(0, kind, flags, &u64::from(n).to_be_bytes(), body),
-            wire::REQUEST_STREAM | wire::REQUEST_CHANNEL | wire::REQUEST_N => {
-                wire::raw(stream, kind, flags, &n.to_be_bytes(), body)
+            3 => raw(0, kind, flags, &u64::from(n).to_be_bytes(), body),
+            kind::REQUEST_STREAM | kind::REQUEST_CHANNEL | kind::REQUEST_N => {
+                raw(stream, kind, flags, &n.to_be_bytes(), body)
             }
-            wire::ERROR => wire::raw(stream, kind, flags, &code, body),
-            12 => wire::raw(0, kind, flags, &[], body),
-            _ => wire::raw(stream, kind, flags, &[], body),
+            kind::ERROR => raw(stream, kind, flags, &code, body),
+            12 => raw(0, kind, flags, &[], body),
+            _ => raw(stream, kind, flags, &[], body),
         })
     }
 
@@ -350,7 +351,7 @@ impl End {
             match event {
                 Event::Request { key, complete, interaction, .. } => {
                     let head = head.expect("a request is the doing of a frame");
-                    assert_eq!(head.stream, key.id().get());
+                    assert_eq!(head.header.stream, key.id().get());
                     assert!(!complete || interaction == Interaction::RequestChannel);
                     self.ledger.opened(head);
                     let received = complete || interaction != Interaction::RequestChannel;
@@ -461,7 +462,7 @@ impl End {
             return Ok(());
         }
         let interaction = *input.choose(&INTERACTIONS)?;
-        let n = *input.choose(&[1, 2, 5, wire::MAX, 0, wire::MAX + 1])?;
+        let n = *input.choose(&[1, 2, 5, MAX_N, 0, MAX_N + 1])?;
         let payload = self.payload(input)?;
         match self.connection.request(interaction, payload, n) {
             Ok(key) => {
@@ -470,7 +471,7 @@ impl End {
                 self.keys.push(key);
                 self.own.push(key);
             }
-            Err(Misuse::ZeroRequestN) => assert!(!(1..=wire::MAX).contains(&n)),
+            Err(Misuse::ZeroRequestN) => assert!(!(1..=MAX_N).contains(&n)),
             Err(misuse) => self.refused(misuse),
         }
         Ok(())
@@ -497,7 +498,7 @@ impl End {
                 // What comes after that is of no interest to who failed it.
                 told.received |= failed.is_ok();
             }
-            13 | 14 => stream.request_n(*input.choose(&[1, 2, 5, wire::MAX, 0, u32::MAX])?),
+            13 | 14 => stream.request_n(*input.choose(&[1, 2, 5, MAX_N, 0, u32::MAX])?),
             _ => {
                 stream.cancel();
                 told.received = true;
@@ -540,4 +541,16 @@ fn setup(input: &mut Unstructured<'_>) -> Result<Setup> {
         data_mime: "c/d".into(),
         payload: Payload::new("setup"),
     })
+}
+
+/// A frame from its parts; `fields` stands between the header and the body, half of which is metadata
+/// where the flags say that there are any.
+fn raw(stream: u32, kind: u8, flags: u16, fields: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut frame = rsock_wire::frame(stream, kind, flags & 0x3FF, fields, body);
+    let with_length = kind == kind::PAYLOAD || frame.is_request();
+    if frame.has(flag::METADATA) && with_length {
+        let (metadata, data) = body.split_at(body.len() / 2);
+        frame = frame.metadata(metadata).data(data);
+    }
+    frame.encode()
 }

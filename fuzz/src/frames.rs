@@ -91,10 +91,5 @@ fn frames(stream: &[u8], max: usize, step: impl Fn(usize) -> usize) -> (Vec<Byte
 }
 
 fn prefixed(frames: &[Bytes]) -> Vec<u8> {
-    let mut stream = Vec::new();
-    for frame in frames {
-        stream.extend_from_slice(&(frame.len() as u32).to_be_bytes()[1..]);
-        stream.extend_from_slice(frame);
-    }
-    stream
+    frames.iter().flat_map(|frame| rsock_wire::prefixed(frame)).collect()
 }

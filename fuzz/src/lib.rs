@@ -3,8 +3,8 @@
 
 mod connection;
 mod frames;
+mod ledger;
 mod metadata;
-mod wire;
 mod world;
 
 pub use connection::connection;

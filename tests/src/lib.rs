@@ -9,4 +9,5 @@ pub mod process;
 pub mod readiness;
 pub mod record;
 pub mod script;
-pub mod wire;
+
+pub use rsock_wire as wire;

@@ -20,40 +20,13 @@ use tokio::{
 
 use crate::{
     record::limit_time,
-    wire::{C, F, Frame, N, R, ka, p, rr, setup},
+    wire::{C, F, FIN, Frame, Framing, MASK, N, PING, R, ka, message, p, rr, setup},
 };
 
 /// How long to wait for anything before the test has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The first stream id of fences: out of the way of scripts.
 const FENCES: u32 = 1_000_000_001;
-/// The mask of all our WebSocket frames: masking is what is tested, not secrecy.
-const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x13];
-
-/// The opcode of a continuation.
-pub const CONTINUATION: u8 = 0x0;
-/// The opcode of text.
-pub const TEXT: u8 = 0x1;
-/// The opcode of a binary message.
-pub const BINARY: u8 = 0x2;
-/// The opcode of a close frame.
-pub const CLOSE: u8 = 0x8;
-/// The opcode of a ping.
-pub const PING: u8 = 0x9;
-/// The opcode of a pong.
-pub const PONG: u8 = 0xa;
-/// The last fragment of a message, in the first byte of its header.
-pub const FIN: u8 = 0x80;
-
-/// How frames lie on the socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Framing {
-    /// A u24 length before each.
-    Tcp,
-    /// Each a binary message.
-    WebSocket,
-}
-
 /// One end of a connection, played by hand.
 #[derive(Debug)]
 pub struct Peer {
@@ -272,14 +245,7 @@ impl Peer {
 
     /// Frames as they are on the socket.
     pub fn framed(&self, frame: &[u8]) -> Vec<u8> {
-        match self.framing {
-            Framing::Tcp => {
-                let mut wire = (frame.len() as u32).to_be_bytes()[1..].to_vec();
-                wire.extend(frame);
-                wire
-            }
-            Framing::WebSocket => message(FIN | BINARY, self.mask(), frame),
-        }
+        self.framing.wrap_masked(self.mask(), frame)
     }
 
     fn mask(&self) -> Option<[u8; 4]> {
@@ -568,55 +534,35 @@ impl Peer {
 
     /// The next frame's bytes off the input.
     fn take_frame(&mut self) -> Option<Vec<u8>> {
-        match self.framing {
-            Framing::Tcp => {
-                let &[a, b, c] = self.input.first_chunk::<3>()?;
-                let end = 3 + u32::from_be_bytes([0, a, b, c]) as usize;
-                let frame = self.input.get(3..end)?.to_vec();
-                self.input.advance(end);
-                Some(frame)
-            }
-            Framing::WebSocket => loop {
-                let (first, body) = self.take_message()?;
-                let body_text = String::from_utf8_lossy(&body).into_owned();
-                match first {
-                    0x82 => return Some(body),
-                    0x89 => panic!("a ping nobody asked for\n{}", self.trace),
-                    0x8a => self.pongs.push(body),
-                    0x88 => {
-                        self.close_code = body.first_chunk().copied().map(u16::from_be_bytes);
-                        let code = self.close_code;
-                        self.note(format_args!("< close {code:?}"));
-                    }
-                    _ => panic!("WS-06: message of type {first:#x} {body_text:?}\n{}", self.trace),
+        loop {
+            let (first, body) = self.take_envelope()?;
+            match first {
+                0x82 => return Some(body),
+                0x89 => panic!("a ping nobody asked for\n{}", self.trace),
+                0x8a => self.pongs.push(body),
+                0x88 => {
+                    self.close_code = body.first_chunk().copied().map(u16::from_be_bytes);
+                    let code = self.close_code;
+                    self.note(format_args!("< close {code:?}"));
                 }
-            },
+                _ => panic!(
+                    "WS-06: message of type {first:#x} {:?}\n{}",
+                    body.escape_ascii().to_string(),
+                    self.trace
+                ),
+            }
         }
     }
 
-    fn take_message(&mut self) -> Option<(u8, Vec<u8>)> {
-        let &[first, len] = self.input.first_chunk::<2>()?;
-        let masked = len & 0x80 != 0;
-        assert!(masked != self.dialled, "a client masks, a server does not\n{}", self.trace);
-        let (at, len) = match len & 0x7f {
-            126 => {
-                let len = self.input.get(2..4)?;
-                (4, usize::from(u16::from_be_bytes([len[0], len[1]])))
-            }
-            127 => {
-                let len = self.input.get(2..10)?.first_chunk()?;
-                (10, u64::from_be_bytes(*len) as usize)
-            }
-            len => (2, usize::from(len)),
-        };
-        let body_at = if masked { at + 4 } else { at };
-        let mut body = self.input.get(body_at..body_at + len)?.to_vec();
-        if masked {
-            let mask = &self.input[at..body_at];
-            body.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-        }
-        self.input.advance(body_at + len);
-        Some((first, body))
+    /// The first byte of a message, and the frame in it.
+    fn take_envelope(&mut self) -> Option<(u8, Vec<u8>)> {
+        let envelope = self.framing.envelope(&self.input)?;
+        let must_mask = self.framing == Framing::WebSocket && !self.dialled;
+        let masks = envelope.mask.is_some();
+        assert!(masks == must_mask, "a client masks, a server does not\n{}", self.trace);
+        let frame = envelope.open(&self.input)?;
+        self.input.advance(envelope.body.end);
+        Some((envelope.first, frame))
     }
 }
 
@@ -654,29 +600,4 @@ fn header<'head>(head: &'head str, name: &str) -> Option<&'head str> {
     let lines = head.lines().filter_map(|line| line.split_once(':'));
     let mut values = lines.filter(|(key, _)| key.eq_ignore_ascii_case(name));
     values.next().map(|(_, value)| value.trim())
-}
-
-/// A WebSocket frame.
-pub fn message(first: u8, mask: Option<[u8; 4]>, body: &[u8]) -> Vec<u8> {
-    let masked = if mask.is_some() { 0x80 } else { 0 };
-    let mut wire = vec![first];
-    match body.len() {
-        len @ 0..126 => wire.push(masked | len as u8),
-        len @ 126..=0xffff => {
-            wire.push(masked | 126);
-            wire.extend((len as u16).to_be_bytes());
-        }
-        len => {
-            wire.push(masked | 127);
-            wire.extend((len as u64).to_be_bytes());
-        }
-    }
-    match mask {
-        None => wire.extend(body),
-        Some(mask) => {
-            wire.extend(mask);
-            wire.extend(body.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
-        }
-    }
-    wire
 }

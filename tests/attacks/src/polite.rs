@@ -13,10 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rsock_tests::{
-    process::Process,
-    wire::{C, Frame, N, p, rr},
-};
+use rsock_tests::process::Process;
+use rsock_wire::{C, Frame, Framing, N, p, prefix_len, route, rr};
 use tokio::{
     process::{Child, Command},
     time::{sleep, timeout},
@@ -25,8 +23,7 @@ use tokio::{
 use crate::{
     attack::Attack,
     budget, server,
-    target::{Target, patient_setup, route},
-    wire::Framing,
+    target::{Target, patient_setup},
 };
 
 /// How often the client asks.
@@ -123,9 +120,9 @@ pub fn ask(address: SocketAddr, time: Duration) -> std::io::Result<Times> {
 }
 
 fn next(socket: &mut TcpStream) -> std::io::Result<Frame> {
-    let mut prefix = [0; 4];
-    socket.read_exact(&mut prefix[1..])?;
-    let mut bytes = vec![0; u32::from_be_bytes(prefix) as usize];
+    let mut prefix = [0; 3];
+    socket.read_exact(&mut prefix)?;
+    let mut bytes = vec![0; prefix_len(prefix)];
     socket.read_exact(&mut bytes)?;
     Frame::decode(&bytes).map_err(std::io::Error::other)
 }

@@ -5,9 +5,9 @@ use std::{
     sync::atomic::{AtomicU32, Ordering::Relaxed},
 };
 
-use rsock_tests::wire::{Frame, I, MAX_N, ext, setup_of, setup_resumable};
+use rsock_wire::{COMPOSITE, Frame, Framing, I, MAX_N, ext, setup_of, setup_resumable};
 
-use crate::wire::{Framing, Wire};
+use crate::wire::Wire;
 
 /// The longest frame there is.
 pub const MAX_FRAME: usize = (1 << 24) - 1;
@@ -87,8 +87,7 @@ impl Target {
 
 /// SETUP of a client that says it will be silent for weeks.
 pub fn patient_setup() -> Frame {
-    let mime = b"message/x.rsocket.composite-metadata.v0";
-    setup_of((1, 0), MAX_N, MAX_N, mime, b"application/octet-stream")
+    setup_of((1, 0), MAX_N, MAX_N, COMPOSITE.as_bytes(), b"application/octet-stream")
 }
 
 /// The same, with a token of its own.
@@ -100,12 +99,6 @@ pub fn session_setup(serial: u32) -> Frame {
     setup.fixed.splice(12..12, with_token.fixed[12..14 + token.len()].iter().copied());
     setup.flags = with_token.flags;
     setup
-}
-
-/// Composite metadata of one entry: a route.
-pub fn route(name: &str) -> Vec<u8> {
-    let len = name.len() as u8;
-    [&[0xfe, 0, 0, len + 1, len], name.as_bytes()].concat()
 }
 
 /// A frame that is ignored, of so many bytes: it makes the block large in which its neighbours lie.

@@ -7,10 +7,7 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use rsock_tests::{
-    script::{BINARY, FIN, message},
-    wire::Frame,
-};
+use rsock_wire::{Frame, Framing};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -21,42 +18,6 @@ use tokio::{
 const STUCK: Duration = Duration::from_millis(700);
 /// How long to wait for a frame that is expected.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The mask of WebSocket frames: masking is what is tested, not secrecy.
-const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x13];
-
-/// How frames lie on a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// A u24 length before each.
-    Tcp,
-    /// Each a binary message.
-    WebSocket,
-}
-
-impl Framing {
-    /// A frame as it is on the socket.
-    pub fn wrap(self, frame: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Tcp => {
-                let mut wire = (frame.len() as u32).to_be_bytes()[1..].to_vec();
-                wire.extend_from_slice(frame);
-                wire
-            }
-            Self::WebSocket => message(FIN | BINARY, Some(MASK), frame),
-        }
-    }
-
-    /// Frames as they are on the socket, one behind the other.
-    pub fn wrap_all(self, frames: impl IntoIterator<Item = Frame>) -> Vec<u8> {
-        frames.into_iter().flat_map(|frame| self.wrap(&frame.encode())).collect()
-    }
-}
-
-/// A part of a WebSocket message, masked.
-pub fn part_of_message(first: u8, body: &[u8]) -> Vec<u8> {
-    message(first, Some(MASK), body)
-}
-
 /// What became of bytes that were to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -184,20 +145,9 @@ impl Wire {
 
     /// The next frame's bytes off the input.
     fn take(&mut self) -> Option<Vec<u8>> {
-        let (head, len) = match self.framing {
-            Framing::Tcp => {
-                let &[a, b, c] = self.input.first_chunk::<3>()?;
-                (3, u32::from_be_bytes([0, a, b, c]) as usize)
-            }
-            // Servers do not mask.
-            Framing::WebSocket => match *self.input.get(1)? {
-                126 => (4, usize::from(u16::from_be_bytes(*self.input.get(2..4)?.first_chunk()?))),
-                127 => (10, u64::from_be_bytes(*self.input.get(2..10)?.first_chunk()?) as usize),
-                len => (2, usize::from(len)),
-            },
-        };
-        let frame = self.input.get(head..head + len)?.to_vec();
-        self.input.advance(head + len);
+        let envelope = self.framing.envelope(&self.input)?;
+        let frame = envelope.open(&self.input)?;
+        self.input.advance(envelope.body.end);
         Some(frame)
     }
 }

@@ -1,5 +1,7 @@
 //! Somebody on the wire who is neither side.
 
+use rsock_wire::{M, frame};
+
 use crate::{link::Pipe, op::Op};
 
 /// Does to what is on its way what a hostile operation says. `idle` says whose last frame is whole
@@ -45,17 +47,13 @@ fn splice(pipe: &mut Pipe, at: u32, bytes: u32, times: usize) {
 fn forge(kind: u8, flags: u16, stream: u8, number: u32, bytes: u8) -> Vec<u8> {
     let stream = if stream == 255 { 0x8000_0001 } else { u32::from(stream % 24) };
     let stream = if matches!(kind, 0x01..=0x03 | 0x0C..=0x0E) { stream & 0x10 } else { stream };
-    let mut frame = stream.to_be_bytes().to_vec();
-    frame.extend((u16::from(kind) << 10 | flags & 0x3FF).to_be_bytes());
-    match kind {
-        0x03 | 0x0E => frame.extend(u64::from(number).to_be_bytes()),
-        0x02 => frame.extend([number.to_be_bytes(), number.to_be_bytes()].concat()),
-        0x06..=0x08 | 0x0B => frame.extend(number.to_be_bytes()),
-        _ => {}
-    }
-    if flags & 0x100 != 0 {
-        frame.extend([0, 0, bytes / 2]);
-    }
-    frame.resize(frame.len() + usize::from(bytes), b'x');
-    frame
+    let fixed = match kind {
+        0x03 | 0x0E => u64::from(number).to_be_bytes().to_vec(),
+        0x02 => [number.to_be_bytes(), number.to_be_bytes()].concat(),
+        0x06..=0x08 | 0x0B => number.to_be_bytes().to_vec(),
+        _ => Vec::new(),
+    };
+    let mut body = if flags & M == 0 { Vec::new() } else { vec![0, 0, bytes / 2] };
+    body.resize(body.len() + usize::from(bytes), b'x');
+    frame(stream, kind, flags & 0x3FF, &fixed, body).encode()
 }

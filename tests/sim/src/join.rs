@@ -43,7 +43,9 @@ impl Run {
         let (complete, follows) = (frame.has(flag::COMPLETE), frame.has(flag::FOLLOWS));
         if !follows {
             let is_item = request || frame.has(flag::NEXT);
-            let payload = is_item.then(|| (frame.metadata.clone(), frame.data.clone()));
+            let payload = is_item.then(|| {
+                (frame.metadata.clone().map(Bytes::from), Bytes::from(frame.data.clone()))
+            });
             return Ok(Some(Joined { request, payload, complete }));
         }
         hold!(request || frame.has(flag::NEXT), Fragments, "FRAG-06: NEXT on each");

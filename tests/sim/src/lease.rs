@@ -27,8 +27,8 @@ impl Permits {
 
     /// A LEASE has come: it replaces the one before (LEASE-06), and its time starts (LEASE-07).
     pub(crate) fn granted(&mut self, lease: &Frame, now: Instant) {
-        let until = now + Duration::from_millis(lease.number.into());
-        self.newest = Some((lease.requests, until));
+        let until = now + Duration::from_millis(lease.number().into());
+        self.newest = Some((lease.requests(), until));
     }
 
     /// A resume begins anew (LEASE-20).

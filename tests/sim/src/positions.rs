@@ -38,7 +38,7 @@ impl Positions {
         if frame.kind == kind::KEEPALIVE {
             let position = if self.resumable { self.received } else { 0 };
             hold!(
-                frame.position == position,
+                frame.position() == position,
                 Positions,
                 "KA-06: {frame} where {position} bytes have come"
             );
@@ -73,7 +73,7 @@ impl Positions {
         }
         // What the peer says it has: the next to be written.
         if matches!(frame.kind, kind::RESUME | kind::RESUME_OK) {
-            let position = frame.position;
+            let position = frame.position();
             let at = self.log.partition_point(|(begin, _)| *begin < position);
             let boundary = self.log.get(at).map_or(self.sent, |(begin, _)| *begin);
             hold!(boundary == position, Positions, "RESUME-15: {position} is inside of a frame");
@@ -84,9 +84,9 @@ impl Positions {
 
     /// What a side says of itself in the handshake.
     fn greets(&self, frame: &Frame) -> Check {
-        let (said, received) = (frame.position, self.received);
+        let (said, received) = (frame.position(), self.received);
         hold!(said == received, Positions, "RESUME-10, RESUME-12: {said} for {received}");
-        let first = frame.first_available;
+        let first = frame.first_available();
         hold!(first <= self.sent, Positions, "RESUME-10: {first} is not sent yet");
         Ok(())
     }

@@ -50,7 +50,7 @@ struct View {
     last: u32,
     lines: BTreeMap<u32, Line>,
     /// Data of KEEPALIVEs that it has to answer.
-    owed: VecDeque<Bytes>,
+    owed: VecDeque<Vec<u8>>,
     permits: Permits,
     positions: Positions,
 }
@@ -85,7 +85,7 @@ impl Line {
         let channel = frame.kind == kind::REQUEST_CHANNEL;
         let credit = match frame.kind {
             kind::REQUEST_RESPONSE => 1,
-            _ => u64::from(frame.number),
+            _ => u64::from(frame.number()),
         };
         let answered = frame.kind != kind::REQUEST_FNF;
         let up = channel && !frame.has(flag::COMPLETE);
@@ -176,7 +176,7 @@ impl Referee {
     /// Somebody who is not the session refuses to resume it (RESUME-16, RESUME-20).
     pub(crate) fn refused(&mut self, raw: &Bytes, on_transport: usize) -> Check {
         let frame = Frame::read(raw)?;
-        let refusal = frame.kind == kind::ERROR && frame.number == 0x004;
+        let refusal = frame.kind == kind::ERROR && frame.number() == 0x004;
         hold!(refusal, Wire, "RESUME-16: {frame}");
         self.views[1].greeting = false;
         self.flight[1].push_back((on_transport, frame));
@@ -335,7 +335,7 @@ impl View {
                 return;
             }
             kind::KEEPALIVE if frame.has(flag::RESPOND) => {
-                self.owed.push_back(frame.data);
+                self.owed.push_back(frame.data.clone());
                 return;
             }
             kind::LEASE => return self.permits.granted(&frame, now),
@@ -355,7 +355,7 @@ impl View {
         }
         let Some(line) = self.lines.get_mut(&frame.stream) else { return };
         match frame.kind {
-            kind::REQUEST_N if line.asks_with_n(false) => line.credit += u64::from(frame.number),
+            kind::REQUEST_N if line.asks_with_n(false) => line.credit += u64::from(frame.number()),
             kind::CANCEL if !line.ours => line.given_up = true,
             kind::CANCEL => {
                 // RC-17; that it has failed is still to be said.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use crate::{
     broken::Invariant,
-    wire::{flag, kind},
+    wire::{Header, flag, kind},
 };
 
 /// A fault of an engine that does not have it.
@@ -76,7 +76,9 @@ impl Tamper {
 
     /// How often a frame arrives.
     pub(crate) fn arrivals(self, frame: &[u8]) -> usize {
-        let is_item = frame[4] >> 2 == kind::PAYLOAD && frame[5] == flag::NEXT as u8;
+        let is_item = Header::split(frame).is_some_and(|(header, _)| {
+            header.kind == kind::PAYLOAD && header.flags & 0xff == flag::NEXT
+        });
         match self {
             Self::ArriveTwice if is_item => 2,
             Self::ArriveNot if is_item => 0,
@@ -86,37 +88,36 @@ impl Tamper {
 
     /// Changes what the referee is shown of a write; `replaying` if it begins with a replay.
     pub(crate) fn apply(self, frames: &mut Vec<(Bytes, usize)>, replaying: bool) {
-        let at = |wanted: &dyn Fn(u8, u16, &[u8]) -> bool| {
-            frames.iter().position(|(frame, _)| {
-                let word = u16::from_be_bytes([frame[4], frame[5]]);
-                wanted((word >> 10) as u8, word & 0x3FF, frame)
-            })
+        let at = |wanted: &dyn Fn(Header, &[u8]) -> bool| {
+            let wanted = |(frame, _): &(Bytes, usize)| {
+                Header::split(frame).is_some_and(|(header, body)| wanted(header, body))
+            };
+            frames.iter().position(wanted)
         };
-        let item = |kind: u8, flags: u16, frame: &[u8]| {
-            let whole = flags & (flag::FOLLOWS | flag::METADATA) == 0;
-            kind == kind::PAYLOAD && flags & flag::NEXT != 0 && whole && frame.len() > 6
+        let item = |header: Header, body: &[u8]| {
+            let whole = !header.has(flag::FOLLOWS | flag::METADATA);
+            header.kind == kind::PAYLOAD && header.has(flag::NEXT) && whole && !body.is_empty()
         };
         let fragment =
-            |kind: u8, flags: u16, _: &[u8]| kind == kind::PAYLOAD && flags & flag::FOLLOWS != 0;
-        let request = |kind: u8, _: u16, _: &[u8]| {
-            (kind::REQUEST_RESPONSE..=kind::REQUEST_CHANNEL).contains(&kind)
-        };
-        let keepalive = |kind: u8, _: u16, _: &[u8]| kind == kind::KEEPALIVE;
+            |header: Header, _: &[u8]| header.kind == kind::PAYLOAD && header.has(flag::FOLLOWS);
+        let end =
+            |header: Header, _: &[u8]| header.kind == kind::PAYLOAD && header.has(flag::COMPLETE);
         let found = match self {
             Self::RepeatItem | Self::ChangeByte | Self::ItemAboveCredit => at(&item),
             Self::DropFragment | Self::SwapFragments => at(&fragment),
-            Self::ItemAfterEnd => {
-                at(&|kind, flags, _| kind == kind::PAYLOAD && flags & flag::COMPLETE != 0)
+            Self::ItemAfterEnd => at(&end),
+            Self::PeersId | Self::OldId | Self::RequestWithoutPermit => {
+                at(&|header, _| header.is_request())
             }
-            Self::PeersId | Self::OldId | Self::RequestWithoutPermit => at(&request),
-            Self::WrongResumePosition => at(&|kind, _, _| kind == kind::RESUME_OK),
-            Self::SkipReplay | Self::ChangeReplay if replaying => at(&|_, _, frame| {
-                let stream = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]);
-                stream > 0
-            }),
+            Self::WrongResumePosition => at(&|header, _| header.kind == kind::RESUME_OK),
+            Self::SkipReplay | Self::ChangeReplay if replaying => {
+                at(&|header, _| header.stream > 0)
+            }
             Self::SkipReplay | Self::ChangeReplay | Self::ArriveTwice | Self::ArriveNot => None,
-            Self::UndefinedFlag => at(&|_, _, _| true),
-            Self::UnaskedAnswer | Self::WrongPosition => at(&keepalive),
+            Self::UndefinedFlag => at(&|_, _| true),
+            Self::UnaskedAnswer | Self::WrongPosition => {
+                at(&|header, _| header.kind == kind::KEEPALIVE)
+            }
         };
         let Some(at) = found else { return };
         let (frame, len) = frames[at].clone();

@@ -17,7 +17,7 @@ use rsock_tests::{
     fixture::Fixture,
     readiness::{Cut, Scripted, Steps},
     record::limit_time,
-    wire::Frame,
+    wire::{Frame, prefix_len},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -120,15 +120,13 @@ impl Peer {
     }
 
     pub(crate) async fn send(&mut self, frame: &Frame) {
-        let bytes = frame.encode();
-        let len = (bytes.len() as u32).to_be_bytes();
-        self.0.write_all(&[&len[1..], &bytes].concat()).await.expect("the server reads");
+        self.0.write_all(&frame.prefixed()).await.expect("the server reads");
     }
 
     pub(crate) async fn next(&mut self) -> Frame {
-        let mut len = [0; 4];
-        self.0.read_exact(&mut len[1..]).await.expect("a frame");
-        let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+        let mut prefix = [0; 3];
+        self.0.read_exact(&mut prefix).await.expect("a frame");
+        let mut bytes = vec![0; prefix_len(prefix)];
         self.0.read_exact(&mut bytes).await.expect("a whole frame");
         Frame::decode(&bytes).expect("frames by the letter")
     }

@@ -20,7 +20,7 @@ use rsock_tests::{
     fixture::Fixture,
     readiness::{Noted, Scripted, Step, Steps},
     record::{Recorder, limit_time},
-    wire::{C, Frame, N, R, ka, p, rr, setup},
+    wire::{C, Frame, N, R, ka, p, rr, setup, unprefixed},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -98,14 +98,12 @@ async fn a_frame_is_one_write() {
     for write in writes.lock().unwrap().iter() {
         // What was asked for by then may leave with SETUP, but no frame is begun and not ended.
         let mut rest = &write[..];
-        while let Some((prefix, behind)) = rest.split_first_chunk::<3>() {
-            let len = u32::from_be_bytes([0, prefix[0], prefix[1], prefix[2]]) as usize;
-            let (frame, behind) = behind.split_at_checked(len).expect("a whole frame");
+        while !rest.is_empty() {
+            let (frame, behind) = unprefixed(rest).expect("a whole frame");
             let name = Frame::decode(frame).unwrap().to_string();
             names.push(name.split('(').next().unwrap_or_default().to_owned());
             rest = behind;
         }
-        assert!(rest.is_empty());
     }
     assert_eq!(names, ["SETUP", "RR", "RR", "RR"]);
 }
@@ -395,10 +393,10 @@ async fn frames(mut io: DuplexStream) -> (Vec<Frame>, Instant) {
     read.await.expect("memory does not fail");
     let end = Instant::now();
     let (mut rest, mut frames) = (&input[..], Vec::new());
-    while let Some((&[a, b, c], after)) = rest.split_first_chunk::<3>() {
-        let len = u32::from_be_bytes([0, a, b, c]) as usize;
-        frames.push(Frame::decode(&after[..len]).expect("frames by the letter"));
-        rest = &after[len..];
+    while !rest.is_empty() {
+        let (frame, behind) = unprefixed(rest).expect("a whole frame");
+        frames.push(Frame::decode(frame).expect("frames by the letter"));
+        rest = behind;
     }
     (frames, end)
 }

@@ -15,10 +15,7 @@ use rsock_tests::{
 };
 use tokio::{io::AsyncWriteExt, time::Instant};
 
-use crate::{
-    line::{Line, Peer},
-    portions::prefixed,
-};
+use crate::line::{Line, Peer};
 
 const ITEM: usize = 100_000;
 
@@ -210,7 +207,7 @@ async fn handlers_yield_nothing_while_there_is_no_memory() {
         deaf_server.serve_over(far, routes().default_route("large")).await;
     });
     for frame in [setup(), rs(1, 10, "")] {
-        deaf.write_all(&prefixed(&frame)).await.expect("it is taken");
+        deaf.write_all(&frame.prefixed()).await.expect("it is taken");
     }
     until(|| budget.used() >= budget.max()).await;
     let began = Instant::now();

@@ -16,7 +16,7 @@ use futures_util::{FutureExt, Stream, stream};
 use rsock::{Error, Grant, Load, Payload, Requester, Responder, Response, Server, memory};
 use rsock_tests::{
     record::limit_time,
-    wire::{Frame, L, MAX_N, err, lease, rs, setup, u},
+    wire::{Frame, L, MAX_N, RR, err, lease, rs, setup, u, unprefixed},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -83,11 +83,6 @@ async fn breathe() {
     tokio::task::yield_now().await;
 }
 
-pub(crate) fn prefixed(frame: &Frame) -> Vec<u8> {
-    let bytes = frame.encode();
-    [&(bytes.len() as u32).to_be_bytes()[1..], &bytes].concat()
-}
-
 /// How a peer ends it all.
 enum End {
     Frame(Frame),
@@ -114,7 +109,7 @@ async fn ends_in_portions(end: End) {
     // The peer has as many streams open as it may, and so have we.
     let ids = (0..STREAMS as u32).map(|turn| 2 * turn + 1);
     let frames = [setup()].into_iter().chain(ids.map(|id| rs(id, 1, "endless")));
-    let bytes: Vec<u8> = frames.flat_map(|frame| prefixed(&frame)).collect();
+    let bytes: Vec<u8> = frames.flat_map(|frame| frame.prefixed()).collect();
     peer.write_all(&bytes).await.expect("room");
     while responder.running.load(Relaxed) < STREAMS {
         assert!(serving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
@@ -135,7 +130,7 @@ async fn ends_in_portions(end: End) {
     assert_eq!(wakes.0.load(Relaxed), 0);
 
     match end {
-        End::Frame(frame) => peer.write_all(&prefixed(&frame)).await.expect("room"),
+        End::Frame(frame) => peer.write_all(&frame.prefixed()).await.expect("room"),
         End::Disconnect => peer.shutdown().await.expect("memory closes"),
     }
     let ended = || responder.dropped.load(Relaxed) + wakes.0.load(Relaxed);
@@ -182,12 +177,9 @@ async fn requests_written(peer: &mut DuplexStream, input: &mut Vec<u8>) -> usize
         assert!(read.expect("memory does not fail") > 0, "it is not closed");
     }
     let (mut requests, mut at) = (0, 0);
-    while let Some(prefix) = input.get(at..at + 3) {
-        let len = u32::from_be_bytes([0, prefix[0], prefix[1], prefix[2]]) as usize;
-        let Some(frame) = input.get(at + 3..at + 3 + len) else { break };
-        requests +=
-            usize::from(Frame::decode(frame).expect("a frame").to_string().starts_with("RR("));
-        at += 3 + len;
+    while let Some((frame, next)) = unprefixed(&input[at..]) {
+        requests += usize::from(Frame::decode(frame).expect("a frame").kind == RR);
+        at = input.len() - next.len();
     }
     input.drain(..at);
     requests
@@ -227,7 +219,7 @@ async fn go_in_portions(waits_for: For) {
     let woken = Arc::new(Flag::default());
     let waker = Waker::from(Arc::clone(&woken));
     let flags = if waits_for == For::Lease { L } else { 0 };
-    peer.write_all(&prefixed(&setup().flags(flags))).await.expect("room");
+    peer.write_all(&setup().flags(flags).prefixed()).await.expect("room");
     let mut serve = async || {
         assert!(serving.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         breathe().await;
@@ -247,7 +239,7 @@ async fn go_in_portions(waits_for: For) {
     }
     assert_eq!(requests_written(&mut peer, &mut input).await, 0, "they wait");
     match waits_for {
-        For::Lease => peer.write_all(&prefixed(&lease(600_000, MAX_N))).await.expect("room"),
+        For::Lease => peer.write_all(&lease(600_000, MAX_N).prefixed()).await.expect("room"),
         For::Acceptor => accept.send(()).expect("it is waited for"),
     }
     let mut written = 0;

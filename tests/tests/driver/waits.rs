@@ -18,7 +18,7 @@ use rsock_tests::{
     fixture::Fixture,
     readiness::{Scripted, Step, Steps},
     record::limit_time,
-    wire::{C, Frame, N, err, fnf, ka, lease, p, rr, rs},
+    wire::{C, Frame, N, err, fnf, ka, lease, p, prefix_len, rr, rs},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
@@ -220,9 +220,7 @@ async fn what_the_peer_said_is_read_before_its_transport_is_given_up() {
         ] {
             limit_time();
             let (near, mut far) = memory(4096);
-            let frame = err(0, code, text).encode();
-            let len = (frame.len() as u32).to_be_bytes();
-            far.write_all(&[&len[1..], &frame].concat()).await.expect("memory");
+            far.write_all(&err(0, code, text).prefixed()).await.expect("memory");
             let mut writes = vec![Step::Limit(1); failing];
             writes.push(Step::Error(io::ErrorKind::BrokenPipe));
             let near = Scripted::new(near, Steps::once(reads), Steps::until(writes));
@@ -326,9 +324,9 @@ async fn a_fire_and_forget_that_has_to_wait_is_not_said_to_be_on_its_way() {
     let bye = Error::Closed(said_by_the_peer(0x102, "bye"));
     assert_eq!(at_once(third).await, Err(bye));
     let mut sent = Vec::new();
-    let mut len = [0; 4];
-    while peer.0.read_exact(&mut len[1..]).await.is_ok() {
-        let mut bytes = vec![0; u32::from_be_bytes(len) as usize];
+    let mut prefix = [0; 3];
+    while peer.0.read_exact(&mut prefix).await.is_ok() {
+        let mut bytes = vec![0; prefix_len(prefix)];
         peer.0.read_exact(&mut bytes).await.expect("whole frames");
         sent.push(Frame::decode(&bytes).expect("frames by the letter"));
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rsock::{Client, CloseReason, Error, Violation};
 use rsock_tests::{
     link::{Link, Served, Transport},
-    script::{FIN, PING, Peer, PeerListener},
-    wire::{C, N, R, ka, p, rr, setup_of},
+    script::{Peer, PeerListener},
+    wire::{C, FIN, N, PING, R, ka, p, rr, setup_of},
 };
 
 const SHORT: Duration = Duration::from_millis(40);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use rsock::{Config, Server};
 use rsock_tests::{
     script::Peer,
-    wire::{C, I, M, N, R, can, ext, frame, ka, p, rc, rn, rr, rs, setup, u},
+    wire::{C, I, M, N, R, can, ext, frame, hex, ka, p, rc, rn, rr, rs, setup, u},
 };
 
-use crate::{CE, Stage, Then, hex};
+use crate::{CE, Stage, Then};
 
 fn impatient() -> rsock::ServerBuilder {
     let mut config = Config::default();

@@ -3,11 +3,14 @@
 use futures_util::{StreamExt, stream};
 use rsock::{Client, CloseReason, Config, Error};
 use rsock_tests::{
-    script::{BINARY, CLOSE, CONTINUATION, FIN, PING, SCHEMES, TEXT, message},
-    wire::{C, F, MAX_N, N, can, err, fnf, p, rc, rn, rr, rs},
+    script::SCHEMES,
+    wire::{
+        BINARY, C, CLOSE, CONTINUATION, F, FIN, MAX_N, N, PING, TEXT, can, err, fnf, hex, message,
+        p, prefixed, rc, rn, rr, rs,
+    },
 };
 
-use crate::{CE, Stage, Then, connected, connected_by, hex};
+use crate::{CE, Stage, Then, connected, connected_by};
 
 /// H003, H004, H006, H010, H011: the bytes of a server that make no frames.
 #[tokio::test]
@@ -210,7 +213,7 @@ async fn a_server_that_never_closes() {
 async fn websocket_frames() {
     let mut stage = Stage::start().await;
     let request = rr(2, "x").encode();
-    let prefixed = [&[0, 0, 7][..], &request].concat();
+    let prefixed = prefixed(&request);
     for (row, wire, code) in [
         ("H140 text", message(FIN | TEXT, None, b"hello"), 1003),
         ("H140 empty", message(FIN | BINARY, None, b""), 1000),

@@ -4,10 +4,10 @@
 use rsock::{Client, Config, Server};
 use rsock_tests::{
     script::Peer,
-    wire::{C, F, N, R, can, err, fnf, ka, p, rn, rr},
+    wire::{C, F, N, R, can, err, fnf, hex, ka, p, rn, rr},
 };
 
-use crate::{CE, Stage, Then, connected_by, hex, many};
+use crate::{CE, Stage, Then, connected_by, many};
 
 /// H089 to H093, H095 to H097, H101.
 #[tokio::test]

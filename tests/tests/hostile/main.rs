@@ -213,10 +213,3 @@ fn mirrored_id(id: u32) -> u32 {
         id => id - 1,
     }
 }
-
-/// Bytes written as hexadecimal digits.
-fn hex(digits: &str) -> Vec<u8> {
-    let digits: Vec<u8> =
-        digits.chars().filter_map(|digit| digit.to_digit(16)).map(|digit| digit as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}

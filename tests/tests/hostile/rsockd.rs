@@ -2,11 +2,9 @@
 
 use rsock_tests::{
     process::Process,
-    script::{FIN, Peer, TEXT},
-    wire::{rr, setup, setup_of, u},
+    script::Peer,
+    wire::{FIN, TEXT, hex, rr, setup, setup_of, u},
 };
-
-use crate::hex;
 
 #[tokio::test]
 async fn the_log_names_what_ended_a_connection() {

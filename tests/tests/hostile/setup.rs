@@ -6,12 +6,12 @@ use rsock::{Config, ResumeLimits, Server};
 use rsock_tests::{
     script::Peer,
     wire::{
-        C, Frame, I, L, MAX_N, N, R, can, err, ext, fnf, ka, lease, mp, p, resume, resume_ok, rn,
-        rr, setup, setup_of, u,
+        C, Frame, I, L, MAX_N, N, R, can, err, ext, fnf, hex, ka, lease, mp, p, resume, resume_ok,
+        rn, rr, setup, setup_of, u,
     },
 };
 
-use crate::{INVALID_SETUP, Stage, Then, hex};
+use crate::{INVALID_SETUP, Stage, Then};
 
 /// H034, H035: nothing may come before SETUP.
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use rsock::{Config, MemoryBudget, Server};
 use rsock_tests::{
-    script::{BINARY, CLOSE, CONTINUATION, FIN, PING, Peer, TEXT, message},
-    wire::{C, N, p, rr},
+    script::Peer,
+    wire::{BINARY, C, CLOSE, CONTINUATION, FIN, N, PING, TEXT, message, p, prefixed, rr},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,7 +21,7 @@ async fn frames_that_are_no_messages_of_ours() {
     let uri = stage.served.ws().to_owned();
     let mask = Some([1, 2, 3, 4]);
     let request = rr(1, "x").encode();
-    let prefixed = [&[0, 0, 7][..], &request].concat();
+    let prefixed = prefixed(&request);
     for (row, wire, code) in [
         ("H140 text", message(FIN | TEXT, mask, b"hello"), Some(1003)),
         ("H140 empty", message(FIN | BINARY, mask, b""), None),

@@ -2,8 +2,8 @@
 
 use rsock_tests::{
     link::Served,
-    script::{BINARY, CONTINUATION, FIN, PING, Peer},
-    wire::{C, I, M, N, R, can, ka, p, rn, rr, rs, setup},
+    script::Peer,
+    wire::{BINARY, C, CONTINUATION, FIN, I, M, N, PING, R, can, ka, p, rn, rr, rs, setup},
 };
 
 use crate::{each, items};

@@ -18,7 +18,10 @@ use rsock::{
 use rsock_tests::{
     record::limit_time,
     script::{Peer, PeerListener},
-    wire::{C, Frame, N, REQUESTS, err, p, rc, request, rn, rr, setup, setup_of},
+    wire::{
+        C, Frame, N, REQUESTS, ROUTE, entry, err, hex, named, p, rc, request, rn, route, rr, setup,
+        setup_of,
+    },
 };
 
 const INVALID: u32 = 0x204;
@@ -32,28 +35,6 @@ const MIME: u8 = 0xfa;
 const ACCEPT: u8 = 0xfb;
 const AUTH: u8 = 0xfc;
 const ZIPKIN: u8 = 0xfd;
-const ROUTE: u8 = 0xfe;
-
-/// An entry by the letter of the specification: its head, a u24 length, its content.
-fn entry(head: u8, content: impl AsRef<[u8]>) -> Vec<u8> {
-    named(&[head], content)
-}
-
-/// An entry whose type is a name, with its length minus one before it.
-fn named(head: &[u8], content: impl AsRef<[u8]>) -> Vec<u8> {
-    let content = content.as_ref();
-    let len = (content.len() as u32).to_be_bytes();
-    [head, &len[1..], content].concat()
-}
-
-fn route(name: &str) -> Vec<u8> {
-    entry(ROUTE, [&[name.len() as u8], name.as_bytes()].concat())
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.chars().filter_map(|c| c.to_digit(16)).collect();
-    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
-}
 
 /// What handlers saw of a request's types: `data < accepted, accepted`.
 fn types(mimes: &DataMimes) -> String {

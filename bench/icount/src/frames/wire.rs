@@ -1,18 +1,11 @@
 //! The frames that are counted, by the letter and not by our own encoder.
 
-pub(super) const N: u16 = 0x020;
-const C: u16 = 0x040;
-pub(super) const F: u16 = 0x080;
-pub(super) const R: u16 = 0x080;
-pub(super) const L: u16 = 0x040;
-const M: u16 = 0x100;
-const I: u16 = 0x200;
+pub(super) use rsock_wire::{C, F, L, N, R, RC, RR, RS};
+use rsock_wire::{FNF, I, M, prefixed};
 
-/// A frame with its prefix.
+/// A frame with its prefix; its body is metadata and data as they lie there.
 pub(super) fn frame(stream: u32, kind: u8, flags: u16, fixed: &[u8], body: &[u8]) -> Vec<u8> {
-    let len = (6 + fixed.len() + body.len()) as u32;
-    let head = u16::from(kind) << 10 | flags;
-    [&len.to_be_bytes()[1..], &stream.to_be_bytes(), &head.to_be_bytes(), fixed, body].concat()
+    prefixed(&rsock_wire::frame(stream, kind, flags, fixed, body).encode())
 }
 
 pub(super) fn setup(flags: u16, token: &[u8]) -> Vec<u8> {
@@ -32,11 +25,6 @@ pub(super) fn request(kind: u8, stream: u32, flags: u16, n: u32, body: &[u8]) ->
     let fixed = n.to_be_bytes();
     frame(stream, kind, flags, if kind < 0x06 { b"" } else { &fixed }, body)
 }
-
-pub(super) const RR: u8 = 0x04;
-const FNF: u8 = 0x05;
-pub(super) const RS: u8 = 0x06;
-pub(super) const RC: u8 = 0x07;
 
 /// A frame on a stream, by its name.
 pub(super) type OnStream = (&'static str, fn(u32) -> Vec<u8>);

@@ -1,13 +1,10 @@
 //! Many of something that is allowed once: streams with a text for each, sessions, streams.
 
 use futures_util::future::join_all;
-use rsock_tests::wire::{err, rc, rs};
+use rsock_wire::{Framing, err, rc, route, rs};
 
 use super::{Held, crowd};
-use crate::{
-    target::{Target, route, session_setup},
-    wire::Framing,
-};
+use crate::target::{Target, session_setup};
 
 /// Streams a connection may hold open unless it is told otherwise.
 const MAX_STREAMS: u32 = 4_096;

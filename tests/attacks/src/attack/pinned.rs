@@ -1,11 +1,11 @@
 //! Small things kept out of large blocks: a slice keeps all of what it was read into.
 
-use rsock_tests::wire::{N, R, ka, mp, p, rc, rr, rs};
+use rsock_wire::{Framing, N, R, ka, mp, p, rc, route, rr, rs};
 
 use super::{Held, crowd};
 use crate::{
-    target::{MAX_FRAME, Target, junk, patient_setup, route, session_setup},
-    wire::{Framing, Sent, Wire},
+    target::{MAX_FRAME, Target, junk, patient_setup, session_setup},
+    wire::{Sent, Wire},
 };
 
 /// The junk beside each small frame.

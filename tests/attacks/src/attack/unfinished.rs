@@ -1,14 +1,11 @@
 //! What is begun and not ended: payloads in fragments, frames, messages, HTTP.
 
-use rsock_tests::{
-    script::{BINARY, CONTINUATION},
-    wire::{F, N, p, rr},
-};
+use rsock_wire::{BINARY, CONTINUATION, F, Framing, N, p, part_of_message, route, rr};
 
 use super::{Held, crowd};
 use crate::{
-    target::{MAX_FRAME, Target, route},
-    wire::{Framing, Sent, Wire, part_of_message},
+    target::{MAX_FRAME, Target},
+    wire::{Sent, Wire},
 };
 
 /// Begins a request of 63 MiB in fragments of 1 MiB, without the last.

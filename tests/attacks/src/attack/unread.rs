@@ -1,11 +1,11 @@
 //! What somebody is to take and does not: items, answers, streams.
 
-use rsock_tests::wire::{N, p, rc, rn, rr, rs};
+use rsock_wire::{Frame, Framing, N, kind, p, rc, route, rr, rs};
 
 use super::{Held, crowd};
 use crate::{
-    target::{Target, route},
-    wire::{Framing, Sent, Wire},
+    target::Target,
+    wire::{Sent, Wire},
 };
 
 /// Opens channels whose handler may not send, and fills what they grant.
@@ -19,10 +19,9 @@ async fn fill_windows(
     for stream in (0..channels).map(|n| 2 * n + 1) {
         wire.send([rc(stream, 1, "first").metadata(route("echo"))]).await;
         let item = framing.wrap(&p(stream, N, vec![b'x'; bytes]).encode());
-        let is_credit = |kind: u8| kind == rn(1, 1).kind;
-        let grant = wire.find(|frame| frame.stream == stream && is_credit(frame.kind)).await;
-        let granted = grant.and_then(|frame| frame.fixed.first_chunk().copied());
-        let granted = granted.map_or(0, u32::from_be_bytes) as usize;
+        let is_credit = |frame: &Frame| frame.stream == stream && frame.kind == kind::REQUEST_N;
+        let grant = wire.find(is_credit).await;
+        let granted = grant.map_or(0, |frame| frame.number()) as usize;
         for _ in 0..target.many(granted) {
             match wire.push(&item).await {
                 Sent::All => {}

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rsock_tests::script::{BINARY, CLOSE, FIN, TEXT, message};
+use rsock_wire::{BINARY, CLOSE, FIN, Framing, TEXT, message};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
@@ -303,20 +303,14 @@ impl Shared {
     /// Bytes of an opening as far as the end of its first frame: what follows are the client's words,
     /// and no proxy can say them again and be harmless.
     fn first_frame(&self, opening: &[u8]) -> usize {
-        let mut at = 0;
+        let (mut at, mut framing) = (0, Framing::Tcp);
         if self.websocket {
             let head = opening.windows(4).position(|four| four == b"\r\n\r\n");
             at = head.map_or(opening.len(), |at| at + 4);
-            let len = opening.get(at + 1).map_or(0, |byte| usize::from(byte & 0x7f));
-            let extended = opening.get(at + 2..at + 4).and_then(|len| len.first_chunk());
-            at += match (len, extended) {
-                (126, Some(len)) => 8 + usize::from(u16::from_be_bytes(*len)),
-                (len, _) => 6 + len,
-            };
-        } else if let Some(&[a, b, c]) = opening.first_chunk() {
-            at = 3 + u32::from_be_bytes([0, a, b, c]) as usize;
+            framing = Framing::WebSocket;
         }
-        at.min(opening.len())
+        let envelope = framing.envelope(&opening[at..]);
+        envelope.map_or(opening.len(), |envelope| opening.len().min(at + envelope.body.end))
     }
 
     /// The client gives up a transport that does not get on; what it has written there comes later.

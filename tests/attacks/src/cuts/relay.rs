@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rsock_wire::Framing;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -82,19 +83,8 @@ impl Frames {
 
     /// The length of a frame whose head is whole.
     fn length(&self) -> Option<usize> {
-        let head = &self.head[..];
-        if !self.websocket {
-            let &[a, b, c] = head.first_chunk()?;
-            return Some(u32::from_be_bytes([0, a, b, c]) as usize);
-        }
-        let second = *head.get(1)?;
-        let mask = if second & 0x80 == 0 { 0 } else { 4 };
-        let len = match second & 0x7f {
-            126 => usize::from(u16::from_be_bytes(*head.get(2..)?.first_chunk()?)),
-            127 => u64::from_be_bytes(*head.get(2..)?.first_chunk()?) as usize,
-            len => usize::from(len),
-        };
-        Some(len + mask)
+        let framing = if self.websocket { Framing::WebSocket } else { Framing::Tcp };
+        Some(framing.envelope(&self.head)?.body.len())
     }
 }
 

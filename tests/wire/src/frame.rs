@@ -1,54 +1,46 @@
-//! Frames by the letter of the specification, for a peer that is not ours.
-//!
-//! Nothing here comes from `rsock_proto`, so that an error shared by its encoder and its decoder
-//! cannot hide. A frame is written like a line of a trace: `P(1,N+C,"d")`.
+//! A frame: written by hand, encoded, and read as strictly as a correct sender writes.
 
 use std::fmt;
 
-/// NEXT, of PAYLOAD.
-pub const N: u16 = 0x020;
-/// COMPLETE, of PAYLOAD and REQUEST_CHANNEL.
-pub const C: u16 = 0x040;
-/// FOLLOWS, of requests and PAYLOAD.
-pub const F: u16 = 0x080;
-/// RESPOND, of KEEPALIVE; RESUME, of SETUP.
-pub const R: u16 = 0x080;
-/// LEASE, of SETUP.
-pub const L: u16 = 0x040;
-/// METADATA.
-pub const M: u16 = 0x100;
-/// IGNORE.
-pub const I: u16 = 0x200;
+use crate::{
+    C, F, FNF, I, L, M, MAX_N, MP, N, R, RC, RR, RS,
+    kind::{
+        CANCEL, ERROR, EXT, KEEPALIVE, LEASE, METADATA_PUSH, PAYLOAD, REQUEST_N, RESUME, RESUME_OK,
+        SETUP,
+    },
+    prefixed,
+};
 
-/// The largest request-n there is.
-pub const MAX_N: u32 = 0x7fff_ffff;
+/// The six bytes that every frame begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The stream id, reserved bit included.
+    pub stream: u32,
+    /// The type's number.
+    pub kind: u8,
+    /// The flags, `M` included.
+    pub flags: u16,
+}
 
-const SETUP: u8 = 0x01;
-const LEASE: u8 = 0x02;
-const KEEPALIVE: u8 = 0x03;
-/// REQUEST_RESPONSE, in [`Frame::kind`].
-pub const RR: u8 = 0x04;
-/// REQUEST_FNF, in [`Frame::kind`].
-pub const FNF: u8 = 0x05;
-/// REQUEST_STREAM, in [`Frame::kind`].
-pub const RS: u8 = 0x06;
-/// REQUEST_CHANNEL, in [`Frame::kind`].
-pub const RC: u8 = 0x07;
-const RN: u8 = 0x08;
-/// CANCEL, in [`Frame::kind`].
-pub const CAN: u8 = 0x09;
-/// PAYLOAD, in [`Frame::kind`].
-pub const PAYLOAD: u8 = 0x0a;
-/// ERROR, in [`Frame::kind`].
-pub const ERROR: u8 = 0x0b;
-/// METADATA_PUSH, in [`Frame::kind`].
-pub const MP: u8 = 0x0c;
-const RESUME: u8 = 0x0d;
-const RESUME_OK: u8 = 0x0e;
-const EXT: u8 = 0x3f;
+impl Header {
+    /// Reads it, and says what follows; `None` if it is cut short.
+    pub fn split(frame: &[u8]) -> Option<(Self, &[u8])> {
+        let (&[a, b, c, d, e, f], body) = frame.split_first_chunk()?;
+        let word = u16::from_be_bytes([e, f]);
+        let stream = u32::from_be_bytes([a, b, c, d]);
+        Some((Self { stream, kind: (word >> 10) as u8, flags: word & 0x3ff }, body))
+    }
 
-/// The four that open a stream, by type number.
-pub const REQUESTS: [u8; 4] = [RR, FNF, RS, RC];
+    /// Whether any of these flags is set.
+    pub fn has(self, flags: u16) -> bool {
+        self.flags & flags != 0
+    }
+
+    /// Whether it opens a stream.
+    pub fn is_request(self) -> bool {
+        (RR..=RC).contains(&self.kind)
+    }
+}
 
 /// Any frame: its header, the fixed part of its type, metadata and data.
 #[derive(Clone, PartialEq, Eq)]
@@ -111,12 +103,12 @@ pub fn request(kind: u8, stream: u32, n: u32, data: impl AsRef<[u8]>) -> Frame {
 
 /// REQUEST_N.
 pub fn rn(stream: u32, n: u32) -> Frame {
-    frame(stream, RN, 0, &n.to_be_bytes(), "")
+    frame(stream, REQUEST_N, 0, &n.to_be_bytes(), "")
 }
 
 /// CANCEL.
 pub fn can(stream: u32) -> Frame {
-    frame(stream, CAN, 0, &[], "")
+    frame(stream, CANCEL, 0, &[], "")
 }
 
 /// PAYLOAD.
@@ -180,10 +172,8 @@ pub fn setup_resumable(token: &[u8]) -> Frame {
 
 /// Bytes that resume positions count of these frames.
 pub fn tracked<'a>(frames: impl IntoIterator<Item = &'a Frame>) -> u64 {
-    let counts = |frame: &&Frame| {
-        frame.stream != 0 && matches!(frame.kind, RR | FNF | RS | RC | RN | CAN | PAYLOAD | ERROR)
-    };
-    frames.into_iter().filter(counts).map(|frame| frame.encode().len() as u64).sum()
+    let counted = frames.into_iter().filter(|frame| frame.is_tracked());
+    counted.map(|frame| frame.encode().len() as u64).sum()
 }
 
 /// EXT.
@@ -257,9 +247,60 @@ impl Frame {
         self
     }
 
+    /// The six bytes it begins with.
+    pub fn header(&self) -> Header {
+        Header { stream: self.stream, kind: self.kind, flags: self.flags }
+    }
+
+    /// Whether any of these flags is set.
+    pub fn has(&self, flags: u16) -> bool {
+        self.header().has(flags)
+    }
+
+    /// Whether it opens a stream.
+    pub fn is_request(&self) -> bool {
+        self.header().is_request()
+    }
+
+    /// Whether it advances resume positions (RESUME-04, RESUME-06, RESUME-07).
+    pub fn is_tracked(&self) -> bool {
+        self.stream > 0 && (RR..=ERROR).contains(&self.kind)
+    }
+
+    /// The request-n, the code of an error, or a lease's time to live; 0 where there is none.
+    pub fn number(&self) -> u32 {
+        match self.kind {
+            LEASE | RS | RC | REQUEST_N | ERROR => number(&self.fixed),
+            _ => 0,
+        }
+    }
+
+    /// The number of requests, of LEASE.
+    pub fn requests(&self) -> u32 {
+        if self.kind == LEASE { number(self.fixed.get(4..).unwrap_or_default()) } else { 0 }
+    }
+
+    /// The position, of KEEPALIVE and RESUME_OK; of RESUME the last that was received.
+    pub fn position(&self) -> u64 {
+        match self.kind {
+            KEEPALIVE | RESUME_OK => position(&self.fixed),
+            RESUME => self.fixed.last_chunk::<16>().map_or(0, |both| position(both)),
+            _ => 0,
+        }
+    }
+
+    /// The first available position, of RESUME.
+    pub fn first_available(&self) -> u64 {
+        if self.kind == RESUME {
+            self.fixed.last_chunk::<8>().map_or(0, |last| position(last))
+        } else {
+            0
+        }
+    }
+
     /// The code, of ERROR.
     pub fn code(&self) -> Option<u32> {
-        (self.kind == ERROR).then(|| number(&self.fixed))
+        (self.kind == ERROR).then(|| self.number())
     }
 
     /// The data as text.
@@ -283,29 +324,34 @@ impl Frame {
         bytes
     }
 
+    /// The bytes, with their length before them.
+    pub fn prefixed(&self) -> Vec<u8> {
+        prefixed(&self.encode())
+    }
+
     /// Reads a frame as a strict receiver does.
     ///
     /// # Errors
     /// What is wrong with it; our implementation must never send such a frame.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        let wrong = |what: &str| Err(format!("{what}: {bytes:02x?}"));
-        let Some((header, body)) = bytes.split_first_chunk::<6>() else {
+        let wrong = |what: &str| Err(format!("{what}: {:02x?}", &bytes[..bytes.len().min(40)]));
+        let Some((Header { stream, kind, flags }, body)) = Header::split(bytes) else {
             return wrong("shorter than a header");
         };
-        let stream = number(header);
-        let word = u16::from_be_bytes([header[4], header[5]]);
-        let (kind, flags) = ((word >> 10) as u8, word & 0x3ff);
+        if bytes.len() > 0xff_ffff {
+            return wrong("FRAME-02: longer than a length can say");
+        }
         if stream > MAX_N {
             return wrong("FRAME-04: the reserved bit of the stream id is set");
         }
         let allowed = match kind {
             SETUP => M | R | L,
-            LEASE | RR | FNF | RS => M | F,
+            LEASE | METADATA_PUSH => M,
+            RR | FNF | RS => M | F,
             KEEPALIVE => R,
             RC => M | F | C,
             PAYLOAD => M | F | C | N,
-            MP => M,
-            RN | CAN | ERROR | RESUME | RESUME_OK => 0,
+            REQUEST_N | CANCEL | ERROR | RESUME | RESUME_OK => 0,
             EXT => I | M,
             _ => return wrong("an undefined type"),
         };
@@ -315,6 +361,9 @@ impl Frame {
         if kind == PAYLOAD && flags & (N | C) == 0 {
             return wrong("PAY-01: neither NEXT nor COMPLETE");
         }
+        if kind == METADATA_PUSH && flags & M == 0 {
+            return wrong("MDP-01: no metadata");
+        }
         let on_connection = matches!(kind, SETUP | LEASE | KEEPALIVE | MP | RESUME | RESUME_OK);
         if kind != ERROR && kind != EXT && on_connection != (stream == 0) {
             return wrong("a type on the wrong kind of stream id");
@@ -323,13 +372,13 @@ impl Frame {
             SETUP => setup_len(body, flags),
             RESUME => body.get(4..6).map(|token| 6 + pair(token) + 16),
             LEASE | KEEPALIVE | RESUME_OK => Some(8),
-            RS | RC | RN | ERROR | EXT => Some(4),
+            RS | RC | REQUEST_N | ERROR | EXT => Some(4),
             _ => Some(0),
         };
         let Some((fixed, rest)) = fixed_len.and_then(|len| body.split_at_checked(len)) else {
             return wrong("the fixed part is cut short");
         };
-        if matches!(kind, RS | RC | RN) && !(1..=MAX_N).contains(&number(fixed)) {
+        if matches!(kind, RS | RC | REQUEST_N) && !(1..=MAX_N).contains(&number(fixed)) {
             return wrong("RS-01, RN-01: a request-n of 0 or with the top bit");
         }
         let (metadata, data) = match (flags & M != 0, has_metadata_length(kind)) {
@@ -346,17 +395,40 @@ impl Frame {
                 (Some(metadata), data)
             }
         };
-        if matches!(kind, RN | CAN | RESUME | RESUME_OK) && !data.is_empty() {
+        if matches!(kind, REQUEST_N | CANCEL | RESUME | RESUME_OK) && !data.is_empty() {
             return wrong("CAN-01: surplus bytes");
         }
-        Ok(Self {
+        let frame = Self {
             stream,
             kind,
             flags,
             fixed: fixed.to_vec(),
             metadata: metadata.map(<[u8]>::to_vec),
             data: data.to_vec(),
-        })
+        };
+        frame.check_values().map_or(Ok(frame), wrong)
+    }
+
+    /// What no correct sender writes into fields that are there.
+    fn check_values(&self) -> Option<&'static str> {
+        let number = self.number();
+        let (wrong, what) = match self.kind {
+            PAYLOAD => {
+                let bare = self.data.is_empty() && self.metadata.is_none();
+                (!self.has(N) && !bare, "PAY-02: a payload without NEXT")
+            }
+            ERROR if (number <= 0x102) != (self.stream == 0) => {
+                (true, "ERR-01: the code is for the other kind of stream id")
+            }
+            ERROR => (std::str::from_utf8(&self.data).is_err(), "ERR-02: the text is not UTF-8"),
+            LEASE => (number.max(self.requests()) > MAX_N, "LEASE-01: the top bit of a number"),
+            KEEPALIVE | RESUME | RESUME_OK => {
+                let either = self.position() | self.first_available();
+                (either >> 63 != 0, "a position above 2^63-1")
+            }
+            _ => return None,
+        };
+        wrong.then_some(what)
     }
 }
 
@@ -369,6 +441,12 @@ fn number(bytes: &[u8]) -> u32 {
     bytes.first_chunk().map_or(0, |first| u32::from_be_bytes(*first))
 }
 
+/// The first eight bytes.
+fn position(bytes: &[u8]) -> u64 {
+    bytes.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
+}
+
+/// The first two bytes.
 fn pair(bytes: &[u8]) -> usize {
     bytes.first_chunk().map_or(0, |first| u16::from_be_bytes(*first).into())
 }
@@ -394,8 +472,8 @@ impl fmt::Display for Frame {
             FNF => "FNF",
             RS => "RS",
             RC => "RC",
-            RN => "RN",
-            CAN => "CAN",
+            REQUEST_N => "RN",
+            CANCEL => "CAN",
             PAYLOAD => "P",
             ERROR => "ERR",
             MP => "MP",
@@ -406,13 +484,18 @@ impl fmt::Display for Frame {
         };
         let mut parts = Vec::new();
         match self.kind {
-            KEEPALIVE | MP | SETUP => {}
+            SETUP | LEASE | KEEPALIVE | MP | RESUME | RESUME_OK => {}
             _ => parts.push(self.stream.to_string()),
         }
         match self.kind {
-            RS | RC => parts.push(format!("n={}", number(&self.fixed))),
-            RN => parts.push(number(&self.fixed).to_string()),
-            ERROR => parts.push(format!("{:#x}", number(&self.fixed))),
+            LEASE => parts.extend([self.number(), self.requests()].map(|n| n.to_string())),
+            RESUME => {
+                parts.extend([self.position(), self.first_available()].map(|at| at.to_string()));
+            }
+            RESUME_OK => parts.push(self.position().to_string()),
+            RS | RC => parts.push(format!("n={}", self.number())),
+            REQUEST_N => parts.push(self.number().to_string()),
+            ERROR => parts.push(format!("{:#x}", self.number())),
             _ if name == "U" => parts.push(format!("{:#04x}", self.kind)),
             _ => {}
         }
@@ -427,6 +510,9 @@ impl fmt::Display for Frame {
             .collect();
         if !flags.is_empty() {
             parts.push(flags.join("+"));
+        }
+        if self.kind == KEEPALIVE && self.position() > 0 {
+            parts.push(format!("at={}", self.position()));
         }
         parts.extend(self.metadata.as_deref().map(abridged));
         if !self.data.is_empty() {
@@ -451,14 +537,8 @@ fn abridged(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hex;
 
-    fn hex(text: &str) -> Vec<u8> {
-        let digits: Vec<u8> =
-            text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
-        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-    }
-
-    /// The vectors of section 1.9.
     #[test]
     fn frames_are_written_as_the_specification_has_them() {
         let setup = setup_of((1, 0), 20_000, 90_000, b"a/b", b"c/d");
@@ -495,6 +575,40 @@ mod tests {
         assert_eq!(p(1, N | C, "d").to_string(), r#"P(1,N+C,"d")"#);
         assert_eq!(rs(1, 2, "").to_string(), "RS(1,n=2)");
         assert_eq!(ka(R, 0, "x").to_string(), r#"KA(R,"x")"#);
+        assert_eq!(ka(0, 7, "").to_string(), "KA(at=7)");
+        assert_eq!(lease(5000, 3).to_string(), "LEASE(5000,3)");
         assert_eq!(err(0, 0x101, "").to_string(), "ERR(0,0x101)");
+    }
+
+    #[test]
+    fn what_no_correct_sender_writes_is_not_read() {
+        for frame in [
+            rr(0, ""),
+            rr(0x8000_0001, ""),
+            rr(1, "").flags(C),
+            rs(1, 0, ""),
+            rn(1, MAX_N + 1),
+            rn(1, 1).data("surplus"),
+            p(1, 0, "d"),
+            p(1, C, "d"),
+            p(1, C, "").metadata(""),
+            err(1, 0x101, ""),
+            err(0, 0x201, ""),
+            err(1, 0x201, [0xff]),
+            lease(MAX_N + 1, 1),
+            lease(1, MAX_N + 1),
+            ka(0, 1 << 63, ""),
+            resume_ok(1 << 63),
+            resume_of((1, 0), b"t", 0, 1 << 63),
+            frame(0, MP, 0, &[], "no metadata"),
+            frame(1, RR, M, &[], [0, 0, 9]),
+            frame(1, RC, 0, &[0; 3], ""),
+            u(0, 0x2a, I),
+        ] {
+            assert!(Frame::decode(&frame.encode()).is_err(), "{frame}");
+        }
+        assert!(Frame::decode(&p(1, N, vec![0; 0xff_fff9]).encode()).is_ok());
+        assert!(Frame::decode(&p(1, N, vec![0; 0xff_fffa]).encode()).is_err());
+        assert!(Frame::decode(&[0; 5]).is_err());
     }
 }

@@ -16,6 +16,7 @@ Examples, against a service started with `rsockd`:
   rsock stream  tcp://127.0.0.1:7878 -r range --step --request-n 5
   seq 5 | rsock channel ws://127.0.0.1:7879/rsocket -r echo -d -
   rsock fnf     tcp://127.0.0.1:7878 -r echo -d @report.json
+  rsock request unix:/run/rsockd.sock -r echo -d hello
   rsock push    tcp://127.0.0.1:7878 -m json='{\"level\":\"debug\"}'
   rsock request tcp://127.0.0.1:7878 -r echo -d hello --auth-bearer env:TOKEN --trace
 
@@ -279,7 +280,7 @@ pub(crate) enum Show {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// tcp://HOST:PORT or ws://HOST[:PORT][/PATH]
+    /// tcp://HOST:PORT, ws://HOST[:PORT][/PATH], unix:/PATH or unix:@NAME
     pub(crate) uri: String,
     /// The type of data
     #[arg(long, value_name = "MIME", default_value = "application/json")]

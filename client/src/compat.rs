@@ -21,7 +21,7 @@ const RENAMED: &[(&[&str], &str)] = &[
 /// Options of `rsc` that have no counterpart, and what to do instead.
 const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["--authBasic"], "its format is deprecated: --auth-simple is the extension's"),
-    (&["--trustCert"], "tcp:// and ws:// are the transports there are"),
+    (&["--trustCert"], "tcp:, ws: and unix: are the transports there are"),
     (&["--retry"], "--resume goes on where a lost connection was"),
     (&["-w", "--wiretap", "--log"], "-vv shows the frames"),
     (&["--zipkinUrl", "--printB3"], "--trace sends ids, and -v says which"),
@@ -44,7 +44,7 @@ pub(crate) fn translate(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, F
     let is_ours = COMMANDS.contains(&first)
         || matches!(first, "-h" | "--help" | "-V" | "--version")
         // A command misspelt, for clap to say so.
-        || !(first.starts_with('-') || first.contains("://"));
+        || !(first.starts_with('-') || first.contains("://") || first.starts_with("unix:"));
     if is_ours {
         return Ok(arguments);
     }
@@ -287,6 +287,7 @@ mod tests {
     fn the_one_liners_of_rsc_run() {
         for (theirs, ours) in [
             ("rsock tcp://h:1", "request tcp://h:1"),
+            ("rsock unix:/a.sock", "request unix:/a.sock"),
             ("rsock tcp://h:1 -r a -d b", "request tcp://h:1 --route=a --data=b"),
             ("rsock --request --route=a tcp://h:1", "request --route=a tcp://h:1"),
             ("rsock --stream -d - tcp://h:1", "stream --data=- tcp://h:1"),

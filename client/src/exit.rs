@@ -71,9 +71,16 @@ impl Failure {
     fn hint(&self) -> Option<&'static str> {
         let Self::Error(error) = self else { return None };
         Some(match error {
-            Error::Connect(ConnectError::Io { kind: ErrorKind::ConnectionRefused, .. }) => {
-                "is the service running? `rsockd` starts one"
-            }
+            Error::Connect(ConnectError::Io { kind, .. }) => match kind {
+                // A Unix socket that nobody listens on may have no file any more.
+                ErrorKind::ConnectionRefused | ErrorKind::NotFound => {
+                    "is the service running? `rsockd` starts one"
+                }
+                ErrorKind::PermissionDenied => {
+                    "who may connect to a Unix socket is said where the service starts: rsockd --unix-mode"
+                }
+                _ => return None,
+            },
             Error::Connect(ConnectError::Handshake { .. }) => {
                 "is this its WebSocket port and path? rsockd has ws://127.0.0.1:7879/rsocket"
             }

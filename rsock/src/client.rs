@@ -301,7 +301,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to `tcp://host:port` or `ws://host:port/path`.
+    /// Connects to `tcp://host:port`, `ws://host:port/path`, `unix:/path`, or `unix:@name` for a name
+    /// without a file (Linux).
     ///
     /// SETUP is sent at once. Whether the server accepts it is known with its first frame: requests
     /// need not wait for that, and fail with its words if it refuses (SETUP-19, SETUP-24).

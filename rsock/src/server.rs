@@ -4,7 +4,6 @@ use std::{
     fmt,
     future::{Future, IntoFuture},
     io, mem,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
@@ -15,7 +14,6 @@ use bytes::BytesMut;
 use rsock_proto::{Config, ResumeLimits, Window};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
     sync::{Notify, watch},
     task::JoinHandle,
 };
@@ -26,7 +24,7 @@ use crate::{
     acceptor::{Accept, Acceptor},
     connection::{
         ConnectionState, DEFAULT_MAX_WAITING_BYTES, DoorLimits, Doors, Driver, DriverOptions,
-        Holder, Mailbox, Newcomer, Sessions, default_window,
+        Mailbox, Newcomer, Sessions, default_window,
     },
     error::Error,
     lease::LeasePolicy,
@@ -38,7 +36,7 @@ use crate::{
     transport::{
         Framing,
         address::{Layout, Uri},
-        listen::Listener,
+        listen::{ListenOptions, Listener, ListeningSocket, Remote},
         socket::{Socket, Transport},
     },
 };
@@ -51,8 +49,12 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens one listener with the defaults of [`ServerBuilder`]: `tcp://host:port` or
-    /// `ws://host:port/path`; port 0 takes any that is free.
+    /// Opens one listener with the defaults of [`ServerBuilder`]: `tcp://host:port`,
+    /// `ws://host:port/path`, `unix:/path`, or `unix:@name` for a name without a file (Linux). Port 0
+    /// takes any that is free.
+    ///
+    /// The file of a Unix socket is removed when the server stops. One that is left of a server which
+    /// has ended is replaced; one that somebody listens on, or that is not a socket, is an error.
     ///
     /// # Errors
     /// [`Error::Connect`] if the URI is wrong or its address is not to be had.
@@ -88,6 +90,7 @@ pub struct ServerBuilder {
     max_connections: usize,
     max_newcomers: usize,
     runtimes: Option<Runtimes>,
+    listen: ListenOptions,
     drain_limit: Duration,
     max_sessions: usize,
     /// Half of them unless it was set.
@@ -113,6 +116,7 @@ impl Default for ServerBuilder {
             max_connections: 100_000,
             max_newcomers: 1_024,
             runtimes: None,
+            listen: ListenOptions::default(),
             drain_limit: Duration::from_secs(10),
             max_sessions: 10_000,
             max_sessions_per_address: None,
@@ -208,11 +212,21 @@ impl ServerBuilder {
     }
 
     /// Serves connections on these runtimes and not on the one that serves: each listens with a
-    /// socket of its own, on the same port. Limits, sessions and shutdown are those of the whole.
+    /// socket of its own, on the same port; on a Unix socket the first listens for all. Limits, sessions and shutdown are those of the whole.
     ///
     /// Linux only: elsewhere [`bind`](Self::bind) fails.
     pub fn runtimes(mut self, runtimes: Runtimes) -> Self {
         self.runtimes = Some(runtimes);
+        self
+    }
+
+    /// Who may connect to the Unix sockets that are listened on: the mode of their files, as `0o660`.
+    /// Nobody connects before it is set. By default the process's umask says it, which mostly means
+    /// its user alone; names without files (`unix:@name`) are open to all who share the network
+    /// namespace.
+    #[cfg(unix)]
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.listen.unix_mode = Some(mode & 0o777);
         self
     }
 
@@ -250,8 +264,8 @@ impl ServerBuilder {
         for uri in uris {
             let uri = Uri::parse(uri.as_ref())?;
             listeners.push(match &self.runtimes {
-                None => Listener::bind(uri).await?,
-                Some(runtimes) => Listener::bind_each(uri, runtimes.handles()).await?,
+                None => Listener::bind(uri, self.listen).await?,
+                Some(runtimes) => Listener::bind_each(uri, self.listen, runtimes.handles()).await?,
             });
         }
         Ok(Server { listeners, builder: self })
@@ -330,9 +344,10 @@ impl Serve {
         let service = Arc::new(Service::new(builder, acceptor));
         let closes_all = CloseOnDrop(Arc::clone(&service));
         let mut shutdown = shutdown.unwrap_or_else(|| Box::pin(std::future::pending()));
-        let mut accepting = Vec::new();
-        for Listener { sockets, uri } in listeners {
+        let (mut accepting, mut files) = (Vec::new(), Vec::new());
+        for Listener { sockets, uri, file } in listeners {
             let uri = Arc::new(uri);
+            files.push(file);
             for (index, socket) in sockets.into_iter().enumerate() {
                 let accepting_here =
                     accept_loop(socket, Arc::clone(&uri), index, Arc::clone(&service));
@@ -352,6 +367,7 @@ impl Serve {
         })
         .await;
         drop(accepting);
+        drop(files);
         service.drain().await;
         meter.sum_up_last_warnings();
         drop(closes_all);
@@ -402,14 +418,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const ACCEPT_LOG_PAUSE: Duration = Duration::from_secs(10);
 
 /// Takes the connections of a socket, which is the one of the runtime with this number.
-async fn accept_loop(socket: TcpListener, uri: Arc<Uri>, here: usize, service: Arc<Service>) {
+async fn accept_loop(socket: ListeningSocket, uri: Arc<Uri>, here: usize, service: Arc<Service>) {
     loop {
         match socket.accept().await {
-            Ok((stream, address)) => {
-                let newcomer = service.doors.newcomer(Holder::from(address)).await;
+            Ok((socket, remote)) => {
+                let newcomer = service.doors.newcomer(remote.into()).await;
                 let uri = Arc::clone(&uri);
-                let socket = Socket::Tcp(stream);
-                Arc::clone(&service).start(socket, address, uri, here, newcomer);
+                Arc::clone(&service).start(socket, remote, uri, here, newcomer);
             }
             // The one that had come is gone already.
             Err(error) if is_gone(&error) => {}
@@ -504,7 +519,7 @@ impl Service {
     fn start(
         self: Arc<Self>,
         socket: Socket,
-        address: SocketAddr,
+        remote: Remote,
         uri: Arc<Uri>,
         here: usize,
         newcomer: Newcomer,
@@ -515,7 +530,7 @@ impl Service {
         let beginning = async move {
             let socket = if stays { Ok(socket) } else { socket.settled() };
             // What cannot be woken is of no use; the peer sees it close.
-            self.begin(socket.ok()?, address, &uri, newcomer).await
+            self.begin(socket.ok()?, remote, &uri, newcomer).await
         };
         let serving = serving(beginning, place);
         match runtime {
@@ -528,13 +543,13 @@ impl Service {
     async fn begin(
         self: &Arc<Self>,
         socket: Socket,
-        address: SocketAddr,
+        remote: Remote,
         uri: &Uri,
         newcomer: Newcomer,
     ) -> Option<Driven> {
         // A socket that cannot be set up is of no use; the peer sees it close.
         socket.prepare().ok()?;
-        let peer: Arc<str> = address.to_string().into();
+        let peer: Arc<str> = remote.to_string().into();
         match &uri.layout {
             Layout::Prefixed => {
                 let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());

@@ -9,9 +9,13 @@ use tokio::runtime::{Builder, Runtime};
 /// What a service is told.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Options {
-    /// Where to listen: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; may be repeated
+    /// Where to listen: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; unix:/PATH, or unix:@NAME
+    /// for a name without a file (Linux); may be repeated
     #[arg(long, value_name = "URI", default_values_t = Self::default().listen)]
     pub listen: Vec<String>,
+    /// Who may connect to Unix sockets: the mode of their files, as 0660; by default the umask says it
+    #[arg(long, value_name = "MODE", value_parser = file_mode)]
+    pub unix_mode: Option<u32>,
     /// The route of requests that name none, or "none" to refuse them
     #[arg(long, value_name = "NAME", default_value_t = Self::default().default_route)]
     pub default_route: DefaultRoute,
@@ -132,6 +136,7 @@ impl Default for Options {
             listen: ["tcp://127.0.0.1:7878", "ws://127.0.0.1:7879/rsocket"]
                 .map(str::to_owned)
                 .into(),
+            unix_mode: None,
             default_route: DefaultRoute::Route("echo".to_owned()),
             max_connections: 100_000,
             max_newcomers: 1_024,
@@ -213,6 +218,14 @@ fn some_number(text: &str) -> Result<u32, String> {
         Ok(number) => Ok(number),
         Err(_) => Err(format!("it must be a whole number from 1 to {}", u32::MAX)),
     }
+}
+
+/// The octal mode of a file.
+fn file_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text.strip_prefix("0o").unwrap_or(text), 8);
+    mode.ok()
+        .filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "a mode is an octal number up to 0777, as 0660".to_owned())
 }
 
 fn some_time(text: &str) -> Result<Duration, String> {
@@ -323,6 +336,7 @@ mod tests {
         let options = parse(&[
             "--listen=tcp://[::1]:1",
             "--listen=ws://h:2",
+            "--unix-mode=0660",
             "--default-route=none",
             "--max-frame=65536",
             "--max-error-text=100",
@@ -337,6 +351,7 @@ mod tests {
         ]);
         let expected = Options {
             listen: vec!["tcp://[::1]:1".to_owned(), "ws://h:2".to_owned()],
+            unix_mode: Some(0o660),
             default_route: DefaultRoute::None,
             max_frame: 65_536,
             max_error_text: 100,
@@ -367,6 +382,8 @@ mod tests {
             ("--memory-max=50%", "a share of the machine's memory cannot be given; a size is"),
             ("--memory-max=512", "at least 1MiB; a size is a whole number with kB"),
             ("--mtu=63", "is not in 64..=16777215"),
+            ("--unix-mode=0888", "an octal number up to 0777"),
+            ("--unix-mode=1777", "an octal number up to 0777"),
             ("--lease=0", "it must be at least 1"),
             ("--runtime=both", "possible values: shared, per-core"),
             ("--workers=0", "0 is not in 1..=1024"),

@@ -62,6 +62,10 @@ impl Service {
         if let Some(runtimes) = runtimes {
             builder = builder.runtimes(runtimes.clone());
         }
+        #[cfg(unix)]
+        if let Some(mode) = options.unix_mode {
+            builder = builder.unix_mode(mode);
+        }
         if let Some(limits) = options.resume() {
             builder = builder.resume(limits, options.max_sessions as usize);
             if let Some(max) = options.max_sessions_per_address {

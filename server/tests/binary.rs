@@ -100,6 +100,44 @@ async fn it_says_where_it_listens_and_stops_cleanly() {
     }
 }
 
+/// What is left of a service that was killed is in nobody's way.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unix_socket_is_served_removed_at_the_end_and_replaced_after_a_kill() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let path = std::env::temp_dir().join(format!("rsockd-{}.sock", std::process::id()));
+    let uri = format!("unix:{}", path.display());
+    let start = || {
+        let flags = ["--listen", &uri, "--unix-mode=0660"];
+        let service = Running::of(rsockd(&flags).arg("--runtime=shared"), 1);
+        assert_eq!(service.addresses, [uri.as_str()]);
+        service
+    };
+    let ask = async || {
+        let client = Client::connect(&uri).await.unwrap();
+        assert_eq!(client.request_response("hello").await.unwrap().data, "hello");
+    };
+    let mut service = start();
+    ask().await;
+    assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+    let second = rsockd(&["--listen", &uri]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    let said = format!("cannot listen: {uri}: already in use: somebody listens on it");
+    assert!(text(&second.stderr).contains(&said), "{}", text(&second.stderr));
+    ask().await;
+    service.process.kill().unwrap();
+    service.end();
+    assert!(path.exists());
+    let service = start();
+    ask().await;
+    service.signal("-TERM");
+    let (code, stdout, stderr) = service.end();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains(&format!("rsock stream {uri} -r range")), "{stdout}");
+    assert!(!path.exists());
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_runtime_for_each_core_all_of_them_serve_and_drain() {

@@ -1,7 +1,9 @@
-//! A TCP relay that cuts connections: after so many bytes, or when told to.
+//! A relay over TCP or Unix sockets that cuts connections: after so many bytes, or when told to.
 
 use std::{
     collections::VecDeque,
+    io,
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
@@ -9,11 +11,13 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Notify,
     task::JoinHandle,
 };
+
+use crate::link::free_path;
 
 /// Stands between a client and a server.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Cutter {
     uri: String,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
+    /// Of a Unix socket.
+    file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -34,9 +40,23 @@ struct Shared {
 }
 
 impl Cutter {
-    /// Relays to `target`, which is `tcp://…` or `ws://…`. Each of `budgets` is the number of bytes
+    /// Relays to `target`, which is `tcp://…`, `ws://…` or `unix:…`. Each of `budgets` is the number of bytes
     /// after which one connection is cut; when they are used up, connections are left alone.
     pub async fn start(target: &str, budgets: impl IntoIterator<Item = usize>) -> Self {
+        let shared = Arc::new(Shared::default());
+        shared.budgets.lock().unwrap_or_else(PoisonError::into_inner).extend(budgets);
+        if let Some(path) = target.strip_prefix("unix:") {
+            let own = free_path();
+            let listener = UnixListener::bind(&own).expect("a free name");
+            let uri = format!("unix:{}", own.display());
+            let (path, sees) = (path.to_owned(), Arc::clone(&shared));
+            let accepting = tokio::spawn(async move {
+                while let Ok((client, _)) = listener.accept().await {
+                    pass(client, UnixStream::connect(path.clone()), &sees);
+                }
+            });
+            return Self { uri, shared, accepting, file: Some(own) };
+        }
         let (scheme, rest) = target.split_once("://").expect("a URI");
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -44,10 +64,13 @@ impl Cutter {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound listener has an address");
-        let shared = Arc::new(Shared::default());
-        shared.budgets.lock().unwrap_or_else(PoisonError::into_inner).extend(budgets);
-        let accepting = tokio::spawn(accept(listener, authority.to_owned(), Arc::clone(&shared)));
-        Self { uri: format!("{scheme}://{address}{path}"), shared, accepting }
+        let (authority, sees) = (authority.to_owned(), Arc::clone(&shared));
+        let accepting = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                pass(client, TcpStream::connect(authority.clone()), &sees);
+            }
+        });
+        Self { uri: format!("{scheme}://{address}{path}"), shared, accepting, file: None }
     }
 
     /// Where clients connect to.
@@ -75,25 +98,34 @@ impl Drop for Cutter {
     fn drop(&mut self) {
         self.accepting.abort();
         self.cut();
+        if let Some(file) = &self.file {
+            // What is left of it is in the folder of things that go.
+            let _ = std::fs::remove_file(file);
+        }
     }
 }
 
-async fn accept(listener: TcpListener, target: String, shared: Arc<Shared>) {
-    while let Ok((client, _)) = listener.accept().await {
-        if shared.refuses.load(Relaxed) {
-            continue;
-        }
-        let (target, shared) = (target.clone(), Arc::clone(&shared));
-        tokio::spawn(async move {
-            if let Ok(server) = TcpStream::connect(target).await {
-                relay(client, server, &shared).await;
-            }
-        });
+/// Relays what a client says to what is connected to for it, unless clients are refused.
+fn pass<S>(
+    client: S,
+    connecting: impl Future<Output = io::Result<S>> + Send + 'static,
+    shared: &Arc<Shared>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    if shared.refuses.load(Relaxed) {
+        return;
     }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        if let Ok(server) = connecting.await {
+            relay(client, server, &shared).await;
+        }
+    });
 }
 
 /// Relays until the budget is spent, or one side ends. What is cut is dropped on both sides at once.
-async fn relay(mut client: TcpStream, mut server: TcpStream, shared: &Shared) {
+async fn relay<S: AsyncRead + AsyncWrite + Unpin>(mut client: S, mut server: S, shared: &Shared) {
     let next = shared.budgets.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     let mut budget = next.unwrap_or(usize::MAX);
     let cut_now = shared.cut_now.notified();

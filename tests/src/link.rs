@@ -1,6 +1,12 @@
 //! A client and a server of ours, joined by any transport; both answer with the fixture.
 
-use std::sync::Arc;
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
 
 use rsock::{
     Client, ClientBuilder, Direction, FrameTap, Meter, Requester, Server, ServerBuilder, memory,
@@ -20,18 +26,29 @@ pub enum Transport {
     Tcp,
     /// A WebSocket on a TCP socket.
     WebSocket,
+    /// A Unix socket.
+    Unix,
     /// Memory.
     Memory,
 }
 
 /// All there are.
-pub const TRANSPORTS: [Transport; 3] = [Transport::Tcp, Transport::WebSocket, Transport::Memory];
+pub const TRANSPORTS: [Transport; 4] =
+    [Transport::Tcp, Transport::WebSocket, Transport::Unix, Transport::Memory];
+
+/// A path for a Unix socket that nothing has in this process or another.
+pub fn free_path() -> PathBuf {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let (process, number) = (std::process::id(), MADE.fetch_add(1, Relaxed));
+    std::env::temp_dir().join(format!("rsock-tests-{process}-{number}.sock"))
+}
 
 /// A server of ours that serves the fixture.
 #[derive(Debug)]
 pub struct Served {
     /// `tcp://…`, `ws://…`.
     pub uris: Vec<String>,
+    unix: String,
     /// The acceptor, and what answers.
     pub fixture: Fixture,
     /// What it counts.
@@ -42,7 +59,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// On free ports of TCP and WebSocket.
+    /// On free ports of TCP and WebSocket, and on a Unix socket.
     pub async fn start() -> Self {
         Self::with(Server::builder()).await
     }
@@ -52,10 +69,11 @@ impl Served {
         limit_time();
         let fixture = Fixture::default();
         let meter = Arc::clone(&fixture.meter);
-        let listen = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"];
+        let unix = format!("unix:{}", free_path().display());
+        let listen = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket", &unix];
         let server = builder.meter(Arc::clone(&meter)).bind(&listen).await;
         let server = server.expect("free ports");
-        let uris = server.addresses();
+        let uris = server.addresses()[..2].to_vec();
         let (shutdown, asked) = oneshot::channel();
         let serve = server.serve(fixture.clone()).with_graceful_shutdown(async move {
             if asked.await.is_err() {
@@ -64,6 +82,7 @@ impl Served {
         });
         Self {
             uris,
+            unix,
             fixture,
             meter,
             shutdown: Some(shutdown),
@@ -79,6 +98,11 @@ impl Served {
     /// Where it listens for WebSockets.
     pub fn ws(&self) -> &str {
         &self.uris[1]
+    }
+
+    /// Its Unix socket.
+    pub fn unix(&self) -> &str {
+        &self.unix
     }
 
     /// Asks for the graceful end.
@@ -148,10 +172,11 @@ impl Link {
                 tokio::spawn(async move { server.serve_over(far, acceptor).await });
                 (client.connect_over(near).await, None, fixture, meter)
             }
-            Transport::Tcp | Transport::WebSocket => {
+            Transport::Tcp | Transport::WebSocket | Transport::Unix => {
                 let served = Served::with(server).await;
                 let uri = match transport {
                     Transport::Tcp => served.tcp(),
+                    Transport::Unix => served.unix(),
                     _ => served.ws(),
                 };
                 let client = client.connect(uri).await;

@@ -50,6 +50,19 @@ fn a_refused_setup() {
     }
 }
 
+#[test]
+fn a_unix_socket_that_is_not_there() {
+    let socket = std::env::temp_dir().join(format!("rsock-nobody-{}.sock", std::process::id()));
+    let uri = format!("unix:{}", socket.display());
+    let done = rsock(&["request", &uri]);
+    assert_eq!(done.code(), 7);
+    let (says, asks) = (format!("cannot connect to {uri}: "), "; is the service running? ");
+    assert!(done.stderr().contains(&says) && done.stderr().contains(asks), "{}", done.stderr());
+    let done = rsock(&["request", "unix:x.sock"]);
+    assert_eq!(done.code(), 2);
+    assert!(done.stderr().contains("begins with /"), "{}", done.stderr());
+}
+
 /// A server that answers whatever comes first with these bytes, and closes.
 fn answering(service: &Service, answer: Vec<u8>) -> String {
     let listener = service.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -4,7 +4,10 @@ use std::{
     ffi::OsStr,
     io::Write,
     process::{Child, Command, Output, Stdio},
-    sync::{Arc, Condvar, Mutex},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -25,10 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// What passed, and a signal when something does.
 type Frames = (Mutex<Vec<(Direction, Frame)>>, Condvar);
 
-/// Servers on TCP and WebSocket, in a runtime of their own.
+/// Servers on TCP, WebSocket and a Unix socket, in a runtime of their own.
 pub(crate) struct Service {
     pub(crate) tcp: String,
     pub(crate) ws: String,
+    pub(crate) unix: String,
     pub(crate) runtime: Runtime,
     frames: Arc<Frames>,
     /// What was sent and not answered.
@@ -55,7 +59,11 @@ impl Service {
             seen.0.lock().unwrap().push((direction, Frame::decode(frame).unwrap()));
             seen.1.notify_all();
         }));
-        let uris = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"];
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let (process, number) = (std::process::id(), STARTED.fetch_add(1, Relaxed));
+        let socket = std::env::temp_dir().join(format!("rsock-cli-{process}-{number}.sock"));
+        let unix = format!("unix:{}", socket.display());
+        let uris = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket", &unix];
         let server = runtime.block_on(builder.bind(&uris)).unwrap();
         let addresses = server.addresses();
         let acceptor = move |setup: Setup, _: Requester| {
@@ -71,12 +79,12 @@ impl Service {
             }
         };
         runtime.spawn(server.serve(acceptor).into_future());
-        let [tcp, ws] = addresses.try_into().unwrap();
-        Self { tcp, ws, runtime, frames, received }
+        let [tcp, ws, unix] = addresses.try_into().unwrap();
+        Self { tcp, ws, unix, runtime, frames, received }
     }
 
-    pub(crate) fn uris(&self) -> [&str; 2] {
-        [&self.tcp, &self.ws]
+    pub(crate) fn uris(&self) -> [&str; 3] {
+        [&self.tcp, &self.ws, &self.unix]
     }
 
     /// The next thing received that is no SETUP.

@@ -35,7 +35,19 @@ use crate::{
     },
     meter::Meter,
     sync::{Mutex, MutexGuard},
+    transport::listen::Remote,
 };
+
+/// Whose share a socket is of.
+impl From<Remote> for Holder {
+    fn from(remote: Remote) -> Self {
+        match remote {
+            Remote::Address(address) => Self::from(address),
+            #[cfg(unix)]
+            Remote::User(user) => user.map_or(Self::Unknown, Self::User),
+        }
+    }
+}
 
 /// How long a newcomer has before he may have to go for another.
 const GRACE: Duration = Duration::from_millis(250);

@@ -18,5 +18,4 @@ pub(crate) use driver::{ClientSession, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Permit};
 pub(crate) use sessions::Sessions;
-pub(crate) use shares::Holder;
 pub(crate) use spare_inlets::{keep_inlet, take_inlet};

@@ -15,6 +15,9 @@ use crate::network::network_of;
 pub(crate) enum Holder {
     /// An address, without its port; of IPv6 the /64, all of which one host may have.
     Address(IpAddr),
+    /// A user of this machine, on a Unix socket.
+    #[cfg(unix)]
+    User(u32),
     /// A byte stream of the caller's own: nobody knows whose, so no share is cut for it.
     Unknown,
 }

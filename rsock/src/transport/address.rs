@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crate::error::ConnectError;
+#[cfg(unix)]
+use crate::transport::unix::UnixName;
 
-/// A parsed URI: `tcp://host:port` or `ws://host[:port][/path]`. Where the bytes go, what protects them,
+/// A parsed URI: `tcp://host:port`, `ws://host[:port][/path]`, `unix:/path` or `unix:@name`. Where the bytes go, what protects them,
 /// and how frames lie on them are independent of each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Uri {
@@ -17,6 +19,8 @@ pub(crate) struct Uri {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     Tcp(HostPort),
+    #[cfg(unix)]
+    Unix(UnixName),
 }
 
 /// What protects the bytes on their way.
@@ -63,8 +67,15 @@ impl Uri {
 
     fn read(uri: &str) -> Result<Self, String> {
         let security = Security::Clear;
+        if let Some((scheme, name)) = uri.split_once(':')
+            && scheme.eq_ignore_ascii_case("unix")
+        {
+            return Ok(Self { address: Address::unix(name)?, security, layout: Layout::Prefixed });
+        }
         let Some((scheme, rest)) = uri.split_once("://") else {
-            return Err("it has no scheme; expected tcp://HOST:PORT or ws://HOST:PORT/PATH".into());
+            return Err("it has no scheme; expected tcp://HOST:PORT, ws://HOST:PORT/PATH or \
+                        unix:/PATH"
+                .into());
         };
         let (authority, path) = match rest.find(['/', '?']) {
             Some(at) => rest.split_at(at),
@@ -86,8 +97,22 @@ impl Uri {
                 let layout = Layout::WebSocket { path: format!("{slash}{path}") };
                 Ok(Self { address: Address::Tcp(host), security, layout })
             }
-            other => Err(format!("the scheme {other:?} is not supported, only tcp and ws are")),
+            other => {
+                Err(format!("the scheme {other:?} is not supported, only tcp, ws and unix are"))
+            }
         }
+    }
+}
+
+impl Address {
+    #[cfg(unix)]
+    fn unix(name: &str) -> Result<Self, String> {
+        UnixName::read(name).map(Self::Unix)
+    }
+
+    #[cfg(not(unix))]
+    fn unix(_: &str) -> Result<Self, String> {
+        Err("this system has no Unix sockets that can be used".into())
     }
 }
 
@@ -135,6 +160,8 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(host) => host.fmt(f),
+            #[cfg(unix)]
+            Self::Unix(name) => name.fmt(f),
         }
     }
 }
@@ -146,6 +173,8 @@ impl fmt::Display for Uri {
             (Address::Tcp(host), Layout::Prefixed) => write!(f, "tcp://{host}"),
             #[cfg(feature = "websocket")]
             (Address::Tcp(host), Layout::WebSocket { path }) => write!(f, "ws://{host}{path}"),
+            #[cfg(unix)]
+            (Address::Unix(name), _) => name.fmt(f),
         }
     }
 }
@@ -166,6 +195,12 @@ mod tests {
             ("ws://127.0.0.1:7879/rsocket?a=b", "ws://127.0.0.1:7879/rsocket?a=b"),
             #[cfg(feature = "websocket")]
             ("ws://h:1?a=b", "ws://h:1/?a=b"),
+            #[cfg(unix)]
+            ("unix:/run/a b?c.sock", "unix:/run/a b?c.sock"),
+            #[cfg(unix)]
+            ("Unix:///run/a.sock", "unix:/run/a.sock"),
+            #[cfg(any(target_os = "android", target_os = "linux"))]
+            ("unix:@rsockd", "unix:@rsockd"),
         ] {
             assert_eq!(Uri::parse(uri).unwrap().to_string(), written);
         }
@@ -173,6 +208,7 @@ mod tests {
 
     #[test]
     fn a_wrong_uri_is_told_what_is_wrong() {
+        let too_long = format!("unix:/{}", "a".repeat(107));
         for (uri, expected) in [
             ("localhost:7878", "no scheme"),
             ("http://localhost", "\"http\" is not supported"),
@@ -181,6 +217,20 @@ mod tests {
             ("tcp://localhost:70000", "port"),
             ("tcp://localhost:1/path", "no path"),
             ("tcp://[::1:1", "]"),
+            #[cfg(unix)]
+            ("unix:", "names no socket"),
+            #[cfg(unix)]
+            ("unix:///", "names no socket"),
+            #[cfg(unix)]
+            ("unix:@", "names no socket"),
+            #[cfg(unix)]
+            ("unix:a.sock", "begins with /"),
+            #[cfg(unix)]
+            ("unix://host/a.sock", "begins with /"),
+            #[cfg(unix)]
+            ("unix:/a\0b", "zero byte"),
+            #[cfg(unix)]
+            (too_long.as_str(), "has 108 bytes, and this system takes at most 10"),
         ] {
             let error = Uri::parse(uri).unwrap_err().to_string();
             assert!(error.contains(expected), "{uri}: {error}");

@@ -5,6 +5,8 @@ use std::{io, pin::Pin, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(unix)]
+use crate::transport::unix;
 #[cfg(feature = "websocket")]
 use crate::transport::websocket;
 use crate::{
@@ -47,6 +49,11 @@ impl Dial {
         let Uri { address, security: Security::Clear, layout } = &self.uri;
         let socket = match address {
             Address::Tcp(target) => Socket::Tcp(tcp::connect(target).await?),
+            #[cfg(unix)]
+            Address::Unix(name) => {
+                let connected = unix::connect(name).await;
+                Socket::Unix(connected.map_err(|error| ConnectError::io(name.to_string(), &error))?)
+            }
         };
         let peer = self.uri.to_string().into();
         match layout {

@@ -1,16 +1,27 @@
 //! Listening: from a URI to the sockets that take its connections.
 
-use std::{io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr};
 
+#[cfg(unix)]
+use tokio::net::UnixListener;
 use tokio::{
     net::{TcpListener, TcpSocket, lookup_host},
     runtime::Handle,
 };
 
+#[cfg(unix)]
+use crate::transport::unix::{self, SocketFile};
 use crate::{
     error::ConnectError,
-    transport::address::{Address, Uri},
+    transport::{
+        address::{Address, Uri},
+        socket::Socket,
+    },
 };
+
+/// There are no files of sockets where there are no Unix sockets.
+#[cfg(not(unix))]
+type SocketFile = std::convert::Infallible;
 
 /// The system's queue of connections that nobody has taken yet, as tokio's own listeners have it.
 const BACKLOG: u32 = 1024;
@@ -18,49 +29,135 @@ const BACKLOG: u32 = 1024;
 /// An address that is listened on.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// One for all, or one for each runtime, in their order, woken by it.
-    pub(crate) sockets: Vec<TcpListener>,
+    /// One for all, or one for each runtime, in their order, woken by it. Of a Unix socket there is one
+    /// for all, woken by the first.
+    pub(crate) sockets: Vec<ListeningSocket>,
     /// With the port it was given.
     pub(crate) uri: Uri,
+    /// To be kept for as long as it listens.
+    pub(crate) file: Option<SocketFile>,
+}
+
+/// A socket that takes connections.
+#[derive(Debug)]
+pub(crate) enum ListeningSocket {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
+impl ListeningSocket {
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, Remote)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (socket, address) = socket.accept().await?;
+                Ok((Socket::Tcp(socket), Remote::Address(address)))
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                let (socket, _) = socket.accept().await?;
+                let user = unix::user(&socket);
+                Ok((Socket::Unix(socket), Remote::User(user)))
+            }
+        }
+    }
+}
+
+/// Who has connected, as the transport knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Remote {
+    Address(SocketAddr),
+    /// Somebody on this machine; the system may not say who.
+    #[cfg(unix)]
+    User(Option<u32>),
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            #[cfg(unix)]
+            Self::User(Some(user)) => write!(f, "unix:uid={user}"),
+            #[cfg(unix)]
+            Self::User(None) => f.write_str("unix"),
+        }
+    }
+}
+
+/// What is set of sockets that listen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ListenOptions {
+    /// Of the file of a Unix socket.
+    #[cfg(unix)]
+    pub(crate) unix_mode: Option<u32>,
 }
 
 impl Listener {
     /// Listens with one socket, woken by the runtime this runs on.
-    pub(crate) async fn bind(uri: Uri) -> Result<Self, ConnectError> {
+    pub(crate) async fn bind(uri: Uri, options: ListenOptions) -> Result<Self, ConnectError> {
         check(&uri)?;
-        let Address::Tcp(target) = &uri.address;
-        let address = (target.host.as_str(), target.port);
-        let socket = TcpListener::bind(address).await.map_err(|error| failed(&uri, &error))?;
-        Self::with(uri, vec![socket])
+        match &uri.address {
+            Address::Tcp(target) => {
+                let socket = TcpListener::bind((target.host.as_str(), target.port)).await;
+                Self::tcp(vec![socket.map_err(|error| failed(&uri, &error))?], uri)
+            }
+            #[cfg(unix)]
+            Address::Unix(name) => {
+                let bound = unix::bind(name, options.unix_mode).await;
+                Self::unix(bound.and_then(|bound| bound.listen(BACKLOG)), uri)
+            }
+        }
     }
 
-    /// Listens with one socket for each of these runtimes, of which there is at least one.
+    /// Listens with one socket for each of these runtimes, of which there is at least one; with one for
+    /// all at an address that sockets cannot share.
     pub(crate) async fn bind_each<'a>(
         uri: Uri,
+        options: ListenOptions,
         runtimes: impl ExactSizeIterator<Item = &'a Handle> + Clone,
     ) -> Result<Self, ConnectError> {
         check(&uri)?;
-        let Address::Tcp(target) = &uri.address;
-        let address = (target.host.as_str(), target.port);
-        let addresses = lookup_host(address).await.map_err(|error| failed(&uri, &error))?;
-        let addresses: Vec<_> = addresses.collect();
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in addresses {
-            match open_each(address, runtimes.clone()) {
-                Ok(sockets) => return Self::with(uri, sockets),
-                Err(error) => last = error,
+        match &uri.address {
+            Address::Tcp(target) => {
+                let addresses = lookup_host((target.host.as_str(), target.port)).await;
+                let addresses = addresses.map_err(|error| failed(&uri, &error))?;
+                let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+                for address in addresses.collect::<Vec<_>>() {
+                    match open_each(address, runtimes.clone()) {
+                        Ok(sockets) => return Self::tcp(sockets, uri),
+                        Err(error) => last = error,
+                    }
+                }
+                Err(failed(&uri, &last))
+            }
+            #[cfg(unix)]
+            Address::Unix(name) => {
+                let bound = unix::bind(name, options.unix_mode).await;
+                let woken_by = runtimes.clone().next().map(Handle::enter);
+                let listening = bound.and_then(|bound| bound.listen(BACKLOG));
+                drop(woken_by);
+                Self::unix(listening, uri)
             }
         }
-        Err(failed(&uri, &last))
     }
 
-    fn with(mut uri: Uri, sockets: Vec<TcpListener>) -> Result<Self, ConnectError> {
-        if let Some(socket) = sockets.first() {
-            let bound = socket.local_addr().map_err(|error| failed(&uri, &error))?;
-            let Address::Tcp(target) = &mut uri.address;
-            target.port = bound.port();
+    fn tcp(sockets: Vec<TcpListener>, mut uri: Uri) -> Result<Self, ConnectError> {
+        if let (Some(socket), Address::Tcp(target)) = (sockets.first(), &mut uri.address) {
+            let bound = socket.local_addr();
+            target.port =
+                bound.map_err(|error| ConnectError::io(target.to_string(), &error))?.port();
         }
-        Ok(Self { sockets, uri })
+        let sockets = sockets.into_iter().map(ListeningSocket::Tcp).collect();
+        Ok(Self { sockets, uri, file: None })
+    }
+
+    #[cfg(unix)]
+    fn unix(
+        listening: io::Result<(UnixListener, Option<SocketFile>)>,
+        uri: Uri,
+    ) -> Result<Self, ConnectError> {
+        let (socket, file) = listening.map_err(|error| failed(&uri, &error))?;
+        Ok(Self { sockets: vec![ListeningSocket::Unix(socket)], uri, file })
     }
 }
 
@@ -137,17 +234,26 @@ mod tests {
 
     async fn bind_two(uri: &str) -> Result<Listener, ConnectError> {
         let here = Handle::current();
-        Listener::bind_each(Uri::parse(uri).expect("a URI"), [&here, &here].into_iter()).await
+        let uri = Uri::parse(uri).expect("a URI");
+        Listener::bind_each(uri, ListenOptions::default(), [&here, &here].into_iter()).await
+    }
+
+    async fn bind_one(uri: Uri) -> Result<Listener, ConnectError> {
+        Listener::bind(uri, ListenOptions::default()).await
+    }
+
+    fn address(socket: &ListeningSocket) -> SocketAddr {
+        let ListeningSocket::Tcp(socket) = socket else { panic!("not TCP") };
+        socket.local_addr().expect("an address")
     }
 
     #[tokio::test]
     async fn the_sockets_of_several_runtimes_are_on_one_port_of_the_systems_choice() {
         for uri in ["tcp://127.0.0.1:0", "ws://localhost:0/rsocket"] {
             let listener = bind_two(uri).await.expect("a free port");
-            let addresses = listener.sockets.iter().map(|it| it.local_addr().expect("an address"));
-            let addresses: Vec<_> = addresses.collect();
+            let addresses: Vec<_> = listener.sockets.iter().map(address).collect();
             assert_eq!(addresses, [addresses[0]; 2]);
-            let Address::Tcp(target) = &listener.uri.address;
+            let Address::Tcp(target) = &listener.uri.address else { panic!("not TCP") };
             assert_eq!(addresses[0].port(), target.port);
             TcpStream::connect(addresses[0]).await.expect("one of them listens");
         }
@@ -155,13 +261,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_is_not_shared_with_anyone_else() {
-        let alone = Listener::bind(Uri::parse("tcp://127.0.0.1:0").expect("a URI")).await;
+        let alone = bind_one(Uri::parse("tcp://127.0.0.1:0").expect("a URI")).await;
         let alone = alone.expect("a free port");
         let shared = bind_two("tcp://127.0.0.1:0").await.expect("a free port");
         for taken in [alone, shared] {
             let error = bind_two(&taken.uri.to_string()).await.map(|_| ()).expect_err("taken");
             assert!(error.to_string().contains("in use"), "{error}");
-            assert!(Listener::bind(taken.uri.clone()).await.is_err());
+            assert!(bind_one(taken.uri.clone()).await.is_err());
         }
     }
 }

@@ -1,11 +1,13 @@
-//! Byte streams that carry frames: TCP and memory with a length before each frame, and WebSocket
-//! with its own framing.
+//! Byte streams that carry frames: TCP, Unix sockets and memory with a length before each frame, and
+//! WebSocket with its own framing.
 
 pub(crate) mod address;
 pub(crate) mod dial;
 pub(crate) mod listen;
 pub(crate) mod socket;
 mod tcp;
+#[cfg(unix)]
+mod unix;
 #[cfg(feature = "websocket")]
 pub(crate) mod websocket;
 

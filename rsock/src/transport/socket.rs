@@ -10,11 +10,15 @@ use std::{
 };
 
 use bytes::BytesMut;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 
+#[cfg(unix)]
+use crate::transport::unix;
 use crate::transport::{Framing, tcp};
 
 /// Any byte stream that frames lie on.
@@ -25,6 +29,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
 /// What a connection reads and writes. A new kind of transport is a variant here.
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(UnixStream),
     /// One end of a pipe in memory.
     Memory(DuplexStream),
     /// Something of the caller's own.
@@ -45,6 +51,10 @@ impl Socket {
         if let Some(tcp) = any.downcast_mut::<Option<TcpStream>>().and_then(Option::take) {
             return Self::Tcp(tcp);
         }
+        #[cfg(unix)]
+        if let Some(unix) = any.downcast_mut::<Option<UnixStream>>().and_then(Option::take) {
+            return Self::Unix(unix);
+        }
         if let Some(memory) = any.downcast_mut::<Option<DuplexStream>>().and_then(Option::take) {
             return Self::Memory(memory);
         }
@@ -55,6 +65,8 @@ impl Socket {
     pub(crate) fn prepare(&self) -> io::Result<()> {
         match self {
             Self::Tcp(socket) => tcp::prepare(socket),
+            #[cfg(unix)]
+            Self::Unix(socket) => unix::prepare(socket),
             Self::Memory(_) | Self::Own(_) | Self::None => Ok(()),
         }
     }
@@ -68,6 +80,8 @@ impl Socket {
     pub(crate) fn settled(self) -> io::Result<Self> {
         match self {
             Self::Tcp(socket) => Ok(Self::Tcp(TcpStream::from_std(socket.into_std()?)?)),
+            #[cfg(unix)]
+            Self::Unix(socket) => Ok(Self::Unix(UnixStream::from_std(socket.into_std()?)?)),
             other @ (Self::Memory(_) | Self::Own(_) | Self::None) => Ok(other),
         }
     }
@@ -77,6 +91,8 @@ impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp(_) => "Tcp",
+            #[cfg(unix)]
+            Self::Unix(_) => "Unix",
             Self::Memory(_) => "Memory",
             Self::Own(_) => "Own",
             Self::None => "None",
@@ -89,6 +105,8 @@ macro_rules! with {
     ($socket:expr, $io:ident => $does:expr, none => $none:expr) => {
         match $socket {
             Socket::Tcp($io) => $does,
+            #[cfg(unix)]
+            Socket::Unix($io) => $does,
             Socket::Memory($io) => $does,
             Socket::Own($io) => $does,
             Socket::None => $none,

@@ -6,7 +6,7 @@ use rsock::{
     Client, Error, Payload, PayloadExt, Requester, Responder, ResumeLimits, Runtimes, Server,
     SessionEvent, Setup,
 };
-use rsock_tests::{cutter::Cutter, process::Process};
+use rsock_tests::{cutter::Cutter, link::free_path, process::Process};
 use tokio::{
     runtime::{Builder, Handle},
     sync::oneshot,
@@ -52,10 +52,11 @@ impl Drop for Core {
 }
 
 async fn serve(runtimes: &Runtimes) -> Vec<String> {
+    let unix = format!("unix:{}", free_path().display());
     let server = Server::builder()
         .runtimes(runtimes.clone())
         .resume(ResumeLimits::default(), 100)
-        .bind(&["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"])
+        .bind(&["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket", &unix])
         .await
         .expect("free ports");
     let uris = server.addresses();
@@ -93,7 +94,7 @@ async fn connections_are_shared_out_and_each_stays_on_its_thread() {
 /// The socket that the session goes on on was taken by another runtime, which is not needed any more.
 #[tokio::test]
 async fn resume_14_a_client_that_comes_back_on_another_runtime_goes_on_on_its_own() {
-    for index in 0..2 {
+    for index in 0..3 {
         let mut cores = ["first", "second"].map(|name| Some(Core::start(name)));
         let handles = cores.iter().flatten().map(|core| core.handle.clone());
         let runtimes = Runtimes::new(handles);

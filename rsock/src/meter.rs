@@ -55,7 +55,7 @@ macro_rules! figures {
         impl Meter {
             /// The figures now.
             pub fn read(&self) -> MeterReading {
-                let rare = self.rare.get().map_or([0; _], |rare| values(rare));
+                let rare = self.rare.get().map_or([0; Stats::RARE], |rare| values(rare));
                 MeterReading {
                     $($($name: self.$name.load(Relaxed),)*)*
                     stats: Stats::from_values(values(&self.often), rare),
@@ -147,13 +147,13 @@ impl Meter {
         let sum_of_rare = now.sum_of_rare();
         if sum_of_rare != added.sum_of_rare {
             added.sum_of_rare = sum_of_rare;
-            self.add_rare(now, added.rare.get_or_insert_with(|| Box::new([0; _])));
+            self.add_rare(now, added.rare.get_or_insert_with(|| Box::new([0; Stats::RARE])));
         }
     }
 
     #[cold]
     fn add_rare(&self, now: &Stats, added: &mut [u64; Stats::RARE]) {
-        let zeros = || Box::new([const { AtomicU64::new(0) }; _]);
+        let zeros = || Box::new([const { AtomicU64::new(0) }; Stats::RARE]);
         add(&now.rare(), added, self.rare.get_or_init(zeros));
     }
 

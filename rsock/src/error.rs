@@ -151,7 +151,7 @@ pub enum ConnectError {
         address: String,
         /// What the system's error is.
         kind: io::ErrorKind,
-        /// The system's words.
+        /// The system's words; where a name has several addresses, for each of them.
         error: String,
     },
     /// The peer does not speak the transport's protocol.
@@ -167,6 +167,8 @@ pub enum ConnectError {
         address: String,
         /// The time allowed.
         after: Duration,
+        /// The addresses of a name that had been tried by then, each with what came of it.
+        tried: String,
     },
     /// The server showed no sign of accepting the connection in time.
     NotAccepted {
@@ -194,8 +196,9 @@ impl fmt::Display for ConnectError {
             Self::Handshake { address, error } => {
                 write!(f, "{address}: the WebSocket handshake failed: {error}")
             }
-            Self::Timeout { address, after } => {
-                write!(f, "{address}: no connection within {after:?}")
+            Self::Timeout { address, after, tried } => {
+                write!(f, "{address}: no connection within {after:?}")?;
+                if tried.is_empty() { Ok(()) } else { write!(f, " ({tried})") }
             }
             Self::NotAccepted { after } => {
                 write!(f, "the server did not accept the connection within {after:?}")

@@ -15,7 +15,7 @@ use crate::{
         Framing,
         address::{Address, Layout, Security, Uri},
         socket::{Socket, Transport},
-        tcp,
+        tcp::{self, Tried},
     },
 };
 
@@ -36,19 +36,19 @@ pub(crate) struct Dial {
 impl Dial {
     /// Opens a connection.
     pub(crate) async fn open(&self) -> Result<Transport, ConnectError> {
-        match tokio::time::timeout(self.limit, self.open_unlimited()).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                let address = self.uri.address.to_string();
-                Err(ConnectError::Timeout { address, after: self.limit })
-            }
-        }
+        let (limit, mut tried) = (self.limit, Tried::default());
+        let opened = tokio::time::timeout(limit, self.open_unlimited(&mut tried)).await;
+        opened.unwrap_or_else(|_| {
+            let address = self.uri.address.to_string();
+            let tried = tried.beside(&address);
+            Err(ConnectError::Timeout { address, after: limit, tried })
+        })
     }
 
-    async fn open_unlimited(&self) -> Result<Transport, ConnectError> {
+    async fn open_unlimited(&self, tried: &mut Tried) -> Result<Transport, ConnectError> {
         let Uri { address, security: Security::Clear, layout } = &self.uri;
         let socket = match address {
-            Address::Tcp(target) => Socket::Tcp(tcp::connect(target).await?),
+            Address::Tcp(target) => Socket::Tcp(tcp::connect(target, tried).await?),
             #[cfg(unix)]
             Address::Unix(name) => {
                 let connected = unix::connect(name).await;
@@ -108,7 +108,9 @@ where
     match tokio::time::timeout(limit, dialling).await {
         Ok(Ok(stream)) => Ok(Transport::from_caller(stream, OWN)),
         Ok(Err(error)) => Err(ConnectError::io(OWN, &error)),
-        Err(_) => Err(ConnectError::Timeout { address: OWN.into(), after: limit }),
+        Err(_) => {
+            Err(ConnectError::Timeout { address: OWN.into(), after: limit, tried: String::new() })
+        }
     }
 }
 

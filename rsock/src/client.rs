@@ -383,13 +383,11 @@ impl ClientBuilder {
             // Some servers end the connection over a LEASE they did not expect.
             lease: self.lease.filter(|_| responder.is_some()),
             sessions: None,
-            newcomer: None,
-            session,
             memory: self.memory.unwrap_or_else(MemoryBudget::of_process),
             max_waiting_bytes: self.max_waiting_bytes,
         };
         let mailbox_of_client = Arc::clone(&mailbox);
-        let driver = Driver::client(transport, setup, responder, mailbox, options);
+        let driver = Driver::client(transport, setup, session, responder, mailbox, options);
         let (alive, ended) = watch::channel(());
         // In a task it would lie twice: as it was given, and as it is awaited.
         let driver = Box::pin(driver);

@@ -642,13 +642,11 @@ impl Service {
             peer: Arc::clone(&transport.peer),
             lease: self.builder.lease.as_ref().map(|make| make()),
             sessions: self.sessions.clone(),
-            newcomer: newcomer.map(Box::new),
-            session: None,
             memory: self.builder.memory.clone().unwrap_or_else(MemoryBudget::of_process),
             max_waiting_bytes: self.builder.max_waiting_bytes,
         };
         let accept = Arc::clone(&self.acceptor);
-        let driver = Driver::server(transport, accept, mailbox, options);
+        let driver = Driver::server(transport, accept, newcomer.map(Box::new), mailbox, options);
         Some(Driven { driver: Box::pin(driver), _live: live })
     }
 

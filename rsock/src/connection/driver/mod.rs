@@ -103,11 +103,6 @@ pub(crate) struct DriverOptions {
     pub(crate) lease: Option<Box<dyn LeasePolicy>>,
     /// A server's resumable sessions.
     pub(crate) sessions: Option<Arc<Sessions>>,
-    /// What a server's connection is before it is accepted; a byte stream of the caller's own is let
-    /// in by the caller.
-    pub(crate) newcomer: Option<Box<Newcomer>>,
-    /// A client's session that can be resumed.
-    pub(crate) session: Option<Box<ClientSession>>,
     /// The memory it shares with other connections.
     pub(crate) memory: Arc<MemoryBudget>,
     /// Bytes that may wait for its consumers before nothing more is read.
@@ -254,28 +249,33 @@ impl Driver {
     pub(crate) fn client(
         transport: Transport,
         setup: frame::Setup,
+        session: Option<Box<ClientSession>>,
         responder: Option<Arc<dyn Handle>>,
         mailbox: Arc<Mailbox>,
         options: DriverOptions,
     ) -> Self {
         let connection = Connection::client(setup, Arc::clone(&options.config), now());
         let mut driver = Self::new(transport, connection, mailbox, options);
+        driver.client_session = session;
         driver.responder = responder;
         driver.tell_prompt();
         driver.grant_lease(now());
         driver
     }
 
+    /// `newcomer` is what the connection is before it is accepted; a byte stream of the caller's own is
+    /// let in by the caller.
     pub(crate) fn server(
         transport: Transport,
         accept: Arc<dyn Accept>,
+        newcomer: Option<Box<Newcomer>>,
         mailbox: Arc<Mailbox>,
         options: DriverOptions,
     ) -> Self {
         let connection = Connection::server(Arc::clone(&options.config), now());
         let mut driver = Self::new(transport, connection, mailbox, options);
         driver.accept = Some(accept);
-        driver.newcomer = driver.options.newcomer.take();
+        driver.newcomer = newcomer;
         if let Some(newcomer) = &driver.newcomer {
             driver.holder = newcomer.holder();
             driver.doors = Some(Arc::clone(newcomer.doors()));
@@ -321,7 +321,7 @@ impl Driver {
             place: None,
             returning: None,
             is_stopping: false,
-            client_session: options.session.take(),
+            client_session: None,
             accept: None,
             accepting: None,
             responder: None,

@@ -56,7 +56,7 @@ impl Connection {
             return Ok(None);
         }
         let (key, stream) = self.streams.request(id, interaction, None, n);
-        stream.recv.take_request_n();
+        stream.take_initial_n();
         Ok(Some(key))
     }
 
@@ -74,10 +74,10 @@ impl Connection {
         let is_clear =
             self.is_clear(out) && payload_frame_len(&item) <= self.config.outbound_frame_bytes();
         let Some(stream) = self.streams.get_mut(key) else { return Err(Misuse::StreamClosed) };
-        if !is_clear || !stream.send.is_open() || !stream.send.spend() {
+        if !is_clear || !stream.is_sending() || !stream.spend() {
             return StreamMut::new(self, key).send_last(item);
         }
-        let is_over = !stream.recv.is_open() && !stream.recv.has_output();
+        let is_over = !stream.is_receiving() && !stream.has_control();
         let before = out.len();
         encode_payload(key.id(), PayloadSignal::NextComplete, false, item, out);
         self.stats.bytes_out += (out.len() - before) as u64;
@@ -87,7 +87,7 @@ impl Connection {
             // Nothing drains while it is clear.
             self.streams.remove(key);
         } else {
-            stream.send.abandon();
+            stream.end_sending();
         }
         Ok(())
     }
@@ -98,7 +98,7 @@ impl Connection {
         let is_clear = self.is_clear(out);
         let Self { streams, scheduler, stats, config, .. } = self;
         let stream = streams.get(key)?;
-        if !stream.send.is_open() || !stream.interaction.has_initial_n() {
+        if !stream.is_sending() || !stream.interaction.has_initial_n() {
             return None;
         }
         let (stream, unsent) = streams.get_with_unsent(key)?;
@@ -134,7 +134,7 @@ pub struct Items<'a> {
 impl Items<'_> {
     /// Items the peer has asked for that were not sent.
     pub fn credit(&self) -> u64 {
-        self.stream.send.credit()
+        self.stream.credit()
     }
 
     /// How many it takes now: the peer's credit, but no more than a turn's worth of what waits, and
@@ -143,7 +143,7 @@ impl Items<'_> {
         match &self.out {
             Some(out) if out.is_full() => 0,
             Some(_) => self.credit(),
-            None => self.stream.send.capacity() as u64,
+            None => self.stream.capacity() as u64,
         }
     }
 
@@ -154,7 +154,7 @@ impl Items<'_> {
     /// asked for (RS-02). [`Misuse::PayloadTooLarge`] if it fits no frame and is not to be cut.
     pub fn send(&mut self, item: Payload) -> Result<(), Misuse> {
         if self.writes(&item) {
-            let spent = self.stream.send.spend();
+            let spent = self.stream.spend();
             debug_assert!(spent);
             self.write(item);
         } else {
@@ -162,17 +162,12 @@ impl Items<'_> {
                 check_frame_len(payload_frame_len(&item))?;
             }
             let size = item.size();
-            if self.stream.send.capacity() == 0 || !self.stream.send.push(item) {
-                return Err(Misuse::NoCredit);
-            }
+            self.stream.give(item, false)?;
             *self.unsent += size;
             self.stream.counted_unsent += size;
             // What follows must not overtake it.
             self.out = None;
-            if !self.stream.in_data {
-                self.stream.in_data = true;
-                self.scheduler.push_new(self.key);
-            }
+            self.scheduler.add_data(self.key, &mut self.stream.turn);
         }
         self.stats.credit_stalls += u64::from(self.credit() == 0);
         Ok(())

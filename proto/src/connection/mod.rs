@@ -10,6 +10,7 @@
 //! 4. The rest are questions.
 
 mod direct;
+mod effect;
 mod event;
 mod ids;
 mod keepalive;
@@ -356,8 +357,7 @@ impl Connection {
         n: u32,
     ) -> StreamKey {
         let (key, stream) = self.streams.request(id, interaction, Some(payload), n);
-        stream.in_data = true;
-        self.scheduler.push_new(key);
+        self.scheduler.add_data(key, &mut stream.turn);
         self.streams.count_unsent(key);
         key
     }
@@ -711,18 +711,6 @@ impl Connection {
         }
     }
 
-    /// Takes a stream off the table if it is over, else sees that what it has to write gets its turn.
-    fn settle(&mut self, key: StreamKey) {
-        if settle(&mut self.streams, &mut self.scheduler, key) {
-            self.close_if_drained();
-        }
-    }
-
-    fn remove(&mut self, key: StreamKey) {
-        remove(&mut self.streams, &mut self.scheduler, key);
-        self.close_if_drained();
-    }
-
     /// A payload that does not fit a frame can be sent only in fragments.
     fn check_outbound(&self, len: usize) -> Result<(), Misuse> {
         if self.config.fragment_bytes.is_some() { Ok(()) } else { check_frame_len(len) }
@@ -734,61 +722,8 @@ impl Connection {
         let is_full = self.refusals.len() == self.config.max_queued_replies;
         self.stats.paused_reads += u64::from(is_full);
     }
-
-    /// Ends a stream that broke its credit, or whose payload cannot be taken: the one who receives
-    /// says so, in the way its role allows.
-    fn fail_receiving(&mut self, key: StreamKey, error: StreamError) {
-        let Some(stream) = self.streams.get_mut(key) else {
-            return;
-        };
-        let completed = stream.send.is_done() && !stream.is_sending_item();
-        stream.cut = None;
-        if stream.requester {
-            stream.send.abandon();
-            stream.recv.cancel();
-        } else if completed {
-            // Nothing follows our COMPLETE, not even ERROR: CANCEL ends the other half (RC-18).
-            stream.recv.cancel();
-        } else {
-            stream.recv.close();
-            stream.send.abandon();
-            stream.send.finish(crate::stream::Terminal::Error(error.clone()));
-        }
-        self.streams.drop_assembly(key);
-        self.events.push_back(Event::Failed { key, error });
-        self.settle(key);
-    }
 }
 
 fn check_frame_len(len: usize) -> Result<(), Misuse> {
     if len > crate::MAX_FRAME_BYTES { Err(Misuse::PayloadTooLarge { len }) } else { Ok(()) }
-}
-
-/// As [`Connection::settle`], but does not end a drained connection; true if the stream is over.
-#[inline]
-fn settle(streams: &mut Streams, scheduler: &mut Scheduler, key: StreamKey) -> bool {
-    let Some(stream) = streams.get(key) else {
-        return false;
-    };
-    if stream.is_over() {
-        remove(streams, scheduler, key);
-        return true;
-    }
-    let Some(stream) = streams.count_unsent(key) else {
-        return false;
-    };
-    if stream.has_control() && !stream.in_control {
-        stream.in_control = true;
-        scheduler.push_control(key);
-    }
-    if stream.has_data() && !stream.in_data {
-        stream.in_data = true;
-        scheduler.push_new(key);
-    }
-    false
-}
-
-fn remove(streams: &mut Streams, scheduler: &mut Scheduler, key: StreamKey) {
-    streams.remove(key);
-    scheduler.sweep(streams.len(), |key| streams.get(key).is_some());
 }

@@ -14,11 +14,11 @@ use crate::{
         RawHeader, Request, Resume, Setup, StreamId, VERSION, check_len,
     },
     payload::Payload,
-    stream::{Assembly, Stream, StreamKey, Unjoinable},
+    stream::{Assembly, Effect, Stream, StreamKey, Unjoinable},
 };
 
-/// What became of a frame that was not acted upon.
-enum Ignored {
+/// Why a frame was not acted upon.
+pub(super) enum Ignored {
     /// No stream accounts for it (UNX-01).
     UnknownStream,
     /// It makes no sense where it came.
@@ -304,15 +304,15 @@ impl Connection {
         let Some((key, stream)) = self.streams.find(id) else {
             return Err(Ignored::UnknownStream); // PAY-06
         };
-        let assembling = stream.assembly.is_some();
-        if !assembling && !stream.recv.is_open() {
+        let assembling = stream.assembly().is_some();
+        if !assembling && !stream.is_receiving() {
             return Err(Ignored::OutOfPlace); // PAY-07, RR-11, RS-15
         }
         // PAY-05: neither NEXT nor COMPLETE counts as NEXT. What ends a fragmented payload belongs
         // to it, whatever it says (FRAG-07, FRAG-10).
         let next = next || !complete || assembling;
         // One item is one credit, however many fragments it has (FRAG-11).
-        if next && !assembling && !stream.recv.receive() {
+        if next && !assembling && !stream.receive_item() {
             self.stats.credit_violations += 1;
             self.fail_receiving(key, StreamError::new(ErrorCode::CANCELED, OVERFLOW));
             return Ok(());
@@ -322,7 +322,7 @@ impl Connection {
         if assembling || follows {
             self.receive_fragment(key, &payload, (follows, complete), now);
         } else {
-            let complete = receive_end(stream, complete);
+            let complete = stream.receive_end(complete);
             self.stats.items_in += u64::from(next);
             self.events.push_back(if next {
                 Event::Payload { key, payload, complete }
@@ -394,7 +394,7 @@ impl Connection {
         let payload = assembly.finish();
         if !is_request {
             let Some(stream) = self.streams.get_mut(key) else { return };
-            let complete = receive_end(stream, complete);
+            let complete = stream.receive_end(complete);
             self.stats.items_in += 1;
             self.events.push_back(Event::Payload { key, payload, complete });
             if complete {
@@ -410,10 +410,7 @@ impl Connection {
         self.streams.hold_request(key, bytes);
         let Some(stream) = self.streams.get_mut(key) else { return };
         let interaction = stream.interaction;
-        let complete = complete && interaction == Interaction::RequestChannel;
-        if complete {
-            stream.recv.close();
-        }
+        let complete = stream.receive_whole_request(complete);
         if interaction == Interaction::FireAndForget {
             self.streams.forget_id(key);
         }
@@ -422,73 +419,13 @@ impl Connection {
     }
 
     fn receive_request_n(&mut self, id: StreamId, n: u32) -> Result<(), Ignored> {
-        let Some((key, stream)) = self.streams.find(id) else {
-            return Err(Ignored::UnknownStream); // RN-06
-        };
-        let takes_credit = stream.interaction == Interaction::RequestChannel
-            || (stream.interaction == Interaction::RequestStream && !stream.requester);
-        if !takes_credit || !stream.send.is_open() || !(1..=MAX_U31).contains(&n) {
-            return Err(Ignored::OutOfPlace); // RR-11, RN-03, RN-04, RN-07
-        }
-        let assembling = stream.is_assembling_request();
-        if stream.send.add_credit(n) && !assembling {
-            self.events.push_back(Event::Credited { key });
-        }
-        Ok(())
+        // RN-06
+        self.receive_on_stream(id, |stream| stream.receive_request_n(n))
     }
 
     fn receive_cancel(&mut self, id: StreamId) -> Result<(), Ignored> {
-        let Some((key, stream)) = self.streams.find(id) else {
-            return Err(Ignored::UnknownStream); // CAN-02
-        };
-        if stream.is_assembling_request() {
-            // FRAG-15: the application does not know of it.
-            self.remove(key);
-            return Ok(());
-        }
-        // FRAG-16: a responder that gives up in mid-payload; on a channel, that payload alone.
-        let gives_up = stream.requester && stream.assembly.is_some();
-        if gives_up && stream.interaction != Interaction::RequestChannel {
-            let message = "the responder cancelled in the middle of a payload";
-            let error = StreamError::new(ErrorCode::CANCELED, message);
-            self.events.push_back(Event::Failed { key, error });
-            self.remove(key);
-            return Ok(());
-        }
-        // Our ERROR ends both halves: it must reach the peer even if its CANCEL of one crosses it.
-        let ends_our_half = stream.interaction == Interaction::RequestChannel
-            && (!stream.send.is_done() || stream.is_sending_item())
-            && !stream.send.is_failing();
-        if gives_up {
-            self.streams.drop_assembly(key);
-        }
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
-        if stream.requester && stream.send.is_failing() {
-            // What stands before it is not wanted any more (RC-17).
-            stream.send.drop_items();
-            if stream.is_sending_item() {
-                stream.cut = None;
-            }
-            return Ok(());
-        }
-        if stream.requester && !ends_our_half {
-            return Err(Ignored::OutOfPlace); // RR-12
-        }
-        // Told before the stream leaves the table, which may end the connection. A stream that has
-        // failed here is over for the application, though its ERROR or CANCEL is unwritten.
-        if !stream.send.is_failing() && !stream.is_cancelled() {
-            self.events.push_back(Event::Cancelled { key });
-        }
-        if stream.requester {
-            stream.send.abandon(); // RC-17
-            if stream.is_sending_item() {
-                stream.cut = None;
-            }
-            self.settle(key);
-        } else {
-            self.remove(key);
-        }
-        Ok(())
+        // CAN-02
+        self.receive_on_stream(id, Stream::receive_cancel)
     }
 
     /// The error that the peer sent, as far as its text is kept.
@@ -499,25 +436,19 @@ impl Connection {
     }
 
     fn receive_error(&mut self, id: StreamId, error: StreamError) -> Result<(), Ignored> {
-        let Some((key, stream)) = self.streams.find(id) else {
-            return Err(Ignored::UnknownStream); // ERR-04
-        };
-        if stream.is_assembling_request() {
-            self.remove(key); // FRAG-17
-            return Ok(());
-        }
-        if stream.is_cancelled() {
-            return Err(Ignored::OutOfPlace); // RS-09
-        }
-        if !stream.requester && stream.interaction != Interaction::RequestChannel {
-            return Err(Ignored::OutOfPlace); // RR-11, RS-15
-        }
-        // What has failed here is over for the application: nothing follows.
-        if !stream.send.is_failing() {
-            self.events.push_back(Event::Failed { key, error });
-        }
-        self.remove(key);
-        Ok(())
+        // ERR-04
+        self.receive_on_stream(id, |stream| stream.receive_error(error))
+    }
+
+    /// Does to a stream what a frame says, if it is one that the peer can know of.
+    fn receive_on_stream(
+        &mut self,
+        id: StreamId,
+        transition: impl FnOnce(&mut Stream) -> Effect,
+    ) -> Result<(), Ignored> {
+        let Some((key, _)) = self.streams.find(id) else { return Err(Ignored::UnknownStream) };
+        let effect = self.streams.change(key, transition);
+        self.follow(key, effect)
     }
 
     /// Whether the first frame that comes after the end may still be a refusal (SETUP-24): of a client
@@ -561,15 +492,4 @@ impl Connection {
         }
         Ok(())
     }
-}
-
-/// Whether the peer's half ends with this item; if so, it is closed.
-#[inline]
-fn receive_end(stream: &mut Stream, complete: bool) -> bool {
-    // RR-03: the first answer is the last.
-    let complete = complete || stream.interaction == Interaction::RequestResponse;
-    if complete {
-        stream.recv.close();
-    }
-    complete
 }

@@ -3,9 +3,9 @@
 use crate::{
     connection::Connection,
     error::{Misuse, StreamError},
-    frame::{Interaction, payload_frame_len},
+    frame::payload_frame_len,
     payload::Payload,
-    stream::{Stream, StreamKey, Terminal},
+    stream::{Effect, Stream, StreamKey},
 };
 
 /// A stream, borrowed from its connection.
@@ -22,12 +22,12 @@ impl<'a> StreamMut<'a> {
 
     /// How many items it takes now: the peer's credit, but no more than a turn's worth.
     pub fn capacity(&self) -> usize {
-        self.connection.streams.get(self.key).map_or(0, |stream| stream.send.capacity())
+        self.connection.streams.get(self.key).map_or(0, Stream::capacity)
     }
 
     /// Items the peer has asked for that were not sent.
     pub fn credit(&self) -> u64 {
-        self.connection.streams.get(self.key).map_or(0, |stream| stream.send.credit())
+        self.connection.streams.get(self.key).map_or(0, Stream::credit)
     }
 
     /// Sends an item of a stream or channel; the answer to a request is the last in any case.
@@ -48,16 +48,7 @@ impl<'a> StreamMut<'a> {
 
     fn give(&mut self, item: Payload, last: bool) -> Result<(), Misuse> {
         self.connection.check_outbound(payload_frame_len(&item))?;
-        let stream = self.open()?;
-        // RR-01: a reply completes.
-        let last = last || stream.interaction == Interaction::RequestResponse;
-        if stream.send.capacity() == 0 || !stream.send.push(item) {
-            return Err(Misuse::NoCredit);
-        }
-        let stalled = stream.send.credit() == 0 && stream.interaction.has_initial_n() && !last;
-        if last {
-            stream.send.finish(Terminal::Complete);
-        }
+        let stalled = self.sending()?.give(item, last)?;
         self.connection.stats.credit_stalls += u64::from(stalled);
         self.connection.settle(self.key);
         Ok(())
@@ -69,12 +60,7 @@ impl<'a> StreamMut<'a> {
     /// [`Misuse::StreamClosed`] if our half has ended before.
     #[inline]
     pub fn complete(&mut self) -> Result<(), Misuse> {
-        let stream = self.open()?;
-        if stream.interaction == Interaction::FireAndForget {
-            stream.send.abandon();
-        } else {
-            stream.send.finish(Terminal::Complete);
-        }
+        self.sending()?.complete();
         self.connection.settle(self.key);
         Ok(())
     }
@@ -85,56 +71,33 @@ impl<'a> StreamMut<'a> {
     /// # Errors
     /// [`Misuse::StreamClosed`] if our half has ended before.
     pub fn fail(&mut self, error: StreamError) -> Result<(), Misuse> {
-        let stream = self.open()?;
-        if stream.interaction == Interaction::FireAndForget {
-            stream.send.abandon();
-        } else if stream.opening.take().is_some() {
-            self.connection.remove(self.key);
-            return Ok(());
-        } else {
-            stream.recv.close();
-            stream.send.finish(Terminal::Error(error));
-            self.connection.streams.drop_assembly(self.key);
-        }
-        self.connection.settle(self.key);
+        self.sending()?;
+        self.change(|stream| stream.fail(error));
         Ok(())
     }
 
     /// Asks the peer for `n` more items; nothing if its half has ended (RN-10).
     pub fn request_n(&mut self, n: u32) {
-        if let Some(stream) = self.connection.streams.get_mut(self.key)
-            && stream.recv.is_open()
-        {
-            stream.recv.grant(n);
-            self.connection.settle(self.key);
-        }
+        self.change(|stream| stream.ask_for(n));
     }
 
     /// Wants nothing more of the peer. As requester this ends the stream in both directions; a
     /// request that was not written yet is never sent (RR-10). As responder of a channel it ends
     /// the requester's half alone (RC-18).
     pub fn cancel(&mut self) {
-        self.connection.streams.drop_assembly(self.key);
-        let Some(stream) = self.connection.streams.get_mut(self.key) else { return };
-        if stream.requester {
-            if stream.opening.take().is_some() {
-                self.connection.remove(self.key);
-                return;
-            }
-            stream.cut = None;
-            stream.send.abandon();
-            stream.recv.cancel();
-        } else if stream.recv.is_open() {
-            stream.recv.cancel();
-        }
-        self.connection.settle(self.key);
+        self.change(Stream::cancel);
     }
 
-    fn open(&mut self) -> Result<&mut Stream, Misuse> {
-        self.connection
-            .streams
-            .get_mut(self.key)
-            .filter(|stream| stream.send.is_open())
-            .ok_or(Misuse::StreamClosed)
+    /// The stream, if our half is open.
+    fn sending(&mut self) -> Result<&mut Stream, Misuse> {
+        let stream = self.connection.streams.get_mut(self.key);
+        stream.filter(|stream| stream.is_sending()).ok_or(Misuse::StreamClosed)
+    }
+
+    #[inline]
+    fn change(&mut self, transition: impl FnOnce(&mut Stream) -> Effect) {
+        let effect = self.connection.streams.change(self.key, transition);
+        // What changes nothing is no mistake of the application.
+        let _ = self.connection.follow(self.key, effect);
     }
 }

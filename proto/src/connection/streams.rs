@@ -164,7 +164,7 @@ impl Streams {
         let stream = self.slots.get_mut(index as usize)?;
         let serial = stream.serial?;
         let key = StreamKey { index, id, serial };
-        stream.opening.is_none().then_some((key, stream))
+        stream.is_known().then_some((key, stream))
     }
 
     pub(crate) fn is_live(&self, id: StreamId) -> bool {
@@ -176,7 +176,7 @@ impl Streams {
         if stream.serial != Some(key.serial) {
             return;
         }
-        if let Some(assembly) = &stream.assembly {
+        if let Some(assembly) = stream.assembly() {
             self.reassembly_bytes -= assembly.size();
             self.reassembly_memory -= assembly.memory();
         }
@@ -220,7 +220,7 @@ impl Streams {
     /// The stream's request comes in fragments.
     pub(crate) fn begin_request(&mut self, key: StreamKey, complete: bool) {
         if let Some(stream) = self.get_mut(key) {
-            stream.assembly = Some(Box::new(Assembly::new(true, complete)));
+            stream.begin_request(complete);
         }
     }
 
@@ -232,12 +232,12 @@ impl Streams {
         limits: &Config,
     ) -> Result<(), Unjoinable> {
         let Some(stream) = self.slots.get_mut(key.index()) else { return Ok(()) };
-        let assembly = stream.assembly.get_or_insert_with(|| Box::new(Assembly::new(false, false)));
-        let (before, memory) = (assembly.size(), assembly.memory());
-        let pushed = assembly.push(fragment, self.reassembly_bytes - before, limits);
-        self.reassembly_bytes += assembly.size() - before;
-        self.reassembly_memory += assembly.memory() - memory;
-        pushed
+        let (bytes, memory) = assembled(stream);
+        let joined = stream.join(fragment, self.reassembly_bytes - bytes, limits);
+        let (bytes_now, memory_now) = assembled(stream);
+        self.reassembly_bytes += bytes_now - bytes;
+        self.reassembly_memory += memory_now - memory;
+        joined
     }
 
     /// Looks whether what comes in fragments comes on; the streams of which it does not. False if
@@ -246,11 +246,13 @@ impl Streams {
         let before = stalled.len();
         let mut assemblies = 0;
         for (index, stream) in self.slots.iter_mut().enumerate() {
-            let (Some(serial), Some(assembly)) = (stream.serial, &mut stream.assembly) else {
+            let (Some(serial), Some(has_stalled)) =
+                (stream.serial, stream.has_stalled(LEAST_GROWTH))
+            else {
                 continue;
             };
             assemblies += 1;
-            if assembly.has_stalled(LEAST_GROWTH) {
+            if has_stalled {
                 // Places are counted in 32 bits, as `insert` does.
                 stalled.push(StreamKey { index: index as u32, id: stream.id, serial });
             }
@@ -260,15 +262,28 @@ impl Streams {
 
     /// Takes what a stream has received in fragments.
     pub(crate) fn take_assembly(&mut self, key: StreamKey) -> Option<Assembly> {
-        let assembly = self.get_mut(key)?.assembly.take()?;
-        self.reassembly_bytes -= assembly.size();
-        self.reassembly_memory -= assembly.memory();
-        Some(*assembly)
+        self.change(key, Stream::take_assembly)?
     }
 
-    /// Forgets it (CAN-06).
-    pub(crate) fn drop_assembly(&mut self, key: StreamKey) {
-        drop(self.take_assembly(key));
+    /// Has something done to a stream, which may give up what it has received in fragments (CAN-06).
+    #[inline]
+    pub(crate) fn change<R>(
+        &mut self,
+        key: StreamKey,
+        change: impl FnOnce(&mut Stream) -> R,
+    ) -> Option<R> {
+        let stream = self.slots.get_mut(key.index())?;
+        if stream.serial != Some(key.serial) {
+            return None;
+        }
+        let (bytes, memory) = assembled(stream);
+        let changed = change(stream);
+        if bytes > 0 || memory > 0 {
+            let (bytes_now, memory_now) = assembled(stream);
+            self.reassembly_bytes -= bytes - bytes_now;
+            self.reassembly_memory -= memory - memory_now;
+        }
+        Some(changed)
     }
 
     /// The peer's request is whole: its bytes are held for as long as the stream lives.
@@ -357,6 +372,12 @@ impl Streams {
         }
         Some(stream)
     }
+}
+
+/// Bytes of what a stream is receiving in fragments, and what they take in memory.
+#[inline]
+fn assembled(stream: &Stream) -> (usize, usize) {
+    stream.assembly().map_or((0, 0), |assembly| (assembly.size(), assembly.memory()))
 }
 
 #[cfg(test)]

@@ -5,14 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::{
-    connection::{Connection, Event, Refusal, Session, State, Streams, settle},
-    frame::{
-        HEADER_LEN, Interaction, KeepAlive, PayloadSignal, Request, Sink, encode_cancel,
-        encode_error, encode_metadata_push, encode_payload, encode_request_n, payload_frame_len,
-    },
-    payload::Payload,
+    connection::{Connection, Event, Refusal, Session, State, Streams, effect::settle},
+    frame::{KeepAlive, Sink, encode_error, encode_metadata_push},
     stats::Stats,
-    stream::{Cut, CutEnd, Output, Stream, StreamKey},
+    stream::Written,
     transmit::{Scheduler, SendBuf},
 };
 
@@ -240,8 +236,10 @@ impl Turns<'_> {
             let Some(stream) = self.streams.get_mut(key) else {
                 continue;
             };
-            stream.in_control = false;
-            self.stats.frames_out += u64::from(write_control(stream, out));
+            stream.turn.leave_control();
+            if let Some(written) = stream.write_control(out) {
+                count_frame(written, self.stats);
+            }
             settle(self.streams, self.scheduler, key);
         }
     }
@@ -253,23 +251,22 @@ impl Turns<'_> {
             let Some(stream) = self.streams.get_mut(key) else {
                 continue;
             };
-            let mut deficit = stream.deficit.saturating_add(self.quantum).min(self.quantum);
+            let mut left = stream.turn.begin(self.quantum);
             let mut idle = true;
-            while deficit > 0 && out.has_room() {
+            while left > 0 && out.has_room() {
                 let before = out.position();
-                if !write_data(stream, key, self.max_frame_bytes, self.events, self.stats, out) {
-                    break;
+                let Some(written) = stream.write_next(self.max_frame_bytes, out) else { break };
+                count_frame(written, self.stats);
+                if written == Written::FireAndForget {
+                    self.events.push_back(Event::Completed { key });
+                    out.end_fire_and_forget();
                 }
-                deficit -= (out.position() - before) as i64;
+                left -= (out.position() - before) as i64;
                 idle = false;
-                self.stats.frames_out += 1;
             }
-            // What it overdrew is paid at its next turn; what it left is lost if it has no more.
-            let has_data = stream.has_data();
-            stream.deficit = if has_data { deficit } else { deficit.min(0) };
-            stream.in_data = has_data || !(idle || stream.has_sent_all());
-            if stream.in_data {
-                self.scheduler.push_old(key);
+            let stays = !(idle || stream.has_sent_all());
+            if stream.turn.end(left, stream.has_data(), stays) {
+                self.scheduler.keep_data(key);
             }
             // Control that waited for the request, or the end of the stream.
             settle(self.streams, self.scheduler, key);
@@ -277,123 +274,13 @@ impl Turns<'_> {
     }
 }
 
-/// Writes a stream's CANCEL or REQUEST_N; false if it has none, or is in the middle of a payload.
-fn write_control<O: Outlet>(stream: &mut Stream, out: &mut O) -> bool {
-    if !stream.has_control() {
-        return false;
-    }
-    if stream.recv.take_cancel() {
-        encode_cancel(stream.id, out);
-    } else {
-        encode_request_n(stream.id, stream.recv.take_request_n(), out);
-    }
-    true
-}
-
-/// Writes one frame of a stream; false if it has none.
-fn write_data<O: Outlet>(
-    stream: &mut Stream,
-    key: StreamKey,
-    max: usize,
-    events: &mut VecDeque<Event>,
-    stats: &mut Stats,
-    out: &mut O,
-) -> bool {
-    if let Some(payload) = stream.opening.take() {
-        let interaction = stream.interaction;
-        let mut request = Request {
-            stream: stream.id,
-            interaction,
-            follows: false,
-            // Some peers overlook COMPLETE here; it follows as a frame of its own (3.15).
-            complete: false,
-            initial_n: stream.recv.take_request_n(),
-            payload,
-        };
-        if request.encoded_len() > max {
-            let payload = std::mem::take(&mut request.payload);
-            let mut cut = Cut::new(payload, CutEnd::Request);
-            request.payload = cut.next(max - request.encoded_len());
-            request.follows = true;
-            stream.cut = Some(Box::new(cut));
-        }
-        let ends_it = !request.follows && interaction == Interaction::FireAndForget;
-        request.encode(out);
-        if ends_it {
-            events.push_back(Event::Completed { key });
-            stats.fire_and_forget_out += 1;
-            out.end_fire_and_forget();
-        }
-        return true;
-    }
-    if stream.cut.is_some() {
-        write_fragment(stream, key, max, events, stats, out);
-        return true;
-    }
-    // It has waited for the last fragment, and does not wait for the next item's as well.
-    if stream.has_control() {
-        return write_control(stream, out);
-    }
-    match stream.send.pop() {
-        Some(Output::Item { item, last }) => {
-            stats.items_out += 1;
-            if payload_frame_len(&item) > max {
-                let end = match (last, stream.interaction) {
-                    (true, Interaction::RequestResponse) => CutEnd::Answer,
-                    (true, _) => CutEnd::LastItem,
-                    (false, _) => CutEnd::Item,
-                };
-                stream.cut = Some(Box::new(Cut::new(item, end)));
-                write_fragment(stream, key, max, events, stats, out);
-                return true;
-            }
-            let signal = if last { PayloadSignal::NextComplete } else { PayloadSignal::Next };
-            encode_payload(stream.id, signal, false, item, out);
-        }
-        Some(Output::Complete) => {
-            let nothing = Payload::default();
-            encode_payload(stream.id, PayloadSignal::Complete, false, nothing, out);
-        }
-        Some(Output::Error(error)) => {
-            encode_error(Some(stream.id), error.code, &error.message, out);
-        }
-        None => return false,
-    }
-    true
-}
-
-/// Writes the next fragment of what a stream is sending. NEXT is on every one of them, and
-/// COMPLETE on none but the last of an answer (FRAG-06).
-fn write_fragment<O: Outlet>(
-    stream: &mut Stream,
-    key: StreamKey,
-    max: usize,
-    events: &mut VecDeque<Event>,
-    stats: &mut Stats,
-    out: &mut O,
-) {
-    let Some(cut) = &mut stream.cut else { return };
-    if cut.is_spent() {
-        // The last item has left whole; its COMPLETE follows.
-        stream.cut = None;
-        let nothing = Payload::default();
-        encode_payload(stream.id, PayloadSignal::Complete, false, nothing, out);
-        return;
-    }
-    let fragment = cut.next(max - HEADER_LEN);
-    let (end, whole) = (cut.end, cut.is_spent());
-    let signal = if whole && end == CutEnd::Answer {
-        PayloadSignal::NextComplete
-    } else {
-        PayloadSignal::Next
-    };
-    encode_payload(stream.id, signal, !whole, fragment, out);
-    if whole && end != CutEnd::LastItem {
-        stream.cut = None;
-        if stream.interaction == Interaction::FireAndForget {
-            events.push_back(Event::Completed { key });
-            stats.fire_and_forget_out += 1;
-            out.end_fire_and_forget();
-        }
+/// Counts a frame that a stream has written.
+#[inline]
+pub(super) fn count_frame(written: Written, stats: &mut Stats) {
+    stats.frames_out += 1;
+    match written {
+        Written::Item => stats.items_out += 1,
+        Written::FireAndForget => stats.fire_and_forget_out += 1,
+        Written::Other => {}
     }
 }

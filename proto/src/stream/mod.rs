@@ -14,23 +14,30 @@
 mod credit;
 mod fragment;
 mod key;
+mod outgoing;
 mod reassemble;
 mod recv;
 mod send;
+mod transition;
+mod turn;
 
 use std::num::NonZeroU32;
 
 use crate::{
+    config::Config,
     frame::{Interaction, StreamId},
     payload::Payload,
 };
 
 pub use credit::{Credit, Window};
-pub(crate) use fragment::{Cut, CutEnd};
+use fragment::{Cut, CutEnd};
 pub use key::StreamKey;
+pub(crate) use outgoing::Written;
 pub(crate) use reassemble::{Assembly, Unjoinable};
-pub(crate) use recv::RecvHalf;
-pub(crate) use send::{Output, SendHalf, Terminal};
+use recv::RecvHalf;
+use send::SendHalf;
+pub(crate) use transition::{Effect, Tell};
+pub(crate) use turn::Turn;
 
 /// A place in the table, and the stream that has it. It is filled and emptied where it lies: moving
 /// it would cost more than what is set.
@@ -45,23 +52,19 @@ pub(crate) struct Stream {
     /// We asked; otherwise the peer did.
     pub(crate) requester: bool,
     /// Our request, until it is written. Its initial request-n is what `recv` has to write.
-    pub(crate) opening: Option<Payload>,
-    pub(crate) send: SendHalf,
-    pub(crate) recv: RecvHalf,
+    opening: Option<Payload>,
+    send: SendHalf,
+    recv: RecvHalf,
     /// What is being sent in fragments. Nothing else of the stream comes between them (FRAG-13).
-    pub(crate) cut: Option<Box<Cut>>,
+    cut: Option<Box<Cut>>,
     /// What is being received in fragments.
-    pub(crate) assembly: Option<Box<Assembly>>,
+    assembly: Option<Box<Assembly>>,
     /// Bytes of the peer's request, counted against `max_request_bytes`.
     pub(crate) request_bytes: usize,
     /// Bytes that wait to be sent, as the table has counted them.
     pub(crate) counted_unsent: usize,
-    /// In the scheduler's control list.
-    pub(crate) in_control: bool,
-    /// In one of the scheduler's data lists.
-    pub(crate) in_data: bool,
-    /// Bytes it may write this turn; negative after a frame longer than the quantum.
-    pub(crate) deficit: i64,
+    /// Where it stands in the scheduler.
+    pub(crate) turn: Turn,
 }
 
 impl Stream {
@@ -80,27 +83,39 @@ impl Stream {
             assembly: None,
             request_bytes: 0,
             counted_unsent: 0,
-            in_control: false,
-            in_data: false,
-            deficit: 0,
+            turn: Turn::default(),
         }
     }
 
     /// Ends its stream, and frees what that held.
     #[inline]
     pub(crate) fn vacate(&mut self) {
-        self.serial = None;
-        self.addressable = false;
-        self.opening = None;
-        self.send.abandon();
-        self.recv = RecvHalf::closed();
-        self.cut = None;
-        self.assembly = None;
-        self.request_bytes = 0;
-        self.counted_unsent = 0;
-        self.in_control = false;
-        self.in_data = false;
-        self.deficit = 0;
+        // Every field is named, so that none is left to the next tenant by mistake.
+        let Self {
+            id: _,          // set with the next serial number
+            interaction: _, // set by `request` and `respond`
+            requester: _,   // the same
+            serial,
+            addressable,
+            opening,
+            send,
+            recv,
+            cut,
+            assembly,
+            request_bytes,
+            counted_unsent,
+            turn,
+        } = self;
+        *serial = None;
+        *addressable = false;
+        *opening = None;
+        send.abandon();
+        *recv = RecvHalf::closed();
+        *cut = None;
+        *assembly = None;
+        *request_bytes = 0;
+        *counted_unsent = 0;
+        *turn = Turn::default();
     }
 
     /// Becomes a stream that we open, with its payload if the request is not written yet.
@@ -148,18 +163,48 @@ impl Stream {
         }
     }
 
+    /// The peer knows of it: our request, if it is one, is written, or its first fragment.
+    #[inline]
+    pub(crate) fn is_known(&self) -> bool {
+        self.opening.is_none()
+    }
+
+    /// We may still send.
+    #[inline]
+    pub(crate) fn is_sending(&self) -> bool {
+        self.send.is_open()
+    }
+
+    /// The peer may still send.
+    #[inline]
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.recv.is_open()
+    }
+
+    /// Items the peer has asked for that were not sent.
+    #[inline]
+    pub(crate) fn credit(&self) -> u64 {
+        self.send.credit()
+    }
+
+    /// How many items may wait to be sent beside those that do.
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        self.send.capacity()
+    }
+
     /// Both halves are closed and nothing is left to write.
     pub(crate) fn is_over(&self) -> bool {
         self.has_sent_all() && !self.recv.is_open() && !self.recv.has_output()
     }
 
     /// We have cancelled it; CANCEL may still be unwritten.
-    pub(crate) fn is_cancelled(&self) -> bool {
+    fn is_cancelled(&self) -> bool {
         self.send.is_done() && !self.recv.is_open() && !self.is_sending_item()
     }
 
     /// An item is on its way in fragments; if it is the last, only this keeps our half open.
-    pub(crate) fn is_sending_item(&self) -> bool {
+    fn is_sending_item(&self) -> bool {
         self.cut.as_ref().is_some_and(|cut| cut.end != CutEnd::Request)
     }
 
@@ -178,6 +223,39 @@ impl Stream {
     /// It will never have data to write again.
     pub(crate) fn has_sent_all(&self) -> bool {
         self.opening.is_none() && self.cut.is_none() && self.send.is_done()
+    }
+
+    /// The peer's request comes in fragments, the first of which says whether its half is complete.
+    pub(crate) fn begin_request(&mut self, complete: bool) {
+        self.assembly = Some(Box::new(Assembly::new(true, complete)));
+    }
+
+    /// Adds a fragment to what it is receiving, which is begun if there is nothing yet; `others` bytes
+    /// are held by other streams.
+    pub(crate) fn join(
+        &mut self,
+        fragment: &Payload,
+        others: usize,
+        limits: &Config,
+    ) -> Result<(), Unjoinable> {
+        let assembly = self.assembly.get_or_insert_with(|| Box::new(Assembly::new(false, false)));
+        assembly.push(fragment, others, limits)
+    }
+
+    /// Takes what it has received in fragments.
+    pub(crate) fn take_assembly(&mut self) -> Option<Assembly> {
+        self.assembly.take().map(|assembly| *assembly)
+    }
+
+    /// What it is receiving in fragments, if it is.
+    pub(crate) fn assembly(&self) -> Option<&Assembly> {
+        self.assembly.as_deref()
+    }
+
+    /// Whether what it is receiving in fragments has grown by fewer than `least` bytes since this was
+    /// asked before; `None` where nothing is.
+    pub(crate) fn has_stalled(&mut self, least: usize) -> Option<bool> {
+        self.assembly.as_mut().map(|assembly| assembly.has_stalled(least))
     }
 
     /// The peer's request is not whole yet; the application does not know of it (FRAG-18).

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::stream::StreamKey;
+use crate::stream::{StreamKey, Turn};
 
 /// The lists a stream waits in, at most once each; so they are bounded by the number of streams.
 ///
@@ -27,15 +27,25 @@ pub(crate) struct Scheduler {
 const MAX_STREAK: usize = 64;
 
 impl Scheduler {
-    pub(crate) fn push_control(&mut self, key: StreamKey) {
-        self.control.push_back(key);
+    /// Lists a stream that has a CANCEL or REQUEST_N to write, if it is not listed.
+    #[inline]
+    pub(crate) fn add_control(&mut self, key: StreamKey, turn: &mut Turn) {
+        if turn.enter_control() {
+            self.control.push_back(key);
+        }
     }
 
-    pub(crate) fn push_new(&mut self, key: StreamKey) {
-        self.new.push_back(key);
+    /// Lists a stream that has data to write, if it is not listed.
+    #[inline]
+    pub(crate) fn add_data(&mut self, key: StreamKey, turn: &mut Turn) {
+        if turn.enter_data() {
+            self.new.push_back(key);
+        }
     }
 
-    pub(crate) fn push_old(&mut self, key: StreamKey) {
+    /// Lists a stream again that has had its turn.
+    #[inline]
+    pub(crate) fn keep_data(&mut self, key: StreamKey) {
         self.old.push_back(key);
     }
 

@@ -10,3 +10,5 @@ mod panics;
 mod per_core;
 mod resume;
 mod setup;
+#[cfg(unix)]
+mod unix;

@@ -1,0 +1,62 @@
+//! Unix sockets, where they differ from other transports; what they have in common with these is tested
+//! with them.
+
+use rsock::{Client, Server};
+use rsock_tests::{fixture::Fixture, link::free_path};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::resume::within;
+
+async fn echoed(client: &Client) -> Vec<u8> {
+    within(client.request_response("hi")).await.expect("an answer").data.to_vec()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_name_without_a_file_is_served() {
+    let uri = format!("unix:@rsock-tests-{}", std::process::id());
+    let server = Server::bind(&uri).await.expect("a free name");
+    assert_eq!(server.addresses(), [uri.as_str()]);
+    let serving = tokio::spawn(server.serve(Fixture::default()).into_future());
+    let client = Client::connect(&uri).await.expect("a connection");
+    assert_eq!(echoed(&client).await, b"hi");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn the_file_is_removed_with_its_server_however_that_ends() {
+    let path = free_path();
+    let uri = format!("unix:{}", path.display());
+    let server = Server::bind(&uri).await.expect("a free name");
+    assert!(path.exists());
+    drop(server);
+    assert!(!path.exists());
+    let server = Server::bind(&uri).await.expect("a free name");
+    let serving = tokio::spawn(server.serve(Fixture::default()).into_future());
+    let client = Client::connect(&uri).await.expect("a connection");
+    assert_eq!(echoed(&client).await, b"hi");
+    serving.abort();
+    assert!(serving.await.is_err_and(|error| error.is_cancelled()));
+    assert!(!path.exists());
+}
+
+/// Byte streams of the caller's own may be Unix sockets, too.
+#[tokio::test]
+async fn a_connection_over_a_unix_socket_of_the_callers_own() {
+    let path = free_path();
+    let listener = UnixListener::bind(&path).expect("a free name");
+    let serving = async {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        Server::builder().serve_over(stream, Fixture::default()).await;
+    };
+    let asking = async {
+        let target = path.clone();
+        let client =
+            Client::builder().connect_with(move || UnixStream::connect(target.clone())).await;
+        let client = client.expect("a connection");
+        assert_eq!(echoed(&client).await, b"hi");
+        client.close().await;
+    };
+    within(async { tokio::join!(serving, asking) }).await;
+    std::fs::remove_file(&path).expect("it is ours");
+}

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use rsock::{Client, Error, Payload, Payloads, Responder, Server, Setup};
+use rsock::{Client, Error, Payload, Payloads, Request, Responder, Server};
 
 use crate::{
     Result,
@@ -30,9 +30,7 @@ impl Peer for Rsock {
         let address = server.addresses().remove(0);
         let authority = address.trim_start_matches("tcp://").trim_start_matches("ws://");
         let address = authority.split('/').next().unwrap_or_default().parse()?;
-        tokio::spawn(
-            server.serve(async |_: Setup, _: rsock::Requester| Ok(Echo::default())).into_future(),
-        );
+        tokio::spawn(server.serve(async |_: rsock::Peer| Ok(Echo::default())).into_future());
         Ok(address)
     }
 
@@ -81,15 +79,17 @@ struct Echo {
 impl Responder for Echo {
     async fn request_response(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> std::result::Result<Payload, Error> {
+        let payload = request.into_payload();
         Ok(Payload::new(load::answer(payload.data)))
     }
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
+        let payload = request.into_payload();
         match Asked::decode(&payload.data) {
             Some(Asked::Items(wanted)) => {
                 let item = wanted.item();
@@ -113,13 +113,14 @@ impl Responder for Echo {
 
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
+        let first = first.into_payload();
         stream::once(std::future::ready(Ok(first))).chain(rest)
     }
 
-    async fn fire_and_forget(self: Arc<Self>, _: Payload) {
+    async fn fire_and_forget(self: Arc<Self>, _: Request) {
         self.arrivals.add();
     }
 }

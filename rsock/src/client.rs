@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    acceptor::{Accept, Acceptor, Setup},
+    acceptor::{Accept, Acceptor, Always},
     connection::{
         ClientSession, ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox,
         default_window,
@@ -20,8 +20,9 @@ use crate::{
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::Meter,
+    peer::Peer,
     requester::Requester,
-    responder::{Handle, Responder},
+    responder::Responder,
     resume::{Resume, new_token},
     tap::FrameTap,
     transport::{
@@ -132,7 +133,6 @@ pub struct ClientBuilder {
     max_waiting_bytes: usize,
     connect_timeout: Duration,
     acceptor: Option<Arc<dyn Accept>>,
-    responder: Option<Arc<dyn Handle>>,
     tap: Option<FrameTap>,
     meter: Arc<Meter>,
     lease: Option<Box<dyn LeasePolicy>>,
@@ -160,7 +160,6 @@ impl Default for ClientBuilder {
             max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
             connect_timeout: Duration::from_secs(10),
             acceptor: None,
-            responder: None,
             tap: None,
             meter: Arc::default(),
             lease: None,
@@ -211,7 +210,7 @@ impl ClientBuilder {
 
     /// What answers the server's requests; by default they are rejected.
     pub fn responder(mut self, responder: impl Responder) -> Self {
-        self.responder = Some(Arc::new(responder));
+        self.acceptor = Some(Arc::new(Always(Arc::new(responder))));
         self
     }
 
@@ -365,14 +364,16 @@ impl ClientBuilder {
             _ => None,
         };
         let peer = Arc::clone(&transport.peer);
+        let memory = self.memory.unwrap_or_else(MemoryBudget::of_process);
         let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
         let requester = Requester::new(Arc::clone(&mailbox), self.window, &config);
         let responder = match self.acceptor {
             Some(acceptor) => {
-                let setup = Setup::new(setup.clone(), Arc::clone(&peer));
-                Some(acceptor.accept(setup, requester.clone()).await?)
+                let server = Arc::clone(&peer);
+                let server = Peer::new(setup.clone(), server, requester.clone(), &memory);
+                Some(acceptor.accept(server).await?)
             }
-            None => self.responder,
+            None => None,
         };
         let options = DriverOptions {
             config: Arc::new(config),
@@ -383,7 +384,7 @@ impl ClientBuilder {
             // Some servers end the connection over a LEASE they did not expect.
             lease: self.lease.filter(|_| responder.is_some()),
             sessions: None,
-            memory: self.memory.unwrap_or_else(MemoryBudget::of_process),
+            memory,
             max_waiting_bytes: self.max_waiting_bytes,
         };
         let mailbox_of_client = Arc::clone(&mailbox);

@@ -6,18 +6,18 @@
 //! ```
 //! use std::sync::Arc;
 //! use futures_util::{Stream, TryStreamExt, stream};
-//! use rsock::{Client, Error, Payload, Requester, Responder, Server, Setup};
+//! use rsock::{Client, Error, Payload, Peer, Request, Responder, Server};
 //!
 //! struct Greeter;
 //!
 //! impl Responder for Greeter {
-//!     async fn request_response(self: Arc<Self>, name: Payload) -> Result<Payload, Error> {
-//!         Ok(Payload::new(format!("hello {}", String::from_utf8_lossy(&name.data))))
+//!     async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
+//!         Ok(Payload::new(format!("hello {}", String::from_utf8_lossy(&request.payload.data))))
 //!     }
 //!
 //!     fn request_stream(
 //!         self: Arc<Self>,
-//!         _: Payload,
+//!         _: Request,
 //!     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
 //!         stream::iter((0..10_000).map(|n| Ok(Payload::new(n.to_string()))))
 //!     }
@@ -26,7 +26,7 @@
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! let server = Server::bind("tcp://127.0.0.1:0").await?;
 //! let uri = server.addresses().remove(0);
-//! tokio::spawn(server.serve(async |_: Setup, _: Requester| Ok(Greeter)).into_future());
+//! tokio::spawn(server.serve(async |_: Peer| Ok(Greeter)).into_future());
 //!
 //! let client = Client::connect(&uri).await?;
 //! let reply = client.request_response("world").await?;
@@ -56,6 +56,8 @@ mod memory;
 mod meter;
 mod network;
 mod payload;
+mod peer;
+mod request;
 mod requester;
 mod responder;
 mod resume;
@@ -76,7 +78,7 @@ pub use rsock_proto::{
     ResumeLimits, Side, Stats, Violation, Window, frame, metadata,
 };
 
-pub use acceptor::{Acceptor, Setup};
+pub use acceptor::Acceptor;
 pub use client::{Client, ClientBuilder};
 pub use connection::{ConnectionState, DEFAULT_CREDIT, Payloads};
 #[cfg(feature = "auth")]
@@ -86,13 +88,15 @@ pub use lease::{Grant, LeasePolicy, Load, SharedLease};
 pub use memory::MemoryBudget;
 pub use meter::{Meter, MeterReading};
 pub use payload::{IntoPayload, PayloadExt};
+pub use peer::{Identity, Peer, Setup};
+pub use request::Request;
 pub use requester::{RequestStream, Requester, Response};
 pub use responder::{BoxFuture, BoxStream, Failed, Rejecting, Responder};
 pub use resume::{Resume, SessionEvent};
 #[cfg(feature = "json")]
 pub use router::Json;
 pub use router::{
-    DataMimes, FromRequest, MethodRoute, Params, Request, RouteName, Router, Text, fire_and_forget,
+    DataMimes, FromRequest, MethodRoute, Params, RouteName, Router, Text, fire_and_forget,
     request_channel, request_response, request_stream,
 };
 pub use runtimes::Runtimes;

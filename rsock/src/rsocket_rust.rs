@@ -42,10 +42,12 @@ use futures_core::Stream;
 use rsock_proto::{CloseReason, ErrorCode, Payload};
 
 use crate::{
-    acceptor::{Acceptor, Setup},
+    acceptor::Acceptor,
     client::Client,
     connection::Payloads,
     error::Error,
+    peer::{Peer, Setup},
+    request::Request,
     requester::Requester,
     responder::Responder,
 };
@@ -77,35 +79,38 @@ impl From<Box<dyn RSocket>> for RSocketResponder {
 }
 
 impl Responder for RSocketResponder {
-    async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
-        log_failure("fire-and-forget", self.0.fire_and_forget(to_old(payload)).await);
+    async fn fire_and_forget(self: Arc<Self>, request: Request) {
+        log_failure(
+            "fire-and-forget",
+            self.0.fire_and_forget(to_old(request.into_payload())).await,
+        );
     }
 
-    async fn request_response(self: Arc<Self>, payload: Payload) -> Result<Payload, Error> {
-        self.request_response_optional(payload).await.map(Option::unwrap_or_default)
+    async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
+        self.request_response_optional(request).await.map(Option::unwrap_or_default)
     }
 
     async fn request_response_optional(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> Result<Option<Payload>, Error> {
-        let answer = from_old_result(self.0.request_response(to_old(payload)).await);
+        let answer = from_old_result(self.0.request_response(to_old(request.into_payload())).await);
         answer.map(|payload| payload.map(from_old))
     }
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        FromOld(self.0.request_stream(to_old(payload)))
+        FromOld(self.0.request_stream(to_old(request.into_payload())))
     }
 
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        FromOld(self.0.request_channel(Box::pin(ToOld { first: Some(first), rest })))
+        FromOld(self.0.request_channel(Box::pin(ToOld { first: Some(first.into_payload()), rest })))
     }
 
     async fn metadata_push(self: Arc<Self>, metadata: Bytes) {
@@ -148,13 +153,12 @@ impl Acceptor for RSocketAcceptor {
 
     fn accept(
         &self,
-        setup: Setup,
-        peer: Requester,
+        peer: Peer,
     ) -> impl Future<Output = Result<RSocketResponder, Error>> + Send + 'static {
         let acceptor = Arc::clone(&self.0);
         async move {
-            let socket = Box::new(RSocketRequester::from(peer));
-            let made = from_old_result(acceptor(setup_payload(&setup), socket));
+            let socket = Box::new(RSocketRequester::from(peer.requester().clone()));
+            let made = from_old_result(acceptor(setup_payload(peer.setup()), socket));
             made.map(RSocketResponder)
         }
     }

@@ -8,7 +8,9 @@ use futures_util::{
     future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
-use rsock::{Acceptor, Error, ErrorCode, Meter, Payload, Payloads, Requester, Responder, Setup};
+use rsock::{
+    Acceptor, Error, ErrorCode, Meter, Payload, Payloads, Peer, Request, Requester, Responder,
+};
 use tokio::sync::Semaphore;
 
 use crate::record::{Guard, Recorder};
@@ -76,7 +78,8 @@ impl Drop for Grenade {
 }
 
 impl Responder for Fixture {
-    async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
+    async fn fire_and_forget(self: Arc<Self>, request: Request) {
+        let payload = request.into_payload();
         let (name, _) = command(&payload);
         self.recorder.note(format!("fnf {}", String::from_utf8_lossy(&payload.data)));
         match name.as_str() {
@@ -88,17 +91,18 @@ impl Responder for Fixture {
 
     fn request_response_optional(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Future<Output = Result<Option<Payload>, Error>> + Send {
-        let is_empty = command(&payload).0 == "empty";
-        let answer = self.request_response(payload);
+        let is_empty = command(request.payload()).0 == "empty";
+        let answer = self.request_response(request);
         async move { if is_empty { Ok(None) } else { answer.await.map(Some) } }
     }
 
     fn request_response(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
+        let payload = request.into_payload();
         let (name, number) = command(&payload);
         assert_ne!(name, "panic-now", "a handler panics when it is made");
         let guard = (name == "never").then(|| self.guard("never"));
@@ -138,8 +142,9 @@ impl Responder for Fixture {
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let payload = request.into_payload();
         let (name, number) = command(&payload);
         let guard = self.guard(&name);
         let items: Items = match name.as_str() {
@@ -174,9 +179,10 @@ impl Responder for Fixture {
 
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let first = first.into_payload();
         let (name, number) = command(&first);
         let guard = self.guard(&name);
         let echo = |first, rest: Payloads| stream::once(async { Ok(first) }).chain(rest).boxed();
@@ -273,14 +279,10 @@ fn guarded<T: Send + 'static>(mut items: Items, held: T) -> Items {
 impl Acceptor for Fixture {
     type Responder = Self;
 
-    fn accept(
-        &self,
-        setup: Setup,
-        peer: Requester,
-    ) -> impl Future<Output = Result<Self, Error>> + Send + 'static {
+    fn accept(&self, peer: Peer) -> impl Future<Output = Result<Self, Error>> + Send + 'static {
         let this = self.clone();
-        let wish = String::from_utf8_lossy(&setup.payload.data).into_owned();
-        if let Some(metadata) = &setup.payload.metadata {
+        let wish = String::from_utf8_lossy(&peer.setup().payload.data).into_owned();
+        if let Some(metadata) = &peer.setup().payload.metadata {
             let metadata = String::from_utf8_lossy(metadata);
             this.recorder.note(format!("setup {metadata} {wish}"));
         }
@@ -301,7 +303,7 @@ impl Acceptor for Fixture {
                 }
                 "ask" => {
                     // Asked inside, answered after: it goes out when SETUP is accepted.
-                    let (asker, recorder) = (peer.clone(), Arc::clone(&this.recorder));
+                    let (asker, recorder) = (peer.requester().clone(), Arc::clone(&this.recorder));
                     tokio::spawn(async move {
                         let reply = asker.request_response("asked inside").await;
                         let reply = reply.map(|reply| reply.data);
@@ -311,7 +313,7 @@ impl Acceptor for Fixture {
                 _ => {}
             }
             let mut requesters = this.requesters.lock().unwrap_or_else(PoisonError::into_inner);
-            requesters.push(peer);
+            requesters.push(peer.requester().clone());
             drop(requesters);
             this.recorder.note("accepted");
             Ok(this)

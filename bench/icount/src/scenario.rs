@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use rsock::{Client, Error, Payload, Payloads, Responder, Resume, ResumeLimits, Server, memory};
+use rsock::{
+    Client, Error, Payload, Payloads, Peer, Request, Responder, Resume, ResumeLimits, Server,
+    memory,
+};
 use rsock_proto::frame::Frame;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -212,13 +215,13 @@ impl Line {
                 Over::Socket(uri) => {
                     let server = server.bind(&[uri]).await?;
                     let uri = server.addresses().remove(0);
-                    tokio::spawn(server.serve(async |_, _| Ok(Counted)).into_future());
+                    tokio::spawn(server.serve(async |_: Peer| Ok(Counted)).into_future());
                     return builder.connect(&uri).await;
                 }
                 Over::Memory => {
                     let (near, far) = memory(CAPACITY);
                     tokio::spawn(async move {
-                        server.serve_over(far, async |_, _| Ok(Counted)).await;
+                        server.serve_over(far, async |_: Peer| Ok(Counted)).await;
                     });
                     near
                 }
@@ -311,28 +314,31 @@ pub(crate) struct Counted;
 impl Responder for Counted {
     async fn request_response(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> std::result::Result<Payload, Error> {
+        let payload = request.into_payload();
         Ok(payload)
     }
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
+        let payload = request.into_payload();
         let wanted = std::str::from_utf8(&payload.data).ok().and_then(|count| count.parse().ok());
         stream::iter((0..wanted.unwrap_or(0_u64)).map(|_| Ok(Payload::new(&DATA[..]))))
     }
 
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
+        let first = first.into_payload();
         stream::iter([Ok(first)]).chain(rest)
     }
 
-    async fn fire_and_forget(self: Arc<Self>, _: Payload) {}
+    async fn fire_and_forget(self: Arc<Self>, _: Request) {}
 }
 
 fn corpus() -> Result<Vec<Bytes>> {

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future, stream};
 use rsock::{
-    Direction, Error, ErrorCode, Failed, Payload, Payloads, Requester, Responder, Server, Setup,
+    Direction, Error, ErrorCode, Failed, Payload, Payloads, Peer, Request, Responder, Server,
     frame::Frame, metadata::first_route,
 };
 use tokio::{
@@ -66,8 +66,8 @@ impl Service {
         let uris = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket", &unix];
         let server = runtime.block_on(builder.bind(&uris)).unwrap();
         let addresses = server.addresses();
-        let acceptor = move |setup: Setup, _: Requester| {
-            let sender = sender.clone();
+        let acceptor = move |peer: Peer| {
+            let (sender, setup) = (sender.clone(), peer.setup().clone());
             async move {
                 if setup.payload.data == "reject" {
                     return Err(Error::rejected("not you"));
@@ -166,11 +166,13 @@ fn items(to: u64) -> impl Stream<Item = Result<Payload, Error>> + Send {
 }
 
 impl Responder for Handlers {
-    async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
+    async fn fire_and_forget(self: Arc<Self>, request: Request) {
+        let payload = request.into_payload();
         self.sender.send(Received::Fnf(payload)).await.unwrap();
     }
 
-    async fn request_response(self: Arc<Self>, payload: Payload) -> Result<Payload, Error> {
+    async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
+        let payload = request.into_payload();
         let data = String::from_utf8_lossy(&payload.data).into_owned();
         match self.route(&payload).as_str() {
             "echo" => Ok(payload),
@@ -185,8 +187,9 @@ impl Responder for Handlers {
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let payload = request.into_payload();
         let to = str::from_utf8(&payload.data).ok().and_then(|to| to.parse().ok());
         match self.route(&payload).as_str() {
             "range" => items(to.unwrap_or(u64::MAX)).boxed(),
@@ -198,9 +201,10 @@ impl Responder for Handlers {
 
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let first = first.into_payload();
         let to = str::from_utf8(&first.data).ok().and_then(|to| to.parse().ok()).unwrap_or(0);
         match self.route(&first).as_str() {
             "echo" => stream::once(async { Ok(first) }).chain(rest).boxed(),

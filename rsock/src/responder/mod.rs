@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::Payload;
 
-use crate::{connection::Payloads, error::Error};
+use crate::{connection::Payloads, error::Error, peer::Peer, request::Request};
 use work::work;
 pub(crate) use work::{Work, keep};
 
@@ -29,17 +29,17 @@ pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 /// a lower bound above 0 says another item is sure to come, an upper bound of 0 that none will.
 pub trait Responder: Send + Sync + 'static {
     /// Takes a request that has no answer. Whatever happens here, nothing is sent (FNF-01).
-    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> impl Future<Output = ()> + Send {
-        drop(payload);
+    fn fire_and_forget(self: Arc<Self>, request: Request) -> impl Future<Output = ()> + Send {
+        drop(request);
         async {}
     }
 
     /// Answers a request.
     fn request_response(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
-        drop(payload);
+        drop(request);
         async { Err(unserved("request-response")) }
     }
 
@@ -48,25 +48,25 @@ pub trait Responder: Send + Sync + 'static {
     /// where an answer may be nothing.
     fn request_response_optional(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Future<Output = Result<Option<Payload>, Error>> + Send {
-        let answer = self.request_response(payload);
+        let answer = self.request_response(request);
         async { answer.await.map(Some) }
     }
 
     /// Answers a request with items, each sent only when asked for (RS-02).
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        drop(payload);
+        drop(request);
         Failed::new(unserved("request-stream"))
     }
 
     /// Answers a channel: `first` came with the request, polling `rest` is what grants credit for more.
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
         drop((first, rest));
@@ -129,17 +129,42 @@ pub(crate) trait Handle: Send + Sync {
     fn metadata_push(self: Arc<Self>, metadata: Bytes) -> BoxFuture<()>;
 }
 
-impl<R: Responder> Handle for R {
+/// A responder, and the peer it serves.
+struct Served<R> {
+    responder: Arc<R>,
+    peer: Peer,
+}
+
+/// A responder as a driver holds it.
+pub(crate) fn served<R: Responder>(responder: Arc<R>, peer: Peer) -> Arc<dyn Handle> {
+    Arc::new(Served { responder, peer })
+}
+
+impl<R: Responder> Served<R> {
+    #[inline]
+    fn split(&self, payload: Payload) -> (Arc<R>, Request) {
+        (Arc::clone(&self.responder), Request::new(payload, self.peer.clone()))
+    }
+}
+
+impl<R: Responder> Handle for Served<R> {
     fn fire_and_forget(self: Arc<Self>, payload: Payload) -> Work {
-        work(move || Responder::fire_and_forget(self, payload))
+        work(move || {
+            let (responder, request) = self.split(payload);
+            responder.fire_and_forget(request)
+        })
     }
 
     fn request_response(self: Arc<Self>, payload: Payload) -> Work {
-        work(move || Responder::request_response_optional(self, payload))
+        work(move || {
+            let (responder, request) = self.split(payload);
+            responder.request_response_optional(request)
+        })
     }
 
     fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>> {
-        Box::pin(Responder::request_stream(self, payload))
+        let (responder, request) = self.split(payload);
+        Box::pin(responder.request_stream(request))
     }
 
     fn request_channel(
@@ -147,10 +172,11 @@ impl<R: Responder> Handle for R {
         first: Payload,
         rest: Payloads,
     ) -> BoxStream<Result<Payload, Error>> {
-        Box::pin(Responder::request_channel(self, first, rest))
+        let (responder, first) = self.split(first);
+        Box::pin(responder.request_channel(first, rest))
     }
 
     fn metadata_push(self: Arc<Self>, metadata: Bytes) -> BoxFuture<()> {
-        Box::pin(Responder::metadata_push(self, metadata))
+        Box::pin(Arc::clone(&self.responder).metadata_push(metadata))
     }
 }

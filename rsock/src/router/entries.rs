@@ -10,7 +10,8 @@ use rsock_proto::{
 use crate::{
     error::Error,
     payload::{IntoPayload, PayloadExt},
-    router::extract::{FromRequest, Request},
+    request::Request,
+    router::extract::FromRequest,
 };
 
 /// The request's credentials, where it has any. They hold for this request alone, and of several
@@ -33,7 +34,7 @@ impl FromRequest for Authentication {
 /// The trace the request belongs to, if it says so in a way that can be read (TRACE-07).
 impl FromRequest for Option<TraceContext> {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        Ok(request.extensions().trace())
+        Ok(request.extensions()?.trace())
     }
 }
 
@@ -118,7 +119,7 @@ impl FromRequest for DataMimes {
         let composite = mime::COMPOSITE_METADATA.as_bytes();
         Ok(Self {
             data: request.data_mime(),
-            accepted: request.extensions().accepted_mimes().map_err(Error::invalid)?,
+            accepted: request.extensions()?.accepted_mimes().map_err(Error::invalid)?,
             is_composite: request.metadata_mime().eq_ignore_ascii_case(composite),
         })
     }

@@ -1,77 +1,9 @@
 //! From a request to what a handler wants of it.
 
-use std::{mem, sync::Arc};
-
 use bytes::Bytes;
-use rsock_proto::{
-    Payload,
-    metadata::{Authentication, Extensions, Mime, Route},
-};
+use rsock_proto::Payload;
 
-use crate::{error::Error, router::path::Params};
-
-/// A request on its way to its handler.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// Its payload.
-    pub payload: Payload,
-    /// The types of data in it are known to be readable.
-    pub(super) extensions: Extensions,
-    pub(super) route: Option<Route>,
-    pub(super) params: Params,
-    pub(super) connection: Arc<ConnectionInfo>,
-}
-
-/// What a handler may know of the connection its request came on.
-#[derive(Clone, Debug)]
-pub(super) struct ConnectionInfo {
-    pub(super) metadata_mime: Bytes,
-    pub(super) data_mime: Bytes,
-    pub(super) peer: Arc<str>,
-}
-
-impl Request {
-    /// The route asked for; `None` if the request names none.
-    pub fn route(&self) -> Option<&str> {
-        self.route.as_ref().map(Route::as_str)
-    }
-
-    /// What the parameters of the route's pattern stand for.
-    pub fn params(&self) -> &Params {
-        &self.params
-    }
-
-    /// The connection's metadata MIME type.
-    pub fn metadata_mime(&self) -> &[u8] {
-        &self.connection.metadata_mime
-    }
-
-    /// The type of the data: the request's own, or that of SETUP (MIME-02).
-    pub fn data_mime(&self) -> Mime {
-        let own = self.extensions.data_mime().ok().flatten();
-        own.unwrap_or_else(|| Mime::from_setup(self.connection.data_mime.clone()))
-    }
-
-    /// What the extensions say in its metadata.
-    pub fn extensions(&self) -> &Extensions {
-        &self.extensions
-    }
-
-    /// Its credentials, of several the first (AUTH-11). They are no one's until they are checked.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] if they cannot be read, which is a failed authentication (AUTH-05).
-    pub fn authentication(&self) -> Result<Option<Authentication>, Error> {
-        self.extensions.authentication().map_err(|error| {
-            Error::rejected(format_args!("the credentials are malformed: {error}"))
-        })
-    }
-
-    /// The other end's address.
-    pub fn peer(&self) -> &str {
-        &self.connection.peer
-    }
-}
+use crate::{error::Error, request::Request, router::path::Params};
 
 /// What a handler can take as its input: the payload or a part of it, decoded, or several as a tuple.
 #[diagnostic::on_unimplemented(
@@ -89,21 +21,24 @@ pub trait FromRequest: Sized {
 
 impl FromRequest for Request {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        let payload = mem::take(&mut request.payload);
-        Ok(Self { payload, ..request.clone() })
+        let payload = request.take_payload();
+        // Whoever else takes something of it sees the same metadata.
+        let mut taken = request.clone();
+        taken.give_payload(payload);
+        Ok(taken)
     }
 }
 
 impl FromRequest for Payload {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        Ok(mem::take(&mut request.payload))
+        Ok(request.take_payload())
     }
 }
 
 /// The data alone.
 impl FromRequest for Bytes {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        Ok(mem::take(&mut request.payload.data))
+        Ok(request.take_payload().data)
     }
 }
 
@@ -119,7 +54,7 @@ pub struct Text(pub String);
 
 impl FromRequest for Text {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        let data = mem::take(&mut request.payload.data);
+        let data = request.take_payload().data;
         match std::str::from_utf8(&data) {
             Ok(text) => Ok(Self(text.to_owned())),
             Err(error) => Err(Error::invalid(format_args!("the data is no UTF-8 text: {error}"))),
@@ -135,7 +70,7 @@ pub struct Json<T>(pub T);
 #[cfg(feature = "json")]
 impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        let data = mem::take(&mut request.payload.data);
+        let data = request.take_payload().data;
         let json: &[u8] = if data.is_empty() { b"null" } else { &data };
         serde_json::from_slice(json).map(Json).map_err(|error| {
             // It may quote what was sent, which is not sent back whole.
@@ -177,21 +112,12 @@ tuples! { (A) (A, B) (A, B, C) (A, B, C, D) }
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::Peer;
 
     #[test]
     fn what_is_no_json_is_not_quoted_whole() {
-        let connection = ConnectionInfo {
-            metadata_mime: Bytes::new(),
-            data_mime: Bytes::new(),
-            peer: "peer".into(),
-        };
-        let mut request = Request {
-            payload: format!("{:?}", "x".repeat(1 << 20)).into(),
-            extensions: Extensions::default(),
-            route: None,
-            params: Params::default(),
-            connection: Arc::new(connection),
-        };
+        let payload = format!("{:?}", "x".repeat(1 << 20)).into();
+        let mut request = Request::new(payload, Peer::local());
         let refused = Json::<u32>::from_request(&mut request).unwrap_err().to_string();
         assert!(refused.contains("invalid type: string \"xxx"), "{refused}");
         assert!(refused.len() < 1_000, "{} bytes", refused.len());

@@ -9,8 +9,9 @@ use crate::{
     connection::Payloads,
     error::Error,
     payload::{IntoPayload, payloads},
+    request::Request,
     responder::{Answer, BoxFuture, BoxStream, Failed},
-    router::extract::{FromRequest, Request},
+    router::extract::FromRequest,
 };
 
 type ResponseHandler<S> = Arc<dyn Fn(S, Request) -> BoxFuture<Answer> + Send + Sync>;

@@ -14,27 +14,24 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use futures_core::Stream;
-use rsock_proto::{
-    Interaction, Payload,
-    metadata::{Extensions, MetadataError, Route, mime},
-};
+use rsock_proto::{Interaction, Payload};
 
 #[cfg(feature = "json")]
 pub use self::extract::Json;
+use self::path::Paths;
 pub use self::{
     entries::DataMimes,
-    extract::{FromRequest, Request, RouteName, Text},
+    extract::{FromRequest, RouteName, Text},
     handler::{MethodRoute, fire_and_forget, request_channel, request_response, request_stream},
     path::Params,
 };
-use self::{extract::ConnectionInfo, path::Paths};
 use crate::{
-    acceptor::{Acceptor, Setup},
+    acceptor::Acceptor,
     connection::Payloads,
     error::Error,
-    requester::Requester,
+    peer::Peer,
+    request::Request,
     responder::{Answer, BoxStream, Failed, Responder},
 };
 
@@ -60,7 +57,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Router<S> {
     table: Arc<Table<S>>,
-    connection: Arc<ConnectionInfo>,
 }
 
 /// What decides whether a request is served at all.
@@ -87,12 +83,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             hint: "",
             fire_and_forget_errors: Arc::default(),
         };
-        let connection = ConnectionInfo {
-            metadata_mime: Bytes::from_static(mime::COMPOSITE_METADATA.as_bytes()),
-            data_mime: Bytes::from_static(mime::OCTET_STREAM.as_bytes()),
-            peer: "".into(),
-        };
-        Self { table: Arc::new(table), connection: Arc::new(connection) }
+        Self { table: Arc::new(table) }
     }
 
     /// Adds handlers to a route: a name, or a pattern of dot-separated tokens in which `{name}`
@@ -158,16 +149,12 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// Finds the route of a request, and hands it to `handle`.
     fn dispatch<T>(
         &self,
-        payload: Payload,
+        mut request: Request,
         interaction: Interaction,
         handle: impl FnOnce(&MethodRoute<S>, S, Request) -> Option<T>,
     ) -> Result<T, Error> {
-        let (extensions, route) = self
-            .read(&payload)
-            .map_err(|error| Error::invalid(format_args!("the metadata is malformed: {error}")))?;
+        request.extensions()?;
         let table = &*self.table;
-        let (params, connection) = (Params::default(), Arc::clone(&self.connection));
-        let mut request = Request { payload, extensions, route, params, connection };
         if let Some(authorize) = &table.authorize {
             authorize(&table.state, &request)?;
         }
@@ -190,20 +177,6 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         handle(found, table.state.clone(), request)
             .ok_or_else(|| Error::rejected("the route does not answer this interaction"))
     }
-
-    /// What a request's metadata says. All that can be wrong with it is found here, but for
-    /// credentials, which are the matter of those who ask for them, and traces, which fail no one.
-    fn read(&self, payload: &Payload) -> Result<(Extensions, Option<Route>), MetadataError> {
-        let Some(metadata) = &payload.metadata else {
-            return Ok((Extensions::default(), None));
-        };
-        let extensions = Extensions::read(metadata, &self.connection.metadata_mime)?;
-        let route = extensions.route()?;
-        // MIME-09: whether or not the handler looks at them.
-        extensions.data_mime()?;
-        extensions.accepted_mimes()?;
-        Ok((extensions, route))
-    }
 }
 
 /// The interaction as people write it.
@@ -217,8 +190,9 @@ fn interaction_name(interaction: Interaction) -> &'static str {
 }
 
 impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
-    async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
-        let found = self.dispatch(payload, Interaction::FireAndForget, |route, state, request| {
+    async fn fire_and_forget(self: Arc<Self>, request: Request) {
+        let peer = request.peer().clone();
+        let found = self.dispatch(request, Interaction::FireAndForget, |route, state, request| {
             route.fire_and_forget.as_ref().map(|handle| handle(state, request))
         });
         let outcome = match found {
@@ -227,24 +201,24 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         };
         if let Err(error) = outcome {
             self.table.fire_and_forget_errors.fetch_add(1, Relaxed);
-            log_fire_and_forget(&self.connection.peer, &error);
+            log_fire_and_forget(peer.address(), &error);
         }
     }
 
     fn request_response(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Future<Output = Result<Payload, Error>> + Send {
-        let answer = self.request_response_optional(payload);
+        let answer = self.request_response_optional(request);
         async { answer.await.map(Option::unwrap_or_default) }
     }
 
     fn request_response_optional(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Future<Output = Answer> + Send {
         let found =
-            self.dispatch(payload, Interaction::RequestResponse, |route, state, request| {
+            self.dispatch(request, Interaction::RequestResponse, |route, state, request| {
                 route.request_response.as_ref().map(|handle| handle(state, request))
             });
         found.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
@@ -252,9 +226,9 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        let found = self.dispatch(payload, Interaction::RequestStream, |route, state, request| {
+        let found = self.dispatch(request, Interaction::RequestStream, |route, state, request| {
             route.request_stream.as_ref().map(|handle| handle(state, request))
         });
         found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
@@ -262,7 +236,7 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
 
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
         let found = self.dispatch(first, Interaction::RequestChannel, |route, state, request| {
@@ -275,18 +249,8 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
 impl<S: Clone + Send + Sync + 'static> Acceptor for Router<S> {
     type Responder = Self;
 
-    fn accept(
-        &self,
-        setup: Setup,
-        _: Requester,
-    ) -> impl Future<Output = Result<Self, Error>> + Send + 'static {
-        let connection = ConnectionInfo {
-            metadata_mime: setup.metadata_mime.clone(),
-            data_mime: setup.data_mime.clone(),
-            peer: setup.peer().into(),
-        };
-        let routed = Self { table: Arc::clone(&self.table), connection: Arc::new(connection) };
-        std::future::ready(Ok(routed))
+    fn accept(&self, _: Peer) -> impl Future<Output = Result<Self, Error>> + Send + 'static {
+        std::future::ready(Ok(self.clone()))
     }
 }
 

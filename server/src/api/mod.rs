@@ -6,8 +6,6 @@ mod routes;
 mod status;
 mod ticks;
 
-use std::mem;
-
 use rsock::{Error, FromRequest, Request, Router, proto::Interaction};
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -52,7 +50,7 @@ const MAX_PROBLEM: usize = 300;
 
 impl<T: ApiOptions> FromRequest for JsonOptions<T> {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        let data = mem::take(&mut request.payload.data);
+        let data = request.take_payload().data;
         parse(&data).map(Self).map_err(|problem| {
             let problem: String = problem.chars().take(MAX_PROBLEM).collect();
             Error::invalid(format_args!("{problem}; options look like {}", T::EXAMPLE))

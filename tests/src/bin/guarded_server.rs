@@ -11,7 +11,7 @@ use std::future::ready;
 use bytes::BytesMut;
 use futures_util::{Stream, stream};
 use rsock::{
-    Acceptor, CheckCredentials, Error, Payload, Requester, Router, Server, Setup, Text,
+    Acceptor, CheckCredentials, Error, Payload, Peer, Router, Server, Text,
     metadata::Authentication, request_response, request_stream,
 };
 use tokio::io::AsyncReadExt;
@@ -56,12 +56,12 @@ fn range(_: Known, _: Payload) -> impl Stream<Item = Payload> + use<> {
     stream::once(ready(Payload::from(item.freeze())))
 }
 
-async fn accept(setup: Setup, peer: Requester) -> Result<Router<Known>, Error> {
-    if *setup.payload.data == *b"reject" {
+async fn accept(peer: Peer) -> Result<Router<Known>, Error> {
+    if *peer.setup().payload.data == *b"reject" {
         return Err(Error::rejected("no entry"));
     }
-    let known = setup.authentication()?.as_ref().map(identify).transpose()?;
-    routes(known).accept(setup, peer).await
+    let known = peer.setup().authentication()?.as_ref().map(identify).transpose()?;
+    routes(known).accept(peer).await
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -19,7 +19,7 @@ use futures_util::{
     FutureExt, Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use rsock::{Error, Meter, Payload, Payloads, Requester, Responder, ResumeLimits, Server, Setup};
+use rsock::{Error, Meter, Payload, Payloads, Peer, Request, Responder, ResumeLimits, Server};
 use tokio::{io::AsyncReadExt, sync::watch};
 
 type Items = BoxStream<'static, Result<Payload, Error>>;
@@ -97,7 +97,8 @@ fn answer() -> Payload {
 }
 
 impl Responder for Connection {
-    async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
+    async fn fire_and_forget(self: Arc<Self>, request: Request) {
+        let payload = request.into_payload();
         Active::of(&self.record, &payload);
     }
 
@@ -105,7 +106,8 @@ impl Responder for Connection {
         Active::begin(&self.record, b"", &metadata);
     }
 
-    async fn request_response(self: Arc<Self>, payload: Payload) -> Result<Payload, Error> {
+    async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
+        let payload = request.into_payload();
         match self.role {
             Role::Tested { .. } => {
                 Active::of(&self.record, &payload);
@@ -121,8 +123,9 @@ impl Responder for Connection {
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let payload = request.into_payload();
         if let Role::Observer = self.role {
             return observations(self.record.observed.subscribe());
         }
@@ -132,9 +135,10 @@ impl Responder for Connection {
 
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let first = first.into_payload();
         let active = Active::of(&self.record, &first);
         let rest = match self.role {
             Role::Tested { credit } => rest.credit(credit),
@@ -182,8 +186,8 @@ async fn main() -> Result<(), Error> {
     for uri in server.addresses() {
         println!("listening on {uri}");
     }
-    let accept = move |setup: Setup, _: Requester| {
-        let role = match &setup.payload.data[..] {
+    let accept = move |peer: Peer| {
+        let role = match &peer.setup().payload.data[..] {
             b"observer" => Role::Observer,
             _ => Role::Tested { credit },
         };

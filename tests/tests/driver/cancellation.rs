@@ -260,8 +260,8 @@ async fn calls_before_the_acceptor_has_answered() {
         let fixture = Fixture::default();
         let asked: Arc<Mutex<Option<Requester>>> = Arc::default();
         let (gate, requester) = (Arc::clone(&fixture.gate), Arc::clone(&asked));
-        let acceptor = move |_, peer: Requester| {
-            *requester.lock().unwrap() = Some(peer);
+        let acceptor = move |peer: rsock::Peer| {
+            *requester.lock().unwrap() = Some(peer.requester().clone());
             let gate = Arc::clone(&gate);
             async move {
                 gate.acquire().await.map_err(rsock::Error::application)?.forget();

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, Stream, StreamExt, poll, stream};
 use rsock::{
-    Client, ClientBuilder, Error, MemoryBudget, Meter, Payload, PayloadExt, Payloads, Responder,
-    ResumeLimits, Router, Server, ServerBuilder, Setup, memory, request_channel, request_response,
-    request_stream,
+    Client, ClientBuilder, Error, MemoryBudget, Meter, Payload, PayloadExt, Payloads, Request,
+    Responder, ResumeLimits, Router, Server, ServerBuilder, memory, request_channel,
+    request_response, request_stream,
 };
 use rsock_tests::{
     record::limit_time,
@@ -262,7 +262,7 @@ async fn sessions_retain_no_more_than_there_is_memory_however_many_write() {
     limit_time();
     let budget = MemoryBudget::new(2 << 20);
     let server = Server::builder().memory(Arc::clone(&budget)).resume(ResumeLimits::default(), 100);
-    let server = server.without_listeners(async |_: Setup, _| Ok(Large));
+    let server = server.without_listeners(async |_: rsock::Peer| Ok(Large));
     let mut peers = Vec::new();
     for token in 0..30_u8 {
         // All of what is retained may be on its way.
@@ -287,7 +287,7 @@ async fn many_half_frames_are_read_as_far_as_there_is_memory() {
     limit_time();
     let (budget, meter) = (MemoryBudget::new(2 << 20), Arc::new(Meter::default()));
     let server = Server::builder().memory(Arc::clone(&budget)).meter(Arc::clone(&meter));
-    let server = server.without_listeners(async |_: Setup, _| Ok(Large));
+    let server = server.without_listeners(async |_: rsock::Peer| Ok(Large));
     let mut peers = Vec::new();
     for _ in 0..200 {
         let (near, far) = memory(256 << 10);
@@ -321,7 +321,7 @@ struct Large;
 impl Responder for Large {
     fn request_stream(
         self: Arc<Self>,
-        _: Payload,
+        _: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
         stream::repeat_with(|| Ok(Payload::new(vec![b'x'; 16 << 10])))
     }
@@ -332,7 +332,7 @@ impl Responder for Large {
 #[tokio::test]
 async fn a_channel_asks_for_no_more_than_its_bytes_allow() {
     limit_time();
-    let server = Server::builder().without_listeners(async |_: Setup, _| Ok(Echoes));
+    let server = Server::builder().without_listeners(async |_: rsock::Peer| Ok(Echoes));
     let (near, far) = memory(64 << 10);
     tokio::spawn(async move { server.serve_over(far).await });
     let mut peer = Peer(near);
@@ -353,9 +353,10 @@ struct Echoes;
 impl Responder for Echoes {
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let first = first.into_payload();
         if first.data.starts_with(b"c") { rest.credit(100) } else { rest }
     }
 }

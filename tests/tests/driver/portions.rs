@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, Stream, stream};
-use rsock::{Error, Grant, Load, Payload, Requester, Responder, Response, Server, memory};
+use rsock::{Error, Grant, Load, Payload, Request, Requester, Responder, Response, Server, memory};
 use rsock_tests::{
     record::limit_time,
     wire::{Frame, L, MAX_N, RR, err, lease, rs, setup, u, unprefixed},
@@ -46,7 +46,7 @@ impl Drop for Counted {
 impl Responder for Endless {
     fn request_stream(
         self: Arc<Self>,
-        _: Payload,
+        _: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
         self.running.fetch_add(1, Relaxed);
         let counted = Counted(Arc::clone(&self.dropped));
@@ -95,8 +95,8 @@ async fn ends_in_portions(end: End) {
     let requester: Arc<Mutex<Option<Requester>>> = Arc::default();
     let acceptor = {
         let (responder, requester) = (responder.clone(), Arc::clone(&requester));
-        move |_, peer| {
-            *requester.lock().expect("nothing panics") = Some(peer);
+        move |peer: rsock::Peer| {
+            *requester.lock().expect("nothing panics") = Some(peer.requester().clone());
             ready(Ok::<_, Error>(responder.clone()))
         }
     };
@@ -200,8 +200,8 @@ async fn go_in_portions(waits_for: For) {
     let (accept, accepted) = oneshot::channel::<()>();
     let acceptor = {
         let (requester, accepted) = (Arc::clone(&requester), Mutex::new(Some(accepted)));
-        move |_, peer| {
-            *requester.lock().expect("nothing panics") = Some(peer);
+        move |peer: rsock::Peer| {
+            *requester.lock().expect("nothing panics") = Some(peer.requester().clone());
             let accepted = accepted.lock().expect("nothing panics").take();
             async move {
                 if waits_for == For::Acceptor

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use rsock::{Client, Error, Payload, Requester, Responder, Server, Setup, memory};
+use rsock::{Client, Error, Payload, Peer, Request, Responder, Server, memory};
 use rsock_tests::record::limit_time;
 use tokio::{io::DuplexStream, sync::Notify};
 
@@ -26,7 +26,8 @@ struct Sizes {
 }
 
 impl Responder for Sizes {
-    async fn request_response(self: Arc<Self>, payload: Payload) -> Result<Payload, Error> {
+    async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
+        let payload = request.into_payload();
         if payload.data == "large" {
             self.asked.notify_one();
             return Ok(Payload::new(vec![0; LARGE]));
@@ -36,8 +37,9 @@ impl Responder for Sizes {
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let payload = request.into_payload();
         let is_large = payload.data == "large";
         stream::repeat_with(move || {
             if is_large {
@@ -54,7 +56,7 @@ async fn connect(sizes: &Sizes) -> Client {
     limit_time();
     let (near, far): (DuplexStream, DuplexStream) = memory(CAPACITY);
     let responder = sizes.clone();
-    let acceptor = move |_: Setup, _: Requester| {
+    let acceptor = move |_: Peer| {
         let responder = responder.clone();
         async move { Ok(responder) }
     };

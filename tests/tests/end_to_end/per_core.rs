@@ -3,8 +3,8 @@
 use std::{sync::Arc, thread};
 
 use rsock::{
-    Client, Error, Payload, PayloadExt, Requester, Responder, ResumeLimits, Runtimes, Server,
-    SessionEvent, Setup,
+    Client, Error, Payload, PayloadExt, Peer, Request, Responder, ResumeLimits, Runtimes, Server,
+    SessionEvent,
 };
 use rsock_tests::{cutter::Cutter, link::free_path, process::Process};
 use tokio::{
@@ -18,7 +18,7 @@ use crate::resume::{Events, within};
 struct WhichThread;
 
 impl Responder for WhichThread {
-    async fn request_response(self: Arc<Self>, _: Payload) -> Result<Payload, Error> {
+    async fn request_response(self: Arc<Self>, _: Request) -> Result<Payload, Error> {
         Ok(thread::current().name().unwrap_or_default().to_owned().into())
     }
 }
@@ -60,7 +60,7 @@ async fn serve(runtimes: &Runtimes) -> Vec<String> {
         .await
         .expect("free ports");
     let uris = server.addresses();
-    tokio::spawn(server.serve(async |_: Setup, _: Requester| Ok(WhichThread)).into_future());
+    tokio::spawn(server.serve(async |_: Peer| Ok(WhichThread)).into_future());
     uris
 }
 

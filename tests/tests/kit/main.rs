@@ -12,7 +12,7 @@ mod service;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use rsock::{Client, Error, Payload, Requester, Resume, ResumeLimits, Server, SessionEvent, Setup};
+use rsock::{Client, Error, Payload, Peer, Requester, Resume, ResumeLimits, Server, SessionEvent};
 use rsock_tests::{
     cutter::Cutter,
     record::{Recorder, limit_time},
@@ -42,10 +42,10 @@ impl Stage {
         let service = Service::new(case);
         let (sender, mut requesters) = mpsc::channel(1);
         let answering = service.clone();
-        let acceptor = move |_: Setup, requester: Requester| {
+        let acceptor = move |peer: Peer| {
             let (sender, answering) = (sender.clone(), answering.clone());
             async move {
-                sender.send(requester).await.map_err(Error::application)?;
+                sender.send(peer.requester().clone()).await.map_err(Error::application)?;
                 Ok(answering)
             }
         };

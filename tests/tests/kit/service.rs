@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future, stream};
-use rsock::{BoxStream, Error, Payload, Payloads, Responder};
+use rsock::{BoxStream, Error, Payload, Payloads, Request, Responder};
 use rsock_tests::record::{Guard, Recorder};
 
 use crate::case::{Case, End, Script, Step, word};
@@ -63,7 +63,8 @@ fn holding<T: Send + 'static>(mut items: Items, held: T) -> Items {
 }
 
 impl Responder for Service {
-    async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
+    async fn fire_and_forget(self: Arc<Self>, request: Request) {
+        let payload = request.into_payload();
         self.saw.note(format!("tell {}", word(&payload)));
     }
 
@@ -73,16 +74,18 @@ impl Responder for Service {
 
     async fn request_response_optional(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> Result<Option<Payload>, Error> {
+        let payload = request.into_payload();
         let (script, _guard) = self.script("ask", &payload)?;
         items(&script).next().await.transpose()
     }
 
     fn request_stream(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let payload = request.into_payload();
         match self.script("stream", &payload) {
             Ok((script, guard)) => holding(items(&script), guard),
             Err(error) => stream::once(future::ready(Err(error))).boxed(),
@@ -91,9 +94,10 @@ impl Responder for Service {
 
     fn request_channel(
         self: Arc<Self>,
-        first: Payload,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        let first = first.into_payload();
         let saw = Arc::clone(&self.saw);
         let listened = move |item: &Result<Payload, Error>| match item {
             Ok(item) => saw.note(format!("item {}", word(item))),
@@ -117,7 +121,7 @@ impl Responder for Service {
         }
     }
 
-    async fn request_response(self: Arc<Self>, payload: Payload) -> Result<Payload, Error> {
-        self.request_response_optional(payload).await.map(Option::unwrap_or_default)
+    async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
+        self.request_response_optional(request).await.map(Option::unwrap_or_default)
     }
 }

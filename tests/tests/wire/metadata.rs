@@ -8,7 +8,7 @@ use std::sync::{
 use futures_util::StreamExt;
 use rsock::{
     Acceptor, CheckCredentials, Client, DataMimes, Error, Payload, PayloadExt, Payloads, Request,
-    Requester, Router, Server, Setup,
+    Router, Server,
     metadata::{
         Authentication, Mime, Sampling, TraceContext, TraceId, TraceParent, WellKnownMime, Zipkin,
         ZipkinSpan, mime,
@@ -315,9 +315,9 @@ async fn payloads_of_a_channel_have_no_credentials_and_no_types() {
 /// CMETA-09, AUTH-03, AUTH-08: credentials in SETUP, right and wrong and malformed.
 #[tokio::test]
 async fn setup_is_accepted_or_rejected_by_its_credentials() {
-    let acceptor = |setup: Setup, peer: Requester| async move {
-        match setup.authentication()? {
-            Some(it) if it.is_simple("ann", "pw") => app(Runs::default()).accept(setup, peer).await,
+    let acceptor = |peer: rsock::Peer| async move {
+        match peer.setup().authentication()? {
+            Some(it) if it.is_simple("ann", "pw") => app(Runs::default()).accept(peer).await,
             _ => Err(Error::rejected("who are you?")),
         }
     };

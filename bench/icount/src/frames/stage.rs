@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 use rsock::{
-    Error, Grant, Load, Payload, Payloads, RequestStream, Requester, Responder, Response,
+    Error, Grant, Load, Payload, Payloads, Request, RequestStream, Requester, Responder, Response,
     ResumeLimits, Server, memory,
 };
 use tokio::{
@@ -31,7 +31,8 @@ use crate::Result;
 struct Silent;
 
 impl Responder for Silent {
-    async fn fire_and_forget(self: Arc<Self>, payload: Payload) {
+    async fn fire_and_forget(self: Arc<Self>, request: Request) {
+        let payload = request.into_payload();
         if payload.data != "now" {
             pending().await
         }
@@ -39,21 +40,22 @@ impl Responder for Silent {
 
     async fn request_response(
         self: Arc<Self>,
-        payload: Payload,
+        request: Request,
     ) -> std::result::Result<Payload, Error> {
+        let payload = request.into_payload();
         if payload.data == "now" { Ok(payload) } else { pending().await }
     }
 
     fn request_stream(
         self: Arc<Self>,
-        _: Payload,
+        _: Request,
     ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
         stream::pending()
     }
 
     fn request_channel(
         self: Arc<Self>,
-        _: Payload,
+        _: Request,
         rest: Payloads,
     ) -> impl Stream<Item = std::result::Result<Payload, Error>> + Send {
         // Takes what comes, and has nothing to say.
@@ -111,8 +113,9 @@ impl Stage {
         let requester: Arc<Mutex<Option<Requester>>> = Arc::default();
         let acceptor = {
             let requester = Arc::clone(&requester);
-            move |_, peer| {
-                *requester.lock().unwrap_or_else(PoisonError::into_inner) = Some(peer);
+            move |peer: rsock::Peer| {
+                *requester.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(peer.requester().clone());
                 ready(Ok::<_, Error>(Silent))
             }
         };

@@ -15,12 +15,12 @@ use super::{
     MAX_WAITING_PUSHES, PUSH_SLOT, SHARE_BYTES, STOPPING, Slot, TURNED_AWAY, drop_guarded,
 };
 use crate::{
-    acceptor::Setup,
     connection::{
         Feeder, Inlet, Payloads, Permit,
         producers::{Producer, Source, Sourced, guard, poll_guarded},
     },
     error::Error,
+    peer::Peer,
     requester::Requester,
 };
 
@@ -84,10 +84,10 @@ impl Driver {
             return self.connection.reject(ErrorCode::REJECTED_SETUP, error.to_string());
         }
         let Some(accept) = &self.accept else { return };
-        let setup = Setup::new(setup, Arc::clone(&self.options.peer));
-        let DriverOptions { window, config, .. } = &self.options;
+        let DriverOptions { window, config, peer: address, memory, .. } = &self.options;
         let requester = Requester::new(Arc::clone(&self.mailbox), *window, config);
-        match guard(|| accept.accept(setup, requester)) {
+        let peer = Peer::new(setup, Arc::clone(address), requester, memory);
+        match guard(|| accept.accept(peer)) {
             Ok(accepting) => {
                 let doors = self.doors.clone();
                 // Whom the acceptor refuses takes nobody's place.

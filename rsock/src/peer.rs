@@ -1,0 +1,262 @@
+//! The other side of a connection, as acceptors and handlers see it.
+
+use std::{
+    any::Any,
+    fmt,
+    ops::Deref,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use rsock_proto::{
+    CloseReason, Config, Payload, frame,
+    metadata::{Authentication, Extensions, mime},
+};
+
+use crate::{
+    connection::{ConnectionState, Mailbox, default_window},
+    error::Error,
+    memory::{BlockCharge, MemoryBudget},
+    requester::Requester,
+};
+
+/// The address of a peer that is no other side of a connection.
+const LOCAL: &str = "local";
+/// Bytes of SETUP from which on they are counted; those of most are a few words.
+const COUNTED_BYTES: usize = 1 << 10;
+
+/// The other side of a connection: where it is, what it said in SETUP, who it is once somebody has
+/// found out, and a way to ask it. Cheap to clone.
+#[derive(Clone)]
+pub struct Peer(Arc<Inner>);
+
+struct Inner {
+    connection_id: u64,
+    address: Arc<str>,
+    setup: Setup,
+    requester: Requester,
+    identity: OnceLock<Identity>,
+    /// For what SETUP brought, if that is much: it is kept for as long as somebody has the peer.
+    _charge: Option<Arc<BlockCharge>>,
+}
+
+impl Peer {
+    pub(crate) fn new(
+        setup: frame::Setup,
+        address: Arc<str>,
+        requester: Requester,
+        budget: &Arc<MemoryBudget>,
+    ) -> Self {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+        let bytes = kept_bytes(&setup);
+        Self(Arc::new(Inner {
+            connection_id: CONNECTIONS.fetch_add(1, Relaxed),
+            address,
+            setup: Setup(setup),
+            requester,
+            identity: OnceLock::new(),
+            _charge: (bytes >= COUNTED_BYTES).then(|| BlockCharge::new(bytes, budget)),
+        }))
+    }
+
+    /// A peer that is in this process: for calling a responder without a connection. Its metadata are
+    /// composite, its data bytes, and whatever is asked of it fails with [`Error::Closed`].
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// # use rsock::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// let app = Router::new(()).route("hello", request_response(async |_, ()| "hello"));
+    /// let request = Request::new(Payload::default().route("hello")?, Peer::local());
+    /// let answer = Responder::request_response(Arc::new(app), request).await?;
+    /// assert_eq!(answer.data, "hello");
+    /// # Ok::<(), Error>(())
+    /// # }).unwrap();
+    /// ```
+    pub fn local() -> Self {
+        let setup = frame::Setup {
+            version: frame::VERSION,
+            keepalive_interval_ms: 20_000,
+            max_lifetime_ms: 90_000,
+            resume_token: None,
+            lease: false,
+            metadata_mime: Bytes::from_static(mime::COMPOSITE_METADATA.as_bytes()),
+            data_mime: Bytes::from_static(mime::OCTET_STREAM.as_bytes()),
+            payload: Payload::default(),
+        };
+        let mailbox = Mailbox::new(1, ConnectionState::Established);
+        mailbox.close(&CloseReason::Io("there is no connection to a local peer".into()));
+        let requester = Requester::new(mailbox, default_window(), &Config::default());
+        Self::new(setup, LOCAL.into(), requester, &MemoryBudget::of_process())
+    }
+
+    /// A number that no other connection of this process has or had.
+    pub fn connection_id(&self) -> u64 {
+        self.0.connection_id
+    }
+
+    /// The other end's address, as the transport names it.
+    pub fn address(&self) -> &str {
+        &self.0.address
+    }
+
+    /// What the client said in SETUP; on a client, what it said itself.
+    pub fn setup(&self) -> &Setup {
+        &self.0.setup
+    }
+
+    /// A handle for asking it.
+    pub fn requester(&self) -> &Requester {
+        &self.0.requester
+    }
+
+    /// Who it is, if somebody has said so with [`identify`](Self::identify).
+    pub fn identity(&self) -> Option<&Identity> {
+        self.0.identity.get()
+    }
+
+    /// Says who it is, for whoever serves it from here on: for example in an acceptor that has checked
+    /// the credentials of SETUP.
+    ///
+    /// # Errors
+    /// Gives the identity back if it has one already: that stays.
+    pub fn identify(&self, identity: Identity) -> Result<(), Identity> {
+        self.0.identity.set(identity)
+    }
+}
+
+/// Bytes of SETUP that live as long as the peer.
+fn kept_bytes(setup: &frame::Setup) -> usize {
+    let token = setup.resume_token.as_ref().map_or(0, Bytes::len);
+    token + setup.metadata_mime.len() + setup.data_mime.len() + setup.payload.size()
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer")
+            .field("connection_id", &self.connection_id())
+            .field("address", &self.address())
+            .field("identity", &self.identity())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Somebody whose credentials were checked: a name, and what else the one who checked them knows.
+#[derive(Clone)]
+pub struct Identity {
+    name: Arc<str>,
+    claims: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Identity {
+    /// Somebody of this name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), claims: None }
+    }
+
+    /// Somebody of this name, of whom something is known: roles, or the claims of a token.
+    pub fn with_claims<T: Any + Send + Sync>(name: impl Into<Arc<str>>, claims: T) -> Self {
+        Self { name: name.into(), claims: Some(Arc::new(claims)) }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What is known of them, if it is of this type.
+    pub fn claims<T: Any>(&self) -> Option<&T> {
+        self.claims.as_deref()?.downcast_ref()
+    }
+}
+
+/// Shows the name alone.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&self.name).finish()
+    }
+}
+
+/// What a client said in SETUP.
+#[derive(Clone, Debug)]
+pub struct Setup(frame::Setup);
+
+impl Setup {
+    /// What the extensions say in its metadata.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the metadata is malformed (CMETA-11).
+    pub fn extensions(&self) -> Result<Extensions, Error> {
+        let Some(metadata) = &self.0.payload.metadata else {
+            return Ok(Extensions::default());
+        };
+        Extensions::read(metadata, &self.0.metadata_mime).map_err(|error| {
+            Error::invalid(format_args!("the metadata of SETUP is malformed: {error}"))
+        })
+    }
+
+    /// The client's credentials, of several the first (AUTH-11). They are no one's until they are
+    /// checked; an acceptor that fails refuses the connection with REJECTED_SETUP (AUTH-08).
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// let app = Router::new(());
+    /// let acceptor = move |peer: Peer| {
+    ///     let app = app.clone();
+    ///     async move {
+    ///         match peer.setup().authentication()? {
+    ///             Some(credentials) if credentials.is_bearer("s3cr3t") => app.accept(peer).await,
+    ///             _ => Err(Error::rejected("the token is missing or wrong")),
+    ///         }
+    ///     }
+    /// };
+    /// # fn is_acceptor(_: impl Acceptor) {}
+    /// # is_acceptor(acceptor);
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if they cannot be read, which is a failed authentication (AUTH-05), and
+    /// [`Error::Invalid`] if the metadata as a whole cannot be; either refuses the connection.
+    pub fn authentication(&self) -> Result<Option<Authentication>, Error> {
+        self.extensions()?.authentication().map_err(|error| {
+            Error::rejected(format_args!("the credentials are malformed: {error}"))
+        })
+    }
+}
+
+impl Deref for Setup {
+    type Target = frame::Setup;
+
+    fn deref(&self) -> &frame::Setup {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_somebody_is_is_said_once() {
+        let peer = Peer::local();
+        assert!(peer.identity().is_none());
+        let admin = Identity::with_claims("alice", vec!["admin"]);
+        assert!(peer.identify(admin).is_ok());
+        assert!(peer.clone().identify(Identity::new("mallory")).is_err());
+        let identity = peer.identity().expect("it was said");
+        assert_eq!(identity.name(), "alice");
+        assert_eq!(identity.claims::<Vec<&str>>(), Some(&vec!["admin"]));
+        assert_eq!(identity.claims::<String>(), None);
+        assert_ne!(peer.connection_id(), Peer::local().connection_id());
+    }
+
+    #[tokio::test]
+    async fn nothing_can_be_asked_of_a_local_peer() {
+        let peer = Peer::local();
+        let error = peer.requester().request_response("x").await.expect_err("there is nobody");
+        assert!(error.to_string().contains("no connection to a local peer"), "{error}");
+    }
+}

@@ -89,15 +89,15 @@ pub use memory::MemoryBudget;
 pub use meter::{Meter, MeterReading};
 pub use payload::{IntoPayload, PayloadExt};
 pub use peer::{Identity, Peer, Setup};
-pub use request::Request;
+pub use request::{Params, Request};
 pub use requester::{RequestStream, Requester, Response};
 pub use responder::{BoxFuture, BoxStream, Failed, Rejecting, Responder};
 pub use resume::{Resume, SessionEvent};
 #[cfg(feature = "json")]
 pub use router::Json;
 pub use router::{
-    DataMimes, FromRequest, MethodRoute, Params, RouteName, Router, Text, fire_and_forget,
-    request_channel, request_response, request_stream,
+    DataMimes, FromRequest, MethodRoute, RouteName, Router, Text, fire_and_forget, request_channel,
+    request_response, request_stream,
 };
 pub use runtimes::Runtimes;
 pub use server::{Endpoint, Serve, Server, ServerBuilder};

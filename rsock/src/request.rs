@@ -16,7 +16,6 @@ use rsock_proto::{
 use crate::{
     error::Error,
     peer::{Identity, Peer},
-    router::Params,
 };
 
 /// A request on its way to its handler: its payload, who asks, and what its metadata say.
@@ -30,6 +29,17 @@ pub struct Request {
     reading: OnceLock<Reading>,
     pub(crate) params: Params,
     attached: Option<Arc<Attached>>,
+}
+
+/// The values of the parameters in a route's pattern.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Params(pub(crate) Vec<(String, String)>);
+
+impl Params {
+    /// The value of the parameter with this name.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// What the metadata say, or what is wrong with them.

@@ -46,9 +46,12 @@ const RSOCK: &[(&str, &[&str])] = &[
     // `Text` and `Json` are payloads as well as extractors.
     ("payload", &["error", "responder", "router"]),
     // Payloads, which handlers of channels are given.
-    ("responder", &["connection", "error"]),
+    ("responder", &["connection", "error", "peer", "request"]),
     ("requester", &["connection", "error", "payload", "responder"]),
-    ("acceptor", &["error", "requester", "responder"]),
+    // Whom a connection is to; what it asks of its other end goes through its mailbox.
+    ("peer", &["connection", "error", "memory", "requester"]),
+    ("request", &["error", "peer"]),
+    ("acceptor", &["error", "peer", "responder"]),
     (
         "connection",
         &[
@@ -58,6 +61,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "memory",
             "meter",
             "network",
+            "peer",
             "requester",
             "responder",
             "resume",
@@ -67,7 +71,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "warnings",
         ],
     ),
-    ("router", &["acceptor", "connection", "error", "payload", "requester", "responder"]),
+    ("router", &["acceptor", "connection", "error", "payload", "peer", "request", "responder"]),
     (
         "client",
         &[
@@ -78,6 +82,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "lease",
             "memory",
             "meter",
+            "peer",
             "requester",
             "responder",
             "resume",
@@ -86,7 +91,10 @@ const RSOCK: &[(&str, &[&str])] = &[
         ],
     ),
     // Behind a feature: the trait of another crate, beside the public API.
-    ("rsocket_rust", &["acceptor", "client", "connection", "error", "requester", "responder"]),
+    (
+        "rsocket_rust",
+        &["acceptor", "client", "connection", "error", "peer", "request", "requester", "responder"],
+    ),
     (
         "server",
         &[

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use rsock_proto::Payload;
 
-use crate::{error::Error, request::Request, router::path::Params};
+use crate::{
+    error::Error,
+    request::{Params, Request},
+};
 
 /// What a handler can take as its input: the payload or a part of it, decoded, or several as a tuple.
 #[diagnostic::on_unimplemented(

@@ -24,7 +24,6 @@ pub use self::{
     entries::DataMimes,
     extract::{FromRequest, RouteName, Text},
     handler::{MethodRoute, fire_and_forget, request_channel, request_response, request_stream},
-    path::Params,
 };
 use crate::{
     acceptor::Acceptor,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::request::Params;
+
 /// Routes by name. `{name}` in a pattern stands for one dot-separated token, `{*name}` for the rest.
 #[derive(Clone, Debug)]
 pub(super) struct Paths<T> {
@@ -21,17 +23,6 @@ enum Token {
     Literal(String),
     One(String),
     Rest(String),
-}
-
-/// What the parameters of a pattern stood for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Params(Vec<(String, String)>);
-
-impl Params {
-    /// The value of the parameter with this name.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
 }
 
 impl<T> Default for Paths<T> {

@@ -12,7 +12,7 @@
 //!
 //! impl Responder for Greeter {
 //!     async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
-//!         Ok(Payload::new(format!("hello {}", String::from_utf8_lossy(&request.payload.data))))
+//!         Ok(Payload::new(format!("hello {}", String::from_utf8_lossy(request.data()))))
 //!     }
 //!
 //!     fn request_stream(
@@ -51,6 +51,7 @@ mod client;
 mod connection;
 mod credentials;
 mod error;
+mod forward;
 mod lease;
 mod memory;
 mod meter;

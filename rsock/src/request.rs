@@ -2,7 +2,6 @@
 
 use std::{
     any::{Any, TypeId},
-    collections::HashMap,
     fmt, mem,
     sync::{Arc, OnceLock},
 };
@@ -26,9 +25,17 @@ use crate::{
 pub struct Request {
     payload: Payload,
     peer: Peer,
-    reading: OnceLock<Reading>,
-    pub(crate) params: Params,
-    attached: Option<Arc<Attached>>,
+    /// Of a request that nobody looks into there is none.
+    more: OnceLock<Box<More>>,
+}
+
+#[derive(Clone)]
+struct More {
+    reading: Reading,
+    params: Params,
+    /// What layers left, by type.
+    values: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
+    identity: Option<Identity>,
 }
 
 /// The values of the parameters in a route's pattern.
@@ -36,6 +43,10 @@ pub struct Request {
 pub struct Params(pub(crate) Vec<(String, String)>);
 
 impl Params {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value of the parameter with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -45,18 +56,11 @@ impl Params {
 /// What the metadata say, or what is wrong with them.
 type Reading = Result<(Extensions, Option<Route>), MetadataError>;
 
-/// What layers left, by type.
-#[derive(Clone, Default)]
-struct Attached {
-    values: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
-    identity: Option<Identity>,
-}
-
 impl Request {
     /// A request of this peer; without a connection, of [`Peer::local`].
     #[inline]
     pub fn new(payload: Payload, peer: Peer) -> Self {
-        Self { payload, peer, reading: OnceLock::new(), params: Params::default(), attached: None }
+        Self { payload, peer, more: OnceLock::new() }
     }
 
     /// Who asks.
@@ -94,11 +98,26 @@ impl Request {
     /// of a route that has been found stay.
     pub fn set_payload(&mut self, payload: Payload) {
         self.payload = payload;
-        self.reading = OnceLock::new();
+        if let Some(more) = self.more.get_mut() {
+            more.reading = read(&self.payload, &self.peer);
+        }
+    }
+
+    fn more(&self) -> &More {
+        self.more.get_or_init(|| Box::new(More::of(&self.payload, &self.peer)))
+    }
+
+    fn more_mut(&mut self) -> &mut More {
+        let Self { payload, peer, more } = self;
+        if more.get().is_none() {
+            *more = OnceLock::from(Box::new(More::of(payload, peer)));
+        }
+        // It was set just now, if it was not before.
+        more.get_mut().expect("it is set")
     }
 
     fn reading(&self) -> &Reading {
-        self.reading.get_or_init(|| read(&self.payload, &self.peer))
+        &self.more().reading
     }
 
     /// The route asked for: the first tag of the routing metadata, whether that sits inside composite
@@ -122,7 +141,13 @@ impl Request {
 
     /// What the parameters of its route's pattern stand for, once a router has found that.
     pub fn params(&self) -> &Params {
-        &self.params
+        static NONE: Params = Params(Vec::new());
+        self.more.get().map_or(&NONE, |more| &more.params)
+    }
+
+    /// A router has found the route, whose pattern has parameters.
+    pub(crate) fn set_params(&mut self, params: Params) {
+        self.more_mut().params = params;
     }
 
     /// The connection's metadata MIME type.
@@ -150,29 +175,40 @@ impl Request {
 
     /// Who asks, if somebody has said so: of this request, or of the connection as a whole.
     pub fn identity(&self) -> Option<&Identity> {
-        let own = self.attached.as_ref().and_then(|attached| attached.identity.as_ref());
+        let own = self.more.get().and_then(|more| more.identity.as_ref());
         own.or_else(|| self.peer.identity())
     }
 
     /// Says who asks, for whoever sees the request behind this: for example because it has credentials
     /// of its own, which were checked.
     pub fn identify(&mut self, identity: Identity) {
-        self.attached_mut().identity = Some(identity);
+        self.more_mut().identity = Some(identity);
     }
 
     /// Leaves something for whoever sees the request behind this, in the place of what was left of the
     /// same type before.
     pub fn attach<T: Any + Send + Sync>(&mut self, value: T) {
-        self.attached_mut().values.insert(TypeId::of::<T>(), Arc::new(value));
+        let (id, values) = (TypeId::of::<T>(), &mut self.more_mut().values);
+        values.retain(|(other, _)| *other != id);
+        values.push((id, Arc::new(value)));
     }
 
     /// What was left of this type.
     pub fn attached<T: Any + Send + Sync>(&self) -> Option<&T> {
-        self.attached.as_ref()?.values.get(&TypeId::of::<T>())?.downcast_ref()
+        let values = &self.more.get()?.values;
+        let (_, value) = values.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
+        value.downcast_ref()
     }
+}
 
-    fn attached_mut(&mut self) -> &mut Attached {
-        Arc::make_mut(self.attached.get_or_insert_default())
+impl More {
+    fn of(payload: &Payload, peer: &Peer) -> Self {
+        Self {
+            reading: read(payload, peer),
+            params: Params::default(),
+            values: Vec::new(),
+            identity: None,
+        }
     }
 }
 
@@ -232,9 +268,9 @@ mod tests {
     fn metadata_are_read_when_they_are_asked_for() {
         let payload = Payload::default().route("some.route").expect("a short route");
         let request = Request::new(payload, Peer::local());
-        assert!(request.reading.get().is_none());
+        assert!(request.more.get().is_none());
         assert_eq!(request.route(), Some("some.route"));
-        assert!(request.reading.get().is_some());
+        assert!(request.more.get().is_some());
         let broken = Payload { metadata: Some("x".into()), ..Payload::default() };
         let request = Request::new(broken, Peer::local());
         assert_eq!(request.route(), None);

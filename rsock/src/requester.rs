@@ -74,6 +74,15 @@ impl Requester {
         self.stream(StreamState::Channel { outgoing: payloads(outgoing), end: None })
     }
 
+    /// Opens a channel of which the first payload is there already.
+    pub(crate) fn open_channel(
+        &self,
+        payload: Payload,
+        rest: BoxStream<Result<Payload, Error>>,
+    ) -> RequestStream {
+        self.stream(StreamState::Idle { payload, outgoing: Some(rest) })
+    }
+
     /// Sends a request that has no answer. Resolves when it is on its way: the connection's next turn
     /// writes it, in order with what was sent before (FNF-03). Where it has to wait, for a lease, for
     /// the server to accept the connection, or for a session's next transport, it resolves when that

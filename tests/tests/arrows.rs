@@ -52,6 +52,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("peer", &["connection", "error", "memory", "requester"]),
     ("request", &["error", "peer"]),
     ("acceptor", &["error", "peer", "responder"]),
+    ("forward", &["connection", "error", "request", "requester", "responder"]),
     (
         "connection",
         &[

@@ -118,15 +118,11 @@ pub(crate) type Answer = Result<Option<Payload>, Error>;
 /// A responder as the driver holds it: one object a connection, one box a request.
 pub(crate) trait Handle: Send + Sync {
     /// Answers `Ok(None)`, to nobody.
-    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> Work;
-    fn request_response(self: Arc<Self>, payload: Payload) -> Work;
-    fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>>;
-    fn request_channel(
-        self: Arc<Self>,
-        first: Payload,
-        rest: Payloads,
-    ) -> BoxStream<Result<Payload, Error>>;
-    fn metadata_push(self: Arc<Self>, metadata: Bytes) -> BoxFuture<()>;
+    fn fire_and_forget(&self, payload: Payload) -> Work;
+    fn request_response(&self, payload: Payload) -> Work;
+    fn request_stream(&self, payload: Payload) -> BoxStream<Result<Payload, Error>>;
+    fn request_channel(&self, first: Payload, rest: Payloads) -> BoxStream<Result<Payload, Error>>;
+    fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()>;
 }
 
 /// A responder, and the peer it serves.
@@ -142,41 +138,33 @@ pub(crate) fn served<R: Responder>(responder: Arc<R>, peer: Peer) -> Arc<dyn Han
 
 impl<R: Responder> Served<R> {
     #[inline]
-    fn split(&self, payload: Payload) -> (Arc<R>, Request) {
-        (Arc::clone(&self.responder), Request::new(payload, self.peer.clone()))
+    fn parts(&self) -> (Arc<R>, Peer) {
+        (Arc::clone(&self.responder), self.peer.clone())
     }
 }
 
 impl<R: Responder> Handle for Served<R> {
-    fn fire_and_forget(self: Arc<Self>, payload: Payload) -> Work {
-        work(move || {
-            let (responder, request) = self.split(payload);
-            responder.fire_and_forget(request)
-        })
+    fn fire_and_forget(&self, payload: Payload) -> Work {
+        let (responder, peer) = self.parts();
+        work(move || responder.fire_and_forget(Request::new(payload, peer)))
     }
 
-    fn request_response(self: Arc<Self>, payload: Payload) -> Work {
-        work(move || {
-            let (responder, request) = self.split(payload);
-            responder.request_response_optional(request)
-        })
+    fn request_response(&self, payload: Payload) -> Work {
+        let (responder, peer) = self.parts();
+        work(move || responder.request_response_optional(Request::new(payload, peer)))
     }
 
-    fn request_stream(self: Arc<Self>, payload: Payload) -> BoxStream<Result<Payload, Error>> {
-        let (responder, request) = self.split(payload);
-        Box::pin(responder.request_stream(request))
+    fn request_stream(&self, payload: Payload) -> BoxStream<Result<Payload, Error>> {
+        let (responder, peer) = self.parts();
+        Box::pin(responder.request_stream(Request::new(payload, peer)))
     }
 
-    fn request_channel(
-        self: Arc<Self>,
-        first: Payload,
-        rest: Payloads,
-    ) -> BoxStream<Result<Payload, Error>> {
-        let (responder, first) = self.split(first);
-        Box::pin(responder.request_channel(first, rest))
+    fn request_channel(&self, first: Payload, rest: Payloads) -> BoxStream<Result<Payload, Error>> {
+        let (responder, peer) = self.parts();
+        Box::pin(responder.request_channel(Request::new(first, peer), rest))
     }
 
-    fn metadata_push(self: Arc<Self>, metadata: Bytes) -> BoxFuture<()> {
+    fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()> {
         Box::pin(Arc::clone(&self.responder).metadata_push(metadata))
     }
 }

@@ -95,7 +95,7 @@ impl FromRequest for RouteName {
 
 impl FromRequest for Params {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        Ok(request.params.clone())
+        Ok(request.params().clone())
     }
 }
 

@@ -172,7 +172,9 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
                 answers.join(", "),
             )));
         }
-        request.params = params;
+        if !params.is_empty() {
+            request.set_params(params);
+        }
         handle(found, table.state.clone(), request)
             .ok_or_else(|| Error::rejected("the route does not answer this interaction"))
     }

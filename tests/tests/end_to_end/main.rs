@@ -1,6 +1,7 @@
 //! Our client against our server, over every transport, asking in both directions.
 
 mod ending;
+mod forward;
 mod interactions;
 mod keepalive;
 mod lease;

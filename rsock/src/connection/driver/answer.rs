@@ -1,6 +1,6 @@
 //! What answers once: it is polled as soon as it exists, and most needs no slot.
 
-use std::{sync::Arc, task::Context};
+use std::task::Context;
 
 use rsock_proto::{Interaction, Misuse, Payload, StreamKey};
 
@@ -8,18 +8,12 @@ use super::{BATCH_BYTES, Driver, ITEM_COST, drop_guarded};
 use crate::{
     connection::producers::{Producer, guard},
     error::Error,
-    responder::{Answer, Handle, Work, keep},
+    responder::{Answer, Work, keep},
 };
 
 impl Driver {
     /// Gives a request, or a fire-and-forget, to its handler.
-    pub(super) fn start(
-        &mut self,
-        key: StreamKey,
-        interaction: Interaction,
-        payload: Payload,
-        handler: Arc<dyn Handle>,
-    ) {
+    pub(super) fn start(&mut self, key: StreamKey, interaction: Interaction, payload: Payload) {
         let is_silent = interaction == Interaction::FireAndForget;
         let size = payload.size();
         // Another's end may be told before this stream has a slot.
@@ -28,6 +22,7 @@ impl Driver {
         // happened, and whoever sent it has been told that it is on its way (FNF-03).
         let runs = is_silent || self.takes_answers();
         let cx = &mut Context::from_waker(self.slot_wakers.get(key.index(), &self.mailbox));
+        let Some(handler) = &self.responder else { return };
         let mut work = None;
         let mut answer = None;
         let guarded = guard(|| {

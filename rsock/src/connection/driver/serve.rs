@@ -38,10 +38,10 @@ impl Driver {
             self.fail(key, error);
             return;
         };
-        let handler = Arc::clone(responder);
         if !interaction.has_initial_n() {
-            return self.start(key, interaction, payload, handler);
+            return self.start(key, interaction, payload);
         }
+        let handler = Arc::clone(responder);
         // Of a channel, the items that follow may be as large.
         let window = self.options.window.expecting(payload.size());
         // A stream lasts.

@@ -196,12 +196,12 @@ pub(crate) struct AuthArgs {
     /// A token: as text, @FILE, or env:VARIABLE
     #[arg(long, value_name = "TOKEN")]
     pub(crate) auth_bearer: Option<Secret>,
-    /// Where credentials go
+    /// The frames that carry credentials
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = AuthIn::Setup)]
     pub(crate) auth_in: AuthIn,
 }
 
-/// Where credentials go.
+/// The frames that carry credentials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AuthIn {
     /// Into SETUP: they hold for the connection
@@ -288,7 +288,7 @@ pub(crate) struct ConnectionArgs {
     /// The type of metadata; composite unless given
     #[arg(long, value_name = "MIME", default_value = "composite", hide_default_value = true)]
     pub(crate) metadata_mime: String,
-    /// What SETUP carries: text or @FILE
+    /// The payload SETUP carries: text or @FILE
     #[arg(long, value_name = "DATA", allow_hyphen_values = true)]
     pub(crate) setup_data: Option<Source>,
     /// A metadata entry of SETUP: MIME=TEXT or MIME=@FILE, as with -m; repeatable

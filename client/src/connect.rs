@@ -89,7 +89,7 @@ async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
     Ok(builder.connect(&args.uri).await?)
 }
 
-/// What happens to a session that is to be resumed: worth a line to whoever watches.
+/// The events of a session that is to be resumed: worth a line to whoever watches.
 fn tell(event: &SessionEvent) {
     match event {
         SessionEvent::Suspended => say(format_args!("rsock: the connection is lost, resuming")),

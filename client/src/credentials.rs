@@ -1,4 +1,4 @@
-//! Who the user is: read where it does not show, and told to the peer.
+//! The user's credentials: read where they do not show, and told to the peer.
 
 use std::{convert::Infallible, fmt, net::IpAddr, str::FromStr};
 
@@ -33,7 +33,8 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// What it stands for: itself, a file's first line, or the value of an environment variable.
+    /// The value it stands for: itself, a file's first line, or the value of an environment
+    /// variable.
     fn read(&self, option: &str) -> Result<String, Failure> {
         let text = match (self.0.strip_prefix('@'), self.0.strip_prefix("env:")) {
             (Some("-"), _) => {

@@ -11,8 +11,8 @@ use crate::render::text_or_hex;
 /// Types of a list that are shown.
 const MAX_SHOWN: usize = 8;
 
-/// What a frame's metadata says, each part with a space before it; empty if it says nothing that
-/// can be read, as the first fragment of many may.
+/// The contents of a frame's metadata, each part with a space before it; empty if it says nothing
+/// that can be read, as the first fragment of many may.
 pub(crate) fn summary(metadata: &Bytes, connection_mime: &str) -> String {
     let Ok(said) = Extensions::read(metadata, connection_mime) else {
         let route = first_route(metadata, connection_mime).ok().flatten();

@@ -22,7 +22,8 @@ pub(crate) enum Failure {
     Error(Error),
     /// The time allowed has passed.
     Timeout(Duration),
-    /// What has no answer was sent, and nothing came back in this time that shows it was read.
+    /// Something that has no answer was sent, and nothing came back in this time that shows it was
+    /// read.
     NoSign(Duration),
     /// Ctrl-C.
     Interrupted,
@@ -67,7 +68,7 @@ impl Failure {
         }
     }
 
-    /// What to do about it, where that is known.
+    /// The advice on what to do about it, where that is known.
     fn hint(&self) -> Option<&'static str> {
         let Self::Error(error) = self else { return None };
         Some(match error {

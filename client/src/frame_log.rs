@@ -24,7 +24,7 @@ pub(crate) fn tap(metadata_mime: String) -> FrameTap {
     })
 }
 
-/// What the credit of one direction of a stream has come to.
+/// The sum that the credit of one direction of a stream has come to.
 #[derive(Clone, Copy, Default)]
 struct Account {
     /// The most there has been at a time.
@@ -53,7 +53,8 @@ impl fmt::Display for Account {
 struct FrameLog {
     metadata_mime: String,
     accounts: HashMap<(StreamId, bool), Account>,
-    /// What is in the middle of its fragments: the next ones' metadata are no metadata of their own.
+    /// The streams in the middle of their fragments: the next ones' metadata are no metadata of
+    /// their own.
     unfinished: HashSet<(StreamId, bool)>,
 }
 
@@ -186,7 +187,7 @@ impl FrameLog {
         Ok(())
     }
 
-    /// What the metadata says, in words.
+    /// The metadata, in words.
     fn said(&self, payload: &Payload) -> String {
         let metadata = payload.metadata.as_ref();
         metadata.map_or(String::new(), |all| entries::summary(all, &self.metadata_mime))

@@ -1,4 +1,4 @@
-//! Where data comes from: the command line, files, and stdin line by line.
+//! The sources of data: the command line, files, and stdin line by line.
 
 use std::{
     collections::VecDeque,
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::exit::Failure;
 
-/// What a `-d` names.
+/// The source that a `-d` names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Text(String),
@@ -110,7 +110,7 @@ impl Progress {
     }
 }
 
-/// What a channel sends. Polling it is what reads stdin.
+/// The items of a channel. Polling it is what reads stdin.
 pub(crate) struct Outgoing {
     parts: VecDeque<Part>,
     /// Goes with the first payload.

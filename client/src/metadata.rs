@@ -42,14 +42,14 @@ pub(crate) fn mime(name: &str) -> Result<Mime, Failure> {
         return match known {
             Some(known) => Ok(known),
             None if id < 0x80 => Ok(Mime::Reserved(id)),
-            None => Err(Failure::Usage(format!("{name} is no MIME id: they end at 0x7f"))),
+            None => Err(Failure::Usage(format!("{name} is not a valid MIME id: they end at 0x7f"))),
         };
     }
     let alias = SHORT_NAMES.iter().find(|(short, _)| *short == name).map(|(_, known)| *known);
     let known = alias.or_else(|| WellKnownMime::ALL.iter().copied().find(|known| is(*known, name)));
     known.map(Mime::WellKnown).ok_or_else(|| {
         Failure::Usage(format!(
-            "{name:?} is no MIME type: give its full name, as in application/json, a short one, as \
+            "{name:?} is not a valid MIME type: give its full name, as in application/json, a short one, as \
              json, text, cbor or binary, or an id, as 0x05"
         ))
     })

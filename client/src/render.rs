@@ -1,4 +1,4 @@
-//! What is shown: data on stdout, everything else on stderr.
+//! The output: data on stdout, everything else on stderr.
 
 use std::{
     fmt,
@@ -27,7 +27,7 @@ pub(crate) fn say(line: impl fmt::Display) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// Where replies go.
+/// The place replies go to.
 pub(crate) struct Output {
     /// None where no data is to be shown.
     stdout: Option<Stdout>,

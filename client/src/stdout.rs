@@ -29,7 +29,7 @@ fn look_at_stdout() {
     IS_CLOSED.store(is_open("/dev/fd/.") && !is_open("/dev/fd/1"), Ordering::Relaxed);
 }
 
-/// Where data goes.
+/// The place data goes to.
 pub(crate) struct Stdout(Arc<Shared>);
 
 #[derive(Default)]

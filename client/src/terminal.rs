@@ -4,7 +4,7 @@ use std::{fs::File, future::poll_fn};
 
 use crate::{exit::Failure, input::Lines};
 
-/// What was typed.
+/// The lines that were typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Key {
     /// Enter: the usual number of items more.

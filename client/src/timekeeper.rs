@@ -14,7 +14,7 @@ use crate::exit::{Failure, INTERRUPTED, TIMEOUT};
 /// sits in a write to a stderr that nobody reads.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the rest of the process has to do with it.
+/// The handle that the rest of the process has on it.
 pub(crate) struct Timekeeper {
     interrupted: watch::Receiver<bool>,
     limit: mpsc::Sender<Duration>,

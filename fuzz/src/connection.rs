@@ -146,7 +146,7 @@ impl World {
     }
 }
 
-/// What an application has been told of a stream.
+/// The events that an application has been told of a stream.
 #[derive(Clone, Copy, Debug, Default)]
 struct Told {
     /// The peer's half has ended, or we do not want it any more.

@@ -63,7 +63,7 @@ pub fn deframe(data: &[u8]) {
 
 #[derive(Debug, PartialEq, Eq)]
 enum End {
-    /// What is left is not a whole frame yet.
+    /// The rest is not a whole frame yet.
     Rest(Vec<u8>),
     Violation(Violation),
 }

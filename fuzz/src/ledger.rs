@@ -1,5 +1,5 @@
-//! What may be written, and when. Frames are read by [`rsock_wire`] and not by the engine's codec: a
-//! mistake that its encoder and decoder share must not hide.
+//! The book of what may be written, and when. Frames are read by [`rsock_wire`] and not by the
+//! engine's codec: a mistake that its encoder and decoder share must not hide.
 
 use std::collections::HashMap;
 
@@ -35,7 +35,7 @@ impl Head {
     }
 }
 
-/// What one side may write, and has written.
+/// The frames that one side may write, and has written.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     client: bool,
@@ -109,7 +109,7 @@ impl Ledger {
         let line = self.lines.entry(head.header.stream).or_default();
         assert!(!line.over, "{head:?} after the stream's end");
         if head.header.is_request() {
-            assert!(ours && !line.requested, "{head:?} is no new stream of ours");
+            assert!(ours && !line.requested, "{head:?} is not a new stream of ours");
             assert!(head.len <= self.max_fragment, "{head:?} is to be cut");
             let has_n = matches!(head.header.kind, REQUEST_STREAM | REQUEST_CHANNEL);
             assert!(!has_n || (1..=MAX_N).contains(&head.n), "{head:?}");

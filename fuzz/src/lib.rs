@@ -1,4 +1,4 @@
-//! What the fuzz targets do, as plain functions: each takes any bytes, and panics if the engine is
+//! The fuzz targets as plain functions: each takes any bytes, and panics if the engine is
 //! at fault. `tests/corpus.rs` replays the corpus through them without a fuzzer.
 
 mod connection;

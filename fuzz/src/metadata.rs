@@ -160,7 +160,7 @@ fn traceparent(data: &Bytes) {
     assert_eq!(again.map(|again| again.to_string()), Ok(text));
 }
 
-/// What one pass finds is what a search for each type finds.
+/// Checks that one pass finds what a search for each type finds.
 fn extensions(data: &Bytes) {
     let entries = CompositeMetadata::new(data.clone());
     let found = match Extensions::read(data, mime::COMPOSITE_METADATA) {

@@ -102,7 +102,7 @@ impl Default for ResumeLimits {
     }
 }
 
-/// The smallest value of [`Config::fragment_bytes`] (3.15).
+/// The smallest value of [`Config::fragment_bytes`] (FRAG-06).
 pub(crate) const MIN_FRAGMENT_BYTES: usize = 64;
 
 impl Config {

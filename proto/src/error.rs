@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::printable::Printable;
 
-/// An error code as it stands in an ERROR frame (section 1.6; all 32 bits, ERR-06).
+/// An error code as it stands in an ERROR frame (all 32 bits, ERR-06).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ErrorCode(pub u32);
 

@@ -1,4 +1,4 @@
-//! What is served: the routes, and the state they share.
+//! The application that is served: the routes, and the state they share.
 
 use std::sync::{
     Arc, OnceLock,

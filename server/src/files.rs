@@ -14,7 +14,7 @@ const PER_THREAD: u64 = 4;
 /// A listening socket.
 const PER_LISTENER: u64 = 1;
 
-/// What the limit of open files came to.
+/// The outcome of raising the limit of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenFiles {
     limit: u64,

@@ -20,7 +20,7 @@ use rsock_server::{Log, LogFilter, OpenFiles, Options, Service, try_it};
 struct Arguments {
     #[command(flatten)]
     options: Options,
-    /// What to log to stderr: off, error, warn, info, debug or trace, by module as in
+    /// Events to log to stderr: off, error, warn, info, debug or trace, by module as in
     /// info,rsock=debug; trace shows every frame. Lines that stderr does not take in time are left out,
     /// and counted
     #[arg(long, value_name = "FILTER", env = "RSOCKD_LOG", default_value = "info")]

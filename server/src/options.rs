@@ -6,14 +6,14 @@ use clap::{Args, ValueEnum, value_parser};
 use rsock::{ResumeLimits, proto::Config};
 use tokio::runtime::{Builder, Runtime};
 
-/// What a service is told.
+/// The settings of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Options {
-    /// Where to listen: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; unix:/PATH, or unix:@NAME
-    /// for a name without a file (Linux); may be repeated
+    /// Addresses to listen on: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; unix:/PATH,
+    /// or unix:@NAME for a name without a file (Linux); may be repeated
     #[arg(long, value_name = "URI", default_values_t = Self::default().listen)]
     pub listen: Vec<String>,
-    /// Who may connect to Unix sockets: the mode of their files, as 0660; by default the umask says it
+    /// Permissions of Unix sockets: the mode of their files, as 0660; by default the umask says it
     #[arg(long, value_name = "MODE", value_parser = file_mode)]
     pub unix_mode: Option<u32>,
     /// The route of requests that name none, or "none" to refuse them
@@ -120,7 +120,7 @@ pub enum RuntimeKind {
 /// More than there are cores in a machine.
 const MAX_WORKERS: i64 = 1_024;
 
-/// What the protocol can express.
+/// The largest frame that the protocol can express.
 const MAX_FRAME: i64 = rsock::proto::MAX_FRAME_BYTES as i64;
 
 /// The smallest fragment that every peer takes.
@@ -200,7 +200,7 @@ impl Options {
         asked.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// What a resumable session may cost; `None` if there are none.
+    /// The limits of a resumable session; `None` if there are none.
     pub(crate) fn resume(&self) -> Option<ResumeLimits> {
         let mut limits = ResumeLimits::default();
         limits.window = self.resume_window;
@@ -276,7 +276,7 @@ fn any_time(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Where requests go that name no route.
+/// The route of requests that name none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DefaultRoute {
     /// Nowhere: they are rejected.

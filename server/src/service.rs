@@ -83,7 +83,7 @@ impl Service {
         Ok(Self { server, router, front, cores, memory })
     }
 
-    /// Where it listens, with the ports it was given.
+    /// The addresses it listens on, with the ports it was given.
     pub fn addresses(&self) -> Vec<String> {
         self.server.addresses()
     }
@@ -113,9 +113,9 @@ impl Service {
 pub enum StartError {
     /// The default route is none of the routes.
     DefaultRoute {
-        /// What was asked for.
+        /// The route that was asked for.
         name: String,
-        /// What there is.
+        /// The routes that there are.
         known: Vec<String>,
     },
     /// A listener cannot be opened.

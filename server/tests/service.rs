@@ -49,7 +49,7 @@ impl Running {
         within(self.served).await.unwrap();
     }
 
-    /// What the WebSocket port answers to a plain GET: its head and its body.
+    /// The answer of the WebSocket port to a plain GET: its head and its body.
     async fn get(&self, path: &str) -> (String, String) {
         let authority = self.addresses[1].strip_prefix("ws://").unwrap();
         let authority = authority.strip_suffix("/rsocket").unwrap();
@@ -178,7 +178,7 @@ async fn wrong_options_are_invalid_and_told_why() {
             ("range", r#"{"too":5}"#, "unknown field `too`"),
             ("range", r#"{"to":"5"}"#, "invalid type: string"),
             ("range", r#"{"size":1048577}"#, "1048576 is the most"),
-            ("range", "5", "no JSON object"),
+            ("range", "5", "not a JSON object"),
             ("clock", r#"{"interval_ms":0}"#, "1 is the least"),
             ("status", r#"{"interval":9}"#, "unknown field `interval`"),
         ] {

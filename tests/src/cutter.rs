@@ -73,7 +73,7 @@ impl Cutter {
         Self { uri: format!("{scheme}://{address}{path}"), shared, accepting, file: None }
     }
 
-    /// Where clients connect to.
+    /// The address that clients connect to.
     pub fn uri(&self) -> &str {
         &self.uri
     }

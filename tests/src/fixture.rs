@@ -20,13 +20,13 @@ type Items = BoxStream<'static, Result<Payload, Error>>;
 /// Serves a connection; also the acceptor that makes one for each.
 #[derive(Clone, Debug)]
 pub struct Fixture {
-    /// What the handlers saw.
+    /// The record of what the handlers saw.
     pub recorder: Arc<Recorder>,
     /// Requesters towards the clients, as they came.
     requesters: Arc<Mutex<Vec<Requester>>>,
     /// Opens the acceptor for SETUPs with the data `wait`.
     pub gate: Arc<Semaphore>,
-    /// What its server counts.
+    /// The meter of its server.
     pub meter: Arc<Meter>,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     wire::Frame,
 };
 
-/// What lies between the two.
+/// The line between the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A TCP socket.
@@ -51,7 +51,7 @@ pub struct Served {
     unix: String,
     /// The acceptor, and what answers.
     pub fixture: Fixture,
-    /// What it counts.
+    /// The meter of its side.
     pub meter: Arc<Meter>,
     /// Asks for the graceful end.
     shutdown: Option<oneshot::Sender<()>>,
@@ -90,12 +90,12 @@ impl Served {
         }
     }
 
-    /// Where it listens for TCP.
+    /// The address it listens on for TCP.
     pub fn tcp(&self) -> &str {
         &self.uris[0]
     }
 
-    /// Where it listens for WebSockets.
+    /// The address it listens on for WebSockets.
     pub fn ws(&self) -> &str {
         &self.uris[1]
     }
@@ -134,15 +134,15 @@ pub struct Link {
     pub back: Requester,
     /// The server, where there is one.
     pub served: Option<Served>,
-    /// What the server's handlers saw.
+    /// The record of what the server's handlers saw.
     pub server_saw: Arc<Recorder>,
-    /// What the client's handlers saw.
+    /// The record of what the client's handlers saw.
     pub client_saw: Arc<Recorder>,
     /// The frames of the client, as lines: `> RR(1)` is one it sent.
     pub frames: Arc<Recorder>,
-    /// What the client counts.
+    /// The meter of the client.
     pub client_meter: Arc<Meter>,
-    /// What the server counts.
+    /// The meter of the server.
     pub server_meter: Arc<Meter>,
 }
 

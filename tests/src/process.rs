@@ -21,9 +21,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    /// Where it listens, as it says itself.
+    /// The addresses it listens on, as it says itself.
     pub uris: Vec<String>,
-    /// What it writes to standard error.
+    /// The lines it writes to standard error.
     pub log: Arc<Recorder>,
     _stdout: Lines<BufReader<ChildStdout>>,
 }

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What becomes of one call.
+/// The outcome of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// At most so many bytes.
@@ -103,7 +103,7 @@ impl<IO> Scripted<IO> {
         Self { io, cut: Cut::default(), reads, writes }
     }
 
-    /// What cuts it.
+    /// The limit that cuts it.
     pub fn cutter(&self) -> Cut {
         self.cut.clone()
     }

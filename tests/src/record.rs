@@ -1,4 +1,4 @@
-//! What happened, as lines of text to wait for.
+//! A record of what happened, as lines of text to wait for.
 
 use std::{
     collections::VecDeque,

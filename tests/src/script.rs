@@ -44,7 +44,7 @@ pub struct Peer {
     pub close_code: Option<u16>,
 }
 
-/// What a client may be told to connect to: TCP and WebSocket.
+/// The schemes that a client may be told to connect to: TCP and WebSocket.
 pub const SCHEMES: [&str; 2] = ["tcp", "ws"];
 
 /// A listener for clients of ours.
@@ -68,7 +68,7 @@ impl PeerListener {
         Self { socket, framing }
     }
 
-    /// Where it listens.
+    /// The URI it listens on.
     pub fn uri(&self) -> String {
         match self.framing {
             Framing::Tcp => format!("tcp://{}", self.address()),
@@ -145,7 +145,8 @@ impl Peer {
         }
     }
 
-    /// What the log of the side under test calls us: our address, or the URI that was dialled.
+    /// The name that the log of the side under test has for us: our address, or the URI that was
+    /// dialled.
     pub fn address(&self) -> String {
         self.name.clone()
     }
@@ -392,8 +393,8 @@ impl Peer {
         text
     }
 
-    /// What comes before two KEEPALIVEs, one after the other, are answered: a fence that needs neither
-    /// a stream nor a lease.
+    /// Collects what comes before two KEEPALIVEs, one after the other, are answered: a fence that
+    /// needs neither a stream nor a lease.
     pub async fn ping_collecting(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
         for round in ["ping 1", "ping 2"] {
@@ -513,7 +514,7 @@ impl Peer {
         }
     }
 
-    /// What was said so far, for messages.
+    /// The trace so far, for messages.
     pub fn trace(&self) -> &str {
         &self.trace
     }

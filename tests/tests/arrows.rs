@@ -113,7 +113,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What crates of the workspace must not depend on, beside what is developed with them.
+/// The crates of the workspace that a crate must not depend on, beside what is developed with it.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("rsock", &["rsock-server", "rsock-client", "rsock-sim", "rsock-tests"]),
     ("server", &["rsock-client", "rsock-sim", "rsock-tests"]),

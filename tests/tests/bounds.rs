@@ -1,4 +1,4 @@
-//! What a peer can make a server process hold, and how little it makes it work.
+//! The bounds of what a peer can make a server process hold, and how little it makes it work.
 #![cfg(target_os = "linux")]
 
 use futures_util::{StreamExt, TryStreamExt, stream};

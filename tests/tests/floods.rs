@@ -50,7 +50,7 @@ impl Witness {
     }
 }
 
-/// What a flood cost.
+/// The cost of a flood.
 struct Cost {
     tally: Tally,
     /// The peak above what the process had before, in bytes.
@@ -238,7 +238,7 @@ async fn streams_by_the_million() {
     }
 }
 
-/// What 200,000 open streams cost where as many may be open.
+/// The cost of 200,000 open streams where as many may be open.
 #[tokio::test]
 async fn many_open_streams() {
     let count = many(200_000);

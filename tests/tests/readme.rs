@@ -1,4 +1,4 @@
-//! What the README shows as parts of programs stands in those programs.
+//! The parts of programs that the README shows stand in those programs.
 
 use std::{fs, path::Path};
 

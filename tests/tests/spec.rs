@@ -32,7 +32,7 @@ fn exists(test: &str) -> bool {
     })
 }
 
-/// Where a module may be, in the sources of a crate or in its tests.
+/// The places a module may be in, in the sources of a crate or in its tests.
 fn files(krate: &str, modules: &str) -> Vec<String> {
     let mut paths = vec![modules.replace("::", "/")];
     // Tests at the end of the file that they are for.
@@ -45,7 +45,7 @@ fn files(krate: &str, modules: &str) -> Vec<String> {
     paths.iter().flat_map(files).flatten().collect()
 }
 
-/// What is wrong with a table, a line each.
+/// The mistakes in a table, a line each.
 fn problems(spec: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
     let (mut ids, mut held, mut open) = (BTreeSet::new(), 0, 0);
@@ -94,14 +94,29 @@ fn the_table_is_right() {
     assert!(wrong.is_empty(), "docs/spec.md:\n{}", wrong.join("\n"));
 }
 
-/// What is wrong with the table of inputs, which are numbered from H001 without a gap.
+#[test]
+fn the_readme_counts_the_rows() {
+    let read = |path| fs::read_to_string(root().join(path)).expect("a document");
+    let readme = read("README.md");
+    for (path, before, behind) in [
+        ("docs/spec.md", "each of the protocol's ", " requirements](docs/spec.md)"),
+        ("docs/hostile.md", "[", " hostile inputs](docs/hostile.md)"),
+    ] {
+        let table = read(path);
+        let rows = table.lines().find_map(|line| line.strip_prefix("- Rows: ")?.split('.').next());
+        let claim = format!("{before}{}{behind}", rows.expect("a count"));
+        assert!(readme.contains(&claim), "the README does not say {claim:?}");
+    }
+}
+
+/// The mistakes in the table of inputs, which are numbered from H001 without a gap.
 fn problems_of_inputs(table: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut wrong = problems(table, exists);
     let rows = table.lines().filter_map(|line| line.strip_prefix("| H")?.split(' ').next());
     let there: BTreeSet<_> = rows.map(|number| format!("H{number}")).collect();
     let numbers: BTreeSet<_> = (1..=there.len()).map(|number| format!("H{number:03}")).collect();
     wrong.extend(numbers.difference(&there).map(|number| format!("{number}: is missing")));
-    wrong.extend(there.difference(&numbers).map(|number| format!("{number}: is no such input")));
+    wrong.extend(there.difference(&numbers).map(|number| format!("{number}: is not an input")));
     wrong
 }
 
@@ -113,7 +128,7 @@ fn the_table_of_hostile_inputs_is_right() {
     // A row that has gone, and one that nobody knows.
     let changed = table.replace("| H077 |", "| H999 |");
     let wrong = problems_of_inputs(&changed, exists);
-    assert_eq!(wrong, ["H077: is missing", "H999: is no such input"]);
+    assert_eq!(wrong, ["H077: is missing", "H999: is not an input"]);
 }
 
 #[test]

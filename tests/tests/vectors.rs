@@ -8,7 +8,7 @@ use rsock::proto::frame::{Frame, Interaction, Setup, StreamId};
 
 /// A captured frame.
 struct Vector {
-    /// What it says, in words, without who sent it.
+    /// The frame in words, without who sent it.
     words: String,
     /// Why encoding it gives other bytes.
     not_canonical: Option<String>,
@@ -45,7 +45,7 @@ fn value(bytes: &[u8]) -> String {
     }
 }
 
-/// What a frame says, in the words of the files.
+/// The frame, in the words of the files.
 fn describe(frame: &Frame) -> String {
     let mut said = Vec::new();
     let mut say = |words: String| said.push(words);

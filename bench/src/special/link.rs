@@ -48,7 +48,7 @@ impl FromStr for Link {
             .into_iter()
             .find(|link| link.name() == name)
             .ok_or_else(|| {
-                format!("{name:?} is no link; expected namespace, proxy or loopback").into()
+                format!("{name:?} is not a link; expected namespace, proxy or loopback").into()
             })
     }
 }

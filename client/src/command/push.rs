@@ -10,7 +10,7 @@ pub(crate) async fn run(args: PushArgs) -> Result<(), Failure> {
         || metadata.traceparent.is_some();
     if is_of_requests || connection.auth.auth_in.is_in_request() {
         return Err(Failure::usage(
-            "push is no request: --request-data-mime, --accept, --trace, --traceparent and --auth-in \
+            "push is not a request: --request-data-mime, --accept, --trace, --traceparent and --auth-in \
              request have no place in it",
         ));
     }

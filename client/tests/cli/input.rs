@@ -1,4 +1,4 @@
-//! What is read, and when.
+//! The input that is read, and when.
 
 use std::{
     io::{Read, Write},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::support::{Received, Service, rsock, rsock_with, spawn};
 
-/// What a pipe holds in Linux, and what our reader takes at once.
+/// The size of a pipe in Linux, and of what our reader takes at once.
 const BUFFERED: usize = (64 << 10) + (8 << 10);
 
 #[test]
@@ -68,7 +68,7 @@ fn wrong_input_is_told_before_anything_is_sent() {
         (["-r", &long], "--route: routing tag is 256 bytes long: expected at most 255"),
         (["-d", "@/nonexistent"], "cannot read /nonexistent"),
         (["-m", "json"], "expected MIME=VALUE"),
-        (["-m", "jsn={}"], "\"jsn\" is no MIME type"),
+        (["-m", "jsn={}"], "\"jsn\" is not a valid MIME type"),
         (["-m", "json=@/nonexistent"], "cannot read /nonexistent"),
         (["--setup-data", "-"], "stdin belongs to -d"),
         (["--timeout", "5d"], "not a unit of time"),

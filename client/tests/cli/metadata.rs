@@ -215,8 +215,8 @@ fn what_makes_no_sense_is_told_before_anything_is_sent() {
             "cannot be used with",
         ),
         ("request", vec!["--auth-in=nowhere"], "possible values: setup, request, both"),
-        ("push", vec!["-m", "text=x", "--auth-in=request"], "push is no request"),
-        ("push", vec!["-m", "text=x", "--trace"], "push is no request"),
+        ("push", vec!["-m", "text=x", "--auth-in=request"], "push is not a request"),
+        ("push", vec!["-m", "text=x", "--trace"], "push is not a request"),
         ("request", vec!["--auth-bearer=hunter2", plain[0], plain[1]], "need composite metadata"),
         (
             "request",
@@ -226,8 +226,8 @@ fn what_makes_no_sense_is_told_before_anything_is_sent() {
         ("request", vec!["--trace", plain[0], plain[1]], "has no room for a trace"),
         ("request", vec!["--trace=maybe"], "possible values: undecided, not-sampled, sampled"),
         ("request", vec!["--traceparent", "00-1-2-3"], "expected 00-<32 hex digits>"),
-        ("request", vec!["--accept", "jsn"], "\"jsn\" is no MIME type"),
-        ("request", vec!["--request-data-mime", "jsn"], "\"jsn\" is no MIME type"),
+        ("request", vec!["--accept", "jsn"], "\"jsn\" is not a valid MIME type"),
+        ("request", vec!["--request-data-mime", "jsn"], "\"jsn\" is not a valid MIME type"),
         ("request", vec!["--setup-metadata", "json"], "--setup-metadata \"json\": expected MIME="),
     ] {
         let done = rsock(&[&[command, &service.tcp], &arguments[..]].concat());

@@ -1,4 +1,4 @@
-//! What is shown, and where.
+//! The output that is shown, and where.
 
 use std::io::{BufRead, BufReader, Read};
 

@@ -25,7 +25,7 @@ use tokio::{
 /// When a test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What passed, and a signal when something does.
+/// The frames that passed, and a signal when something does.
 type Frames = (Mutex<Vec<(Direction, Frame)>>, Condvar);
 
 /// Servers on TCP, WebSocket and a Unix socket, in a runtime of their own.
@@ -35,7 +35,7 @@ pub(crate) struct Service {
     pub(crate) unix: String,
     pub(crate) runtime: Runtime,
     frames: Arc<Frames>,
-    /// What was sent and not answered.
+    /// The requests that were sent and not answered.
     received: Receiver<Received>,
 }
 
@@ -270,7 +270,7 @@ pub(crate) fn rsock_with<A: AsRef<OsStr>>(arguments: &[A], input: &[u8]) -> Done
     })
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub(crate) struct Done(pub(crate) Output);
 

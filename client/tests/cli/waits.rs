@@ -1,4 +1,5 @@
-//! What ends a command that waits: for a server that says nothing, and for a reader that does not read.
+//! Commands that wait, and end: for a server that says nothing, and for a reader that does not
+//! read.
 
 use std::{
     io::Read,

@@ -1,4 +1,4 @@
-//! KEEPALIVE: sent by the client at its interval, and the peer's life watched (section 2.15).
+//! KEEPALIVE: sent by the client at its interval, and the peer's life watched.
 
 use std::time::{Duration, Instant};
 

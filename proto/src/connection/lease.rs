@@ -1,4 +1,4 @@
-//! Leases: how many requests one side may start, and until when (section 2.16). Both sides give
+//! Leases: how many requests one side may start, and until when. Both sides give
 //! one, each for the requests it answers.
 
 use std::time::{Duration, Instant};

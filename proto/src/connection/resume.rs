@@ -1,4 +1,4 @@
-//! Resume: a session that outlives its transport (section 2.17).
+//! Resume: a session that outlives its transport.
 //!
 //! ```text
 //! Up ──transport lost──▶ Down ──client: new transport──▶ Resuming ──RESUME_OK──▶ Up

@@ -1,4 +1,4 @@
-//! The six bytes every frame starts with: stream id, type and flags (section 1.2).
+//! The six bytes every frame starts with: stream id, type and flags (FRAME-01).
 
 use std::{fmt, num::NonZeroU32};
 
@@ -56,7 +56,7 @@ pub(crate) fn wire_id(stream: Option<StreamId>) -> u32 {
 
 macro_rules! frame_types {
     ($($name:ident = $value:literal, $text:literal;)*) => {
-        /// The type of a frame (section 1.3).
+        /// The type of a frame.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum FrameType {

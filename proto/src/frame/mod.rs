@@ -1,4 +1,4 @@
-//! Frames: every type of the protocol, decoded and encoded (sections 1.2–1.5).
+//! Frames: every type of the protocol, decoded and encoded.
 //!
 //! Decoding knows frames, not streams: what a frame means in a state is the connection's business.
 
@@ -317,7 +317,7 @@ impl Common {
 /// Bodies from so many bytes on are looked at for a part that would keep much more than itself.
 const LARGE_BODY_BYTES: usize = 64 << 10;
 
-/// Metadata, if the M flag says so, and data: the rule of section 1.5.
+/// Metadata, if the M flag says so, and data: as FRAME-08 has it.
 #[inline]
 fn decode_payload(flags: Flags, mut body: Reader) -> Result<Payload, Violation> {
     if !flags.has(Flags::METADATA) {

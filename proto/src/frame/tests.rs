@@ -1,4 +1,4 @@
-//! Encoding and decoding against bytes written by someone else: the vectors of section 1.9.
+//! Encoding and decoding against golden vectors: bytes written by hand.
 
 use bytes::{Bytes, BytesMut};
 

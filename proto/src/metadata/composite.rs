@@ -195,7 +195,7 @@ mod tests {
     use super::super::testing::{hex, is_slice_of};
     use super::*;
 
-    /// Written by hand in the protocol reference, section 1.9.
+    /// Written by hand from the text of the extension, and not by this encoder.
     const VECTOR: &str = "fe 000006 05 612f6f6e65 · 02 782f79 000002 0102 · \
                           fc 000006 80 0001 75 7077";
 

@@ -23,7 +23,7 @@ pub(crate) enum CutEnd {
     /// It is the answer to a request-response: its last fragment carries COMPLETE.
     Answer,
     /// It is the last item of a stream or channel. COMPLETE follows as a frame of its own: some
-    /// peers overlook it on a fragment (3.7).
+    /// peers overlook it on a fragment.
     LastItem,
 }
 

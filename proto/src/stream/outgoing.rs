@@ -88,7 +88,7 @@ impl Stream {
             stream: self.id,
             interaction: self.interaction,
             follows: false,
-            // Some peers overlook COMPLETE here; it follows as a frame of its own (3.15).
+            // Some peers overlook COMPLETE here; it follows as a frame of its own (FRAG-06).
             complete: false,
             initial_n: self.take_initial_n(),
             payload,

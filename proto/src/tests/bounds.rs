@@ -1,4 +1,4 @@
-//! What a peer can make us hold and do (sections 2.25, 4.3).
+//! What a peer can make us hold and do (DOS).
 
 use super::{
     fragment_in::openings,

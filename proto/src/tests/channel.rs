@@ -1,4 +1,4 @@
-//! REQUEST_CHANNEL: two halves, which end in every order (section 2.9).
+//! REQUEST_CHANNEL: two halves, which end in every order (RC).
 
 use super::{
     peer::{RC, Wire},

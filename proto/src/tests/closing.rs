@@ -1,4 +1,4 @@
-//! The end of a connection, orderly and not (sections 2.5, 4.6).
+//! The end of a connection, orderly and not (CONN).
 
 use super::{
     peer::{FNF, RC, RR, RS, Wire},

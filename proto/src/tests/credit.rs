@@ -1,4 +1,4 @@
-//! Credit, however bytes arrive and whoever waits (sections 2.8, 2.10, 4.3).
+//! Credit, however bytes arrive and whoever waits (RS, RN).
 
 use super::{
     peer::{RC, RS, Wire},

@@ -1,4 +1,4 @@
-//! Who goes next, and how long anyone waits (FRAME-22, architecture section 8).
+//! Who goes next, and how long anyone waits (FRAME-22).
 
 use super::{
     peer::{RR, RS, Wire},

@@ -1,4 +1,4 @@
-//! Payloads arrive in fragments (sections 2.14 and 4.4).
+//! Payloads arrive in fragments (FRAG).
 
 use super::{
     peer::{RC, RR, RS, Wire},

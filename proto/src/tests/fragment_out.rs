@@ -1,4 +1,4 @@
-//! Payloads leave in fragments (section 2.14).
+//! Payloads leave in fragments (FRAG).
 
 use super::{
     peer::{self, FNF, RC, RR, RS, Wire},

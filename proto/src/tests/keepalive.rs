@@ -1,4 +1,4 @@
-//! KEEPALIVE (section 2.15), at exact instants.
+//! KEEPALIVE (KA), at exact instants.
 
 use super::{
     peer::{RR, RS, Wire},

@@ -1,4 +1,4 @@
-//! Leases, in both directions (section 2.16).
+//! Leases, in both directions (LEASE).
 
 use std::time::Duration;
 

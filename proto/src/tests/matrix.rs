@@ -1,4 +1,4 @@
-//! Every cell of the reaction matrix, as server and as client (section 2.19).
+//! Every cell of the reaction matrix, as server and as client (UNX).
 //!
 //! A cell has its own connection with four live streams of each side. Its frame comes, and the
 //! table says what is told and written; then the fence shows that the connection works and the

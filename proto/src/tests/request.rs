@@ -1,4 +1,4 @@
-//! REQUEST_RESPONSE and REQUEST_FNF (sections 2.6, 2.7), and ids (2.3).
+//! REQUEST_RESPONSE and REQUEST_FNF (RR, FNF), and ids (SID).
 
 use super::{
     peer::{FNF, RC, RR, RS, Wire},

@@ -1,4 +1,4 @@
-//! Resume as a server (section 2.17).
+//! Resume as a server (RESUME).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Resume as a client (section 2.17).
+//! Resume as a client (RESUME).
 
 use super::{
     peer::{self, FNF, RR, RS, Wire},
@@ -63,7 +63,7 @@ fn resume_02_09_10_resume_says_what_setup_and_the_session_do() {
     e.request(RR, "later", 0);
     e.transmit();
     let bytes = e.unsent_bytes();
-    // RESUME 1.0, token AABB, server 9, client 0 (the vector of section 1.9 with another position).
+    // RESUME 1.0, token AABB, server 9, client 0 (the golden vector with another position).
     let mut expected = vec![0, 0, 0, 0, 0x34, 0, 0, 1, 0, 0, 0, 2, 0xAA, 0xBB];
     expected.extend(9u64.to_be_bytes());
     expected.extend(0u64.to_be_bytes());

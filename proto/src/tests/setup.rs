@@ -1,4 +1,4 @@
-//! How a connection begins (sections 2.1, 2.2, 2.4, 4.1, 4.2).
+//! The beginning of a connection (SETUP, TCP, WS).
 
 use super::{
     peer::{RR, Wire},

@@ -1,4 +1,4 @@
-//! REQUEST_STREAM (section 2.8).
+//! REQUEST_STREAM (RS).
 
 use super::{
     peer::{RR, RS, Wire},

@@ -1,4 +1,4 @@
-//! The tests' own reading and writing of frames, from the tables of sections 1.2 to 1.4.
+//! The tests' own reading and writing of frames, from the tables of the protocol's text.
 //!
 //! Nothing here uses `crate::frame`: a mistake that its encoder and decoder share must not hide.
 
@@ -259,7 +259,7 @@ fn u32_at(frame: &[u8], at: usize) -> u32 {
 }
 
 /// Reads the payloads of a wire out of their fragments, and holds their sender to FRAG-03, FRAG-04,
-/// FRAG-06, FRAG-13 and the safe sender of section 3.15.
+/// FRAG-06, FRAG-13, and what peers that are looser than the protocol need: the safe sender.
 pub(super) struct Joiner {
     /// The largest frame of each side.
     limits: [usize; 2],
@@ -300,7 +300,7 @@ impl Joiner {
         match frame.kind {
             0x04..=0x07 => {
                 assert!(!in_run, "FRAG-13, {context}");
-                assert!(!frame.has(C), "3.15, {context}");
+                assert!(!frame.has(C), "FRAG-06, {context}");
                 assert!(self.kinds.insert(id, frame.kind).is_none(), "{context}");
             }
             0x0A if !frame.has(N) => {
@@ -350,7 +350,7 @@ impl Joiner {
         if is_answer {
             assert!(joined.complete, "RR-01, {context}");
         } else {
-            assert!(joined.fragments == 1 || !joined.complete, "3.7, {context}");
+            assert!(joined.fragments == 1 || !joined.complete, "FRAG-06, {context}");
         }
         Some(joined)
     }

@@ -1,4 +1,4 @@
-//! Tracked frames that the peer may not have: what a resume sends again (section 2.17).
+//! Tracked frames that the peer may not have: what a resume sends again.
 
 use std::collections::VecDeque;
 

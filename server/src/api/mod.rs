@@ -1,4 +1,4 @@
-//! What can be called: one group of routes a file.
+//! The routes that can be called: one group a file.
 
 mod clock;
 mod demo;
@@ -34,12 +34,12 @@ pub(crate) fn interaction_name(interaction: Interaction) -> &'static str {
 /// The options of a request: a JSON object as its data, or no data for the defaults.
 struct JsonOptions<T>(T);
 
-/// What can be read as [`JsonOptions`].
+/// A type that can be read as [`JsonOptions`].
 trait ApiOptions: DeserializeOwned + Default {
-    /// What they look like, for who got them wrong.
+    /// A description of their form, for who got them wrong.
     const EXAMPLE: &'static str;
 
-    /// What is wrong with a value, where its type does not say it.
+    /// The mistake in a value, where its type does not say it.
     fn problem(&self) -> Option<String> {
         None
     }
@@ -63,7 +63,7 @@ fn parse<T: ApiOptions>(data: &[u8]) -> Result<T, String> {
         None => T::default(),
         Some(b'{') => serde_json::from_slice(data).map_err(|error| error.to_string())?,
         // serde would take an array for the fields in their order.
-        Some(_) => return Err("the data is no JSON object".to_owned()),
+        Some(_) => return Err("the data is not a JSON object".to_owned()),
     };
     match options.problem() {
         None => Ok(options),
@@ -112,9 +112,9 @@ mod tests {
             (r#"{"interval_ms":0}"#, "interval_ms is 0"),
             (r#"{"interval_ms":1"#, "EOF while parsing"),
             (r#"{} {}"#, "trailing characters"),
-            ("[5]", "no JSON object"),
-            ("null", "no JSON object"),
-            ("\u{fffd}", "no JSON object"),
+            ("[5]", "not a JSON object"),
+            ("null", "not a JSON object"),
+            ("\u{fffd}", "not a JSON object"),
         ] {
             let problem = parse::<Every>(data.as_bytes()).unwrap_err();
             assert!(problem.contains(expected), "{data}: {problem}");

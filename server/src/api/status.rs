@@ -81,7 +81,7 @@ sections! {
         cores: Vec<Core> = cores(app);
     }
 
-    /// What connections hold for their peers, and what followed from it.
+    /// The memory that connections hold for their peers, and what followed from it.
     Memory {
         /// Bytes they may hold together.
         max: usize = app.memory().max();

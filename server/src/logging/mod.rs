@@ -16,7 +16,7 @@ use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::Subscriber
 use writer::LineWriter;
 pub(crate) use writer::lines_left_out;
 
-/// What is logged: a level, or levels by module as in `info,rsock=debug`.
+/// The events that are logged: a level, or levels by module as in `info,rsock=debug`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogFilter(Targets);
 

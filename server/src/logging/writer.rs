@@ -136,7 +136,7 @@ impl Shared {
     }
 }
 
-/// What stands in the log for lines that do not.
+/// The line that stands in the log for lines that do not.
 fn notice(left_out: u64) -> String {
     let now = humantime::format_rfc3339_micros(SystemTime::now());
     let lines = if left_out == 1 { "line was" } else { "lines were" };

@@ -1,4 +1,4 @@
-//! What an attack makes a server hold.
+//! The memory that an attack makes a server hold.
 
 use std::{
     fmt,
@@ -20,7 +20,7 @@ const SERVED_LIMIT: Duration = Duration::from_secs(10);
 /// How often the system is asked.
 const GLANCE: Duration = Duration::from_millis(50);
 
-/// What was measured, in bytes resident.
+/// The figures that were measured, in bytes resident.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     /// The attack.
@@ -44,12 +44,12 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// What it grew by.
+    /// The bytes it grew by.
     pub fn growth(&self) -> u64 {
         self.peak.saturating_sub(self.start)
     }
 
-    /// What is wrong with that, if anything is.
+    /// The problem with that, if there is one.
     pub fn problem(&self) -> Option<String> {
         let budget = budget::growth(self.connections);
         // The rest is what allocators lose.
@@ -121,7 +121,7 @@ pub async fn measure(attack: &'static Attack, percent: usize) -> Measured {
     Measured { attack, connections, start, peak, held, left, took, leaving, served_others }
 }
 
-/// What is measured later is growth and not the first use.
+/// Warms the server up: what is measured later is growth and not the first use.
 async fn warm_up(server: &Process) {
     for uri in &server.uris {
         let client = Client::connect(uri).await.expect("a connection");

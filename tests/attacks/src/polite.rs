@@ -1,5 +1,5 @@
-//! What a polite client sees while others attack: the server has one processor, attackers and the
-//! client have the other, and the client goes first there.
+//! The delays that a polite client sees while others attack: the server has one processor,
+//! attackers and the client have the other, and the client goes first there.
 //!
 //! A request is due each five milliseconds, and its time counts from when it was due: a server that
 //! stops for a second is seen by two hundred requests and not by one.
@@ -36,11 +36,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST: Duration = Duration::from_millis(100);
 /// How long open streams may take after SIGTERM, with a second to end in.
 const DRAIN: Duration = Duration::from_secs(11);
-/// What the server runs on: alone, as far as what else the machine does can be outdone.
+/// The processor of the server: alone, as far as what else the machine does can be outdone.
 const SERVER: [&str; 6] = ["nice", "-n", "-15", "taskset", "-c", "0"];
-/// What attackers run on.
+/// The processors of the attackers.
 const ATTACKERS: [&str; 3] = ["taskset", "-c", "1"];
-/// What the client runs on: there whenever it wants to be.
+/// The processor of the client: there whenever it wants to be.
 const CLIENT: [&str; 6] = ["chrt", "--fifo", "10", "taskset", "-c", "1"];
 
 /// How long answers took, in microseconds.
@@ -127,12 +127,12 @@ fn next(socket: &mut TcpStream) -> std::io::Result<Frame> {
     Frame::decode(&bytes).map_err(std::io::Error::other)
 }
 
-/// What was seen beside an attack.
+/// The figures that were seen beside an attack.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     /// The attack.
     pub attack: &'static Attack,
-    /// What the client saw; `None` if it was not served at all.
+    /// The times that the client saw; `None` if it was not served at all.
     pub times: Option<Times>,
     /// How long the server took to end when it was asked to, the attack still there; `None` if it did
     /// not.
@@ -140,7 +140,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// What is wrong with that, if anything is.
+    /// The problem with that, if there is one.
     pub fn problem(&self) -> Option<String> {
         let Some(times) = self.times else { return Some("not served at all".to_owned()) };
         if times.missing > 0 {

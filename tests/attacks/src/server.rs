@@ -22,7 +22,7 @@ pub async fn start(before: &[&str], flags: &[String]) -> Process {
     Process::start_for_long(command, 2).await
 }
 
-/// Where `rsockd` is, built anew if its sources have changed.
+/// The path of `rsockd`, built anew if its sources have changed.
 fn built() -> OsString {
     static BUILT: std::sync::Once = std::sync::Once::new();
     BUILT.call_once(|| {

@@ -1,4 +1,4 @@
-//! Whom an attack is for, and how large it is.
+//! The target of an attack, and its size.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,11 +17,11 @@ const SOURCES: u32 = 64;
 /// A server to be attacked.
 #[derive(Debug)]
 pub struct Target {
-    /// Where it listens for TCP.
+    /// The address it listens on for TCP.
     pub tcp: SocketAddr,
-    /// Where it listens for WebSockets.
+    /// The address it listens on for WebSockets.
     pub ws: SocketAddr,
-    /// What part of an attack's full size is wanted, in percent.
+    /// The part of an attack's full size that is wanted, in percent.
     pub percent: usize,
     serial: AtomicU32,
 }

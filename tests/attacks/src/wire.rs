@@ -18,7 +18,7 @@ use tokio::{
 const STUCK: Duration = Duration::from_millis(700);
 /// How long to wait for a frame that is expected.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What became of bytes that were to be sent.
+/// The fate of bytes that were to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// The system has them.

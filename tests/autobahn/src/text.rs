@@ -12,7 +12,7 @@ pub(crate) struct Disguise {
     header: Vec<u8>,
     /// Bytes of a body that are still to come.
     body: u64,
-    /// What the messages were that have begun and not been asked for.
+    /// The messages that have begun and not been asked for.
     begun: VecDeque<Opcode>,
 }
 
@@ -43,7 +43,7 @@ impl Disguise {
         }
     }
 
-    /// What the next message was.
+    /// The kind of the next message.
     pub(crate) fn next_opcode(&mut self) -> Opcode {
         self.begun.pop_front().unwrap_or(Opcode::Binary)
     }

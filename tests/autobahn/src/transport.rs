@@ -5,7 +5,7 @@ use bytes::Bytes;
 #[path = "../../../rsock/src/transport/websocket/mod.rs"]
 pub(crate) mod websocket;
 
-/// What the framing tells of, under the name that the library has for it.
+/// The events that the framing tells of, under the name that the library has for them.
 pub(crate) enum Received {
     Frame(Bytes),
     Control,

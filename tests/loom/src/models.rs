@@ -60,7 +60,7 @@ fn adoption(closed: &Arc<AtomicUsize>) -> Box<Adoption> {
     Box::new(Adoption { resume, transport: Transport(Arc::clone(closed)), place: None, refuse })
 }
 
-/// What a driver has found in its mailbox.
+/// The things that a driver has found in its mailbox.
 #[derive(Default)]
 struct Found {
     drains: usize,
@@ -259,7 +259,7 @@ pub fn adoptions_meet_the_end() {
     });
 }
 
-/// Who waits for a permit when the connection ends is told why.
+/// A caller that waits for a permit when the connection ends is told why.
 pub fn waiting_requests_learn_the_reason() {
     model(|| {
         let mailbox = mailbox();
@@ -405,7 +405,7 @@ pub fn wishes_meet_the_opening() {
 
 // ---- producers ------------------------------------------------------------------------------------
 
-/// What a producer is woken for is seen by a poll, even if its waker is called while the wake before
+/// A producer is polled for what it is woken for, even if its waker is called while the wake before
 /// is being answered.
 pub fn producers_are_polled_again() {
     model(|| {

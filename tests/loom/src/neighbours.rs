@@ -1,4 +1,4 @@
-//! What the sources name beside each other.
+//! The names that the sources use beside each other.
 
 /// In the place of std's: every access is a point at which another thread may go on.
 pub(crate) mod sync {

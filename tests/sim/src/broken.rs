@@ -1,8 +1,8 @@
-//! What must hold, and how it is said that it does not.
+//! The invariants, and how it is said that one does not hold.
 
 use std::fmt;
 
-/// What holds in every world.
+/// An invariant that holds in every world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Invariant {
@@ -61,7 +61,7 @@ impl fmt::Display for Invariant {
 /// Something did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
-    /// What.
+    /// The invariant.
     pub invariant: Invariant,
     /// How it showed.
     pub detail: String,

@@ -22,12 +22,12 @@ const MOST_EVENTS: usize = 256 + 4;
 const MOST_AHEAD: usize = 32;
 /// The longest frame of an item that is not cut.
 const MOST_ITEM_BYTES: usize = 100_000;
-/// What SETUP or the last ERROR may have beyond a full buffer.
+/// The bytes that SETUP or the last ERROR may have beyond a full buffer.
 const UNASKED: usize = 300;
 
 /// The time of leases that do not run out, in milliseconds.
 const LONG: u32 = 1_000_000_000;
-/// What a retained frame costs beside its bytes.
+/// The cost of a retained frame beside its bytes.
 const FRAME_COST: usize = 200;
 
 /// A stream its application knows of, and that is not over for it.
@@ -141,7 +141,7 @@ impl End {
         self.unseen += self.send.len() - before;
     }
 
-    /// What it has written since this was asked, as it goes on the transport.
+    /// The frames it has written since this was asked, as they go on the transport.
     pub(crate) fn written(&mut self) -> Check<Vec<u8>> {
         let before = self.send.len() - std::mem::take(&mut self.unseen);
         if self.send.len() == before {
@@ -166,7 +166,7 @@ impl End {
         Ok(written)
     }
 
-    /// What a buffer holds stays below its mark and one frame.
+    /// Checks that what a buffer holds stays below its mark and one frame.
     pub(crate) fn check_buffer(&self, before: usize, high_water: usize, longest: usize) -> Check {
         let (len, most) = (self.send.len(), before.max(high_water) + longest + UNASKED);
         hold!(len <= most, Bounds, "a send buffer of {len} bytes, at most {most} are wanted");
@@ -190,7 +190,8 @@ impl End {
         self.input.clear();
     }
 
-    /// What was half read and half written on a transport is of no use on another.
+    /// Begins anew on a transport: what was half read and half written on another is of no use on
+    /// it.
     pub(crate) fn attach(&mut self, pipe: &Pipe, link: Option<u32>) {
         self.send = pipe.send_buf();
         self.input.clear();
@@ -633,7 +634,7 @@ impl End {
         }
     }
 
-    /// What it wants to be finished: it sends a little more, asks for what is missing, and completes.
+    /// Finishes a stream: sends a little more, asks for what is missing, and completes.
     pub(crate) fn finish(&mut self, model: &mut Model, id: u32) -> Check {
         let Some(app) = self.apps.get(&id).copied() else { return Ok(()) };
         if app.receiving && model.of(id)?.outstanding(self.side) < 3 {

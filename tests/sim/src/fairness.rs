@@ -7,7 +7,7 @@ use crate::broken::{Check, hold};
 /// New streams that may go ahead of a long transfer before it has another turn.
 const STREAK: usize = 64;
 
-/// What one side's requests are waiting for.
+/// The streams that one side's requests are waiting for.
 #[derive(Debug, Default)]
 pub(crate) struct Fairness {
     /// Requests not written, with the long transfers there were before them, and the bytes of those

@@ -1,5 +1,5 @@
 //! Putting fragments together, and holding their sender to how a payload is cut (FRAG-01 to FRAG-13,
-//! and the safe sender of section 3.15).
+//! and what peers that are looser than the protocol need: the safe sender).
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,7 +16,7 @@ pub(crate) struct Run {
     data: BytesMut,
 }
 
-/// What a frame made whole: a request, an item, or the end of a half.
+/// The outcome of a frame that made something whole: a request, an item, or the end of a half.
 #[derive(Debug)]
 pub(crate) struct Joined {
     /// It opens its stream.
@@ -79,7 +79,7 @@ impl Run {
             return Ok(None);
         }
         let answers = answer && !run.request;
-        hold!(complete == answers, Fragments, "3.7, RR-01: COMPLETE on an answer's last alone");
+        hold!(complete == answers, Fragments, "FRAG-06, RR-01: COMPLETE on an answer's last alone");
         let metadata = run.metadata.take().map(BytesMut::freeze);
         let payload = Some((metadata, run.data.split().freeze()));
         let request = run.request;

@@ -7,7 +7,7 @@ use crate::{
     wire::Frame,
 };
 
-/// What the newest LEASE that has come allows.
+/// The permission of the newest LEASE that has come.
 #[derive(Debug)]
 pub(crate) struct Permits {
     negotiated: bool,

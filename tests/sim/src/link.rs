@@ -5,13 +5,13 @@ use rsock_proto::{Envelope, SendBuf};
 
 use crate::broken::{Check, hold, some};
 
-/// What stands before a message's frame.
+/// The bytes that stand before a message's frame.
 const MESSAGE_HEAD: usize = 4;
-/// What stands before a frame in a stream of bytes (TCP-01).
+/// The bytes that stand before a frame in a stream of bytes (TCP-01).
 const PREFIX: usize = 3;
 const MASK: u8 = 0x5A;
 
-/// What is on its way to one side.
+/// The bytes on their way to one side.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     messages: bool,

@@ -1,4 +1,4 @@
-//! What the applications have done, and so what each of them may be told.
+//! The model: what the applications have done, and so what each of them may be told.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -30,7 +30,7 @@ pub(crate) struct Exchange {
     pub(crate) heard: bool,
     /// An engine has refused it, or part of it, within its limits.
     pub(crate) refused: bool,
-    /// What goes from the client, and what goes from the server.
+    /// The payloads that go from the client, and those that go from the server.
     pub(crate) lines: [Line; 2],
 }
 
@@ -154,7 +154,7 @@ impl Model {
 }
 
 impl Exchange {
-    /// What the application of `side` sends next.
+    /// The next payload that the application of `side` sends.
     pub(crate) fn next(&self, id: u32, side: usize, size: Size) -> Payload {
         payload(id, side, 1 + self.lines[side].items.len(), size)
     }

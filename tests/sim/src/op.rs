@@ -1,11 +1,11 @@
-//! What may happen next. An [`Op`] means something in every state, if only nothing: so any list of
-//! them is a run, which is what makes shrinking and fuzzing simple.
+//! Operations: what may happen next. An [`Op`] means something in every state, if only nothing: so
+//! any list of them is a run, which is what makes shrinking and fuzzing simple.
 
 use rsock_proto::Interaction;
 
 use crate::rng::Rng;
 
-/// Where decisions come from.
+/// The source of decisions.
 pub trait Choices {
     /// A number below `bound`; 0 if that is 0.
     fn below(&mut self, bound: u32) -> u32;
@@ -49,7 +49,7 @@ impl Choices for Input<'_> {
     }
 }
 
-/// Who does it: 0 the client, 1 the server.
+/// The side that does it: 0 the client, 1 the server.
 pub type Who = usize;
 
 /// How long a payload is.
@@ -106,7 +106,7 @@ pub enum Op {
     /// The transport breaks: so many of the bytes on their way to the client and to the server still
     /// arrive. Bit 0 of `noticed` says whether the client knows of it at once, bit 1 the server.
     Cut { keep: [u32; 2], noticed: u8 },
-    /// Who has a broken transport notices; with one that works, it is given up.
+    /// A side that has a broken transport notices; with one that works, it is given up.
     Notice { who: Who },
     /// The client has a new transport for its session.
     Connect,

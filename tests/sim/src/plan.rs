@@ -1,4 +1,4 @@
-//! What a world is like before anything happens: its limits and what the two sides agree on.
+//! The plan of a world before anything happens: its limits and what the two sides agree on.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ pub struct Plan {
     pub steady_leases: bool,
     /// The session outlives its transport.
     pub resume: bool,
-    /// What can be is written at once, by each side: see [`rsock_proto::Connection::request_now`].
+    /// Whether each side writes what can be at once: see [`rsock_proto::Connection::request_now`].
     pub at_once: [bool; 2],
     /// The limits of the client and of the server.
     pub limits: [Limits; 2],
@@ -71,7 +71,7 @@ impl Plan {
         }
     }
 
-    /// What the client says of the connection.
+    /// The client's SETUP.
     pub(crate) fn setup(&self) -> Setup {
         Setup {
             version: VERSION,

@@ -7,7 +7,7 @@ use crate::{
     wire::{Frame, kind},
 };
 
-/// Where a frame stands in what its side has written.
+/// The place of a frame in what its side has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// It was never written before.
@@ -16,7 +16,7 @@ pub(crate) enum Place {
     Replay,
 }
 
-/// What one side has written and read of tracked frames.
+/// The tracked frames that one side has written and read.
 #[derive(Debug)]
 pub(crate) struct Positions {
     resumable: bool,
@@ -82,7 +82,7 @@ impl Positions {
         Ok(())
     }
 
-    /// What a side says of itself in the handshake.
+    /// Checks what a side says of itself in the handshake.
     fn greets(&self, frame: &Frame) -> Check {
         let (said, received) = (frame.position(), self.received);
         hold!(said == received, Positions, "RESUME-10, RESUME-12: {said} for {received}");

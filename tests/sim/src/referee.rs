@@ -34,7 +34,7 @@ pub(crate) struct Wrote {
     pub(crate) joined: Option<Joined>,
 }
 
-/// What one side has written and been told.
+/// One side's view: what it has written and been told.
 #[derive(Debug)]
 struct View {
     client: bool,
@@ -319,7 +319,7 @@ impl View {
         let odd = frame.stream % 2 == 1;
         hold!(odd == self.client, StreamIds, "SID-01: the peer's ids");
         hold!(frame.stream > self.last, StreamIds, "SID-02: not above {}", self.last);
-        hold!(!frame.has(flag::COMPLETE), Wire, "3.15: some peers overlook COMPLETE here");
+        hold!(!frame.has(flag::COMPLETE), Wire, "FRAG-06: some peers overlook COMPLETE here");
         self.last = frame.stream;
         self.permits.write()?;
         let mut line = Line::request(frame, true);

@@ -26,11 +26,11 @@ const HOSTILE_ONE_IN: u32 = 8;
 /// A world and what happens in it.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// What the world is like.
+    /// The plan of the world.
     pub plan: Plan,
-    /// What happens.
+    /// The operations.
     pub ops: Vec<Op>,
-    /// What the referee is shown that was not written.
+    /// The fault that the referee is shown and that was not written.
     pub tamper: Option<Tamper>,
 }
 
@@ -52,7 +52,7 @@ impl AddAssign for Totals {
     }
 }
 
-/// What came of a run that went well.
+/// The figures of a run that went well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Operations.
@@ -189,7 +189,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
-    /// What broke.
+    /// The invariant that broke.
     pub broken: Broken,
     /// The smallest run that breaks it too, and how it does.
     pub smallest: Run,

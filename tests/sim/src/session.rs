@@ -18,7 +18,7 @@ pub(crate) struct Greeter {
 }
 
 impl World {
-    /// Who uses the link that there is.
+    /// Whether this side uses the link that there is.
     pub(crate) fn is_attached(&self, who: Who) -> bool {
         self.alive && self.ends[who].link == Some(self.link)
     }
@@ -55,7 +55,7 @@ impl World {
         }
     }
 
-    /// Who has a transport finds that it is gone.
+    /// Has the side that has a transport find that it is gone.
     pub(crate) fn notice(&mut self, who: Who) {
         if self.ends[who].link.is_none() {
             return;
@@ -120,7 +120,7 @@ impl World {
         match resume {
             Some(resume) => self.take_up(greeter, &resume, taken),
             None if greeter.connection.is_closed() || greeter.connection.wants_output() => {
-                hold!(self.plan.hostile, Wire, "RESUME-09: the first frame is no RESUME");
+                hold!(self.plan.hostile, Wire, "RESUME-09: the first frame is not RESUME");
                 self.pipes[1].ended = true;
                 Ok(())
             }

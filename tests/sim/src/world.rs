@@ -27,7 +27,7 @@ use crate::{
 
 /// Rounds with nothing in the way in which not a byte of a stream gets further.
 const MOST_IDLE_ROUNDS: usize = 50;
-/// What the items of a long transfer have more than others.
+/// The bytes that the items of a long transfer have more than others.
 const BULK_BYTES: u32 = 5_000;
 /// Streams an application keeps open.
 const MOST_STREAMS: usize = 24;
@@ -43,7 +43,7 @@ pub struct World {
     /// Its number, and whether it works.
     pub(crate) link: u32,
     pub(crate) alive: bool,
-    /// Who waits for the first frame on a new link.
+    /// The side that waits for the first frame on a new link.
     pub(crate) greeter: Option<Greeter>,
     model: Model,
     /// Nobody, in a hostile world.
@@ -52,7 +52,7 @@ pub struct World {
     /// Sent with METADATA_PUSH and not received.
     pushes: [VecDeque<Bytes>; 2],
     tamper: Option<Tamper>,
-    /// What has happened that the connections do not count.
+    /// The events that the connections do not count.
     pub(crate) seen: Totals,
 }
 
@@ -270,7 +270,7 @@ impl World {
         self.look(who, before, high_water, retained)
     }
 
-    /// What was written at once.
+    /// Looks at what was written at once.
     fn look_at_once(&mut self, who: Who) -> Check {
         let before = self.ends[who].send.len();
         self.look(who, before, SendBuf::HIGH_WATER, 0)
@@ -386,7 +386,7 @@ impl World {
         self.catch_up(1 - who)
     }
 
-    /// Who is at its end, and has written its last, closes the transport.
+    /// Closes the transport of who is at its end, and has written its last.
     fn hang_up(&mut self) {
         for who in 0..2 {
             let end = &self.ends[who];
@@ -595,7 +595,7 @@ impl World {
         Ok(())
     }
 
-    /// What has happened.
+    /// The figures so far.
     pub fn totals(&self) -> Totals {
         let [client, server] = self.ends.each_ref().map(|end| *end.connection.stats());
         let over = |end: &&End| end.closed == Some(CloseReason::ResumeWindowOver);

@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt;
 /// The size of the item of `range`: more than the longest frame, so it can only go in fragments.
 const ITEM_BYTES: usize = 20 << 20;
 
-/// Whose connection it is.
+/// The owner of the connection.
 type Known = Option<&'static str>;
 
 fn identify(credentials: &Authentication) -> Result<&'static str, Error> {
@@ -49,7 +49,7 @@ async fn who_am_i(known: Known, request: rsock::Request) -> Result<Text, Error> 
     Ok(Text(own.or(known).unwrap_or("no one").to_owned()))
 }
 
-/// What rsockd answers to `{"from":0,"to":1,"size":N}`: a number and spaces.
+/// The answer of rsockd to `{"from":0,"to":1,"size":N}`: a number and spaces.
 fn range(_: Known, _: Payload) -> impl Stream<Item = Payload> + use<> {
     let mut item = BytesMut::from(&b"0"[..]);
     item.resize(ITEM_BYTES, b' ');

@@ -36,7 +36,7 @@ struct Observed {
     metadata_bytes: usize,
 }
 
-/// What happened so far, to all connections.
+/// The events so far, of all connections.
 #[derive(Default)]
 struct Record {
     observed: watch::Sender<Observed>,
@@ -171,7 +171,7 @@ async fn main() -> Result<(), Error> {
             Some(("credit", n)) => credit = number(n) as u32,
             None if argument == "resume" => resume = true,
             None if argument.contains("://") => uris.push(argument),
-            _ => panic!("{argument:?} is no setting: mtu=BYTES, credit=N, resume or a URI"),
+            _ => panic!("{argument:?} is not a setting: mtu=BYTES, credit=N, resume or a URI"),
         }
     }
     builder = builder.config(config);
@@ -201,5 +201,5 @@ async fn main() -> Result<(), Error> {
 }
 
 fn number(text: &str) -> usize {
-    text.parse().unwrap_or_else(|_| panic!("{text:?} is no number"))
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not a valid number"))
 }

@@ -17,8 +17,8 @@ use tokio::net::TcpListener;
 
 use crate::program;
 
-/// What the program says. (Not tried: one side moved and the other not. That crate's server asks its
-/// clients back on stream 0, and its client sends a channel's items without credit.)
+/// The lines of the program. (Not tried: one side moved and the other not. That crate's server asks
+/// its clients back on stream 0, and its client sends a channel's items without credit.)
 const LINES: [&str; 7] = ["hello, Ada", "0", "1", "2", "20", "22", "24"];
 
 /// Our server with the program's acceptor; its addresses of TCP and WebSocket.

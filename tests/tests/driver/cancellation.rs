@@ -73,7 +73,7 @@ impl Frames {
     }
 }
 
-/// What ends a stream for its requester.
+/// The ends of a stream for its requester.
 fn is_last(frame: &Frame, request: u8) -> bool {
     match frame.kind {
         ERROR => true,

@@ -1,4 +1,5 @@
-//! What depends on time, in virtual time: to the millisecond, and without waiting for any.
+//! Behaviour that depends on time, in virtual time: to the millisecond, and without waiting for
+//! any.
 
 use std::{
     future::{Future, poll_fn},
@@ -283,7 +284,7 @@ async fn a_server_keeps_a_session_for_its_window() {
 
 // ---- leases ---------------------------------------------------------------------------------------
 
-/// What a policy was asked, and when.
+/// The calls of a policy, and when.
 #[derive(Clone, Default)]
 struct Asked(Arc<Mutex<Vec<(Duration, Load)>>>);
 

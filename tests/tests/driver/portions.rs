@@ -25,7 +25,7 @@ use tokio::{
 
 /// As many as either side may have open by default.
 const STREAMS: usize = 4_096;
-/// What one poll may end.
+/// The number that one poll may end.
 const PORTION: usize = 64;
 
 /// Answers with streams that never yield, and counts those that have been dropped.
@@ -185,7 +185,7 @@ async fn requests_written(peer: &mut DuplexStream, input: &mut Vec<u8>) -> usize
     requests
 }
 
-/// What thousands of requests wait for.
+/// The event that thousands of requests wait for.
 #[derive(Clone, Copy, PartialEq)]
 enum For {
     Lease,

@@ -55,7 +55,7 @@ async fn everything(client: &Client, line: &Line) {
     assert_eq!(items.len(), 10);
 }
 
-/// Whatever each call gives, and with leases or not.
+/// A session goes on whatever each call gives, and with leases or not.
 #[tokio::test(start_paused = true)]
 async fn any_script_of_readiness() {
     for seed in 0..200 {

@@ -1,4 +1,5 @@
-//! Who gets a turn while the socket takes less than there is to send, and while others move much.
+//! The order of turns while the socket takes less than there is to send, and while others move
+//! much.
 
 use std::sync::{
     Arc,
@@ -64,7 +65,7 @@ async fn connect(sizes: &Sizes) -> Client {
     Client::builder().connect_over(near).await.expect("memory connects")
 }
 
-/// Where it has its turn like the drivers; what a test blocks on is polled less often.
+/// Runs it where it has its turn like the drivers; what a test blocks on is polled less often.
 async fn on_a_task(work: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(work).await.expect("no panic");
 }

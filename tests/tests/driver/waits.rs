@@ -1,4 +1,5 @@
-//! What ends a wait: whoever waits for a connection learns that it is over, or is about to be, and why.
+//! The end of each wait: whoever waits for a connection learns that it is over, or is about to be,
+//! and why.
 
 use std::{
     future::Future,
@@ -518,7 +519,7 @@ async fn a_close_that_meets_a_refusal() {
     }
 }
 
-/// What was promised and did not get further than the send buffer's door.
+/// The requests that were promised and did not get further than the send buffer's door.
 #[tokio::test(start_paused = true)]
 async fn fire_and_forgets_that_were_not_written_are_lost() {
     let meter = Arc::new(Meter::default());
@@ -577,7 +578,7 @@ fn waits(client: &Client) -> Vec<(&'static str, BoxFuture<'static, ()>)> {
     ]
 }
 
-/// What a peer does once it has read SETUP, for as long as it is let.
+/// The behaviour of a peer once it has read SETUP, for as long as it is let.
 async fn misbehave(how: &'static str, mut far: DuplexStream) {
     let alive = ka(0, 0, "").encode();
     let alive = [&[0, 0, alive.len() as u8], &alive[..]].concat();

@@ -7,7 +7,7 @@ use rsock::{
 };
 use rsock_tests::link::{Link, TRANSPORTS, Transport};
 
-/// What a frame may hold beside its header, and a request its request-n.
+/// The bytes that a frame may hold beside its header, and a request its request-n.
 const MAX_DATA: usize = rsock::proto::MAX_FRAME_BYTES - 10;
 
 #[tokio::test]

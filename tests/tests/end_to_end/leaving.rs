@@ -1,4 +1,4 @@
-//! What a requester drops is cancelled at once.
+//! The streams that a requester drops are cancelled at once.
 
 use futures_util::{StreamExt, stream};
 use rsock_tests::link::{Link, TRANSPORTS};

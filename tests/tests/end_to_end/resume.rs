@@ -13,7 +13,7 @@ use rsock::{
 };
 use rsock_tests::{cutter::Cutter, link::Served, script::PATIENCE};
 
-/// What a client's observer was told, in order.
+/// The events that a client's observer was told, in order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Events(Arc<Mutex<VecDeque<SessionEvent>>>);
 

@@ -1,4 +1,4 @@
-//! 4.1: bytes and framing.
+//! Bytes and framing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! 4.4: fragments. What is one frame after the other is sent to the server and to the client; the
+//! Fragments. What is one frame after the other is sent to the server and to the client; the
 //! bounds in bytes are held by `proto tests::fragment_large`.
 
 use rsock::{Client, Config, Server};

@@ -26,7 +26,7 @@ use rsock_tests::{
     wire::{Frame, ka},
 };
 
-/// What follows an input.
+/// The reaction that an input must have.
 #[derive(Clone, Debug)]
 enum Then {
     /// `∅, ✓`

@@ -1,4 +1,4 @@
-//! 4.2: SETUP.
+//! SETUP.
 
 use std::time::Duration;
 

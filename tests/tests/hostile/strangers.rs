@@ -1,4 +1,4 @@
-//! What strangers may hold, and what they may take from others: nothing.
+//! The shares of strangers, and what they may take from others: nothing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! 4.3 and 4.6: streams, credit, errors.
+//! Streams, credit, errors.
 
 use rsock_tests::{
     script::Peer,

@@ -1,4 +1,4 @@
-//! 4.6: what only a WebSocket can carry.
+//! Errors, ends and messages that only a WebSocket can carry.
 
 use std::{sync::Arc, time::Duration};
 

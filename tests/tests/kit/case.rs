@@ -15,7 +15,7 @@ impl Case {
     }
 }
 
-/// What a line says.
+/// One step of a case.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// `serve KIND REQUEST with …`

@@ -25,14 +25,14 @@ use crate::{
     service::Service,
 };
 
-/// Who asks and who answers, and the line between them.
+/// The two ends, asking and answering, and the line between them.
 struct Stage {
     requester: Requester,
     /// The client, which stays connected as long as it is held.
     _client: Client,
     cutter: Cutter,
     service: Service,
-    /// What the session went through.
+    /// The history of the session.
     events: Arc<Recorder>,
     cuts: usize,
 }

@@ -1,4 +1,4 @@
-//! Who asks: opens what a case opens, asks for items, and says what it has seen.
+//! The asking end: opens what a case opens, asks for items, and says what it has seen.
 
 use std::{future::poll_fn, task::Poll};
 

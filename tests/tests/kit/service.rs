@@ -1,4 +1,4 @@
-//! What a case serves.
+//! The service that a case needs.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -11,7 +11,7 @@ use rsock_tests::{
 
 use crate::{connected, each, items, spawn};
 
-/// Settings with the smallest fragments there are (3.15), and little room for the peer's.
+/// Settings with the smallest fragments that every peer takes, and little room for the peer's.
 fn small() -> Config {
     let mut config = Config::default();
     config.fragment_bytes = Some(64);

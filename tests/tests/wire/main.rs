@@ -1,4 +1,4 @@
-//! What the requirements of `docs/spec.md` ask, by area, as a peer sees it that is not ours: our server
+//! The requirements of `docs/spec.md`, by area, as a peer sees it that is not ours: our server
 //! and our client, each over TCP and WebSocket.
 
 mod channel;

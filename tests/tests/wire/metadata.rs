@@ -36,7 +36,7 @@ const ACCEPT: u8 = 0xfb;
 const AUTH: u8 = 0xfc;
 const ZIPKIN: u8 = 0xfd;
 
-/// What handlers saw of a request's types: `data < accepted, accepted`.
+/// The types of a request that handlers saw: `data < accepted, accepted`.
 fn types(mimes: &DataMimes) -> String {
     let accepted: Vec<_> = mimes.accepted().map(|mime| mime.to_string()).collect();
     format!("{} < {}", mimes.data(), accepted.join(", "))
@@ -113,7 +113,7 @@ async fn peer(runs: &Runs) -> Peer {
     Peer::established(&serve(app(Arc::clone(runs))).await).await
 }
 
-/// What a request with this metadata is answered with.
+/// The answer to a request with this metadata.
 async fn answer(peer: &mut Peer, metadata: impl AsRef<[u8]>) -> Frame {
     peer.send(rr(1, "d").metadata(metadata)).await;
     let answer = peer.next().await;

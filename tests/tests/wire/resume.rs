@@ -502,7 +502,8 @@ async fn a_server_that_closes_right_behind_setup_is_told_as_that() {
     }
 }
 
-/// What ends a session at its client, but for a close: what a server says, on which kind of transport.
+/// The ends of a session at its client, but for a close: what a server says, on which kind of
+/// transport.
 fn ends_of_sessions() -> [(bool, Frame); 7] {
     [
         // In the place of RESUME_OK, and while all is well.

@@ -51,7 +51,7 @@ pub struct Frame {
     pub kind: u8,
     /// The flags, `M` included.
     pub flags: u16,
-    /// What stands between the header and the metadata.
+    /// The bytes between the header and the metadata.
     pub fixed: Vec<u8>,
     /// `None` is absent, which is not empty.
     pub metadata: Option<Vec<u8>>,
@@ -409,7 +409,7 @@ impl Frame {
         frame.check_values().map_or(Ok(frame), wrong)
     }
 
-    /// What no correct sender writes into fields that are there.
+    /// The mistake in fields that are there, which no correct sender makes.
     fn check_values(&self) -> Option<&'static str> {
         let number = self.number();
         let (wrong, what) = match self.kind {

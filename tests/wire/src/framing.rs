@@ -70,14 +70,14 @@ impl Framing {
     }
 }
 
-/// What stands before a frame on a socket, read.
+/// The bytes before a frame on a socket, read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// The first byte of a message: an opcode, and whether it ends here.
     pub first: u8,
     /// The mask, if there is one.
     pub mask: Option<[u8; 4]>,
-    /// Where the frame lies; its end may not have come yet.
+    /// The place of the frame; its end may not have come yet.
     pub body: Range<usize>,
 }
 

@@ -9,7 +9,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream};
 
 use crate::{target::Target, wire::Wire};
 
-/// What an attacker goes on holding when it has sent everything.
+/// The connections and frames that an attacker goes on holding when it has sent everything.
 pub type Held = Vec<Wire>;
 
 /// An attack on a server.

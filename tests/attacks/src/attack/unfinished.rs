@@ -1,4 +1,4 @@
-//! What is begun and not ended: payloads in fragments, frames, messages, HTTP.
+//! Attacks that begin and do not end: payloads in fragments, frames, messages, HTTP.
 
 use rsock_wire::{BINARY, CONTINUATION, F, Framing, N, p, part_of_message, route, rr};
 

@@ -1,4 +1,4 @@
-//! What somebody is to take and does not: items, answers, streams.
+//! Attacks that do not take what is theirs to take: items, answers, streams.
 
 use rsock_wire::{Frame, Framing, N, kind, p, rc, route, rr, rs};
 

@@ -31,14 +31,14 @@ const BUDGET: usize = 32 << 10;
 const LONGEST: usize = 700;
 /// Openings remembered, to come once more.
 const OPENINGS: usize = 16;
-/// What a proxy says whose backend is not there.
+/// The page of a proxy whose backend is not there.
 const PAGE: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nConnection: close\r\n\
                     \r\n<html><body><h1>502 Bad Gateway</h1></body></html>\r\n";
 
 /// Stands between one client and the server.
 #[derive(Debug)]
 pub(super) struct Disturber {
-    /// Where the client connects to.
+    /// The address the client connects to.
     pub(super) uri: String,
     shared: Arc<Shared>,
     accepting: JoinHandle<()>,
@@ -340,7 +340,7 @@ impl Shared {
         sleep(self.some_time(rng)).await;
     }
 
-    /// What a proxy says when it has lost the other side, in the middle of everything.
+    /// The page of a proxy that has lost the other side, in the middle of everything.
     async fn page(&self, to: &mut TcpStream, is_server: bool) {
         let framed = match (self.websocket, is_server) {
             (true, false) => message(FIN | TEXT, None, PAGE.as_bytes()),

@@ -28,7 +28,7 @@ use crate::{
 /// How much is to happen.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What decides.
+    /// The seed of all decisions.
     pub seed: u64,
     /// Transports to be disturbed, over all clients.
     pub cuts: usize,
@@ -38,7 +38,7 @@ pub struct Plan {
     pub kinds: Vec<Kind>,
 }
 
-/// What happened.
+/// The figures of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Transports disturbed, by kind.
@@ -51,7 +51,7 @@ pub struct Totals {
     pub resumed: u64,
     /// How long it took.
     pub took: Duration,
-    /// What did not hold, a line each.
+    /// The claims that did not hold, a line each.
     pub broken: Vec<String>,
 }
 

@@ -30,17 +30,17 @@ pub(super) enum Stopped {
 pub(super) struct Relay {
     pub(super) client: TcpStream,
     pub(super) server: TcpStream,
-    /// What the client began with.
+    /// The bytes that the client began with.
     pub(super) opening: Vec<u8>,
-    /// Where frames end, of the client and of the server.
+    /// The ends of frames, of the client and of the server.
     frames: [Frames; 2],
 }
 
-/// Where the frames of one direction end.
+/// The ends of the frames of one direction.
 #[derive(Debug)]
 struct Frames {
     websocket: bool,
-    /// What has come of a head that is not whole.
+    /// The part of a head that has come and is not whole.
     head: Vec<u8>,
     /// An HTTP head comes first.
     is_http: bool,
@@ -88,7 +88,7 @@ impl Frames {
     }
 }
 
-/// What may pass.
+/// The bytes that may pass.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pass {
     pub(super) up: bool,

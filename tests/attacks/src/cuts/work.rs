@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// Bytes a client retains: so few that they are full when a transport goes.
 const RETAINED: usize = 16 << 10;
 
-/// What a client was told of its session.
+/// The events that a client was told of its session.
 #[derive(Debug, Default)]
 struct Seen {
     resumed: AtomicU64,

@@ -56,7 +56,7 @@ const FRAMES: &str = "frames";
 /// By name only: against a server that refuses it.
 const REJECTED: &str = "setup-rejected";
 
-/// What shows only after the rest of a case held: what this peer does instead.
+/// Known deviations that show only after the rest of a case held: what this peer does instead.
 const DIFFERENCES: [(&str, &str); 3] = [
     ("rs-range", "it asks for 2147483647 items at once, and never for more"),
     ("rc-echo", "it sends a channel's items without credit, so they go one after the other"),

@@ -68,7 +68,7 @@ fn lease_01_02_05_a_grant_is_written_by_either_side() {
     let metadata = Some("load=1".into());
     e.connection.grant_lease(1, Duration::from_secs(1), metadata, e.now).unwrap();
     let frames = e.sent_frames();
-    assert!(frames[0].has(M) && frames[0].data == b"load=1", "{frames:?}");
+    assert!(frames[0].metadata.as_deref() == Some(b"load=1"), "{frames:?}");
 }
 
 #[test]

@@ -1,29 +1,17 @@
-//! The tests' own reading and writing of frames, from the tables of the protocol's text.
+//! The tests' frames, as bytes and in the notation of traces, by the tests' own codec.
 //!
 //! Nothing here uses `crate::frame`: a mistake that its encoder and decoder share must not hide.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-pub(super) const MAX: u32 = 0x7FFF_FFFF;
-
-/// Flag bits.
-pub(super) const I: u16 = 0x200;
-pub(super) const M: u16 = 0x100;
-pub(super) const F: u16 = 0x080;
-pub(super) const R: u16 = 0x080;
-pub(super) const C: u16 = 0x040;
-pub(super) const L: u16 = 0x040;
-pub(super) const N: u16 = 0x020;
+pub(super) use rsock_wire::{C, F, I, L, M, MAX_N as MAX, N, R, prefixed};
+use rsock_wire::{Frame, kind};
 
 pub(super) type Bytes = Vec<u8>;
 
 /// A frame: header, then the parts of its body.
 pub(super) fn raw(stream: u32, kind: u8, flags: u16, body: &[&[u8]]) -> Bytes {
-    let word = (u16::from(kind) << 10) | flags;
-    let mut frame = stream.to_be_bytes().to_vec();
-    frame.extend(word.to_be_bytes());
-    frame.extend(body.concat());
-    frame
+    rsock_wire::frame(stream, kind, flags, &[], body.concat()).encode()
 }
 
 /// The same frame with more flags.
@@ -33,10 +21,9 @@ pub(super) fn with(flags: u16, mut frame: Bytes) -> Bytes {
     frame
 }
 
-/// Metadata with its length, for frames with the M flag.
+/// Metadata with its length, for frames with the M flag: as long as a prefix is.
 pub(super) fn metadata(text: &str) -> Bytes {
-    let len = (text.len() as u32).to_be_bytes();
-    [&len[1..], text.as_bytes()].concat()
+    prefixed(text.as_bytes())
 }
 
 /// The same frame with metadata before its data.
@@ -55,6 +42,7 @@ pub(super) fn setup_with(interval: u32, lifetime: u32) -> Bytes {
     setup_of(0, (1, 0), interval, lifetime, b"\x03a/b\x03c/d")
 }
 
+/// SETUP whose MIME types, token and payload are in `rest`, as they lie there.
 pub(super) fn setup_of(
     flags: u16,
     version: (u16, u16),
@@ -62,77 +50,66 @@ pub(super) fn setup_of(
     lifetime: u32,
     rest: &[u8],
 ) -> Bytes {
-    let body: [&[u8]; 5] = [
-        &version.0.to_be_bytes(),
-        &version.1.to_be_bytes(),
-        &interval.to_be_bytes(),
-        &lifetime.to_be_bytes(),
-        rest,
-    ];
-    raw(0, 0x01, flags, &body)
+    let mut setup = rsock_wire::setup_of(version, interval, lifetime, b"", b"");
+    // Of both types nothing but their lengths was there.
+    setup.fixed.truncate(12);
+    setup.flags(flags).data(rest).encode()
 }
 
 pub(super) fn lease(stream: u32) -> Bytes {
-    raw(stream, 0x02, 0, &[&5_000u32.to_be_bytes(), &3u32.to_be_bytes()])
+    rsock_wire::lease(5_000, 3).on(stream).encode()
 }
 
 pub(super) fn ka(flags: u16, position: u64, data: &[u8]) -> Bytes {
-    raw(0, 0x03, flags, &[&position.to_be_bytes(), data])
+    rsock_wire::ka(flags, position, data).encode()
 }
 
 pub(super) fn rr(stream: u32, data: &str) -> Bytes {
-    raw(stream, 0x04, 0, &[data.as_bytes()])
+    rsock_wire::rr(stream, data).encode()
 }
 
 pub(super) fn fnf(stream: u32, data: &str) -> Bytes {
-    raw(stream, 0x05, 0, &[data.as_bytes()])
+    rsock_wire::fnf(stream, data).encode()
 }
 
 pub(super) fn rs(stream: u32, n: u32, data: &str) -> Bytes {
-    raw(stream, 0x06, 0, &[&n.to_be_bytes(), data.as_bytes()])
+    rsock_wire::rs(stream, n, data).encode()
 }
 
 pub(super) fn rc(stream: u32, n: u32, data: &str) -> Bytes {
-    raw(stream, 0x07, 0, &[&n.to_be_bytes(), data.as_bytes()])
+    rsock_wire::rc(stream, n, data).encode()
 }
 
 pub(super) fn rn(stream: u32, n: u32) -> Bytes {
-    raw(stream, 0x08, 0, &[&n.to_be_bytes()])
+    rsock_wire::rn(stream, n).encode()
 }
 
 pub(super) fn can(stream: u32) -> Bytes {
-    raw(stream, 0x09, 0, &[])
+    rsock_wire::can(stream).encode()
 }
 
 pub(super) fn p(stream: u32, flags: u16, data: &str) -> Bytes {
-    raw(stream, 0x0A, flags, &[data.as_bytes()])
+    rsock_wire::p(stream, flags, data).encode()
 }
 
 pub(super) fn err(stream: u32, code: u32, text: &[u8]) -> Bytes {
-    raw(stream, 0x0B, 0, &[&code.to_be_bytes(), text])
+    rsock_wire::err(stream, code, text).encode()
 }
 
-pub(super) fn mp(data: &str) -> Bytes {
-    raw(0, 0x0C, M, &[data.as_bytes()])
+pub(super) fn mp(metadata: &str) -> Bytes {
+    rsock_wire::mp(metadata).encode()
 }
 
 pub(super) fn resume(stream: u32) -> Bytes {
-    let body: [&[u8]; 4] = [&[0, 1, 0, 0], &[0, 2, 0xaa, 0xbb], &[0; 8], &[0; 8]];
-    raw(stream, 0x0D, 0, &body)
+    rsock_wire::resume(&[0xaa, 0xbb]).on(stream).encode()
 }
 
 pub(super) fn resume_ok(stream: u32) -> Bytes {
-    raw(stream, 0x0E, 0, &[&[0; 8]])
+    rsock_wire::resume_ok(0).on(stream).encode()
 }
 
 pub(super) fn ext(stream: u32, flags: u16, extended_type: u32) -> Bytes {
-    raw(stream, 0x3F, flags, &[&extended_type.to_be_bytes()])
-}
-
-/// With the length prefix of TCP.
-pub(super) fn prefixed(frame: &[u8]) -> Bytes {
-    let len = (frame.len() as u32).to_be_bytes();
-    [&len[1..], frame].concat()
+    rsock_wire::ext(stream, flags, extended_type).encode()
 }
 
 /// A frame read, as far as traces and referees need it.
@@ -151,52 +128,21 @@ pub(super) struct Seen {
 
 /// Reads a frame that a correct sender may write; whatever it may not is a panic.
 pub(super) fn read(frame: &[u8]) -> Seen {
-    let word = u16::from_be_bytes([frame[4], frame[5]]);
-    let (kind, flags) = ((word >> 10) as u8, word & 0x3FF);
-    let stream = u32_at(frame, 0);
-    assert!(stream <= MAX, "FRAME-04: reserved bit in {frame:02x?}");
-    let allowed = match kind {
-        0x01 => M | R | L,
-        0x02 | 0x0C => M,
-        0x03 => R,
-        0x04..=0x06 => M | F,
-        0x07 => M | F | C,
-        0x0A => M | F | C | N,
-        0x08 | 0x09 | 0x0B | 0x0D | 0x0E => 0,
-        _ => panic!("type {kind:#x} is never sent"),
+    let read = Frame::decode(frame).expect("a frame that may be sent");
+    assert_ne!(read.kind, kind::EXT, "EXT is never sent");
+    let number = match read.kind {
+        kind::KEEPALIVE | kind::RESUME_OK => read.position() as u32,
+        kind::LEASE => 0,
+        _ => read.number(),
     };
-    assert_eq!(flags & !allowed, 0, "FRAME-06: flags of {frame:02x?}");
-    let on_connection = matches!(kind, 0x01..=0x03 | 0x0C..=0x0E);
-    assert!(kind == 0x0B || on_connection == (stream == 0), "stream id of {frame:02x?}");
-    let fixed = match kind {
-        0x01 => 18,
-        0x03 | 0x02 | 0x0E => 14,
-        0x06..=0x08 | 0x0B => 10,
-        _ => 6,
+    let Frame { stream, kind, flags, fixed, metadata, data } = read;
+    let (metadata, data) = match kind {
+        kind::METADATA_PUSH => (None, metadata.unwrap_or_default()),
+        // What stands behind the version and the times.
+        kind::SETUP => (metadata, [&fixed[12..], &data].concat()),
+        _ => (metadata, data),
     };
-    let number = match kind {
-        0x03 | 0x0E => u32_at(frame, 10),
-        0x06..=0x08 | 0x0B => u32_at(frame, 6),
-        _ => 0,
-    };
-    match kind {
-        0x06..=0x08 => assert!((1..=MAX).contains(&number), "RS-01, RN-01: {frame:02x?}"),
-        0x09 => assert_eq!(frame.len(), fixed, "CAN-01"),
-        0x0A => assert_ne!(flags & (N | C), 0, "PAY-01"),
-        0x0B => assert_eq!(stream == 0, number <= 0x102, "ERR-01: {frame:02x?}"),
-        _ => {}
-    }
-    let mut rest = &frame[fixed..];
-    let metadata = match kind {
-        0x04..=0x07 | 0x0A if flags & M != 0 => {
-            let len = u32::from_be_bytes([0, rest[0], rest[1], rest[2]]) as usize;
-            let (metadata, data) = rest[3..].split_at(len);
-            rest = data;
-            Some(metadata.to_vec())
-        }
-        _ => None,
-    };
-    Seen { stream, kind, flags, len: frame.len(), number, metadata, data: rest.to_vec() }
+    Seen { stream, kind, flags, len: frame.len(), number, metadata, data }
 }
 
 impl Seen {
@@ -249,13 +195,6 @@ fn quoted(bytes: &[u8]) -> String {
         return format!("<{}>", bytes.len());
     }
     format!("'{}'", String::from_utf8_lossy(bytes))
-}
-
-fn u32_at(frame: &[u8], at: usize) -> u32 {
-    let [a, b, c, d] = frame[at..at + 4] else {
-        panic!("a frame of {} bytes", frame.len());
-    };
-    u32::from_be_bytes([a, b, c, d])
 }
 
 /// Reads the payloads of a wire out of their fragments, and holds their sender to FRAG-03, FRAG-04,

@@ -52,6 +52,7 @@ mod connection;
 mod credentials;
 mod error;
 mod forward;
+mod layer;
 mod lease;
 mod memory;
 mod meter;
@@ -85,6 +86,7 @@ pub use connection::{ConnectionState, DEFAULT_CREDIT, Payloads};
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
 pub use error::{ConnectError, Error};
+pub use layer::{End, Layer, Layered, Next, Reply, Wrap, Wrapped};
 pub use lease::{Grant, LeasePolicy, Load, SharedLease};
 pub use memory::MemoryBudget;
 pub use meter::{Meter, MeterReading};

@@ -52,6 +52,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("peer", &["connection", "error", "memory", "requester"]),
     ("request", &["error", "peer"]),
     ("acceptor", &["error", "peer", "responder"]),
+    ("layer", &["acceptor", "connection", "error", "peer", "request", "responder"]),
     ("forward", &["connection", "error", "request", "requester", "responder"]),
     (
         "connection",
@@ -72,7 +73,10 @@ const RSOCK: &[(&str, &[&str])] = &[
             "warnings",
         ],
     ),
-    ("router", &["acceptor", "connection", "error", "payload", "peer", "request", "responder"]),
+    (
+        "router",
+        &["acceptor", "connection", "error", "layer", "payload", "peer", "request", "responder"],
+    ),
     (
         "client",
         &[

@@ -4,6 +4,7 @@ mod ending;
 mod forward;
 mod interactions;
 mod keepalive;
+mod layer;
 mod lease;
 mod leaving;
 mod panics;

@@ -1,0 +1,412 @@
+//! What stands between a connection and its responder: who may ask, how long it took, what was asked.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use rsock_proto::{Interaction, Payload};
+
+use crate::{
+    acceptor::Acceptor,
+    connection::Payloads,
+    error::Error,
+    peer::Peer,
+    request::Request,
+    responder::{BoxFuture, BoxStream, Responder},
+};
+
+/// From one responder to another, which does something before or after it.
+///
+/// [`Router::wrap`](crate::Router::wrap) makes one of a function; what needs more implements
+/// [`Responder`] itself, and this.
+pub trait Layer<R>: Send + Sync + 'static {
+    /// The responder it makes.
+    type Responder: Responder;
+
+    /// Stands before a responder. Called once a connection.
+    fn layer(&self, inner: R) -> Self::Responder;
+}
+
+/// An acceptor whose responders stand behind a layer.
+#[derive(Clone, Debug)]
+pub struct Layered<A, L> {
+    acceptor: A,
+    layer: Arc<L>,
+}
+
+impl<A: Acceptor, L: Layer<A::Responder>> Layered<A, L> {
+    /// Puts a layer before whatever this acceptor accepts with.
+    pub fn new(acceptor: A, layer: L) -> Self {
+        Self { acceptor, layer: Arc::new(layer) }
+    }
+
+    /// Puts another layer before all of this.
+    pub fn layer<M: Layer<L::Responder>>(self, layer: M) -> Layered<Self, M> {
+        Layered::new(self, layer)
+    }
+
+    /// Puts a function before all of this: see [`Router::wrap`](crate::Router::wrap).
+    pub fn wrap<F, Fut>(self, wrapper: F) -> Layered<Self, Wrap<F>>
+    where
+        F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
+    {
+        Layered::new(self, Wrap::new(wrapper))
+    }
+}
+
+impl<A: Acceptor, L: Layer<A::Responder>> Acceptor for Layered<A, L> {
+    type Responder = L::Responder;
+
+    fn accept(
+        &self,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Self::Responder, Error>> + Send + 'static {
+        let (accepting, layer) = (self.acceptor.accept(peer), Arc::clone(&self.layer));
+        async move { Ok(layer.layer(accepting.await?)) }
+    }
+}
+
+/// A function as a [`Layer`]: it gets each request, and what answers it.
+pub struct Wrap<F>(Arc<F>);
+
+impl<F> Wrap<F> {
+    /// The layer that calls this for each request.
+    pub fn new<Fut>(wrapper: F) -> Self
+    where
+        F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
+    {
+        Self(Arc::new(wrapper))
+    }
+}
+
+impl<F> fmt::Debug for Wrap<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wrap").finish_non_exhaustive()
+    }
+}
+
+impl<R, F, Fut> Layer<R> for Wrap<F>
+where
+    R: Responder,
+    F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
+{
+    type Responder = Wrapped<R, F>;
+
+    fn layer(&self, inner: R) -> Wrapped<R, F> {
+        Wrapped { inner: Arc::new(inner), wrapper: Arc::clone(&self.0) }
+    }
+}
+
+/// A responder behind a function.
+pub struct Wrapped<R, F> {
+    inner: Arc<R>,
+    wrapper: Arc<F>,
+}
+
+impl<R, F> fmt::Debug for Wrapped<R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wrapped").finish_non_exhaustive()
+    }
+}
+
+impl<R, F, Fut> Wrapped<R, F>
+where
+    R: Responder,
+    F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
+{
+    fn call(&self, request: Request, interaction: Interaction, rest: Option<Payloads>) -> Fut {
+        let inner: Arc<dyn Inner> = Arc::<R>::clone(&self.inner);
+        (self.wrapper)(request, Next { inner, interaction, rest })
+    }
+}
+
+impl<R, F, Fut> Responder for Wrapped<R, F>
+where
+    R: Responder,
+    F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
+{
+    async fn fire_and_forget(self: Arc<Self>, request: Request) {
+        // Nobody is told (FNF-01).
+        let _ = self.call(request, Interaction::FireAndForget, None).await;
+    }
+
+    async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
+        self.request_response_optional(request).await.map(Option::unwrap_or_default)
+    }
+
+    async fn request_response_optional(
+        self: Arc<Self>,
+        request: Request,
+    ) -> Result<Option<Payload>, Error> {
+        let mut items = match self.call(request, Interaction::RequestResponse, None).await?.0 {
+            Answer::Nothing => return Ok(None),
+            Answer::One(payload) => return Ok(payload),
+            Answer::Items(items) => items,
+        };
+        std::future::poll_fn(|cx| items.as_mut().poll_next(cx)).await.transpose()
+    }
+
+    fn request_stream(
+        self: Arc<Self>,
+        request: Request,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        Opening::Waiting(Box::pin(self.call(request, Interaction::RequestStream, None)))
+    }
+
+    fn request_channel(
+        self: Arc<Self>,
+        first: Request,
+        rest: Payloads,
+    ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        Opening::Waiting(Box::pin(self.call(first, Interaction::RequestChannel, Some(rest))))
+    }
+
+    fn metadata_push(self: Arc<Self>, metadata: Bytes) -> impl Future<Output = ()> + Send {
+        Arc::clone(&self.inner).metadata_push(metadata)
+    }
+}
+
+/// What answers a request behind a layer.
+pub struct Next {
+    inner: Arc<dyn Inner>,
+    interaction: Interaction,
+    /// Of a channel, what follows the first payload.
+    rest: Option<Payloads>,
+}
+
+impl Next {
+    /// How it was asked.
+    pub fn interaction(&self) -> Interaction {
+        self.interaction
+    }
+
+    /// Has it answered. A fire-and-forget resolves when its handler has ended, a request-response with
+    /// the answer, a stream or channel at once: its items follow as they are asked for.
+    ///
+    /// # Errors
+    /// What the handler says; a stream or channel says it among its items.
+    pub async fn run(self, request: Request) -> Result<Reply, Error> {
+        self.inner.answer(self.interaction, request, self.rest).await.map(Reply)
+    }
+}
+
+impl fmt::Debug for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Next").field("interaction", &self.interaction).finish_non_exhaustive()
+    }
+}
+
+/// A responder of any type.
+trait Inner: Send + Sync {
+    fn answer(
+        self: Arc<Self>,
+        interaction: Interaction,
+        request: Request,
+        rest: Option<Payloads>,
+    ) -> BoxFuture<Result<Answer, Error>>;
+}
+
+impl<R: Responder> Inner for R {
+    fn answer(
+        self: Arc<Self>,
+        interaction: Interaction,
+        request: Request,
+        rest: Option<Payloads>,
+    ) -> BoxFuture<Result<Answer, Error>> {
+        Box::pin(async move {
+            Ok(match (interaction, rest) {
+                (Interaction::FireAndForget, _) => {
+                    self.fire_and_forget(request).await;
+                    Answer::Nothing
+                }
+                (Interaction::RequestResponse, _) => {
+                    Answer::One(self.request_response_optional(request).await?)
+                }
+                (Interaction::RequestChannel, Some(rest)) => {
+                    Answer::Items(Box::pin(self.request_channel(request, rest)))
+                }
+                // A channel always has the rest.
+                _ => Answer::Items(Box::pin(self.request_stream(request))),
+            })
+        })
+    }
+}
+
+/// What came of a request: nothing, an answer, or items that follow.
+pub struct Reply(Answer);
+
+enum Answer {
+    Nothing,
+    One(Option<Payload>),
+    Items(BoxStream<Result<Payload, Error>>),
+}
+
+impl Reply {
+    /// One payload; to a stream or channel, its only item.
+    pub fn one(payload: impl Into<Payload>) -> Self {
+        Self(Answer::One(Some(payload.into())))
+    }
+
+    /// Items; to a request-response, the first of them is the answer.
+    pub fn items(items: impl Stream<Item = Result<Payload, Error>> + Send + 'static) -> Self {
+        Self(Answer::Items(Box::pin(items)))
+    }
+
+    /// Changes each payload.
+    #[must_use]
+    pub fn map(self, mut change: impl FnMut(Payload) -> Payload + Send + Unpin + 'static) -> Self {
+        Self(match self.0 {
+            Answer::Nothing => Answer::Nothing,
+            Answer::One(payload) => Answer::One(payload.map(change)),
+            Answer::Items(items) => {
+                let step = move |item: Option<Result<Payload, Error>>| {
+                    item.map(|item| item.map(&mut change))
+                };
+                Answer::Items(Box::pin(Watched { items, step }))
+            }
+        })
+    }
+
+    /// Shows each payload, and the error of a stream that fails.
+    #[must_use]
+    pub fn inspect(
+        self,
+        mut look: impl FnMut(Result<&Payload, &Error>) + Send + Unpin + 'static,
+    ) -> Self {
+        match self.0 {
+            Answer::Items(items) => {
+                let step = move |item: Option<Result<Payload, Error>>| {
+                    if let Some(item) = &item {
+                        look(item.as_ref());
+                    }
+                    item
+                };
+                Self(Answer::Items(Box::pin(Watched { items, step })))
+            }
+            answer => {
+                if let Answer::One(Some(payload)) = &answer {
+                    look(Ok(payload));
+                }
+                Self(answer)
+            }
+        }
+    }
+
+    /// Tells how it ends, once: a stream or channel when it does, what is there already at once.
+    #[must_use]
+    pub fn on_end(self, told: impl FnOnce(End) + Send + Unpin + 'static) -> Self {
+        let Answer::Items(items) = self.0 else {
+            told(End::Complete);
+            return self;
+        };
+        let mut told = Told(Some(told));
+        let step = move |item: Option<Result<Payload, Error>>| {
+            match &item {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => told.tell(End::Failed(error.clone())),
+                None => told.tell(End::Complete),
+            }
+            item
+        };
+        Self(Answer::Items(Box::pin(Watched { items, step })))
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Answer::Nothing => "Reply::Nothing",
+            Answer::One(_) => "Reply::One",
+            Answer::Items(_) => "Reply::Items",
+        })
+    }
+}
+
+/// How an answer has ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// With all of it.
+    Complete,
+    /// With an error of its handler.
+    Failed(Error),
+    /// Before its end: it was cancelled, or its connection is over.
+    Dropped,
+}
+
+/// Who is told how it ends: at the latest when it is dropped.
+struct Told<F: FnOnce(End)>(Option<F>);
+
+impl<F: FnOnce(End)> Told<F> {
+    fn tell(&mut self, end: End) {
+        if let Some(told) = self.0.take() {
+            told(end);
+        }
+    }
+}
+
+impl<F: FnOnce(End)> Drop for Told<F> {
+    fn drop(&mut self) {
+        self.tell(End::Dropped);
+    }
+}
+
+/// Items, each of which, and the end, goes through a function.
+struct Watched<F> {
+    items: BoxStream<Result<Payload, Error>>,
+    step: F,
+}
+
+impl<F> Stream for Watched<F>
+where
+    F: FnMut(Option<Result<Payload, Error>>) -> Option<Result<Payload, Error>> + Unpin,
+{
+    type Item = Result<Payload, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = ready!(self.items.as_mut().poll_next(cx));
+        Poll::Ready((self.step)(item))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.items.size_hint()
+    }
+}
+
+/// The items of an answer that is still to come.
+enum Opening {
+    Waiting(BoxFuture<Result<Reply, Error>>),
+    Items(BoxStream<Result<Payload, Error>>),
+    Over,
+}
+
+impl Stream for Opening {
+    type Item = Result<Payload, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Self::Waiting(reply) = &mut *self {
+            let reply = ready!(reply.as_mut().poll(cx));
+            *self = Self::Over;
+            match reply.map(|reply| reply.0) {
+                Ok(Answer::Items(items)) => *self = Self::Items(items),
+                Ok(Answer::One(payload)) => return Poll::Ready(payload.map(Ok)),
+                Ok(Answer::Nothing) => {}
+                Err(error) => return Poll::Ready(Some(Err(error))),
+            }
+        }
+        match &mut *self {
+            Self::Items(items) => items.as_mut().poll_next(cx),
+            Self::Waiting(_) | Self::Over => Poll::Ready(None),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Layers: what stands before a responder sees all four interactions, and how each ends.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rsock::{
+    Acceptor, CheckCredentials, Client, End, Error, Identity, Payload, PayloadExt, Payloads, Reply,
+    Router, Server, Text, fire_and_forget, metadata::Authentication, request_channel,
+    request_response, request_stream,
+};
+use rsock_tests::record::{Recorder, limit_time};
+
+fn routes() -> Router<()> {
+    Router::new(())
+        .route("upper", request_response(async |(), Text(text): Text| text.to_uppercase()))
+        .route("fail", request_response(async |(), ()| Err::<Payload, _>(Error::invalid("no"))))
+        .route("count", request_stream(|(), ()| stream::iter((0..10).map(|n| n.to_string()))))
+        .route("endless", request_stream(|(), ()| stream::repeat_with(|| "again")))
+        .route("forget", fire_and_forget(async |(), ()| ()))
+        .route(
+            "echo",
+            request_channel(|(), first: Payload, rest: Payloads| {
+                stream::iter([Ok(first)]).chain(rest)
+            }),
+        )
+}
+
+async fn client(acceptor: impl Acceptor) -> Client {
+    limit_time();
+    let server = Server::bind("tcp://127.0.0.1:0").await.expect("a free port");
+    let uri = server.addresses().remove(0);
+    tokio::spawn(server.serve(acceptor).into_future());
+    Client::connect(&uri).await.expect("it listens")
+}
+
+fn to(route: &str) -> Payload {
+    Payload::new("x").route(route).expect("a short route")
+}
+
+#[tokio::test]
+async fn a_wrapper_sees_every_interaction_and_its_end() {
+    let (recorder, items) = (Arc::new(Recorder::default()), Arc::new(AtomicUsize::new(0)));
+    let (noting, counted) = (Arc::clone(&recorder), Arc::clone(&items));
+    let app = routes()
+        .wrap(move |request, next| {
+            let counted = Arc::clone(&counted);
+            async move {
+                let reply = next.run(request).await?;
+                Ok(reply.inspect(move |item| {
+                    counted.fetch_add(item.is_ok().into(), Relaxed);
+                }))
+            }
+        })
+        .wrap(move |request, next| {
+            let (noting, asked) = (Arc::clone(&noting), next.interaction());
+            async move {
+                let route = request.route().unwrap_or("-").to_owned();
+                let note = move |end: End| noting.note(format!("{asked:?} {route} {end:?}"));
+                match next.run(request).await {
+                    Ok(reply) => Ok(reply.on_end(note)),
+                    Err(error) => {
+                        note(End::Failed(error.clone()));
+                        Err(error)
+                    }
+                }
+            }
+        });
+    let client = client(app).await;
+    assert_eq!(client.request_response(to("upper")).await.expect("an answer").data, "X");
+    recorder.wait("RequestResponse upper Complete").await;
+    client.request_response(to("fail")).await.expect_err("it fails");
+    recorder.wait("RequestResponse fail Failed(Invalid(\"no\"))").await;
+    let counted: Vec<Payload> =
+        client.request_stream(to("count")).try_collect().await.expect("items");
+    assert_eq!(counted.len(), 10);
+    recorder.wait("RequestStream count Complete").await;
+    client.fire_and_forget(to("forget")).await.expect("it is on its way");
+    recorder.wait("FireAndForget forget Complete").await;
+    let sent = stream::iter((0..5).map(|_| to("echo")));
+    let echoes: Vec<Payload> = client.request_channel(sent).try_collect().await.expect("echoes");
+    assert_eq!(echoes.len(), 5);
+    recorder.wait("RequestChannel echo Complete").await;
+    assert_eq!(items.load(Relaxed), 1 + 10 + 5);
+    let mut endless = client.request_stream(to("endless")).credit(4);
+    endless.next().await.expect("endless").expect("no error");
+    drop(endless);
+    recorder.wait("RequestStream endless Dropped").await;
+}
+
+#[tokio::test]
+async fn a_wrapper_refuses_identifies_and_changes() {
+    let app = routes()
+        .wrap(async |request, next| {
+            let who = request.identity().map(|who| who.name().to_owned());
+            match who {
+                Some(who) if who == "alice" => {
+                    let reply = next.run(request).await?;
+                    Ok(reply.map(|payload| [&payload.data[..], b"!"].concat().into()))
+                }
+                Some(_) => Ok(Reply::one("not for you")),
+                None => Err(Error::rejected("who are you?")),
+            }
+        })
+        .wrap(async |mut request, next| {
+            if let Some(credentials) = request.authentication()? {
+                let name = if credentials.is_bearer("a") { "alice" } else { "bob" };
+                request.identify(Identity::new(name));
+            }
+            next.run(request).await
+        });
+    let client = client(app).await;
+    let error = client.request_response(to("upper")).await.expect_err("it is nobody");
+    assert!(error.to_string().contains("who are you?"), "{error}");
+    let with = |token: &'static str, route: &str| {
+        to(route).authentication(&Authentication::Bearer { token: token.into() })
+    };
+    let reply = client.request_response(with("b", "upper").expect("credentials")).await;
+    assert_eq!(reply.expect("an answer").data, "not for you");
+    let reply = client.request_response(with("a", "upper").expect("credentials")).await;
+    assert_eq!(reply.expect("an answer").data, "X!");
+    let items = client.request_stream(with("a", "count").expect("credentials"));
+    let items: Vec<Payload> = items.try_collect().await.expect("items");
+    assert_eq!((items.len(), &items[9].data[..]), (10, &b"9!"[..]));
+    let error = client.request_stream(to("count")).next().await.expect("an error");
+    assert!(error.expect_err("it is refused").to_string().contains("who are you?"));
+}

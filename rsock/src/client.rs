@@ -369,8 +369,8 @@ impl ClientBuilder {
         let requester = Requester::new(Arc::clone(&mailbox), self.window, &config);
         let responder = match self.acceptor {
             Some(acceptor) => {
-                let server = Arc::clone(&peer);
-                let server = Peer::new(setup.clone(), server, requester.clone(), &memory);
+                let ends = transport.ends();
+                let server = Peer::new(setup.clone(), ends, requester.clone(), &memory);
                 Some(acceptor.accept(server).await?)
             }
             None => None,

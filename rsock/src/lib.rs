@@ -107,6 +107,8 @@ pub use server::{Endpoint, Serve, Server, ServerBuilder};
 pub use spawn::{Spawned, spawned};
 pub use tap::{Direction, FrameTap};
 pub use transport::memory;
+#[cfg(unix)]
+pub use transport::unix::UnixUser;
 #[cfg(feature = "websocket")]
 pub use transport::websocket::{HttpHandler, HttpResponse, UpgradeRequired};
 

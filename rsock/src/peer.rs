@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt,
+    net::SocketAddr,
     ops::Deref,
     sync::{
         Arc, OnceLock,
@@ -16,11 +17,17 @@ use rsock_proto::{
     metadata::{Authentication, Extensions, mime},
 };
 
+#[cfg(unix)]
+use crate::transport::unix::UnixUser;
 use crate::{
     connection::{ConnectionState, Mailbox, default_window},
     error::Error,
     memory::{BlockCharge, MemoryBudget},
     requester::Requester,
+    transport::{
+        Framing,
+        socket::{Ends, Socket},
+    },
 };
 
 /// The address of a peer that is no other side of a connection.
@@ -35,7 +42,7 @@ pub struct Peer(Arc<Inner>);
 
 struct Inner {
     connection_id: u64,
-    address: Arc<str>,
+    ends: Ends,
     setup: Setup,
     requester: Requester,
     identity: OnceLock<Identity>,
@@ -46,7 +53,7 @@ struct Inner {
 impl Peer {
     pub(crate) fn new(
         setup: frame::Setup,
-        address: Arc<str>,
+        ends: Ends,
         requester: Requester,
         budget: &Arc<MemoryBudget>,
     ) -> Self {
@@ -54,7 +61,7 @@ impl Peer {
         let bytes = kept_bytes(&setup);
         Self(Arc::new(Inner {
             connection_id: CONNECTIONS.fetch_add(1, Relaxed),
-            address,
+            ends,
             setup: Setup(setup),
             requester,
             identity: OnceLock::new(),
@@ -90,7 +97,8 @@ impl Peer {
         let mailbox = Mailbox::new(1, ConnectionState::Established);
         mailbox.close(&CloseReason::Io("there is no connection to a local peer".into()));
         let requester = Requester::new(mailbox, default_window(), &Config::default());
-        Self::new(setup, LOCAL.into(), requester, &MemoryBudget::of_process())
+        let ends = Socket::None.ends(&Framing::LengthPrefixed, LOCAL.into());
+        Self::new(setup, ends, requester, &MemoryBudget::of_process())
     }
 
     /// A number that no other connection of this process has or had.
@@ -98,9 +106,27 @@ impl Peer {
         self.0.connection_id
     }
 
-    /// The other end's address, as the transport names it.
+    /// The other end's address, as the transport names it: `address:port`, `unix:uid=1000`, and on a
+    /// client the URI it connected to. Of a session, here and below, it is that of the transport it began
+    /// with.
     pub fn address(&self) -> &str {
-        &self.0.address
+        &self.0.ends.peer
+    }
+
+    /// The kind of transport: `tcp`, `ws`, `unix`, or `own` for a byte stream of the caller's own.
+    pub fn scheme(&self) -> &str {
+        self.0.ends.scheme
+    }
+
+    /// Our own address, of a transport over TCP.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.0.ends.local
+    }
+
+    /// Who is at the other end of a Unix socket.
+    #[cfg(unix)]
+    pub fn unix_user(&self) -> Option<UnixUser> {
+        self.0.ends.user
     }
 
     /// What the client said in SETUP; on a client, what it said itself.

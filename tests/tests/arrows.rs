@@ -49,7 +49,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("responder", &["connection", "error", "peer", "request"]),
     ("requester", &["connection", "error", "payload", "responder"]),
     // Whom a connection is to; what it asks of its other end goes through its mailbox.
-    ("peer", &["connection", "error", "memory", "requester"]),
+    ("peer", &["connection", "error", "memory", "requester", "transport"]),
     ("request", &["error", "peer"]),
     ("acceptor", &["error", "peer", "responder"]),
     ("layer", &["acceptor", "connection", "error", "peer", "request", "responder"]),

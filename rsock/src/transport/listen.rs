@@ -56,7 +56,7 @@ impl ListeningSocket {
             #[cfg(unix)]
             Self::Unix(socket) => {
                 let (socket, _) = socket.accept().await?;
-                let user = unix::user(&socket);
+                let user = unix::user(&socket).map(|user| user.uid);
                 Ok((Socket::Unix(socket), Remote::User(user)))
             }
         }

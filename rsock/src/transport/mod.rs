@@ -7,7 +7,7 @@ pub(crate) mod listen;
 pub(crate) mod socket;
 mod tcp;
 #[cfg(unix)]
-mod unix;
+pub(crate) mod unix;
 #[cfg(feature = "websocket")]
 pub(crate) mod websocket;
 

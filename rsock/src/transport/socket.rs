@@ -4,6 +4,7 @@ use std::{
     any::Any,
     fmt,
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -18,7 +19,7 @@ use tokio::{
 };
 
 #[cfg(unix)]
-use crate::transport::unix;
+use crate::transport::unix::{self, UnixUser};
 use crate::transport::{Framing, tcp};
 
 /// Any byte stream that frames lie on.
@@ -68,6 +69,32 @@ impl Socket {
             #[cfg(unix)]
             Self::Unix(socket) => unix::prepare(socket),
             Self::Memory(_) | Self::Own(_) | Self::None => Ok(()),
+        }
+    }
+
+    /// What is known of the two ends of a transport that is made of this socket.
+    pub(crate) fn ends(&self, framing: &Framing, peer: Arc<str>) -> Ends {
+        let scheme = match (self, framing) {
+            #[cfg(feature = "websocket")]
+            (Self::Tcp(_), Framing::WebSocket(_)) => "ws",
+            (Self::Tcp(_), _) => "tcp",
+            #[cfg(unix)]
+            (Self::Unix(_), _) => "unix",
+            (Self::Memory(_) | Self::Own(_) | Self::None, _) => "own",
+        };
+        let local = match self {
+            Self::Tcp(socket) => socket.local_addr().ok(),
+            _ => None,
+        };
+        Ends {
+            peer,
+            scheme,
+            local,
+            #[cfg(unix)]
+            user: match self {
+                Self::Unix(socket) => unix::user(socket),
+                _ => None,
+            },
         }
     }
 
@@ -165,6 +192,15 @@ impl AsyncWrite for Socket {
     }
 }
 
+/// The two ends of a transport, as far as it knows them.
+pub(crate) struct Ends {
+    pub(crate) peer: Arc<str>,
+    pub(crate) scheme: &'static str,
+    pub(crate) local: Option<SocketAddr>,
+    #[cfg(unix)]
+    pub(crate) user: Option<UnixUser>,
+}
+
 /// A byte stream and what is known of it: what a connection begins with, and what a session goes on on.
 pub(crate) struct Transport {
     pub(crate) socket: Socket,
@@ -187,6 +223,11 @@ impl Transport {
             input: BytesMut::new(),
             peer: peer.into(),
         }
+    }
+
+    /// What is known of its two ends.
+    pub(crate) fn ends(&self) -> Ends {
+        self.socket.ends(&self.framing, Arc::clone(&self.peer))
     }
 
     /// The same, woken by the runtime this runs on where that can be had.

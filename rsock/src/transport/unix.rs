@@ -182,9 +182,23 @@ impl Drop for SocketFile {
     }
 }
 
-/// The user at the other end, as the system vouches for it.
-pub(super) fn user(stream: &UnixStream) -> Option<u32> {
-    stream.peer_cred().ok().map(|credentials| credentials.uid())
+/// The process at the other end of a Unix socket, for which the system vouches: who it was when it
+/// connected, or began to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnixUser {
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its number, where the system tells it. It may be another's by now.
+    pub pid: Option<i32>,
+}
+
+/// Who is at the other end.
+pub(super) fn user(stream: &UnixStream) -> Option<UnixUser> {
+    let user = stream.peer_cred().ok()?;
+    Some(UnixUser { uid: user.uid(), gid: user.gid(), pid: user.pid() })
 }
 
 /// Bytes that may wait in a socket, with what the system adds to each piece: about twice as much counts

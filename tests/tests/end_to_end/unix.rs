@@ -1,7 +1,9 @@
 //! Unix sockets, where they differ from other transports; what they have in common with these is tested
 //! with them.
 
-use rsock::{Client, Server};
+use std::{os::unix::fs::MetadataExt, sync::Arc};
+
+use rsock::{Client, Error, Payload, Peer, Request, Responder, Server};
 use rsock_tests::{fixture::Fixture, link::free_path};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -59,4 +61,41 @@ async fn a_connection_over_a_unix_socket_of_the_callers_own() {
     };
     within(async { tokio::join!(serving, asking) }).await;
     std::fs::remove_file(&path).expect("it is ours");
+}
+
+/// Answers with what is known of the ends of its connection.
+struct Ends;
+
+impl Responder for Ends {
+    async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
+        let peer = request.peer();
+        let local = peer.local_address().map(|address| address.port());
+        let user = peer.unix_user().map(|user| (user.uid, user.pid));
+        Ok(format!("{} {local:?} {user:?} {}", peer.scheme(), peer.address()).into())
+    }
+}
+
+#[tokio::test]
+async fn a_handler_knows_the_ends_of_its_connection() {
+    let path = free_path();
+    let unix = format!("unix:{}", path.display());
+    let uris = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket", &unix];
+    let server = Server::builder().bind(&uris).await.expect("free names");
+    let addresses = server.addresses();
+    let us = std::fs::metadata(&path).expect("its file").uid();
+    let process = i32::try_from(std::process::id()).expect("a process number");
+    let serving = tokio::spawn(server.serve(async |_: Peer| Ok(Ends)).into_future());
+    for (uri, scheme) in addresses.iter().zip(["tcp", "ws", "unix"]) {
+        let client = Client::connect(uri).await.expect("a connection");
+        let said = within(client.request_response("")).await.expect("an answer").data;
+        let said = String::from_utf8(said.to_vec()).expect("text");
+        let expected = if scheme == "unix" {
+            format!("unix None Some(({us}, {:?})) unix:uid={us}", Some(process))
+        } else {
+            let port = uri.rsplit(':').next().and_then(|rest| rest.split('/').next());
+            format!("{scheme} Some({}) None 127.0.0.1:", port.expect("a port"))
+        };
+        assert!(said.starts_with(&expected), "{said}, not {expected}");
+    }
+    serving.abort();
 }

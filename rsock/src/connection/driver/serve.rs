@@ -85,8 +85,9 @@ impl Driver {
         }
         let Some(accept) = &self.accept else { return };
         let DriverOptions { window, config, peer: address, memory, .. } = &self.options;
+        let ends = self.socket.ends(&self.framing, Arc::clone(address));
         let requester = Requester::new(Arc::clone(&self.mailbox), *window, config);
-        let peer = Peer::new(setup, Arc::clone(address), requester, memory);
+        let peer = Peer::new(setup, ends, requester, memory);
         match guard(|| accept.accept(peer)) {
             Ok(accepting) => {
                 let doors = self.doors.clone();

@@ -1,7 +1,6 @@
 //! `-vv`: a line a frame, with the credit left.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet},
     fmt::{self, Write},
     sync::{Arc, Mutex, PoisonError},
@@ -75,103 +74,52 @@ impl FrameLog {
         line
     }
 
-    fn describe(&mut self, line: &mut String, direction: Direction, frame: &Frame) -> fmt::Result {
+    fn describe(&mut self, line: &mut String, by: Direction, frame: &Frame) -> fmt::Result {
+        let is_ours = by == Direction::Out;
+        let note = match frame {
+            Frame::Setup(setup) => self.said(&setup.payload),
+            Frame::Request(request) => self.said(&request.payload),
+            Frame::Payload(payload) if !self.unfinished.contains(&(payload.stream, is_ours)) => {
+                self.said(&payload.payload)
+            }
+            _ => String::new(),
+        };
+        write!(line, "{}", frame.annotated(&note))?;
         match frame {
-            Frame::Setup(setup) => write!(
-                line,
-                "SETUP version={}.{} keepalive={}ms/{}ms metadata={} data={}{}{}{} {}",
-                setup.version.0,
-                setup.version.1,
-                setup.keepalive_interval_ms,
-                setup.max_lifetime_ms,
-                text(&setup.metadata_mime),
-                text(&setup.data_mime),
-                if setup.resume_token.is_some() { " resume" } else { "" },
-                if setup.lease { " lease" } else { "" },
-                self.said(&setup.payload),
-                Size(&setup.payload),
-            ),
-            Frame::Request(request) => self.request(line, direction, request),
+            Frame::Request(request) => self.request(by, request),
+            Frame::Payload(payload) => return self.payload(line, by, payload),
             Frame::RequestN { stream, n } => {
                 // It pays for what comes the other way.
-                let account = self.account(*stream, direction != Direction::Out);
+                let account = self.account(*stream, !is_ours);
                 account.grant(*n);
-                let left = *account;
-                write!(line, "REQUEST_N stream={stream} n={n}{left}")
+                return write!(line, "{account}");
             }
-            Frame::Payload(payload) => self.payload(line, direction, payload),
-            Frame::Cancel { stream } => {
+            Frame::Cancel { stream } | Frame::Error { stream: Some(stream), .. } => {
                 self.close(*stream);
-                write!(line, "CANCEL stream={stream}")
             }
-            Frame::Error { stream, code, message } => {
-                let on = stream.map_or(0, StreamId::get);
-                stream.map(|stream| self.close(stream));
-                write!(line, "ERROR stream={on} {code}: {}", text(message))
-            }
-            Frame::KeepAlive(keepalive) => {
-                let respond = if keepalive.respond { " [R]" } else { "" };
-                let (position, bytes) = (keepalive.position, keepalive.data.len());
-                write!(line, "KEEPALIVE{respond} position={position} {bytes} B")
-            }
-            Frame::MetadataPush { metadata } => {
-                write!(line, "METADATA_PUSH {} B", metadata.len())
-            }
-            Frame::Lease(lease) => {
-                write!(line, "LEASE ttl={}ms requests={}", lease.ttl_ms, lease.requests)
-            }
-            Frame::Resume(resume) => write!(
-                line,
-                "RESUME received={} available={}",
-                resume.last_received_server_position, resume.first_available_client_position
-            ),
-            Frame::ResumeOk { last_received_client_position } => {
-                write!(line, "RESUME_OK received={last_received_client_position}")
-            }
-            Frame::Ext(ext) => {
-                let on = ext.stream.map_or(0, StreamId::get);
-                write!(line, "EXT stream={on} type=0x{:08x}", ext.extended_type)
-            }
-            Frame::Unknown { frame_type, .. } => write!(line, "unknown frame 0x{frame_type:02x}"),
-            Frame::Misplaced { frame_type, stream_id } => {
-                write!(line, "{} stream={stream_id}, where it has no meaning", frame_type.name())
-            }
-            // Frames of a later protocol engine.
-            _ => write!(line, "{frame:?}"),
+            _ => {}
         }
+        Ok(())
     }
 
-    fn request(&mut self, line: &mut String, by: Direction, request: &Request) -> fmt::Result {
-        let Request { stream, interaction, .. } = request;
-        write!(line, "{} stream={stream}", interaction.frame_type().name())?;
-        let flags = [(request.follows, 'F'), (request.complete, 'C')];
-        write_flags(line, &flags)?;
+    fn request(&mut self, by: Direction, request: &Request) {
+        let Request { stream, interaction, follows, initial_n, .. } = request;
         if interaction.has_initial_n() {
-            self.account(*stream, by != Direction::Out).grant(request.initial_n);
-            write!(line, " n={}", request.initial_n)?;
+            self.account(*stream, by != Direction::Out).grant(*initial_n);
         }
-        let payload = &request.payload;
-        if request.follows {
+        if *follows {
             self.unfinished.insert((*stream, by == Direction::Out));
         }
-        write!(line, "{} {}", self.said(payload), Size(payload))
     }
 
     fn payload(&mut self, line: &mut String, by: Direction, frame: &PayloadFrame) -> fmt::Result {
-        let PayloadFrame { stream, follows, next, complete, payload } = frame;
-        write!(line, "PAYLOAD stream={stream}")?;
-        write_flags(line, &[(*follows, 'F'), (*next, 'N'), (*complete, 'C')])?;
+        let PayloadFrame { stream, follows, next, complete, .. } = frame;
         let key = (*stream, by == Direction::Out);
-        let continues = self.unfinished.contains(&key);
         if *follows {
             self.unfinished.insert(key);
         } else {
             self.unfinished.remove(&key);
         }
-        if !continues {
-            line.push_str(&self.said(payload));
-        }
-        write!(line, " {}", Size(payload))?;
         if let Some(account) = self.accounts.get_mut(&key) {
             // The fragments of an item cost what the item costs.
             if *next && !follows {
@@ -201,28 +149,6 @@ impl FrameLog {
         for outgoing in [false, true] {
             self.accounts.remove(&(stream, outgoing));
             self.unfinished.remove(&(stream, outgoing));
-        }
-    }
-}
-
-fn write_flags(line: &mut String, flags: &[(bool, char)]) -> fmt::Result {
-    let set: String = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| flag).collect();
-    if set.is_empty() { Ok(()) } else { write!(line, " [{set}]") }
-}
-
-fn text(bytes: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(bytes)
-}
-
-/// The sizes of a payload: data, and what else is in the metadata, may be a secret.
-struct Size<'a>(&'a Payload);
-
-impl fmt::Display for Size<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} B", self.0.data.len())?;
-        match &self.0.metadata {
-            Some(metadata) => write!(f, " + {} B metadata", metadata.len()),
-            None => Ok(()),
         }
     }
 }

@@ -6,10 +6,10 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use rsock::{MemoryBudget, Meter, Router, Runtimes};
+use rsock::{MemoryBudget, Meter, Router, Runtimes, frame::Interaction};
 use tokio::time::Instant;
 
-use crate::api::{self, interaction_name};
+use crate::api;
 
 /// The state the routes share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ fn list(router: &Router<App>) -> String {
         .routes()
         .into_iter()
         .map(|(name, interactions, about)| {
-            let answers: Vec<_> = interactions.into_iter().map(interaction_name).collect();
+            let answers: Vec<_> = interactions.into_iter().map(Interaction::name).collect();
             (name, answers.join(", "), about)
         })
         .collect();

@@ -226,8 +226,8 @@ async fn the_log_shows_frames_at_trace() {
     assert_eq!(code, Some(0), "{stderr}");
     for expected in [
         "rsock::frames: in  SETUP ",
-        "in  REQUEST_RESPONSE stream=1 data=5B",
-        "out PAYLOAD stream=1 data=5B next complete",
+        "in  REQUEST_RESPONSE stream=1 5 B",
+        "out PAYLOAD stream=1 [NC] 5 B",
     ] {
         assert!(stderr.contains(expected), "{expected} in {stderr}");
     }

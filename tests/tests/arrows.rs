@@ -18,7 +18,7 @@ const PROTO: &[(&str, &[&str])] = &[
     ("payload", &[]),
     ("printable", &[]),
     ("stats", &[]),
-    ("frame", &["error", "payload"]),
+    ("frame", &["error", "payload", "printable"]),
     ("stream", &["config", "error", "frame", "payload"]),
     // The scheduler lists streams by their keys.
     ("transmit", &["frame", "stream"]),

@@ -145,7 +145,7 @@ impl Connection {
         if !self.has_transport() {
             return Err(Misuse::NotEstablished);
         }
-        super::check_frame_len(14 + metadata.as_ref().map_or(0, Bytes::len))?;
+        super::check_frame_len(Lease::FIXED_LEN + metadata.as_ref().map_or(0, Bytes::len))?;
         let leases = self.leases.as_mut().ok_or(Misuse::NoLeases)?;
         let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(MAX_U31).min(MAX_U31);
         let requests = if ttl_ms == 0 { 0 } else { requests.min(MAX_U31) };

@@ -35,7 +35,10 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     config::Config,
     error::{CloseReason, ErrorCode, Misuse, Side, StreamError, Violation},
-    frame::{Interaction, MAX_U31, PREFIX_LEN, Setup, StreamId, deframe, payload_frame_len},
+    frame::{
+        HEADER_LEN, INITIAL_N_LEN, Interaction, KeepAlive, MAX_U31, PREFIX_LEN, Setup, StreamId,
+        deframe, payload_frame_len,
+    },
     payload::Payload,
     stats::Stats,
     stream::StreamKey,
@@ -334,8 +337,8 @@ impl Connection {
         if interaction.has_initial_n() && !(1..=MAX_U31).contains(&n) {
             return Err(Misuse::ZeroRequestN);
         }
-        // The request's fixed part is at most 4 bytes longer than a PAYLOAD's.
-        self.check_outbound(payload_frame_len(payload) + 4)?;
+        // The longest a request of this payload can be.
+        self.check_outbound(payload_frame_len(payload) + INITIAL_N_LEN)?;
         // A permit is the last thing it needs: none is spent on what cannot be sent.
         if self.permits() == Some(0) {
             return Err(Misuse::NoLease);
@@ -393,7 +396,7 @@ impl Connection {
         if self.pushes.len() >= self.config.max_queued_replies {
             return Err(Misuse::QueueFull);
         }
-        check_frame_len(6 + metadata.len())?;
+        check_frame_len(HEADER_LEN + metadata.len())?;
         self.pushes.push_back(metadata);
         Ok(())
     }
@@ -419,7 +422,7 @@ impl Connection {
         if self.pings.len() >= self.config.max_queued_replies {
             return Err(Misuse::QueueFull);
         }
-        check_frame_len(14 + data.len())?;
+        check_frame_len(KeepAlive::FIXED_LEN + data.len())?;
         self.pings.push_back(data);
         Ok(())
     }

@@ -15,18 +15,60 @@ pub(crate) fn frame_len(head: usize, metadata: Option<&Bytes>, data: &Bytes) -> 
 }
 
 /// Bytes of the length in front of metadata.
-const METADATA_LENGTH_LEN: usize = 3;
+pub(crate) const METADATA_LENGTH_LEN: usize = 3;
+
+/// What takes the parts of a frame, one after the other.
+pub(crate) trait Parts {
+    /// Fields of a few bytes.
+    fn fields(&mut self, fields: &[u8]);
+    /// Metadata or data.
+    fn body(&mut self, body: &Bytes);
+}
+
+impl Parts for BytesMut {
+    #[inline]
+    fn fields(&mut self, fields: &[u8]) {
+        self.extend_from_slice(fields);
+    }
+
+    #[inline]
+    fn body(&mut self, body: &Bytes) {
+        self.extend_from_slice(body);
+    }
+}
+
+impl Parts for Vec<u8> {
+    fn fields(&mut self, fields: &[u8]) {
+        self.extend_from_slice(fields);
+    }
+
+    fn body(&mut self, body: &Bytes) {
+        self.extend_from_slice(body);
+    }
+}
+
+/// Writes the parts of a frame in their order. In line, so that the length of `head` stays known: else
+/// a frame costs 30 instructions more, of some 1,200 an item.
+#[inline(always)]
+pub(crate) fn write_parts<P: Parts>(
+    to: &mut P,
+    head: &[u8],
+    metadata: Option<&Bytes>,
+    data: &Bytes,
+) {
+    to.fields(head);
+    if let Some(metadata) = metadata {
+        to.fields(&u24_bytes(metadata.len()));
+        to.body(metadata);
+    }
+    to.body(data);
+}
 
 /// Frames without any prefix, one after the other: the form the specification shows.
 impl Sink for BytesMut {
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
         self.reserve(frame_len(head.len(), metadata.as_ref(), &data));
-        self.extend_from_slice(head);
-        if let Some(metadata) = metadata {
-            self.extend_from_slice(&u24_bytes(metadata.len()));
-            self.extend_from_slice(&metadata);
-        }
-        self.extend_from_slice(&data);
+        write_parts(self, head, metadata.as_ref(), &data);
     }
 }
 

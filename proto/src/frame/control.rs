@@ -23,6 +23,9 @@ pub struct KeepAlive {
 }
 
 impl KeepAlive {
+    /// Bytes of a frame without data.
+    pub(crate) const FIXED_LEN: usize = HEADER_LEN + 8;
+
     /// Writes the frame.
     pub fn encode<S: Sink>(self, sink: &mut S) {
         let flags = Flags::default().with(Flags::RESPOND, self.respond);
@@ -43,6 +46,9 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Bytes of a frame without metadata.
+    pub(crate) const FIXED_LEN: usize = HEADER_LEN + 8;
+
     /// Writes the frame.
     pub fn encode<S: Sink>(self, sink: &mut S) {
         let flags = Flags::default().with(Flags::METADATA, self.metadata.is_some());
@@ -93,13 +99,16 @@ pub fn encode_error<S: Sink>(
     message: &str,
     sink: &mut S,
 ) {
-    let mut cut = message.len().min(MAX_FRAME_BYTES - 10);
+    let mut cut = message.len().min(MAX_FRAME_BYTES - ERROR_FIXED_LEN);
     while !message.is_char_boundary(cut) {
         cut -= 1;
     }
     let text = Bytes::copy_from_slice(&message.as_bytes()[..cut]);
     encode_u32(stream, FrameType::Error, Flags::default(), code.0, text, sink);
 }
+
+/// Bytes of an ERROR without text: its header and code.
+const ERROR_FIXED_LEN: usize = HEADER_LEN + 4;
 
 /// Writes METADATA_PUSH (MDP-01).
 pub fn encode_metadata_push<S: Sink>(metadata: Bytes, sink: &mut S) {

@@ -8,6 +8,7 @@ mod deframe;
 mod header;
 mod request;
 mod setup;
+mod text;
 
 use bytes::{Buf, Bytes};
 
@@ -28,9 +29,10 @@ pub use self::{
     setup::{Resume, Setup, VERSION},
 };
 pub(crate) use self::{
-    codec::{frame_len, u24_bytes},
+    codec::{METADATA_LENGTH_LEN, Parts, frame_len, u24_bytes, write_parts},
     deframe::check_len,
     header::{Flags, RawHeader},
+    request::INITIAL_N_LEN,
 };
 use codec::Reader;
 

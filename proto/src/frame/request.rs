@@ -25,6 +25,16 @@ pub enum Interaction {
 }
 
 impl Interaction {
+    /// The interaction as people write it: `request-stream`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FireAndForget => "fire-and-forget",
+            Self::RequestResponse => "request-response",
+            Self::RequestStream => "request-stream",
+            Self::RequestChannel => "request-channel",
+        }
+    }
+
     /// The type of the frame that opens it.
     pub const fn frame_type(self) -> FrameType {
         match self {
@@ -40,6 +50,9 @@ impl Interaction {
         matches!(self, Self::RequestStream | Self::RequestChannel)
     }
 }
+
+/// Bytes of an initial request-n.
+pub(crate) const INITIAL_N_LEN: usize = 4;
 
 /// A REQUEST_* frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +98,7 @@ impl Request {
 
     /// Bytes of the encoded frame.
     pub fn encoded_len(&self) -> usize {
-        let fixed = HEADER_LEN + if self.interaction.has_initial_n() { 4 } else { 0 };
+        let fixed = HEADER_LEN + if self.interaction.has_initial_n() { INITIAL_N_LEN } else { 0 };
         frame_len(fixed, self.payload.metadata.as_ref(), &self.payload.data)
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::payload::Payload;
+use crate::{frame::METADATA_LENGTH_LEN, payload::Payload};
 
 /// What is left of a payload that did not fit one frame (FRAG-01). It shares the payload's memory.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Cut {
         let Some(metadata) = &mut self.metadata else {
             return Payload::new(self.data.split_to(room.min(self.data.len())));
         };
-        let room = room.saturating_sub(3);
+        let room = room.saturating_sub(METADATA_LENGTH_LEN);
         if metadata.len() > room {
             let part = metadata.split_to(room);
             return Payload { metadata: Some(part), data: Bytes::new() };

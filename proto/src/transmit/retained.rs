@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::{
-    frame::{frame_len, u24_bytes},
+    frame::{Parts, frame_len, write_parts},
     transmit::send_buf::SendBuf,
 };
 
@@ -228,7 +228,7 @@ impl Retained {
     pub(crate) fn write_next(&mut self, out: &mut SendBuf) {
         let Some(frame) = self.frames.get(self.written) else { return };
         out.begin(frame.frame.len());
-        out.put_body(frame.frame.clone());
+        out.body(&frame.frame);
         out.end();
         self.written += 1;
     }
@@ -245,13 +245,13 @@ impl Retained {
         // Whatever shares memory with others is copied: how much that keeps cannot be told.
         let frame = if len >= LONG_FRAME {
             let mut own = Vec::with_capacity(len);
-            copy(&mut own, head, metadata, data);
+            write_parts(&mut own, head, metadata, data);
             Bytes::from(own)
         } else {
             if self.block.capacity() < len {
                 self.begin_block();
             }
-            copy(&mut self.block, head, metadata, data);
+            write_parts(&mut self.block, head, metadata, data);
             self.block.split().freeze()
         };
         self.frames.push_back(Kept { at: self.sent, frame });
@@ -282,15 +282,6 @@ fn own_memory(len: usize) -> usize {
 /// in use have.
 fn allocated(bytes: usize) -> usize {
     bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
-}
-
-fn copy(to: &mut impl BufMut, head: &[u8], metadata: Option<&Bytes>, data: &Bytes) {
-    to.put_slice(head);
-    if let Some(metadata) = metadata {
-        to.put_slice(&u24_bytes(metadata.len()));
-        to.put_slice(metadata);
-    }
-    to.put_slice(data);
 }
 
 /// Gives places back where most are not needed any more.

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, fmt, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::{PREFIX_LEN, Sink, frame_len, u24_bytes};
+use crate::frame::{PREFIX_LEN, Parts, Sink, frame_len, u24_bytes, write_parts};
 
 /// Bodies shorter than this are copied beside their header; longer ones are kept by reference.
 ///
@@ -196,19 +196,6 @@ impl SendBuf {
         }
     }
 
-    fn frame_in_parts(&mut self, len: usize, head: &[u8], metadata: Option<Bytes>, data: Bytes) {
-        self.begin(len);
-        self.put(head);
-        if let Some(metadata) = metadata {
-            self.put(&u24_bytes(metadata.len()));
-            self.put_body(metadata);
-        }
-        if !data.is_empty() {
-            self.put_body(data);
-        }
-        self.end();
-    }
-
     /// A frame of `len` bytes follows; its parts add up to that.
     pub(super) fn begin(&mut self, len: usize) {
         match &mut self.framing {
@@ -217,30 +204,6 @@ impl SendBuf {
             Framing::Enveloped { envelope, .. } => envelope.open(len, &mut self.tail),
         }
         self.frame_start = self.tail.len();
-    }
-
-    /// A few bytes, copied.
-    pub(super) fn put(&mut self, fields: &[u8]) {
-        if let Some(tap) = &mut self.tap {
-            tap.frame.extend_from_slice(fields);
-        }
-        self.tail.extend_from_slice(fields);
-    }
-
-    /// Metadata or data, kept by reference if it is long.
-    pub(super) fn put_body(&mut self, body: Bytes) {
-        if let Some(tap) = &mut self.tap {
-            tap.frame.extend_from_slice(&body);
-        }
-        let flat = match &self.framing {
-            Framing::Enveloped { rewrites: true, .. } => true,
-            _ => body.len() < CHAIN_THRESHOLD,
-        };
-        if flat {
-            self.tail.extend_from_slice(&body);
-        } else {
-            self.chain(body);
-        }
     }
 
     /// The frame is whole.
@@ -264,12 +227,39 @@ impl SendBuf {
     }
 }
 
+/// A frame in parts: those that are long are kept by reference, and a tap sees all of them.
+impl Parts for SendBuf {
+    fn fields(&mut self, fields: &[u8]) {
+        if let Some(tap) = &mut self.tap {
+            tap.frame.extend_from_slice(fields);
+        }
+        self.tail.extend_from_slice(fields);
+    }
+
+    fn body(&mut self, body: &Bytes) {
+        if let Some(tap) = &mut self.tap {
+            tap.frame.extend_from_slice(body);
+        }
+        let flat = match &self.framing {
+            Framing::Enveloped { rewrites: true, .. } => true,
+            _ => body.len() < CHAIN_THRESHOLD,
+        };
+        if flat {
+            self.tail.extend_from_slice(body);
+        } else {
+            self.chain(body.clone());
+        }
+    }
+}
+
 impl Sink for SendBuf {
     #[inline]
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
         let len = frame_len(head.len(), metadata.as_ref(), &data);
         if len >= CHAIN_THRESHOLD || self.tap.is_some() {
-            return self.frame_in_parts(len, head, metadata, data);
+            self.begin(len);
+            write_parts(self, head, metadata.as_ref(), &data);
+            return self.end();
         }
         // What nearly all frames are, in one piece.
         let tail = &mut self.tail;
@@ -286,12 +276,7 @@ impl Sink for SendBuf {
             }
             Framing::None => None,
         };
-        tail.extend_from_slice(head);
-        if let Some(metadata) = metadata {
-            tail.extend_from_slice(&u24_bytes(metadata.len()));
-            tail.extend_from_slice(&metadata);
-        }
-        tail.extend_from_slice(&data);
+        write_parts(tail, head, metadata.as_ref(), &data);
         if let (Some(start), Framing::Enveloped { envelope, .. }) = (sealed_from, &mut self.framing)
         {
             envelope.seal(&mut tail[start..]);

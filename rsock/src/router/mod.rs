@@ -215,10 +215,10 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             return Err(Error::rejected(format_args!("no route {name:?}{hint}{}", table.hint)));
         };
         if !found.answers(interaction) {
-            let answers: Vec<_> = found.interactions().into_iter().map(interaction_name).collect();
+            let answers: Vec<_> = found.interactions().into_iter().map(Interaction::name).collect();
             return Err(Error::rejected(format_args!(
                 "route {name:?} does not answer {}, only {}",
-                interaction_name(interaction),
+                interaction.name(),
                 answers.join(", "),
             )));
         }
@@ -227,16 +227,6 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         }
         handle(found, table.state.clone(), request)
             .ok_or_else(|| Error::rejected("the route does not answer this interaction"))
-    }
-}
-
-/// The interaction as people write it.
-fn interaction_name(interaction: Interaction) -> &'static str {
-    match interaction {
-        Interaction::FireAndForget => "fire-and-forget",
-        Interaction::RequestResponse => "request-response",
-        Interaction::RequestStream => "request-stream",
-        Interaction::RequestChannel => "request-channel",
     }
 }
 

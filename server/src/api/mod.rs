@@ -6,7 +6,7 @@ mod routes;
 mod status;
 mod ticks;
 
-use rsock::{Error, FromRequest, Request, Router, proto::Interaction};
+use rsock::{Error, FromRequest, Request, Router};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::app::App;
@@ -19,16 +19,6 @@ pub(crate) fn add_to(router: Router<App>) -> Router<App> {
         .route("range", demo::range())
         .route("routes", routes::routes())
         .route("status", status::status())
-}
-
-/// The interaction as people write it.
-pub(crate) fn interaction_name(interaction: Interaction) -> &'static str {
-    match interaction {
-        Interaction::FireAndForget => "fire-and-forget",
-        Interaction::RequestResponse => "request-response",
-        Interaction::RequestStream => "request-stream",
-        Interaction::RequestChannel => "request-channel",
-    }
 }
 
 /// The options of a request: a JSON object as its data, or no data for the defaults.

@@ -244,6 +244,24 @@ fn modules_keep_to_the_arrows() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A kind of transport is a variant and a file: whoever is above knows a `Socket` alone.
+#[test]
+fn sockets_are_known_to_transports_alone() {
+    let src = root().join("rsock/src");
+    let kinds = ["TcpStream", "TcpListener", "UnixStream", "UnixListener", "DuplexStream"];
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&src) {
+        if path.starts_with(src.join("transport")) {
+            continue;
+        }
+        let code = code(&text);
+        for kind in kinds.iter().filter(|kind| code.contains(**kind)) {
+            wrong.push(format!("{}: {kind}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// The names in `[dependencies]`.
 fn dependencies(krate: &str) -> Vec<String> {
     let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).expect("a manifest");

@@ -79,7 +79,7 @@ pub struct Config {
     pub resume: Option<ResumeLimits>,
 }
 
-/// What a session may cost while it can be resumed.
+/// The limits of a session while it can be resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ResumeLimits {

@@ -121,7 +121,7 @@ impl fmt::Display for StreamError {
 
 impl std::error::Error for StreamError {}
 
-/// What a peer did that ends its connection. The answer on the wire follows from it alone.
+/// A peer's act that ends its connection. The answer on the wire follows from it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Violation {
@@ -157,7 +157,7 @@ pub enum Violation {
     Truncated {
         /// The frame's type, by the specification's name.
         frame: &'static str,
-        /// What does not fit.
+        /// The field that does not fit.
         field: &'static str,
     },
     /// Metadata longer than the frame that holds it (FRAME-10).
@@ -181,7 +181,7 @@ pub enum Violation {
     SetupOnStream,
     /// A SETUP that cannot be read to its end (SETUP-28).
     MalformedSetup {
-        /// What does not fit.
+        /// The field that does not fit.
         field: &'static str,
     },
     /// A protocol version other than 1.0 (SETUP-06).
@@ -202,7 +202,7 @@ pub enum Violation {
     /// RESUME of another protocol version, with an empty token, or with a position above 2^63−1
     /// (RESUME-26, RESUME-41).
     MalformedResume {
-        /// What is wrong.
+        /// The mistake, in words.
         what: &'static str,
     },
     /// RESUME_OK names a position that our frames do not have (RESUME-23).
@@ -225,7 +225,7 @@ pub enum Violation {
     KeepaliveTimeout,
     /// Bytes that are no frames of the transport, for example a WebSocket text message (WS-03).
     Transport {
-        /// What was wrong.
+        /// The mistake, in words.
         what: &'static str,
     },
 }
@@ -323,7 +323,7 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-/// What our own caller asked for that cannot be done; never caused by the peer's bytes.
+/// A request of our own caller that cannot be done; never caused by the peer's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Misuse {
@@ -403,7 +403,7 @@ impl fmt::Display for NotResumed {
 
 impl std::error::Error for NotResumed {}
 
-/// Who ended a connection.
+/// The side that ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// We did.
@@ -420,7 +420,7 @@ pub enum CloseReason {
     Violation(Violation),
     /// ERROR on stream 0 with this code and text (1–4: the server refused SETUP).
     Error {
-        /// Who sent it.
+        /// The side that sent it.
         by: Side,
         /// The code.
         code: ErrorCode,
@@ -436,7 +436,7 @@ pub enum CloseReason {
     WebSocketClosed {
         /// The code, as RFC 6455 has them in section 7.4.
         code: u16,
-        /// What was said with it, at most 123 bytes; mostly nothing.
+        /// The words sent with it, at most 123 bytes; mostly none.
         reason: Arc<str>,
     },
     /// The server closed the transport after SETUP, before it had said anything: as what does not

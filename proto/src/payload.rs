@@ -1,4 +1,4 @@
-//! What applications exchange: data and, optionally, metadata.
+//! Payloads, which applications exchange: data and, optionally, metadata.
 
 use std::fmt;
 

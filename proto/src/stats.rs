@@ -27,7 +27,7 @@ macro_rules! stats {
         often { $($often:ident: $often_help:literal;)* }
         rarely { $($rare:ident: $rare_help:literal;)* }
     ) => {
-        /// What happened on a connection since it began.
+        /// The figures of a connection since it began.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct Stats {

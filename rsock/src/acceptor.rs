@@ -1,4 +1,4 @@
-//! Who decides whether a connection is taken, and what serves it.
+//! Acceptors, which decide whether a connection is taken, and what serves it.
 
 use std::{
     fmt,
@@ -18,7 +18,7 @@ use crate::{
 /// [`Router`](crate::Router). An error refuses the connection with REJECTED_SETUP and its text
 /// (SETUP-16); INVALID_SETUP or UNSUPPORTED_SETUP if that is its code.
 pub trait Acceptor: Send + Sync + 'static {
-    /// What serves a connection taken.
+    /// The responder that serves a connection taken.
     type Responder: Responder;
 
     /// Decides about a connection. Requests the client sent behind SETUP wait meanwhile (SETUP-20).

@@ -117,7 +117,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// What a client says in SETUP, and its limits.
+/// A client's SETUP and its limits, to be set before it connects.
 #[must_use]
 pub struct ClientBuilder {
     keepalive_interval: Duration,
@@ -194,27 +194,28 @@ impl ClientBuilder {
         self
     }
 
-    /// What SETUP carries for the server's acceptor.
+    /// Sets the payload of SETUP, for the server's acceptor.
     pub fn setup(mut self, payload: impl Into<Payload>) -> Self {
         self.setup_payload = payload.into();
         self
     }
 
-    /// Who this is: an entry in SETUP's metadata, behind what [`setup`](Self::setup) puts there, for
-    /// as long as the connection lasts. Credentials travel in clear: over a transport that is not
-    /// confidential, everyone on the way reads them (AUTH-10).
+    /// Says who this is: an entry in SETUP's metadata, behind what [`setup`](Self::setup) puts
+    /// there, for as long as the connection lasts. Credentials travel in clear: over a transport
+    /// that is not confidential, everyone on the way reads them (AUTH-10).
     pub fn authentication(mut self, credentials: Authentication) -> Self {
         self.credentials = Some(credentials);
         self
     }
 
-    /// What answers the server's requests; by default they are rejected.
+    /// Sets what answers the server's requests; by default they are rejected.
     pub fn responder(mut self, responder: impl Responder) -> Self {
         self.acceptor = Some(Arc::new(Always(Arc::new(responder))));
         self
     }
 
-    /// What answers the server's requests, where it needs to know the SETUP sent or to ask back.
+    /// Sets what answers the server's requests, where it needs to know the SETUP sent or to ask
+    /// back.
     pub fn acceptor(mut self, acceptor: impl Acceptor) -> Self {
         self.acceptor = Some(Arc::new(acceptor));
         self
@@ -247,7 +248,7 @@ impl ClientBuilder {
         self
     }
 
-    /// What the server can make us hold.
+    /// Sets the bounds of what the server can make us hold.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self

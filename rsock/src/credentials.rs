@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 use crate::error::ConnectError;
 
-/// What SETUP carries, with credentials added to its metadata, which is of the type
+/// The payload of SETUP with credentials added to its metadata, which is of the type
 /// `metadata_mime` (CMETA-09).
 pub(crate) fn in_setup(
     payload: &Payload,

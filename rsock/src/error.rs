@@ -1,4 +1,4 @@
-//! What users see when something fails, by who is to blame.
+//! Errors that users see when something fails, by who is to blame.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -133,9 +133,9 @@ impl std::error::Error for Error {}
 pub enum ConnectError {
     /// The URI is not one of ours.
     Uri {
-        /// What was given.
+        /// The URI that was given.
         uri: String,
-        /// What is wrong, and what is expected.
+        /// The problem with it, and what is expected.
         problem: String,
     },
     /// The host name has no address.
@@ -147,23 +147,23 @@ pub enum ConnectError {
     },
     /// No address of the host takes a connection, or the listener's address is not to be had.
     Io {
-        /// Where.
+        /// The address that was dialled or listened on.
         address: String,
-        /// What the system's error is.
+        /// The kind of the system's error.
         kind: io::ErrorKind,
         /// The system's words; where a name has several addresses, for each of them.
         error: String,
     },
     /// The peer does not speak the transport's protocol.
     Handshake {
-        /// Where.
+        /// The address that was dialled or listened on.
         address: String,
-        /// What was wrong.
+        /// The mistake in what it answered.
         error: String,
     },
     /// It took longer than allowed.
     Timeout {
-        /// Where.
+        /// The address that was dialled.
         address: String,
         /// The time allowed.
         after: Duration,

@@ -1,4 +1,4 @@
-//! What stands between a connection and its responder: who may ask, how long it took, what was asked.
+//! Layers between a connection and its responder: who may ask, how long it took, what was asked.
 
 use std::{
     fmt,
@@ -177,7 +177,7 @@ where
     }
 }
 
-/// What answers a request behind a layer.
+/// The rest of the way of a request behind a layer: what answers it.
 pub struct Next {
     inner: Arc<dyn Inner>,
     interaction: Interaction,
@@ -243,7 +243,7 @@ impl<R: Responder> Inner for R {
     }
 }
 
-/// What came of a request: nothing, an answer, or items that follow.
+/// The outcome of a request: nothing, an answer, or items that follow.
 pub struct Reply(Answer);
 
 enum Answer {
@@ -344,7 +344,7 @@ pub enum End {
     Dropped,
 }
 
-/// Who is told how it ends: at the latest when it is dropped.
+/// The function that is told how it ends: at the latest when it is dropped.
 struct Told<F: FnOnce(End)>(Option<F>);
 
 impl<F: FnOnce(End)> Told<F> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-/// What runs when a lease is to be given.
+/// The load at which a lease is to be given.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Load {
@@ -28,7 +28,7 @@ pub struct Grant {
     pub requests: u32,
     /// For how long; the next lease is given before that, after three quarters of it.
     pub ttl: Duration,
-    /// What else the peer should know.
+    /// More that the peer should know.
     pub metadata: Option<Bytes>,
 }
 

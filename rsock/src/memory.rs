@@ -23,7 +23,7 @@ const STEP: usize = 4 << 10;
 /// How long a connection may go on with a long frame beyond its share before it is another's turn.
 const LEAD_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is assumed where the system does not say how much memory there is.
+/// The memory that is assumed where the system does not say how much there is.
 const UNKNOWN_MEMORY: usize = 1 << 30;
 
 /// The bytes that all connections of a server, or of a process, may hold for their peers together:
@@ -151,7 +151,8 @@ impl fmt::Debug for MemoryBudget {
     }
 }
 
-/// What one connection has drawn from a budget, which is given back when this is dropped.
+/// The memory that one connection has drawn from a budget, which is given back when this is
+/// dropped.
 #[derive(Debug)]
 pub(crate) struct Account {
     budget: Arc<MemoryBudget>,

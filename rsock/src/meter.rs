@@ -20,7 +20,7 @@ macro_rules! figures {
         #[derive(Debug, Default)]
         pub struct Meter {
             $($($name: AtomicU64,)*)*
-            /// What changes with the traffic, in the order of [`Stats::often`].
+            /// The counters that change with the traffic, in the order of [`Stats::often`].
             often: [AtomicU64; Stats::OFTEN],
             /// The rest. Made when something of it is counted: each client has a meter, if it is given
             /// no other.
@@ -30,7 +30,7 @@ macro_rules! figures {
             warnings: OnceLock<Box<Warnings>>,
         }
 
-        /// What a [`Meter`] has counted.
+        /// The counts of a [`Meter`].
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct MeterReading {
@@ -118,7 +118,7 @@ fn values<const N: usize>(figures: &[AtomicU64; N]) -> [u64; N] {
     array::from_fn(|index| figures[index].load(Relaxed))
 }
 
-/// What a connection has added to the meter.
+/// The counts that a connection has added to the meter.
 #[derive(Debug, Default)]
 struct Published {
     often: [u64; Stats::OFTEN],
@@ -251,7 +251,7 @@ pub(crate) struct ConnectionMeter {
     is_suspended: bool,
     /// The peer is bound by our leases.
     is_leased: bool,
-    /// What was added to the meter's leased connections and requests.
+    /// The counts added to the meter's leased connections and requests.
     leased: (u64, u64),
 }
 

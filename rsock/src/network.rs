@@ -1,4 +1,4 @@
-//! Where peers come from.
+//! The networks that peers come from.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 

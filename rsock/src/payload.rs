@@ -19,7 +19,7 @@ use rsock_proto::{
 use crate::router::Json;
 use crate::{error::Error, responder::BoxStream, router::Text};
 
-/// What a handler can answer with, and a channel be fed with.
+/// A value that a handler can answer with, and a channel be fed with.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be made a payload",
     note = "use a Payload, text, bytes, Text, Json<T>, (), or an Option or a Result of these"
@@ -183,7 +183,7 @@ pub trait PayloadExt: Sized {
         self.entry(TraceParent::mime(), trace.to_string())
     }
 
-    /// What the extensions say in its composite metadata: of an answer, for example, its type.
+    /// The extensions in its composite metadata: of an answer, for example, its type.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the metadata is malformed (CMETA-11).

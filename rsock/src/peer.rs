@@ -123,13 +123,13 @@ impl Peer {
         self.0.ends.local
     }
 
-    /// Who is at the other end of a Unix socket.
+    /// The user at the other end of a Unix socket.
     #[cfg(unix)]
     pub fn unix_user(&self) -> Option<UnixUser> {
         self.0.ends.user
     }
 
-    /// What the client said in SETUP; on a client, what it said itself.
+    /// The SETUP of the client; on a client, its own.
     pub fn setup(&self) -> &Setup {
         &self.0.setup
     }
@@ -139,7 +139,7 @@ impl Peer {
         &self.0.requester
     }
 
-    /// Who it is, if somebody has said so with [`identify`](Self::identify).
+    /// The identity of the peer, if somebody has said so with [`identify`](Self::identify).
     pub fn identity(&self) -> Option<&Identity> {
         self.0.identity.get()
     }
@@ -193,7 +193,7 @@ impl Identity {
         &self.name
     }
 
-    /// What is known of them, if it is of this type.
+    /// The claims that are known of them, if they are of this type.
     pub fn claims<T: Any>(&self) -> Option<&T> {
         self.claims.as_deref()?.downcast_ref()
     }
@@ -206,12 +206,12 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// What a client said in SETUP.
+/// The SETUP of a client.
 #[derive(Clone, Debug)]
 pub struct Setup(frame::Setup);
 
 impl Setup {
-    /// What the extensions say in its metadata.
+    /// The extensions in its metadata.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the metadata is malformed (CMETA-11).

@@ -33,7 +33,7 @@ pub struct Request {
 struct More {
     reading: Reading,
     params: Params,
-    /// What layers left, by type.
+    /// The values that layers left, by type.
     values: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
     identity: Option<Identity>,
 }
@@ -53,7 +53,7 @@ impl Params {
     }
 }
 
-/// What the metadata say, or what is wrong with them.
+/// The contents of the metadata, or what is wrong with them.
 type Reading = Result<(Extensions, Option<Route>), MetadataError>;
 
 impl Request {
@@ -63,7 +63,7 @@ impl Request {
         Self { payload, peer, more: OnceLock::new() }
     }
 
-    /// Who asks.
+    /// The peer that asks.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -127,7 +127,7 @@ impl Request {
         self.reading().as_ref().ok()?.1.as_ref().map(Route::as_str)
     }
 
-    /// What the extensions say in its metadata.
+    /// The extensions in its metadata.
     ///
     /// # Errors
     /// [`Error::Invalid`] if the metadata are malformed (CMETA-11), or name a data type that cannot
@@ -139,7 +139,7 @@ impl Request {
         }
     }
 
-    /// What the parameters of its route's pattern stand for, once a router has found that.
+    /// The values of its route's parameters, once a router has found that.
     pub fn params(&self) -> &Params {
         static NONE: Params = Params(Vec::new());
         self.more.get().map_or(&NONE, |more| &more.params)
@@ -173,7 +173,8 @@ impl Request {
         })
     }
 
-    /// Who asks, if somebody has said so: of this request, or of the connection as a whole.
+    /// The identity of who asks, if somebody has said so: of this request, or of the connection as
+    /// a whole.
     pub fn identity(&self) -> Option<&Identity> {
         let own = self.more.get().and_then(|more| more.identity.as_ref());
         own.or_else(|| self.peer.identity())
@@ -193,7 +194,7 @@ impl Request {
         values.push((id, Arc::new(value)));
     }
 
-    /// What was left of this type.
+    /// The value of this type that was left.
     pub fn attached<T: Any + Send + Sync>(&self) -> Option<&T> {
         let values = &self.more.get()?.values;
         let (_, value) = values.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
@@ -212,7 +213,7 @@ impl More {
     }
 }
 
-/// What the metadata of a payload say. All that can be wrong with them is found here, but for
+/// Reads the metadata of a payload. All that can be wrong with them is found here, but for
 /// credentials, which are the matter of those who ask for them, and traces, which fail no one.
 fn read(payload: &Payload, peer: &Peer) -> Reading {
     let Some(metadata) = &payload.metadata else {

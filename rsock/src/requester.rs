@@ -154,7 +154,7 @@ impl Requester {
         Ok(started.elapsed())
     }
 
-    /// What the driver has to say of a command; one that it drops ends with the connection.
+    /// The driver's answer to a command; one that it drops ends with the connection.
     async fn answer(&self, answered: oneshot::Receiver<Result<(), Error>>) -> Result<(), Error> {
         answered.await.unwrap_or_else(|_| Err(refused(&self.mailbox)))
     }
@@ -228,7 +228,7 @@ impl fmt::Debug for Requester {
     }
 }
 
-/// What has no answer to fail with fails before it is sent (FRAME-02).
+/// Fails early what has no answer to fail with: before it is sent (FRAME-02).
 fn check_frame_len(len: usize) -> Result<(), Misuse> {
     if len > MAX_FRAME_BYTES { Err(Misuse::PayloadTooLarge { len }) } else { Ok(()) }
 }

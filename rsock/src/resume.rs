@@ -33,7 +33,7 @@ pub struct Resume {
 
 type Observer = Arc<dyn Fn(&SessionEvent) + Send + Sync>;
 
-/// What happened to a client's session.
+/// An event of a client's session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionEvent {

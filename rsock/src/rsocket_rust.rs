@@ -54,7 +54,7 @@ use crate::{
 
 type OldResult<T> = ::rsocket_rust::Result<T>;
 
-/// What implements `RSocket`, as a [`Responder`].
+/// An `RSocket` as a [`Responder`].
 ///
 /// Its errors travel with the code their `RSocketError` stands for, anything else as
 /// APPLICATION_ERROR with its text. What fire-and-forget and metadata push fail with is logged.

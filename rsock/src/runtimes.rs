@@ -51,7 +51,7 @@ impl Runtimes {
         self.0.iter().map(|share| &share.runtime)
     }
 
-    /// Where a connection goes that the runtime `here` has taken.
+    /// The runtime for a connection that the runtime `here` has taken.
     pub(crate) fn place(&self, here: usize) -> Place {
         let open = |index: usize| self.0[index].open.load(Relaxed);
         let least = (0..self.0.len()).min_by_key(|index| open(*index)).unwrap_or(here);

@@ -67,7 +67,7 @@ impl Server {
         ServerBuilder::default()
     }
 
-    /// Where it listens, with the ports it was given.
+    /// The addresses it listens on, with the ports it was given.
     pub fn addresses(&self) -> Vec<String> {
         self.listeners.iter().map(|listener| listener.uri.to_string()).collect()
     }
@@ -78,7 +78,7 @@ impl Server {
     }
 }
 
-/// What a server's connections may do.
+/// The settings of a server and of its connections.
 #[must_use]
 #[derive(Clone)]
 pub struct ServerBuilder {
@@ -130,8 +130,8 @@ impl Default for ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// What a client can make us hold. Settings of leases and resume that were made before are
-    /// replaced.
+    /// Sets the bounds of what a client can make us hold. Settings of leases and resume that were
+    /// made before are replaced.
     pub fn config(mut self, config: Config) -> Self {
         self.config = Arc::new(config);
         self
@@ -220,10 +220,10 @@ impl ServerBuilder {
         self
     }
 
-    /// Who may connect to the Unix sockets that are listened on: the mode of their files, as `0o660`.
-    /// Nobody connects before it is set. By default the process's umask says it, which mostly means
-    /// its user alone; names without files (`unix:@name`) are open to all who share the network
-    /// namespace.
+    /// Sets who may connect to the Unix sockets that are listened on: the mode of their files, as
+    /// `0o660`. Nobody connects before it is set. By default the process's umask says it, which
+    /// mostly means its user alone; names without files (`unix:@name`) are open to all who share
+    /// the network namespace.
     #[cfg(unix)]
     pub fn unix_mode(mut self, mode: u32) -> Self {
         self.listen.unix_mode = Some(mode & 0o777);
@@ -248,7 +248,7 @@ impl ServerBuilder {
         self
     }
 
-    /// What answers plain HTTP on the WebSocket ports; by default a hint to use WebSocket.
+    /// Sets what answers plain HTTP on the WebSocket ports; by default a hint to use WebSocket.
     #[cfg(feature = "websocket")]
     pub fn http(mut self, handler: impl HttpHandler) -> Self {
         self.http = Some(Arc::new(handler));
@@ -445,11 +445,11 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// What a handshake came to.
+/// The outcome of a handshake.
 #[cfg(feature = "websocket")]
 type Shaken = Result<websocket::Accepted<Socket>, websocket::HandshakeError>;
 
-/// What all connections of a server share.
+/// The parts that all connections of a server share.
 struct Service {
     builder: ServerBuilder,
     acceptor: Arc<dyn Accept>,
@@ -539,7 +539,7 @@ impl Service {
         };
     }
 
-    /// What drives a connection, after all that comes before its first frame.
+    /// Drives a connection, after all that comes before its first frame.
     async fn begin(
         self: &Arc<Self>,
         socket: Socket,

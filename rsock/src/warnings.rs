@@ -27,12 +27,12 @@ const IN_ALL: u32 = 10;
 /// Addresses named at the end of a window, the greediest first; the others are summed up.
 const MAX_NAMED: usize = 10;
 
-/// What peers can cause, each limited for itself.
+/// Warnings that peers can cause, each limited for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// A violation has ended a connection.
     Violation,
-    /// What was sent to a peer is lost with its connection.
+    /// Something that was sent to a peer is lost with its connection.
     Lost,
 }
 
@@ -100,7 +100,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// What a window has left out.
+/// The warnings that a window has left out.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeftOut {
     /// By kind and address, most first.
@@ -168,7 +168,8 @@ impl Warnings {
         (admitted, left_out)
     }
 
-    /// What a window has left out, as soon as it is over; for ever nothing if none does.
+    /// The warnings that a window has left out, as soon as it is over; for ever nothing if none
+    /// does.
     pub(crate) async fn left_out(&self) -> LeftOut {
         loop {
             self.some_left_out.notified().await;
@@ -187,7 +188,7 @@ impl Warnings {
         }
     }
 
-    /// What has been left out so far, of which is told now.
+    /// The warnings left out so far, of which is told now.
     pub(crate) fn end(&self) -> LeftOut {
         self.lock().end()
     }

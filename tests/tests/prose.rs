@@ -11,8 +11,8 @@ const HEADLESS: &[(&str, usize)] = &[
     ("bench", 78),
     ("client", 0),
     ("fuzz", 0),
-    ("proto", 120),
-    ("rsock", 150),
+    ("proto", 0),
+    ("rsock", 0),
     ("server", 0),
     ("tests", 0),
 ];

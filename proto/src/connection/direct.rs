@@ -123,7 +123,7 @@ pub struct Items<'a> {
     unsent: &'a mut usize,
     scheduler: &'a mut Scheduler,
     stats: &'a mut Stats,
-    /// Where items are written, if they need not wait.
+    /// The buffer that items are written to, if they need not wait.
     out: Option<&'a mut SendBuf>,
     key: StreamKey,
     max_frame_bytes: usize,

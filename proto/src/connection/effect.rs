@@ -1,4 +1,4 @@
-//! What follows from a change of a stream: events, its turn to write, and its end.
+//! The effects of a change of a stream: events, its turn to write, and its end.
 
 use crate::{
     connection::{Connection, Event, Scheduler, Streams, receive::Ignored},

@@ -1,4 +1,4 @@
-//! What a connection tells its driver.
+//! Events, which a connection tells its driver.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::{
     stream::StreamKey,
 };
 
-/// What happened, in the order in which it happened.
+/// An event, told in the order in which things happened.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -25,7 +25,7 @@ pub enum Event {
     Request {
         /// The stream.
         key: StreamKey,
-        /// What it asks for.
+        /// The interaction it asks for.
         interaction: Interaction,
         /// Its payload.
         payload: Payload,

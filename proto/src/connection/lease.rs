@@ -40,13 +40,13 @@ impl Permits {
 /// The leases of a connection whose SETUP asked for them.
 #[derive(Debug)]
 pub(super) struct Leases {
-    /// What the peer allows us. Its time runs from its arrival (LEASE-07).
+    /// The lease that the peer gave us. Its time runs from its arrival (LEASE-07).
     held: Permits,
-    /// What we allow the peer.
+    /// The lease that we gave the peer.
     granted: Permits,
-    /// What is left of the lease before that one: requests may have crossed its successor (LEASE-21).
+    /// The rest of the lease before that one: requests may have crossed its successor (LEASE-21).
     before: Permits,
-    /// What was left when the transport was lost: requests that were sent under it come with the
+    /// The rest when the transport was lost: requests that were sent under it come with the
     /// replay. It ends with the first lease after that.
     replayed: Permits,
     grace: Duration,

@@ -1,4 +1,4 @@
-//! What a connection holds in memory, and how much of it its owner allows.
+//! The memory that a connection holds, and how much of it its owner allows.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::{
     stream::Stream,
 };
 
-/// What an open stream takes at its responder beside payloads, whatever its handler keeps.
+/// The memory of an open stream at its responder beside payloads, whatever its handler keeps.
 const STREAM_COST: usize = size_of::<Stream>() + 256;
 
 /// Bytes of a request that is taken although there is no memory.

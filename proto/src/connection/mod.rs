@@ -108,9 +108,9 @@ pub struct Connection {
     lost_fire_and_forget: u64,
     /// The text of the CONNECTION_CLOSE with which it ends.
     parting_words: &'static str,
-    /// Where SETUP asked for leases.
+    /// Present where SETUP asked for leases.
     leases: Option<Box<Leases>>,
-    /// Where SETUP asked for resume.
+    /// Present where SETUP asked for resume.
     session: Option<Box<Session>>,
     /// Bytes that may be held.
     allowance: usize,
@@ -168,7 +168,7 @@ impl Connection {
         }
     }
 
-    /// What SETUP asks for beside streams.
+    /// Agrees to what SETUP asks for beside streams.
     fn agree_upon(&mut self, setup: &Setup) {
         self.leases = setup.lease.then(|| Box::new(Leases::new(self.config.lease_grace)));
         self.session = setup.resume_token.clone().map(|token| {
@@ -374,7 +374,7 @@ impl Connection {
         }
     }
 
-    /// What may be done to a stream, if it is not over.
+    /// The stream, to be acted upon, if it is not over.
     pub fn stream(&mut self, key: StreamKey) -> Option<StreamMut<'_>> {
         self.streams.get(key)?;
         Some(StreamMut::new(self, key))
@@ -427,8 +427,8 @@ impl Connection {
         Ok(())
     }
 
-    /// What the CONNECTION_CLOSE of [`drain`](Self::drain) and [`close`](Self::close) says; "closed"
-    /// unless it is set.
+    /// Sets the words of the CONNECTION_CLOSE of [`drain`](Self::drain) and [`close`](Self::close);
+    /// "closed" unless it is set.
     pub fn set_parting_words(&mut self, words: &'static str) {
         self.parting_words = words;
     }
@@ -618,8 +618,8 @@ impl Connection {
         self.streams.reassembly_bytes()
     }
 
-    /// What the frames kept for a resume take, in bytes; at most `max_bytes` of its limits and one
-    /// frame more.
+    /// The memory of the frames kept for a resume, in bytes; at most `max_bytes` of its limits and
+    /// one frame more.
     pub fn retained_bytes(&self) -> usize {
         self.session.as_ref().map_or(0, |session| session.retained.held_bytes())
     }
@@ -629,14 +629,14 @@ impl Connection {
         &self.config
     }
 
-    /// What happened so far.
+    /// The figures so far.
     pub fn stats(&self) -> &Stats {
         &self.stats
     }
 
     // ---- within -------------------------------------------------------------------------------
 
-    /// What the peer has said of the connection's end, if nothing came behind it.
+    /// The last words of the peer on the connection's end, if nothing came behind them.
     fn last_said(&self) -> Option<&StreamError> {
         let unheeded = self.unheeded.as_deref();
         let is_last = |(frames, _): &&(u64, StreamError)| *frames == self.stats.frames_in;

@@ -1,4 +1,4 @@
-//! What each frame means in each state: the reaction matrix of `docs/spec.md`.
+//! The meaning of each frame in each state: the reaction matrix of `docs/spec.md`.
 //!
 //! Most nonsense must be ignored and is counted; a little ends the connection.
 

@@ -29,7 +29,7 @@ const FRUITLESS_ANSWERS: u32 = 3;
 /// that comes to an end breaks one; a client that says the same nonsense on each is told what it is.
 const MAX_BROKEN: u32 = 8;
 
-/// What a resumable connection keeps.
+/// The parts that only a resumable connection has.
 #[derive(Debug)]
 pub(super) struct Session {
     token: Bytes,
@@ -397,14 +397,14 @@ impl Connection {
         0
     }
 
-    /// What was counted last was no frame after all.
+    /// Takes back what was counted last: it was no frame after all.
     pub(super) fn untrack_received(&mut self, len: u64) {
         if let Some(session) = &mut self.session {
             session.received -= len;
         }
     }
 
-    /// What KEEPALIVE says of us (KA-06).
+    /// The position that KEEPALIVE says of us (KA-06).
     pub(super) fn received_position(&self) -> u64 {
         self.session.as_ref().map_or(0, |session| session.received)
     }
@@ -517,7 +517,7 @@ impl Connection {
         self.stats.frames_out += 1;
     }
 
-    /// What the peer lacks, before anything new.
+    /// Writes what the peer lacks, before anything new.
     pub(super) fn transmit_replay(&mut self, out: &mut SendBuf) {
         let Some(session) = &mut self.session else { return };
         while !out.is_full() && session.retained.unwritten() > 0 {

@@ -1,4 +1,4 @@
-//! Where a connection is in its life.
+//! The states of a connection's life.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What an application may do to one stream.
+//! The acts of an application on one stream.
 
 use crate::{
     connection::Connection,

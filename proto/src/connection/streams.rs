@@ -24,11 +24,11 @@ pub(crate) struct Streams {
     /// How many were needed of late; it halves each time that is looked at.
     needed: usize,
     ids: Ids,
-    /// What a connection that is over leaves.
+    /// The remains of a connection that is over.
     left: Option<Box<Left>>,
     /// The next id we allocate; `None` when they are used up (SID-06).
     next: Option<u32>,
-    /// Where ids begin, and begin again if they are reused (SID-07).
+    /// The id that ours begin with, and begin again with if they are reused (SID-07).
     first: u32,
     /// The largest id there may be.
     last: u32,
@@ -40,7 +40,7 @@ pub(crate) struct Streams {
     inbound_bytes: usize,
     /// Bytes of unfinished fragmented payloads.
     reassembly_bytes: usize,
-    /// What these take in memory.
+    /// The memory that these take.
     reassembly_memory: usize,
     /// Bytes of payloads that wait to be sent.
     unsent_bytes: usize,

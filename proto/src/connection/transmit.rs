@@ -1,4 +1,4 @@
-//! What leaves a connection, and in which order.
+//! The frames that leave a connection, and their order.
 
 use std::collections::VecDeque;
 
@@ -45,7 +45,7 @@ impl Connection {
         self.stats.bytes_out += (out.len() - before) as u64;
     }
 
-    /// What leaves whatever streams do: no peer waits for it in vain.
+    /// Whether something is to leave whatever streams do: no peer waits for it in vain.
     pub(super) fn wants_control_output(&self) -> bool {
         self.has_transport()
             && (self.setup.is_some()
@@ -57,7 +57,7 @@ impl Connection {
             || self.session_wants_output()
     }
 
-    /// What the retained frames must have room for.
+    /// Whether something waits for which the retained frames must have room.
     pub(super) fn wants_tracked_output(&self) -> bool {
         let is_held = self.session.as_ref().is_some_and(|session| session.is_held());
         (!is_held || self.is_deaf()) && (!self.scheduler.is_empty() || !self.refusals.is_empty())
@@ -152,13 +152,13 @@ impl Connection {
     }
 }
 
-/// Where frames of streams go.
+/// A sink for frames of streams.
 trait Outlet: Sink {
     /// Whether another may be written now.
     fn has_room(&mut self) -> bool;
     /// Bytes written, to see what a frame takes.
     fn position(&self) -> u64;
-    /// What was written last is the end of a fire-and-forget.
+    /// Notes that what was written last is the end of a fire-and-forget.
     fn end_fire_and_forget(&mut self);
 }
 

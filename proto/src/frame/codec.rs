@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// Where encoded frames go, each whole.
+/// A sink for encoded frames, each whole.
 pub trait Sink {
     /// Writes a frame: its fixed fields, then the metadata behind their length, if there are any,
     /// then the data. A sink may keep metadata and data by reference.
@@ -17,7 +17,7 @@ pub(crate) fn frame_len(head: usize, metadata: Option<&Bytes>, data: &Bytes) -> 
 /// Bytes of the length in front of metadata.
 pub(crate) const METADATA_LENGTH_LEN: usize = 3;
 
-/// What takes the parts of a frame, one after the other.
+/// A sink that takes the parts of a frame, one after the other.
 pub(crate) trait Parts {
     /// Fields of a few bytes.
     fn fields(&mut self, fields: &[u8]);

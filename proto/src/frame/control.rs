@@ -41,7 +41,7 @@ pub struct Lease {
     pub ttl_ms: u32,
     /// Requests it allows, as it stands on the wire.
     pub requests: u32,
-    /// What the responder adds.
+    /// The metadata that the responder adds.
     pub metadata: Option<Bytes>,
 }
 
@@ -68,7 +68,7 @@ pub struct Ext {
     pub ignorable: bool,
     /// The extended type, as it stands on the wire.
     pub extended_type: u32,
-    /// What the extended type defines.
+    /// The body that the extended type defines.
     pub body: Bytes,
 }
 
@@ -135,7 +135,7 @@ fn encode_u32<S: Sink>(
     sink.frame(&[a, b, c, d, e, f, n1, n2, n3, n4], None, body);
 }
 
-/// What a frame of the connection begins with that has eight bytes behind its header.
+/// The beginning of a frame of the connection that has eight bytes behind its header.
 fn head_u64(frame_type: FrameType, flags: Flags, field: u64) -> [u8; HEADER_LEN + 8] {
     let mut head = [0; HEADER_LEN + 8];
     let (header, fields) = head.split_at_mut(HEADER_LEN);

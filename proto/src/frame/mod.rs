@@ -101,7 +101,7 @@ pub enum Frame {
     },
 }
 
-/// What a PAYLOAD frame says: never nothing (PAY-01).
+/// The signals of a PAYLOAD frame: never none (PAY-01).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PayloadSignal {
     /// An item.
@@ -115,7 +115,7 @@ pub enum PayloadSignal {
 /// Bytes that are no frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
-    /// What is wrong.
+    /// The violation in it.
     pub violation: Violation,
     /// The I flag is set: the frame is dropped and the connection goes on (FRAME-11).
     pub ignorable: bool,

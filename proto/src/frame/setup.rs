@@ -31,7 +31,7 @@ pub struct Setup {
     pub metadata_mime: Bytes,
     /// The MIME type of data; opaque to the protocol (SETUP-13), at most 255 bytes.
     pub data_mime: Bytes,
-    /// What the application adds, for example credentials.
+    /// The payload that the application adds, for example credentials.
     pub payload: Payload,
 }
 

@@ -40,7 +40,7 @@ pub enum Authentication {
     Custom {
         /// The name, 1 to 128 bytes; ASCII to be encoded.
         name: Bytes,
-        /// What the type makes of it.
+        /// The payload that the type makes sense of.
         payload: Bytes,
     },
     /// An id in 0x02..=0x7F, which stands for nothing yet: not authenticated, but no fault of
@@ -48,7 +48,7 @@ pub enum Authentication {
     Reserved {
         /// The id.
         id: u8,
-        /// Whatever came with it.
+        /// The payload as it came.
         payload: Bytes,
     },
 }

@@ -152,7 +152,7 @@ impl fmt::Debug for CompositeBuilder {
 }
 
 const LENGTH_BYTES: usize = 3;
-/// What a u24 can say.
+/// The longest content that a u24 can say.
 const MAX_CONTENT_BYTES: usize = 0xFF_FFFF;
 
 /// The content of the first entry of this type.

@@ -1,4 +1,4 @@
-//! What one payload's metadata says, in the extensions' terms.
+//! The metadata of one payload, in the extensions' terms.
 
 use std::fmt;
 
@@ -65,7 +65,7 @@ impl Extensions {
         Ok(found)
     }
 
-    /// Where the content of entries of this type is kept.
+    /// The place in which the content of entries of this type is kept.
     fn entry(&mut self, head: Head<'_>) -> Option<&mut Option<Bytes>> {
         let known = match head {
             Head::Id(id) => WellKnownMime::from_id(id),

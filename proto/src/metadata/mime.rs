@@ -175,7 +175,7 @@ impl PartialEq for CustomMime {
 
 impl Eq for CustomMime {}
 
-/// What the low 7 bits of a head say about the length of the name that follows.
+/// The meaning of the low 7 bits of a head for the length of the name that follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LengthCoding {
     /// Length - 1, so 1 to 128 bytes: what deployed codecs write, against the letter of the

@@ -1,4 +1,4 @@
-//! What the extensions put inside a payload's metadata: composite metadata, routing,
+//! Metadata of the extensions inside a payload's: composite metadata, routing,
 //! authentication, per-stream MIME types and tracing.
 //!
 //! Every codec works on bytes that are already complete. Decoders hand out slices of their

@@ -20,7 +20,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use super::mime::TRACEPARENT;
 use super::{MetadataError, Mime};
 
-/// What was decided about recording a trace. Of several flags on the wire the strongest counts
+/// The decision about recording a trace. Of several flags on the wire the strongest counts
 /// (`TRACE-05`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sampling {
@@ -62,7 +62,7 @@ impl fmt::Display for Sampling {
 /// Allowed in the four request types and in PAYLOAD (`TRACE-06`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Zipkin {
-    /// What was decided about recording.
+    /// The decision about recording.
     pub sampling: Sampling,
     /// The span; without it there is only the decision (`TRACE-02`).
     pub span: Option<ZipkinSpan>,

@@ -2,7 +2,7 @@
 
 use crate::frame::MAX_U31;
 
-/// What a sender may still send: the sum of all request-n, less what was sent.
+/// The credit that a sender still has: the sum of all request-n, less what was sent.
 ///
 /// Credit adds up and cannot be taken back (RS-03, RN-02). 2^31−1 is a number like any other on
 /// the wire, and sums beyond it do not wrap (RN-05, RS-13).
@@ -59,10 +59,10 @@ pub struct Window {
 /// How far a window may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Growth {
-    /// What it began with, and shrinks back to.
+    /// The window it began with, and shrinks back to.
     least: u32,
     most: u32,
-    /// What its items may hold together.
+    /// The bytes that its items may hold together.
     bytes: usize,
 }
 

@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use crate::{frame::METADATA_LENGTH_LEN, payload::Payload};
 
-/// What is left of a payload that did not fit one frame (FRAG-01). It shares the payload's memory.
+/// The rest of a payload that did not fit one frame (FRAG-01). It shares the payload's memory.
 #[derive(Debug)]
 pub(crate) struct Cut {
     metadata: Option<Bytes>,
     data: Bytes,
-    /// What follows the last fragment.
+    /// The end that follows the last fragment.
     pub(crate) end: CutEnd,
 }
 

@@ -55,15 +55,16 @@ pub(crate) struct Stream {
     opening: Option<Payload>,
     send: SendHalf,
     recv: RecvHalf,
-    /// What is being sent in fragments. Nothing else of the stream comes between them (FRAG-13).
+    /// The payload being sent in fragments. Nothing else of the stream comes between them
+    /// (FRAG-13).
     cut: Option<Box<Cut>>,
-    /// What is being received in fragments.
+    /// The payload being received in fragments.
     assembly: Option<Box<Assembly>>,
     /// Bytes of the peer's request, counted against `max_request_bytes`.
     pub(crate) request_bytes: usize,
     /// Bytes that wait to be sent, as the table has counted them.
     pub(crate) counted_unsent: usize,
-    /// Where it stands in the scheduler.
+    /// The place it has in the scheduler.
     pub(crate) turn: Turn,
 }
 
@@ -247,7 +248,7 @@ impl Stream {
         self.assembly.take().map(|assembly| *assembly)
     }
 
-    /// What it is receiving in fragments, if it is.
+    /// The payload it is receiving in fragments, if there is one.
     pub(crate) fn assembly(&self) -> Option<&Assembly> {
         self.assembly.as_deref()
     }

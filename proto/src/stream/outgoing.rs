@@ -1,4 +1,4 @@
-//! What a stream writes, a frame at a time.
+//! The frames of a stream, written one at a time.
 
 use crate::{
     frame::{
@@ -9,7 +9,7 @@ use crate::{
     stream::{Cut, CutEnd, Stream, send::Output},
 };
 
-/// What a frame was that a stream has written, for those who count.
+/// The kind of a frame that a stream has written, for those who count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// An item, or the first fragment of one.

@@ -142,7 +142,7 @@ impl SendHalf {
     }
 }
 
-/// What a send half has to write.
+/// An output that a send half has to write.
 #[derive(Debug)]
 pub(crate) enum Output {
     Item { item: Payload, last: bool },

@@ -1,4 +1,4 @@
-//! What is done to a stream, by the peer or the application, and what follows from it.
+//! Transitions of a stream, by the peer or the application, and what follows from them.
 //!
 //! Each transition changes the stream alone and returns its effect; the connection tells the
 //! application, and sees that what is to be written gets its turn.
@@ -25,7 +25,7 @@ pub(crate) enum Effect {
     Ended(Option<Tell>),
 }
 
-/// What the application is to know of a transition.
+/// The news of a transition for the application.
 #[derive(Debug)]
 pub(crate) enum Tell {
     /// The peer wants nothing more of it.
@@ -34,7 +34,7 @@ pub(crate) enum Tell {
     Failed(StreamError),
 }
 
-/// What the peer does.
+/// The acts of the peer.
 impl Stream {
     /// An item has come, or the first fragment of one; false if it was not asked for.
     #[inline]
@@ -158,7 +158,7 @@ impl Stream {
     }
 }
 
-/// What the application does. Our half is open, where it sends.
+/// The acts of the application. Our half is open, where it sends.
 impl Stream {
     /// Takes an item, to be written at its turn; with the last of them our half ends. Whether the
     /// sender has to wait for credit now.

@@ -1,6 +1,6 @@
 //! A stream's place in the scheduler.
 
-/// Where a stream stands in the scheduler's lists, and what it may write.
+/// The place of a stream in the scheduler's lists, and what it may write.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     /// In the control list.

@@ -1,4 +1,4 @@
-//! What is written at once, and what it must not overtake.
+//! Frames that are written at once, and what they must not overtake.
 
 use super::{
     peer::{FNF, RC, RR, RS, Wire},
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{Misuse, Payload, frame::Interaction};
 
-/// What is said to have been written without `poll_transmit`.
+/// The frames said to have been written without `poll_transmit`.
 fn written(e: &mut Wire) -> String {
     let frames = e.drain();
     frames.iter().map(|frame| frame.describe()).collect::<Vec<_>>().join(" ")

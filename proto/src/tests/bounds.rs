@@ -1,4 +1,4 @@
-//! What a peer can make us hold and do (DOS).
+//! Bounds on what a peer can make us hold and do (DOS).
 
 use super::{
     fragment_in::openings,

@@ -1,4 +1,4 @@
-//! Who goes next, and how long anyone waits (FRAME-22).
+//! The order in which streams go, and how long anyone waits (FRAME-22).
 
 use super::{
     peer::{RR, RS, Wire},

@@ -9,7 +9,7 @@ use super::{
     wire::*,
 };
 
-/// What a live stream is, in columns 4 and 5.
+/// The state of a live stream, in columns 4 and 5.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Live {
     Rr,
@@ -92,7 +92,7 @@ impl Cell {
     }
 }
 
-/// What a cell of the matrix says: events, and frames written.
+/// The contents of a cell of the matrix: events, and frames written.
 type Reaction = (String, String);
 
 fn ignored() -> Reaction {

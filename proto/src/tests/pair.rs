@@ -99,7 +99,7 @@ impl Referee {
     }
 }
 
-/// What one application knows of a stream.
+/// The knowledge that one application has of a stream.
 struct App {
     key: StreamKey,
     interaction: Interaction,

@@ -133,7 +133,7 @@ impl Wire {
         self.connection.handle_disconnect(error.map(Into::into), self.now);
     }
 
-    /// What it writes, as long as it has anything to write.
+    /// The frames it writes, as long as it has anything to write.
     pub(super) fn sent_frames(&mut self) -> Vec<Seen> {
         let mut frames = std::mem::take(&mut self.seen);
         loop {
@@ -155,7 +155,7 @@ impl Wire {
         self.send.copy_to_bytes(len).to_vec()
     }
 
-    /// What one `poll_transmit` writes.
+    /// The frames that one `poll_transmit` writes.
     pub(super) fn sent_once(&mut self) -> Vec<Seen> {
         self.transmit();
         self.drain()
@@ -204,7 +204,7 @@ impl Wire {
 
     // ---- its owner's side -----------------------------------------------------------------------
 
-    /// What it tells its owner. Input that had to wait for this is taken.
+    /// The events it tells its owner. Input that had to wait for this is taken.
     pub(super) fn events(&mut self) -> String {
         let mut events = Vec::new();
         loop {
@@ -375,7 +375,7 @@ impl Wire {
     }
 }
 
-/// What a client of these tests says: as [`wire::setup`].
+/// The SETUP of a client of these tests: as [`wire::setup`].
 pub(super) fn setup() -> Setup {
     Setup {
         version: (1, 0),

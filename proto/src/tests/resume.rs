@@ -316,7 +316,7 @@ fn resume_31_a_transport_that_is_up_is_not_given_up_for_a_wrong_position() {
     assert_eq!(e.sent(), "P(1,N,'goes on')");
 }
 
-/// What a proxy may say when it comes to its end, and what is left of a frame.
+/// Bytes that a proxy may say when it comes to its end, and the rest of a frame.
 fn broken() -> [Vec<u8>; 4] {
     [
         wire::prefixed(b"abc"),

@@ -21,7 +21,7 @@ const LONG_FRAME: usize = FIRST_BLOCK_BYTES;
 /// Bytes that may be retained whatever memory there is.
 const LEAST_ALLOWED: usize = 4 << 10;
 
-/// What a frame costs beside its bytes.
+/// The cost of a frame beside its bytes.
 const FRAME_COST: usize = size_of::<Kept>();
 
 /// Places for frames below which none are given back.
@@ -45,7 +45,7 @@ pub(crate) struct Retained {
     max_bytes: usize,
     /// As much memory as the owner of the connection has for it.
     allowance: usize,
-    /// What is left of the block that small frames are copied into.
+    /// The rest of the block that small frames are copied into.
     block: BytesMut,
     /// How much memory that is, used up or not.
     block_bytes: usize,
@@ -53,7 +53,7 @@ pub(crate) struct Retained {
     full_blocks: VecDeque<(u64, usize)>,
     /// Memory of all blocks, and of the frames that have their own.
     frame_memory: usize,
-    /// Where fire-and-forgets end that are not acknowledged; no more than `frames`.
+    /// The ends of fire-and-forgets that are not acknowledged; no more than `frames`.
     fire_and_forgets: VecDeque<u64>,
 }
 
@@ -126,7 +126,7 @@ impl Retained {
             + self.fire_and_forgets.capacity() * size_of::<u64>()
     }
 
-    /// What was kept last is the end of a fire-and-forget.
+    /// Notes that what was kept last is the end of a fire-and-forget.
     pub(crate) fn end_fire_and_forget(&mut self) {
         self.fire_and_forgets.push_back(self.sent);
     }
@@ -278,8 +278,8 @@ fn own_memory(len: usize) -> usize {
     if len < LONG_FRAME { 0 } else { allocated(len) }
 }
 
-/// What an allocator takes for so many bytes at most: four sizes a doubling are the fewest that those
-/// in use have.
+/// The bytes that an allocator takes for so many at most: four sizes a doubling are the fewest that
+/// those in use have.
 fn allocated(bytes: usize) -> usize {
     bytes.next_multiple_of((bytes.next_power_of_two() / 8).max(16))
 }
@@ -342,7 +342,7 @@ mod tests {
         assert!(block.is_unique());
     }
 
-    /// What the frames and blocks take, counted one by one.
+    /// The memory of the frames and blocks, counted one by one.
     fn memory_of_frames(retained: &Retained) -> usize {
         let long =
             retained.frames.iter().map(|kept| kept.frame.len()).filter(|len| *len >= 1 << 10);

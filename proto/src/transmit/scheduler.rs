@@ -1,5 +1,5 @@
-//! Who goes next: control first, then streams that just became sendable, then the rest in turn
-//! (fq_codel's new and old lists over bytes, RFC 8290).
+//! The order of writing: control first, then streams that just became sendable, then the rest in
+//! turn (fq_codel's new and old lists over bytes, RFC 8290).
 
 use std::collections::VecDeque;
 

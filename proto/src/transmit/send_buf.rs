@@ -1,4 +1,4 @@
-//! What is on its way to the socket.
+//! Bytes on their way to the socket.
 
 use std::{collections::VecDeque, fmt, io::IoSlice};
 
@@ -15,10 +15,11 @@ pub(super) const CHAIN_THRESHOLD: usize = 4096;
 /// Bodies from this length on are large parts of what they were read with.
 const DETACH_BELOW: usize = 64 << 10;
 
-/// What an envelope takes at most, to have room for it: one that takes more has it grow once more.
+/// The bytes of an envelope at most, to have room for it: one that takes more has it grow once
+/// more.
 const ENVELOPE_LEN: usize = 14;
 
-/// What stands around a frame on a transport other than a plain byte stream.
+/// The bytes around a frame on a transport other than a plain byte stream.
 pub trait Envelope: Send {
     /// Writes what precedes a frame of `len` bytes.
     fn open(&mut self, len: usize, out: &mut BytesMut);
@@ -54,7 +55,7 @@ pub struct SendBuf {
     /// How long the first of `chained` was, where a part of it is written.
     begun: usize,
     tail: BytesMut,
-    /// Where the frame being written starts in `tail`, for envelopes that rewrite it.
+    /// The start in `tail` of the frame being written, for envelopes that rewrite it.
     frame_start: usize,
     high_water: usize,
     tap: Option<Tap>,

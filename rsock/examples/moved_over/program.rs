@@ -12,7 +12,7 @@ fn payload(text: &str) -> Payload {
     Payload::builder().set_data_utf8(text).build()
 }
 
-/// What serves a client.
+/// The responder that serves a client.
 struct Numbers {
     /// Towards the client.
     client: Arc<dyn RSocket>,
@@ -59,7 +59,7 @@ impl RSocket for Numbers {
     }
 }
 
-/// What a client answers with.
+/// The responder that a client answers with.
 struct Named(&'static str);
 
 #[async_trait]
@@ -95,7 +95,7 @@ pub(crate) fn client_acceptor() -> ClientResponder {
     Box::new(|| Box::new(Named("Ada")))
 }
 
-/// What the client does: the lines it prints.
+/// Asks as the client does, and returns the lines it prints.
 pub(crate) async fn ask(socket: &dyn RSocket) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     let greeting = socket.request_response(payload("hello")).await?;

@@ -42,7 +42,7 @@ pub(crate) fn default_window() -> Window {
     Window::new(DEFAULT_CREDIT).grows_to(MAX_DEFAULT_CREDIT, MAX_GROWN_BYTES)
 }
 
-/// Where the driver leaves what one stream receives.
+/// The place in which the driver leaves what one stream receives.
 #[derive(Default)]
 pub(crate) struct Inlet {
     inner: Mutex<Inner>,
@@ -62,7 +62,7 @@ struct Inner {
     consumer: Option<Waker>,
     /// The stream, once it is open.
     key: Option<StreamKey>,
-    /// What the consumer wants to tell the driver.
+    /// The wish that the consumer wants to tell the driver.
     wish: Wish,
     /// The driver has been told to look.
     touched: bool,
@@ -114,7 +114,7 @@ impl Charges {
     }
 }
 
-/// What a consumer wants of its stream.
+/// A consumer's wish for its stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Wish {
     /// So many more items.
@@ -252,7 +252,7 @@ impl Inlet {
         inner.consumer.take()
     }
 
-    /// What the consumer wants, and of which stream. Before it is open, credit is kept for it.
+    /// The consumer's wish, and its stream. Before it is open, credit is kept for it.
     pub(crate) fn take_wish(&self) -> (Option<StreamKey>, Wish) {
         let mut inner = self.lock();
         inner.touched = false;

@@ -1,4 +1,4 @@
-//! Who is let in: sockets that nobody has accepted yet, and the places of connections.
+//! The doors of a server: sockets that nobody has accepted yet, and the places of connections.
 //!
 //! ```text
 //! socket ──▶ newcomer ──SETUP, acceptor──▶ waits for a place ──▶ connection ──transport lost──▶ session
@@ -38,7 +38,7 @@ use crate::{
     transport::listen::Remote,
 };
 
-/// Whose share a socket is of.
+/// The holder in whose share a socket is.
 impl From<Remote> for Holder {
     fn from(remote: Remote) -> Self {
         match remote {

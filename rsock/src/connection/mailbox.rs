@@ -1,4 +1,4 @@
-//! What handles say to the driver, and how they learn how the connection is.
+//! The mailbox in which handles leave commands for the driver, and learn how the connection is.
 //!
 //! One lock, held for a push or a swap, never while anything of a user's runs. Bounds: a request
 //! holds a permit until its stream ends, a stream is listed at most once as touched, a producer at
@@ -36,7 +36,7 @@ use crate::{
 #[must_use = "the driver gives it back"]
 pub(crate) struct Permit(());
 
-/// What a handle asks of the driver.
+/// A handle's wish that the driver is to carry out.
 pub(crate) enum Command {
     /// Open a stream.
     Request {
@@ -44,9 +44,9 @@ pub(crate) enum Command {
         payload: Payload,
         /// The first request-n of a stream or channel.
         n: u32,
-        /// Where the answer goes; a fire-and-forget has none.
+        /// The inlet that the answer goes to; a fire-and-forget has none.
         inlet: Option<Feeder>,
-        /// What a channel sends after its first payload.
+        /// The items that a channel sends after its first payload.
         outgoing: Option<BoxStream<Result<Payload, Error>>>,
         permit: Permit,
     },
@@ -97,7 +97,7 @@ pub(crate) struct Adoption {
     pub(crate) transport: Transport,
     /// The place among the connections that a session without a transport needs.
     pub(crate) place: Option<Place>,
-    /// Where the transport goes back to if it is not taken.
+    /// The way back of the transport if it is not taken.
     pub(crate) refuse: oneshot::Sender<Refused>,
 }
 
@@ -144,8 +144,8 @@ struct Inner {
     called: bool,
     /// The driver will look here before it sleeps; waking it would be one wake too many.
     awake: bool,
-    /// What is sent goes to the transport in the driver's next turn: there is one, and nothing has to
-    /// be waited for.
+    /// Whether what is sent goes to the transport in the driver's next turn: there is one, and
+    /// nothing has to be waited for.
     is_prompt: bool,
     /// Nothing new is asked, for this reason: it is over, or ends with the streams that are open.
     refusing: Option<CloseReason>,

@@ -17,7 +17,7 @@ use crate::{
     sync::AtomicBool,
 };
 
-/// What fills the half of a stream that we send on.
+/// The source that fills the half of a stream that we send on.
 pub(super) enum Producer {
     /// One answer, or the end of a fire-and-forget.
     Once(Work),
@@ -40,7 +40,7 @@ pub(super) struct Source {
     ahead: Option<Payload>,
 }
 
-/// What a source has for a stream.
+/// The outcome of asking a source for a stream.
 pub(super) enum Sourced {
     Item(Payload),
     Complete,

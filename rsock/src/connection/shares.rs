@@ -1,5 +1,5 @@
-//! Who holds how much, and whose is the next to go where there is no more: the oldest of whoever
-//! holds most, so that what one takes beyond his share he takes from himself.
+//! Shares: who holds how much, and whose is the next to go where there is no more: the oldest of
+//! whoever holds most, so that what one takes beyond his share he takes from himself.
 
 use std::{
     cmp::Reverse,
@@ -9,8 +9,8 @@ use std::{
 
 use crate::network::network_of;
 
-/// Who is at the other end, as far as can be told. (An identity that an acceptor has established will
-/// be another variant.)
+/// The peer at the other end, as far as can be told. (An identity that an acceptor has established
+/// will be another variant.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Holder {
     /// An address, without its port; of IPv6 the /64, all of which one host may have.
@@ -28,7 +28,7 @@ impl From<SocketAddr> for Holder {
     }
 }
 
-/// What holders hold of one kind of thing. Some of it is spare: it may be taken from them.
+/// The things of one kind that holders hold. Some of it is spare: it may be taken from them.
 ///
 /// As large as what it accounts for, which its owner bounds.
 pub(crate) struct Shares<T> {
@@ -99,7 +99,7 @@ impl<T> Shares<T> {
         self.change(spare.holder, |share| share.spare.remove(&spare.serial))
     }
 
-    /// What a holder offers, to be looked at or changed.
+    /// The value that a holder offers, to be looked at or changed.
     pub(crate) fn spare(&mut self, spare: Spare) -> Option<&mut T> {
         self.holders.get_mut(&spare.holder)?.spare.get_mut(&spare.serial)
     }
@@ -120,13 +120,13 @@ impl<T> Shares<T> {
         self.oldest_of(gives)
     }
 
-    /// What that would take.
+    /// The value that would go next.
     pub(crate) fn next_to_go(&self, asks: Holder) -> Option<&T> {
         let share = self.holders.get(&self.gives(asks)?)?;
         share.spare.first_key_value().map(|(_, thing)| thing)
     }
 
-    /// Who gives something up for this one.
+    /// The holder that gives something up for this one.
     fn gives(&self, asks: Holder) -> Option<Holder> {
         let asker = self.held(asks);
         let &(most, _, holder) = self.givers.last()?;

@@ -1,4 +1,4 @@
-//! What answers requests.
+//! Responders, which answer requests.
 
 mod work;
 
@@ -17,7 +17,7 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// A stream of a handler, boxed once a request.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 
-/// What serves a connection: implement what you serve, the rest is rejected.
+/// A service for a connection: implement what you serve, the rest is rejected.
 ///
 /// Handlers are polled by the connection's own task. That makes them cheap, and it means that one
 /// that computes for long or blocks holds up its connection: give such work to

@@ -26,7 +26,7 @@ thread_local! {
 /// A handler's future, boxed.
 pub(crate) type Work = Pin<Box<dyn Room>>;
 
-/// Where futures of one type live, one after the other.
+/// A room in which futures of one type live, one after the other.
 pub(crate) trait Room: Send {
     /// Polls the future. When it has ended, what it came to is told before it is dropped; one that
     /// panics as it is dropped has told it as well.
@@ -37,7 +37,7 @@ pub(crate) trait Room: Send {
     fn occupy(self: Pin<&mut Self>, make: &mut dyn Any) -> bool;
 }
 
-/// What a handler's future may come to.
+/// A value that a handler's future may come to.
 pub(crate) trait Outcome {
     fn into_answer(self) -> Answer;
 }
@@ -55,7 +55,7 @@ impl Outcome for () {
 }
 
 pin_project! {
-    /// Where what `M` makes lives.
+    /// The room in which what `M` makes lives.
     struct Single<M, F> {
         #[pin]
         future: Option<F>,

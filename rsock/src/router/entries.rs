@@ -1,4 +1,4 @@
-//! What handlers may take from a request's metadata: credentials, the trace, types of data.
+//! Entries of a request's metadata that handlers may take: credentials, the trace, types of data.
 
 use rsock_proto::{
     Payload,

@@ -8,7 +8,7 @@ use crate::{
     request::{Params, Request},
 };
 
-/// What a handler can take as its input: the payload or a part of it, decoded, or several as a tuple.
+/// An input that a handler can take: the payload or a part of it, decoded, or several as a tuple.
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `{Self}` from a request",
     note = "take Payload, Bytes, Text, Json<T>, RouteName, Params, Request, DataMimes, \
@@ -60,7 +60,7 @@ impl FromRequest for Text {
         let data = request.take_payload().data;
         match std::str::from_utf8(&data) {
             Ok(text) => Ok(Self(text.to_owned())),
-            Err(error) => Err(Error::invalid(format_args!("the data is no UTF-8 text: {error}"))),
+            Err(error) => Err(Error::invalid(format_args!("the data is not UTF-8 text: {error}"))),
         }
     }
 }

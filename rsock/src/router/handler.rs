@@ -1,4 +1,4 @@
-//! What stands behind a route: a handler for each interaction it answers.
+//! The handlers behind a route, one for each interaction it answers.
 
 use std::{fmt, sync::Arc};
 
@@ -167,7 +167,7 @@ impl<S> MethodRoute<S> {
         self
     }
 
-    /// What the route answers.
+    /// The interactions that the route answers.
     pub fn interactions(&self) -> Vec<Interaction> {
         let mut all = vec![
             Interaction::RequestResponse,

@@ -59,7 +59,7 @@ pub struct Router<S> {
     table: Arc<Table<S>>,
 }
 
-/// What decides whether a request is served at all.
+/// The function that decides whether a request is served at all.
 type Authorize<S> = dyn Fn(&S, &Request) -> Result<(), Error> + Send + Sync;
 
 #[derive(Clone)]
@@ -94,13 +94,13 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self.change(|table| table.paths.entry(path).join(handlers))
     }
 
-    /// Where requests go that name no route; without it they are rejected.
+    /// Sets where requests go that name no route; without it they are rejected.
     #[must_use]
     pub fn default_route(self, path: &str) -> Self {
         self.change(|table| table.default_route = Some(path.to_owned()))
     }
 
-    /// What decides whether a request is served, before its route is looked up and any handler
+    /// Sets what decides whether a request is served, before its route is looked up and any handler
     /// invoked (AUTH-08): for example by its credentials. Without it all are.
     ///
     /// ```
@@ -169,7 +169,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         Layered::new(self, Wrap::new(wrapper))
     }
 
-    /// What to add to the refusal of an unknown route, for example where to find the known ones.
+    /// Adds to the refusal of an unknown route, for example where to find the known ones.
     #[must_use]
     pub fn unknown_route_hint(self, hint: &'static str) -> Self {
         self.change(|table| table.hint = hint)

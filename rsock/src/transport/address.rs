@@ -1,4 +1,4 @@
-//! Where to connect to, or to listen: what a URI says, read in one place.
+//! Addresses to connect to, or to listen on: what a URI says, read in one place.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ pub(crate) enum Address {
     Unix(UnixName),
 }
 
-/// What protects the bytes on their way.
+/// The protection of the bytes on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Security {
     /// Nothing.

@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Where to dial, and how.
+/// The address to dial, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Dial {
     pub(crate) uri: Uri,
@@ -94,7 +94,7 @@ pub(crate) type DialAgain = Arc<dyn Fn() -> Dialling + Send + Sync>;
 /// A connection in the making.
 pub(crate) type Dialling = Pin<Box<dyn Future<Output = Result<Transport, ConnectError>> + Send>>;
 
-/// What the byte streams of a caller's own are called where there is an address otherwise.
+/// The name of byte streams of a caller's own where there is an address otherwise.
 pub(crate) const OWN: &str = "a transport of the caller's own";
 
 /// Dials as the caller does, within `limit`.

@@ -63,7 +63,7 @@ impl ListeningSocket {
     }
 }
 
-/// Who has connected, as the transport knows it.
+/// The other end of a connection, as the transport knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Remote {
     Address(SocketAddr),
@@ -84,7 +84,7 @@ impl fmt::Display for Remote {
     }
 }
 
-/// What is set of sockets that listen.
+/// The options of sockets that listen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ListenOptions {
     /// Of the file of a Unix socket.

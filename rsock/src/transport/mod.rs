@@ -25,7 +25,7 @@ pub fn memory(capacity: usize) -> (DuplexStream, DuplexStream) {
     tokio::io::duplex(capacity)
 }
 
-/// What a transport took off its input.
+/// A frame or an event that a transport took off its input.
 #[cfg_attr(not(feature = "websocket"), expect(dead_code, reason = "WebSocket's alone"))]
 pub(crate) enum Received {
     /// A whole frame.
@@ -72,7 +72,7 @@ impl Framing {
         }
     }
 
-    /// What has come of a frame that is not whole yet, if that can be told.
+    /// The part that has come of a frame that is not whole yet, if that can be told.
     pub(crate) fn frame_start<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
         match self {
             Self::LengthPrefixed => input.get(frame::PREFIX_LEN..),

@@ -27,7 +27,7 @@ pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for T {}
 
-/// What a connection reads and writes. A new kind of transport is a variant here.
+/// The socket that a connection reads and writes. A new kind of transport is a variant here.
 pub(crate) enum Socket {
     Tcp(TcpStream),
     #[cfg(unix)]
@@ -72,7 +72,7 @@ impl Socket {
         }
     }
 
-    /// What is known of the two ends of a transport that is made of this socket.
+    /// The two ends of a transport that is made of this socket, as far as they are known.
     pub(crate) fn ends(&self, framing: &Framing, peer: Arc<str>) -> Ends {
         let scheme = match (self, framing) {
             #[cfg(feature = "websocket")]
@@ -205,7 +205,7 @@ pub(crate) struct Ends {
 pub(crate) struct Transport {
     pub(crate) socket: Socket,
     pub(crate) framing: Framing,
-    /// What was read and not looked at.
+    /// The bytes that were read and not looked at.
     pub(crate) input: BytesMut,
     /// The other end's address.
     pub(crate) peer: Arc<str>,
@@ -225,7 +225,7 @@ impl Transport {
         }
     }
 
-    /// What is known of its two ends.
+    /// The two ends of the socket, as far as they are known.
     pub(crate) fn ends(&self) -> Ends {
         self.socket.ends(&self.framing, Arc::clone(&self.peer))
     }

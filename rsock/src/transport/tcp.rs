@@ -96,9 +96,9 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     mixed
 }
 
-/// What the first address yields that takes a connection. Each is tried when the one before has failed,
-/// or has not answered for a while; those that are still tried then are given up. As many are tried at a
-/// time as the host has addresses, at most.
+/// Returns what the first address yields that takes a connection. Each is tried when the one before
+/// has failed, or has not answered for a while; those that are still tried then are given up. As
+/// many are tried at a time as the host has addresses, at most.
 async fn first_to_connect<S, F>(
     addresses: Vec<SocketAddr>,
     tried: &mut Tried,
@@ -149,7 +149,7 @@ where
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const MAX_UNSENT_BYTES: u32 = 64 << 10;
 
-/// What every TCP socket of ours is set to: small frames leave at once, we coalesce ourselves, and
+/// Prepares every TCP socket of ours: small frames leave at once, we coalesce ourselves, and
 /// what cannot leave waits with us.
 pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
     // Without it, answers wait for longer and are none the worse.
@@ -171,8 +171,8 @@ mod tests {
         of.iter().map(|address| address.parse().expect("an address")).collect()
     }
 
-    /// What stands for a connection to each of three addresses: after how many milliseconds it is there,
-    /// or fails; `None` for never.
+    /// Races stand-ins for a connection to each of three addresses: after how many milliseconds it
+    /// is there, or fails; `None` for never.
     async fn race(answers: [Option<(u64, bool)>; 3]) -> (Option<usize>, Duration, String) {
         let began = Instant::now();
         let mut tried = Tried::default();

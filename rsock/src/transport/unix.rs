@@ -195,7 +195,7 @@ pub struct UnixUser {
     pub pid: Option<i32>,
 }
 
-/// Who is at the other end.
+/// The user at the other end.
 pub(super) fn user(stream: &UnixStream) -> Option<UnixUser> {
     let user = stream.peer_cred().ok()?;
     Some(UnixUser { uid: user.uid(), gid: user.gid(), pid: user.pid() })

@@ -1,4 +1,4 @@
-//! What answers once: it is polled as soon as it exists, and most needs no slot.
+//! Handlers that answer once: each is polled as soon as it exists, and most need no slot.
 
 use std::task::Context;
 

@@ -29,7 +29,7 @@ const SHIFT_BYTES: usize = 1 << 20;
 /// How many are called each time. Beside many small requests, bulk work keeps a share of the thread.
 const CALLS: usize = 4;
 
-/// Where a driver stands.
+/// The standing of a driver in the line.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) enum Standing {
     /// Nowhere: it works when it is woken.
@@ -41,7 +41,7 @@ pub(super) enum Standing {
     Called,
 }
 
-/// What a driver knows of its bulk work.
+/// The driver's knowledge of its bulk work.
 #[derive(Debug, Default)]
 pub(super) struct Bulk {
     standing: Standing,
@@ -113,7 +113,8 @@ impl Line {
     }
 }
 
-/// Whoever calls those in line, as long as there are any. Where its runtime ends, all are called.
+/// The task that calls those in line, as long as there are any. Where its runtime ends, all are
+/// called.
 struct Conductor(Arc<Line>);
 
 impl Drop for Conductor {

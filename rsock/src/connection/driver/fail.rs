@@ -22,11 +22,11 @@ pub(super) const PORTION: usize = 64;
 /// KEEPALIVEs that handles wait for, by the number in their data; each holds a permit.
 pub(super) type Pings = BTreeMap<u64, (Answer, Permit)>;
 
-/// What hung on a connection, or a session, that is over.
+/// The calls that hung on a connection, or a session, that is over.
 pub(super) struct Failing {
-    /// What all who wait are told. It is shared, and not copied for each.
+    /// The error that all who wait are told. It is shared, and not copied for each.
     pub(super) error: Error,
-    /// What handles asked for that was not done.
+    /// The commands of handles that were not carried out.
     pub(super) commands: VecDeque<Command>,
     pub(super) slots: vec::IntoIter<Slot>,
     pub(super) wakers: SlotWakers,

@@ -1,4 +1,4 @@
-//! What is read into, and what frames that are held keep of it.
+//! The buffer that is read into, and what frames that are held keep of it.
 //!
 //! Frames are slices of the block they were read into, and each keeps all of that. Whoever holds one
 //! beyond its turn holds the block's charge. A connection of which many blocks are held, or whose
@@ -20,7 +20,8 @@ use crate::memory::{BlockCharge, MemoryBudget};
 const MAX_LENT_BYTES: usize = 1 << 20;
 /// Blocks looked at a time whether they are still held.
 const LOOKS: usize = 8;
-/// What of a frame is not its payload, at most: prefix, header, request-n and the length of metadata.
+/// The bytes of a frame beside its payload, at most: prefix, header, request-n and the length of
+/// metadata.
 const FRAME_OVERHEAD: usize = 16;
 
 /// A block that is read into, from a length on that is at least that of what was read.
@@ -217,7 +218,8 @@ impl Input {
         if is_large || self.lent_bytes >= MAX_LENT_BYTES { self.block.size / 4 } else { 0 }
     }
 
-    /// What whoever holds a payload of so many bytes, which was just read, holds as well.
+    /// The charge for a block that whoever holds a payload of so many bytes, which was just read,
+    /// holds as well.
     #[inline]
     pub(super) fn charge_for(&mut self, payload_bytes: usize) -> Option<Arc<BlockCharge>> {
         if payload_bytes + FRAME_OVERHEAD < self.copy_below() {

@@ -8,7 +8,7 @@ use crate::{
     lease::{Grant, LeasePolicy, Load},
 };
 
-/// What we give: the policy, and when it is asked again.
+/// The leases that we give: the policy, and when it is asked again.
 pub(super) struct Leases {
     policy: Box<dyn LeasePolicy>,
     /// A part of the last lease's time is over; `None` before the first.

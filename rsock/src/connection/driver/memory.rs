@@ -1,5 +1,5 @@
-//! What a connection holds, told to the budget it shares with others, and when it does not read
-//! because of it.
+//! The memory that a connection holds, told to the budget it shares with others, and when it does
+//! not read because of it.
 
 use std::{
     cmp::Reverse,
@@ -38,8 +38,8 @@ pub(super) enum Pause {
     Memory { since: Instant, until: Instant },
 }
 
-/// What is held waits for the peer: since when, how much had been written by then, and when to look
-/// again whether there is more.
+/// The time for which what is held waits for the peer: since when, how much had been written by
+/// then, and when to look again whether there is more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stalled {
     since: Instant,

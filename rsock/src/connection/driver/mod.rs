@@ -78,7 +78,7 @@ const WRITE_SLICES: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
 /// Bytes one producer yields before the others, give or take an item.
 const SHARE_BYTES: usize = 16 << 10;
-/// What an item counts beside its bytes, so that empty ones come to an end as well.
+/// The bytes that an item counts beside its own, so that empty ones come to an end as well.
 const ITEM_COST: usize = 32;
 /// Streams with more to write than the socket takes, beside which the producers of others are still
 /// polled: what those yield then waits too, so this bounds how much that can be.
@@ -90,7 +90,7 @@ const MAX_WAITING_PUSH_BYTES: usize = 1 << 20;
 /// The slot number by which the handler of metadata pushes is woken.
 const PUSH_SLOT: usize = usize::MAX;
 
-/// What both sides' drivers are made of.
+/// The parts that both sides' drivers are made of.
 pub(crate) struct DriverOptions {
     pub(crate) config: Arc<Config>,
     /// How many items the payloads of an inbound channel keep outstanding.
@@ -99,7 +99,7 @@ pub(crate) struct DriverOptions {
     pub(crate) tap: Option<FrameTap>,
     /// The address of the peer's present transport, for logs.
     pub(crate) peer: Arc<str>,
-    /// What the peer is allowed, where leases are agreed upon.
+    /// The policy of what the peer is allowed, where leases are agreed upon.
     pub(crate) lease: Option<Box<dyn LeasePolicy>>,
     /// A server's resumable sessions.
     pub(crate) sessions: Option<Arc<Sessions>>,
@@ -109,7 +109,7 @@ pub(crate) struct DriverOptions {
     pub(crate) max_waiting_bytes: usize,
 }
 
-/// What serves a connection, and its place where there are doors.
+/// The handler that serves a connection, and its place where there are doors.
 type Accepted = (Arc<dyn Handle>, Option<Place>);
 
 pub(crate) struct Driver {
@@ -117,7 +117,7 @@ pub(crate) struct Driver {
     framing: Framing,
     connection: Connection,
     input: Input,
-    /// What the connection has drawn from the budget of all.
+    /// The memory that the connection has drawn from the budget of all.
     account: Account,
     /// Requests are refused because there is no memory at all.
     refuses: bool,
@@ -126,7 +126,7 @@ pub(crate) struct Driver {
     /// Producers were polled beside a long transfer since the task was woken.
     has_overtaken: bool,
     bulk: Bulk,
-    /// What is held waits for the peer.
+    /// Present where what is held waits for the peer.
     stalled: Option<Stalled>,
     /// Handlers yield nothing until then, when there may be memory for it.
     barren_until: Option<Instant>,
@@ -143,7 +143,7 @@ pub(crate) struct Driver {
     /// Taken from the mailbox; kept to reuse their memory.
     commands: Vec<Command>,
     woken: Vec<usize>,
-    /// What was asked for while there was nobody to ask: before a server's SETUP was accepted, or
+    /// The commands given while there was nobody to ask: before a server's SETUP was accepted, or
     /// while a client sets up a fresh session.
     held: VecDeque<Command>,
     /// Requests that wait for a lease, in their order; each holds a permit.
@@ -153,7 +153,7 @@ pub(crate) struct Driver {
     lease: Option<Box<Leases>>,
     /// A server's resumable session.
     claim: Option<Box<Claim>>,
-    /// Who holds it, and the doors it came through.
+    /// The holder of the connection, and the doors it came through.
     holder: Holder,
     doors: Option<Arc<Doors>>,
     /// A server's connection that nobody has accepted yet.
@@ -178,8 +178,8 @@ pub(crate) struct Driver {
     push_bytes: usize,
     pings: Pings,
     pinged: u64,
-    /// What hung on a connection that is over, or on a session before this one, and is being ended: three
-    /// of them at most.
+    /// The calls of a connection that is over, or of a session before this one, which are being
+    /// ended: three of them at most.
     failing: Vec<Failing>,
     /// Metadata pushes of ours that are not in the send buffer yet; each holds a permit.
     unsent_pushes: VecDeque<(Answer, Permit)>,
@@ -200,7 +200,7 @@ pub(crate) struct Driver {
     timer: Option<Pin<Box<Sleep>>>,
     /// When `timer` fires; it may be earlier than needed, never later.
     armed: Option<Instant>,
-    /// What `timer` wakes.
+    /// The waker that `timer` wakes.
     timed: Option<Waker>,
     /// When the protocol engine wants to hear of the time, as of the last turn.
     deadline: Option<Instant>,
@@ -231,7 +231,7 @@ enum Phase {
 /// Tells a handle what has become of its command.
 type Answer = oneshot::Sender<Result<(), Error>>;
 
-/// What the driver keeps for a stream; empty between tenants.
+/// The parts that the driver keeps for a stream; empty between tenants.
 #[derive(Default)]
 struct Slot {
     key: Option<StreamKey>,

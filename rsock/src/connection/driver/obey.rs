@@ -1,4 +1,4 @@
-//! What handles ask of the driver.
+//! Commands, which handles give the driver.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Instant};
 
@@ -95,7 +95,7 @@ impl Driver {
         }
     }
 
-    /// What a handle is told of something that could not be done.
+    /// The error that a handle is told of something that could not be done.
     fn refusal(&self, misuse: Misuse) -> Error {
         match (misuse, self.mailbox.refusing()) {
             (Misuse::Closed, Some(reason)) => Error::Closed(reason),

@@ -1,4 +1,4 @@
-//! What the peer says: read, decoded, and brought to where it belongs.
+//! The words of the peer: read, decoded, and brought to where they belong.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! What answers the peer: the acceptor, handlers polled in place, and the slots they live in.
+//! The answering side: the acceptor, handlers polled in place, and the
 
 use std::{
     mem,

@@ -532,7 +532,7 @@ impl Driver {
         self.dial(attempt, Some((reason, until)));
     }
 
-    /// What handles ask for waits: there is no session to do it in.
+    /// Whether what handles ask for waits: there is no session to do it in.
     pub(super) fn is_renewing(&self) -> bool {
         let redial = self.client_session.as_ref().and_then(|session| session.redial.as_ref());
         redial.is_some_and(|redial| redial.fresh.is_some())

@@ -1,4 +1,4 @@
-//! What leaves, how a connection ends, and the one timer.
+//! The way out: what leaves, how a connection ends, and the one timer.
 
 use std::{
     collections::VecDeque,

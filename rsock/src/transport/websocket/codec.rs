@@ -31,7 +31,7 @@ pub(crate) enum Opcode {
     Pong = 0xA,
 }
 
-/// What the peer sent, in wire order.
+/// The messages that the peer sent, in wire order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Incoming {
     /// A whole binary message.
@@ -147,8 +147,8 @@ impl Decoder {
         }
     }
 
-    /// What nearly all frames are: a whole message of at most 64 KiB in one frame, all of it there.
-    /// `None` for anything else, which then goes the long way.
+    /// Decodes what nearly all frames are: a whole message of at most 64 KiB in one frame, all of
+    /// it there. `None` for anything else, which then goes the long way.
     #[inline]
     pub(crate) fn decode_whole(&mut self, input: &mut BytesMut) -> Option<Bytes> {
         if self.awaited.is_some() || self.partial.is_some() {
@@ -692,7 +692,7 @@ mod tests {
         decode_all(Role::Server, bytes)
     }
 
-    /// What the bytes say, the same in one piece and byte by byte.
+    /// Decodes the bytes, the same in one piece and byte by byte.
     fn decode_all(role: Role, bytes: &[u8]) -> Result<Vec<Incoming>, WebSocketError> {
         let at_once = decode_chunks(role, bytes, bytes.len().max(1), false);
         assert_eq!(at_once, decode_chunks(role, bytes, 1, false), "{bytes:02x?}");

@@ -30,7 +30,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{HandshakeError, HttpHandler, HttpResponse};
 
-/// What a server takes for a request's head, and hyper for its buffers: cookies and tokens fit.
+/// The room that a server has for a request's head, and hyper for its buffers: cookies and tokens
+/// fit.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// The one version of the protocol.
@@ -43,7 +44,7 @@ const CONNECTION_UPGRADE: HeaderValue = HeaderValue::from_static("upgrade");
 /// The name by convention; RSocket itself defines none, so it is never required.
 const SUBPROTOCOL: &str = "rsocket";
 
-/// What became of an accepted connection.
+/// The outcome of an accepted connection.
 #[derive(Debug)]
 pub(crate) enum Accepted<IO> {
     /// It spoke plain HTTP, was answered, and is closed.
@@ -51,7 +52,7 @@ pub(crate) enum Accepted<IO> {
     /// It is a WebSocket.
     WebSocket {
         io: IO,
-        /// What the client sent right behind its request; the first input of the decoder.
+        /// The bytes that the client sent right behind its request; the first input of the decoder.
         leftover: Bytes,
         /// The subprotocol both sides named, if any.
         #[cfg_attr(not(test), expect(dead_code, reason = "RSocket does not depend on it (WS-08)"))]
@@ -371,7 +372,7 @@ mod tests {
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://example.com\r\n\
         Sec-WebSocket-Version: 13\r\n";
 
-    /// What section 1.3 computes for it.
+    /// The value that RFC 6455, section 1.3 computes for it.
     const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
     // ----- our server, a scripted client

@@ -220,7 +220,7 @@ impl WebSocketError {
 }
 
 impl WebSocketError {
-    /// What was wrong.
+    /// The mistake, in words.
     pub(crate) fn problem(self) -> &'static str {
         match self {
             Self::CloseCode(_) => "WebSocket: close frame with a forbidden status code",

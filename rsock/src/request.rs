@@ -3,10 +3,11 @@
 use std::{
     any::{Any, TypeId},
     fmt, mem,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use bytes::Bytes;
+use once_cell::race::OnceBox;
 use rsock_proto::{
     Payload,
     metadata::{Authentication, Extensions, MetadataError, Mime, Route},
@@ -25,13 +26,15 @@ use crate::{
 pub struct Request {
     payload: Payload,
     peer: Peer,
-    /// Of a request that nobody looks into there is none.
-    more: OnceLock<Box<More>>,
+    /// Of a request that nobody looks into there is none; std's cell would cost ten times as much to
+    /// fill.
+    reading: OnceBox<Reading>,
+    /// Most requests have none of this.
+    more: Option<Box<More>>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct More {
-    reading: Reading,
     params: Params,
     /// The values that layers left, by type.
     values: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
@@ -60,7 +63,7 @@ impl Request {
     /// A request of this peer; without a connection, of [`Peer::local`].
     #[inline]
     pub fn new(payload: Payload, peer: Peer) -> Self {
-        Self { payload, peer, more: OnceLock::new() }
+        Self { payload, peer, reading: OnceBox::new(), more: None }
     }
 
     /// The peer that asks.
@@ -98,26 +101,16 @@ impl Request {
     /// of a route that has been found stay.
     pub fn set_payload(&mut self, payload: Payload) {
         self.payload = payload;
-        if let Some(more) = self.more.get_mut() {
-            more.reading = read(&self.payload, &self.peer);
-        }
+        self.reading = OnceBox::new();
     }
 
-    fn more(&self) -> &More {
-        self.more.get_or_init(|| Box::new(More::of(&self.payload, &self.peer)))
+    #[inline]
+    fn reading(&self) -> &Reading {
+        self.reading.get_or_init(|| Box::new(read(&self.payload, &self.peer)))
     }
 
     fn more_mut(&mut self) -> &mut More {
-        let Self { payload, peer, more } = self;
-        if more.get().is_none() {
-            *more = OnceLock::from(Box::new(More::of(payload, peer)));
-        }
-        // It was set just now, if it was not before.
-        more.get_mut().expect("it is set")
-    }
-
-    fn reading(&self) -> &Reading {
-        &self.more().reading
+        self.more.get_or_insert_default()
     }
 
     /// The route asked for: the first tag of the routing metadata, whether that sits inside composite
@@ -142,7 +135,7 @@ impl Request {
     /// The values of its route's parameters, once a router has found that.
     pub fn params(&self) -> &Params {
         static NONE: Params = Params(Vec::new());
-        self.more.get().map_or(&NONE, |more| &more.params)
+        self.more.as_ref().map_or(&NONE, |more| &more.params)
     }
 
     /// A router has found the route, whose pattern has parameters.
@@ -176,7 +169,7 @@ impl Request {
     /// The identity of who asks, if somebody has said so: of this request, or of the connection as
     /// a whole.
     pub fn identity(&self) -> Option<&Identity> {
-        let own = self.more.get().and_then(|more| more.identity.as_ref());
+        let own = self.more.as_ref().and_then(|more| more.identity.as_ref());
         own.or_else(|| self.peer.identity())
     }
 
@@ -196,20 +189,9 @@ impl Request {
 
     /// The value of this type that was left.
     pub fn attached<T: Any + Send + Sync>(&self) -> Option<&T> {
-        let values = &self.more.get()?.values;
+        let values = &self.more.as_ref()?.values;
         let (_, value) = values.iter().find(|(id, _)| *id == TypeId::of::<T>())?;
         value.downcast_ref()
-    }
-}
-
-impl More {
-    fn of(payload: &Payload, peer: &Peer) -> Self {
-        Self {
-            reading: read(payload, peer),
-            params: Params::default(),
-            values: Vec::new(),
-            identity: None,
-        }
     }
 }
 
@@ -269,9 +251,9 @@ mod tests {
     fn metadata_are_read_when_they_are_asked_for() {
         let payload = Payload::default().route("some.route").expect("a short route");
         let request = Request::new(payload, Peer::local());
-        assert!(request.more.get().is_none());
+        assert!(request.reading.get().is_none());
         assert_eq!(request.route(), Some("some.route"));
-        assert!(request.more.get().is_some());
+        assert!(request.reading.get().is_some());
         let broken = Payload { metadata: Some("x".into()), ..Payload::default() };
         let request = Request::new(broken, Peer::local());
         assert_eq!(request.route(), None);

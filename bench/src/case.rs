@@ -1,4 +1,4 @@
-//! What is measured: an interaction, how many in flight, how large; and in which mode.
+//! The cases that are measured: an interaction, how many in flight, how large; and in which mode.
 
 use std::{fmt, str::FromStr};
 
@@ -116,7 +116,7 @@ impl FromStr for Mode {
     }
 }
 
-/// What the frames travel in.
+/// The transport that the frames travel in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,

@@ -1,4 +1,4 @@
-//! Who competes, and the seam between a contender and the harness.
+//! The contenders, and the seam between one and the harness.
 //!
 //! A library under test implements [`Peer`] and [`Requester`] and nothing else: the load is made
 //! in [`crate::load`], by the same code for all of them. `raw` alone stands outside, since it has
@@ -30,7 +30,7 @@ pub(crate) trait Peer {
     /// One connection, as the library's user holds it.
     type Requester: Requester;
 
-    /// What it can be measured over; with none it is left out of the run.
+    /// The transports it can be measured over; with none it is left out of the run.
     const TRANSPORTS: &'static [Transport];
 
     /// Whether it has such an interaction; otherwise it is left out of those cases.
@@ -100,7 +100,7 @@ impl Arrivals {
     }
 }
 
-/// Who competes, in the order of the table.
+/// The contenders, in the order of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
     Raw,
@@ -114,7 +114,7 @@ pub(crate) enum Contender {
     Nats,
 }
 
-/// What is done with the type of a contender's [`Peer`], and what for `raw`, which has none.
+/// The work to be done with the type of a contender's [`Peer`], and that for `raw`, which has none.
 macro_rules! with_peer {
     ($contender:expr, raw => $raw:expr, $peer:ident => $then:expr) => {
         match $contender {

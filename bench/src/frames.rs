@@ -1,5 +1,5 @@
-//! What the two yardsticks, [`raw`](crate::raw) and [`mux`](crate::mux), share: length-prefixed
-//! frames out of a read buffer, and a write buffer the socket empties.
+//! The parts that the two yardsticks, [`raw`](crate::raw) and [`mux`](crate::mux), share:
+//! length-prefixed frames out of a read buffer, and a write buffer the socket empties.
 
 use std::{
     pin::{Pin, pin},
@@ -31,7 +31,7 @@ pub(crate) fn frame_len(unread: &[u8]) -> Option<usize> {
     Some(u32::from_be_bytes([0, high, middle, low]) as usize)
 }
 
-/// What has been read: `bytes[taken..filled]` is still to be taken.
+/// The bytes that have been read: `bytes[taken..filled]` is still to be taken.
 pub(crate) struct Input {
     bytes: Vec<u8>,
     taken: usize,
@@ -57,8 +57,8 @@ impl Input {
         Poll::Ready(Ok(()))
     }
 
-    /// Where the next read goes; the part of a frame left over moves to the front first, and room
-    /// is made for a frame larger than a burst.
+    /// The place for the next read; the part of a frame left over moves to the front first, and
+    /// room is made for a frame larger than a burst.
     fn space(&mut self) -> &mut [u8] {
         self.bytes.copy_within(self.taken..self.filled, 0);
         self.filled -= self.taken;
@@ -78,7 +78,7 @@ impl Input {
     }
 }
 
-/// What is being written. What is to follow is gathered elsewhere meanwhile and takes its place
+/// The bytes being written. What is to follow is gathered elsewhere meanwhile and takes its place
 /// whole, so nothing is moved up front when the socket takes a part.
 #[derive(Default)]
 pub(crate) struct Output {

@@ -138,7 +138,7 @@ impl Service<http::Request<Body>> for Bench {
     }
 }
 
-/// What is answered, at once.
+/// The answer, given at once.
 type Answer<T> = Ready<std::result::Result<Response<T>, Status>>;
 
 impl UnaryService<Bytes> for Bench {

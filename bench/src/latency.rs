@@ -18,7 +18,7 @@ pub(crate) const TIMED_ONE_IN: u64 = 16;
 /// Counts requests by how long they took.
 pub(crate) struct Histogram(Box<[AtomicU32]>);
 
-/// What is told of a histogram.
+/// The figures that are told of a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Latency {
     pub(crate) p50: Duration,

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// measured over a few milliseconds.
 const LEAST_STREAMED: Duration = Duration::from_millis(250);
 
-/// What to do, and how long.
+/// The work to do, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) case: Case,
@@ -43,7 +43,7 @@ pub(crate) struct Load {
     pub(crate) meter: Meter,
 }
 
-/// What was counted.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tally {
     pub(crate) messages: u64,
@@ -53,7 +53,7 @@ pub(crate) struct Tally {
     pub(crate) latency: Option<Latency>,
 }
 
-/// What the data of a stream request ask for.
+/// The request in the data of a stream request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     Items(StreamRequest),
@@ -101,7 +101,7 @@ impl StreamRequest {
     }
 }
 
-/// What opens a request that is answered with so many bytes, as in `give 1024`.
+/// The beginning of a request that is answered with so many bytes, as in `give 1024`.
 const GIVE: &[u8] = b"give ";
 
 /// The data of a request that is answered with so many bytes.
@@ -109,7 +109,7 @@ pub(crate) fn give(size: usize) -> Bytes {
     Bytes::from(format!("give {size}"))
 }
 
-/// What a request is answered with: its own data, unless it asks to be [given](give) some.
+/// The answer to a request: its own data, unless it asks to be [given](give) some.
 pub(crate) fn answer(data: Bytes) -> Bytes {
     static GIVEN: OnceLock<Bytes> = OnceLock::new();
     let wanted = data.strip_prefix(GIVE).and_then(|size| str::from_utf8(size).ok()?.parse().ok());

@@ -1,4 +1,4 @@
-//! What the machine is asked: where to run, what has been used, how much memory was held.
+//! Questions to the machine: where to run, what has been used, how much memory was held.
 
 use std::{
     fs,
@@ -90,11 +90,11 @@ pub(crate) fn runtime(mode: Mode) -> Result<Runtime> {
 pub(crate) struct Meter {
     server: ClockId,
     broker: Option<ClockId>,
-    /// What runs only where nothing else would.
+    /// The clock of threads that run only where nothing else would.
     spinner: Option<ClockId>,
 }
 
-/// What the clocks showed at the start.
+/// The readings of the clocks at the start.
 pub(crate) struct Mark {
     wall: Instant,
     client: Duration,
@@ -103,7 +103,7 @@ pub(crate) struct Mark {
     machine: Duration,
 }
 
-/// What was spent between two looks at the clocks.
+/// The time spent between two looks at the clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) elapsed: Duration,
@@ -116,7 +116,7 @@ pub(crate) struct Reading {
 }
 
 impl Meter {
-    /// What a broker uses counts as the server's.
+    /// Counts what a broker uses as the server's.
     pub(crate) fn of_server(pid: u32, broker: Option<u32>) -> Result<Self> {
         let broker = broker.map(clock_of).transpose()?;
         Ok(Self { server: clock_of(pid)?, broker, spinner: None })

@@ -30,7 +30,7 @@ mod theirs;
 
 use std::{error::Error as StdError, process::ExitCode};
 
-/// What went wrong, said once and then the run is over: a benchmark has nothing to recover.
+/// The error that ends the run, said once: a benchmark has nothing to recover.
 pub(crate) type Error = Box<dyn StdError + Send + Sync>;
 
 /// The result of everything here.

@@ -45,8 +45,8 @@ const WINDOW: u32 = 1024;
 /// With this much waiting for the socket, who sends without an answer to wait for is held back.
 const HELD_BACK: usize = 4 * BURST;
 
-/// What a frame is. The body of a request and of what answers it is theirs; that of `CREDIT` is a
-/// u32, the number of items more.
+/// The kinds of frames. The body of a request and of what answers it is theirs; that of `CREDIT` is
+/// a u32, the number of items more.
 mod kind {
     pub(super) const REQUEST: u8 = 0;
     pub(super) const ANSWER: u8 = 1;
@@ -124,7 +124,7 @@ impl Requester for Connection {
     }
 }
 
-/// What the callers and the connection's task share.
+/// The state that the callers and the connection's task share.
 #[derive(Default)]
 struct Shared(Mutex<State>);
 
@@ -140,7 +140,7 @@ struct State {
     is_closed: bool,
 }
 
-/// Who waits under a stream id, or what has come for it.
+/// The caller that waits under a stream id, or what has come for it.
 enum Waiting {
     ForAnswer(Waker),
     Answered(Bytes),
@@ -233,7 +233,7 @@ struct Items<'a> {
     data: Bytes,
     /// Once it has been asked for.
     id: Option<u32>,
-    /// What had come when last looked: one lock, and one grant of credit, for all of it.
+    /// The items that had come when last looked: one lock, and one grant of credit, for all of it.
     taken: VecDeque<Bytes>,
 }
 
@@ -287,7 +287,7 @@ struct Asking {
     shared: Arc<Shared>,
     input: BytesMut,
     output: Output,
-    /// Who is to be woken once the burst has been handed out.
+    /// The wakers to be woken once the burst has been handed out.
     woken: Vec<Waker>,
     /// Whether the callers have been let run since it was woken to write.
     has_yielded: bool,
@@ -402,7 +402,7 @@ struct Answering {
     streams: Vec<Giving>,
     /// Fire-and-forget requests that have come.
     forgotten: u64,
-    /// Who wants to know when so many have come.
+    /// The call that wants to know when so many have come.
     awaited: Option<(u32, u64)>,
 }
 

@@ -21,7 +21,7 @@ use crate::{
     contender::{Peer, Requester},
 };
 
-/// Where the requests go.
+/// The subject that requests go to.
 const SUBJECT: &str = "echo";
 
 /// The broker, in a shell that ends it when this process does, however that ends: what the shell
@@ -31,7 +31,7 @@ nats-server --addr "$1" --port -1 & echo $!
 read -r _
 kill $!"#;
 
-/// What the broker says about where it listens.
+/// The broker's words about where it listens.
 const LISTENING: &str = "Listening for client connections on ";
 
 /// The messaging system.
@@ -77,7 +77,7 @@ async fn answer(client: Client, mut requests: Subscriber) {
     }
 }
 
-/// Where it listens.
+/// The address it listens on.
 fn start_broker(host: IpAddr) -> Result<SocketAddr> {
     let mut shell = Command::new("sh")
         .args(["-c", BROKER, "sh", &host.to_string()])

@@ -15,7 +15,7 @@ use crate::{
     special::Special,
 };
 
-/// What `--help` prints.
+/// The text that `--help` prints.
 pub(crate) const HELP: &str = "\
 rsock-bench: the limits of this machine, rsock and others, side by side
 
@@ -50,7 +50,7 @@ Without options, everything: about forty minutes on an idle machine.
 Progress goes to stderr, the table to stdout.
 ";
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug)]
 pub(crate) enum Command {
     Help,
@@ -67,7 +67,7 @@ pub(crate) enum Command {
     Sit(Plan),
 }
 
-/// What is measured in a sitting.
+/// The measurements of a sitting.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) modes: Vec<Mode>,
@@ -108,7 +108,7 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Who takes part in a case.
+    /// The contenders that take part in a case.
     pub(crate) fn entries_of(&self, case: Case) -> impl Iterator<Item = Entry> {
         self.entries.iter().copied().filter(move |entry| {
             entry.contender.takes(case) && (!self.quick || case.is_quick(entry.transport))

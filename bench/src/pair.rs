@@ -16,10 +16,10 @@ use crate::{
     special::link,
 };
 
-/// What stands before the process of a contender's broker.
+/// The word that stands before the process of a contender's broker.
 const BROKER: &str = "broker";
 
-/// What a server says when it is in a network namespace of its own, with no way out of it yet.
+/// The line of a server that is in a network namespace of its own, with no way out of it yet.
 const PREPARE: &str = "prepare";
 
 /// The last line a server prints before it only answers.
@@ -83,7 +83,7 @@ impl Server {
         Meter::of_server(self.pid(), self.broker)
     }
 
-    /// Where a contender listens.
+    /// The address a contender listens on.
     pub(crate) fn address(&self, entry: Entry) -> Result<SocketAddr> {
         let listening = self.listening.iter().find(|(listening, _)| *listening == entry);
         Ok(listening.ok_or("the server does not serve this contender")?.1)

@@ -9,7 +9,8 @@ use crate::{
     svg::{Figure, Group, Panel},
 };
 
-/// What the figures leave out, since nothing else could be read beside it. The tables have it.
+/// The contender that the figures leave out, since nothing else could be read beside it. The tables
+/// have it.
 const LIMIT: &str = "raw";
 
 /// Writes what `file` has figures for to `directory`: SVG files, and `tables.md`.

@@ -26,7 +26,7 @@ use crate::{
     load::{Asked, Laps, Load, StreamRequest, Tally},
 };
 
-/// What the first frame of a connection says when all the rest is to be echoed; otherwise it, and
+/// The first frame of a connection when all the rest is to be echoed; otherwise it, and
 /// what follows once it is answered, is what [`Asked`] says. An arrival is counted from there.
 const ECHO: &[u8] = b"echo";
 
@@ -118,7 +118,7 @@ struct Framed {
     socket: TcpStream,
     input: Input,
     output: Output,
-    /// What is to be written next.
+    /// The bytes to be written next.
     gathered: Vec<u8>,
 }
 

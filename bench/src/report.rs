@@ -1,4 +1,4 @@
-//! What is printed: medians over the rounds, and ratios taken within a round.
+//! The report that is printed: medians over the rounds, and ratios taken within a round.
 
 use std::{fmt::Write, time::Duration};
 
@@ -154,7 +154,7 @@ pub(crate) fn json(plan: &Plan, sitting: &Sitting) -> Result<String> {
 const BEFORE_RATIOS: [&str; 4] = ["case", "contender", "per second", "min–max"];
 const AFTER_RATIOS: [&str; 3] = ["CPU s/M", "client + server", "p50 / p99 µs"];
 
-/// Whom the others are compared with.
+/// The contender that the others are compared with.
 const COMPARED_WITH: &[Contender] = &[
     Contender::Raw,
     Contender::Mux,
@@ -289,7 +289,7 @@ fn shown(figure: Option<f64>, show: impl Fn(f64) -> String) -> String {
     figure.map_or_else(missing, show)
 }
 
-/// Where there is no figure.
+/// The mark where there is no figure.
 pub(crate) fn missing() -> String {
     "–".to_owned()
 }

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{Result, machine::Cpus};
 
-/// What it prints once every thread runs.
+/// The line it prints once every thread runs.
 const SPINNING: &str = "spinning";
 
 /// The process that spins. It ends with this value, or with this process.

@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// A picture of several panels.
 pub(crate) struct Figure {
     pub(crate) title: String,
-    /// What is to be known of all panels.
+    /// The note on all panels.
     pub(crate) note: String,
     pub(crate) panels: Vec<Panel>,
 }
@@ -14,12 +14,12 @@ pub(crate) struct Figure {
 pub(crate) struct Panel {
     pub(crate) title: String,
     pub(crate) unit: &'static str,
-    /// What the bars of a group are, if there is more than one.
+    /// The names of the bars of a group, if there is more than one.
     pub(crate) series: Vec<&'static str>,
     pub(crate) groups: Vec<Group>,
 }
 
-/// What one name has: a bar for each of the series.
+/// The bars of one name: one for each of the series.
 pub(crate) struct Group {
     pub(crate) name: String,
     /// It is drawn to be found first.

@@ -33,7 +33,7 @@ use crate::{
 /// The incumbent.
 pub(crate) struct RsocketRust<S>(PhantomData<S>);
 
-/// What is done to its sockets.
+/// The options set on its sockets.
 pub(crate) trait Sockets {
     const TRANSPORTS: &'static [Transport];
 

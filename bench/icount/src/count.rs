@@ -11,7 +11,7 @@ const MEASURED: &str = "rsock_icount::measured*";
 const ALLOCATORS: [&str; 6] =
     ["malloc", "calloc", "realloc", "aligned_alloc", "memalign", "posix_memalign"];
 
-/// What a scenario cost, of both sides together.
+/// The cost of a scenario, of both sides together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) instructions: u64,

@@ -14,7 +14,7 @@ use std::{error::Error as StdError, process::ExitCode};
 use record::Record;
 use scenario::Scenario;
 
-/// What went wrong, said once and then it is over.
+/// The error that ends the run, said once.
 pub(crate) type Error = Box<dyn StdError + Send + Sync>;
 
 /// The result of everything here.
@@ -95,7 +95,7 @@ fn run(arguments: &[&str]) -> Result<ExitCode> {
     }
 }
 
-/// What is counted: callgrind begins anew here.
+/// Collects what is counted: callgrind begins anew here.
 #[inline(never)]
 pub(crate) fn measured(work: &mut dyn FnMut() -> Result<()>) -> Result<()> {
     work()

@@ -38,7 +38,7 @@ fn tools() -> Result<String> {
 }
 
 impl Record {
-    /// What the scenarios cost now.
+    /// The costs of the scenarios now.
     pub(crate) fn counted(scenarios: &[&Scenario]) -> Result<Self> {
         let tools = tools()?;
         let profile = std::env::temp_dir().join(format!("callgrind.{}", std::process::id()));

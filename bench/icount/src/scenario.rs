@@ -1,4 +1,4 @@
-//! What is counted.
+//! The scenarios that are counted.
 
 use std::{
     future::{Future, IntoFuture},
@@ -24,13 +24,13 @@ use crate::{Result, measured};
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
-    /// What counts are divided by to be shown.
+    /// The number that counts are divided by to be shown.
     pub(crate) unit: &'static str,
     pub(crate) units: u64,
     work: Work,
 }
 
-/// What the bytes go over.
+/// The transport that the bytes go over.
 #[derive(Clone, Copy)]
 enum Over {
     Memory,

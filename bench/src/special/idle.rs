@@ -1,4 +1,4 @@
-//! What a connection that does nothing takes: resident memory of either process, each connection
+//! The memory of a connection that does nothing: resident memory of either process, each connection
 //! having been used once.
 
 use std::{

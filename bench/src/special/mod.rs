@@ -38,7 +38,7 @@ rsock-bench idle [OPTIONS]    memory of both sides for each of 10,000 connection
   --json FILE        also add the figures to FILE
 ";
 
-/// Who is measured: libraries, by the interface their users have.
+/// The libraries that are measured, by the interface their users have.
 const MEASURED: &[Contender] = &[
     Contender::Rsock,
     Contender::RsocketRust,
@@ -56,7 +56,7 @@ pub(crate) const TABLES: [(&str, &str, Table); 3] = [
     ("idle", "Idle connections", idle::text),
 ];
 
-/// What is measured.
+/// The measurements there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Shaped,
@@ -64,7 +64,7 @@ pub(crate) enum What {
     Idle,
 }
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Debug)]
 pub(crate) struct Special {
     what: What,
@@ -78,7 +78,7 @@ pub(crate) struct Special {
     help: bool,
 }
 
-/// What is done with a contender through the interface its users have.
+/// The work to be done with a contender through the interface its users have.
 trait Measurement {
     /// Connects as often as it wants to, and says what it saw.
     async fn of<P: Peer>(self, transport: Transport, address: SocketAddr) -> Result<Value>;

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::Result;
 
-/// What each socket of the proxy may hold, and what a router in its place would.
+/// The bytes that each socket of the proxy may hold, and what a router in its place would.
 const BUFFER: usize = 64 * 1024;
 
 /// How much is forwarded at once.

@@ -1,5 +1,5 @@
-//! What piles up where a stream is taken slowly: nothing beyond the credit given, if credit is
-//! kept to.
+//! The items that pile up where a stream is taken slowly: none beyond the credit given, if credit
+//! is kept to.
 
 use std::{
     net::SocketAddr,

@@ -1,5 +1,5 @@
-//! What one frame of a peer costs, for every type in every state, beside few streams and beside as many as
-//! may be open: no frame makes work that its bytes do not pay for (DOS-04).
+//! The cost of one frame of a peer, for every type in every state, beside few streams and beside as
+//! many as may be open: no frame makes work that its bytes do not pay for (DOS-04).
 //!
 //! A server's driver is polled by hand over memory. What is counted is all it does for the frames: reading,
 //! decoding, the engine, handlers, answers and their writing.
@@ -34,7 +34,7 @@ const FRAMES: u32 = 64;
 /// Places that the frames counted may take, of the peer's streams.
 const SPARE: u32 = 1_600;
 
-/// What is open where the frames arrive.
+/// The state in which the frames arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// No stream that frames could name.
@@ -76,7 +76,7 @@ const STATES: [State; 13] = [
     State::Replies,
 ];
 
-/// What else is open.
+/// The streams that are open besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Beside {
     Few,
@@ -93,7 +93,7 @@ impl Beside {
     }
 }
 
-/// What is counted: these frames in this state.
+/// A cell of the table: these frames in this state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cell {
     state: String,

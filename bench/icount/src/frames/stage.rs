@@ -27,7 +27,7 @@ use super::{
 };
 use crate::Result;
 
-/// What the peer's streams are answered with: nothing, for as long as they are open.
+/// The answer to the peer's streams: nothing, for as long as they are open.
 struct Silent;
 
 impl Responder for Silent {
@@ -77,7 +77,7 @@ pub(super) struct Stage {
     pub(super) serving: Pin<Box<dyn Future<Output = ()>>>,
     woken: Arc<Flag>,
     requester: Arc<Mutex<Option<Requester>>>,
-    /// What we have asked the peer for.
+    /// The calls with which we have asked the peer.
     pub(super) calls: Vec<Pin<Box<Response>>>,
     pub(super) streams: Vec<Pin<Box<RequestStream>>>,
     /// The peer's next id.
@@ -88,7 +88,7 @@ pub(super) struct Stage {
     pub(super) is_deaf: bool,
 }
 
-/// What callgrind collects: the work alone, and not what prepares it.
+/// The work that callgrind collects, and not what prepares it.
 #[inline(never)]
 pub(super) fn collected<T>(work: &mut dyn FnMut() -> T) -> T {
     work()

@@ -1,15 +1,16 @@
-//! What was counted, and whether it is too much.
+//! The table of what was counted, and whether it is too much.
 
 use std::{fs, path::Path, process::Command};
 
 use crate::Result;
 
-/// What a frame may cost in instructions, however short it is. The dearest opens a channel: 3,300, or
-/// 4,300 beside thousands of ids that collide.
+/// The most that a frame may cost in instructions, however short it is. The dearest opens a
+/// channel: 3,300, or 4,300 beside thousands of ids that collide.
 const MAX_FIXED: u64 = 6_000;
 /// And for each byte of it: it is read, copied where it is kept, and echoed or told.
 const MAX_PER_BYTE: u64 = 4;
-/// What ends a connection may cost in one poll: a portion of the streams that it ends, and a look at all.
+/// The most that the end of a connection may cost in one poll: a portion of the streams that it
+/// ends, and a look at all.
 const MAX_PORTION: u64 = 128_000;
 /// How much more it may cost beside thousands of streams than beside few, in percent.
 const MAX_GROWTH_PERCENT: u64 = 30;
@@ -17,7 +18,7 @@ const MAX_GROWTH_PERCENT: u64 = 30;
 /// in a sorted map of thousands.
 const MAX_GROWTH: [u64; 2] = [300, 1_500];
 
-/// What was counted of a cell: instructions a frame, and the bytes of one.
+/// The counts of a cell: instructions a frame, and the bytes of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counted {
     instructions: u64,
@@ -33,14 +34,14 @@ struct Row {
     beside: [Option<Counted>; 3],
 }
 
-/// What a frame may cost by its bytes.
+/// The most that a frame may cost by its bytes.
 fn most(row: &Row, bytes: u64) -> u64 {
     let fixed = if row.state == "End" { MAX_PORTION } else { MAX_FIXED };
     fixed + MAX_PER_BYTE * bytes
 }
 
 impl Row {
-    /// What is wrong with it, if anything.
+    /// The problem with it, if there is one.
     fn problem(&self) -> Option<String> {
         for counted in self.beside.into_iter().flatten() {
             let (now, most) = (counted.instructions, most(self, counted.bytes));

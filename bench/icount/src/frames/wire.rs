@@ -75,7 +75,7 @@ pub(super) const OF_THE_CONNECTION: &[OnStream] = &[
     ("a malformed frame, ignorable", |_| frame(1, 0x08, I, b"\0", b"")),
 ];
 
-/// What ends a connection.
+/// The ends of a connection.
 pub(super) const ENDS: &[OnStream] = &[
     ("ERROR CONNECTION_ERROR", |_| frame(0, 0x0B, 0, &0x101_u32.to_be_bytes(), b"over")),
     ("ERROR CONNECTION_ERROR of 64 KiB", |_| {

@@ -1,12 +1,16 @@
 //! The short way out: what is written at once, because nothing waits to leave before it.
+//!
+//! It has methods of its own beside those of `StreamMut`, because they borrow the stream once for many
+//! items: with `StreamMut` for both, request_stream took 2.9 % more instructions an item, over WebSocket
+//! 4.4 %, and request_response_64 2.4 % more a request. Both write and count by the same functions.
 
 use crate::{
-    connection::{Connection, State, StreamMut, check_frame_len},
+    connection::{Connection, State, StreamMut, check_frame_len, transmit::count_frame},
     error::Misuse,
-    frame::{Interaction, PayloadSignal, Request, encode_payload, payload_frame_len},
+    frame::{Interaction, Request, payload_frame_len},
     payload::Payload,
     stats::Stats,
-    stream::{Stream, StreamKey},
+    stream::{Stream, StreamKey, Written},
     transmit::{Scheduler, SendBuf},
 };
 
@@ -40,19 +44,18 @@ impl Connection {
             stream: id,
             interaction,
             follows: false,
-            complete: false, // See `write_data`.
+            complete: false, // See `Stream::write_request`.
             initial_n: n,
             payload,
         };
         if !self.is_clear(out) || request.encoded_len() > self.config.outbound_frame_bytes() {
             return Ok(Some(self.enqueue(id, interaction, request.payload, n)));
         }
-        let before = out.len();
-        request.encode(out);
-        self.stats.frames_out += 1;
-        self.stats.bytes_out += (out.len() - before) as u64;
-        if interaction == Interaction::FireAndForget {
-            self.stats.fire_and_forget_out += 1;
+        let written = write_at_once(out, &mut self.stats, |out| {
+            request.encode(out);
+            Written::request(interaction, true)
+        });
+        if written == Written::FireAndForget {
             return Ok(None);
         }
         let (key, stream) = self.streams.request(id, interaction, None, n);
@@ -78,11 +81,7 @@ impl Connection {
             return StreamMut::new(self, key).send_last(item);
         }
         let is_over = !stream.is_receiving() && !stream.has_control();
-        let before = out.len();
-        encode_payload(key.id(), PayloadSignal::NextComplete, false, item, out);
-        self.stats.bytes_out += (out.len() - before) as u64;
-        self.stats.frames_out += 1;
-        self.stats.items_out += 1;
+        write_at_once(out, &mut self.stats, |out| stream.write_item(item, true, out));
         if is_over {
             // Nothing drains while it is clear.
             self.streams.remove(key);
@@ -182,10 +181,20 @@ impl Items<'_> {
 
     fn write(&mut self, item: Payload) {
         let Some(out) = &mut self.out else { return };
-        let before = out.len();
-        encode_payload(self.key.id(), PayloadSignal::Next, false, item, *out);
-        self.stats.bytes_out += (out.len() - before) as u64;
-        self.stats.frames_out += 1;
-        self.stats.items_out += 1;
+        write_at_once(out, self.stats, |out| self.stream.write_item(item, false, out));
     }
+}
+
+/// Writes a frame of a stream at once, and counts it.
+#[inline]
+fn write_at_once(
+    out: &mut SendBuf,
+    stats: &mut Stats,
+    write: impl FnOnce(&mut SendBuf) -> Written,
+) -> Written {
+    let before = out.len();
+    let written = write(out);
+    stats.bytes_out += (out.len() - before) as u64;
+    count_frame(written, stats);
+    written
 }

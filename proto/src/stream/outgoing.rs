@@ -20,6 +20,18 @@ pub(crate) enum Written {
     Other,
 }
 
+impl Written {
+    /// What a part of a request is, or the whole of it.
+    #[inline]
+    pub(crate) fn request(interaction: Interaction, is_whole: bool) -> Self {
+        if is_whole && interaction == Interaction::FireAndForget {
+            Self::FireAndForget
+        } else {
+            Self::Other
+        }
+    }
+}
+
 impl Stream {
     /// Writes its CANCEL or REQUEST_N; `None` if it has none, or is in the middle of a payload.
     #[inline]
@@ -102,17 +114,7 @@ impl Stream {
         }
         let is_whole = !request.follows;
         request.encode(out);
-        self.written_request(is_whole)
-    }
-
-    /// A part of the request is written, or the whole of it.
-    #[inline]
-    fn written_request(&self, is_whole: bool) -> Written {
-        if is_whole && self.interaction == Interaction::FireAndForget {
-            Written::FireAndForget
-        } else {
-            Written::Other
-        }
+        Written::request(self.interaction, is_whole)
     }
 
     /// The initial request-n, which goes out with the request.
@@ -141,6 +143,6 @@ impl Stream {
         if is_whole && end != CutEnd::LastItem {
             self.cut = None;
         }
-        Some(self.written_request(is_whole && end == CutEnd::Request))
+        Some(Written::request(self.interaction, is_whole && end == CutEnd::Request))
     }
 }

@@ -21,7 +21,7 @@ pub(crate) enum Written {
 }
 
 impl Written {
-    /// What a part of a request is, or the whole of it.
+    /// A request, or the first part of one.
     #[inline]
     pub(crate) fn request(interaction: Interaction, is_whole: bool) -> Self {
         if is_whole && interaction == Interaction::FireAndForget {

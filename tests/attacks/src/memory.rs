@@ -14,7 +14,7 @@ use crate::{attack::Attack, budget, server, target::Target};
 /// An attack that has not sent what it wants by then goes on without the rest.
 const ATTACK_LIMIT: Duration = Duration::from_secs(120);
 /// How long what an attack left behind may take to go.
-const LEAVING_LIMIT: Duration = Duration::from_secs(20);
+const LEAVING_LIMIT: Duration = Duration::from_secs(40);
 /// How long a newcomer may be refused because there is no memory.
 const SERVED_LIMIT: Duration = Duration::from_secs(10);
 /// How often the system is asked.

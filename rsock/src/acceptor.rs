@@ -49,7 +49,7 @@ pub(crate) trait Accept: Send + Sync {
 impl<A: Acceptor> Accept for A {
     fn accept(&self, peer: Peer) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
         let accepted = Acceptor::accept(self, peer.clone());
-        Box::pin(async move { Ok(served(Arc::new(accepted.await?), peer)) })
+        Box::pin(async move { Ok(served(Arc::new(accepted.await?), peer.for_service())) })
     }
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Always<R>(pub(crate) Arc<R>);
 
 impl<R: Responder> Accept for Always<R> {
     fn accept(&self, peer: Peer) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
-        Box::pin(ready(Ok(served(Arc::clone(&self.0), peer))))
+        Box::pin(ready(Ok(served(Arc::clone(&self.0), peer.for_service()))))
     }
 }
 

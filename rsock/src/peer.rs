@@ -69,6 +69,29 @@ impl Peer {
         }))
     }
 
+    /// The same for whoever serves it, as long as the connection lasts: without the payload and the token
+    /// of SETUP, if these are large. A stranger decides how large they are.
+    pub(crate) fn for_service(self) -> Self {
+        if self.0._charge.is_none() {
+            return self;
+        }
+        let mut setup = self.0.setup.clone();
+        setup.0.payload = Payload::default();
+        setup.0.resume_token = None;
+        // They may lie in the same block.
+        for mime in [&mut setup.0.metadata_mime, &mut setup.0.data_mime] {
+            *mime = Bytes::copy_from_slice(mime);
+        }
+        Self(Arc::new(Inner {
+            connection_id: self.0.connection_id,
+            ends: self.0.ends.clone(),
+            setup,
+            requester: self.0.requester.clone(),
+            identity: self.0.identity.clone(),
+            _charge: None,
+        }))
+    }
+
     /// A peer that is in this process: for calling a responder without a connection. Its metadata are
     /// composite, its data bytes, and whatever is asked of it fails with [`Error::Closed`].
     ///
@@ -129,7 +152,8 @@ impl Peer {
         self.0.ends.user
     }
 
-    /// The SETUP of the client; on a client, its own.
+    /// The SETUP of the client; on a client, its own. Above 1 KiB, its payload and token are for the
+    /// acceptor alone: what serves the connection sees it without them.
     pub fn setup(&self) -> &Setup {
         &self.0.setup
     }
@@ -264,6 +288,28 @@ impl Deref for Setup {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_setup_is_the_acceptors_alone() {
+        let budget = MemoryBudget::new(1 << 20);
+        let local = Peer::local();
+        let of = |bytes: usize| {
+            let mut setup = local.setup().0.clone();
+            setup.payload = vec![b'x'; bytes].into();
+            let requester = local.requester().clone();
+            Peer::new(setup, local.0.ends.clone(), requester, &budget)
+        };
+        let small = of(100).for_service();
+        assert_eq!((small.setup().payload.data.len(), budget.used()), (100, 0));
+        let large = of(100_000);
+        large.identify(Identity::new("alice")).expect("nobody was before");
+        assert!(budget.used() >= 100_000, "{budget:?}");
+        let id = large.connection_id();
+        let serving = large.for_service();
+        assert_eq!((serving.setup().payload.data.len(), budget.used()), (0, 0));
+        assert_eq!((serving.connection_id(), serving.setup().data_mime.len()), (id, 24));
+        assert_eq!(serving.identity().expect("it was said").name(), "alice");
+    }
 
     #[test]
     fn who_somebody_is_is_said_once() {

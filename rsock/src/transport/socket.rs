@@ -193,6 +193,7 @@ impl AsyncWrite for Socket {
 }
 
 /// The two ends of a transport, as far as it knows them.
+#[derive(Clone)]
 pub(crate) struct Ends {
     pub(crate) peer: Arc<str>,
     pub(crate) scheme: &'static str,

@@ -137,6 +137,8 @@ const WIRE_DEPENDENCIES: &[&str] = &[];
 
 /// No file is longer.
 const MAX_LINES: usize = 800;
+/// Fields of a struct that is a part of the driver.
+const MAX_FIELDS: usize = 15;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
@@ -327,10 +329,53 @@ fn files_are_short_and_queues_bounded() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The structs of a source, each with the number of its named fields.
+fn structs(code: &str) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    let mut lines = code.lines();
+    while let Some(line) = lines.next() {
+        let Some((_, rest)) = line.split_once("struct ").filter(|_| line.ends_with(" {")) else {
+            continue;
+        };
+        let is_field = |line: &&str| {
+            let line = line.trim_start();
+            let name = line.split_once(": ").map_or("", |(name, _)| name);
+            let name = name.rsplit(' ').next().unwrap_or("");
+            !line.starts_with("//") && !name.is_empty() && name.chars().all(is_of_name)
+        };
+        let fields = lines.by_ref().take_while(|line| *line != "}").filter(is_field).count();
+        found.push((name(rest), fields));
+    }
+    found
+}
+
+fn is_of_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || letter == '_'
+}
+
+#[test]
+fn the_parts_of_a_driver_are_small() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for (path, text) in sources(&root().join("rsock/src/connection/driver")) {
+        for (name, fields) in structs(&code(&text)) {
+            count += 1;
+            if fields > MAX_FIELDS {
+                wrong.push(format!("{}: {name} has {fields} fields", path.display()));
+            }
+        }
+    }
+    assert!(count > 20, "{count} structs: they are not found any more");
+    assert!(wrong.is_empty(), "at most {MAX_FIELDS} fields:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn the_reader_of_sources_reads() {
     let text = "use crate::{\n  a::{B, C}, // crate::x\n  d,\n};\nlet e = crate::f::g();\n\
                 #[cfg(test)]\nmod tests {\n use crate::h; }";
     let names: Vec<_> = used(&code(text)).into_iter().collect();
     assert_eq!(names, ["a", "d", "f"]);
+    let text =
+        "pub(super) struct A<T> {\n    /// b: c\n    pub(super) d: T,\n    e: f::G,\n}\nstruct H;";
+    assert_eq!(structs(text), [("A".to_owned(), 2)]);
 }

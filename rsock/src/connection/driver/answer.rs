@@ -17,12 +17,12 @@ impl Driver {
         let is_silent = interaction == Interaction::FireAndForget;
         let size = payload.size();
         // Another's end may be told before this stream has a slot.
-        self.slot(key);
+        self.slots.at(key);
         // A fire-and-forget at any rate: the end of the connection may be the next thing that
         // happened, and whoever sent it has been told that it is on its way (FNF-03).
         let runs = is_silent || self.takes_answers();
-        let cx = &mut Context::from_waker(self.slot_wakers.get(key.index(), &self.mailbox));
-        let Some(handler) = &self.responder else { return };
+        let cx = &mut Context::from_waker(self.slots.wakers.get(key.index(), &self.mailbox));
+        let Some(handler) = &self.serving.responder else { return };
         let mut work = None;
         let mut answer = None;
         let guarded = guard(|| {
@@ -37,14 +37,16 @@ impl Driver {
         });
         close(guarded, &mut answer, &mut work);
         match (answer, work) {
-            (Some(answer), _) => self.answered_bytes += self.answer(key, answer) + ITEM_COST,
+            (Some(answer), _) => {
+                self.serving.answered_bytes += self.answer(key, answer) + ITEM_COST
+            }
             (None, Some(work)) => {
-                let charge = self.input.charge_for(size);
-                let slot = self.settle(key, None, None);
+                let charge = self.wire.input.charge_for(size);
+                let slot = self.slots.fill(key, None, None);
                 slot.producer = Some(Producer::Once(work));
                 slot.charge = charge;
                 if !runs {
-                    self.queue(key.index());
+                    self.slots.queue(key.index());
                 }
             }
             (None, None) => {}
@@ -54,24 +56,28 @@ impl Driver {
     /// Whether an answer may be given at once: the socket keeps up, and the turn has not brought
     /// enough yet.
     fn takes_answers(&self) -> bool {
-        self.answered_bytes < BATCH_BYTES && !self.output.is_full() && !self.connection.is_held()
+        self.serving.answered_bytes < BATCH_BYTES
+            && !self.wire.output.is_full()
+            && !self.connection.is_held()
     }
 
     /// Polls what answers once, in its slot; the bytes of its answer.
     pub(super) fn run_once(&mut self, key: StreamKey) -> usize {
         let index = key.index();
-        let Some(Producer::Once(running)) = &mut self.slots[index].producer else { return 0 };
-        let cx = &mut Context::from_waker(self.slot_wakers.get(index, &self.mailbox));
+        let Some(Producer::Once(running)) = &mut self.slots.entries[index].producer else {
+            return 0;
+        };
+        let cx = &mut Context::from_waker(self.slots.wakers.get(index, &self.mailbox));
         let mut answer = None;
         let guarded = guard(|| running.as_mut().run(cx, &mut answer));
         if guarded.is_ok() && answer.is_none() {
             return 0;
         }
-        let producer = self.slots[index].producer.take();
+        let producer = self.slots.entries[index].producer.take();
         let mut work = producer.and_then(Producer::into_work);
         close(guarded, &mut answer, &mut work);
         let bytes = answer.map_or(0, |answer| self.answer(key, answer));
-        self.release_if_over(key);
+        self.slots.release_if_over(key);
         bytes
     }
 
@@ -89,7 +95,7 @@ impl Driver {
             .map(|()| 0),
             Ok(Some(reply)) => {
                 let size = reply.size();
-                self.connection.send_last_now(key, reply, &mut self.output).map(|()| size)
+                self.connection.send_last_now(key, reply, &mut self.wire.output).map(|()| size)
             }
         };
         match done {

@@ -205,7 +205,7 @@ impl Driver {
     pub(super) fn has_moved(&mut self, bytes: usize) {
         let is_much = bytes >= BULK_BYTES;
         // Many wait for memory for long frames, and look for it at the same time.
-        self.bulk.is_bulky = is_much || self.pause.is_some();
+        self.bulk.is_bulky = is_much || self.memory.is_paused();
         if is_much {
             note(bytes);
         }

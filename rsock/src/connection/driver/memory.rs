@@ -11,7 +11,11 @@ use std::{
 use rsock_proto::{ErrorCode, Role, StreamError, StreamKey, frame};
 
 use super::{Driver, READ_SIZES};
-use crate::{error::Error, transport::Framing};
+use crate::{
+    error::Error,
+    memory::{Account, MemoryBudget},
+    transport::Framing,
+};
 
 /// Bytes that may wait for a connection's consumers whatever memory there is.
 const LEAST_WAITING: usize = 1 << 20;
@@ -47,6 +51,59 @@ pub(super) struct Stalled {
     until: Instant,
 }
 
+/// The memory that a connection holds, and its waits for more.
+pub(super) struct Memory {
+    /// The share drawn from the budget of all.
+    pub(super) account: Account,
+    /// Requests are refused because there is no memory at all.
+    refuses: bool,
+    /// It may hold no more than the engine was told.
+    is_limited: bool,
+    /// Present where what is held waits for the peer.
+    stalled: Option<Stalled>,
+    /// Handlers yield nothing until then, when there may be memory for it.
+    barren_until: Option<Instant>,
+    /// Much has come since what is held was counted.
+    pub(super) unsettled: bool,
+    /// Nothing is read for now.
+    pause: Option<Pause>,
+    /// Bytes that wait for consumers who cannot be made to take them, and for which nobody waits.
+    stuck_bytes: usize,
+}
+
+impl Memory {
+    pub(super) fn new(budget: &Arc<MemoryBudget>) -> Self {
+        Self {
+            account: Account::new(Arc::clone(budget)),
+            refuses: false,
+            is_limited: false,
+            stalled: None,
+            barren_until: None,
+            unsettled: false,
+            pause: None,
+            stuck_bytes: 0,
+        }
+    }
+
+    /// Nothing is read for now.
+    #[inline]
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// Handlers yield nothing for now.
+    #[inline]
+    pub(super) fn is_barren(&self) -> bool {
+        self.barren_until.is_some()
+    }
+
+    /// Whether time alone may change something.
+    #[inline]
+    pub(super) fn has_deadline(&self) -> bool {
+        self.is_paused() || self.is_barren() || self.stalled.is_some()
+    }
+}
+
 impl Driver {
     /// After a turn: how much the connection holds, and may hold. Blocks that somebody holds are charged
     /// where they are held. One that holds little may go on as before: what one turn brings is no more
@@ -55,14 +112,17 @@ impl Driver {
     pub(super) fn settle_memory(&mut self) {
         let beside = self.held_beside();
         let held = self.connection.held_bytes() + beside;
-        if self.account.counts(held) || self.input.lent_bytes() > 0 || self.is_limited {
+        if self.memory.account.counts(held)
+            || self.wire.input.lent_bytes() > 0
+            || self.memory.is_limited
+        {
             self.count_held(held, beside);
         }
     }
 
     /// Whether there is memory for more than what handlers have yielded and the socket has not taken.
     pub(super) fn has_memory_to_yield(&mut self) -> bool {
-        if self.account.budget().is_under_pressure() {
+        if self.memory.account.budget().is_under_pressure() {
             return false;
         }
         self.count_memory();
@@ -73,10 +133,10 @@ impl Driver {
     /// large, and there may be thousands of connections.
     #[inline]
     pub(super) fn has_memory_for_items(&mut self, now: Instant) -> bool {
-        let is_exhausted = self.account.budget().is_exhausted();
+        let is_exhausted = self.memory.account.budget().is_exhausted();
         if is_exhausted {
             self.meter.paused_for_memory();
-            self.barren_until = Some(now + RETRY);
+            self.memory.barren_until = Some(now + RETRY);
         }
         !is_exhausted
     }
@@ -84,8 +144,8 @@ impl Driver {
     /// Whether handlers may yield again is found out when they do.
     #[inline]
     pub(super) fn look_for_memory_again(&mut self, now: Instant) {
-        if self.barren_until.is_some_and(|until| until <= now) {
-            self.barren_until = None;
+        if self.memory.barren_until.is_some_and(|until| until <= now) {
+            self.memory.barren_until = None;
         }
     }
 
@@ -96,19 +156,19 @@ impl Driver {
     }
 
     fn count_held(&mut self, held: usize, beside: usize) {
-        let lent = self.input.lent_bytes();
+        let lent = self.wire.input.lent_bytes();
         // One that holds little again is as free as before.
-        if self.account.holds(held) || lent > 0 || self.is_limited {
-            let is_little = !self.account.is_drawn() && lent == 0;
-            self.allow_memory(match self.account.budget().allowance() {
-                _ if is_little && !self.refuses => usize::MAX,
+        if self.memory.account.holds(held) || lent > 0 || self.memory.is_limited {
+            let is_little = !self.memory.account.is_drawn() && lent == 0;
+            self.allow_memory(match self.memory.account.budget().allowance() {
+                _ if is_little && !self.memory.refuses => usize::MAX,
                 allowance => allowance.saturating_sub(beside + lent),
             });
         }
     }
 
     fn allow_memory(&mut self, bytes: usize) {
-        self.is_limited = bytes < usize::MAX;
+        self.memory.is_limited = bytes < usize::MAX;
         self.connection.allow_memory(bytes);
     }
 
@@ -116,18 +176,20 @@ impl Driver {
     /// memory at all, and others by what there is now.
     #[inline]
     pub(super) fn look_for_memory(&mut self) {
-        if self.account.budget().is_exhausted() != self.refuses || self.is_limited {
+        if self.memory.account.budget().is_exhausted() != self.memory.refuses
+            || self.memory.is_limited
+        {
             self.look_closer_for_memory();
         }
     }
 
     #[inline(never)]
     fn look_closer_for_memory(&mut self) {
-        if self.account.budget().is_exhausted() != self.refuses {
-            self.refuses = !self.refuses;
-            self.allow_memory(if self.refuses { 0 } else { usize::MAX });
+        if self.memory.account.budget().is_exhausted() != self.memory.refuses {
+            self.memory.refuses = !self.memory.refuses;
+            self.allow_memory(if self.memory.refuses { 0 } else { usize::MAX });
         }
-        if self.is_limited {
+        if self.memory.is_limited {
             self.count_memory();
         }
     }
@@ -135,33 +197,34 @@ impl Driver {
     /// Whether what is held has to be watched while the driver rests.
     #[inline]
     pub(super) fn watches_shortage(&self) -> bool {
-        self.account.is_drawn() || self.stalled.is_some() || self.account.leads_until().is_some()
+        self.memory.account.is_drawn()
+            || self.memory.stalled.is_some()
+            || self.memory.account.leads_until().is_some()
     }
 
     /// The driver rests. Where next to no memory is left, a connection ends of which the peer has taken
     /// nothing for a while.
     #[inline(never)]
     pub(super) fn watch_shortage(&mut self, now: Instant) {
-        if self.account.leads_until().is_some() {
-            self.account.follows_from(now);
-            let partial = self.input.waiting_bytes().max(self.framing.partial_bytes());
-            if partial <= *READ_SIZES.end() {
-                self.account.follows();
+        if self.memory.account.leads_until().is_some() {
+            self.memory.account.follows_from(now);
+            if self.wire.partial_bytes() <= *READ_SIZES.end() {
+                self.memory.account.follows();
             }
         }
-        let waits = !self.output.is_empty() || self.connection.is_suspended();
-        if !waits || !self.account.is_drawn() {
-            self.stalled = None;
+        let waits = !self.wire.output.is_empty() || self.connection.is_suspended();
+        if !waits || !self.memory.account.is_drawn() {
+            self.memory.stalled = None;
             return;
         }
         // The pongs of a WebSocket are not among the bytes of the protocol: what counts is whether it
         // changes.
-        let written = self.connection.stats().bytes_out.wrapping_sub(self.output.len() as u64);
-        let before = self.stalled.filter(|stalled| stalled.written == written);
+        let written = self.connection.stats().bytes_out.wrapping_sub(self.wire.output.len() as u64);
+        let before = self.memory.stalled.filter(|stalled| stalled.written == written);
         if before.is_some_and(|stalled| stalled.until > now) {
             return;
         }
-        let budget = self.account.budget();
+        let budget = self.memory.account.budget();
         let limit = if budget.is_exhausted() { EXHAUSTION_LIMIT } else { SHORTAGE_LIMIT };
         let since = before.map_or(now, |stalled| stalled.since);
         if budget.is_short() && now.saturating_duration_since(since) >= limit {
@@ -170,7 +233,7 @@ impl Driver {
             self.connection.end_with(ErrorCode::CONNECTION_ERROR, text);
             return;
         }
-        self.stalled = Some(Stalled { since, written, until: now + EXHAUSTION_LIMIT });
+        self.memory.stalled = Some(Stalled { since, written, until: now + EXHAUSTION_LIMIT });
     }
 
     /// Gives back what there were places for and is not needed any more.
@@ -178,25 +241,17 @@ impl Driver {
     pub(super) fn release_places(&mut self) {
         self.connection.release_memory();
         let places = self.connection.places();
-        if self.slots.len() > places {
-            self.release_slots(places);
+        if self.slots.entries.len() > places {
+            self.slots.truncate(places);
         }
-    }
-
-    #[cold]
-    fn release_slots(&mut self, places: usize) {
-        // Slots are found by the places of streams: there is nothing in those beyond.
-        self.slots.truncate(places);
-        self.slots.shrink_to_fit();
-        self.slot_wakers.truncate(places);
     }
 
     /// Bytes held beside those of the protocol engine, in memory that only this connection knows of.
     #[inline]
     fn held_beside(&self) -> usize {
-        self.output.len()
-            + self.input.waiting_bytes()
-            + self.framing.partial_memory()
+        self.wire.output.len()
+            + self.wire.input.waiting_bytes()
+            + self.wire.framing.partial_memory()
             + self.mailbox.waiting_bytes()
             + self.connection.inbound_streams() * HANDLER_BYTES
     }
@@ -204,22 +259,23 @@ impl Driver {
     /// Room for the next read; false if it has to wait for memory.
     #[inline]
     pub(super) fn make_room(&mut self, now: Instant) -> bool {
-        let is_short = self.framing.partial_bytes() <= *READ_SIZES.start();
-        (self.input.has_room() && is_short && self.pause.is_none()) || self.make_more_room(now)
+        let is_short = self.wire.framing.partial_bytes() <= *READ_SIZES.start();
+        (self.wire.input.has_room() && is_short && self.memory.pause.is_none())
+            || self.make_more_room(now)
     }
 
     #[cold]
     fn make_more_room(&mut self, now: Instant) -> bool {
-        let partial = self.framing.partial_bytes();
+        let partial = self.wire.framing.partial_bytes();
         if partial == 0
-            && self.input.waiting_bytes() == 0
-            && self.account.budget().is_overdrawn_with(*READ_SIZES.end())
+            && self.wire.input.waiting_bytes() == 0
+            && self.memory.account.budget().is_overdrawn_with(*READ_SIZES.end())
         {
             // Room for as little as gets anywhere.
-            self.input.read_size = *READ_SIZES.start();
+            self.wire.input.read_size = *READ_SIZES.start();
         }
-        let framing = &self.framing;
-        let size = self.input.wanted(|bytes| match framing {
+        let framing = &self.wire.framing;
+        let size = self.wire.input.wanted(|bytes| match framing {
             Framing::LengthPrefixed => frame::needed(bytes),
             #[cfg(feature = "websocket")]
             Framing::WebSocket(_) => None,
@@ -228,28 +284,28 @@ impl Driver {
         if bytes > *READ_SIZES.start() {
             // A message in parts doubles its memory when it grows beyond it.
             let more = size
-                .saturating_sub(self.input.waiting_bytes())
-                .max(self.input.read_size)
-                .max(self.framing.partial_memory());
-            let budget = self.account.budget();
+                .saturating_sub(self.wire.input.waiting_bytes())
+                .max(self.wire.input.read_size)
+                .max(self.wire.framing.partial_memory());
+            let budget = self.memory.account.budget();
             // One that is no longer than a read is taken at once, mostly, and refused if need be. There
             // may be thousands, and of each only a half.
             let is_long = bytes > *READ_SIZES.end();
             let fits = if is_long {
                 let held = self.connection.held_bytes() + self.held_beside();
-                held + self.input.lent_bytes() + more <= budget.allowance()
+                held + self.wire.input.lent_bytes() + more <= budget.allowance()
             } else {
                 !budget.is_overdrawn_with(more)
             };
             if fits {
-                self.account.follows();
-            } else if !is_long || !self.account.leads_with(more, now) {
+                self.memory.account.follows();
+            } else if !is_long || !self.memory.account.leads_with(more, now) {
                 self.wait_for_memory(now);
                 return false;
             }
         }
         if size > 0 {
-            self.input.make_room(size);
+            self.wire.input.make_room(size);
         }
         self.end_pause();
         true
@@ -258,18 +314,18 @@ impl Driver {
     /// There is no memory for more of a frame. One that has waited for too long ends its connection, or
     /// its transport where a session can go on on another.
     fn wait_for_memory(&mut self, now: Instant) {
-        let since = match self.pause {
+        let since = match self.memory.pause {
             Some(Pause::Memory { since, .. }) => since,
             _ => {
                 self.meter.paused_for_memory();
                 now
             }
         };
-        self.pause = Some(Pause::Memory { since, until: now + RETRY });
+        self.memory.pause = Some(Pause::Memory { since, until: now + RETRY });
         if now.saturating_duration_since(since) < SHORTAGE_LIMIT {
             return;
         }
-        self.pause = None;
+        self.memory.pause = None;
         self.meter.ended_for_memory();
         let text = "memory is short: there is none for the rest of a frame";
         if self.connection.resume_token().is_some() {
@@ -283,7 +339,7 @@ impl Driver {
     #[inline]
     pub(super) fn is_paused(&mut self, now: Instant) -> bool {
         let waiting = self.mailbox.waiting_bytes();
-        if waiting < LEAST_WAITING && self.pause.is_none() {
+        if waiting < LEAST_WAITING && self.memory.pause.is_none() {
             false
         } else {
             self.pauses(waiting, now)
@@ -292,13 +348,13 @@ impl Driver {
 
     #[cold]
     fn pauses(&mut self, waiting: usize, now: Instant) -> bool {
-        let allowance = self.account.budget().allowance();
+        let allowance = self.memory.account.budget().allowance();
         let most = self.options.max_waiting_bytes.min(allowance.max(LEAST_WAITING));
         let is_scarce = most < self.options.max_waiting_bytes;
         let limit = if is_scarce { SHORTAGE_LIMIT } else { STALL_LIMIT };
-        self.stuck_bytes = self.stuck_bytes.min(waiting);
-        if waiting - self.stuck_bytes < most {
-            if let Some(Pause::Memory { until, .. }) = self.pause {
+        self.memory.stuck_bytes = self.memory.stuck_bytes.min(waiting);
+        if waiting - self.memory.stuck_bytes < most {
+            if let Some(Pause::Memory { until, .. }) = self.memory.pause {
                 self.connection.handle_pause(now);
                 return until > now;
             }
@@ -306,13 +362,13 @@ impl Driver {
             return false;
         }
         self.connection.handle_pause(now);
-        match self.pause {
+        match self.memory.pause {
             Some(Pause::Consumers { waiting: before, until }) if waiting >= before => {
                 if until <= now {
                     if self.holds_up_others() {
                         return self.give_up_greediest(waiting, most, limit);
                     }
-                    self.pause = Some(Pause::Consumers { waiting, until: now + limit });
+                    self.memory.pause = Some(Pause::Consumers { waiting, until: now + limit });
                 }
             }
             before => {
@@ -321,8 +377,8 @@ impl Driver {
                 }
                 // One of them may have taken something before it could see that it is waited for.
                 let waiting = self.mailbox.pause();
-                self.pause = Some(Pause::Consumers { waiting, until: now + limit });
-                return waiting - self.stuck_bytes.min(waiting) >= most;
+                self.memory.pause = Some(Pause::Consumers { waiting, until: now + limit });
+                return waiting - self.memory.stuck_bytes.min(waiting) >= most;
             }
         }
         true
@@ -330,7 +386,7 @@ impl Driver {
 
     /// It is read again, or there is another transport to be read.
     pub(super) fn end_pause(&mut self) {
-        if let Some(Pause::Consumers { .. }) = self.pause.take() {
+        if let Some(Pause::Consumers { .. }) = self.memory.pause.take() {
             self.mailbox.go_on();
         }
     }
@@ -339,17 +395,17 @@ impl Driver {
     /// stream, and answers nothing, may take as long as it likes, while there is memory.
     fn holds_up_others(&self) -> bool {
         self.connection.role() == Role::Server
-            || self.responder.is_some()
+            || self.serving.responder.is_some()
             || self.connection.open_streams() > 1
-            || !self.pings.is_empty()
-            || self.account.budget().is_short()
+            || self.calls.has_pings()
+            || self.memory.account.budget().is_short()
     }
 
     /// Nobody has taken anything for too long: the streams for which most waits fail, as many as it
     /// takes, so that others on this connection go on. False: reading goes on.
     #[cold]
     fn give_up_greediest(&mut self, mut waiting: usize, most: usize, limit: Duration) -> bool {
-        let of_slots = self.slots.iter().filter_map(|slot| {
+        let of_slots = self.slots.entries.iter().filter_map(|slot| {
             let waiting = slot.inlet.as_ref()?.waiting_bytes();
             (waiting > 0).then_some((waiting, slot.key?))
         });
@@ -357,16 +413,16 @@ impl Driver {
         streams.sort_unstable_by_key(|(waiting, _)| Reverse(*waiting));
         for (bytes, key) in streams {
             // There is to be room for more of the others.
-            if waiting.saturating_sub(self.stuck_bytes) <= most / 2 {
+            if waiting.saturating_sub(self.memory.stuck_bytes) <= most / 2 {
                 break;
             }
             self.give_up_stream(key, bytes, limit);
             waiting = waiting.saturating_sub(bytes);
         }
-        if waiting.saturating_sub(self.stuck_bytes) >= most {
+        if waiting.saturating_sub(self.memory.stuck_bytes) >= most {
             // It waits in what has ended, or was taken and is not consumed: nothing can be done but to
             // let the others go on.
-            self.stuck_bytes = waiting;
+            self.memory.stuck_bytes = waiting;
         }
         self.end_pause();
         false
@@ -378,12 +434,12 @@ impl Driver {
              connection could not be read for others"
         )
         .into();
-        let slot = &mut self.slots[key.index()];
+        let slot = &mut self.slots.entries[key.index()];
         let is_ours = slot.permit.is_some();
         if let Some(inlet) = slot.inlet.take() {
             let (released, consumer) = inlet.give_up(Error::Canceled(Arc::clone(&text)));
             self.mailbox.released(released);
-            self.consumers.extend(consumer);
+            self.slots.consumers.extend(consumer);
         }
         if let Some(mut stream) = self.connection.stream(key) {
             if is_ours {
@@ -393,18 +449,19 @@ impl Driver {
                 let _ = stream.fail(StreamError::new(ErrorCode::CANCELED, text));
             }
         }
-        self.release(key);
+        self.slots.release(key);
         self.meter.given_up_stream();
     }
 
     /// When to look again whether to read, and whether the peer takes what is held.
     pub(super) fn memory_deadline(&self) -> Option<Instant> {
         // What is not read for another reason is not waited for here.
-        let pause = self.pause.filter(|_| self.connection.wants_input()).map(|pause| match pause {
-            Pause::Consumers { until, .. } | Pause::Memory { until, .. } => until,
-        });
-        let stalled = self.stalled.map(|stalled| stalled.until);
-        let others = [stalled, self.barren_until, self.account.leads_until()];
+        let pause =
+            self.memory.pause.filter(|_| self.connection.wants_input()).map(|pause| match pause {
+                Pause::Consumers { until, .. } | Pause::Memory { until, .. } => until,
+            });
+        let stalled = self.memory.stalled.map(|stalled| stalled.until);
+        let others = [stalled, self.memory.barren_until, self.memory.account.leads_until()];
         pause.into_iter().chain(others.into_iter().flatten()).min()
     }
 }

@@ -1,75 +1,65 @@
 //! The one task of a connection. It owns the socket and the protocol state, polls handlers in
 //! place and writes once a turn.
 
+mod admission;
+mod alarm;
 mod answer;
 mod bulk;
-mod fail;
+mod calls;
+mod claim;
+mod command;
+mod ending;
+mod failing;
 mod input;
 mod lease;
 mod memory;
-mod obey;
+mod produce;
+mod pushes;
 mod receive;
-mod serve;
+mod redial;
+mod serving;
 mod session;
+mod slots;
 mod spare;
 mod transmit;
 mod turn;
+mod waiting;
+mod wire;
 
-use std::{
-    collections::VecDeque,
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::Waker,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Config, Connection, SendBuf, StreamKey, Window, frame};
-use tokio::{sync::oneshot, time::Sleep};
+use rsock_proto::{CloseReason, Config, Connection, Window, frame};
+use tokio::sync::oneshot;
 
 #[cfg(feature = "tracing")]
 use crate::warnings::Kind;
 use crate::{
     acceptor::Accept,
-    connection::{
-        Command, Feeder, Mailbox, Newcomer, Permit,
-        doors::{Doors, Place},
-        producers::{Producer, SlotWakers, guard},
-        sessions::{Claim, Sessions},
-        shares::Holder,
-    },
+    connection::{Mailbox, Newcomer, producers::guard, sessions::Sessions},
     error::Error,
     lease::LeasePolicy,
-    memory::{Account, BlockCharge, MemoryBudget},
+    memory::MemoryBudget,
     meter::{ConnectionMeter, Meter},
-    responder::{BoxFuture, Handle},
+    responder::Handle,
     tap::{Direction, FrameTap},
-    transport::{
-        Framing,
-        socket::{Socket, Transport},
-    },
+    transport::socket::Transport,
 };
+use admission::{Admission, STOPPING};
+use alarm::Alarm;
 use bulk::Bulk;
-use fail::{Failing, Pings};
-use input::Input;
+use calls::Calls;
+use ending::{Ending, Phase};
 use lease::Leases;
-use memory::{Pause, Stalled};
-use session::Returning;
+use memory::Memory;
+use serving::Serving;
+use session::Session;
+use slots::Slots;
+use waiting::Waiting;
+use wire::Wire;
 
-pub(crate) use session::ClientSession;
+pub(crate) use redial::ClientSession;
 
-/// Why nobody is let in when the service stops.
-const STOPPING: &str = "the service is stopping";
-/// Why somebody is not who was about to be.
-const TURNED_AWAY: &str = "too many connections are being set up; try again later";
-/// How long the last words to a peer that broke the protocol may take to leave.
-const FLUSH_LIMIT: Duration = Duration::from_secs(1);
-/// How long a peer may take nothing of what is left at a regular end.
-const STALL_LIMIT: Duration = Duration::from_secs(10);
-/// How long to wait for the peer to close after us, so that what we sent is not reset away; and for
-/// the end of what it has sent, where nothing can be written any more.
-const LINGER_LIMIT: Duration = Duration::from_millis(200);
 /// The smallest and largest read.
 const READ_SIZES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
 /// Slices given to one `writev`.
@@ -83,10 +73,6 @@ const ITEM_COST: usize = 32;
 /// Streams with more to write than the socket takes, beside which the producers of others are still
 /// polled: what those yield then waits too, so this bounds how much that can be.
 const MAX_OVERTAKEN: usize = 16;
-/// METADATA_PUSH frames that wait for their handler; more are dropped and counted (MDP-08).
-const MAX_WAITING_PUSHES: usize = 256;
-/// Bytes of those.
-const MAX_WAITING_PUSH_BYTES: usize = 1 << 20;
 /// The slot number by which the handler of metadata pushes is woken.
 const PUSH_SLOT: usize = usize::MAX;
 
@@ -109,141 +95,28 @@ pub(crate) struct DriverOptions {
     pub(crate) max_waiting_bytes: usize,
 }
 
-/// The handler that serves a connection, and its place where there are doors.
-type Accepted = (Arc<dyn Handle>, Option<Place>);
-
+/// A connection, in its parts. Each is a noun with what belongs to it; what takes more than one of them
+/// is a method of the driver, in the file of the one it is about.
 pub(crate) struct Driver {
-    socket: Socket,
-    framing: Framing,
+    wire: Wire,
     connection: Connection,
-    input: Input,
-    /// The memory that the connection has drawn from the budget of all.
-    account: Account,
-    /// Requests are refused because there is no memory at all.
-    refuses: bool,
-    /// It may hold no more than the engine was told.
-    is_limited: bool,
-    /// Producers were polled beside a long transfer since the task was woken.
-    has_overtaken: bool,
-    bulk: Bulk,
-    /// Present where what is held waits for the peer.
-    stalled: Option<Stalled>,
-    /// Handlers yield nothing until then, when there may be memory for it.
-    barren_until: Option<Instant>,
-    /// Much has come since what is held was counted.
-    unsettled: bool,
-    /// Nothing is read for now.
-    pause: Option<Pause>,
-    /// Bytes that wait for consumers who cannot be made to take them, and for which nobody waits.
-    stuck_bytes: usize,
-    /// How the transport has ended, which was seen behind what was read last.
-    unread_end: Option<io::Result<()>>,
-    output: SendBuf,
     mailbox: Arc<Mailbox>,
-    /// Taken from the mailbox; kept to reuse their memory.
-    commands: Vec<Command>,
-    woken: Vec<usize>,
-    /// The commands given while there was nobody to ask: before a server's SETUP was accepted, or
-    /// while a client sets up a fresh session.
-    held: VecDeque<Command>,
-    /// Requests that wait for a lease, in their order; each holds a permit.
-    leaseless: VecDeque<Command>,
-    /// Some of those that wait have been cancelled.
-    has_cancelled: bool,
-    lease: Option<Box<Leases>>,
-    /// A server's resumable session.
-    claim: Option<Box<Claim>>,
-    /// The holder of the connection, and the doors it came through.
-    holder: Holder,
-    doors: Option<Arc<Doors>>,
-    /// A server's connection that nobody has accepted yet.
-    newcomer: Option<Box<Newcomer>>,
-    /// Among the connections there may be: a session without a transport has none.
-    place: Option<Place>,
-    /// RESUME came first, and what is on its way to the session.
-    returning: Option<Box<Returning>>,
-    /// The service stops, and whoever has not been accepted will not be.
-    is_stopping: bool,
-    /// A client's session that can be resumed.
-    client_session: Option<Box<ClientSession>>,
-    accept: Option<Arc<dyn Accept>>,
-    accepting: Option<BoxFuture<Result<Accepted, Error>>>,
-    responder: Option<Arc<dyn Handle>>,
-    /// By stream index.
-    slots: Vec<Slot>,
-    slot_wakers: SlotWakers,
-    push_waker: SlotWakers,
-    pushes: VecDeque<Bytes>,
-    /// Bytes of them.
-    push_bytes: usize,
-    pings: Pings,
-    pinged: u64,
-    /// The calls of a connection that is over, or of a session before this one, which are being
-    /// ended: three of them at most.
-    failing: Vec<Failing>,
-    /// Metadata pushes of ours that are not in the send buffer yet; each holds a permit.
-    unsent_pushes: VecDeque<(Answer, Permit)>,
-    /// Fire-and-forgets that were said to be on their way and are not: to be counted.
-    lost: u64,
-    /// Writing to the transport has failed, and it is lost when its end is read, or at this time. What
-    /// was unread may say why.
-    write_failure: Option<Box<(io::Error, Instant)>>,
-    /// Permits of requests that are over, to be given back at the end of the turn.
-    unused_permits: usize,
-    /// Bytes of answers that were given at once in this turn.
-    answered_bytes: usize,
-    pushing: Option<BoxFuture<()>>,
-    /// Slots whose producers are to be polled, each once.
-    ready: VecDeque<usize>,
-    /// Consumers to be woken when the burst is over.
-    consumers: Vec<Waker>,
-    timer: Option<Pin<Box<Sleep>>>,
-    /// When `timer` fires; it may be earlier than needed, never later.
-    armed: Option<Instant>,
-    /// The waker that `timer` wakes.
-    timed: Option<Waker>,
-    /// When the protocol engine wants to hear of the time, as of the last turn.
-    deadline: Option<Instant>,
-    phase: Phase,
-    /// Others were let run before this poll.
-    deferred: bool,
-    /// The sockets have been asked since something fell due.
-    listened: bool,
-    /// It ended as the application, or the peer's, wanted it.
-    regular_end: bool,
-    /// The transport is gone: nobody is left to be written to.
-    unreachable: bool,
+    waiting: Waiting,
+    slots: Slots,
+    serving: Serving,
+    calls: Calls,
+    memory: Memory,
+    bulk: Bulk,
+    admission: Admission,
+    session: Session,
+    ending: Ending,
+    alarm: Alarm,
     meter: ConnectionMeter,
     options: DriverOptions,
 }
 
-/// ```text
-/// Running ──connection closed──▶ Flushing ──all written──▶ Lingering ──peer closes, time is up──▶ end
-/// Running ──transport gone─────────────────────────────────────────────────────────────────────▶ end
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
-    Running,
-    Flushing { until: Instant },
-    Lingering { until: Instant },
-}
-
 /// Tells a handle what has become of its command.
 type Answer = oneshot::Sender<Result<(), Error>>;
-
-/// The parts that the driver keeps for a stream; empty between tenants.
-#[derive(Default)]
-struct Slot {
-    key: Option<StreamKey>,
-    producer: Option<Producer>,
-    inlet: Option<Feeder>,
-    /// We opened it.
-    permit: Option<Permit>,
-    /// Of the block that holds the peer's request.
-    charge: Option<Arc<BlockCharge>>,
-    /// In `ready`.
-    queued: bool,
-}
 
 impl Driver {
     pub(crate) fn client(
@@ -255,9 +128,10 @@ impl Driver {
         options: DriverOptions,
     ) -> Self {
         let connection = Connection::client(setup, Arc::clone(&options.config), now());
-        let mut driver = Self::new(transport, connection, mailbox, options);
-        driver.client_session = session;
-        driver.responder = responder;
+        let session = session.map_or(Session::None, Session::Client);
+        let mut driver =
+            Self::new(transport, connection, Admission::none(), session, mailbox, options);
+        driver.serving.responder = responder;
         driver.tell_prompt();
         driver.grant_lease(now());
         driver
@@ -273,92 +147,36 @@ impl Driver {
         options: DriverOptions,
     ) -> Self {
         let connection = Connection::server(Arc::clone(&options.config), now());
-        let mut driver = Self::new(transport, connection, mailbox, options);
-        driver.accept = Some(accept);
-        driver.newcomer = newcomer;
-        if let Some(newcomer) = &driver.newcomer {
-            driver.holder = newcomer.holder();
-            driver.doors = Some(Arc::clone(newcomer.doors()));
-        }
-        driver
+        let admission = Admission::new(accept, newcomer);
+        Self::new(transport, connection, admission, Session::None, mailbox, options)
     }
 
     fn new(
         transport: Transport,
         connection: Connection,
+        admission: Admission,
+        session: Session,
         mailbox: Arc<Mailbox>,
         mut options: DriverOptions,
     ) -> Self {
-        let Transport { socket, framing, input, .. } = transport;
+        let lease = options.lease.take().map(|policy| Box::new(Leases::new(policy)));
         Self {
-            socket,
-            output: output(&framing, &options),
-            framing,
+            wire: Wire::new(transport, &options),
             connection,
-            input: Input::new(input, Arc::clone(&options.memory)),
-            account: Account::new(Arc::clone(&options.memory)),
-            refuses: false,
-            is_limited: false,
-            has_overtaken: false,
-            bulk: Bulk::default(),
-            stalled: None,
-            barren_until: None,
-            unsettled: false,
-            pause: None,
-            stuck_bytes: 0,
-            unread_end: None,
             mailbox,
-            commands: Vec::new(),
-            woken: Vec::new(),
-            held: VecDeque::new(),
-            leaseless: VecDeque::new(),
-            has_cancelled: false,
-            lease: options.lease.take().map(|policy| Box::new(Leases::new(policy))),
-            claim: None,
-            holder: Holder::Unknown,
-            doors: None,
-            newcomer: None,
-            place: None,
-            returning: None,
-            is_stopping: false,
-            client_session: None,
-            accept: None,
-            accepting: None,
-            responder: None,
-            slots: Vec::new(),
-            slot_wakers: SlotWakers::default(),
-            push_waker: SlotWakers::default(),
-            pushes: VecDeque::new(),
-            push_bytes: 0,
-            pings: Pings::new(),
-            failing: Vec::new(),
-            pinged: 0,
-            unsent_pushes: VecDeque::new(),
-            lost: 0,
-            write_failure: None,
-            unused_permits: 0,
-            answered_bytes: 0,
-            pushing: None,
-            ready: VecDeque::new(),
-            consumers: Vec::new(),
-            timer: None,
-            armed: None,
-            timed: None,
-            deadline: None,
-            phase: Phase::Running,
-            deferred: false,
-            listened: false,
-            regular_end: false,
-            unreachable: false,
+            waiting: Waiting::default(),
+            slots: Slots::default(),
+            serving: Serving { lease, ..Serving::default() },
+            calls: Calls::default(),
+            memory: Memory::new(&options.memory),
+            bulk: Bulk::default(),
+            admission,
+            session,
+            ending: Ending::default(),
+            alarm: Alarm::default(),
             meter: options.meter.connection(),
             options,
         }
-    }
-
-    /// A request is over. Whoever waits for its permit has it at the end of the turn.
-    fn give_back(&mut self, permit: Permit) {
-        let Permit { .. } = permit;
-        self.unused_permits += 1;
     }
 }
 
@@ -368,20 +186,8 @@ impl Drop for Driver {
         self.close_mailbox(&CloseReason::Disconnected);
         while self.fail_some() {}
         // Those who were told in a turn that a panic cut short.
-        for consumer in self.consumers.drain(..) {
-            consumer.wake();
-        }
+        self.slots.wake_consumers();
     }
-}
-
-/// A buffer for what goes over a transport that frames lie on so.
-fn output(framing: &Framing, options: &DriverOptions) -> SendBuf {
-    let mut output = framing.send_buf();
-    if let Some(tap) = options.tap.clone() {
-        let peer = Arc::clone(&options.peer);
-        output.set_tap(move |frame| show(&tap, &peer, Direction::Out, frame));
-    }
-    output
 }
 
 /// The runtime's clock, so that tests can pause it.
@@ -389,7 +195,7 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Runs the destructors of something of a user's.
+/// Drops a user's value; a panic in its destructor is caught.
 fn drop_guarded<T>(value: T) {
     // What a destructor has to say in its panic is said by the panic hook.
     let _ = guard(|| drop(value));

@@ -2,13 +2,11 @@
 
 use std::{
     io,
-    pin::pin,
     task::{Context, Poll},
     time::Instant,
 };
 
-use rsock_proto::{CloseReason, Event, Payload, SendBuf, StreamKey};
-use tokio::io::AsyncReadExt;
+use rsock_proto::{CloseReason, Event, Payload, StreamKey};
 
 use super::{Driver, Phase, drop_guarded, failure, show};
 use crate::{
@@ -21,11 +19,11 @@ impl Driver {
     /// Reads what there is, and handles it. Whether there may be more at once: if not, and input is
     /// wanted, the task is woken when there is.
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if self.phase != Phase::Running || self.socket.is_none() {
+        if self.ending.phase != Phase::Running || self.wire.socket.is_none() {
             return false;
         }
-        if self.write_failure.is_some()
-            && let Some(failure) = self.write_failure.take_if(|failure| failure.1 <= now)
+        if self.wire.write_failure.is_some()
+            && let Some(failure) = self.wire.write_failure.take_if(|failure| failure.1 <= now)
         {
             self.disconnect(Some(&failure.0), now);
             return true;
@@ -34,19 +32,19 @@ impl Driver {
             return false;
         }
         // What an earlier read brought comes first.
-        if !self.input.block.bytes.is_empty() && self.decode(now) {
+        if !self.wire.input.block.bytes.is_empty() && self.decode(now) {
             return true;
         }
-        if let Some(end) = self.unread_end.take() {
+        if let Some(end) = self.wire.unread_end.take() {
             self.disconnect(end.err().as_ref(), now);
             return true;
         }
         if !self.make_room(now) {
             return false;
         }
-        match self.read(cx) {
+        match self.wire.read(cx) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(count @ 1..)) => self.unsettled |= self.input.adapt(count),
+            Poll::Ready(Ok(count @ 1..)) => self.memory.unsettled |= self.wire.input.adapt(count),
             Poll::Ready(end) => {
                 self.disconnect(end.err().as_ref(), now);
                 return true;
@@ -55,46 +53,46 @@ impl Driver {
         // A read that leaves room has taken all there was: one more costs no system call, and waits
         // for the next. It comes before anything holds a part of the memory.
         let mut more = true;
-        if !self.input.is_full() {
-            match self.read(cx) {
+        if !self.wire.input.is_full() {
+            match self.wire.read(cx) {
                 Poll::Pending => more = false,
-                Poll::Ready(Ok(count @ 1..)) => self.unsettled |= self.input.adapt(count),
+                Poll::Ready(Ok(count @ 1..)) => {
+                    self.memory.unsettled |= self.wire.input.adapt(count)
+                }
                 // What was read before it is answered before it is known.
-                Poll::Ready(end) => self.unread_end = Some(end.map(drop)),
+                Poll::Ready(end) => self.wire.unread_end = Some(end.map(drop)),
             }
         }
         self.decode(now);
         more
     }
 
-    /// Reads once; nothing at the end.
-    #[inline]
-    fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        pin!(self.socket.read_buf(&mut self.input.block.bytes)).poll(cx)
-    }
-
     /// The transport has ended, or failed.
     #[cold]
     pub(super) fn disconnect(&mut self, error: Option<&io::Error>, now: Instant) {
-        self.unreachable = true;
-        self.write_failure = None;
-        self.output = SendBuf::bare();
+        self.wire.unreachable = true;
+        self.wire.write_failure = None;
+        self.wire.forget_output();
         self.connection.handle_disconnect(error.and_then(failure), now);
     }
 
     /// Handles the frames in `input`; false if there was none whole.
     pub(super) fn decode(&mut self, now: Instant) -> bool {
         self.look_for_memory();
-        self.connection.copy_frames_below(self.input.copy_below());
-        let before = self.input.block.bytes.len();
-        if matches!(self.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
+        self.connection.copy_frames_below(self.wire.input.copy_below());
+        let before = self.wire.input.block.bytes.len();
+        if matches!(self.wire.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
             // Nothing stands between the bytes and the connection.
-            self.connection.handle_bytes(&mut self.input.block.bytes, now);
-            return self.input.block.bytes.len() != before;
+            self.connection.handle_bytes(&mut self.wire.input.block.bytes, now);
+            return self.wire.input.block.bytes.len() != before;
         }
         while self.connection.wants_input() {
             let limits = self.connection.input_limits();
-            match self.framing.decode(&mut self.input.block.bytes, limits, &mut self.output) {
+            match self.wire.framing.decode(
+                &mut self.wire.input.block.bytes,
+                limits,
+                &mut self.wire.output,
+            ) {
                 Ok(Some(Received::Frame(frame))) => {
                     if let Some(tap) = &self.options.tap {
                         show(tap, &self.options.peer, Direction::In, frame.clone());
@@ -108,17 +106,19 @@ impl Driver {
                     self.connection.handle_websocket_close(code, reason, now);
                 }
                 Ok(None) => {
-                    if let Some(start) = self.framing.frame_start(&self.input.block.bytes) {
+                    if let Some(start) = self.wire.framing.frame_start(&self.wire.input.block.bytes)
+                    {
                         self.connection.handle_partial(start, now);
                     }
-                    let bytes = self.framing.partial_bytes() + self.input.block.bytes.len();
+                    let bytes =
+                        self.wire.framing.partial_bytes() + self.wire.input.block.bytes.len();
                     self.connection.handle_incomplete(bytes, now);
                     break;
                 }
                 Err(violation) => self.connection.handle_violation(violation, now),
             }
         }
-        self.input.block.bytes.len() != before
+        self.wire.input.block.bytes.len() != before
     }
 
     pub(super) fn dispatch(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -130,11 +130,11 @@ impl Driver {
                 Event::Request { key, interaction, payload, complete } => {
                     self.serve(key, interaction, payload, complete);
                 }
-                Event::Credited { key } => self.queue(key.index()),
+                Event::Credited { key } => self.slots.queue(key.index()),
                 Event::Completed { key } => self.end_inlet(key, Ok(())),
                 Event::Failed { key, error } => {
                     self.end_inlet(key, Err(error.into()));
-                    self.release(key);
+                    self.slots.release(key);
                 }
                 Event::Cancelled { key } => self.cancelled(key),
                 Event::MetadataPush(metadata) => self.take_push(metadata),
@@ -163,58 +163,43 @@ impl Driver {
         }
     }
 
-    fn answer_ping(&mut self, data: &[u8]) {
-        let Ok(number) = data.try_into().map(u64::from_be_bytes) else { return };
-        if let Some((answer, permit)) = self.pings.remove(&number) {
-            self.give_back(permit);
-            // Whoever asked may have gone.
-            let _ = answer.send(Ok(()));
-        }
-    }
-
     pub(super) fn deliver(&mut self, key: StreamKey, payload: Payload, complete: bool) {
-        let slot = &mut self.slots[key.index()];
+        let slot = &mut self.slots.entries[key.index()];
         if slot.key != Some(key) {
             return;
         }
         let Some(inlet) = &slot.inlet else { return };
         let connection = &mut self.connection;
-        let charge = self.input.charge_for(payload.size());
+        let charge = self.wire.input.charge_for(payload.size());
         let item = (payload, complete);
         let next = || connection.poll_item(key);
         let (ended, consumer) = inlet.push(item, next, charge, &self.mailbox);
-        self.consumers.extend(consumer);
+        self.slots.consumers.extend(consumer);
         if ended {
             slot.inlet = None;
-            self.release_if_over(key);
+            self.slots.release_if_over(key);
         }
     }
 
     pub(super) fn end_inlet(&mut self, key: StreamKey, how: Result<(), Error>) {
-        let slot = &mut self.slots[key.index()];
-        if slot.key != Some(key) {
-            return;
-        }
+        let Some(slot) = self.slots.of(key) else { return };
         if let Some(inlet) = slot.inlet.take() {
-            self.consumers.extend(inlet.end(how));
+            self.slots.consumers.extend(inlet.end(how));
         }
-        self.release_if_over(key);
+        self.slots.release_if_over(key);
     }
 
     /// The peer wants nothing more of us.
     pub(super) fn cancelled(&mut self, key: StreamKey) {
-        let slot = &mut self.slots[key.index()];
-        if slot.key != Some(key) {
-            return;
-        }
+        let Some(slot) = self.slots.of(key) else { return };
         let is_ours = slot.permit.is_some();
         drop_guarded(slot.producer.take());
         if is_ours {
-            self.release_if_over(key);
+            self.slots.release_if_over(key);
         } else {
             let error = Error::Canceled("the requester cancelled the stream".into());
             self.end_inlet(key, Err(error));
-            self.release(key);
+            self.slots.release(key);
         }
     }
 }

@@ -71,12 +71,12 @@ impl Driver {
     /// There may be something to read and to write.
     #[inline]
     pub(super) fn borrow_memory(&mut self) {
-        if self.input.block.bytes.capacity() == 0 || self.output.is_released() {
+        if self.wire.input.block.bytes.capacity() == 0 || self.wire.output.is_released() {
             with_spare(|spare| {
-                if self.input.block.bytes.capacity() == 0 {
-                    mem::swap(&mut self.input.block, &mut spare.input);
+                if self.wire.input.block.bytes.capacity() == 0 {
+                    mem::swap(&mut self.wire.input.block, &mut spare.input);
                 }
-                self.output.reuse(&mut spare.output);
+                self.wire.output.reuse(&mut spare.output);
             });
         }
     }
@@ -84,22 +84,22 @@ impl Driver {
     /// Others go on: whoever reads next may read into the same memory.
     #[inline]
     pub(super) fn release_input(&mut self) {
-        self.input.leave_if_used_up();
-        with_spare(|spare| self.input.lend_to(&mut spare.input));
+        self.wire.input.leave_if_used_up();
+        with_spare(|spare| self.wire.input.lend_to(&mut spare.input));
     }
 
     /// There is nothing to do. What is not empty stays: half a frame, or what the socket did not take.
     #[inline]
     pub(super) fn release_memory(&mut self) {
-        if !self.output.is_empty() {
-            self.output.detach();
+        if !self.wire.output.is_empty() {
+            self.wire.output.detach();
         }
-        self.input.leave_if_used_up();
+        self.wire.input.leave_if_used_up();
         self.release_places();
         with_spare(|spare| {
-            self.input.lend_to(&mut spare.input);
+            self.wire.input.lend_to(&mut spare.input);
             // Not that of a large frame.
-            self.output.lend(&mut spare.output, *READ_SIZES.end());
+            self.wire.output.lend(&mut spare.output, *READ_SIZES.end());
         });
     }
 }

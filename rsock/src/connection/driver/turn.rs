@@ -25,9 +25,10 @@ impl Driver {
     /// Whether to let other tasks run before acting on what handles asked for: with several
     /// requests open, those who ask tend to do so together, and one write serves them all.
     fn defers(&mut self) -> bool {
-        let defers =
-            !self.deferred && self.connection.open_streams() > 1 && self.mailbox.has_commands();
-        self.deferred = defers;
+        let defers = !self.waiting.is_deferred
+            && self.connection.open_streams() > 1
+            && self.mailbox.has_commands();
+        self.waiting.is_deferred = defers;
         defers
     }
 
@@ -45,48 +46,48 @@ impl Driver {
         if due || self.connection.has_events() {
             self.dispatch(cx, now);
         }
-        if self.claim.is_some() {
+        if self.session.claim().is_some() {
             again |= self.adopt(now);
         }
         self.drain_mailbox(now);
         if self.is_redialling() {
             again |= self.poll_redial(cx, now);
         }
-        if self.returning.is_some() {
+        if self.admission.returning.is_some() {
             again |= self.poll_returning(cx, now);
         }
         again |= self.receive(cx, now);
         let is_deaf = !self.connection.wants_input();
-        if (self.accepting.is_some() || self.connection.has_events()) && self.dispatch(cx, now) {
+        if (self.admission.accepting.is_some() || self.connection.has_events())
+            && self.dispatch(cx, now)
+        {
             // An acceptor, a dial or a way to a session that it has begun is not polled yet.
-            again |= self.accepting.is_some() || self.returning.is_some() || self.socket.is_none();
+            again |= self.admission.accepting.is_some()
+                || self.admission.returning.is_some()
+                || self.wire.socket.is_none();
         }
         // Not before: a stream opened now may have the slot of one whose end is told above.
-        if self.held.capacity() > 0 {
-            self.obey_held();
+        if self.waiting.held.capacity() > 0 {
+            self.carry_out_held();
         }
-        if !self.leaseless.is_empty() {
+        if !self.waiting.leaseless.is_empty() {
             self.open_leased();
         }
-        if self.is_stopping && self.connection.awaits_setup() {
+        if self.admission.is_stopping && self.connection.awaits_setup() {
             self.connection.close();
         }
-        self.answered_bytes = 0;
+        self.serving.answered_bytes = 0;
         self.look_for_memory_again(now);
         self.produce(now);
-        if self.lease.is_some() {
+        if self.serving.lease.is_some() {
             self.renew_lease(now);
         }
         again |= self.transmit(cx, now);
-        if self.unused_permits > 0 {
-            self.mailbox.give_back(mem::take(&mut self.unused_permits));
+        if self.slots.unused_permits > 0 {
+            self.mailbox.give_back(mem::take(&mut self.slots.unused_permits));
         }
-        if !self.consumers.is_empty() {
-            for consumer in self.consumers.drain(..) {
-                consumer.wake();
-            }
-        }
-        if mem::take(&mut self.unsettled) {
+        self.slots.wake_consumers();
+        if mem::take(&mut self.memory.unsettled) {
             self.settle_memory();
         }
         again || (is_deaf && self.connection.wants_input()) || self.may_produce()
@@ -96,7 +97,7 @@ impl Driver {
     fn has_done_much(&self, (bytes_out, requests_in): (u64, u64)) -> bool {
         let stats = self.connection.stats();
         stats.bytes_out.saturating_sub(bytes_out) >= BYTES_PER_WAKE
-            || self.input.taken.max(self.bulk.yielded) >= READ_PER_WAKE
+            || self.wire.input.taken.max(self.bulk.yielded) >= READ_PER_WAKE
             || stats.requests_in.saturating_sub(requests_in) >= REQUESTS_PER_WAKE
     }
 
@@ -104,25 +105,23 @@ impl Driver {
     #[cold]
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.meter.finish(self.connection.stats());
-        for consumer in self.consumers.drain(..) {
-            consumer.wake();
-        }
+        self.slots.wake_consumers();
         let finished = loop {
             let finished = self.poll_finish(cx, now());
-            if finished.is_pending() || !matches!(self.phase, Phase::Flushing { .. }) {
+            if finished.is_pending() || !matches!(self.ending.phase, Phase::Flushing { .. }) {
                 break finished;
             }
         };
         // A portion of what fails a poll, and others between them.
-        if self.failing.is_empty() { finished } else { yields(cx) }
+        if self.ending.failing.is_empty() { finished } else { yields(cx) }
     }
 
     /// When there is something to do, whatever happens.
     #[cold]
     fn next_deadline(&self) -> Option<Instant> {
-        let failure = self.write_failure.as_ref().map(|failure| failure.1);
+        let failure = self.wire.write_failure.as_ref().map(|failure| failure.1);
         let (lease, memory) = (self.lease_deadline(), self.memory_deadline());
-        self.deadline.into_iter().chain(lease).chain(failure).chain(memory).min()
+        self.alarm.deadline.into_iter().chain(lease).chain(failure).chain(memory).min()
     }
 
     /// Nothing is to be done until the task is woken, or the clock says so; false if there is
@@ -136,15 +135,13 @@ impl Driver {
         if self.connection.has_events() {
             return false;
         }
-        let waits = self.lease.is_some()
-            || self.write_failure.is_some()
-            || self.pause.is_some()
-            || self.barren_until.is_some()
-            || self.stalled.is_some();
-        let deadline = if waits { self.next_deadline() } else { self.deadline };
+        let waits = self.serving.lease.is_some()
+            || self.wire.write_failure.is_some()
+            || self.memory.has_deadline();
+        let deadline = if waits { self.next_deadline() } else { self.alarm.deadline };
         if let Some(deadline) = deadline
-            && !self.is_timed(cx, deadline, now)
-            && self.poll_timer(cx, deadline).is_ready()
+            && !self.alarm.is_timed(cx, deadline, now)
+            && self.alarm.poll_timer(cx, deadline).is_ready()
         {
             return false;
         }
@@ -174,32 +171,32 @@ impl Driver {
         let mut budget = Budget::new();
         // Most wakes are for one turn.
         let mut has_turn = budget.take();
-        while self.phase == Phase::Running {
+        while self.ending.phase == Phase::Running {
             if !has_turn {
                 // Others may run; we go on after them.
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             let now = now();
-            let due = self.deadline.is_some_and(|deadline| deadline <= now);
-            if due && !mem::replace(&mut self.listened, true) {
+            let due = self.alarm.deadline.is_some_and(|deadline| deadline <= now);
+            if due && !mem::replace(&mut self.alarm.listened, true) {
                 // The sockets are asked before the clock is: who is late to look at it may have signs
                 // of life to read, of which the runtime does not know yet (KA-09).
                 return yields(cx);
             }
-            self.listened = false;
+            self.alarm.listened = false;
             let again = self.turn(cx, now, due);
-            self.deadline = self.connection.poll_timeout();
-            if !self.failing.is_empty() || self.has_held() || self.has_leased() {
+            self.alarm.deadline = self.connection.poll_timeout();
+            if !self.ending.failing.is_empty() || self.has_held() || self.has_leased() {
                 return yields(cx);
             }
-            if self.must_wait() && self.phase == Phase::Running && self.stands_in_line(cx) {
+            if self.must_wait() && self.ending.phase == Phase::Running && self.stands_in_line(cx) {
                 return Poll::Pending;
             }
-            if !again && self.phase == Phase::Running && self.rest(cx, now) {
+            if !again && self.ending.phase == Phase::Running && self.rest(cx, now) {
                 return Poll::Pending;
             }
-            if self.phase == Phase::Running && self.has_done_much(before) {
+            if self.ending.phase == Phase::Running && self.has_done_much(before) {
                 // Others may run, and the sockets are asked: as long as a socket takes what is
                 // written, the runtime does not get to know what has come.
                 self.lets_others_run();
@@ -220,7 +217,7 @@ impl Future for Driver {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if !this.failing.is_empty() {
+        if !this.ending.failing.is_empty() {
             this.fail_some();
         }
         if !this.takes_turn(cx) {
@@ -228,13 +225,13 @@ impl Future for Driver {
         }
         let stats = this.connection.stats();
         let before = (stats.bytes_out, stats.requests_in);
-        this.input.taken = 0;
+        this.wire.input.taken = 0;
         this.bulk.yielded = 0;
-        this.has_overtaken = false;
+        this.slots.has_overtaken = false;
         this.borrow_memory();
         let polled = this.take_turns(cx, before);
         let written = this.connection.stats().bytes_out.saturating_sub(before.0) as usize;
-        this.has_moved(this.input.taken + this.bulk.yielded + written);
+        this.has_moved(this.wire.input.taken + this.bulk.yielded + written);
         polled
     }
 }

@@ -3,14 +3,11 @@
 //! A peer ends thousands of streams with one frame. To drop their handlers and to wake their callers in
 //! one poll would keep everybody else from the thread for as long as that takes.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    mem, vec,
-};
+use std::{collections::VecDeque, mem, vec};
 
 use rsock_proto::CloseReason;
 
-use super::{Answer, Driver, Slot, drop_guarded};
+use super::{Answer, Driver, calls::Calls, drop_guarded, slots::Slot};
 use crate::{
     connection::{Command, Inlet, Permit, producers::SlotWakers},
     error::Error,
@@ -18,9 +15,6 @@ use crate::{
 
 /// Streams, calls and whatever else is ended, or opened, by one frame of the peer before others may run.
 pub(super) const PORTION: usize = 64;
-
-/// KEEPALIVEs that handles wait for, by the number in their data; each holds a permit.
-pub(super) type Pings = BTreeMap<u64, (Answer, Permit)>;
 
 /// The calls that hung on a connection, or a session, that is over.
 pub(super) struct Failing {
@@ -30,8 +24,7 @@ pub(super) struct Failing {
     pub(super) commands: VecDeque<Command>,
     pub(super) slots: vec::IntoIter<Slot>,
     pub(super) wakers: SlotWakers,
-    pub(super) pings: Pings,
-    pub(super) pushes: VecDeque<(Answer, Permit)>,
+    pub(super) calls: Calls,
 }
 
 impl Failing {
@@ -43,10 +36,7 @@ impl Failing {
             drop_guarded(slot.producer);
             self.tell(slot.inlet.as_deref());
             slot.permit
-        } else if let Some((_, (answer, permit))) = self.pings.pop_first() {
-            self.answer(answer);
-            Some(permit)
-        } else if let Some((answer, permit)) = self.pushes.pop_front() {
+        } else if let Some((answer, permit)) = self.calls.take_next() {
             self.answer(answer);
             Some(permit)
         } else {
@@ -87,21 +77,16 @@ impl Driver {
     /// All that has a stream, or waits for an answer, fails with this error: a portion now, the rest by
     /// and by, with [`fail_some`](Self::fail_some). `commands` is what was asked for and not done.
     pub(super) fn fail_all(&mut self, error: Error, commands: VecDeque<Command>) {
-        self.ready = VecDeque::new();
-        // Nothing of ours but a fire-and-forget that is not written yet has neither a consumer nor a
-        // producer.
-        let is_promised =
-            |slot: &&Slot| slot.permit.is_some() && slot.inlet.is_none() && slot.producer.is_none();
-        self.lost += self.slots.iter().filter(is_promised).count() as u64
+        let (slots, wakers) = self.slots.take_all();
+        self.ending.lost += slots.iter().filter(|slot| slot.is_promised()).count() as u64
             + commands.iter().filter(|command| command.is_promised()).count() as u64
             + self.connection.take_lost_fire_and_forgets();
-        self.failing.push(Failing {
+        self.ending.failing.push(Failing {
             error,
             commands,
-            slots: mem::take(&mut self.slots).into_iter(),
-            wakers: mem::take(&mut self.slot_wakers),
-            pings: mem::take(&mut self.pings),
-            pushes: mem::take(&mut self.unsent_pushes),
+            slots: slots.into_iter(),
+            wakers,
+            calls: self.calls.take_all(),
         });
         self.fail_some();
     }
@@ -109,8 +94,7 @@ impl Driver {
     /// The connection is over: nothing is taken of handles any more, and everything pending fails with
     /// the reason.
     pub(super) fn close_mailbox(&mut self, reason: &CloseReason) {
-        let mut commands = mem::take(&mut self.held);
-        commands.append(&mut self.leaseless);
+        let mut commands = self.waiting.take_all();
         commands.extend(self.mailbox.close(reason));
         // What the peer has said before may explain it better.
         let reason = self.mailbox.refusing().unwrap_or_else(|| reason.clone());
@@ -120,16 +104,15 @@ impl Driver {
     /// Nothing new is asked of the peer from here on, for this reason: what waits for a lease fails.
     pub(super) fn refuse_new(&mut self, reason: &CloseReason) {
         self.mailbox.refuse(reason);
-        if self.leaseless.is_empty() {
+        if self.waiting.leaseless.is_empty() {
             return;
         }
-        self.failing.push(Failing {
+        self.ending.failing.push(Failing {
             error: Error::Closed(reason.clone()),
-            commands: mem::take(&mut self.leaseless),
+            commands: mem::take(&mut self.waiting.leaseless),
             slots: Vec::new().into_iter(),
             wakers: SlotWakers::default(),
-            pings: Pings::new(),
-            pushes: VecDeque::new(),
+            calls: Calls::default(),
         });
         self.fail_some();
     }
@@ -140,14 +123,15 @@ impl Driver {
     pub(super) fn fail_some(&mut self) -> bool {
         let mut left = PORTION;
         while left > 0
-            && let Some(failing) = self.failing.last_mut()
+            && let Some(failing) = self.ending.failing.last_mut()
         {
-            if failing.end_next(&mut self.unused_permits) || self.connection.free_some(1) > 0 {
+            if failing.end_next(&mut self.slots.unused_permits) || self.connection.free_some(1) > 0
+            {
                 left -= 1;
             } else {
-                self.failing.pop();
+                self.ending.failing.pop();
             }
         }
-        !self.failing.is_empty()
+        !self.ending.failing.is_empty()
     }
 }

@@ -1,0 +1,115 @@
+//! The calls of handles that have no stream: pings and metadata pushes.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+};
+
+use bytes::Bytes;
+use rsock_proto::Misuse;
+
+use super::{Answer, Driver};
+use crate::connection::Permit;
+
+/// A handle that waits for what has become of its call, and the permit it holds.
+type Caller = (Answer, Permit);
+
+/// The pings that were not answered, and the pushes that have not left.
+#[derive(Default)]
+pub(super) struct Calls {
+    /// By the number in the data of their KEEPALIVE.
+    pings: BTreeMap<u64, Caller>,
+    /// How many there were so far.
+    pinged: u64,
+    /// Metadata pushes of ours that are not in the send buffer yet.
+    pushes: VecDeque<Caller>,
+}
+
+impl Calls {
+    pub(super) fn has_pings(&self) -> bool {
+        !self.pings.is_empty()
+    }
+
+    #[inline]
+    pub(super) fn has_pushes(&self) -> bool {
+        !self.pushes.is_empty()
+    }
+
+    /// All of them, to fail. What is asked after them has other numbers.
+    pub(super) fn take_all(&mut self) -> Self {
+        Self {
+            pings: mem::take(&mut self.pings),
+            pinged: self.pinged,
+            pushes: mem::take(&mut self.pushes),
+        }
+    }
+
+    pub(super) fn take_next(&mut self) -> Option<Caller> {
+        let ping = self.pings.pop_first().map(|(_, caller)| caller);
+        ping.or_else(|| self.pushes.pop_front())
+    }
+}
+
+impl Driver {
+    /// Sends a METADATA_PUSH of a handle's.
+    pub(super) fn push(&mut self, metadata: Bytes, answer: Answer, permit: Permit) {
+        match self.connection.push_metadata(metadata) {
+            Ok(()) => self.calls.pushes.push_back((answer, permit)),
+            Err(misuse) => self.refuse(answer, permit, misuse),
+        }
+    }
+
+    /// Sends a KEEPALIVE of a handle's.
+    pub(super) fn start_ping(&mut self, answer: Answer, permit: Permit) {
+        self.calls.pinged += 1;
+        self.ping(self.calls.pinged, answer, permit);
+    }
+
+    /// Sends a KEEPALIVE. While there is no transport it waits for the next.
+    fn ping(&mut self, number: u64, answer: Answer, permit: Permit) {
+        if !self.connection.has_transport() {
+            self.calls.pings.insert(number, (answer, permit));
+            return;
+        }
+        // KEEPALIVE overtakes streams: what was asked for before it is written first.
+        self.connection.poll_transmit(&mut self.wire.output);
+        match self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())) {
+            Ok(()) => drop(self.calls.pings.insert(number, (answer, permit))),
+            Err(misuse) => self.refuse(answer, permit, misuse),
+        }
+    }
+
+    /// There is another transport: what was under way on the one before has no answer.
+    pub(super) fn ping_again(&mut self) {
+        for (number, (answer, permit)) in mem::take(&mut self.calls.pings) {
+            self.ping(number, answer, permit);
+        }
+    }
+
+    fn refuse(&mut self, answer: Answer, permit: Permit, misuse: Misuse) {
+        self.slots.give_back(permit);
+        // Whoever asked may have gone.
+        let _ = answer.send(Err(self.refusal(misuse)));
+    }
+
+    /// Pushes that have left for the send buffer are on their way.
+    pub(super) fn answer_pushes(&mut self) {
+        while self.calls.pushes.len() > self.connection.unsent_pushes()
+            && let Some((answer, permit)) = self.calls.pushes.pop_front()
+        {
+            self.slots.give_back(permit);
+            // As above.
+            let _ = answer.send(Ok(()));
+        }
+    }
+
+    /// The answer to a ping has come.
+    pub(super) fn answer_ping(&mut self, data: &[u8]) {
+        let Ok(number) = data.try_into().map(u64::from_be_bytes) else { return };
+        if let Some((answer, permit)) = self.calls.pings.remove(&number) {
+            self.slots.give_back(permit);
+            // Whoever asked may have gone.
+            let _ = answer.send(Ok(()));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Commands, which handles give the driver.
+
+use std::{mem, sync::Arc, time::Instant};
+
+use rsock_proto::{CloseReason, Interaction, Misuse, Payload, Side};
+
+use super::{Driver, PUSH_SLOT, drop_guarded};
+use crate::{
+    connection::{
+        Command, Feeder, Inlet, Permit,
+        producers::{Producer, Source},
+    },
+    error::Error,
+    responder::BoxStream,
+};
+
+impl Driver {
+    #[inline]
+    pub(super) fn drain_mailbox(&mut self, now: Instant) {
+        if self.mailbox.take(&mut self.waiting.commands, &mut self.waiting.woken) {
+            self.handle_commands(now);
+        }
+    }
+
+    #[inline(never)]
+    fn handle_commands(&mut self, now: Instant) {
+        let mut commands = mem::take(&mut self.waiting.commands);
+        let mut woken = mem::take(&mut self.waiting.woken);
+        for slot in woken.drain(..) {
+            if slot == PUSH_SLOT {
+                self.go_on_with_pushes();
+            } else {
+                self.slots.wakers.unlist(slot);
+                self.slots.queue(slot);
+            }
+        }
+        let may_request = self.may_ask() && self.waiting.held.is_empty();
+        for command in commands.drain(..) {
+            match command {
+                Command::Drain | Command::Close if self.is_renewing() => {
+                    self.give_up(&CloseReason::Finished(Side::Local), now);
+                }
+                // It comes behind what was asked for before it.
+                Command::Drain if self.has_held() => self.waiting.held.push_back(command),
+                command if command.asks() && !may_request => self.waiting.held.push_back(command),
+                command => self.handle_command(command),
+            }
+        }
+        self.waiting.commands = commands;
+        self.waiting.woken = woken;
+        if mem::take(&mut self.waiting.has_cancelled) {
+            self.forget_cancelled();
+        }
+    }
+
+    #[inline]
+    pub(super) fn handle_command(&mut self, command: Command) {
+        let is_request = matches!(command, Command::Request { .. });
+        if command.asks() && self.connection.is_over() {
+            // The connection is over; the command fails when `Event::Closed` is dispatched.
+            self.waiting.held.push_back(command);
+        } else if is_request && self.waits_for_lease() {
+            self.waiting.leaseless.push_back(command);
+        } else {
+            self.carry_out(command);
+        }
+    }
+
+    /// The error that a handle is told of something that could not be done.
+    pub(super) fn refusal(&self, misuse: Misuse) -> Error {
+        match (misuse, self.mailbox.refusing()) {
+            (Misuse::Closed, Some(reason)) => Error::Closed(reason),
+            (misuse, _) => misuse.into(),
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, command: Command) {
+        match command {
+            Command::Request { interaction, payload, n, inlet, outgoing, permit } => {
+                self.open(interaction, payload, n, inlet, outgoing, permit);
+            }
+            Command::Touched(inlet) => self.grant_wish(&inlet),
+            Command::Push { metadata, answer, permit } => self.push(metadata, answer, permit),
+            Command::Ping { answer, permit } => self.start_ping(answer, permit),
+            Command::Drain => {
+                self.part(true);
+                // What has come in the meantime is heard before it is told to go.
+                if !self.connection.awaits_setup() {
+                    self.connection.drain();
+                    self.refuse_new(&CloseReason::Finished(Side::Local));
+                    self.end_if_lost();
+                }
+            }
+            Command::Close => {
+                self.part(false);
+                self.connection.close();
+            }
+        }
+    }
+
+    pub(super) fn open(
+        &mut self,
+        interaction: Interaction,
+        payload: Payload,
+        n: u32,
+        inlet: Option<Feeder>,
+        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        permit: Permit,
+    ) {
+        // A request cancelled before it was written sends nothing at all (RR-10).
+        if inlet.as_ref().is_some_and(|inlet| inlet.is_cancelled()) {
+            drop_guarded(outgoing);
+            return self.slots.give_back(permit);
+        }
+        match self.connection.request_now(interaction, payload, n, &mut self.wire.output) {
+            // It is written, and nothing follows.
+            Ok(None) => {
+                self.slots.give_back(permit);
+                if let Some(inlet) = inlet {
+                    self.slots.consumers.extend(inlet.end(Ok(())));
+                }
+            }
+            Ok(Some(key)) => {
+                if let Some(inlet) = &inlet
+                    && let wish = inlet.open(key)
+                    && !wish.is_none()
+                    && let Some(mut stream) = self.connection.stream(key)
+                {
+                    if wish.cancel {
+                        stream.cancel();
+                        drop_guarded(outgoing);
+                        return self.slots.give_back(permit);
+                    }
+                    // Asked for while the request waited.
+                    stream.request_n(wish.grant);
+                }
+                let slot = self.slots.fill(key, inlet, Some(permit));
+                if let Some(stream) = outgoing {
+                    slot.producer = Some(Producer::Stream(Source::new(stream)));
+                }
+            }
+            Err(misuse) => {
+                let is_promised = interaction == Interaction::FireAndForget && inlet.is_none();
+                self.ending.lost += u64::from(is_promised);
+                self.slots.give_back(permit);
+                drop_guarded(outgoing);
+                if let Some(inlet) = inlet {
+                    let error = self.refusal(misuse);
+                    self.slots.consumers.extend(inlet.end(Err(error)));
+                }
+            }
+        }
+    }
+
+    /// A consumer has granted credit, or lost interest.
+    pub(super) fn grant_wish(&mut self, inlet: &Arc<Inlet>) {
+        let (key, wish) = inlet.take_wish();
+        let Some(key) = key else {
+            self.waiting.has_cancelled |= wish.cancel;
+            return;
+        };
+        let Some(slot) = self.slots.of(key) else { return };
+        let Some(mut stream) = self.connection.stream(key) else {
+            return;
+        };
+        if wish.cancel {
+            stream.cancel();
+            let is_ours = slot.permit.is_some();
+            slot.inlet = None;
+            if is_ours {
+                // A requester's CANCEL ends both directions.
+                self.slots.release(key);
+            } else {
+                self.slots.release_if_over(key);
+            }
+        } else {
+            stream.request_n(wish.grant);
+        }
+    }
+}

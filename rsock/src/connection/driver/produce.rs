@@ -1,0 +1,169 @@
+//! The items that handlers yield: polled for while the socket keeps up, and no more than the peer has asked for.
+
+use std::{mem, task::Context, time::Instant};
+
+use rsock_proto::{ErrorCode, Payload, StreamKey};
+
+use super::{BATCH_BYTES, Driver, ITEM_COST, MAX_OVERTAKEN, SHARE_BYTES, drop_guarded};
+use crate::{
+    connection::producers::{Producer, Sourced},
+    error::Error,
+};
+
+impl Driver {
+    /// Polls the producers that are ready while the socket keeps up. What they yield is encoded
+    /// before more is asked of them: beyond the send buffer no more than a batch waits.
+    pub(super) fn produce(&mut self, now: Instant) {
+        if !self.may_produce() || self.lets_others_yield() || !self.has_memory_for_items(now) {
+            return;
+        }
+        // What was yielded before goes first.
+        self.connection.poll_transmit(&mut self.wire.output);
+        if self.wire.output.is_full() {
+            self.overtake();
+        }
+        while self.may_produce() {
+            let mut yielded = 0;
+            for _ in 0..self.slots.ready.len() {
+                if yielded < BATCH_BYTES
+                    && let Some(index) = self.slots.ready.pop_front()
+                {
+                    self.slots.entries[index].is_queued = false;
+                    yielded += self.run(index);
+                }
+            }
+            self.bulk.yielded += yielded;
+            self.connection.poll_transmit(&mut self.wire.output);
+            if self.connection.retained_bytes() > 0 {
+                // What is retained grows until the session may retain no more, and others may be at it too.
+                self.settle_memory();
+            }
+        }
+    }
+
+    /// Whether a producer may be polled now.
+    pub(super) fn may_produce(&self) -> bool {
+        !self.slots.ready.is_empty()
+            && !self.wire.output.is_full()
+            && !self.connection.is_held()
+            && !self.memory.is_barren()
+    }
+
+    /// The socket takes what is written, and a few streams have more for it than it takes: as in a
+    /// long transfer. Producers of the others are polled beside them, a batch each time the socket
+    /// has taken something.
+    fn overtake(&mut self) {
+        // Once a wake: an item may be large, and took its time to be made.
+        if mem::replace(&mut self.slots.has_overtaken, true)
+            || self.connection.unsent_streams() > MAX_OVERTAKEN
+            || self.connection.is_held()
+            || !self.has_memory_to_yield()
+        {
+            return;
+        }
+        let mut yielded = 0;
+        for _ in 0..self.slots.ready.len() {
+            if yielded >= BATCH_BYTES {
+                // The others are next, and are not gone through in vain: there may be thousands.
+                break;
+            }
+            let Some(index) = self.slots.ready.pop_front() else { break };
+            let key = self.slots.entries[index].key;
+            // What a stream has yielded before goes first here, too.
+            if key.is_some_and(|key| self.connection.has_unsent(key)) {
+                self.slots.ready.push_back(index);
+            } else {
+                self.slots.entries[index].is_queued = false;
+                yielded += self.run(index);
+            }
+        }
+        self.bulk.yielded += yielded;
+    }
+
+    /// Polls one producer, for at most as many items as its stream takes in a turn; the bytes it
+    /// yielded.
+    fn run(&mut self, index: usize) -> usize {
+        let slot = &mut self.slots.entries[index];
+        let (Some(key), Some(producer)) = (slot.key, &mut slot.producer) else { return 0 };
+        let cx = &mut Context::from_waker(self.slots.wakers.get(index, &self.mailbox));
+        let mut yielded = 0;
+        match producer {
+            Producer::Once(_) => return self.run_once(key),
+            Producer::Stream(source) => {
+                let limit = if self.slots.ready.is_empty() { BATCH_BYTES } else { SHARE_BYTES };
+                let Some(mut items) = self.connection.items(key, &mut self.wire.output) else {
+                    return 0;
+                };
+                // One item is held back until it is known whether it is the last.
+                let mut held = None;
+                let outcome = loop {
+                    let ahead = u64::from(held.is_some());
+                    let has_credit = items.credit() > ahead;
+                    if has_credit && (items.capacity() <= ahead || yielded >= limit) {
+                        // Others are next, or a turn's worth waits to be written.
+                        break None;
+                    }
+                    match source.poll(has_credit, cx) {
+                        Sourced::Item(item) => {
+                            yielded += item.size() + ITEM_COST;
+                            if let Some(before) = held.replace(item)
+                                && let Err(misuse) = items.send(before)
+                            {
+                                break Some(Sourced::Failed(misuse.into()));
+                            }
+                        }
+                        ended => break Some(ended),
+                    }
+                };
+                if let Some(Sourced::Complete) = outcome {
+                    self.finish(key, held);
+                    return yielded;
+                }
+                if let Some(item) = held
+                    && let Err(misuse) = items.send(item)
+                {
+                    self.fail(key, misuse.into());
+                    return yielded;
+                }
+                match outcome {
+                    Some(Sourced::Failed(error)) => self.fail(key, error),
+                    None => self.slots.queue(index),
+                    // Its waker, or the peer's credit, will have it polled again.
+                    Some(_) => {}
+                }
+            }
+        }
+        yielded
+    }
+
+    /// A producer has come to its end.
+    pub(super) fn finish(&mut self, key: StreamKey, last: Option<Payload>) {
+        let done = match (last, self.connection.stream(key)) {
+            (_, None) => Ok(()),
+            (None, Some(mut stream)) => stream.complete(),
+            (Some(item), Some(_)) => {
+                self.connection.send_last_now(key, item, &mut self.wire.output)
+            }
+        };
+        if let Err(misuse) = done {
+            return self.fail(key, misuse.into());
+        }
+        drop_guarded(self.slots.entries[key.index()].producer.take());
+        self.slots.release_if_over(key);
+    }
+
+    /// A producer has failed, and with it the stream in both directions.
+    pub(super) fn fail(&mut self, key: StreamKey, error: Error) {
+        let is_ours = self.slots.at(key).permit.is_some();
+        if let Some(mut stream) = self.connection.stream(key) {
+            let mut told = error.clone().into_stream_error();
+            if is_ours {
+                told.code = ErrorCode::APPLICATION_ERROR; // ERR-13
+            }
+            // If our half has ended already, there is nothing left to say.
+            let _ = stream.fail(told);
+        }
+        self.end_inlet(key, Err(error));
+        self.slots.release(key);
+    }
+}

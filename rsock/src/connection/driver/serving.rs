@@ -1,0 +1,77 @@
+//! The answering side: what the peer asks for is brought to the responder.
+
+use std::sync::Arc;
+
+use rsock_proto::{Interaction, Payload, StreamKey};
+
+use super::{Driver, lease::Leases, pushes::Pushes};
+use crate::{
+    connection::{
+        Feeder, Inlet, Payloads,
+        producers::{Producer, Source, guard},
+    },
+    error::Error,
+    responder::Handle,
+};
+
+/// The service that the peer has of us.
+#[derive(Default)]
+pub(super) struct Serving {
+    pub(super) responder: Option<Arc<dyn Handle>>,
+    /// Bytes of answers that were given at once in this turn.
+    pub(super) answered_bytes: usize,
+    pub(super) lease: Option<Box<Leases>>,
+    /// Present from the first on: few peers push.
+    pub(super) pushes: Option<Box<Pushes>>,
+}
+
+impl Driver {
+    /// Gives a request of the peer to its handler, which is polled in this turn.
+    pub(super) fn serve(
+        &mut self,
+        key: StreamKey,
+        interaction: Interaction,
+        payload: Payload,
+        complete: bool,
+    ) {
+        let Some(responder) = &self.serving.responder else {
+            let error = Error::rejected("nothing here answers requests");
+            self.fail(key, error);
+            return;
+        };
+        if !interaction.has_initial_n() {
+            return self.start(key, interaction, payload);
+        }
+        let handler = Arc::clone(responder);
+        // Of a channel, the items that follow may be as large.
+        let window = self.options.window.expecting(payload.size());
+        // A stream lasts.
+        let (payload, charge) = self.wire.input.for_long(payload);
+        let mut inlet = None;
+        let source = guard(|| {
+            if interaction == Interaction::RequestStream {
+                Source::new(handler.request_stream(payload))
+            } else {
+                let shared = Arc::new(Inlet::default());
+                // Its consumer does not exist yet, so it cannot have gone.
+                let _ = shared.open(key);
+                if complete {
+                    shared.end(Ok(()));
+                } else {
+                    inlet = Some(Feeder::new(Arc::clone(&shared)));
+                }
+                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), window);
+                Source::new(handler.request_channel(payload, rest))
+            }
+        });
+        match source {
+            Ok(source) => {
+                let slot = self.slots.fill(key, inlet, None);
+                slot.producer = Some(Producer::Stream(source));
+                slot.charge = charge;
+                self.slots.queue(key.index());
+            }
+            Err(error) => self.fail(key, error),
+        }
+    }
+}

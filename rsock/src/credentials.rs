@@ -1,9 +1,8 @@
 //! Credentials: put into SETUP, and compared.
 
-use bytes::{BufMut, BytesMut};
 use rsock_proto::{
     Payload,
-    metadata::{Authentication, CompositeBuilder, WellKnownMime, mime},
+    metadata::{Authentication, WellKnownMime, append_entry, mime},
 };
 #[cfg(feature = "auth")]
 use subtle::ConstantTimeEq;
@@ -24,15 +23,9 @@ pub(crate) fn in_setup(
         )
     })?;
     let before = payload.metadata.clone().unwrap_or_default();
-    let metadata = if metadata_mime.eq_ignore_ascii_case(mime::COMPOSITE_METADATA.as_bytes()) {
-        let mut entry = CompositeBuilder::new();
-        let pushed = entry.push(WellKnownMime::Authentication, content);
-        pushed.map_err(|_| ConnectError::Setting("the credentials have 16777216 bytes or more"))?;
-        let entry = entry.finish();
-        let mut all = BytesMut::with_capacity(before.len() + entry.len());
-        all.put_slice(&before);
-        all.put_slice(&entry);
-        all.freeze()
+    let metadata = if mime::is_composite(metadata_mime) {
+        append_entry(&before, WellKnownMime::Authentication, content)
+            .map_err(|_| ConnectError::Setting("the credentials have 16777216 bytes or more"))?
     } else if metadata_mime.eq_ignore_ascii_case(mime::AUTHENTICATION.as_bytes())
         && before.is_empty()
     {

@@ -57,6 +57,7 @@ mod lease;
 mod memory;
 mod meter;
 mod network;
+mod pattern;
 mod payload;
 mod peer;
 mod request;

@@ -5,13 +5,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{
     Payload,
     metadata::{
-        Authentication, CompositeBuilder, Extensions, Mime, TraceParent, WellKnownMime, Zipkin,
-        encode_accept_mimes, encode_stream_mime, encode_tags, mime,
+        Authentication, Extensions, Mime, TraceParent, WellKnownMime, Zipkin, append_entry,
+        append_route, encode_accept_mimes, encode_stream_mime, mime,
     },
 };
 
@@ -192,23 +192,14 @@ pub trait PayloadExt: Sized {
 
 impl PayloadExt for Payload {
     fn route(self, route: &str) -> Result<Self, Error> {
-        let tags = encode_tags([route]).map_err(Error::invalid)?;
-        self.entry(WellKnownMime::Routing, tags)
+        let before = self.metadata.as_deref().unwrap_or_default();
+        let metadata = append_route(before, route).map_err(Error::invalid)?;
+        Ok(Self { metadata: Some(metadata), data: self.data })
     }
 
     fn entry(self, mime: impl Into<Mime>, content: impl AsRef<[u8]>) -> Result<Self, Error> {
-        let mut entry = CompositeBuilder::new();
-        entry.push(mime, content).map_err(Error::invalid)?;
-        let entry = entry.finish();
-        let metadata = match self.metadata {
-            Some(before) if !before.is_empty() => {
-                let mut both = BytesMut::with_capacity(before.len() + entry.len());
-                both.extend_from_slice(&before);
-                both.extend_from_slice(&entry);
-                both.freeze()
-            }
-            _ => entry,
-        };
+        let before = self.metadata.as_deref().unwrap_or_default();
+        let metadata = append_entry(before, mime, content).map_err(Error::invalid)?;
         Ok(Self { metadata: Some(metadata), data: self.data })
     }
 

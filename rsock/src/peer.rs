@@ -44,6 +44,8 @@ struct Inner {
     connection_id: u64,
     ends: Ends,
     setup: Setup,
+    /// The type of metadata in SETUP is that of nearly everybody.
+    is_composite: bool,
     requester: Requester,
     identity: OnceLock<Identity>,
     /// For what SETUP brought, if that is much: it is kept for as long as somebody has the peer.
@@ -62,6 +64,7 @@ impl Peer {
         Self(Arc::new(Inner {
             connection_id: CONNECTIONS.fetch_add(1, Relaxed),
             ends,
+            is_composite: mime::is_composite(&setup.metadata_mime),
             setup: Setup(setup),
             requester,
             identity: OnceLock::new(),
@@ -86,6 +89,7 @@ impl Peer {
             connection_id: self.0.connection_id,
             ends: self.0.ends.clone(),
             setup,
+            is_composite: self.0.is_composite,
             requester: self.0.requester.clone(),
             identity: self.0.identity.clone(),
             _charge: None,
@@ -156,6 +160,12 @@ impl Peer {
     /// acceptor alone: what serves the connection sees it without them.
     pub fn setup(&self) -> &Setup {
         &self.0.setup
+    }
+
+    /// Whether the metadata of its requests are composite.
+    #[inline]
+    pub(crate) fn is_composite(&self) -> bool {
+        self.0.is_composite
     }
 
     /// A handle for asking it.

@@ -3,18 +3,23 @@
 use std::{
     any::{Any, TypeId},
     fmt, mem,
-    sync::Arc,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
 use once_cell::race::OnceBox;
 use rsock_proto::{
     Payload,
-    metadata::{Authentication, Extensions, MetadataError, Mime, Route},
+    metadata::{Authentication, Extensions, MetadataError, Mime, Route, plain_route},
 };
 
 use crate::{
     error::Error,
+    pattern::Pattern,
     peer::{Identity, Peer},
 };
 
@@ -26,30 +31,70 @@ use crate::{
 pub struct Request {
     payload: Payload,
     peer: Peer,
-    /// Of a request that nobody looks into there is none; std's cell would cost ten times as much to
-    /// fill.
+    /// The route, where metadata have that and nothing else that could be wrong.
+    plain: PlainRoute,
+    /// Of most requests there is none: nobody looks into them, or a plain route is all there is. std's
+    /// cell would cost ten times as much to fill.
     reading: OnceBox<Reading>,
+    /// The pattern by which a router has found the route.
+    pattern: Option<Arc<Pattern>>,
     /// Most requests have none of this.
     more: Option<Box<More>>,
 }
 
 #[derive(Clone, Default)]
 struct More {
-    params: Params,
+    /// The route that the pattern was found by, if that is not what the metadata say.
+    route: Option<Box<str>>,
     /// The values that layers left, by type.
     values: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
     identity: Option<Identity>,
 }
 
-/// The values of the parameters in a route's pattern.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Params(pub(crate) Vec<(String, String)>);
+/// The place of a plain route in the metadata, once somebody has looked: what is found is the same for
+/// all who look.
+#[derive(Default)]
+struct PlainRoute(AtomicU64);
 
-impl Params {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+impl PlainRoute {
+    const UNKNOWN: u64 = 0;
+    /// The metadata have to be read for it.
+    const NONE: u64 = 1;
+    /// Beside where it begins and ends, 24 bits each.
+    const FOUND: u64 = 2;
+    const END: u32 = 8;
+    const START: u32 = 32;
+
+    #[inline]
+    fn get_or_find(&self, find: impl FnOnce() -> Option<Range<usize>>) -> Option<Range<usize>> {
+        let mut known = self.0.load(Relaxed);
+        if known == Self::UNKNOWN {
+            let found = find();
+            known = found.map_or(Self::NONE, |Range { start, end }| {
+                (start as u64) << Self::START | (end as u64) << Self::END | Self::FOUND
+            });
+            self.0.store(known, Relaxed);
+        }
+        let part = |shift: u32| (known >> shift & 0xFF_FFFF) as usize;
+        (known != Self::NONE).then(|| part(Self::START)..part(Self::END))
     }
 
+    fn forget(&mut self) {
+        *self.0.get_mut() = Self::UNKNOWN;
+    }
+}
+
+impl Clone for PlainRoute {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Relaxed)))
+    }
+}
+
+/// The values of the parameters in a route's pattern.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Params(Vec<(String, String)>);
+
+impl Params {
     /// The value of the parameter with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
@@ -63,7 +108,8 @@ impl Request {
     /// A request of this peer; without a connection, of [`Peer::local`].
     #[inline]
     pub fn new(payload: Payload, peer: Peer) -> Self {
-        Self { payload, peer, reading: OnceBox::new(), more: None }
+        let (plain, reading) = (PlainRoute::default(), OnceBox::new());
+        Self { payload, peer, plain, reading, pattern: None, more: None }
     }
 
     /// The peer that asks.
@@ -89,7 +135,13 @@ impl Request {
     /// Takes the payload out. What the metadata say is still to be had, the payload is empty.
     pub fn take_payload(&mut self) -> Payload {
         self.reading();
+        self.plain = PlainRoute(AtomicU64::new(PlainRoute::NONE));
         mem::take(&mut self.payload)
+    }
+
+    /// Takes the data out of the payload, which keeps its metadata.
+    pub fn take_data(&mut self) -> Bytes {
+        mem::take(&mut self.payload.data)
     }
 
     /// Puts a payload back that was taken out.
@@ -100,7 +152,12 @@ impl Request {
     /// Puts another payload in the place of this: what is read from here on are its metadata. Parameters
     /// of a route that has been found stay.
     pub fn set_payload(&mut self, payload: Payload) {
+        if self.pattern.is_some() && self.more.as_ref().is_none_or(|more| more.route.is_none()) {
+            let route = self.route().map(Box::from);
+            self.more_mut().route = route;
+        }
         self.payload = payload;
+        self.plain.forget();
         self.reading = OnceBox::new();
     }
 
@@ -117,7 +174,56 @@ impl Request {
     /// metadata or is the connection's own metadata type (ROUTE-09). `None` if the request names
     /// none, or its metadata are malformed.
     pub fn route(&self) -> Option<&str> {
-        self.reading().as_ref().ok()?.1.as_ref().map(Route::as_str)
+        match self.plain_route() {
+            Some(plain) => str::from_utf8(plain).ok(),
+            None => self.reading().as_ref().ok()?.1.as_ref().map(Route::as_str),
+        }
+    }
+
+    /// The bytes of the route, and whether these and all other metadata are as they should be but for
+    /// one thing: whether the route is UTF-8, which [`check_route`](Self::check_route) tells, is not
+    /// known yet.
+    ///
+    /// # Errors
+    /// As for [`extensions`](Self::extensions).
+    #[inline]
+    pub(crate) fn find_route(&self) -> Result<Option<&[u8]>, Error> {
+        match self.plain_route() {
+            Some(plain) => Ok(Some(plain)),
+            None => {
+                self.read_route().map(|route| route.as_ref().map(|route| route.as_str().as_bytes()))
+            }
+        }
+    }
+
+    /// The route of metadata that have to be read, and are.
+    fn read_route(&self) -> Result<&Option<Route>, Error> {
+        match self.reading() {
+            Ok((_, route)) => Ok(route),
+            Err(error) => Err(malformed(error)),
+        }
+    }
+
+    /// Looks whether the route is UTF-8 (ROUTE-07).
+    ///
+    /// # Errors
+    /// As for [`extensions`](Self::extensions).
+    pub(crate) fn check_route(&self) -> Result<(), Error> {
+        match self.plain_route() {
+            Some(plain) if plain.is_ascii() => Ok(()),
+            _ => self.read_route().map(drop),
+        }
+    }
+
+    #[inline]
+    fn plain_route(&self) -> Option<&[u8]> {
+        let metadata = self.payload.metadata.as_ref()?;
+        let place = self.plain.get_or_find(|| {
+            let route = plain_route(metadata).filter(|_| self.peer.is_composite())?;
+            let start = route.as_ptr().addr() - metadata.as_ptr().addr();
+            Some(start..start + route.len())
+        })?;
+        metadata.get(place)
     }
 
     /// The extensions in its metadata.
@@ -128,19 +234,35 @@ impl Request {
     pub fn extensions(&self) -> Result<&Extensions, Error> {
         match self.reading() {
             Ok((extensions, _)) => Ok(extensions),
-            Err(error) => Err(Error::invalid(format_args!("the metadata is malformed: {error}"))),
+            Err(error) => Err(malformed(error)),
         }
     }
 
     /// The values of its route's parameters, once a router has found that.
-    pub fn params(&self) -> &Params {
-        static NONE: Params = Params(Vec::new());
-        self.more.as_ref().map_or(&NONE, |more| &more.params)
+    pub fn params(&self) -> Params {
+        let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Params(self.values().map(own).collect())
     }
 
-    /// A router has found the route, whose pattern has parameters.
-    pub(crate) fn set_params(&mut self, params: Params) {
-        self.more_mut().params = params;
+    /// The value of one parameter of its route, once a router has found that.
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.values().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    fn values(&self) -> impl Iterator<Item = (&str, &str)> {
+        let found = self.more.as_ref().and_then(|more| more.route.as_deref());
+        let pattern = self.pattern.iter();
+        pattern
+            .filter_map(move |pattern| Some(pattern.values(found.or_else(|| self.route())?)))
+            .flatten()
+    }
+
+    /// A router has found the route by this pattern: its own, or this one.
+    pub(crate) fn set_pattern(&mut self, pattern: Arc<Pattern>, route: Option<&str>) {
+        self.pattern = Some(pattern);
+        if route.is_some() || self.more.is_some() {
+            self.more_mut().route = route.map(Box::from);
+        }
     }
 
     /// The connection's metadata MIME type.
@@ -195,6 +317,10 @@ impl Request {
     }
 }
 
+fn malformed(error: &MetadataError) -> Error {
+    Error::invalid(format_args!("the metadata is malformed: {error}"))
+}
+
 /// Reads the metadata of a payload. All that can be wrong with them is found here, but for
 /// credentials, which are the matter of those who ask for them, and traces, which fail no one.
 fn read(payload: &Payload, peer: &Peer) -> Reading {
@@ -222,8 +348,38 @@ impl fmt::Debug for Request {
 
 #[cfg(test)]
 mod tests {
+    use rsock_proto::metadata::WellKnownMime;
+
     use super::*;
     use crate::PayloadExt;
+
+    fn found(pattern: &str, route: &str) -> Request {
+        let payload = Payload::new("data").route(route).expect("a short route");
+        let mut request = Request::new(payload, Peer::local());
+        let pattern = Pattern::parse(pattern).expect("it is well-formed");
+        request.set_pattern(Arc::new(pattern), None);
+        request
+    }
+
+    #[test]
+    fn parameters_outlive_the_metadata_that_name_the_route() {
+        let mut request = found("a.{b}", "a.1");
+        assert_eq!((request.param("b"), request.param("a")), (Some("1"), None));
+        assert_eq!(request.params().get("b"), Some("1"));
+        assert_eq!(request.take_data(), "data");
+        assert_eq!(request.param("b"), Some("1"));
+        request.take_payload();
+        assert_eq!((request.param("b"), request.route()), (Some("1"), Some("a.1")));
+        request.set_payload(Payload::default().route("c").expect("a short route"));
+        assert_eq!((request.param("b"), request.route()), (Some("1"), Some("c")));
+        let mut request = found("a.{b}", "a.1");
+        request.set_payload(Payload::default());
+        assert_eq!((request.param("b"), request.route()), (Some("1"), None));
+        // Another router, another pattern.
+        request.set_payload(Payload::default().route("x.2").expect("a short route"));
+        request.set_pattern(Arc::new(Pattern::parse("x.{b}").expect("it is")), None);
+        assert_eq!(request.param("b"), Some("2"));
+    }
 
     #[test]
     fn what_is_left_is_found_by_its_type() {
@@ -250,9 +406,18 @@ mod tests {
     #[test]
     fn metadata_are_read_when_they_are_asked_for() {
         let payload = Payload::default().route("some.route").expect("a short route");
-        let request = Request::new(payload, Peer::local());
-        assert!(request.reading.get().is_none());
+        let request = Request::new(payload.clone(), Peer::local());
         assert_eq!(request.route(), Some("some.route"));
+        // For that alone nothing is kept.
+        assert!(request.reading.get().is_none());
+        assert!(
+            request.extensions().is_ok_and(|all| all.route().is_ok_and(|route| route.is_some()))
+        );
+        assert!(request.reading.get().is_some());
+        let typed = payload.clone().data_mime(WellKnownMime::Json).expect("a known type");
+        let request = Request::new(typed, Peer::local());
+        assert_eq!(request.route(), Some("some.route"));
+        // It might be malformed.
         assert!(request.reading.get().is_some());
         let broken = Payload { metadata: Some("x".into()), ..Payload::default() };
         let request = Request::new(broken, Peer::local());

@@ -50,7 +50,8 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("requester", &["connection", "error", "payload", "responder"]),
     // Whom a connection is to; what it asks of its other end goes through its mailbox.
     ("peer", &["connection", "error", "memory", "requester", "transport"]),
-    ("request", &["error", "peer"]),
+    ("pattern", &[]),
+    ("request", &["error", "pattern", "peer"]),
     ("acceptor", &["error", "peer", "responder"]),
     ("layer", &["acceptor", "connection", "error", "peer", "request", "responder"]),
     ("forward", &["connection", "error", "request", "requester", "responder"]),
@@ -75,7 +76,17 @@ const RSOCK: &[(&str, &[&str])] = &[
     ),
     (
         "router",
-        &["acceptor", "connection", "error", "layer", "payload", "peer", "request", "responder"],
+        &[
+            "acceptor",
+            "connection",
+            "error",
+            "layer",
+            "pattern",
+            "payload",
+            "peer",
+            "request",
+            "responder",
+        ],
     ),
     (
         "client",

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use rsock::{
-    Client, Error, Payload, Payloads, Peer, Request, Responder, Resume, ResumeLimits, Server,
-    memory,
+    Acceptor, Client, Error, Json, Payload, PayloadExt, Payloads, Peer, Request, Responder, Resume,
+    ResumeLimits, Router, Server, memory,
 };
 use rsock_proto::frame::Frame;
 use tokio::{
@@ -40,8 +40,19 @@ enum Over {
 
 #[derive(Clone, Copy)]
 enum Work {
-    Requests { in_flight: u64, over: Over },
-    Stream { is_resumable: bool, over: Over },
+    Requests {
+        in_flight: u64,
+        over: Over,
+    },
+    /// Requests of this data for a route, 64 in flight.
+    Routed {
+        route: &'static str,
+        data: &'static [u8; 32],
+    },
+    Stream {
+        is_resumable: bool,
+        over: Over,
+    },
     Channel,
     FireAndForget,
     Large,
@@ -49,6 +60,8 @@ enum Work {
 }
 
 pub(crate) const DATA: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
+/// As many bytes of JSON.
+const JSON: &[u8; 32] = b"\"abcdefghijklmnopqrstuvwxyz0123\"";
 const LARGE_BYTES: usize = 16 << 20;
 /// Frames that other implementations wrote.
 const CORPUS: [&str; 2] = [
@@ -92,6 +105,27 @@ pub(crate) const ALL: &[Scenario] = &[
         unit: "request",
         units: 12_800,
         work: Work::Requests { in_flight: 64, over: WS },
+    },
+    Scenario {
+        name: "request_routed",
+        what: "the same over memory, for a route of a router",
+        unit: "request",
+        units: 12_800,
+        work: Work::Routed { route: "echo", data: DATA },
+    },
+    Scenario {
+        name: "request_pattern",
+        what: "the same, for a pattern behind a hundred others",
+        unit: "request",
+        units: 12_800,
+        work: Work::Routed { route: "service.7.echo", data: DATA },
+    },
+    Scenario {
+        name: "request_json",
+        what: "the same, for a route that reads and answers JSON",
+        unit: "request",
+        units: 12_800,
+        work: Work::Routed { route: "json", data: JSON },
     },
     Scenario {
         name: "request_stream",
@@ -186,6 +220,10 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
             let line = Line::new(false, over)?;
             line.count(warm_up, units, |client, units| requests(client, in_flight, units))
         }
+        Work::Routed { route, data } => {
+            let line = Line::serving(router(), false, Over::Memory)?;
+            line.count(warm_up, units, |client, units| routed(client, route, data, units))
+        }
         Work::Stream { is_resumable, over } => {
             Line::new(is_resumable, over)?.count(warm_up, units, items)
         }
@@ -204,6 +242,10 @@ struct Line {
 
 impl Line {
     fn new(is_resumable: bool, over: Over) -> Result<Self> {
+        Self::serving(async |_: Peer| Ok(Counted), is_resumable, over)
+    }
+
+    fn serving(service: impl Acceptor, is_resumable: bool, over: Over) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let mut server = Server::builder();
         if is_resumable {
@@ -215,13 +257,13 @@ impl Line {
                 Over::Socket(uri) => {
                     let server = server.bind(&[uri]).await?;
                     let uri = server.addresses().remove(0);
-                    tokio::spawn(server.serve(async |_: Peer| Ok(Counted)).into_future());
+                    tokio::spawn(server.serve(service).into_future());
                     return builder.connect(&uri).await;
                 }
                 Over::Memory => {
                     let (near, far) = memory(CAPACITY);
                     tokio::spawn(async move {
-                        server.serve_over(far, async |_: Peer| Ok(Counted)).await;
+                        server.serve_over(far, service).await;
                     });
                     near
                 }
@@ -252,12 +294,28 @@ impl Line {
 }
 
 async fn requests(client: Client, in_flight: u64, units: u64) -> Result<()> {
+    ask(client, in_flight, units, || Ok(Payload::new(&DATA[..]))).await
+}
+
+async fn routed(
+    client: Client,
+    route: &'static str,
+    data: &'static [u8],
+    units: u64,
+) -> Result<()> {
+    ask(client, 64, units, move || Payload::new(data).route(route)).await
+}
+
+async fn ask<F>(client: Client, in_flight: u64, units: u64, payload: F) -> Result<()>
+where
+    F: Fn() -> std::result::Result<Payload, Error> + Copy + Send + 'static,
+{
     let mut askers = JoinSet::new();
     for _ in 0..in_flight {
         let client = client.clone();
         askers.spawn(async move {
             for _ in 0..units / in_flight {
-                let reply = client.request_response(&DATA[..]).await?;
+                let reply = client.request_response(payload()?).await?;
                 expect(reply.data.len(), DATA.len())?;
             }
             Result::Ok(())
@@ -306,6 +364,16 @@ async fn large(client: Client, data: Bytes) -> Result<()> {
 
 fn expect(got: usize, wanted: usize) -> Result<()> {
     if got == wanted { Ok(()) } else { Err(format!("{got}, expected {wanted}").into()) }
+}
+
+/// Answers with the data it is sent: a route, one that reads JSON, and a pattern behind a hundred others.
+fn router() -> Router<()> {
+    let echo = || rsock::request_response(async |(), data: Bytes| data);
+    let json = rsock::request_response(async |(), text: Json<String>| text);
+    let router = Router::new(()).route("echo", echo()).route("json", json);
+    let others = (0..100).map(|other| format!("other{other}.{{id}}.echo"));
+    let router = others.fold(router, |router, pattern| router.route(&pattern, echo()));
+    router.route("service.{id}.echo", echo())
 }
 
 /// Answers with what it is sent, or as many items as it is asked for.

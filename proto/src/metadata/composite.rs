@@ -155,6 +155,24 @@ const LENGTH_BYTES: usize = 3;
 /// The longest content that a u24 can say.
 const MAX_CONTENT_BYTES: usize = 0xFF_FFFF;
 
+/// Composite metadata that go on with one entry more.
+///
+/// # Errors
+///
+/// As for [`CompositeBuilder::push`].
+pub fn append_entry(
+    before: &[u8],
+    mime: impl Into<Mime>,
+    content: impl AsRef<[u8]>,
+) -> Result<Bytes, MetadataError> {
+    let content = content.as_ref();
+    // The head of nearly all is a byte.
+    let mut all = CompositeBuilder::with_capacity(before.len() + 1 + LENGTH_BYTES + content.len());
+    all.buf.put_slice(before);
+    all.push(mime, content)?;
+    Ok(all.finish())
+}
+
 /// The content of the first entry of this type.
 pub(super) fn find_content<'a>(
     metadata: &'a [u8],

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::composite::RawEntry;
-use super::mime::{COMPOSITE_METADATA, Head, TRACEPARENT};
+use super::mime::{Head, TRACEPARENT, is_composite};
 use super::{
     AcceptMimes, Authentication, MetadataError, Mime, Route, TraceContext, TraceParent,
     WellKnownMime, Zipkin, decode_stream_mime, routing,
@@ -46,7 +46,7 @@ impl Extensions {
     ) -> Result<Self, MetadataError> {
         let connection_mime = connection_mime.as_ref();
         let mut found = Self::default();
-        if !connection_mime.eq_ignore_ascii_case(COMPOSITE_METADATA.as_bytes()) {
+        if !is_composite(connection_mime) {
             if let Some(entry) = found.entry(Head::Name(connection_mime)) {
                 *entry = Some(metadata.clone());
             }
@@ -172,6 +172,7 @@ impl fmt::Debug for Extensions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mime::COMPOSITE_METADATA;
     use super::super::testing::{hex, is_slice_of};
     use super::super::{CompositeBuilder, mime};
     use super::*;

@@ -195,6 +195,13 @@ impl LengthCoding {
     }
 }
 
+/// Whether a type that SETUP says is that of composite metadata, in any ASCII case.
+pub fn is_composite(connection_mime: &[u8]) -> bool {
+    let composite = COMPOSITE_METADATA.as_bytes();
+    // Nearly everybody writes it as it is.
+    connection_mime == composite || connection_mime.eq_ignore_ascii_case(composite)
+}
+
 /// The bit of a head byte that makes the other seven an id.
 pub(super) const ID_FLAG: u8 = 0x80;
 const RESERVED: std::ops::RangeInclusive<u8> = 0x2B..=0x79;

@@ -37,10 +37,10 @@ use std::error::Error;
 use std::fmt;
 
 pub use auth::Authentication;
-pub use composite::{CompositeBuilder, CompositeMetadata, Entry};
+pub use composite::{CompositeBuilder, CompositeMetadata, Entry, append_entry};
 pub use extensions::Extensions;
 pub use mime::{CustomMime, LengthCoding, Mime, WellKnownMime};
-pub use routing::{Route, RoutingTags, encode_tags, first_route};
+pub use routing::{Route, RoutingTags, append_route, encode_tags, first_route, plain_route};
 pub use stream_mime::{AcceptMimes, decode_stream_mime, encode_accept_mimes, encode_stream_mime};
 pub use tracing::{Sampling, TraceContext, TraceId, TraceParent, Zipkin, ZipkinSpan};
 
@@ -182,6 +182,7 @@ mod tests {
         _ = RoutingTags::new(input.clone()).count();
         _ = first_route(input, mime::COMPOSITE_METADATA);
         _ = first_route(input, mime::ROUTING);
+        _ = plain_route(input);
         _ = Authentication::decode(input);
         _ = Authentication::decode_with(input, LengthCoding::Plain);
         _ = decode_stream_mime(input);

@@ -5,8 +5,8 @@ use std::iter::FusedIterator;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::composite::find_content;
-use super::mime::{COMPOSITE_METADATA, ROUTING};
+use super::composite::{RawEntry, find_content};
+use super::mime::{Head, ID_FLAG, ROUTING, is_composite};
 use super::{MetadataError, Mime, WellKnownMime, split};
 
 /// The route of a request: the first tag of the first routing entry.
@@ -29,7 +29,7 @@ pub fn first_route(
     connection_mime: impl AsRef<[u8]>,
 ) -> Result<Option<Route>, MetadataError> {
     let connection_mime = connection_mime.as_ref();
-    let tags = if connection_mime.eq_ignore_ascii_case(COMPOSITE_METADATA.as_bytes()) {
+    let tags = if is_composite(connection_mime) {
         find_content(metadata, &Mime::WellKnown(WellKnownMime::Routing))?
     } else if connection_mime.eq_ignore_ascii_case(ROUTING.as_bytes()) {
         Some(metadata.as_ref())
@@ -41,6 +41,11 @@ pub fn first_route(
 
 /// The first of `tags`, all of which are checked to be whole.
 pub(super) fn first_tag(tags: &Bytes) -> Result<Option<Route>, MetadataError> {
+    let first = first_whole(tags)?;
+    first.map(|first| Route::try_from(tags.slice_ref(first))).transpose()
+}
+
+fn first_whole(tags: &[u8]) -> Result<Option<&[u8]>, MetadataError> {
     if tags.is_empty() {
         return Ok(None);
     }
@@ -48,7 +53,51 @@ pub(super) fn first_tag(tags: &Bytes) -> Result<Option<Route>, MetadataError> {
     while !rest.is_empty() {
         (_, rest) = split_tag(rest)?;
     }
-    Route::try_from(tags.slice_ref(first)).map(Some)
+    Ok(Some(first))
+}
+
+/// The bytes of the route in composite metadata in which nothing else has to be read to know that they
+/// are right: of what [`Extensions::read`](super::Extensions::read) and its `route` would find, all but
+/// whether it is UTF-8 (`ROUTE-07`).
+///
+/// `None` where that is not so: there is no route, something is malformed, or there are types of data,
+/// which might be.
+pub fn plain_route(composite: &[u8]) -> Option<&[u8]> {
+    const ROUTING: u8 = WellKnownMime::Routing.id();
+    const OF_DATA: [u8; 2] = [WellKnownMime::MimeType.id(), WellKnownMime::AcceptMimeTypes.id()];
+    let (mut rest, mut tags) = (composite, None);
+    while !rest.is_empty() {
+        let (entry, behind) = RawEntry::split(rest).ok()?;
+        rest = behind;
+        match entry.head {
+            Head::Id(ROUTING) => _ = tags.get_or_insert(entry.content),
+            Head::Id(id) if !OF_DATA.contains(&id) => {}
+            // A name may be that of any type.
+            Head::Id(_) | Head::Name(_) => return None,
+        }
+    }
+    first_whole(tags?).ok()?
+}
+
+/// Composite metadata that go on with a routing entry with this one tag, in memory of just their size.
+///
+/// # Errors
+///
+/// [`MetadataError::TooLong`] for a route over 255 bytes of UTF-8, which is never cut (`ROUTE-04`).
+pub fn append_route(before: &[u8], route: &str) -> Result<Bytes, MetadataError> {
+    let len = tag_len(route)?;
+    let [high, low] = (u16::from(len) + 1).to_be_bytes();
+    let head = [ID_FLAG | WellKnownMime::Routing.id(), 0, high, low, len];
+    let mut metadata = Vec::with_capacity(before.len() + head.len() + route.len());
+    metadata.extend_from_slice(before);
+    metadata.extend_from_slice(&head);
+    metadata.extend_from_slice(route.as_bytes());
+    Ok(metadata.into())
+}
+
+fn tag_len(tag: &str) -> Result<u8, MetadataError> {
+    let max = usize::from(u8::MAX);
+    u8::try_from(tag.len()).map_err(|_| MetadataError::TooLong { what: TAG, len: tag.len(), max })
 }
 
 /// A tag that is UTF-8, at most 255 bytes if it was received. A peer chose the text: `Debug`
@@ -153,10 +202,7 @@ where
     let mut buf = BytesMut::new();
     for tag in tags {
         let tag = tag.as_ref();
-        let Ok(len) = u8::try_from(tag.len()) else {
-            let max = usize::from(u8::MAX);
-            return Err(MetadataError::TooLong { what: TAG, len: tag.len(), max });
-        };
+        let len = tag_len(tag)?;
         buf.reserve(1 + tag.len());
         buf.put_u8(len);
         buf.put_slice(tag.as_bytes());
@@ -176,8 +222,9 @@ fn split_tag(buf: &[u8]) -> Result<(&[u8], &[u8]), MetadataError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mime::COMPOSITE_METADATA;
     use super::super::testing::{hex, is_slice_of};
-    use super::super::{CompositeBuilder, mime};
+    use super::super::{CompositeBuilder, Extensions, encode_stream_mime, mime};
     use super::*;
 
     fn composite(routing: &Bytes) -> Bytes {
@@ -192,7 +239,10 @@ mod tests {
     fn route_of(tags: &str) -> Result<Option<Route>, MetadataError> {
         let tags = hex(tags);
         let bare = first_route(&tags, ROUTING);
-        assert_eq!(bare, first_route(&composite(&tags), COMPOSITE_METADATA));
+        let composite = composite(&tags);
+        assert_eq!(bare, first_route(&composite, COMPOSITE_METADATA));
+        let plain = plain_route(&composite).and_then(|route| str::from_utf8(route).ok());
+        assert_eq!(plain, bare.as_ref().ok().and_then(Option::as_ref).map(Route::as_str));
         bare
     }
 
@@ -206,6 +256,58 @@ mod tests {
         let metadata = composite(&hex("05 612f6f6e65"));
         let route = first_route(&metadata, COMPOSITE_METADATA).unwrap().unwrap();
         assert!(is_slice_of(&route.into_bytes(), &metadata));
+    }
+
+    /// CMETA-11, MIME-09: whoever has found it need not look at the rest.
+    #[test]
+    fn a_plain_route_is_one_beside_which_nothing_can_be_wrong() {
+        let plain = |parts: &[&[u8]]| {
+            let metadata = Bytes::from(parts.concat());
+            let found =
+                plain_route(&metadata).map(|route| String::from_utf8_lossy(route).into_owned());
+            if let Some(route) = &found {
+                let read = Extensions::read(&metadata, COMPOSITE_METADATA).unwrap();
+                assert!(read.data_mime().is_ok() && read.accepted_mimes().is_ok());
+                assert_eq!(read.route().unwrap().unwrap().as_str(), route);
+            }
+            found
+        };
+        let route = append_route(&[], "a").unwrap();
+        let of = |mime: WellKnownMime, content: &[u8]| {
+            let mut entry = CompositeBuilder::new();
+            entry.push(mime, content).unwrap();
+            entry.finish()
+        };
+        let json = encode_stream_mime(&WellKnownMime::Json.into()).unwrap();
+        let credentials = of(WellKnownMime::Authentication, b"");
+        assert_eq!(plain(&[&route]).as_deref(), Some("a"));
+        assert_eq!(plain(&[&credentials, &route, &credentials]).as_deref(), Some("a"));
+        for other in [
+            of(WellKnownMime::MimeType, &json),
+            of(WellKnownMime::MimeType, b""),
+            of(WellKnownMime::AcceptMimeTypes, b""),
+            // By a name, and cut short.
+            hex("02 782f79 000000"),
+            hex("85 000001"),
+        ] {
+            assert_eq!((plain(&[&other, &route]), plain(&[&route, &other])), (None, None));
+        }
+        assert_eq!(plain(&[&credentials]), None);
+    }
+
+    /// ROUTE-04
+    #[test]
+    fn a_route_is_appended_as_the_builder_writes_it() {
+        let long = "x".repeat(255);
+        for route in ["", "a/one", &long] {
+            let (mut before, mut both) = (CompositeBuilder::new(), CompositeBuilder::new());
+            for builder in [&mut before, &mut both] {
+                builder.push(WellKnownMime::Json, "{}").unwrap();
+            }
+            both.push(WellKnownMime::Routing, encode_tags([route]).unwrap()).unwrap();
+            assert_eq!(append_route(&before.finish(), route).unwrap(), both.finish());
+        }
+        assert!(append_route(&[], &"x".repeat(256)).is_err());
     }
 
     #[test]

@@ -9,8 +9,7 @@ use futures_core::Stream;
 use rsock_proto::Payload;
 
 use crate::{connection::Payloads, error::Error, peer::Peer, request::Request};
-use work::work;
-pub(crate) use work::{Work, keep};
+pub(crate) use work::{Answering, Work, keep, refused, work};
 
 /// A future of a handler, boxed once a request.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

@@ -2,17 +2,19 @@
 //! its type on the same thread.
 
 use std::{
-    any::Any,
+    any::{Any, TypeId},
     cell::RefCell,
-    future::Future,
+    future::{Future, ready},
     marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use pin_project_lite::pin_project;
+use rsock_proto::Payload;
 
 use super::Answer;
+use crate::error::Error;
 
 /// How many empty boxes a thread keeps: as many as requests are commonly under way at once.
 const MAX_KEPT: usize = 128;
@@ -89,11 +91,19 @@ where
 
 /// Makes a future in a box: one that has been used, if the thread's last was for the same.
 #[inline]
-pub(super) fn work<M, F>(make: M) -> Work
+pub(crate) fn work<M, F>(make: M) -> Work
 where
     M: FnOnce() -> F + 'static,
     F: Future<Output: Outcome> + Send + 'static,
 {
+    if TypeId::of::<F>() == TypeId::of::<Answering>() {
+        // It is in a box, and needs no other around it.
+        let mut future = make();
+        let answering = (&mut future as &mut dyn Any).downcast_mut::<Answering>();
+        return answering.and_then(|answering| answering.0.take()).unwrap_or_else(|| {
+            Box::pin(Single { future: Some(future), maker: PhantomData::<fn() -> M> })
+        });
+    }
     // There is none while the thread ends.
     let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
     let mut make = Some(make);
@@ -107,29 +117,63 @@ where
 }
 
 /// Keeps the box of a future that has ended.
-#[inline]
+#[inline(always)]
 pub(crate) fn keep(work: Work) {
+    let _ = KEPT.try_with(|kept| put(kept, work));
+}
+
+#[inline(always)]
+fn put(kept: &RefCell<Vec<Work>>, work: Work) {
     if size_of_val(&*work) <= MAX_KEPT_SIZE {
-        let _ = KEPT.try_with(|kept| {
-            let mut kept = kept.borrow_mut();
-            if kept.len() < MAX_KEPT {
-                kept.push(work);
-            }
-        });
+        let mut kept = kept.borrow_mut();
+        if kept.len() < MAX_KEPT {
+            kept.push(work);
+        }
+    }
+}
+
+/// The answer to what is not done.
+#[cold]
+pub(crate) fn refused(error: Error) -> Work {
+    work(move || ready(Err::<Option<Payload>, _>(error)))
+}
+
+/// A handler's future on the way to its answer, after which its box is kept.
+pub(crate) struct Answering(Option<Work>);
+
+impl Answering {
+    pub(crate) fn new(work: Work) -> Self {
+        Self(Some(work))
+    }
+}
+
+impl Future for Answering {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let mut answer = None;
+        if let Some(working) = &mut self.0 {
+            working.as_mut().run(cx, &mut answer);
+        }
+        let Some(answer) = answer else { return Poll::Pending };
+        if let Some(worked) = self.0.take() {
+            // Not by `keep`: the driver, which has a request's box most often, has it inlined.
+            let _ = KEPT.try_with(|kept| put(kept, worked));
+        }
+        Poll::Ready(answer)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{
-        future::{pending, ready},
+        future::pending,
         panic::{AssertUnwindSafe, catch_unwind},
         sync::Arc,
         task::Waker,
     };
 
     use super::*;
-    use crate::error::Error;
 
     fn address(work: &Work) -> *const () {
         (&raw const **work).cast()

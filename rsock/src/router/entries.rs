@@ -3,7 +3,7 @@
 use rsock_proto::{
     Payload,
     metadata::{
-        AcceptMimes, Authentication, Mime, TraceContext, WellKnownMime, encode_stream_mime, mime,
+        AcceptMimes, Authentication, Mime, TraceContext, WellKnownMime, encode_stream_mime,
     },
 };
 
@@ -116,18 +116,17 @@ impl DataMimes {
 
 impl FromRequest for DataMimes {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        let composite = mime::COMPOSITE_METADATA.as_bytes();
         Ok(Self {
             data: request.data_mime(),
             accepted: request.extensions()?.accepted_mimes().map_err(Error::invalid)?,
-            is_composite: request.metadata_mime().eq_ignore_ascii_case(composite),
+            is_composite: request.peer().is_composite(),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use rsock_proto::metadata::{Extensions, encode_accept_mimes};
+    use rsock_proto::metadata::{Extensions, encode_accept_mimes, mime};
 
     use super::*;
 

@@ -20,6 +20,14 @@ pub trait FromRequest: Sized {
     /// # Errors
     /// [`Error::Invalid`] where the request cannot be read so; the handler is not called then.
     fn from_request(request: &mut Request) -> Result<Self, Error>;
+
+    /// Takes it out of a request that nobody needs any more: nothing else is taken of it.
+    ///
+    /// # Errors
+    /// As for [`from_request`](Self::from_request).
+    fn from_whole_request(mut request: Request) -> Result<Self, Error> {
+        Self::from_request(&mut request)
+    }
 }
 
 impl FromRequest for Request {
@@ -30,18 +38,30 @@ impl FromRequest for Request {
         taken.give_payload(payload);
         Ok(taken)
     }
+
+    fn from_whole_request(request: Request) -> Result<Self, Error> {
+        Ok(request)
+    }
 }
 
 impl FromRequest for Payload {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
         Ok(request.take_payload())
     }
+
+    fn from_whole_request(request: Request) -> Result<Self, Error> {
+        Ok(request.into_payload())
+    }
 }
 
 /// The data alone.
 impl FromRequest for Bytes {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        Ok(request.take_payload().data)
+        Ok(request.take_data())
+    }
+
+    fn from_whole_request(request: Request) -> Result<Self, Error> {
+        Ok(request.into_payload().data)
     }
 }
 
@@ -57,7 +77,7 @@ pub struct Text(pub String);
 
 impl FromRequest for Text {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        let data = request.take_payload().data;
+        let data = request.take_data();
         match std::str::from_utf8(&data) {
             Ok(text) => Ok(Self(text.to_owned())),
             Err(error) => Err(Error::invalid(format_args!("the data is not UTF-8 text: {error}"))),
@@ -73,7 +93,7 @@ pub struct Json<T>(pub T);
 #[cfg(feature = "json")]
 impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        let data = request.take_payload().data;
+        let data = request.take_data();
         let json: &[u8] = if data.is_empty() { b"null" } else { &data };
         serde_json::from_slice(json).map(Json).map_err(|error| {
             // It may quote what was sent, which is not sent back whole.
@@ -95,7 +115,7 @@ impl FromRequest for RouteName {
 
 impl FromRequest for Params {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
-        Ok(request.params().clone())
+        Ok(request.params())
     }
 }
 

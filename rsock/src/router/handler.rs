@@ -10,11 +10,11 @@ use crate::{
     error::Error,
     payload::{IntoPayload, payloads},
     request::Request,
-    responder::{Answer, BoxFuture, BoxStream, Failed},
+    responder::{BoxStream, Failed, Work, refused, work},
     router::extract::FromRequest,
 };
 
-type ResponseHandler<S> = Arc<dyn Fn(S, Request) -> BoxFuture<Answer> + Send + Sync>;
+type ResponseHandler<S> = Arc<dyn Fn(S, Request) -> Work + Send + Sync>;
 type StreamHandler<S> = Arc<dyn Fn(S, Request) -> BoxStream<Result<Payload, Error>> + Send + Sync>;
 type ChannelHandler<S> =
     Arc<dyn Fn(S, Request, Payloads) -> BoxStream<Result<Payload, Error>> + Send + Sync>;
@@ -138,7 +138,7 @@ impl<S> MethodRoute<S> {
         St: Stream<Item = O> + Send + 'static,
     {
         self.request_stream =
-            Some(Arc::new(move |state, mut request| match I::from_request(&mut request) {
+            Some(Arc::new(move |state, request| match I::from_whole_request(request) {
                 Ok(input) => payloads(handler(state, input)),
                 Err(error) => Box::pin(Failed::new(error)),
             }));
@@ -154,7 +154,7 @@ impl<S> MethodRoute<S> {
         St: Stream<Item = O> + Send + 'static,
     {
         self.request_channel =
-            Some(Arc::new(move |state, mut request, rest| match I::from_request(&mut request) {
+            Some(Arc::new(move |state, request, rest| match I::from_whole_request(request) {
                 Ok(first) => payloads(handler(state, first, rest)),
                 Err(error) => Box::pin(Failed::new(error)),
             }));
@@ -190,11 +190,17 @@ impl<S> MethodRoute<S> {
     }
 
     /// Takes over the handlers of `other`.
-    pub(super) fn join(&mut self, other: Self) {
+    ///
+    /// # Errors
+    /// The interaction that both answer.
+    pub(super) fn join(&mut self, other: Self) -> Result<(), Interaction> {
         fn take<T>(mine: &mut Option<T>, other: Option<T>) {
             if other.is_some() {
                 *mine = other;
             }
+        }
+        if let Some(both) = other.interactions().into_iter().find(|which| self.answers(*which)) {
+            return Err(both);
         }
         take(&mut self.fire_and_forget, other.fire_and_forget);
         take(&mut self.request_response, other.request_response);
@@ -203,6 +209,7 @@ impl<S> MethodRoute<S> {
         if !other.about.is_empty() {
             self.about = other.about;
         }
+        Ok(())
     }
 }
 
@@ -213,11 +220,11 @@ where
     F: Fn(S, I) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = O> + Send + 'static,
 {
-    Arc::new(move |state, mut request| match I::from_request(&mut request) {
+    Arc::new(move |state, request| match I::from_whole_request(request) {
         Ok(input) => {
             let answer = handler(state, input);
-            Box::pin(async move { answer.await.into_answer() })
+            work(move || async move { answer.await.into_answer() })
         }
-        Err(error) => Box::pin(std::future::ready(Err(error))),
+        Err(error) => refused(error),
     })
 }

@@ -32,7 +32,7 @@ use crate::{
     layer::{Layer, Layered, Next, Reply, Wrap},
     peer::Peer,
     request::Request,
-    responder::{Answer, BoxStream, Failed, Responder},
+    responder::{Answer, Answering, BoxStream, Failed, Responder, refused},
 };
 
 /// Routes requests to handlers, with a state they share.
@@ -72,6 +72,13 @@ struct Table<S> {
     fire_and_forget_errors: Arc<AtomicU64>,
 }
 
+impl<S> Table<S> {
+    fn add(&mut self, path: &str, handlers: MethodRoute<S>) -> Result<(), String> {
+        let joined = self.paths.entry(path)?.join(handlers);
+        joined.map_err(|both| format!("answers {} already", both.name()))
+    }
+}
+
 impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// A router without routes.
     pub fn new(state: S) -> Self {
@@ -88,10 +95,19 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
 
     /// Adds handlers to a route: a name, or a pattern of dot-separated tokens in which `{name}`
     /// stands for any one token and `{*name}`, at the end, for all that follow. Exact names come
-    /// first, then patterns in the order in which they were added.
+    /// first; of patterns, token by token, one with a token that stands for itself before `{name}`, and
+    /// that before `{*name}`.
+    ///
+    /// # Panics
+    /// If the pattern is malformed or matches the same as one that was added with other names, and if
+    /// the route answers one of these interactions already.
     #[must_use]
-    pub fn route(self, path: &str, handlers: MethodRoute<S>) -> Self {
-        self.change(|table| table.paths.entry(path).join(handlers))
+    #[track_caller]
+    pub fn route(mut self, path: &str, handlers: MethodRoute<S>) -> Self {
+        if let Err(problem) = Arc::make_mut(&mut self.table).add(path, handlers) {
+            panic!("the route {path:?} {problem}");
+        }
+        self
     }
 
     /// Sets where requests go that name no route; without it they are rejected.
@@ -195,49 +211,70 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self.table.fire_and_forget_errors.load(Relaxed)
     }
 
-    /// Finds the route of a request, and hands it to `handle`.
-    fn dispatch<T>(
+    /// Finds the route of a request, and has the handler that is picked of it answer.
+    fn dispatch<H, T>(
         &self,
         mut request: Request,
         interaction: Interaction,
-        handle: impl FnOnce(&MethodRoute<S>, S, Request) -> Option<T>,
+        pick: impl FnOnce(&MethodRoute<S>) -> Option<&H>,
+        handle: impl FnOnce(&H, S, Request) -> T,
     ) -> Result<T, Error> {
-        request.extensions()?;
+        let own = request.find_route()?;
         let table = &*self.table;
         if let Some(authorize) = &table.authorize {
+            request.check_route()?;
             authorize(&table.state, &request)?;
         }
-        let Some(name) = request.route().or(table.default_route.as_deref()) else {
+        let default = table.default_route.as_deref().filter(|_| own.is_none());
+        let Some(name) = own.or_else(|| default.map(str::as_bytes)) else {
             return Err(Error::rejected("the request names no route, and there is no default one"));
         };
-        let Some((found, params)) = table.paths.find(name) else {
-            let hint = if table.hint.is_empty() { "" } else { "; " };
-            return Err(Error::rejected(format_args!("no route {name:?}{hint}{}", table.hint)));
+        let found = table.paths.find(name);
+        // Exact names are UTF-8.
+        if !matches!(found, Some((_, None))) && !name.is_ascii() {
+            request.check_route()?;
+        }
+        let Some((route, pattern)) = found else {
+            return Err(self.unknown(request.route().or(default).unwrap_or_default()));
         };
-        if !found.answers(interaction) {
-            let answers: Vec<_> = found.interactions().into_iter().map(Interaction::name).collect();
-            return Err(Error::rejected(format_args!(
-                "route {name:?} does not answer {}, only {}",
-                interaction.name(),
-                answers.join(", "),
-            )));
+        let Some(handler) = pick(route) else {
+            let name = request.route().or(default).unwrap_or_default();
+            return Err(unanswered(name, interaction, route));
+        };
+        if let Some(pattern) = pattern {
+            request.set_pattern(Arc::clone(pattern), default);
         }
-        if !params.is_empty() {
-            request.set_params(params);
-        }
-        handle(found, table.state.clone(), request)
-            .ok_or_else(|| Error::rejected("the route does not answer this interaction"))
+        Ok(handle(handler, table.state.clone(), request))
     }
+
+    #[cold]
+    fn unknown(&self, name: &str) -> Error {
+        let hint = if self.table.hint.is_empty() { "" } else { "; " };
+        Error::rejected(format_args!("no route {name:?}{hint}{}", self.table.hint))
+    }
+}
+
+#[cold]
+fn unanswered<S>(name: &str, interaction: Interaction, route: &MethodRoute<S>) -> Error {
+    let answers: Vec<_> = route.interactions().into_iter().map(Interaction::name).collect();
+    Error::rejected(format_args!(
+        "route {name:?} does not answer {}, only {}",
+        interaction.name(),
+        answers.join(", "),
+    ))
 }
 
 impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
     async fn fire_and_forget(self: Arc<Self>, request: Request) {
         let peer = request.peer().clone();
-        let found = self.dispatch(request, Interaction::FireAndForget, |route, state, request| {
-            route.fire_and_forget.as_ref().map(|handle| handle(state, request))
-        });
+        let found = self.dispatch(
+            request,
+            Interaction::FireAndForget,
+            |route| route.fire_and_forget.as_ref(),
+            |handler, state, request| handler(state, request),
+        );
         let outcome = match found {
-            Ok(answer) => answer.await.map(drop),
+            Ok(working) => Answering::new(working).await.map(drop),
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
@@ -258,20 +295,25 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         self: Arc<Self>,
         request: Request,
     ) -> impl Future<Output = Answer> + Send {
-        let found =
-            self.dispatch(request, Interaction::RequestResponse, |route, state, request| {
-                route.request_response.as_ref().map(|handle| handle(state, request))
-            });
-        found.unwrap_or_else(|error| Box::pin(std::future::ready(Err(error))))
+        let found = self.dispatch(
+            request,
+            Interaction::RequestResponse,
+            |route| route.request_response.as_ref(),
+            |handler, state, request| handler(state, request),
+        );
+        Answering::new(found.unwrap_or_else(refused))
     }
 
     fn request_stream(
         self: Arc<Self>,
         request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        let found = self.dispatch(request, Interaction::RequestStream, |route, state, request| {
-            route.request_stream.as_ref().map(|handle| handle(state, request))
-        });
+        let found = self.dispatch(
+            request,
+            Interaction::RequestStream,
+            |route| route.request_stream.as_ref(),
+            |handler, state, request| handler(state, request),
+        );
         found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
     }
 
@@ -280,9 +322,12 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        let found = self.dispatch(first, Interaction::RequestChannel, |route, state, request| {
-            route.request_channel.as_ref().map(|handle| handle(state, request, rest))
-        });
+        let found = self.dispatch(
+            first,
+            Interaction::RequestChannel,
+            |route| route.request_channel.as_ref(),
+            |handler, state, request| handler(state, request, rest),
+        );
         found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
     }
 }
@@ -308,3 +353,100 @@ fn log_fire_and_forget(peer: &str, error: &Error) {
 
 #[cfg(not(feature = "tracing"))]
 fn log_fire_and_forget(_: &str, _: &Error) {}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{self, AssertUnwindSafe, catch_unwind},
+        sync::Mutex,
+        task::{Context, Poll, Waker},
+    };
+
+    use bytes::Bytes;
+    use rsock_proto::metadata::{CompositeBuilder, WellKnownMime};
+
+    use super::*;
+    use crate::{payload::PayloadExt, request::Params};
+
+    fn ask(router: &Router<()>, payload: Payload) -> Result<Bytes, Error> {
+        let request = Request::new(payload, Peer::local());
+        let mut answer = std::pin::pin!(Arc::new(router.clone()).request_response(request));
+        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer.map(|answer| answer.data),
+            Poll::Pending => panic!("the handlers here answer at once"),
+        }
+    }
+
+    fn to(route: &str) -> Payload {
+        Payload::new("data").route(route).expect("a short route")
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_route_that_was_found() {
+        let shown = async |(), (params, name): (Params, RouteName)| {
+            format!("{}={}", name.0, params.get("id").unwrap_or("-"))
+        };
+        let router = Router::new(()).route("a.{id}", request_response(shown));
+        let router = router.route("a.7", request_response(shown)).default_route("a.8");
+        assert_eq!(ask(&router, to("a.9")).unwrap(), "a.9=9");
+        assert_eq!(ask(&router, to("a.7")).unwrap(), "a.7=-");
+        assert_eq!(ask(&router, Payload::default()).unwrap(), "=8");
+        let refused = ask(&router, to("b")).unwrap_err().to_string();
+        assert!(refused.contains("no route \"b\""), "{refused}");
+    }
+
+    /// ROUTE-07: whatever it would lead to.
+    #[test]
+    fn a_route_that_is_not_utf8_is_invalid() {
+        let mut metadata = CompositeBuilder::new();
+        metadata.push(WellKnownMime::Routing, [3, b'a', b'.', 0xff]).unwrap();
+        let payload = Payload { metadata: Some(metadata.finish()), ..Payload::default() };
+        let echo = || request_response(async |(), data: Bytes| data);
+        let router = Router::new(()).route("echo", echo());
+        for router in [
+            router.clone(),
+            router.clone().route("a.{id}", echo()),
+            router.clone().route("{*all}", echo()),
+            router.default_route("echo").authorize(|(), _| Err(Error::rejected("too late"))),
+        ] {
+            let refused = ask(&router, payload.clone());
+            assert!(matches!(&refused, Err(Error::Invalid(_))), "{refused:?}");
+        }
+    }
+
+    /// The message of the panic, and the line that it names.
+    fn refusal(add: impl FnOnce() -> Router<()>) -> (String, u32) {
+        static PLACE: Mutex<u32> = Mutex::new(0);
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(|info| {
+            // Other tests have panics of their own.
+            if let Some(place) = info.location().filter(|place| place.file() == file!())
+                && let Ok(mut line) = PLACE.lock()
+            {
+                *line = place.line();
+            }
+        }));
+        let refused = catch_unwind(AssertUnwindSafe(add));
+        panic::set_hook(hook);
+        let message = refused.expect_err("it is refused").downcast::<String>();
+        (*message.expect("it has words"), *PLACE.lock().expect("nobody panics with it"))
+    }
+
+    #[test]
+    fn what_cannot_be_a_route_is_refused_with_the_place_of_who_adds_it() {
+        let echo = || request_response(async |(), data: Bytes| data);
+        let router = Router::new(()).route("a.{x}", echo());
+        // Another interaction of the same route is welcome.
+        let router = router.route("a.{x}", fire_and_forget(async |(), ()| ()));
+        for (path, problem) in [
+            ("a.{x}", "the route \"a.{x}\" answers request-response already"),
+            ("a.{y}", "the route \"a.{y}\" matches what \"a.{x}\" matches"),
+            ("a.{x", "has a brace inside a token"),
+        ] {
+            let router = router.clone();
+            let (message, line) = refusal(|| router.route(path, echo()));
+            assert!(message.contains(problem), "{message}");
+            assert_eq!(line, line!() - 2);
+        }
+    }
+}

@@ -1,107 +1,134 @@
-//! Which route a name leads to.
+//! The tree of routes: which one a name leads to.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::request::Params;
+use rustc_hash::FxHashMap;
+
+use crate::pattern::{Pattern, Token};
+
+/// Bytes of the longest route that a request can name (ROUTE-04).
+const MAX_ROUTE_BYTES: usize = 255;
 
 /// Routes by name. `{name}` in a pattern stands for one dot-separated token, `{*name}` for the rest.
 #[derive(Clone, Debug)]
 pub(super) struct Paths<T> {
-    exact: HashMap<String, T>,
-    /// Looked at in the order in which they were added, when no name matches exactly.
-    patterns: Vec<(Pattern, T)>,
+    /// Looked at first. By the bytes: those of a route that is found need no look at whether they are
+    /// UTF-8.
+    exact: FxHashMap<Box<[u8]>, (Box<str>, T)>,
+    patterns: Node<T>,
+}
+
+/// The place in a route between two tokens, and what may follow there. A peer's route leads past each
+/// at most once, whatever it is.
+#[derive(Clone, Debug)]
+struct Node<T> {
+    /// The tokens that stand for themselves, which go before others.
+    literals: FxHashMap<Box<[u8]>, Self>,
+    one: Option<Box<Self>>,
+    rest: Option<Leaf<T>>,
+    /// The pattern that ends here.
+    end: Option<Leaf<T>>,
 }
 
 #[derive(Clone, Debug)]
-struct Pattern {
-    text: String,
-    tokens: Vec<Token>,
-}
-
-#[derive(Clone, Debug)]
-enum Token {
-    Literal(String),
-    One(String),
-    Rest(String),
+struct Leaf<T> {
+    pattern: Arc<Pattern>,
+    entry: T,
 }
 
 impl<T> Default for Paths<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), patterns: Vec::new() }
+        Self { exact: FxHashMap::default(), patterns: Node::default() }
+    }
+}
+
+impl<T> Default for Node<T> {
+    fn default() -> Self {
+        Self { literals: FxHashMap::default(), one: None, rest: None, end: None }
     }
 }
 
 impl<T: Default> Paths<T> {
-    /// The entry of a pattern, made if there is none.
-    pub(super) fn entry(&mut self, pattern: &str) -> &mut T {
-        if !pattern.contains('{') {
-            return self.exact.entry(pattern.to_owned()).or_default();
+    /// The entry of a name or pattern, made if there is none.
+    ///
+    /// # Errors
+    /// What is wrong with it, as the rest of a sentence about it.
+    pub(super) fn entry(&mut self, path: &str) -> Result<&mut T, String> {
+        let pattern = Arc::new(Pattern::parse(path)?);
+        if !path.contains('{') {
+            if path.len() > MAX_ROUTE_BYTES {
+                return Err(format!(
+                    "has {} bytes, and a request names at most {MAX_ROUTE_BYTES}",
+                    path.len()
+                ));
+            }
+            let entry = self.exact.entry(path.as_bytes().into());
+            return Ok(&mut entry.or_insert_with(|| (path.into(), T::default())).1);
         }
-        let at = self.patterns.iter().position(|(known, _)| known.text == pattern);
-        let at = at.unwrap_or_else(|| {
-            self.patterns.push((Pattern::new(pattern), T::default()));
-            self.patterns.len() - 1
-        });
-        &mut self.patterns[at].1
+        let mut node = &mut self.patterns;
+        let mut leaf = None;
+        for token in pattern.tokens() {
+            node = match token {
+                Token::Literal(text) => node.literals.entry(text.as_bytes().into()).or_default(),
+                Token::One(_) => node.one.get_or_insert_default(),
+                Token::Rest(_) => {
+                    leaf = Some(&mut node.rest);
+                    break;
+                }
+            };
+        }
+        let leaf = leaf.unwrap_or(&mut node.end);
+        let leaf =
+            leaf.get_or_insert_with(|| Leaf { pattern: Arc::clone(&pattern), entry: T::default() });
+        if leaf.pattern != pattern {
+            let other = leaf.pattern.as_str();
+            return Err(format!("matches what {other:?} matches: they differ in names alone"));
+        }
+        Ok(&mut leaf.entry)
     }
 }
 
 impl<T> Paths<T> {
-    pub(super) fn find(&self, name: &str) -> Option<(&T, Params)> {
-        if let Some(found) = self.exact.get(name) {
-            return Some((found, Params::default()));
+    /// The entry that a name leads to, and the pattern by which it does. Exact names come first, then
+    /// token by token what stands for itself, `{name}`, and `{*name}`.
+    pub(super) fn find(&self, name: &[u8]) -> Option<(&T, Option<&Arc<Pattern>>)> {
+        if let Some((_, entry)) = self.exact.get(name) {
+            return Some((entry, None));
         }
-        self.patterns
-            .iter()
-            .find_map(|(pattern, found)| pattern.matches(name).map(|params| (found, params)))
+        let leaf = self.patterns.find(Some(name))?;
+        Some((&leaf.entry, Some(&leaf.pattern)))
     }
 
     /// All routes by name, in alphabetical order.
     pub(super) fn list(&self) -> Vec<(&str, &T)> {
-        let exact = self.exact.iter().map(|(name, entry)| (name.as_str(), entry));
-        let patterns = self.patterns.iter().map(|(pattern, entry)| (pattern.text.as_str(), entry));
-        let mut all: Vec<_> = exact.chain(patterns).collect();
+        let mut all: Vec<_> = self.exact.values().map(|(name, entry)| (&**name, entry)).collect();
+        self.patterns.list(&mut all);
         all.sort_by_key(|(name, _)| *name);
         all
     }
 }
 
-impl Pattern {
-    fn new(text: &str) -> Self {
-        let token = |token: &str| match token.strip_prefix('{').and_then(|t| t.strip_suffix('}')) {
-            None => Token::Literal(token.to_owned()),
-            Some(name) => match name.strip_prefix('*') {
-                Some(name) => Token::Rest(name.to_owned()),
-                None => Token::One(name.to_owned()),
-            },
+impl<T> Node<T> {
+    fn find(&self, left: Option<&[u8]>) -> Option<&Leaf<T>> {
+        let Some(left) = left else { return self.end.as_ref() };
+        let (first, after) = match left.iter().position(|byte| *byte == b'.') {
+            Some(at) => (&left[..at], Some(&left[at + 1..])),
+            None => (left, None),
         };
-        Self { text: text.to_owned(), tokens: text.split('.').map(token).collect() }
+        let literal = self.literals.get(first).and_then(|node| node.find(after));
+        if literal.is_some() || first.is_empty() {
+            return literal;
+        }
+        let one = self.one.as_ref().and_then(|node| node.find(after));
+        one.or(self.rest.as_ref())
     }
 
-    fn matches(&self, name: &str) -> Option<Params> {
-        let mut params = Params::default();
-        let mut rest = Some(name);
-        for token in &self.tokens {
-            let left = rest?;
-            let (first, after) = match left.split_once('.') {
-                Some((first, after)) => (first, Some(after)),
-                None => (left, None),
-            };
-            match token {
-                Token::Literal(literal) if literal == first => rest = after,
-                Token::Literal(_) => return None,
-                Token::One(_) | Token::Rest(_) if first.is_empty() => return None,
-                Token::One(name) => {
-                    params.0.push((name.clone(), first.to_owned()));
-                    rest = after;
-                }
-                Token::Rest(name) => {
-                    params.0.push((name.clone(), left.to_owned()));
-                    rest = None;
-                }
-            }
+    fn list<'a>(&'a self, all: &mut Vec<(&'a str, &'a T)>) {
+        let leaves = self.end.iter().chain(&self.rest);
+        all.extend(leaves.map(|leaf| (leaf.pattern.as_str(), &leaf.entry)));
+        for node in self.literals.values().chain(self.one.as_deref()) {
+            node.list(all);
         }
-        rest.is_none().then_some(params)
     }
 }
 
@@ -109,43 +136,103 @@ impl Pattern {
 mod tests {
     use super::*;
 
-    fn paths() -> Paths<u8> {
+    fn paths(patterns: &[&str]) -> Paths<String> {
         let mut paths = Paths::default();
-        for (pattern, value) in
-            [("echo", 1), ("quotes.{symbol}", 2), ("topic.{*name}", 3), ("a.{x}.c", 4)]
-        {
-            *paths.entry(pattern) = value;
+        for pattern in patterns {
+            *paths.entry(pattern).expect(pattern) = (*pattern).to_owned();
         }
         paths
     }
 
+    fn found(paths: &Paths<String>, name: &str) -> Option<(String, Vec<(String, String)>)> {
+        let (entry, pattern) = paths.find(name.as_bytes())?;
+        let values = pattern.iter().flat_map(|pattern| pattern.values(name));
+        let values = values.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Some((entry.clone(), values.collect()))
+    }
+
     #[test]
     fn names_lead_to_their_route() {
+        let paths = paths(&["echo", "quotes.{symbol}", "topic.{*name}", "a.{x}.c"]);
         for (name, expected) in [
-            ("echo", Some((1, None))),
-            ("quotes.AAPL", Some((2, Some(("symbol", "AAPL"))))),
-            ("topic.a.b.c", Some((3, Some(("name", "a.b.c"))))),
-            ("a.b.c", Some((4, Some(("x", "b"))))),
+            ("echo", Some(("echo", None))),
+            ("quotes.AAPL", Some(("quotes.{symbol}", Some(("symbol", "AAPL"))))),
+            ("topic.a.b.c", Some(("topic.{*name}", Some(("name", "a.b.c"))))),
+            ("a.b.c", Some(("a.{x}.c", Some(("x", "b"))))),
             ("quotes", None),
             ("quotes.", None),
             ("quotes.A.B", None),
             ("topic", None),
+            ("topic.", None),
             ("a.b.d", None),
+            ("a..c", None),
             ("", None),
         ] {
-            let found =
-                paths().find(name).map(|(value, params)| (*value, params.0.first().cloned()));
-            let expected = expected.map(|(value, param)| {
-                (value, param.map(|(name, value)| (name.to_owned(), value.to_owned())))
+            let expected = expected.map(|(pattern, value)| {
+                let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+                (pattern.to_owned(), value.into_iter().map(own).collect())
             });
-            assert_eq!(found, expected, "{name}");
+            assert_eq!(found(&paths, name), expected, "{name}");
         }
     }
 
     #[test]
+    fn what_says_more_goes_first_however_they_were_added() {
+        let mut patterns = ["{*all}", "{a}.{b}", "{a}.x", "x.{b}", "x.y", "x.{*rest}", "x.{b}.z"];
+        for _ in 0..patterns.len() {
+            let paths = paths(&patterns);
+            for (name, expected) in [
+                ("x.y", "x.y"),
+                ("x.q", "x.{b}"),
+                ("x.x", "x.{b}"),
+                ("q.x", "{a}.x"),
+                ("q.q", "{a}.{b}"),
+                ("x.y.z", "x.{b}.z"),
+                ("x.y.q", "x.{*rest}"),
+                ("q", "{*all}"),
+                ("q.y.z", "{*all}"),
+                ("x", "{*all}"),
+            ] {
+                let (found, _) = paths.find(name.as_bytes()).expect(name);
+                assert_eq!(found, expected, "{name} among {patterns:?}");
+            }
+            patterns.rotate_left(1);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_refused() {
+        let mut paths = paths(&["a.{x}", "a.{*rest}", "{x}.{y}.b"]);
+        assert!(paths.entry("a.{x}").is_ok());
+        for path in ["a.{y}", "a.{*x}", "{y}.{x}.b"] {
+            let refused = paths.entry(path).expect_err(path);
+            assert!(refused.contains("they differ in names alone"), "{refused}");
+        }
+        let long = "x".repeat(256);
+        assert!(paths.entry(&long[1..]).is_ok());
+        assert!(paths.entry(&long).expect_err("too long").contains("has 256 bytes"));
+    }
+
+    #[test]
     fn the_list_is_in_order() {
-        let paths = paths();
+        let paths = paths(&["echo", "topic.{*name}", "quotes.{symbol}", "a.{x}.c", "a.{x}"]);
         let names: Vec<_> = paths.list().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["a.{x}.c", "echo", "quotes.{symbol}", "topic.{*name}"]);
+        assert_eq!(names, ["a.{x}", "a.{x}.c", "echo", "quotes.{symbol}", "topic.{*name}"]);
+    }
+
+    /// A route of 128 tokens, among patterns that match nearly all of it in every way.
+    #[test]
+    fn a_route_leads_past_no_place_twice() {
+        let mut paths = Paths::default();
+        let mut pattern = String::new();
+        for depth in 0..100_u8 {
+            for last in ["a", "{x}"] {
+                *paths.entry(&format!("{pattern}{last}.b.{{y}}")).expect("they differ") = depth;
+            }
+            pattern.push_str("a.");
+        }
+        // Each step of these goes back to all before it where places are not shared.
+        let name = "a.".repeat(127);
+        assert_eq!(paths.find(name.as_bytes()), None);
     }
 }

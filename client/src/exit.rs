@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rsock::{CloseReason, ConnectError, Error, ErrorCode, Misuse, Side, Violation};
+use rsock::{CloseReason, ConnectError, Error, ErrorCode, RequestError, Side, Violation};
 
 use crate::render::say;
 
@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// Something here does not work, such as stdin.
     Local(String),
+    /// There is no connection.
+    Connect(ConnectError),
     /// The peer, or the way to it.
     Error(Error),
     /// The time allowed has passed.
@@ -64,15 +66,16 @@ impl Failure {
             Self::Timeout(_) | Self::NoSign(_) => TIMEOUT,
             Self::Interrupted => INTERRUPTED,
             Self::Local(_) => OTHER,
+            Self::Connect(error) => of_connect(error),
             Self::Error(error) => of_error(error),
         }
     }
 
     /// The advice on what to do about it, where that is known.
     fn hint(&self) -> Option<&'static str> {
-        let Self::Error(error) = self else { return None };
-        Some(match error {
-            Error::Connect(ConnectError::Io { kind, .. }) => match kind {
+        Some(match self {
+            Self::Connect(ConnectError::Closed(reason)) => return hint_at_end(reason),
+            Self::Connect(ConnectError::Io { error, .. }) => match error.kind() {
                 // A Unix socket that nobody listens on may have no file any more.
                 ErrorKind::ConnectionRefused | ErrorKind::NotFound => {
                     "is the service running? `rsockd` starts one"
@@ -82,26 +85,34 @@ impl Failure {
                 }
                 _ => return None,
             },
-            Error::Connect(ConnectError::Handshake { .. }) => {
+            Self::Connect(ConnectError::Handshake { .. }) => {
                 "is this its WebSocket port and path? rsockd has ws://127.0.0.1:7879/rsocket"
             }
-            Error::Connect(ConnectError::Timeout { .. }) => "--connect-timeout allows more time",
-            Error::Closed(CloseReason::Error { code: ErrorCode::REJECTED_SETUP, .. }) => {
-                "what SETUP says is set by --auth-simple, --auth-bearer, --setup-data, --setup-metadata, \
-                 --data-mime and --metadata-mime"
-            }
-            Error::Closed(CloseReason::ClosedAfterSetup) => {
-                "it may not speak RSocket over this transport, or a proxy on the way reaches no server"
-            }
-            Error::Closed(CloseReason::Disconnected) => {
-                "it may have stopped, or it does not speak RSocket over this transport"
-            }
-            Error::Misuse(Misuse::PayloadTooLarge { .. }) => {
+            Self::Connect(ConnectError::Timeout { .. }) => "--connect-timeout allows more time",
+            Self::Error(Error::Closed { reason, .. }) => return hint_at_end(reason),
+            Self::Error(Error::Request(RequestError::PayloadTooLarge { .. })) => {
                 "at most 16777215 bytes go at a time: send it in pieces, as a channel"
             }
             _ => return None,
         })
     }
+}
+
+/// The advice where the connection has ended for this reason.
+fn hint_at_end(reason: &CloseReason) -> Option<&'static str> {
+    Some(match reason {
+        CloseReason::Error { code: ErrorCode::REJECTED_SETUP, .. } => {
+            "what SETUP says is set by --auth-simple, --auth-bearer, --setup-data, --setup-metadata, \
+             --data-mime and --metadata-mime"
+        }
+        CloseReason::ClosedAfterSetup => {
+            "it may not speak RSocket over this transport, or a proxy on the way reaches no server"
+        }
+        CloseReason::Disconnected => {
+            "it may have stopped, or it does not speak RSocket over this transport"
+        }
+        _ => return None,
+    })
 }
 
 const OUTPUT: u8 = 23;
@@ -112,21 +123,32 @@ pub(crate) const INTERRUPTED: u8 = 130;
 
 fn of_error(error: &Error) -> u8 {
     match error {
-        Error::Connect(error) => match error {
-            ConnectError::Uri { .. } | ConnectError::Setting(_) => 2,
-            ConnectError::Resolve { .. } => 6,
-            ConnectError::Timeout { .. } => TIMEOUT,
-            _ => 7,
-        },
-        Error::Closed(CloseReason::Error { code, .. }) => of_code(*code),
-        Error::Closed(CloseReason::Finished(Side::Peer)) => of_code(ErrorCode::CONNECTION_CLOSE),
-        // Silence is a lost connection, and no mistake of the peer's.
-        Error::Closed(CloseReason::Violation(Violation::KeepaliveTimeout)) => CONNECTION_LOST,
-        Error::Closed(CloseReason::Violation(violation)) => of_code(violation.code()),
-        Error::Closed(_) | Error::Misuse(Misuse::Closed) => CONNECTION_LOST,
-        Error::Misuse(Misuse::PayloadTooLarge { .. }) => 2,
-        Error::Misuse(_) => OTHER,
+        Error::Connect(error) => of_connect(error),
+        Error::Closed { reason, .. } => of_end(reason),
+        Error::Request(RequestError::PayloadTooLarge { .. }) => 2,
+        Error::Request(_) | Error::Send(_) | Error::Control(_) => OTHER,
         error => of_code(error.code()),
+    }
+}
+
+fn of_connect(error: &ConnectError) -> u8 {
+    match error {
+        ConnectError::Uri { .. } | ConnectError::Setting(_) => 2,
+        ConnectError::Resolve { .. } => 6,
+        ConnectError::Timeout { .. } => TIMEOUT,
+        ConnectError::Closed(reason) => of_end(reason),
+        _ => 7,
+    }
+}
+
+fn of_end(reason: &CloseReason) -> u8 {
+    match reason {
+        CloseReason::Error { code, .. } => of_code(*code),
+        CloseReason::Finished(Side::Peer) => of_code(ErrorCode::CONNECTION_CLOSE),
+        // Silence is a lost connection, and no mistake of the peer's.
+        CloseReason::Violation(Violation::KeepaliveTimeout) => CONNECTION_LOST,
+        CloseReason::Violation(violation) => of_code(violation.code()),
+        _ => CONNECTION_LOST,
     }
 }
 
@@ -146,6 +168,12 @@ fn of_code(code: ErrorCode) -> u8 {
     }
 }
 
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(error)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Error(error)
@@ -156,9 +184,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(problem) | Self::Local(problem) => f.write_str(problem),
-            Self::Error(Error::Connect(ConnectError::Io { address, error, .. })) => {
-                write!(f, "cannot connect to {address}: {error}")
+            Self::Connect(error @ ConnectError::Io { .. }) => {
+                write!(f, "cannot connect to {error}")
             }
+            Self::Connect(error) => error.fmt(f),
             Self::Error(error) => error.fmt(f),
             Self::Timeout(limit) => write!(f, "not done within {limit:?}, as --timeout says"),
             Self::NoSign(limit) => write!(

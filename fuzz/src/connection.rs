@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    io,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -10,8 +11,8 @@ use std::{
 use arbitrary::{Result, Unstructured};
 use bytes::{Buf, Bytes, BytesMut};
 use rsock_proto::{
-    CloseReason, Config, Connection, ErrorCode, Event, Interaction, Misuse, Payload, Role, SendBuf,
-    StreamError, StreamKey, Violation,
+    CloseReason, Config, Connection, ControlError, ErrorCode, Event, Interaction, IoError, Payload,
+    RequestError, Role, SendBuf, StreamError, StreamKey, Violation,
     frame::{self, Setup},
 };
 use rsock_wire::{MAX_N, flag, kind};
@@ -85,7 +86,7 @@ impl World {
             19 => self.pass_time(input.int_in_range(0..=3_000)?),
             20 => match input.arbitrary::<u8>()? {
                 0 => self.ends[at].disconnect(None, now),
-                1 => self.ends[at].disconnect(Some("gone".into()), now),
+                1 => self.ends[at].disconnect(Some(io::Error::other("gone").into()), now),
                 2 => self.ends[at].connection.close(),
                 3 => self.ends[at].connection.drain(),
                 4 => self.ends[at].connection.end_with(ErrorCode::CONNECTION_ERROR, "é"),
@@ -307,7 +308,7 @@ impl End {
         })
     }
 
-    fn disconnect(&mut self, error: Option<Arc<str>>, now: Instant) {
+    fn disconnect(&mut self, error: Option<IoError>, now: Instant) {
         self.connection.handle_disconnect(error, now);
         assert!(self.connection.is_closed());
         self.look(None);
@@ -441,14 +442,14 @@ impl End {
             }
             (2, _) => {
                 let data = self.payload(input)?.data;
-                if let Err(misuse) = self.connection.ping(data) {
-                    self.refused(misuse);
+                if let Err(error) = self.connection.ping(data) {
+                    self.refused(error);
                 }
             }
             (3, _) => {
                 let metadata = self.payload(input)?.data;
-                if let Err(misuse) = self.connection.push_metadata(metadata) {
-                    self.refused(misuse);
+                if let Err(error) = self.connection.push_metadata(metadata) {
+                    self.refused(error);
                 }
             }
             (4..=6, _) | (_, None) => self.request(input)?,
@@ -471,8 +472,12 @@ impl End {
                 self.keys.push(key);
                 self.own.push(key);
             }
-            Err(Misuse::ZeroRequestN) => assert!(!(1..=MAX_N).contains(&n)),
-            Err(misuse) => self.refused(misuse),
+            Err(RequestError::InvalidRequestN) => assert!(!(1..=MAX_N).contains(&n)),
+            Err(error) => {
+                _ = error.to_string();
+                let is_closed = error == RequestError::Closed;
+                assert!(is_closed || (error == RequestError::NotEstablished && !self.is_closed));
+            }
         }
         Ok(())
     }
@@ -507,13 +512,14 @@ impl End {
         Ok(())
     }
 
-    /// Why a command was refused is true.
-    fn refused(&self, misuse: Misuse) {
-        _ = misuse.to_string();
+    /// Why a ping or a push was refused is true.
+    fn refused(&self, error: ControlError) {
+        use ControlError::{Closed, NotEstablished, QueueFull};
+        _ = error.to_string();
         if self.is_closed {
-            assert_eq!(misuse, Misuse::Closed);
+            assert_eq!(error, Closed);
         }
-        assert!(matches!(misuse, Misuse::Closed | Misuse::NotEstablished | Misuse::QueueFull));
+        assert!(matches!(error, Closed | NotEstablished | QueueFull));
     }
 
     fn payload(&mut self, input: &mut Unstructured<'_>) -> Result<Payload> {

@@ -1,6 +1,7 @@
-//! Errors by blame: the peer's (`Violation`), our caller's (`Misuse`), and what they mean on the wire.
+//! Errors by blame: the peer's (`Violation`), or none but the moment's or our caller's
+//! (`RequestError`, `SendError`, `ControlError`), and what they mean on the wire.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 use crate::printable::Printable;
 
@@ -119,7 +120,7 @@ impl fmt::Display for StreamError {
     }
 }
 
-impl std::error::Error for StreamError {}
+impl Error for StreamError {}
 
 /// A peer's act that ends its connection. The answer on the wire follows from it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,65 +322,176 @@ impl fmt::Display for Violation {
     }
 }
 
-impl std::error::Error for Violation {}
+impl Error for Violation {}
 
-/// A request of our own caller that cannot be done; never caused by the peer's bytes.
+/// Why no request is opened. Nothing of it was sent, or ever will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Misuse {
+pub enum RequestError {
     /// The connection has ended, or is ending.
     Closed,
-    /// The server has not accepted SETUP yet (SETUP-27).
+    /// SETUP has not been accepted yet (SETUP-27).
     NotEstablished,
     /// All stream ids of the connection are used up (SID-06).
     StreamIdsExhausted,
-    /// The stream has ended, or this half of it was never open.
-    StreamClosed,
-    /// The peer has not asked for an item.
-    NoCredit,
-    /// As many pings, or metadata pushes, wait to be written as may.
-    QueueFull,
-    /// The payload does not fit one frame (FRAME-02).
+    /// The payload does not fit one frame, and is not to be cut (FRAME-02).
     PayloadTooLarge {
         /// The frame's length in bytes.
         len: usize,
     },
-    /// An initial request-n of 0 (RS-01).
-    ZeroRequestN,
+    /// An initial request-n of 0 (RS-01), or above 2^31−1.
+    InvalidRequestN,
     /// The peer's lease allows no request now: try again when another has come (LEASE-03).
     NoLease,
-    /// Leases were not agreed upon in SETUP.
-    NoLeases,
-    /// The session is not without a transport, or cannot be resumed.
-    NotSuspended,
 }
 
-impl fmt::Display for Misuse {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Closed => f.write_str("the connection is closed"),
-            Self::NotEstablished => f.write_str("the connection is not set up yet"),
+            Self::Closed => f.write_str(CLOSED),
+            Self::NotEstablished => f.write_str(NOT_ESTABLISHED),
             Self::StreamIdsExhausted => {
                 f.write_str("all stream ids of this connection are used up; open a new one")
             }
-            Self::StreamClosed => f.write_str("the stream has ended"),
-            Self::NoCredit => f.write_str("the peer has not asked for an item"),
-            Self::QueueFull => f.write_str(
-                "too many pings or metadata pushes wait to be written; send more when the peer has \
-                 taken some",
+            Self::PayloadTooLarge { len } => FrameTooLong(len).fmt(f),
+            Self::InvalidRequestN => f.write_str("request-n must be from 1 to 2147483647"),
+            Self::NoLease => f.write_str(
+                "the peer's lease allows no request now; send it when the peer has sent another",
             ),
-            Self::PayloadTooLarge { len } => {
-                write!(f, "a frame of {len} bytes; the protocol allows {}", crate::MAX_FRAME_BYTES)
-            }
-            Self::ZeroRequestN => f.write_str("request-n must be at least 1"),
-            Self::NoLease => f.write_str("the peer's lease allows no request now"),
-            Self::NoLeases => f.write_str("leases were not agreed upon when connecting"),
-            Self::NotSuspended => f.write_str("there is no suspended session to resume"),
         }
     }
 }
 
-impl std::error::Error for Misuse {}
+impl Error for RequestError {}
+
+/// Why an item or the end of a stream is not sent. The stream is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The stream has ended, or this half of it was never open.
+    StreamClosed,
+    /// The peer has not asked for an item.
+    NoCredit,
+    /// The payload does not fit one frame, and is not to be cut (FRAME-02).
+    PayloadTooLarge {
+        /// The frame's length in bytes.
+        len: usize,
+    },
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::StreamClosed => f.write_str("the stream has ended"),
+            Self::NoCredit => f.write_str("the peer has not asked for an item"),
+            Self::PayloadTooLarge { len } => FrameTooLong(len).fmt(f),
+        }
+    }
+}
+
+impl Error for SendError {}
+
+/// Why a frame of the connection itself is not sent: METADATA_PUSH, KEEPALIVE, LEASE or RESUME.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// The connection has ended, or is ending.
+    Closed,
+    /// SETUP has not been accepted yet (SETUP-27).
+    NotEstablished,
+    /// The transport is lost, and the session waits for another.
+    Suspended,
+    /// The session is not without a transport, or cannot be resumed.
+    NotSuspended,
+    /// As many pings, or metadata pushes, wait to be written as may.
+    QueueFull,
+    /// It does not fit one frame (FRAME-02).
+    PayloadTooLarge {
+        /// The frame's length in bytes.
+        len: usize,
+    },
+    /// Leases were not agreed upon in SETUP.
+    NoLeases,
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Closed => f.write_str(CLOSED),
+            Self::NotEstablished => f.write_str(NOT_ESTABLISHED),
+            Self::Suspended => {
+                f.write_str("the transport is lost; send it when the session has another")
+            }
+            Self::NotSuspended => f.write_str("there is no suspended session to resume"),
+            Self::QueueFull => f.write_str(
+                "too many pings or metadata pushes wait to be written; send more when the peer has \
+                 taken some",
+            ),
+            Self::PayloadTooLarge { len } => FrameTooLong(len).fmt(f),
+            Self::NoLeases => f.write_str("leases were not agreed upon when connecting"),
+        }
+    }
+}
+
+impl Error for ControlError {}
+
+/// The connection is not one on which something is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum NotOpen {
+    /// SETUP has not been accepted.
+    Yet,
+    /// It has ended, or is ending.
+    AnyMore,
+}
+
+impl From<NotOpen> for RequestError {
+    fn from(when: NotOpen) -> Self {
+        match when {
+            NotOpen::Yet => Self::NotEstablished,
+            NotOpen::AnyMore => Self::Closed,
+        }
+    }
+}
+
+impl From<NotOpen> for ControlError {
+    fn from(when: NotOpen) -> Self {
+        match when {
+            NotOpen::Yet => Self::NotEstablished,
+            NotOpen::AnyMore => Self::Closed,
+        }
+    }
+}
+
+const CLOSED: &str = "the connection is closed";
+const NOT_ESTABLISHED: &str = "the connection is not set up yet";
+
+/// A frame of ours that would be longer than frames can be, with its length.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FrameTooLong(pub(crate) usize);
+
+impl fmt::Display for FrameTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a frame of {} bytes; the protocol allows {}", self.0, crate::MAX_FRAME_BYTES)
+    }
+}
+
+impl From<FrameTooLong> for RequestError {
+    fn from(FrameTooLong(len): FrameTooLong) -> Self {
+        Self::PayloadTooLarge { len }
+    }
+}
+
+impl From<FrameTooLong> for SendError {
+    fn from(FrameTooLong(len): FrameTooLong) -> Self {
+        Self::PayloadTooLarge { len }
+    }
+}
+
+impl From<FrameTooLong> for ControlError {
+    fn from(FrameTooLong(len): FrameTooLong) -> Self {
+        Self::PayloadTooLarge { len }
+    }
+}
 
 /// Why a session is not resumed. It is as it was: what was asked by nobody who could prove that he
 /// was its client ends nothing.
@@ -401,7 +513,7 @@ impl fmt::Display for NotResumed {
     }
 }
 
-impl std::error::Error for NotResumed {}
+impl Error for NotResumed {}
 
 /// The side that ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -445,7 +557,7 @@ pub enum CloseReason {
     /// The transport was lost, and the session was not resumed in time (RESUME-29).
     ResumeWindowOver,
     /// The transport failed with this error.
-    Io(Arc<str>),
+    Io(IoError),
 }
 
 impl fmt::Display for CloseReason {
@@ -479,7 +591,58 @@ impl fmt::Display for CloseReason {
     }
 }
 
-impl std::error::Error for CloseReason {}
+impl Error for CloseReason {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Violation(violation) => Some(violation),
+            Self::Io(error) => Some(error.get()),
+            _ => None,
+        }
+    }
+}
+
+/// An error of the system's, shared by all who are told of it. Two are equal where kind and words are.
+#[derive(Clone, Debug)]
+pub struct IoError(Arc<io::Error>);
+
+impl IoError {
+    /// Its kind.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.0.kind()
+    }
+
+    /// The error itself.
+    pub fn get(&self) -> &io::Error {
+        &self.0
+    }
+}
+
+impl From<io::Error> for IoError {
+    fn from(error: io::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl PartialEq for IoError {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for IoError {}
+
+impl fmt::Display for IoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Error for IoError {
+    /// Of the error, which says the same as this.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
 
 #[cfg(test)]
 mod tests {

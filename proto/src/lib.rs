@@ -51,7 +51,10 @@ mod transmit;
 
 pub use config::{Config, MAX_FRAME_BYTES, ResumeLimits};
 pub use connection::{Connection, Event, Items, Role, StreamMut};
-pub use error::{CloseReason, ErrorCode, Misuse, NotResumed, Side, StreamError, Violation};
+pub use error::{
+    CloseReason, ControlError, ErrorCode, IoError, NotResumed, RequestError, SendError, Side,
+    StreamError, Violation,
+};
 pub use frame::Interaction;
 pub use payload::Payload;
 pub use printable::Printable;

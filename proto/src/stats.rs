@@ -125,6 +125,9 @@ stats! {
         retention_overflows:
             "Retained frames dropped although the peer may not have them, because it does not \
              acknowledge any: a resume may fail"; // RESUME-37
+        refused_calls:
+            "Pings and metadata pushes of ours that were not taken, because as many wait to be \
+             written as may";
         paused_reads:
             "Times nothing more was read because as many refusals as may wait were unwritten"; // DOS-01
         cut_error_texts:
@@ -153,9 +156,9 @@ mod tests {
         let rare = array::from_fn(|index| (1 + Stats::OFTEN + index) as u64);
         let stats = Stats::from_values(often, rare);
         assert_eq!((stats.often(), stats.rare()), (often, rare));
-        assert_eq!((stats.frames_in, stats.credit_violations), (1, 31));
+        assert_eq!((stats.frames_in, stats.credit_violations), (1, 32));
         let values: Vec<u64> = stats.each().map(|figure| figure.value).collect();
-        assert_eq!(values, (1..=31).collect::<Vec<_>>());
+        assert_eq!(values, (1..=32).collect::<Vec<_>>());
         let credit_stalls = stats.each().find(|figure| figure.name == "credit_stalls");
         assert_eq!(credit_stalls.map(|figure| figure.value), Some(stats.credit_stalls));
         assert!(stats.each().all(|figure| !figure.help.is_empty() && !figure.help.ends_with('.')));

@@ -16,7 +16,7 @@ use crate::{
         default_window,
     },
     credentials,
-    error::{ConnectError, Error},
+    error::ConnectError,
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::Meter,
@@ -56,8 +56,8 @@ impl Client {
     /// Connects with the defaults of [`ClientBuilder`].
     ///
     /// # Errors
-    /// [`Error::Connect`] if there is no connection to be had.
-    pub async fn connect(uri: &str) -> Result<Self, Error> {
+    /// Why there is no connection to be had.
+    pub async fn connect(uri: &str) -> Result<Self, ConnectError> {
         Self::builder().connect(uri).await
     }
 
@@ -84,13 +84,15 @@ impl Client {
     }
 
     /// Waits until the server has shown that it accepts the connection.
-    async fn accepted(&self, limit: Duration) -> Result<(), Error> {
+    async fn accepted(&self, limit: Duration) -> Result<(), ConnectError> {
         // A server that accepts says nothing by itself (SETUP-31); a KEEPALIVE is answered.
         match tokio::time::timeout(limit, self.ping()).await {
-            Ok(answered) => answered.map(|_| ()),
+            Ok(Ok(_)) => Ok(()),
+            // It is the first: nothing but the end of the connection can be in its way.
+            Ok(Err(_)) => Err(ConnectError::Closed(self.closed().await)),
             Err(_) => {
                 self.abort().await;
-                Err(Error::Connect(ConnectError::NotAccepted { after: limit }))
+                Err(ConnectError::NotAccepted { after: limit })
             }
         }
     }
@@ -308,8 +310,8 @@ impl ClientBuilder {
     /// need not wait for that, and fail with its words if it refuses (SETUP-19, SETUP-24).
     ///
     /// # Errors
-    /// [`Error::Connect`] if there is no connection to be had.
-    pub async fn connect(self, uri: &str) -> Result<Client, Error> {
+    /// Why there is no connection to be had.
+    pub async fn connect(self, uri: &str) -> Result<Client, ConnectError> {
         let dial = Dial {
             uri: Uri::parse(uri)?,
             limit: self.connect_timeout,
@@ -326,8 +328,8 @@ impl ClientBuilder {
     /// its own.
     ///
     /// # Errors
-    /// [`Error::Connect`] if a setting is out of its range, or no byte stream is to be had.
-    pub async fn connect_with<IO, F, D>(self, dial: F) -> Result<Client, Error>
+    /// A setting is out of its range, or no byte stream is to be had.
+    pub async fn connect_with<IO, F, D>(self, dial: F) -> Result<Client, ConnectError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Fn() -> D + Send + Sync + 'static,
@@ -342,19 +344,23 @@ impl ClientBuilder {
     /// length before each frame.
     ///
     /// # Errors
-    /// [`Error::Connect`] if a setting is out of its range.
-    pub async fn connect_over<IO>(self, io: IO) -> Result<Client, Error>
+    /// A setting is out of its range.
+    pub async fn connect_over<IO>(self, io: IO) -> Result<Client, ConnectError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         if self.resume.is_some() {
             let problem = "to resume, there must be a URI to dial again, or something that dials";
-            return Err(ConnectError::Setting(problem).into());
+            return Err(ConnectError::Setting(problem));
         }
         self.start(Transport::from_caller(io, "memory"), None).await
     }
 
-    async fn start(self, transport: Transport, dial: Option<DialAgain>) -> Result<Client, Error> {
+    async fn start(
+        self,
+        transport: Transport,
+        dial: Option<DialAgain>,
+    ) -> Result<Client, ConnectError> {
         let setup = self.setup_frame()?;
         let mut config = self.config;
         let session = match (self.resume, dial) {
@@ -372,7 +378,8 @@ impl ClientBuilder {
             Some(acceptor) => {
                 let ends = transport.ends();
                 let server = Peer::new(setup.clone(), ends, requester.clone(), &memory);
-                Some(acceptor.accept(server).await?)
+                let accepted = acceptor.accept(server).await;
+                Some(accepted.map_err(|error| ConnectError::Acceptor(Box::new(error)))?)
             }
             None => None,
         };

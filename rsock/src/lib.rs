@@ -77,8 +77,9 @@ mod transport;
 mod warnings;
 
 pub use rsock_proto::{
-    self as proto, CloseReason, Config, ErrorCode, Figure, FigureKind, Misuse, Payload, Printable,
-    ResumeLimits, Side, Stats, Violation, Window, frame, metadata,
+    self as proto, CloseReason, Config, ControlError, ErrorCode, Figure, FigureKind, IoError,
+    Payload, Printable, RequestError, ResumeLimits, SendError, Side, Stats, Violation, Window,
+    frame, metadata,
 };
 
 pub use acceptor::Acceptor;
@@ -86,7 +87,7 @@ pub use client::{Client, ClientBuilder};
 pub use connection::{ConnectionState, DEFAULT_CREDIT, Payloads};
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
-pub use error::{ConnectError, Error};
+pub use error::{ConnectError, Error, Sent};
 pub use layer::{End, Layer, Layered, Next, Reply, Wrap, Wrapped};
 pub use lease::{Grant, LeasePolicy, Load, SharedLease};
 pub use memory::MemoryBudget;

@@ -110,6 +110,8 @@ figures! {
         refused_sessions:
             "Sessions refused because there were as many as there may be, in all or of one address";
         evicted_sessions: "Sessions without a transport that ended for another";
+        refused_transports:
+            "Transports for sessions that were refused because as many wait to be looked at as may";
     }
 }
 
@@ -345,6 +347,10 @@ impl ConnectionMeter {
 
     pub(crate) fn refused_session(&self) {
         self.meter.refused_sessions.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused_transport(&self) {
+        self.meter.refused_transports.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn evicted_session(&self) {

@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    fmt,
+    fmt, io,
     net::SocketAddr,
     ops::Deref,
     sync::{
@@ -122,7 +122,9 @@ impl Peer {
             payload: Payload::default(),
         };
         let mailbox = Mailbox::new(1, ConnectionState::Established);
-        mailbox.close(&CloseReason::Io("there is no connection to a local peer".into()));
+        let no_connection = "there is no connection to a local peer";
+        let no_connection = io::Error::new(io::ErrorKind::NotConnected, no_connection);
+        mailbox.close(&CloseReason::Io(no_connection.into()));
         let requester = Requester::new(mailbox, default_window(), &Config::default());
         let ends = Socket::None.ends(&Framing::LengthPrefixed, LOCAL.into());
         Self::new(setup, ends, requester, &MemoryBudget::of_process())

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{
-    CloseReason, Config, Interaction, MAX_FRAME_BYTES, Misuse, Payload, Window,
+    CloseReason, Config, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError, Window,
     frame::{HEADER_LEN, Lease, payload_frame_len},
 };
 use tokio::{
@@ -94,15 +94,17 @@ impl Requester {
     /// session says so ([`SessionEvent::Lost`](crate::SessionEvent::Lost)).
     ///
     /// # Errors
-    /// [`Error::Closed`] if the connection has ended or is about to, [`Error::Misuse`] if the payload
-    /// fits no frame and is not to be cut.
+    /// [`Error::Closed`] if the connection has ended or is about to, [`Error::Request`] if the payload
+    /// fits no frame and is not to be cut, or the connection has no more stream ids.
     pub async fn fire_and_forget(&self, payload: impl Into<Payload>) -> Result<(), Error> {
         let payload = payload.into();
-        if !self.fragments {
-            check_frame_len(payload_frame_len(&payload))?;
+        let len = payload_frame_len(&payload);
+        if !self.fragments && len > MAX_FRAME_BYTES {
+            // Nobody would be told when it is to be written (FRAME-02).
+            return Err(RequestError::PayloadTooLarge { len }.into());
         }
         let permit = self.permit().await?;
-        match self.mailbox.tell(payload, permit)? {
+        match self.mailbox.tell(payload, permit).map_err(Error::never_sent)? {
             None => Ok(()),
             // Boxed, so that the common way is not the larger for it.
             Some((payload, permit)) => Box::pin(self.tell_later(payload, permit)).await,
@@ -126,14 +128,17 @@ impl Requester {
     /// Pushes metadata to the peer (MDP-01). Resolves when it is in the send buffer.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the connection has ended or is about to, or ends before; [`Error::Misuse`]
+    /// [`Error::Closed`] if the connection has ended or is about to, or ends before; [`Error::Control`]
     /// if the metadata do not fit one frame, or as many pushes wait to be written as may.
     pub async fn metadata_push(&self, metadata: impl Into<Bytes>) -> Result<(), Error> {
         let metadata = metadata.into();
-        check_frame_len(HEADER_LEN + metadata.len())?;
+        let len = HEADER_LEN + metadata.len();
+        if len > MAX_FRAME_BYTES {
+            return Err(ControlError::PayloadTooLarge { len }.into());
+        }
         let permit = self.permit().await?;
         let (answer, answered) = oneshot::channel();
-        self.mailbox.send(Command::Push { metadata, answer, permit })?;
+        self.mailbox.send(Command::Push { metadata, answer, permit }).map_err(Error::never_sent)?;
         self.answer(answered).await
     }
 
@@ -144,12 +149,12 @@ impl Requester {
     ///
     /// # Errors
     /// [`Error::Closed`] if the connection has ended or is about to, or ends meanwhile;
-    /// [`Error::Misuse`] if as many pings wait to be written as may.
+    /// [`Error::Control`] if as many pings wait to be written as may.
     pub async fn ping(&self) -> Result<Duration, Error> {
         let permit = self.permit().await?;
         let started = Instant::now();
         let (answer, answered) = oneshot::channel();
-        self.mailbox.send(Command::Ping { answer, permit })?;
+        self.mailbox.send(Command::Ping { answer, permit }).map_err(Error::never_sent)?;
         self.answer(answered).await?;
         Ok(started.elapsed())
     }
@@ -228,11 +233,6 @@ impl fmt::Debug for Requester {
     }
 }
 
-/// Fails early what has no answer to fail with: before it is sent (FRAME-02).
-fn check_frame_len(len: usize) -> Result<(), Misuse> {
-    if len > MAX_FRAME_BYTES { Err(Misuse::PayloadTooLarge { len }) } else { Ok(()) }
-}
-
 /// Waiting for the right to open a request.
 #[derive(Default)]
 struct Admission(Option<BoxFuture<Option<Permit>>>);
@@ -261,7 +261,7 @@ impl Admission {
 }
 
 fn refused(mailbox: &Mailbox) -> Error {
-    Error::Closed(mailbox.refusing().unwrap_or(CloseReason::Disconnected))
+    Error::never_sent(mailbox.refusing().unwrap_or(CloseReason::Disconnected))
 }
 
 /// Nothing new is asked on a connection from here on.
@@ -340,7 +340,7 @@ impl Response {
             outgoing: None,
             permit,
         };
-        Ok(self.mailbox.send(command)?)
+        self.mailbox.send(command).map_err(Error::never_sent)
     }
 }
 
@@ -478,7 +478,8 @@ impl RequestStream {
         let inlet = Arc::new(Inlet::default());
         let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&self.mailbox), self.window);
         let inlet = Some(Feeder::new(inlet));
-        self.mailbox.send(Command::Request { interaction, payload, n, inlet, outgoing, permit })?;
+        let command = Command::Request { interaction, payload, n, inlet, outgoing, permit };
+        self.mailbox.send(command).map_err(Error::never_sent)?;
         Ok(inflow)
     }
 

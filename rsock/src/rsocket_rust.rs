@@ -351,15 +351,17 @@ impl From<Error> for RSocketError {
             Error::Canceled(message) => Self::RequestCancelled(message.to_string()),
             Error::Invalid(message) => Self::RequestInvalid(message.to_string()),
             Error::Other { code, message } => of_code(code, message.to_string()),
-            Error::Closed(CloseReason::Error { code, message, .. }) => {
+            Error::Closed { reason: CloseReason::Error { code, message, .. }, .. } => {
                 of_code(code, message.to_string())
             }
-            Error::Closed(CloseReason::Violation(violation)) => {
+            Error::Closed { reason: CloseReason::Violation(violation), .. } => {
                 of_code(violation.code(), violation.to_string())
             }
-            Error::Closed(reason) => Self::ConnectionClosed(reason.to_string()),
+            Error::Closed { reason, .. } => Self::ConnectionClosed(reason.to_string()),
             Error::Connect(error) => Self::ConnectionException(error.to_string()),
-            Error::Misuse(misuse) => Self::WithDescription(misuse.to_string()),
+            error @ (Error::Request(_) | Error::Send(_) | Error::Control(_)) => {
+                Self::WithDescription(error.to_string())
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::{
         ConnectionState, DEFAULT_MAX_WAITING_BYTES, DoorLimits, Doors, Driver, DriverOptions,
         Mailbox, Newcomer, Sessions, default_window,
     },
-    error::Error,
+    error::ConnectError,
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::Meter,
@@ -57,8 +57,8 @@ impl Server {
     /// has ended is replaced; one that somebody listens on, or that is not a socket, is an error.
     ///
     /// # Errors
-    /// [`Error::Connect`] if the URI is wrong or its address is not to be had.
-    pub async fn bind(uri: &str) -> Result<Self, Error> {
+    /// The URI is wrong, or its address is not to be had.
+    pub async fn bind(uri: &str) -> Result<Self, ConnectError> {
         Self::builder().bind(&[uri]).await
     }
 
@@ -258,8 +258,8 @@ impl ServerBuilder {
     /// Opens a listener for each URI.
     ///
     /// # Errors
-    /// [`Error::Connect`] if a URI is wrong or its address is not to be had.
-    pub async fn bind(self, uris: &[impl AsRef<str>]) -> Result<Server, Error> {
+    /// A URI is wrong, or its address is not to be had.
+    pub async fn bind(self, uris: &[impl AsRef<str>]) -> Result<Server, ConnectError> {
         let mut listeners = Vec::with_capacity(uris.len());
         for uri in uris {
             let uri = Uri::parse(uri.as_ref())?;

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use rsock::{Error, MemoryBudget, Meter, Router, Server, SharedLease};
+use rsock::{ConnectError, IoError, MemoryBudget, Meter, Router, Server, SharedLease};
 
 use crate::{
     app::{App, app_on},
@@ -36,7 +36,7 @@ impl Service {
             RuntimeKind::Shared => None,
             RuntimeKind::PerCore => Some(
                 Cores::start(options.threads())
-                    .map_err(|error| StartError::Threads(error.to_string()))?,
+                    .map_err(|error| StartError::Threads(error.into()))?,
             ),
         };
         let runtimes = cores.as_ref().map(Cores::runtimes);
@@ -119,11 +119,11 @@ pub enum StartError {
         known: Vec<String>,
     },
     /// A listener cannot be opened.
-    Listen(Error),
+    Listen(ConnectError),
     /// Listeners that share a port among several runtimes are to be had on Linux alone.
     PerCore,
-    /// The threads that are to serve cannot be started, in the system's words.
-    Threads(String),
+    /// The threads that are to serve cannot be started.
+    Threads(IoError),
 }
 
 impl fmt::Display for StartError {
@@ -142,7 +142,15 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen(error) => Some(error),
+            Self::Threads(error) => Some(error.get()),
+            Self::DefaultRoute { .. } | Self::PerCore => None,
+        }
+    }
+}
 
 /// Commands to copy that try a service at these addresses.
 pub fn try_it(addresses: &[String]) -> String {

@@ -10,4 +10,15 @@ pub mod readiness;
 pub mod record;
 pub mod script;
 
+use rsock::{CloseReason, Error, Sent};
 pub use rsock_wire as wire;
+
+/// The error of a request that ended with its connection, for this reason, and may have left.
+pub fn maybe_sent(reason: CloseReason) -> Error {
+    Error::Closed { reason, sent: Sent::Maybe }
+}
+
+/// The error of a request that ended with its connection, for this reason, and never left.
+pub fn never_sent(reason: CloseReason) -> Error {
+    Error::Closed { reason, sent: Sent::Never }
+}

@@ -6,7 +6,7 @@
 
 use crate::{
     connection::{Connection, State, StreamMut, check_frame_len, transmit::count_frame},
-    error::Misuse,
+    error::{RequestError, SendError},
     frame::{Interaction, Request, payload_frame_len},
     payload::Payload,
     stats::Stats,
@@ -38,7 +38,7 @@ impl Connection {
         payload: Payload,
         n: u32,
         out: &mut SendBuf,
-    ) -> Result<Option<StreamKey>, Misuse> {
+    ) -> Result<Option<StreamKey>, RequestError> {
         let id = self.admit(interaction, &payload, n)?;
         let request = Request {
             stream: id,
@@ -67,16 +67,16 @@ impl Connection {
     /// does, and writes it to `out` at once if nothing is to leave before it.
     ///
     /// # Errors
-    /// As for `send_last`; [`Misuse::StreamClosed`] if there is no such stream.
+    /// As for `send_last`; [`SendError::StreamClosed`] if there is no such stream.
     pub fn send_last_now(
         &mut self,
         key: StreamKey,
         item: Payload,
         out: &mut SendBuf,
-    ) -> Result<(), Misuse> {
+    ) -> Result<(), SendError> {
         let is_clear =
             self.is_clear(out) && payload_frame_len(&item) <= self.config.outbound_frame_bytes();
-        let Some(stream) = self.streams.get_mut(key) else { return Err(Misuse::StreamClosed) };
+        let Some(stream) = self.streams.get_mut(key) else { return Err(SendError::StreamClosed) };
         if !is_clear || !stream.is_sending() || !stream.spend() {
             return StreamMut::new(self, key).send_last(item);
         }
@@ -149,9 +149,9 @@ impl Items<'_> {
     /// Sends an item of a stream or channel.
     ///
     /// # Errors
-    /// [`Misuse::NoCredit`] without `credit` or beyond a turn's worth: nothing is ever sent that was not
-    /// asked for (RS-02). [`Misuse::PayloadTooLarge`] if it fits no frame and is not to be cut.
-    pub fn send(&mut self, item: Payload) -> Result<(), Misuse> {
+    /// [`SendError::NoCredit`] without `credit` or beyond a turn's worth: nothing is ever sent that was not
+    /// asked for (RS-02). [`SendError::PayloadTooLarge`] if it fits no frame and is not to be cut.
+    pub fn send(&mut self, item: Payload) -> Result<(), SendError> {
         if self.writes(&item) {
             let spent = self.stream.spend();
             debug_assert!(spent);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     connection::{Connection, Event},
-    error::Misuse,
+    error::ControlError,
     frame::{Lease, MAX_U31},
 };
 
@@ -132,21 +132,22 @@ impl Connection {
     /// counted in milliseconds.
     ///
     /// # Errors
-    /// [`Misuse::NoLeases`] if SETUP did not ask for leases, [`Misuse::NotEstablished`] before it
-    /// is accepted and while the transport is lost, [`Misuse::Closed`] at the end.
+    /// [`ControlError::NoLeases`] if SETUP did not ask for leases, [`ControlError::NotEstablished`]
+    /// before it is accepted, [`ControlError::Suspended`] while the transport is lost,
+    /// [`ControlError::Closed`] at the end.
     pub fn grant_lease(
         &mut self,
         requests: u32,
         ttl: Duration,
         metadata: Option<Bytes>,
         now: Instant,
-    ) -> Result<(), Misuse> {
+    ) -> Result<(), ControlError> {
         self.check_open()?;
         if !self.has_transport() {
-            return Err(Misuse::NotEstablished);
+            return Err(ControlError::Suspended);
         }
         super::check_frame_len(Lease::FIXED_LEN + metadata.as_ref().map_or(0, Bytes::len))?;
-        let leases = self.leases.as_mut().ok_or(Misuse::NoLeases)?;
+        let leases = self.leases.as_mut().ok_or(ControlError::NoLeases)?;
         let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(MAX_U31).min(MAX_U31);
         let requests = if ttl_ms == 0 { 0 } else { requests.min(MAX_U31) };
         let ttl = Duration::from_millis(ttl_ms.into());

@@ -34,7 +34,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{
     config::Config,
-    error::{CloseReason, ErrorCode, Misuse, Side, StreamError, Violation},
+    error::{
+        CloseReason, ControlError, ErrorCode, FrameTooLong, IoError, NotOpen, RequestError, Side,
+        StreamError, Violation,
+    },
     frame::{
         HEADER_LEN, INITIAL_N_LEN, Interaction, KeepAlive, MAX_U31, PREFIX_LEN, Setup, StreamId,
         deframe, payload_frame_len,
@@ -261,7 +264,7 @@ impl Connection {
     /// The transport is gone, in both directions (TCP-04). `error` is the transport's, if it had
     /// one. A session that can be resumed is suspended; another connection is over. So is that of a
     /// client whose server has not said anything: nobody has told it of a session.
-    pub fn handle_disconnect(&mut self, error: Option<Arc<str>>, now: Instant) {
+    pub fn handle_disconnect(&mut self, error: Option<IoError>, now: Instant) {
         self.handle_loss(error.map(CloseReason::Io), now);
     }
 
@@ -315,13 +318,13 @@ impl Connection {
     /// other two.
     ///
     /// # Errors
-    /// [`Misuse`] says why not; nothing is kept in that case.
+    /// [`RequestError`] says why not; nothing is kept in that case.
     pub fn request(
         &mut self,
         interaction: Interaction,
         payload: Payload,
         n: u32,
-    ) -> Result<StreamKey, Misuse> {
+    ) -> Result<StreamKey, RequestError> {
         let id = self.admit(interaction, &payload, n)?;
         Ok(self.enqueue(id, interaction, payload, n))
     }
@@ -332,18 +335,18 @@ impl Connection {
         interaction: Interaction,
         payload: &Payload,
         n: u32,
-    ) -> Result<StreamId, Misuse> {
+    ) -> Result<StreamId, RequestError> {
         self.check_open()?;
         if interaction.has_initial_n() && !(1..=MAX_U31).contains(&n) {
-            return Err(Misuse::ZeroRequestN);
+            return Err(RequestError::InvalidRequestN);
         }
         // The longest a request of this payload can be.
         self.check_outbound(payload_frame_len(payload) + INITIAL_N_LEN)?;
         // A permit is the last thing it needs: none is spent on what cannot be sent.
         if self.permits() == Some(0) {
-            return Err(Misuse::NoLease);
+            return Err(RequestError::NoLease);
         }
-        let id = self.streams.allocate().ok_or(Misuse::StreamIdsExhausted)?;
+        let id = self.streams.allocate().ok_or(RequestError::StreamIdsExhausted)?;
         if let Some(leases) = &mut self.leases {
             leases.take();
         }
@@ -366,11 +369,11 @@ impl Connection {
     }
 
     /// Requests may be opened.
-    fn check_open(&self) -> Result<(), Misuse> {
+    fn check_open(&self) -> Result<(), NotOpen> {
         match self.state {
             State::Unconfirmed | State::Established => Ok(()),
-            State::AwaitingSetup { .. } | State::Accepting { .. } => Err(Misuse::NotEstablished),
-            State::Draining { .. } | State::Closing | State::Closed => Err(Misuse::Closed),
+            State::AwaitingSetup { .. } | State::Accepting { .. } => Err(NotOpen::Yet),
+            State::Draining { .. } | State::Closing | State::Closed => Err(NotOpen::AnyMore),
         }
     }
 
@@ -383,18 +386,19 @@ impl Connection {
     /// Sends METADATA_PUSH (MDP-01).
     ///
     /// # Errors
-    /// [`Misuse::QueueFull`] while as many pushes wait as may; they leave with the next write.
-    /// [`Misuse::Closed`] also after the peer's CONNECTION_CLOSE (CONN-03).
-    pub fn push_metadata(&mut self, metadata: Bytes) -> Result<(), Misuse> {
+    /// [`ControlError::QueueFull`] while as many pushes wait as may; they leave with the next write.
+    /// [`ControlError::Closed`] also after the peer's CONNECTION_CLOSE (CONN-03).
+    pub fn push_metadata(&mut self, metadata: Bytes) -> Result<(), ControlError> {
         match self.state {
             State::Unconfirmed | State::Established | State::Draining { by_peer: None, .. } => {}
             State::AwaitingSetup { .. } | State::Accepting { .. } => {
-                return Err(Misuse::NotEstablished);
+                return Err(ControlError::NotEstablished);
             }
-            _ => return Err(Misuse::Closed),
+            _ => return Err(ControlError::Closed),
         }
         if self.pushes.len() >= self.config.max_queued_replies {
-            return Err(Misuse::QueueFull);
+            self.stats.refused_calls += 1;
+            return Err(ControlError::QueueFull);
         }
         check_frame_len(HEADER_LEN + metadata.len())?;
         self.pushes.push_back(metadata);
@@ -405,22 +409,23 @@ impl Connection {
     /// KA-04). One that is under way when the transport is lost has no answer.
     ///
     /// # Errors
-    /// [`Misuse::NotEstablished`] while there is no transport.
-    /// [`Misuse::QueueFull`] while as many wait to be written as may.
-    /// [`Misuse::Closed`] also after the peer's CONNECTION_CLOSE (CONN-03).
-    pub fn ping(&mut self, data: Bytes) -> Result<(), Misuse> {
+    /// [`ControlError::Suspended`] while there is no transport.
+    /// [`ControlError::QueueFull`] while as many wait to be written as may.
+    /// [`ControlError::Closed`] also after the peer's CONNECTION_CLOSE (CONN-03).
+    pub fn ping(&mut self, data: Bytes) -> Result<(), ControlError> {
         match self.state {
             State::Closing | State::Closed | State::Draining { by_peer: Some(_), .. } => {
-                return Err(Misuse::Closed);
+                return Err(ControlError::Closed);
             }
             State::AwaitingSetup { .. } | State::Accepting { .. } => {
-                return Err(Misuse::NotEstablished);
+                return Err(ControlError::NotEstablished);
             }
-            _ if !self.has_transport() => return Err(Misuse::NotEstablished),
+            _ if !self.has_transport() => return Err(ControlError::Suspended),
             _ => {}
         }
         if self.pings.len() >= self.config.max_queued_replies {
-            return Err(Misuse::QueueFull);
+            self.stats.refused_calls += 1;
+            return Err(ControlError::QueueFull);
         }
         check_frame_len(KeepAlive::FIXED_LEN + data.len())?;
         self.pings.push_back(data);
@@ -715,7 +720,7 @@ impl Connection {
     }
 
     /// A payload that does not fit a frame can be sent only in fragments.
-    fn check_outbound(&self, len: usize) -> Result<(), Misuse> {
+    fn check_outbound(&self, len: usize) -> Result<(), FrameTooLong> {
         if self.config.fragment_bytes.is_some() { Ok(()) } else { check_frame_len(len) }
     }
 
@@ -727,6 +732,6 @@ impl Connection {
     }
 }
 
-fn check_frame_len(len: usize) -> Result<(), Misuse> {
-    if len > crate::MAX_FRAME_BYTES { Err(Misuse::PayloadTooLarge { len }) } else { Ok(()) }
+fn check_frame_len(len: usize) -> Result<(), FrameTooLong> {
+    if len > crate::MAX_FRAME_BYTES { Err(FrameTooLong(len)) } else { Ok(()) }
 }

@@ -30,8 +30,9 @@ type Reaction = Result<Result<(), Ignored>, Violation>;
 const DONE: Reaction = Ok(Ok(()));
 const OUT_OF_PLACE: Reaction = Ok(Err(Ignored::OutOfPlace));
 
-const TOO_MANY: &str = "too many open streams on this connection";
-const TOO_LARGE: &str = "the open requests of this connection hold as many bytes as they may";
+const TOO_MANY: &str = "too many open streams on this connection: try again when some have ended";
+const TOO_LARGE: &str = "the open requests of this connection hold as many bytes as they may: try again \
+                         when some have been answered";
 const NO_MEMORY: &str = "there is no memory left for more of this connection now: try again later";
 const OVERFLOW: &str = "an item was sent that was not asked for with request-n";
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use crate::{
     config::ResumeLimits,
     connection::{Connection, Event, Role, State},
-    error::{CloseReason, ErrorCode, Misuse, NotResumed, Side, Violation},
+    error::{CloseReason, ControlError, ErrorCode, NotResumed, Side, Violation},
     frame::{Frame, FrameType, KeepAlive, RawHeader, Resume, VERSION, encode_resume_ok},
     transmit::{Retained, SendBuf},
 };
@@ -239,17 +239,19 @@ impl Connection {
     /// and the last before the server's answer (RESUME-09).
     ///
     /// # Errors
-    /// [`Misuse::NotSuspended`] if there is no session that waits for one.
-    pub fn resume(&mut self, now: Instant) -> Result<(), Misuse> {
+    /// [`ControlError::NotSuspended`] if there is no session that waits for one.
+    pub fn resume(&mut self, now: Instant) -> Result<(), ControlError> {
         let timeout = self.config.setup_timeout;
         match &mut self.session {
             Some(session) if self.role == Role::Client && !self.state.is_over() => {
-                let Link::Down { expires } = session.link else { return Err(Misuse::NotSuspended) };
+                let Link::Down { expires } = session.link else {
+                    return Err(ControlError::NotSuspended);
+                };
                 session.link = Link::Resuming { until: now + timeout, expires };
                 session.greeting = Some(Greeting::Resume);
                 Ok(())
             }
-            _ => Err(Misuse::NotSuspended),
+            _ => Err(ControlError::NotSuspended),
         }
     }
 

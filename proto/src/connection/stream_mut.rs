@@ -2,7 +2,7 @@
 
 use crate::{
     connection::Connection,
-    error::{Misuse, StreamError},
+    error::{SendError, StreamError},
     frame::payload_frame_len,
     payload::Payload,
     stream::{Effect, Stream, StreamKey},
@@ -33,8 +33,8 @@ impl<'a> StreamMut<'a> {
     /// Sends an item of a stream or channel; the answer to a request is the last in any case.
     ///
     /// # Errors
-    /// [`Misuse::NoCredit`] beyond `capacity`: nothing is ever sent that was not asked for (RS-02).
-    pub fn send(&mut self, item: Payload) -> Result<(), Misuse> {
+    /// [`SendError::NoCredit`] beyond `capacity`: nothing is ever sent that was not asked for (RS-02).
+    pub fn send(&mut self, item: Payload) -> Result<(), SendError> {
         self.give(item, false)
     }
 
@@ -42,11 +42,11 @@ impl<'a> StreamMut<'a> {
     ///
     /// # Errors
     /// As for `send`; the stream is unchanged then.
-    pub fn send_last(&mut self, item: Payload) -> Result<(), Misuse> {
+    pub fn send_last(&mut self, item: Payload) -> Result<(), SendError> {
         self.give(item, true)
     }
 
-    fn give(&mut self, item: Payload, last: bool) -> Result<(), Misuse> {
+    fn give(&mut self, item: Payload, last: bool) -> Result<(), SendError> {
         self.connection.check_outbound(payload_frame_len(&item))?;
         let stalled = self.sending()?.give(item, last)?;
         self.connection.stats.credit_stalls += u64::from(stalled);
@@ -57,9 +57,9 @@ impl<'a> StreamMut<'a> {
     /// Completes our half. For a fire-and-forget of the peer: its handler has ended.
     ///
     /// # Errors
-    /// [`Misuse::StreamClosed`] if our half has ended before.
+    /// [`SendError::StreamClosed`] if our half has ended before.
     #[inline]
-    pub fn complete(&mut self) -> Result<(), Misuse> {
+    pub fn complete(&mut self) -> Result<(), SendError> {
         self.sending()?.complete();
         self.connection.settle(self.key);
         Ok(())
@@ -69,8 +69,8 @@ impl<'a> StreamMut<'a> {
     /// that was not written yet is never sent (RR-10).
     ///
     /// # Errors
-    /// [`Misuse::StreamClosed`] if our half has ended before.
-    pub fn fail(&mut self, error: StreamError) -> Result<(), Misuse> {
+    /// [`SendError::StreamClosed`] if our half has ended before.
+    pub fn fail(&mut self, error: StreamError) -> Result<(), SendError> {
         self.sending()?;
         self.change(|stream| stream.fail(error));
         Ok(())
@@ -89,9 +89,9 @@ impl<'a> StreamMut<'a> {
     }
 
     /// The stream, if our half is open.
-    fn sending(&mut self) -> Result<&mut Stream, Misuse> {
+    fn sending(&mut self) -> Result<&mut Stream, SendError> {
         let stream = self.connection.streams.get_mut(self.key);
-        stream.filter(|stream| stream.is_sending()).ok_or(Misuse::StreamClosed)
+        stream.filter(|stream| stream.is_sending()).ok_or(SendError::StreamClosed)
     }
 
     #[inline]

@@ -4,7 +4,7 @@
 //! application, and sees that what is to be written gets its turn.
 
 use crate::{
-    error::{ErrorCode, Misuse, StreamError},
+    error::{ErrorCode, SendError, StreamError},
     frame::{Interaction, MAX_U31},
     payload::Payload,
     stream::{Stream, send::Terminal},
@@ -164,13 +164,13 @@ impl Stream {
     /// sender has to wait for credit now.
     ///
     /// # Errors
-    /// [`Misuse::NoCredit`] beyond `capacity`; nothing has changed then.
+    /// [`SendError::NoCredit`] beyond `capacity`; nothing has changed then.
     #[inline(always)]
-    pub(crate) fn give(&mut self, item: Payload, last: bool) -> Result<bool, Misuse> {
+    pub(crate) fn give(&mut self, item: Payload, last: bool) -> Result<bool, SendError> {
         // RR-01: a reply completes.
         let last = last || self.interaction == Interaction::RequestResponse;
         if self.send.capacity() == 0 || !self.send.push(item) {
-            return Err(Misuse::NoCredit);
+            return Err(SendError::NoCredit);
         }
         if last {
             self.send.finish(Terminal::Complete);

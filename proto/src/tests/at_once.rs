@@ -4,7 +4,7 @@ use super::{
     peer::{FNF, RC, RR, RS, Wire},
     wire::*,
 };
-use crate::{Misuse, Payload, frame::Interaction};
+use crate::{Payload, SendError, frame::Interaction};
 
 /// The frames said to have been written without `poll_transmit`.
 fn written(e: &mut Wire) -> String {
@@ -59,14 +59,14 @@ fn items_leave_at_once_under_credit_alone() {
     let mut e = Wire::server();
     e.receive(rs(1, 2, "d"));
     e.events();
-    assert_eq!(e.send_now(1, &["a", "b", "c"]), [Ok(()), Ok(()), Err(Misuse::NoCredit)]);
+    assert_eq!(e.send_now(1, &["a", "b", "c"]), [Ok(()), Ok(()), Err(SendError::NoCredit)]);
     assert_eq!(written(&mut e), "P(1,N,'a') P(1,N,'b')");
     assert_eq!(e.connection.stats().credit_stalls, 1);
     e.receive(rn(1, 1));
     e.events();
     e.send_last_now(1, "c").unwrap();
     assert_eq!(written(&mut e), "P(1,N+C,'c')");
-    assert_eq!(e.send_last_now(1, "d"), Err(Misuse::StreamClosed));
+    assert_eq!(e.send_last_now(1, "d"), Err(SendError::StreamClosed));
     e.assert_idle();
 }
 

@@ -5,7 +5,7 @@ use super::{
     peer::{FNF, RC, RR, RS, Wire},
     wire::*,
 };
-use crate::{Config, Connection, Misuse, ResumeLimits, SendBuf};
+use crate::{Config, Connection, ControlError, RequestError, ResumeLimits, SendBuf};
 
 fn config(change: impl FnOnce(&mut Config)) -> Config {
     let mut config = Config::default();
@@ -176,6 +176,29 @@ fn h067_an_endless_stream_stops_at_the_send_buffer() {
     assert!(given <= 64 + 1 + 32, "{given}");
 }
 
+/// Each bound says which it is.
+#[test]
+fn dos_02_a_refusal_names_the_bound_that_was_reached() {
+    let too_many = config(|config| config.max_streams = 0);
+    let too_large = config(|config| config.max_request_bytes = 1);
+    let whole = vec![rr(1, "ab")];
+    let joined = vec![with(F, rr(1, "a")), p(1, N, "b")];
+    for (config, frames, text) in [
+        (&too_many, &whole, "too many open streams"),
+        (&too_many, &joined, "too many open streams"),
+        (&too_large, &whole, "hold as many bytes as they may"),
+        (&too_large, &joined, "hold as many bytes as they may"),
+    ] {
+        let mut e = Wire::server_with(config.clone());
+        for frame in frames {
+            e.receive(frame.clone());
+        }
+        let answer = e.sent_frames().remove(0);
+        let told = String::from_utf8_lossy(&answer.data);
+        assert!(told.contains(text) && told.contains("try again"), "{told}");
+    }
+}
+
 #[test]
 fn pushes_that_wait_are_bounded() {
     let mut e = Wire::server_with(config(|config| config.max_queued_replies = 3));
@@ -183,11 +206,12 @@ fn pushes_that_wait_are_bounded() {
         e.connection.push_metadata("m".into()).unwrap();
     }
     let refused = e.connection.push_metadata("m".into());
-    assert_eq!(refused, Err(Misuse::QueueFull));
+    assert_eq!(refused, Err(ControlError::QueueFull));
+    assert_eq!(e.connection.stats().refused_calls, 1);
     assert_eq!(e.sent(), "MP('m') MP('m') MP('m')");
     let huge = vec![0; 0xFF_FFFF - 5];
     let refused = e.connection.push_metadata(huge.into());
-    assert_eq!(refused, Err(Misuse::PayloadTooLarge { len: 0x100_0000 }));
+    assert_eq!(refused, Err(ControlError::PayloadTooLarge { len: 0x100_0000 }));
 }
 
 #[test]
@@ -198,7 +222,7 @@ fn frame_02_what_does_not_fit_a_frame_is_refused_and_nothing_kept() {
         e.connection.request(interaction, fits.into(), 1).unwrap();
         let too_large = vec![0; 0xFF_FFFF - 10 + spare + 1];
         let refused = e.connection.request(interaction, too_large.into(), 1);
-        assert!(matches!(refused, Err(Misuse::PayloadTooLarge { .. })));
+        assert!(matches!(refused, Err(RequestError::PayloadTooLarge { .. })));
     }
     assert_eq!(e.connection.open_streams(), 4);
     assert_eq!(e.sent_frames().len(), 4);

@@ -4,7 +4,7 @@ use super::{
     peer::{RC, Wire},
     wire::*,
 };
-use crate::Misuse;
+use crate::SendError;
 
 const OVERFLOW: &str = "an item was sent that was not asked for with request-n";
 
@@ -39,7 +39,7 @@ fn requesting(n: u32) -> Wire {
 #[test]
 fn rc_01_02_03_items_follow_the_request_under_the_responders_credit() {
     let mut e = requesting(0);
-    assert_eq!(e.send(1, "x"), Err(Misuse::NoCredit));
+    assert_eq!(e.send(1, "x"), Err(SendError::NoCredit));
     assert_eq!(e.sent(), "");
     e.receive(rn(1, 2));
     assert_eq!(e.events(), "Credited(1)");
@@ -92,8 +92,8 @@ fn rc_08_the_requesters_own_completion() {
     let mut e = requesting(2);
     e.send(1, "a").unwrap();
     e.send_last(1, "b").unwrap();
-    assert_eq!(e.send(1, "c"), Err(Misuse::StreamClosed));
-    assert_eq!(e.stream(1).complete(), Err(Misuse::StreamClosed));
+    assert_eq!(e.send(1, "c"), Err(SendError::StreamClosed));
+    assert_eq!(e.stream(1).complete(), Err(SendError::StreamClosed));
     assert_eq!(e.sent(), "P(1,N,'a') P(1,N+C,'b')");
     e.receive(rn(1, 1)); // RN-07
     assert_eq!(e.events(), "");
@@ -262,7 +262,7 @@ fn rc_17_cancel_of_the_responder_ends_the_upper_half_alone() {
     e.send(1, "unwritten").unwrap();
     e.receive_all([can(1), can(1)]); // H075
     assert_eq!(e.events(), "Cancelled(1)");
-    assert_eq!(e.send(1, "x"), Err(Misuse::StreamClosed));
+    assert_eq!(e.send(1, "x"), Err(SendError::StreamClosed));
     assert_eq!(e.sent(), "");
     e.receive(rn(1, 5));
     assert_eq!(e.events(), "");

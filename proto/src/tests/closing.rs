@@ -4,7 +4,7 @@ use super::{
     peer::{FNF, RC, RR, RS, Wire},
     wire::*,
 };
-use crate::{ErrorCode, Misuse};
+use crate::{ControlError, ErrorCode, RequestError};
 
 /// An endpoint with one stream of each side open: the peer's RS, our RR.
 fn busy(server: bool) -> (Wire, u32, u32) {
@@ -39,9 +39,9 @@ fn conn_02_03_connection_close_of_the_peer_lets_streams_end() {
         e.assert_silent("CONN-02");
         // CONN-03: nothing new, in either direction.
         let refused = e.connection.request(RR, "d".into(), 0);
-        assert_eq!(refused, Err(Misuse::Closed));
-        assert_eq!(e.connection.push_metadata("m".into()), Err(Misuse::Closed));
-        assert_eq!(e.connection.ping("p".into()), Err(Misuse::Closed));
+        assert_eq!(refused, Err(RequestError::Closed));
+        assert_eq!(e.connection.push_metadata("m".into()), Err(ControlError::Closed));
+        assert_eq!(e.connection.ping("p".into()), Err(ControlError::Closed));
         e.receive_all([rr(theirs + 4, "d"), rs(theirs + 6, 1, "d"), fnf(theirs + 8, "d")]);
         assert_eq!(e.events(), "");
         let [a, b] = [theirs + 4, theirs + 6];
@@ -77,7 +77,7 @@ fn conn_04_our_drain_lets_streams_end_and_then_says_so() {
         e.connection.drain();
         e.assert_silent("CONN-04");
         let refused = e.connection.request(RR, "d".into(), 0);
-        assert_eq!(refused, Err(Misuse::Closed));
+        assert_eq!(refused, Err(RequestError::Closed));
         e.receive(rr(theirs + 4, "d"));
         assert_eq!(e.sent(), format!("ERR({},0x202)", theirs + 4));
         e.receive(ka(R, 0, b"k"));
@@ -198,9 +198,9 @@ fn conn_09_close_is_told_and_immediate() {
         e.connection.close();
         e.connection.drain();
         e.assert_dead();
-        assert_eq!(e.connection.push_metadata("m".into()), Err(Misuse::Closed));
+        assert_eq!(e.connection.push_metadata("m".into()), Err(ControlError::Closed));
         let refused = e.connection.request(RR, "d".into(), 0);
-        assert_eq!(refused, Err(Misuse::Closed));
+        assert_eq!(refused, Err(RequestError::Closed));
     }
 }
 

@@ -4,7 +4,7 @@ use super::{
     peer::{self, FNF, RC, RR, RS, Wire},
     wire::*,
 };
-use crate::{Config, ErrorCode, Misuse, Payload, StreamError};
+use crate::{Config, ErrorCode, Payload, RequestError, SendError, StreamError};
 
 fn mtu(bytes: usize) -> Config {
     Config { fragment_bytes: Some(bytes), ..Config::default() }
@@ -211,13 +211,13 @@ fn frame_02_twenty_megabytes_leave_in_frames_no_larger_than_may_be() {
     }
     let mut e = Wire::client_with(Config { fragment_bytes: None, ..Config::default() });
     let refused = e.connection.request(RR, vec![7; 20 << 20].into(), 0);
-    assert!(matches!(refused, Err(Misuse::PayloadTooLarge { .. })));
+    assert!(matches!(refused, Err(RequestError::PayloadTooLarge { .. })));
     assert_eq!(e.connection.open_streams(), 0);
     e.assert_silent("FRAME-02");
     e.receive(rr(2, "d"));
     e.events();
     let refused = e.send(2, vec![7; 20 << 20]);
-    assert!(matches!(refused, Err(Misuse::PayloadTooLarge { .. })));
+    assert!(matches!(refused, Err(SendError::PayloadTooLarge { .. })));
     e.send(2, "small").unwrap();
     assert_eq!(e.sent(), "P(2,N+C,'small')");
 }
@@ -228,7 +228,7 @@ fn frag_11_rn_08_a_fragmented_item_costs_one_credit() {
     e.send(1, data(500)).unwrap();
     e.send(1, data(500)).unwrap();
     assert_eq!(e.stream(1).credit(), 0);
-    assert_eq!(e.send(1, data(500)), Err(Misuse::NoCredit));
+    assert_eq!(e.send(1, data(500)), Err(SendError::NoCredit));
     let mut joiner = Joiner::new([64; 2]);
     let frames = e.sent_frames();
     let joined: Vec<_> = frames.iter().filter_map(|frame| joiner.see(1, frame)).collect();
@@ -423,7 +423,7 @@ fn rc_17_a_cancelled_half_stops_in_mid_item_and_the_other_goes_on() {
         e.receive(can(1));
         assert_eq!(e.events(), "Cancelled(1)", "last: {last}");
         assert_eq!(e.sent(), "", "last: {last}");
-        assert_eq!(e.send(1, "more"), Err(Misuse::StreamClosed));
+        assert_eq!(e.send(1, "more"), Err(SendError::StreamClosed));
         e.receive_all([can(1), p(1, N, "x"), p(1, C, "")]);
         assert_eq!(e.events(), "Item(1,'x') Completed(1)");
         e.assert_silent("last");
@@ -471,7 +471,7 @@ fn an_error_or_completion_follows_what_was_sent_before() {
     let mut e = responding(rr(1, "d"));
     e.send(1, data(60)).unwrap();
     e.sent_next(1);
-    assert_eq!(e.fail(1, 0x301), Err(Misuse::StreamClosed));
+    assert_eq!(e.fail(1, 0x301), Err(SendError::StreamClosed));
     assert_eq!(e.sent(), "P(1,N+C,'dd')");
 }
 

@@ -6,7 +6,7 @@ use super::{
     peer::{FNF, RC, RR, RS, Wire},
     wire::{self, C, L, M, N, raw},
 };
-use crate::{Config, Misuse, frame::Interaction};
+use crate::{Config, ControlError, RequestError, frame::Interaction};
 
 fn with_leases() -> Config {
     Config { leases: true, ..Config::default() }
@@ -47,7 +47,7 @@ fn refused(e: &mut Wire, interaction: Interaction) -> bool {
     match e.connection.request(interaction, "x".into(), n) {
         Ok(_) => false,
         Err(misuse) => {
-            assert_eq!(misuse, Misuse::NoLease);
+            assert_eq!(misuse, RequestError::NoLease);
             true
         }
     }
@@ -208,7 +208,7 @@ fn lease_16_17_only_a_setup_that_asks_for_it_has_it() {
     let mut e = Wire::server_with(with_leases());
     assert_eq!(
         e.connection.grant_lease(1, Duration::from_secs(1), None, e.now),
-        Err(Misuse::NoLeases)
+        Err(ControlError::NoLeases)
     );
     e.fence("LEASE-17");
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt::Debug,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,8 +12,8 @@ use bytes::{Buf, BytesMut};
 
 use super::wire::{self, Seen};
 use crate::{
-    CloseReason, Config, Connection, ErrorCode, Event, Misuse, Payload, Side, StreamError,
-    StreamKey, StreamMut,
+    CloseReason, Config, Connection, ErrorCode, Event, Payload, RequestError, SendError, Side,
+    StreamError, StreamKey, StreamMut,
     frame::{Interaction, Setup},
 };
 
@@ -130,7 +131,8 @@ impl Wire {
         self.input.clear();
         self.out.clear();
         self.send = crate::SendBuf::length_prefixed();
-        self.connection.handle_disconnect(error.map(Into::into), self.now);
+        self.connection
+            .handle_disconnect(error.map(|error| io::Error::other(error).into()), self.now);
     }
 
     /// The frames it writes, as long as it has anything to write.
@@ -253,11 +255,11 @@ impl Wire {
         key.is_some_and(|key| self.connection.stream(*key).is_some())
     }
 
-    pub(super) fn send(&mut self, id: u32, item: impl Into<Payload>) -> Result<(), Misuse> {
+    pub(super) fn send(&mut self, id: u32, item: impl Into<Payload>) -> Result<(), SendError> {
         self.stream(id).send(item.into())
     }
 
-    pub(super) fn send_last(&mut self, id: u32, item: impl Into<Payload>) -> Result<(), Misuse> {
+    pub(super) fn send_last(&mut self, id: u32, item: impl Into<Payload>) -> Result<(), SendError> {
         self.stream(id).send_last(item.into())
     }
 
@@ -267,7 +269,7 @@ impl Wire {
         interaction: Interaction,
         payload: impl Into<Payload>,
         n: u32,
-    ) -> Result<Option<u32>, Misuse> {
+    ) -> Result<Option<u32>, RequestError> {
         let key = self.connection.request_now(interaction, payload.into(), n, &mut self.send)?;
         Ok(key.map(|key| {
             self.keys.insert(key.id().get(), key);
@@ -276,7 +278,11 @@ impl Wire {
     }
 
     /// Gives items to a stream or channel, to be written at once; what became of each.
-    pub(super) fn send_now(&mut self, id: u32, items: &[&'static str]) -> Vec<Result<(), Misuse>> {
+    pub(super) fn send_now(
+        &mut self,
+        id: u32,
+        items: &[&'static str],
+    ) -> Vec<Result<(), SendError>> {
         let key = self.key(id);
         let half = self.connection.items(key, &mut self.send);
         half.into_iter()
@@ -288,7 +294,7 @@ impl Wire {
         &mut self,
         id: u32,
         item: impl Into<Payload>,
-    ) -> Result<(), Misuse> {
+    ) -> Result<(), SendError> {
         let key = self.key(id);
         self.connection.send_last_now(key, item.into(), &mut self.send)
     }
@@ -309,7 +315,7 @@ impl Wire {
         sent
     }
 
-    pub(super) fn fail(&mut self, id: u32, code: u32) -> Result<(), Misuse> {
+    pub(super) fn fail(&mut self, id: u32, code: u32) -> Result<(), SendError> {
         self.stream(id).fail(StreamError::new(ErrorCode(code), "failed"))
     }
 

@@ -4,7 +4,7 @@ use super::{
     peer::{FNF, RC, RR, RS, Wire},
     wire::*,
 };
-use crate::{Config, Misuse, Payload};
+use crate::{Config, Payload, RequestError, SendError};
 
 // ---- as responder -------------------------------------------------------------------------------
 
@@ -31,9 +31,9 @@ fn rr_01_nothing_can_follow_the_reply() {
     e.events();
     e.send_last(1, "a").unwrap();
     assert_eq!(e.stream(1).capacity(), 0);
-    assert_eq!(e.send(1, "b"), Err(Misuse::StreamClosed));
-    assert_eq!(e.stream(1).complete(), Err(Misuse::StreamClosed));
-    assert_eq!(e.fail(1, 0x201), Err(Misuse::StreamClosed));
+    assert_eq!(e.send(1, "b"), Err(SendError::StreamClosed));
+    assert_eq!(e.stream(1).complete(), Err(SendError::StreamClosed));
+    assert_eq!(e.fail(1, 0x201), Err(SendError::StreamClosed));
     assert_eq!(e.sent(), "P(1,N+C,'a')");
     e.assert_idle();
 }
@@ -132,7 +132,7 @@ fn sid_06_11_after_the_last_id_no_stream_by_default() {
     e.request(RR, "b", 0);
     assert_eq!(e.sent(), "RR(2147483645,'a') RR(2147483647,'b')");
     let refused = e.connection.request(RR, "c".into(), 0);
-    assert_eq!(refused, Err(Misuse::StreamIdsExhausted));
+    assert_eq!(refused, Err(RequestError::StreamIdsExhausted));
     e.fence("SID-06");
 }
 
@@ -213,7 +213,7 @@ fn fnf_01_nothing_is_ever_sent_back() {
     let endings: [fn(&mut Wire); 4] = [
         |e| e.stream(1).complete().unwrap(),
         |e| e.fail(1, 0x201).unwrap(),
-        |e| assert_eq!(e.send_last(1, "x"), Err(Misuse::NoCredit)),
+        |e| assert_eq!(e.send_last(1, "x"), Err(SendError::NoCredit)),
         |e| e.stream(1).cancel(),
     ];
     for end in endings {

@@ -5,7 +5,7 @@ use super::{
     resume::limits,
     wire::{self, N, raw},
 };
-use crate::{Misuse, frame::Setup};
+use crate::{ControlError, RequestError, frame::Setup};
 
 fn setup() -> Setup {
     Setup { resume_token: Some(vec![0xAA, 0xBB].into()), ..peer::setup() }
@@ -68,7 +68,7 @@ fn resume_02_09_10_resume_says_what_setup_and_the_session_do() {
     expected.extend(9u64.to_be_bytes());
     expected.extend(0u64.to_be_bytes());
     assert_eq!(bytes, wire::prefixed(&expected), "and nothing behind it");
-    assert_eq!(e.connection.resume(now), Err(Misuse::NotSuspended));
+    assert_eq!(e.connection.resume(now), Err(ControlError::NotSuspended));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn resume_24_a_client_may_end_it_for_good() {
     e.connection.close();
     assert_eq!(e.sent(), "ERR(0,0x102)");
     let now = e.now;
-    assert_eq!(e.connection.resume(now), Err(Misuse::NotSuspended));
+    assert_eq!(e.connection.resume(now), Err(ControlError::NotSuspended));
 
     // While it does not know whether it is resumed, as well.
     let mut e = client();
@@ -225,10 +225,10 @@ fn lease_20_resume_27_leases_begin_anew() {
     e.request(RR, "x", 0);
     e.sent();
     cut(&mut e);
-    assert_eq!(e.connection.request(RR, "y".into(), 0), Err(Misuse::NoLease));
+    assert_eq!(e.connection.request(RR, "y".into(), 0), Err(RequestError::NoLease));
     dial(&mut e);
     e.receive(resume_ok(7));
-    assert_eq!(e.connection.request(RR, "y".into(), 0), Err(Misuse::NoLease));
+    assert_eq!(e.connection.request(RR, "y".into(), 0), Err(RequestError::NoLease));
     e.receive(lease(1));
     assert_eq!(e.request(RR, "y", 0), 3);
 }

@@ -4,7 +4,7 @@ use super::{
     peer::{RR, Wire},
     wire::*,
 };
-use crate::{Config, ErrorCode, Misuse, Role};
+use crate::{Config, ControlError, ErrorCode, RequestError, Role, SendError};
 
 fn fresh_server() -> Wire {
     Wire::fresh_server(Config::default())
@@ -238,13 +238,13 @@ fn setup_24_holds_while_draining() {
 fn setup_27_a_server_says_nothing_before_it_accepts() {
     let mut e = fresh_server();
     let open = |e: &mut Wire| e.connection.request(RR, "d".into(), 0);
-    assert_eq!(open(&mut e), Err(Misuse::NotEstablished));
-    assert_eq!(e.connection.push_metadata("m".into()), Err(Misuse::NotEstablished));
+    assert_eq!(open(&mut e), Err(RequestError::NotEstablished));
+    assert_eq!(e.connection.push_metadata("m".into()), Err(ControlError::NotEstablished));
     e.assert_silent("before SETUP");
     e.receive(setup());
     assert_eq!(e.events(), "Setup");
-    assert_eq!(open(&mut e), Err(Misuse::NotEstablished));
-    assert_eq!(e.connection.push_metadata("m".into()), Err(Misuse::NotEstablished));
+    assert_eq!(open(&mut e), Err(RequestError::NotEstablished));
+    assert_eq!(e.connection.push_metadata("m".into()), Err(ControlError::NotEstablished));
     e.assert_silent("before accept");
 }
 
@@ -375,7 +375,7 @@ fn frame_03_the_largest_frame_is_served() {
     assert_eq!(e.events(), format!("Request(1,RR,<{}>)", 0xFF_FFFF - 6));
     let huge = crate::Payload::new(vec![0; 0xFF_FFFF - 5]);
     let refused = e.stream(1).send_last(huge);
-    assert_eq!(refused, Err(Misuse::PayloadTooLarge { len: 0x100_0000 })); // FRAME-02
+    assert_eq!(refused, Err(SendError::PayloadTooLarge { len: 0x100_0000 })); // FRAME-02
     let largest = crate::Payload::new(vec![0; 0xFF_FFFF - 6]);
     e.stream(1).send_last(largest).unwrap();
     assert_eq!(e.sent(), format!("P(1,N+C,<{}>)", 0xFF_FFFF - 6));

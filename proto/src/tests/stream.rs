@@ -4,7 +4,7 @@ use super::{
     peer::{RR, RS, Wire},
     wire::*,
 };
-use crate::Misuse;
+use crate::{RequestError, SendError};
 
 /// A server with a stream of the peer, `n` items asked for.
 fn responding(n: u32) -> Wire {
@@ -26,8 +26,8 @@ fn requesting(n: u32) -> Wire {
 fn rs_02_no_item_beyond_the_credit() {
     let mut e = responding(3);
     assert_eq!(e.send_up_to(1, 100), 3);
-    assert_eq!(e.send(1, "more"), Err(Misuse::NoCredit));
-    assert_eq!(e.send_last(1, "more"), Err(Misuse::NoCredit));
+    assert_eq!(e.send(1, "more"), Err(SendError::NoCredit));
+    assert_eq!(e.send_last(1, "more"), Err(SendError::NoCredit));
     assert_eq!(e.sent(), "P(1,N,'i') P(1,N,'i') P(1,N,'i')");
     assert_eq!(e.connection.stats().credit_stalls, 1);
 }
@@ -69,8 +69,8 @@ fn rs_07_err_10_an_error_follows_the_items_and_ends_it() {
     e.send(1, "a").unwrap();
     e.send(1, "b").unwrap();
     e.fail(1, 0x201).unwrap();
-    assert_eq!(e.fail(1, 0x201), Err(Misuse::StreamClosed));
-    assert_eq!(e.send(1, "c"), Err(Misuse::StreamClosed));
+    assert_eq!(e.fail(1, 0x201), Err(SendError::StreamClosed));
+    assert_eq!(e.send(1, "c"), Err(SendError::StreamClosed));
     assert_eq!(e.sent(), "P(1,N,'a') P(1,N,'b') ERR(1,0x201)");
     e.assert_idle();
     let mut e = responding(0);
@@ -127,7 +127,7 @@ fn rs_11_an_initial_n_of_0_is_no_credit_yet() {
         let mut e = Wire::server();
         e.receive(open(1, 0, "d"));
         e.events();
-        assert_eq!(e.send(1, "a"), Err(Misuse::NoCredit));
+        assert_eq!(e.send(1, "a"), Err(SendError::NoCredit));
         e.receive(rn(1, 1));
         assert_eq!(e.events(), "Credited(1)");
         e.send(1, "a").unwrap();
@@ -292,7 +292,7 @@ fn rs_01_a_request_asks_for_at_least_one() {
     let mut e = Wire::client();
     for n in [0, MAX + 1, u32::MAX] {
         let refused = e.connection.request(RS, "d".into(), n);
-        assert_eq!(refused, Err(Misuse::ZeroRequestN));
+        assert_eq!(refused, Err(RequestError::InvalidRequestN));
     }
     e.assert_silent("RS-01");
     assert_eq!(e.request(RR, "d", 0), 1, "no id was spent");

@@ -1,8 +1,9 @@
 //! Dialling: from a URI to a byte stream that frames lie on, as often as it is needed.
 
-use std::{io, pin::Pin, sync::Arc, time::Duration};
+use std::{error::Error, io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use rsock_proto::IoError;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(unix)]
@@ -52,7 +53,7 @@ impl Dial {
             #[cfg(unix)]
             Address::Unix(name) => {
                 let connected = unix::connect(name).await;
-                Socket::Unix(connected.map_err(|error| ConnectError::io(name.to_string(), &error))?)
+                Socket::Unix(connected.map_err(|error| ConnectError::io(name.to_string(), error))?)
             }
         };
         let peer = self.uri.to_string().into();
@@ -68,7 +69,7 @@ impl Dial {
                 let (socket, leftover) =
                     handshake.await.map_err(|error| ConnectError::Handshake {
                         address: self.uri.to_string(),
-                        error: error.to_string(),
+                        error: io_error(error),
                     })?;
                 let role = websocket::Role::Client;
                 let framing = websocket::WebSocketFraming::new(role, self.max_frame_bytes);
@@ -86,6 +87,20 @@ impl Dial {
             Box::pin(async move { dial.open().await })
         })
     }
+}
+
+/// The failure of a handshake, of the kind that the system's error had if that ended it.
+#[cfg(feature = "websocket")]
+fn io_error(error: websocket::HandshakeError) -> IoError {
+    let mut cause = error.source();
+    while let Some(error) = cause
+        && !error.is::<io::Error>()
+    {
+        cause = error.source();
+    }
+    let cause = cause.and_then(|error| error.downcast_ref::<io::Error>());
+    let kind = cause.map_or(io::ErrorKind::InvalidData, io::Error::kind);
+    io::Error::new(kind, error).into()
 }
 
 /// Opens another connection, for a session that has lost its own.
@@ -107,7 +122,7 @@ where
 {
     match tokio::time::timeout(limit, dialling).await {
         Ok(Ok(stream)) => Ok(Transport::from_caller(stream, OWN)),
-        Ok(Err(error)) => Err(ConnectError::io(OWN, &error)),
+        Ok(Err(error)) => Err(ConnectError::io(OWN, error)),
         Err(_) => {
             Err(ConnectError::Timeout { address: OWN.into(), after: limit, tried: String::new() })
         }

@@ -99,7 +99,7 @@ impl Listener {
         match &uri.address {
             Address::Tcp(target) => {
                 let socket = TcpListener::bind((target.host.as_str(), target.port)).await;
-                Self::tcp(vec![socket.map_err(|error| failed(&uri, &error))?], uri)
+                Self::tcp(vec![socket.map_err(|error| failed(&uri, error))?], uri)
             }
             #[cfg(unix)]
             Address::Unix(name) => {
@@ -120,7 +120,7 @@ impl Listener {
         match &uri.address {
             Address::Tcp(target) => {
                 let addresses = lookup_host((target.host.as_str(), target.port)).await;
-                let addresses = addresses.map_err(|error| failed(&uri, &error))?;
+                let addresses = addresses.map_err(|error| failed(&uri, error))?;
                 let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
                 for address in addresses.collect::<Vec<_>>() {
                     match open_each(address, runtimes.clone()) {
@@ -128,7 +128,7 @@ impl Listener {
                         Err(error) => last = error,
                     }
                 }
-                Err(failed(&uri, &last))
+                Err(failed(&uri, last))
             }
             #[cfg(unix)]
             Address::Unix(name) => {
@@ -145,7 +145,7 @@ impl Listener {
         if let (Some(socket), Address::Tcp(target)) = (sockets.first(), &mut uri.address) {
             let bound = socket.local_addr();
             target.port =
-                bound.map_err(|error| ConnectError::io(target.to_string(), &error))?.port();
+                bound.map_err(|error| ConnectError::io(target.to_string(), error))?.port();
         }
         let sockets = sockets.into_iter().map(ListeningSocket::Tcp).collect();
         Ok(Self { sockets, uri, file: None })
@@ -156,7 +156,7 @@ impl Listener {
         listening: io::Result<(UnixListener, Option<SocketFile>)>,
         uri: Uri,
     ) -> Result<Self, ConnectError> {
-        let (socket, file) = listening.map_err(|error| failed(&uri, &error))?;
+        let (socket, file) = listening.map_err(|error| failed(&uri, error))?;
         Ok(Self { sockets: vec![ListeningSocket::Unix(socket)], uri, file })
     }
 }
@@ -169,7 +169,7 @@ fn check(uri: &Uri) -> Result<(), ConnectError> {
     Ok(())
 }
 
-fn failed(uri: &Uri, error: &io::Error) -> ConnectError {
+fn failed(uri: &Uri, error: io::Error) -> ConnectError {
     ConnectError::io(uri.address.to_string(), error)
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn connect(
     tried: &mut Tried,
 ) -> Result<TcpStream, ConnectError> {
     let addresses = lookup_host((target.host.as_str(), target.port)).await.map_err(|error| {
-        ConnectError::Resolve { host: target.host.clone(), error: error.to_string() }
+        ConnectError::Resolve { host: target.host.clone(), error: error.into() }
     })?;
     let addresses = interleaved(addresses.collect());
     let Some(stream) = first_to_connect(addresses, tried, TcpStream::connect).await else {
@@ -35,7 +35,7 @@ pub(super) async fn connect(
     };
     // What is waited for from here on is not for want of an address.
     tried.0.clear();
-    prepare(&stream).map_err(|error| ConnectError::io(target.to_string(), &error))?;
+    prepare(&stream).map_err(|error| ConnectError::io(target.to_string(), error))?;
     Ok(stream)
 }
 
@@ -53,16 +53,14 @@ impl Tried {
     }
 
     /// None of them takes a connection.
-    fn failed(&self, target: &HostPort) -> ConnectError {
-        let target = target.to_string();
+    fn failed(&mut self, target: &HostPort) -> ConnectError {
+        let address = target.to_string();
+        let tried = self.beside(&address);
         // Where they differ, what the last address says tells most: IPv6 mostly comes first, and may
         // lead nowhere.
-        let last = self.0.iter().rev().find_map(|(_, error)| error.as_ref());
-        let none = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        let last = last.unwrap_or(&none);
-        let list = self.beside(&target);
-        let error = if list.is_empty() { last.to_string() } else { list };
-        ConnectError::Io { address: target, kind: last.kind(), error }
+        let last = self.0.drain(..).rev().find_map(|(_, error)| error);
+        let error = last.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()).into();
+        ConnectError::Io { address, error, tried }
     }
 }
 

@@ -100,6 +100,7 @@ sections! {
         resumed: u64 = reading.stats.resumes;
         broken_transports: u64 = reading.stats.broken_transports;
         refused: u64 = reading.refused_sessions;
+        refused_transports: u64 = reading.refused_transports;
         evicted: u64 = reading.evicted_sessions;
         replayed_frames: u64 = reading.stats.replayed_frames;
         overflows: u64 = reading.stats.retention_overflows;

@@ -6,7 +6,9 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use rsock_proto::{CloseReason, Connection, Event, Interaction, Misuse, Role, SendBuf, StreamKey};
+use rsock_proto::{
+    CloseReason, Connection, Event, Interaction, RequestError, Role, SendBuf, SendError, StreamKey,
+};
 
 use crate::{
     broken::{Check, hold, some},
@@ -413,9 +415,11 @@ impl End {
             }
             Err(misuse) => {
                 let why = match misuse {
-                    Misuse::Closed => self.closed.is_some() || self.draining || self.peer_ends,
-                    Misuse::NotEstablished => !self.established,
-                    Misuse::NoLease => self.leases,
+                    RequestError::Closed => {
+                        self.closed.is_some() || self.draining || self.peer_ends
+                    }
+                    RequestError::NotEstablished => !self.established,
+                    RequestError::NoLease => self.leases,
                     _ => false,
                 };
                 hold!(why || self.hostile, Told, "a request is refused: {misuse}");
@@ -504,7 +508,7 @@ impl End {
             } else if let Some(mut half) = self.connection.items(app.key, &mut self.send) {
                 half.send(item.clone())
             } else {
-                Err(Misuse::StreamClosed)
+                Err(SendError::StreamClosed)
             };
             if !self.hostile {
                 hold!(sent.is_ok() == (capacity > 0), Credit, "{sent:?} with room for {capacity}");

@@ -11,7 +11,8 @@ use std::{
 };
 
 use rsock::{
-    Client, ClientBuilder, Endpoint, Error, Meter, Resume, ServerBuilder, SessionEvent, memory,
+    Client, ClientBuilder, ConnectError, Endpoint, Meter, Resume, ServerBuilder, SessionEvent,
+    memory,
 };
 use rsock_tests::{
     fixture::Fixture,
@@ -98,7 +99,7 @@ impl Line {
         self.try_connect(client).await.expect("a transport")
     }
 
-    pub(crate) async fn try_connect(&self, client: ClientBuilder) -> Result<Client, Error> {
+    pub(crate) async fn try_connect(&self, client: ClientBuilder) -> Result<Client, ConnectError> {
         let line = self.clone();
         client.connect_with(move || std::future::ready(line.dial())).await
     }

@@ -18,6 +18,7 @@ use rsock::{
 };
 use rsock_tests::{
     fixture::Fixture,
+    maybe_sent,
     readiness::{Noted, Scripted, Step, Steps},
     record::{Recorder, limit_time},
     wire::{C, Frame, N, R, ka, p, rr, setup, unprefixed},
@@ -176,7 +177,7 @@ async fn any_failure() {
                 let items = tokio::spawn(client.request_stream("inf").for_each(async |_| {}));
                 // Goes on until there is no connection.
                 while client.request_response("x").await.is_ok() {}
-                let Err(Error::Closed(reason)) = call.await.unwrap() else {
+                let Err(Error::Closed { reason, .. }) = call.await.unwrap() else {
                     panic!("a call that cannot have been answered");
                 };
                 let is_expected = match kind {
@@ -314,7 +315,10 @@ async fn acceptors_have_a_time_limit() {
     tokio::spawn(async move { Server::builder().serve_over(far, acceptor).await });
     let client = Client::builder().setup("wait").connect_over(near).await.unwrap();
     let reply = client.request_response("x").await;
-    assert!(matches!(reply, Err(Error::Closed(CloseReason::Error { .. }))), "{reply:?}");
+    assert!(
+        matches!(reply, Err(Error::Closed { reason: CloseReason::Error { .. }, .. })),
+        "{reply:?}"
+    );
     assert_eq!(start.elapsed().as_secs(), 10);
     assert_eq!(fixture.recorder.lines(), ["acceptor waits"]);
 }
@@ -331,7 +335,7 @@ async fn keepalive_in_virtual_time() {
     assert_eq!(sent, 4, "{frames:?}");
     assert_eq!(frames.last().and_then(Frame::code), Some(0x101));
     let reason = CloseReason::Violation(Violation::KeepaliveTimeout);
-    assert_eq!(call.await.unwrap(), Err(Error::Closed(reason)));
+    assert_eq!(call.await.unwrap(), Err(maybe_sent(reason)));
     // The last words had nobody to be refused by.
     assert_eq!(start.elapsed().as_secs(), 21);
 }

@@ -152,7 +152,7 @@ async fn ends_in_portions(end: End) {
     assert!(polls >= 2 * STREAMS / PORTION);
     for mut call in calls {
         let failed = poll_fn(|cx| call.as_mut().poll(cx)).await;
-        assert!(matches!(failed, Err(Error::Closed(_))), "{failed:?}");
+        assert!(matches!(failed, Err(Error::Closed { .. })), "{failed:?}");
     }
 }
 

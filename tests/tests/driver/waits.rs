@@ -17,6 +17,7 @@ use rsock::{
 };
 use rsock_tests::{
     fixture::Fixture,
+    maybe_sent, never_sent,
     readiness::{Scripted, Step, Steps},
     record::limit_time,
     wire::{C, Frame, N, err, fnf, ka, lease, p, prefix_len, rr, rs},
@@ -82,7 +83,7 @@ fn asked(requester: &Requester) -> [(&'static str, BoxFuture<'static, Result<(),
 
 async fn all_fail(requester: &Requester, reason: &CloseReason) {
     for (name, call) in asked(requester) {
-        assert_eq!(at_once(call).await, Err(Error::Closed(reason.clone())), "{name}");
+        assert_eq!(at_once(call).await, Err(never_sent(reason.clone())), "{name}");
     }
 }
 
@@ -118,7 +119,7 @@ async fn a_channel_without_its_first_payload_ends_with_its_connection() {
         if let Some(client) = closing {
             drop(client.close().now_or_never());
         }
-        assert_eq!(at_once(answers.next()).await, Some(Err(Error::Closed(reason))), "{how}");
+        assert_eq!(at_once(answers.next()).await, Some(Err(never_sent(reason))), "{how}");
         assert_eq!(at_once(answers.next()).await, None, "{how}");
     }
 }
@@ -141,7 +142,7 @@ async fn a_channel_without_its_first_payload_ends_when_no_more_may_be_opened() {
             drop(client.close().now_or_never());
             CloseReason::Finished(Side::Local)
         };
-        let told = Some(Err(Error::Closed(reason.clone())));
+        let told = Some(Err(never_sent(reason.clone())));
         assert_eq!(at_once(answers.next()).await, told);
         assert_eq!(client.state(), ConnectionState::Draining(reason.clone()));
         all_fail(&client, &reason).await;
@@ -174,10 +175,9 @@ async fn the_peers_reason_is_told_everywhere() {
             assert!(poll!(call).is_pending(), "{name}");
         }
         let reason = said_by_the_peer(0x102, "rolling over");
-        let error = Error::Closed(reason.clone());
         peer.send(&err(0, 0x102, "rolling over")).await;
         for (name, call) in waiting {
-            assert_eq!(at_once(call).await, Err(error.clone()), "{name}");
+            assert_eq!(at_once(call).await, Err(never_sent(reason.clone())), "{name}");
         }
         if closes {
             drop(peer);
@@ -185,7 +185,7 @@ async fn the_peers_reason_is_told_everywhere() {
             // A peer that stays and says nothing more.
             sleep(Duration::from_secs(90)).await;
         }
-        assert_eq!(at_once(items.next()).await, Some(Err(error)));
+        assert_eq!(at_once(items.next()).await, Some(Err(maybe_sent(reason.clone()))));
         assert_eq!(client.closed().await, reason);
         all_fail(&client, &reason).await;
     }
@@ -203,9 +203,8 @@ async fn an_idle_connection_that_the_peer_closes() {
     peer.next().await;
     peer.send(&err(0, 0x102, "bye")).await;
     let reason = said_by_the_peer(0x102, "bye");
-    let error = Error::Closed(reason.clone());
-    assert_eq!(at_once(ping).await, Err(error.clone()));
-    assert_eq!(at_once(channel.next()).await, Some(Err(error)));
+    assert_eq!(at_once(ping).await, Err(maybe_sent(reason.clone())));
+    assert_eq!(at_once(channel.next()).await, Some(Err(never_sent(reason.clone()))));
     assert_eq!(client.closed().await, CloseReason::Finished(Side::Peer));
     all_fail(&client, &reason).await;
 }
@@ -228,7 +227,7 @@ async fn what_the_peer_said_is_read_before_its_transport_is_given_up() {
             let client = Client::builder().connect_over(near).await.expect("memory connects");
             let reply = at_once(client.request_response("x")).await;
             let reason = said_by_the_peer(code, text);
-            assert_eq!(reply, Err(Error::Closed(reason.clone())), "{code:#x}");
+            assert_eq!(reply, Err(maybe_sent(reason.clone())), "{code:#x}");
             assert_eq!(client.closed().await, reason);
         }
     }
@@ -322,7 +321,7 @@ async fn a_fire_and_forget_that_has_to_wait_is_not_said_to_be_on_its_way() {
     at_once(first).await.expect("there is a lease for it");
     assert!(poll!(&mut third).is_pending());
     peer.send(&err(0, 0x102, "bye")).await;
-    let bye = Error::Closed(said_by_the_peer(0x102, "bye"));
+    let bye = never_sent(said_by_the_peer(0x102, "bye"));
     assert_eq!(at_once(third).await, Err(bye));
     let mut sent = Vec::new();
     let mut prefix = [0; 3];
@@ -404,8 +403,8 @@ async fn fire_and_forgets_of_a_session_that_is_gone_are_lost() {
     assert!(peer.next().await.to_string().starts_with("RESUME"));
     peer.send(&err(0, 4, "no such session")).await;
     let reason = said_by_the_peer(4, "no such session");
-    assert_eq!(ping.await, Err(Error::Closed(reason.clone())));
-    assert_eq!(push.await, Err(Error::Closed(reason.clone())));
+    assert_eq!(ping.await, Err(maybe_sent(reason.clone())));
+    assert_eq!(push.await, Err(maybe_sent(reason.clone())));
     assert_eq!(events.recv().await, Some(SessionEvent::Lost { fire_and_forget: 4 }));
     assert_eq!(meter.read().lost_fire_and_forget, 4);
     // Between two sessions nothing is on its way.
@@ -441,7 +440,7 @@ async fn a_close_that_meets_the_end_of_its_session_is_the_end() {
     assert!(peer.next().await.to_string().starts_with("RESUME"));
     peer.send(&err(0, 4, "no such session")).await;
     let reason = said_by_the_peer(4, "no such session");
-    assert_eq!(at_once(&mut open).await, Err(Error::Closed(reason.clone())));
+    assert_eq!(at_once(&mut open).await, Err(maybe_sent(reason.clone())));
     assert_eq!(timeout(Duration::from_secs(1), close).await, Ok(reason));
     assert_eq!(meter.read().lost_fire_and_forget, 1);
     assert_eq!(events.recv().await, Some(SessionEvent::Lost { fire_and_forget: 1 }));

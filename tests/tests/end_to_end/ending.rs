@@ -3,6 +3,7 @@
 use futures_util::{StreamExt, stream};
 use rsock::{Client, CloseReason, ConnectionState, Error, ErrorCode, Server, Side};
 use rsock_tests::link::{Link, Served, TRANSPORTS, Transport};
+use rsock_tests::never_sent;
 
 /// CONN-05: everything pending fails with the reason, and handlers are dropped.
 #[tokio::test]
@@ -23,7 +24,7 @@ async fn an_end_fails_everything_pending() {
         assert_eq!(reason, CloseReason::Finished(Side::Local));
         for (way, (call, items, channel)) in pending.into_iter().enumerate() {
             let error = call.await.unwrap().unwrap_err();
-            let Error::Closed(reason) = &error else {
+            let Error::Closed { reason, .. } = &error else {
                 panic!("{error:?}");
             };
             if way == 0 {
@@ -37,9 +38,9 @@ async fn an_end_fails_everything_pending() {
             saw.wait("dropped listen").await;
         }
         let late = link.client.request_response("late").await;
-        assert_eq!(late, Err(Error::Closed(reason.clone())));
-        assert_eq!(link.client.fire_and_forget("late").await, Err(reason.clone().into()));
-        assert_eq!(link.client.metadata_push("late").await, Err(reason.clone().into()));
+        assert_eq!(late, Err(never_sent(reason.clone())));
+        assert_eq!(link.client.fire_and_forget("late").await, Err(never_sent(reason.clone())));
+        assert_eq!(link.client.metadata_push("late").await, Err(never_sent(reason.clone())));
         assert_eq!(link.client.state(), ConnectionState::Closed(reason));
         link.back.closed().await;
     }
@@ -58,9 +59,9 @@ async fn an_end_fails_what_waits_to_be_sent() {
         let told = tokio::spawn(async move { told.fire_and_forget("waits").await });
         tokio::task::yield_now().await;
         link.client.abort().await;
-        assert!(matches!(first.await.unwrap(), Err(Error::Closed(_))));
-        assert!(matches!(waiting.await.unwrap(), Err(Error::Closed(_))));
-        assert!(matches!(told.await.unwrap(), Err(Error::Closed(_))));
+        assert!(matches!(first.await.unwrap(), Err(Error::Closed { .. })));
+        assert!(matches!(waiting.await.unwrap(), Err(Error::Closed { .. })));
+        assert!(matches!(told.await.unwrap(), Err(Error::Closed { .. })));
     }
 }
 
@@ -72,7 +73,7 @@ async fn a_server_that_is_dropped_closes_its_connections() {
         let call = tokio::spawn(link.client.request_response("never"));
         link.server_saw.wait("never runs").await;
         link.served.as_ref().unwrap().kill();
-        assert!(matches!(call.await.unwrap(), Err(Error::Closed(_))));
+        assert!(matches!(call.await.unwrap(), Err(Error::Closed { .. })));
         link.server_saw.wait("dropped never").await;
     }
 }
@@ -163,7 +164,7 @@ async fn a_shutdown_does_not_wait_for_ever() {
     let mut served = link.served.take().unwrap();
     served.begin_shutdown();
     served.ended().await;
-    assert!(matches!(call.await.unwrap(), Err(Error::Closed(_))));
+    assert!(matches!(call.await.unwrap(), Err(Error::Closed { .. })));
     link.server_saw.wait("dropped never").await;
 }
 

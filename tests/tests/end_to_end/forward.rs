@@ -74,7 +74,7 @@ async fn the_end_behind_is_told_before() {
     let asked = tokio::spawn(Responder::request_response(requester, local("x".into())));
     drop(behind);
     let error = asked.await.expect("no panic").expect_err("nobody answers");
-    assert!(matches!(error, Error::Closed(_)), "{error}");
+    assert!(matches!(error, Error::Closed { .. }), "{error}");
 }
 
 /// What an acceptor finds out about a peer is there for whoever serves it.

@@ -2,8 +2,8 @@
 
 use futures_util::{StreamExt, TryStreamExt, stream, stream::FuturesUnordered};
 use rsock::{
-    Client, Config, Error, ErrorCode, Misuse, Payload, PayloadExt, Router, Server, Text,
-    request_response,
+    Client, Config, ControlError, Error, ErrorCode, Payload, PayloadExt, RequestError, Router,
+    SendError, Server, Text, request_response,
 };
 use rsock_tests::link::{Link, TRANSPORTS, Transport};
 
@@ -218,7 +218,7 @@ async fn payloads_beyond_the_largest_frame_fail_locally() {
     let too_large = vec![0; rsock::proto::MAX_FRAME_BYTES];
     for (requester, saw) in link.ways() {
         let is_local =
-            |error: Error| matches!(error, Error::Misuse(Misuse::PayloadTooLarge { .. }));
+            |error: Error| matches!(error, Error::Request(RequestError::PayloadTooLarge { .. }));
         let reply = requester.request_response(too_large.clone()).await;
         assert!(is_local(reply.unwrap_err()));
         let mut items = requester.request_stream(too_large.clone());
@@ -228,11 +228,15 @@ async fn payloads_beyond_the_largest_frame_fail_locally() {
         let told = requester.fire_and_forget(too_large.clone()).await;
         assert!(is_local(told.unwrap_err()));
         let pushed = requester.metadata_push(too_large.clone()).await;
-        assert!(is_local(pushed.unwrap_err()));
+        let is_local = matches!(pushed, Err(Error::Control(ControlError::PayloadTooLarge { .. })));
+        assert!(is_local, "{pushed:?}");
         // Later in a channel it fails the channel, in both directions.
         let later = stream::iter(["listen".into(), too_large.clone()]);
         let failed = requester.request_channel(later).collect::<Vec<_>>().await;
-        assert!(matches!(&failed[..], [Err(Error::Misuse(_))]), "{failed:?}");
+        assert!(
+            matches!(&failed[..], [Err(Error::Send(SendError::PayloadTooLarge { .. }))]),
+            "{failed:?}"
+        );
         saw.wait("dropped listen").await;
         // A reply that does not fit is the handler's failure.
         let reply = requester.request_response("size:16777210").await;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use rsock::{Client, CloseReason, Error, Violation};
+use rsock::{Client, CloseReason, Violation};
 use rsock_tests::{
     link::{Link, Served, Transport},
+    maybe_sent,
     script::{Peer, PeerListener},
     wire::{C, FIN, N, PING, R, ka, p, rr, setup_of},
 };
@@ -25,7 +26,7 @@ async fn the_client_gives_up_on_a_mute_server() {
     let client = client.unwrap();
     let call = tokio::spawn(client.request_response("x"));
     peer.expect(rr(1, "x")).await;
-    assert_eq!(call.await.unwrap(), Err(Error::Closed(timed_out())));
+    assert_eq!(call.await.unwrap(), Err(maybe_sent(timed_out())));
     assert_eq!(client.closed().await, timed_out());
     let words = loop {
         match peer.next().await {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, TryStreamExt, future, stream};
-use rsock::{Client, Error, ErrorCode, Grant, Load, Server, SharedLease};
+use rsock::{Client, ConnectError, Error, ErrorCode, Grant, Load, Server, SharedLease};
 use rsock_tests::{
     link::{Link, TRANSPORTS},
     script::{PATIENCE, PeerListener},
@@ -105,7 +105,7 @@ async fn lease_11_a_handler_is_never_called_beyond_a_lease() {
     assert!(futures_util::poll!(waiting.as_mut()).is_pending());
     within(link.client.request_response("x")).await.expect("a reply");
     within(link.client.close()).await;
-    assert!(matches!(within(waiting).await, Err(Error::Closed(_))), "nothing hangs");
+    assert!(matches!(within(waiting).await, Err(Error::Closed { .. })), "nothing hangs");
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn lease_16_a_server_without_leases_refuses_with_its_code() {
     let client =
         Client::builder().lease(SharedLease::default()).connect(served.tcp()).await.expect("TCP");
     let failed = within(client.request_response("x")).await;
-    let Err(Error::Closed(rsock::CloseReason::Error { code, .. })) = failed else {
+    let Err(Error::Closed { reason: rsock::CloseReason::Error { code, .. }, .. }) = failed else {
         panic!("{failed:?}");
     };
     assert_eq!(code, ErrorCode::UNSUPPORTED_SETUP);
@@ -124,7 +124,7 @@ async fn lease_16_a_server_without_leases_refuses_with_its_code() {
         .wait_until_accepted(true)
         .connect(served.tcp())
         .await;
-    assert!(matches!(refused, Err(Error::Closed(_))), "{refused:?}");
+    assert!(matches!(refused, Err(ConnectError::Closed(_))), "{refused:?}");
     let taken = Client::builder().wait_until_accepted(true).connect(served.ws()).await;
     assert!(taken.is_ok());
 }

@@ -80,8 +80,8 @@ async fn a_panic_in_a_destructor_at_the_end_hides_nothing() {
         link.server_saw.wait("panic-drop runs").await;
         link.server_saw.wait("never runs").await;
         link.client.abort().await;
-        assert!(matches!(call.await.unwrap(), Err(Error::Closed(_))));
-        assert!(matches!(pending.await.unwrap(), Err(Error::Closed(_))));
+        assert!(matches!(call.await.unwrap(), Err(Error::Closed { .. })));
+        assert!(matches!(pending.await.unwrap(), Err(Error::Closed { .. })));
         link.server_saw.wait("dropped never").await;
         link.server_saw.wait("dropped panic-drop").await;
     }
@@ -119,8 +119,8 @@ async fn a_panic_in_the_destructor_of_a_source_that_was_never_polled() {
         let ending = link.client.abort();
         assert!(futures_util::poll!(channel.next()).is_pending());
         ending.await;
-        assert!(matches!(channel.next().await, Some(Err(Error::Closed(_)))));
-        assert!(matches!(pending.await.unwrap(), Err(Error::Closed(_))));
+        assert!(matches!(channel.next().await, Some(Err(Error::Closed { .. }))));
+        assert!(matches!(pending.await.unwrap(), Err(Error::Closed { .. })));
     }
 }
 

@@ -42,7 +42,7 @@ async fn bytes_that_are_no_frames() {
             stage.judge("H010", peer, &Then::End).await;
         }
         let error = call.await.unwrap().unwrap_err();
-        assert!(matches!(error, Error::Closed(_)), "{error}");
+        assert!(matches!(error, Error::Closed { .. }), "{error}");
         stage.nobody_noticed("H010, H011").await;
     }
 }
@@ -273,7 +273,7 @@ async fn answers_in_fragments_without_an_end() {
         assert!(matches!(given_up.await.unwrap(), Err(Error::Canceled(_))));
         peer.fence().await;
         peer.finish().await;
-        assert!(matches!(lost.await.unwrap(), Err(Error::Closed(_))));
+        assert!(matches!(lost.await.unwrap(), Err(Error::Closed { .. })));
         stage.judge("H099, H100", peer, &Then::End).await;
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rsock::{Client, CloseReason, ConnectionState, ErrorCode, Resume, ResumeLimits, Server, Side};
+use rsock::{
+    Client, CloseReason, ConnectError, ConnectionState, ErrorCode, Resume, ResumeLimits, Server,
+    Side,
+};
 use rsock_tests::{
     fixture::Fixture,
     link::Served,
@@ -496,7 +499,7 @@ async fn a_server_that_closes_right_behind_setup_is_told_as_that() {
             let closing = async { drop(listener.accept().await) };
             let (connected, ()) = tokio::join!(connecting.connect(&uri), closing);
             let error = connected.expect_err("no connection");
-            assert_eq!(error, CloseReason::ClosedAfterSetup.into());
+            assert_eq!(error, ConnectError::Closed(CloseReason::ClosedAfterSetup));
             assert!(error.to_string().contains("right after SETUP"), "{error}");
         }
     }
@@ -537,7 +540,7 @@ async fn a_client_that_renews_goes_on_whatever_ends_its_session() {
             }
             peer.send(said.clone()).await;
             let failed = pending.await.expect("no panic").expect_err("its session is over");
-            assert!(matches!(failed, rsock::Error::Closed(_)), "{said}: {failed:?}");
+            assert!(matches!(failed, rsock::Error::Closed { .. }), "{said}: {failed:?}");
             // A fresh one, which is refused, and closed, and answered by no server of ours.
             let mut refused = listener.accept_setup().await;
             refused.send(err(0, 0x003, "full; try again later")).await;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use rsock::{Client, CloseReason, Error, ErrorCode, Payload, Side, memory};
+use rsock::{Client, CloseReason, ErrorCode, Payload, Side, memory};
 use rsock_tests::{
     fixture::Fixture,
     link::Served,
+    maybe_sent, never_sent,
     script::{Peer, PeerListener, SCHEMES},
     wire::{C, N, R, err, fnf, ka, p, rr, setup, setup_of},
 };
@@ -29,11 +30,11 @@ async fn a_refusal_fails_everything_with_its_words() {
                 code: ErrorCode(code),
                 message: "no entry".into(),
             };
-            assert_eq!(call.await.unwrap(), Err(Error::Closed(reason.clone())));
-            assert_eq!(items.await.unwrap(), [Err(Error::Closed(reason.clone()))]);
+            assert_eq!(call.await.unwrap(), Err(maybe_sent(reason.clone())));
+            assert_eq!(items.await.unwrap(), [Err(maybe_sent(reason.clone()))]);
             assert_eq!(client.closed().await, reason);
             let late = client.request_response("late").await;
-            assert_eq!(late, Err(Error::Closed(reason)));
+            assert_eq!(late, Err(never_sent(reason)));
             peer.expect_end().await;
         }
     }

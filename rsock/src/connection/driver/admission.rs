@@ -201,6 +201,7 @@ impl Driver {
                 if owner.is_closed() {
                     self.refuse_resume();
                 } else {
+                    self.meter.refused_transport();
                     let message = "too many ask for this session at once; try again";
                     self.connection.reject(ErrorCode::CONNECTION_ERROR, message);
                 }

@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use rsock_proto::{Interaction, Misuse, Payload, StreamKey};
+use rsock_proto::{Interaction, Payload, SendError, StreamKey};
 
 use super::{BATCH_BYTES, Driver, ITEM_COST, drop_guarded};
 use crate::{
@@ -101,9 +101,9 @@ impl Driver {
         match done {
             Ok(size) => size,
             // Its stream has been cancelled.
-            Err(Misuse::StreamClosed) => 0,
-            Err(misuse) => {
-                self.fail(key, misuse.into());
+            Err(SendError::StreamClosed) => 0,
+            Err(error) => {
+                self.fail(key, error.into());
                 0
             }
         }

@@ -6,10 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::Misuse;
+use rsock_proto::ControlError;
 
 use super::{Answer, Driver};
-use crate::connection::Permit;
+use crate::{connection::Permit, error::Error};
 
 /// A handle that waits for what has become of its call, and the permit it holds.
 type Caller = (Answer, Permit);
@@ -55,7 +55,7 @@ impl Driver {
     pub(super) fn push(&mut self, metadata: Bytes, answer: Answer, permit: Permit) {
         match self.connection.push_metadata(metadata) {
             Ok(()) => self.calls.pushes.push_back((answer, permit)),
-            Err(misuse) => self.refuse(answer, permit, misuse),
+            Err(error) => self.refuse(answer, permit, error),
         }
     }
 
@@ -75,7 +75,7 @@ impl Driver {
         self.connection.poll_transmit(&mut self.wire.output);
         match self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())) {
             Ok(()) => drop(self.calls.pings.insert(number, (answer, permit))),
-            Err(misuse) => self.refuse(answer, permit, misuse),
+            Err(error) => self.refuse(answer, permit, error),
         }
     }
 
@@ -86,10 +86,14 @@ impl Driver {
         }
     }
 
-    fn refuse(&mut self, answer: Answer, permit: Permit, misuse: Misuse) {
+    fn refuse(&mut self, answer: Answer, permit: Permit, error: ControlError) {
         self.slots.give_back(permit);
+        let error = match (error, self.mailbox.refusing()) {
+            (ControlError::Closed, Some(reason)) => Error::never_sent(reason),
+            (error, _) => error.into(),
+        };
         // Whoever asked may have gone.
-        let _ = answer.send(Err(self.refusal(misuse)));
+        let _ = answer.send(Err(error));
     }
 
     /// Pushes that have left for the send buffer are on their way.

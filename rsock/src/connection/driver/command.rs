@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, time::Instant};
 
-use rsock_proto::{CloseReason, Interaction, Misuse, Payload, Side};
+use rsock_proto::{CloseReason, Interaction, Payload, RequestError, Side};
 
 use super::{Driver, PUSH_SLOT, drop_guarded};
 use crate::{
@@ -66,11 +66,11 @@ impl Driver {
         }
     }
 
-    /// The error that a handle is told of something that could not be done.
-    pub(super) fn refusal(&self, misuse: Misuse) -> Error {
-        match (misuse, self.mailbox.refusing()) {
-            (Misuse::Closed, Some(reason)) => Error::Closed(reason),
-            (misuse, _) => misuse.into(),
+    /// The error that a handle is told of a request that could not be opened.
+    fn refusal(&self, error: RequestError) -> Error {
+        match (error, self.mailbox.refusing()) {
+            (RequestError::Closed, Some(reason)) => Error::never_sent(reason),
+            (error, _) => error.into(),
         }
     }
 
@@ -139,13 +139,13 @@ impl Driver {
                     slot.producer = Some(Producer::Stream(Source::new(stream)));
                 }
             }
-            Err(misuse) => {
+            Err(error) => {
                 let is_promised = interaction == Interaction::FireAndForget && inlet.is_none();
                 self.ending.lost += u64::from(is_promised);
                 self.slots.give_back(permit);
                 drop_guarded(outgoing);
                 if let Some(inlet) = inlet {
-                    let error = self.refusal(misuse);
+                    let error = self.refusal(error);
                     self.slots.consumers.extend(inlet.end(Err(error)));
                 }
             }

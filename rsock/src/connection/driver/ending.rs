@@ -2,6 +2,7 @@
 //! waited for.
 
 use std::{
+    io,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -79,11 +80,12 @@ impl Driver {
             let waiting = self.wire.output.len();
             let flushed = match self.wire.write(cx) {
                 Poll::Ready(Ok(())) => self.wire.shut_down(cx).map(|_| None),
-                Poll::Ready(Err(error)) => Poll::Ready(Some(error.to_string())),
+                Poll::Ready(Err(error)) => Poll::Ready(Some(error)),
                 Poll::Pending if now < until => Poll::Pending,
                 Poll::Pending => {
                     let left = self.wire.output.len();
-                    Poll::Ready(Some(format!("the peer did not take the last {left} bytes")))
+                    let text = format!("the peer did not take the last {left} bytes");
+                    Poll::Ready(Some(io::Error::new(io::ErrorKind::TimedOut, text)))
                 }
             };
             match flushed {

@@ -10,7 +10,7 @@ use rsock_proto::CloseReason;
 use super::{Answer, Driver, calls::Calls, drop_guarded, slots::Slot};
 use crate::{
     connection::{Command, Inlet, Permit, producers::SlotWakers},
-    error::Error,
+    error::{Error, Sent},
 };
 
 /// Streams, calls and whatever else is ended, or opened, by one frame of the peer before others may run.
@@ -18,9 +18,9 @@ pub(super) const PORTION: usize = 64;
 
 /// The calls that hung on a connection, or a session, that is over.
 pub(super) struct Failing {
-    /// The error that all who wait are told. It is shared, and not copied for each.
-    pub(super) error: Error,
-    /// The commands of handles that were not carried out.
+    /// The reason that all who wait are told. It is shared, and not copied for each.
+    pub(super) reason: CloseReason,
+    /// The commands of handles that were not carried out: nothing of them was sent.
     pub(super) commands: VecDeque<Command>,
     pub(super) slots: vec::IntoIter<Slot>,
     pub(super) wakers: SlotWakers,
@@ -34,10 +34,10 @@ impl Failing {
             self.end_command(command)
         } else if let Some(slot) = self.slots.next() {
             drop_guarded(slot.producer);
-            self.tell(slot.inlet.as_deref());
+            self.tell(slot.inlet.as_deref(), Sent::Maybe);
             slot.permit
         } else if let Some((answer, permit)) = self.calls.take_next() {
-            self.answer(answer);
+            self.answer(answer, Sent::Maybe);
             Some(permit)
         } else {
             return self.wakers.drop_last();
@@ -50,39 +50,43 @@ impl Failing {
         match command {
             Command::Request { inlet, outgoing, permit, .. } => {
                 drop_guarded(outgoing);
-                self.tell(inlet.as_deref());
+                self.tell(inlet.as_deref(), Sent::Never);
                 Some(permit)
             }
             Command::Push { answer, permit, .. } | Command::Ping { answer, permit } => {
-                self.answer(answer);
+                self.answer(answer, Sent::Never);
                 Some(permit)
             }
             Command::Touched(_) | Command::Drain | Command::Close => None,
         }
     }
 
-    fn answer(&self, answer: Answer) {
+    fn answer(&self, answer: Answer, sent: Sent) {
         // Whoever asked may have gone.
-        let _ = answer.send(Err(self.error.clone()));
+        let _ = answer.send(Err(self.error(sent)));
     }
 
-    fn tell(&self, inlet: Option<&Inlet>) {
-        if let Some(consumer) = inlet.and_then(|inlet| inlet.end(Err(self.error.clone()))) {
+    fn tell(&self, inlet: Option<&Inlet>, sent: Sent) {
+        if let Some(consumer) = inlet.and_then(|inlet| inlet.end(Err(self.error(sent)))) {
             consumer.wake();
         }
+    }
+
+    fn error(&self, sent: Sent) -> Error {
+        Error::Closed { reason: self.reason.clone(), sent }
     }
 }
 
 impl Driver {
-    /// All that has a stream, or waits for an answer, fails with this error: a portion now, the rest by
+    /// All that has a stream, or waits for an answer, fails for this reason: a portion now, the rest by
     /// and by, with [`fail_some`](Self::fail_some). `commands` is what was asked for and not done.
-    pub(super) fn fail_all(&mut self, error: Error, commands: VecDeque<Command>) {
+    pub(super) fn fail_all(&mut self, reason: CloseReason, commands: VecDeque<Command>) {
         let (slots, wakers) = self.slots.take_all();
         self.ending.lost += slots.iter().filter(|slot| slot.is_promised()).count() as u64
             + commands.iter().filter(|command| command.is_promised()).count() as u64
             + self.connection.take_lost_fire_and_forgets();
         self.ending.failing.push(Failing {
-            error,
+            reason,
             commands,
             slots: slots.into_iter(),
             wakers,
@@ -98,7 +102,7 @@ impl Driver {
         commands.extend(self.mailbox.close(reason));
         // What the peer has said before may explain it better.
         let reason = self.mailbox.refusing().unwrap_or_else(|| reason.clone());
-        self.fail_all(Error::Closed(reason), commands);
+        self.fail_all(reason, commands);
     }
 
     /// Nothing new is asked of the peer from here on, for this reason: what waits for a lease fails.
@@ -108,7 +112,7 @@ impl Driver {
             return;
         }
         self.ending.failing.push(Failing {
-            error: Error::Closed(reason.clone()),
+            reason: reason.clone(),
             commands: mem::take(&mut self.waiting.leaseless),
             slots: Vec::new().into_iter(),
             wakers: SlotWakers::default(),

@@ -329,7 +329,7 @@ impl Driver {
         self.meter.ended_for_memory();
         let text = "memory is short: there is none for the rest of a frame";
         if self.connection.resume_token().is_some() {
-            self.disconnect(Some(&io::Error::other(text)), now);
+            self.disconnect(Some(io::Error::other(text)), now);
         } else {
             self.connection.end_with(ErrorCode::CONNECTION_ERROR, text);
         }

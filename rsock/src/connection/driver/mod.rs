@@ -29,7 +29,7 @@ mod wire;
 use std::{io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Config, Connection, Window, frame};
+use rsock_proto::{CloseReason, Config, Connection, IoError, Window, frame};
 use tokio::sync::oneshot;
 
 #[cfg(feature = "tracing")]
@@ -208,11 +208,11 @@ fn show(tap: &FrameTap, peer: &str, direction: Direction, frame: Bytes) {
 }
 
 /// A peer that resets or closes is gone, not a failure of the transport.
-fn failure(error: &io::Error) -> Option<Arc<str>> {
+fn failure(error: io::Error) -> Option<IoError> {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match error.kind() {
         BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => None,
-        _ => Some(error.to_string().into()),
+        _ => Some(error.into()),
     }
 }
 

@@ -107,9 +107,9 @@ impl Driver {
                         Sourced::Item(item) => {
                             yielded += item.size() + ITEM_COST;
                             if let Some(before) = held.replace(item)
-                                && let Err(misuse) = items.send(before)
+                                && let Err(error) = items.send(before)
                             {
-                                break Some(Sourced::Failed(misuse.into()));
+                                break Some(Sourced::Failed(error.into()));
                             }
                         }
                         ended => break Some(ended),
@@ -120,9 +120,9 @@ impl Driver {
                     return yielded;
                 }
                 if let Some(item) = held
-                    && let Err(misuse) = items.send(item)
+                    && let Err(error) = items.send(item)
                 {
-                    self.fail(key, misuse.into());
+                    self.fail(key, error.into());
                     return yielded;
                 }
                 match outcome {
@@ -145,8 +145,8 @@ impl Driver {
                 self.connection.send_last_now(key, item, &mut self.wire.output)
             }
         };
-        if let Err(misuse) = done {
-            return self.fail(key, misuse.into());
+        if let Err(error) = done {
+            return self.fail(key, error.into());
         }
         drop_guarded(self.slots.entries[key.index()].producer.take());
         self.slots.release_if_over(key);

@@ -25,7 +25,7 @@ impl Driver {
         if self.wire.write_failure.is_some()
             && let Some(failure) = self.wire.write_failure.take_if(|failure| failure.1 <= now)
         {
-            self.disconnect(Some(&failure.0), now);
+            self.disconnect(Some(failure.0), now);
             return true;
         }
         if !self.connection.wants_input() || self.is_paused(now) {
@@ -36,7 +36,7 @@ impl Driver {
             return true;
         }
         if let Some(end) = self.wire.unread_end.take() {
-            self.disconnect(end.err().as_ref(), now);
+            self.disconnect(end.err(), now);
             return true;
         }
         if !self.make_room(now) {
@@ -46,7 +46,7 @@ impl Driver {
             Poll::Pending => return false,
             Poll::Ready(Ok(count @ 1..)) => self.memory.unsettled |= self.wire.input.adapt(count),
             Poll::Ready(end) => {
-                self.disconnect(end.err().as_ref(), now);
+                self.disconnect(end.err(), now);
                 return true;
             }
         }
@@ -69,7 +69,7 @@ impl Driver {
 
     /// The transport has ended, or failed.
     #[cold]
-    pub(super) fn disconnect(&mut self, error: Option<&io::Error>, now: Instant) {
+    pub(super) fn disconnect(&mut self, error: Option<io::Error>, now: Instant) {
         self.wire.unreachable = true;
         self.wire.write_failure = None;
         self.wire.forget_output();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    io,
     sync::Arc,
     task::{Context, Poll},
     time::Instant,
@@ -11,7 +12,6 @@ use rsock_proto::{CloseReason, Connection, ErrorCode, Side, frame};
 
 use super::{Driver, ending::Phase};
 use crate::{
-    error::Error,
     resume::{self, Resume, SessionEvent},
     transport::{
         dial::{DialAgain, Dialling},
@@ -152,7 +152,7 @@ impl Driver {
 
     /// All that was pending fails, and a fresh session is dialled for.
     pub(super) fn renew(&mut self, cx: &mut Context<'_>, reason: CloseReason, now: Instant) {
-        self.fail_all(Error::Closed(reason.clone()), VecDeque::new());
+        self.fail_all(reason.clone(), VecDeque::new());
         self.count_lost();
         if !self.wire.unreachable {
             // If it is we who end it, the server is told, as far as it hears it at once.
@@ -202,7 +202,10 @@ impl Driver {
         let Some(session) = self.session.client_mut() else { return };
         match resume::new_token() {
             Ok(token) => session.setup.resume_token = Some(token),
-            Err(error) => return self.give_up(&CloseReason::Io(error.to_string().into()), now),
+            Err(error) => {
+                return self
+                    .give_up(&CloseReason::Io(io::Error::other(error.to_string()).into()), now);
+            }
         }
         session.last_dialled = session.redial.take().map(|redial| (redial.attempt, now));
         session.unconfirmed = Some(until);

@@ -28,7 +28,7 @@ impl Driver {
         match written {
             Poll::Ready(Ok(())) | Poll::Pending => {}
             Poll::Ready(Err(error)) if self.connection.is_over() => {
-                self.disconnect(Some(&error), now);
+                self.disconnect(Some(error), now);
             }
             Poll::Ready(Err(error)) => {
                 self.wire.forget_output();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +11,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream};
-use rsock::{Client, Error, Meter, Payload, PayloadExt, Resume, SessionEvent};
+use rsock::{Client, Meter, Payload, PayloadExt, Resume, SessionEvent};
 use tokio::time::timeout;
 
 use super::{Totals, disturber::Disturber, rng::Rng};
@@ -117,7 +118,7 @@ async fn within<T>(what: &str, work: impl Future<Output = T>) -> Work<T> {
     timeout(PATIENCE, work).await.map_err(|_| format!("{what} hung for {PATIENCE:?}"))
 }
 
-fn ok<T>(what: &str, result: Result<T, Error>) -> Work<T> {
+fn ok<T>(what: &str, result: Result<T, impl fmt::Display>) -> Work<T> {
     result.map_err(|error| format!("{what} failed: {error}"))
 }
 

@@ -84,37 +84,37 @@ const BROKEN: [Broken; 22] = [
         "                drop(inner);\n                return (true, self.end(Ok(())));",
     ),
     (
-        "untouches_too_late",
+        "unlists_too_late",
         "connection/consumers.rs",
-        "        inner.touched = false;\n        match inner.key {\n            \
-         Some(key) => (Some(key), inner.take_wish()),",
+        "        inner.listed = false;\n        match inner.key {\n            \
+         Some(key) => (Some(key), inner.take_demand()),",
         "        match inner.key {\n            Some(key) => {\n                \
-         let wish = inner.take_wish();\n                drop(inner);\n                \
-         self.lock().touched = false;\n                (Some(key), wish)\n            }",
+         let demand = inner.take_demand();\n                drop(inner);\n                \
+         self.lock().listed = false;\n                (Some(key), demand)\n            }",
     ),
-    ("stays_touched", "connection/consumers.rs", "        inner.touched = false;\n", ""),
-    ("grants_again", "connection/consumers.rs", "        self.wish.grant = 0;\n", ""),
+    ("stays_listed", "connection/consumers.rs", "        inner.listed = false;\n", ""),
+    ("grants_again", "connection/consumers.rs", "        self.demand.grant = 0;\n", ""),
     (
         "loses_early_credit",
         "connection/consumers.rs",
-        "None => (None, inner.wish),",
-        "None => (None, inner.take_wish()),",
+        "None => (None, inner.demand),",
+        "None => (None, inner.take_demand()),",
     ),
     (
-        "touches_in_two_steps",
+        "demands_in_two_steps",
         "connection/consumers.rs",
-        "        change(&mut inner.wish);\n        if !mem",
-        "        let listed = inner.touched;\n        drop(inner);\n        \
-         let mut inner = self.lock();\n        change(&mut inner.wish);\n        \
+        "        change(&mut inner.demand);\n        if !mem",
+        "        let listed = inner.listed;\n        drop(inner);\n        \
+         let mut inner = self.lock();\n        change(&mut inner.demand);\n        \
          if !listed && !mem",
     ),
     (
         "opens_in_two_steps",
         "connection/consumers.rs",
         "        inner.key = Some(key);\n",
-        "        let wish = inner.take_wish();\n        drop(inner);\n        \
+        "        let demand = inner.take_demand();\n        drop(inner);\n        \
          let mut inner = self.lock();\n        inner.key = Some(key);\n        \
-         if let wish @ Wish { cancel: false, .. } = wish {\n            return wish;\n        }\n",
+         if let demand @ InletDemand { cancel: false, .. } = demand {\n            return demand;\n        }\n",
     ),
     (
         "unlists_without_looking",

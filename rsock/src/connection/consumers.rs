@@ -46,7 +46,7 @@ pub(crate) fn default_window() -> Window {
 #[derive(Default)]
 pub(crate) struct Inlet {
     inner: Mutex<Inner>,
-    /// As in `inner`'s wish: what the driver looks at before it opens a stream.
+    /// As in `inner`'s demand: what the driver looks at before it opens a stream.
     is_cancelled: AtomicBool,
 }
 
@@ -62,10 +62,10 @@ struct Inner {
     consumer: Option<Waker>,
     /// The stream, once it is open.
     key: Option<StreamKey>,
-    /// The wish that the consumer wants to tell the driver.
-    wish: Wish,
+    /// The demand that the consumer wants to tell the driver.
+    demand: InletDemand,
     /// The driver has been told to look.
-    touched: bool,
+    listed: bool,
 }
 
 impl Inner {
@@ -77,10 +77,10 @@ impl Inner {
     }
 
     /// Credit is given once.
-    fn take_wish(&mut self) -> Wish {
-        let wish = self.wish;
-        self.wish.grant = 0;
-        wish
+    fn take_demand(&mut self) -> InletDemand {
+        let demand = self.demand;
+        self.demand.grant = 0;
+        demand
     }
 }
 
@@ -114,16 +114,16 @@ impl Charges {
     }
 }
 
-/// A consumer's wish for its stream.
+/// A consumer's demand for its stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct InletDemand {
     /// So many more items.
     pub(crate) grant: u32,
     /// Nothing more.
     pub(crate) cancel: bool,
 }
 
-impl Wish {
+impl InletDemand {
     pub(crate) fn is_none(self) -> bool {
         self.grant == 0 && !self.cancel
     }
@@ -162,7 +162,7 @@ impl Inlet {
     pub(crate) fn renew(self: &mut Arc<Self>, consumer: &Waker) -> bool {
         let Some(inlet) = Arc::get_mut(self) else { return false };
         let inner = inlet.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Inner { items, waiting, charges, end, consumer: before, key, wish, touched } = inner;
+        let Inner { items, waiting, charges, end, consumer: before, key, demand, listed } = inner;
         *waiting = 0;
         charges.clear();
         items.first = None;
@@ -172,8 +172,8 @@ impl Inlet {
         *end = None;
         register(before, consumer);
         *key = None;
-        *wish = Wish::default();
-        *touched = false;
+        *demand = InletDemand::default();
+        *listed = false;
         inlet.is_cancelled.store(false, Relaxed);
         true
     }
@@ -181,13 +181,13 @@ impl Inlet {
     // ---- the driver's side --------------------------------------------------------------------
 
     /// The stream is open under this key; what its consumer has wanted until now.
-    pub(crate) fn open(&self, key: StreamKey) -> Wish {
+    pub(crate) fn open(&self, key: StreamKey) -> InletDemand {
         let mut inner = self.lock();
         inner.key = Some(key);
-        inner.take_wish()
+        inner.take_demand()
     }
 
-    /// Its consumer has gone. One that goes just now may not be seen, and touches the driver.
+    /// Its consumer has gone. One that goes just now may not be seen, and has the driver look again.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Relaxed)
     }
@@ -203,7 +203,7 @@ impl Inlet {
         mailbox: &Mailbox,
     ) -> (bool, Option<Waker>) {
         let mut inner = self.lock();
-        let is_wanted = !inner.wish.cancel;
+        let is_wanted = !inner.demand.cancel;
         let mut bytes = 0;
         let ended = loop {
             let (payload, last) = item;
@@ -252,35 +252,35 @@ impl Inlet {
         inner.consumer.take()
     }
 
-    /// The consumer's wish, and its stream. Before it is open, credit is kept for it.
-    pub(crate) fn take_wish(&self) -> (Option<StreamKey>, Wish) {
+    /// The consumer's demand, and its stream. Before it is open, credit is kept for it.
+    pub(crate) fn take_demand(&self) -> (Option<StreamKey>, InletDemand) {
         let mut inner = self.lock();
-        inner.touched = false;
+        inner.listed = false;
         match inner.key {
-            Some(key) => (Some(key), inner.take_wish()),
-            None => (None, inner.wish),
+            Some(key) => (Some(key), inner.take_demand()),
+            None => (None, inner.demand),
         }
     }
 
     // ---- the consumer's side ------------------------------------------------------------------
 
-    fn touch(self: &Arc<Self>, mailbox: &Mailbox, change: impl FnOnce(&mut Wish)) {
+    fn change_demand(self: &Arc<Self>, mailbox: &Mailbox, change: impl FnOnce(&mut InletDemand)) {
         let mut inner = self.lock();
         if inner.end.is_some() {
             return;
         }
-        change(&mut inner.wish);
-        if !mem::replace(&mut inner.touched, true) {
+        change(&mut inner.demand);
+        if !mem::replace(&mut inner.listed, true) {
             drop(inner);
             // A connection that has ended grants and cancels nothing.
-            let _ = mailbox.send(Command::Touched(Arc::clone(self)));
+            let _ = mailbox.send(Command::Demanded(Arc::clone(self)));
         }
     }
 
     /// Nothing more is wanted of it, not even what waits.
     pub(crate) fn cancel(self: &Arc<Self>, mailbox: &Mailbox) {
-        self.touch(mailbox, |wish| {
-            wish.cancel = true;
+        self.change_demand(mailbox, |demand| {
+            demand.cancel = true;
             self.is_cancelled.store(true, Relaxed);
         });
         let mut inner = self.lock();
@@ -392,7 +392,9 @@ impl Inflow {
 
     pub(crate) fn request_n(&self, n: u32) {
         if n > 0 && !self.ended {
-            self.inlet.touch(&self.mailbox, |wish| wish.grant = wish.grant.saturating_add(n));
+            self.inlet.change_demand(&self.mailbox, |demand| {
+                demand.grant = demand.grant.saturating_add(n)
+            });
         }
     }
 

@@ -1,7 +1,7 @@
 //! The mailbox in which handles leave commands for the driver, and learn how the connection is.
 //!
 //! One lock, held for a push or a swap, never while anything of a user's runs. Bounds: a request
-//! holds a permit until its stream ends, a stream is listed at most once as touched, a producer at
+//! holds a permit until its stream ends, a stream is listed at most once for its demand, a producer at
 //! most once as ready.
 
 use std::{
@@ -36,7 +36,7 @@ use crate::{
 #[must_use = "the driver gives it back"]
 pub(crate) struct Permit(());
 
-/// A handle's wish that the driver is to carry out.
+/// An order of a handle's, which the driver carries out.
 pub(crate) enum Command {
     /// Open a stream.
     Request {
@@ -51,7 +51,7 @@ pub(crate) enum Command {
         permit: Permit,
     },
     /// Look at this inlet: its consumer has granted credit or lost interest.
-    Touched(Arc<Inlet>),
+    Demanded(Arc<Inlet>),
     /// Send a KEEPALIVE, and tell when it comes back.
     Ping { answer: oneshot::Sender<Result<(), Error>>, permit: Permit },
     /// Send METADATA_PUSH, and tell when it is in the send buffer.

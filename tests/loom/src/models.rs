@@ -66,7 +66,7 @@ struct Found {
     drains: usize,
     closes: usize,
     ready: Vec<usize>,
-    touched: Vec<Arc<Inlet>>,
+    demanded: Vec<Arc<Inlet>>,
     adoptions: usize,
 }
 
@@ -84,7 +84,7 @@ impl Found {
             match command {
                 Command::Drain => self.drains += 1,
                 Command::Close => self.closes += 1,
-                Command::Touched(inlet) => self.touched.push(inlet),
+                Command::Demanded(inlet) => self.demanded.push(inlet),
                 _ => unreachable!("no model sends it"),
             }
         }
@@ -337,7 +337,7 @@ pub fn consumers_go() {
         let is_cancelled = inlet.is_cancelled();
         let mut found = Found::default();
         found.take(&mailbox);
-        assert_eq!(found.touched.len(), usize::from(is_cancelled));
+        assert_eq!(found.demanded.len(), usize::from(is_cancelled));
         assert!(push(&inlet, &mailbox, "c", false).is_none());
     });
 }
@@ -357,9 +357,9 @@ pub fn grants_add_up() {
         });
         let mut granted = 0;
         drive(&mailbox, |found| {
-            assert!(found.touched.len() <= 1, "listed once");
-            for touched in found.touched.drain(..) {
-                granted += touched.take_wish().1.grant;
+            assert!(found.demanded.len() <= 1, "listed once");
+            for demanded in found.demanded.drain(..) {
+                granted += demanded.take_demand().1.grant;
             }
             granted >= 11
         });
@@ -382,18 +382,18 @@ pub fn wishes_meet_the_opening() {
             let (mut granted, mut gone) = (0, false);
             let mut found = Found::default();
             found.take(&mailbox);
-            for touched in found.touched.drain(..) {
-                assert!(touched.take_wish().0.is_none(), "it is not open yet");
+            for demanded in found.demanded.drain(..) {
+                assert!(demanded.take_demand().0.is_none(), "it is not open yet");
             }
-            let wish = inlet.open(key());
-            granted += wish.grant;
-            gone |= wish.cancel;
+            let demand = inlet.open(key());
+            granted += demand.grant;
+            gone |= demand.cancel;
             drive(&mailbox, |found| {
-                for touched in found.touched.drain(..) {
-                    let (key, wish) = touched.take_wish();
+                for demanded in found.demanded.drain(..) {
+                    let (key, demand) = demanded.take_demand();
                     assert!(key.is_some());
-                    granted += wish.grant;
-                    gone |= wish.cancel;
+                    granted += demand.grant;
+                    gone |= demand.cancel;
                 }
                 granted >= 10 && gone == goes
             });

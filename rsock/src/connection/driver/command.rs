@@ -79,7 +79,7 @@ impl Driver {
             Command::Request { interaction, payload, n, inlet, outgoing, permit } => {
                 self.open(interaction, payload, n, inlet, outgoing, permit);
             }
-            Command::Touched(inlet) => self.grant_wish(&inlet),
+            Command::Demanded(inlet) => self.handle_demand(&inlet),
             Command::Push { metadata, answer, permit } => self.push(metadata, answer, permit),
             Command::Ping { answer, permit } => self.start_ping(answer, permit),
             Command::Drain => {
@@ -122,17 +122,17 @@ impl Driver {
             }
             Ok(Some(key)) => {
                 if let Some(inlet) = &inlet
-                    && let wish = inlet.open(key)
-                    && !wish.is_none()
+                    && let demand = inlet.open(key)
+                    && !demand.is_none()
                     && let Some(mut stream) = self.connection.stream(key)
                 {
-                    if wish.cancel {
+                    if demand.cancel {
                         stream.cancel();
                         drop_guarded(outgoing);
                         return self.slots.give_back(permit);
                     }
                     // Asked for while the request waited.
-                    stream.request_n(wish.grant);
+                    stream.request_n(demand.grant);
                 }
                 let slot = self.slots.fill(key, inlet, Some(permit));
                 if let Some(stream) = outgoing {
@@ -153,17 +153,17 @@ impl Driver {
     }
 
     /// A consumer has granted credit, or lost interest.
-    pub(super) fn grant_wish(&mut self, inlet: &Arc<Inlet>) {
-        let (key, wish) = inlet.take_wish();
+    pub(super) fn handle_demand(&mut self, inlet: &Arc<Inlet>) {
+        let (key, demand) = inlet.take_demand();
         let Some(key) = key else {
-            self.waiting.has_cancelled |= wish.cancel;
+            self.waiting.has_cancelled |= demand.cancel;
             return;
         };
         let Some(slot) = self.slots.of(key) else { return };
         let Some(mut stream) = self.connection.stream(key) else {
             return;
         };
-        if wish.cancel {
+        if demand.cancel {
             stream.cancel();
             let is_ours = slot.permit.is_some();
             slot.inlet = None;
@@ -174,7 +174,7 @@ impl Driver {
                 self.slots.release_if_over(key);
             }
         } else {
-            stream.request_n(wish.grant);
+            stream.request_n(demand.grant);
         }
     }
 }

@@ -6,7 +6,7 @@ use rsock_proto::{ErrorCode, Payload, StreamKey};
 
 use super::{BATCH_BYTES, Driver, ITEM_COST, MAX_OVERTAKEN, SHARE_BYTES, drop_guarded};
 use crate::{
-    connection::producers::{Producer, Sourced},
+    connection::producers::{Polled, Producer},
     error::Error,
 };
 
@@ -104,18 +104,18 @@ impl Driver {
                         break None;
                     }
                     match source.poll(has_credit, cx) {
-                        Sourced::Item(item) => {
+                        Polled::Item(item) => {
                             yielded += item.size() + ITEM_COST;
                             if let Some(before) = held.replace(item)
                                 && let Err(error) = items.send(before)
                             {
-                                break Some(Sourced::Failed(error.into()));
+                                break Some(Polled::Failed(error.into()));
                             }
                         }
                         ended => break Some(ended),
                     }
                 };
-                if let Some(Sourced::Complete) = outcome {
+                if let Some(Polled::Complete) = outcome {
                     self.finish(key, held);
                     return yielded;
                 }
@@ -126,7 +126,7 @@ impl Driver {
                     return yielded;
                 }
                 match outcome {
-                    Some(Sourced::Failed(error)) => self.fail(key, error),
+                    Some(Polled::Failed(error)) => self.fail(key, error),
                     None => self.slots.queue(index),
                     // Its waker, or the peer's credit, will have it polled again.
                     Some(_) => {}

@@ -153,8 +153,10 @@ impl Slots {
     /// Wakes those who were told something in this turn.
     #[inline]
     pub(super) fn wake_consumers(&mut self) {
-        for consumer in self.consumers.drain(..) {
-            consumer.wake();
+        if !self.consumers.is_empty() {
+            for consumer in self.consumers.drain(..) {
+                consumer.wake();
+            }
         }
     }
 }

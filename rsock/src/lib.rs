@@ -50,6 +50,7 @@ mod acceptor;
 mod client;
 mod connection;
 mod credentials;
+mod demand;
 mod error;
 mod forward;
 mod layer;
@@ -87,6 +88,7 @@ pub use client::{Client, ClientBuilder};
 pub use connection::{ConnectionState, DEFAULT_CREDIT, Payloads};
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
+pub use demand::{Demand, Grants};
 pub use error::{ConnectError, Error, Sent};
 pub use layer::{End, Layer, Layered, Next, Reply, Wrap, Wrapped};
 pub use lease::{Grant, LeasePolicy, Load, SharedLease};

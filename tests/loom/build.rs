@@ -4,7 +4,8 @@
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
 /// The sources, in `rsock/src`.
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 9] = [
+    ("demand", "demand.rs"),
     ("error", "error.rs"),
     ("memory", "memory.rs"),
     ("network", "network.rs"),
@@ -18,7 +19,7 @@ const SOURCES: [(&str, &str); 8] = [
 /// A way of breaking them: its name, the source, what is replaced and by what.
 type Broken = (&'static str, &'static str, &'static str, &'static str);
 
-const BROKEN: [Broken; 22] = [
+const BROKEN: [Broken; 23] = [
     ("sleeps_on_commands", "connection/mailbox.rs", "if !inner.commands.is_empty() || ", "if "),
     ("sleeps_on_ready", "connection/mailbox.rs", "|| !inner.ready.is_empty() ", ""),
     ("sleeps_on_adoption", "connection/mailbox.rs", " || !inner.adoptions.is_empty()", ""),
@@ -115,6 +116,13 @@ const BROKEN: [Broken; 22] = [
         "        let demand = inner.take_demand();\n        drop(inner);\n        \
          let mut inner = self.lock();\n        inner.key = Some(key);\n        \
          if let demand @ InletDemand { cancel: false, .. } = demand {\n            return demand;\n        }\n",
+    ),
+    (
+        "demands_too_late",
+        "demand.rs",
+        "        let waker = cx.waker();\n",
+        "        drop(inner);\n        let mut inner = self.shared.lock();\n        \
+         let waker = cx.waker();\n",
     ),
     (
         "unlists_without_looking",

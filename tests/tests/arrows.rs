@@ -29,6 +29,7 @@ const PROTO: &[(&str, &[&str])] = &[
 /// no router, no client, no server; a transport knows nothing of connections.
 const RSOCK: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("demand", &["sync"]),
     // Settings, which what obeys them reads.
     ("lease", &[]),
     ("resume", &[]),
@@ -47,24 +48,26 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("payload", &["error", "responder", "router"]),
     // Payloads, which handlers of channels are given.
     ("responder", &["connection", "error", "peer", "request"]),
-    ("requester", &["connection", "error", "payload", "responder"]),
+    ("requester", &["connection", "demand", "error", "payload", "responder"]),
     // Whom a connection is to; what it asks of its other end goes through its mailbox.
     ("peer", &["connection", "error", "memory", "requester", "transport"]),
     ("pattern", &[]),
-    ("request", &["error", "pattern", "peer"]),
+    ("request", &["demand", "error", "pattern", "peer"]),
     ("acceptor", &["error", "peer", "responder"]),
     ("layer", &["acceptor", "connection", "error", "peer", "request", "responder"]),
-    ("forward", &["connection", "error", "request", "requester", "responder"]),
+    ("forward", &["connection", "demand", "error", "request", "requester", "responder"]),
     (
         "connection",
         &[
             "acceptor",
+            "demand",
             "error",
             "lease",
             "memory",
             "meter",
             "network",
             "peer",
+            "request",
             "requester",
             "responder",
             "resume",
@@ -79,6 +82,7 @@ const RSOCK: &[(&str, &[&str])] = &[
         &[
             "acceptor",
             "connection",
+            "demand",
             "error",
             "layer",
             "pattern",

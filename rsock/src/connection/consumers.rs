@@ -18,6 +18,7 @@ use rsock_proto::{CloseReason, Payload, StreamKey, Window};
 
 use crate::{
     connection::mailbox::{Command, Mailbox},
+    demand::Demand,
     error::Error,
     memory::BlockCharge,
     sync::{AtomicBool, Mutex, MutexGuard},
@@ -374,6 +375,50 @@ pub(crate) struct Inflow {
     /// It was polled in vain before the burst.
     waited: bool,
     ended: bool,
+    /// Present where no more is asked for than somebody else asks for.
+    limit: Option<Box<Limit>>,
+}
+
+/// The demand that a stream's own keeps within: what is asked for in all is the lesser of that and of what
+/// the window has room for.
+pub(crate) struct Limit {
+    demand: Demand,
+    room: u64,
+    asked: u64,
+}
+
+impl Limit {
+    pub(crate) fn new(demand: Demand) -> Box<Self> {
+        Box::new(Self { demand, room: 0, asked: 0 })
+    }
+
+    /// There is room for so many more; how many are to be asked for now.
+    pub(crate) fn make_room(&mut self, n: u32) -> u32 {
+        self.room = self.room.saturating_add(n.into());
+        self.ask()
+    }
+
+    fn ask(&mut self) -> u32 {
+        let most = self.demand.granted().min(self.room);
+        let n = most.saturating_sub(self.asked);
+        self.asked = self.asked.max(most);
+        // A window makes room for fewer at a time.
+        u32::try_from(n).unwrap_or(u32::MAX)
+    }
+
+    /// How many more are to be asked for; the task is woken when it may be more.
+    fn poll_ask(&mut self, cx: &mut Context<'_>) -> u32 {
+        while let Poll::Ready(Some(_)) = self.demand.poll_changed(cx) {}
+        self.ask()
+    }
+
+    /// Whether anything is demanded at all; ready with false if nothing will be.
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.demand.granted() > 0 {
+            return Poll::Ready(true);
+        }
+        self.demand.poll_changed(cx).map(|more| more.is_some())
+    }
 }
 
 impl Inflow {
@@ -382,6 +427,7 @@ impl Inflow {
             inlet,
             mailbox,
             window,
+            limit: None,
             burst: VecDeque::new(),
             charges: Charges::default(),
             consumed: 0,
@@ -398,10 +444,26 @@ impl Inflow {
         }
     }
 
+    /// The same within a demand.
+    pub(crate) fn within(mut self, limit: Option<Box<Limit>>) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The window has room for `n` more.
+    fn make_room(&mut self, n: u32) {
+        let n = self.limit.as_mut().map_or(n, |limit| limit.make_room(n));
+        self.request_n(n);
+    }
+
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Payload, Error>>> {
+        if let Some(limit) = &mut self.limit {
+            let n = limit.poll_ask(cx);
+            self.request_n(n);
+        }
         if self.burst.is_empty() && !self.ended {
             let mut inner = self.inlet.lock();
             let released = inner.release(mem::take(&mut self.consumed));
@@ -427,7 +489,7 @@ impl Inflow {
             if mem::take(&mut self.waited) && self.window.may_grow() {
                 let bytes = self.burst.iter().map(Payload::size).sum();
                 let grant = self.window.burst(self.burst.len(), bytes);
-                self.request_n(grant);
+                self.make_room(grant);
             }
         }
         let Some(item) = self.burst.pop_front() else {
@@ -440,7 +502,7 @@ impl Inflow {
         }
         let grant = self.window.consume(size);
         if grant > 0 {
-            self.request_n(grant);
+            self.make_room(grant);
         }
         Poll::Ready(Some(Ok(item)))
     }
@@ -484,6 +546,16 @@ impl Payloads {
         }
         self
     }
+
+    /// Asks for no more than this demand, in portions that the window has room for: see
+    /// [`RequestStream::demand`](crate::RequestStream::demand). Takes effect before the first poll.
+    #[must_use]
+    pub fn demand(mut self, demand: Demand) -> Self {
+        if !self.started {
+            self.inflow.limit = Some(Limit::new(demand));
+        }
+        self
+    }
 }
 
 impl Stream for Payloads {
@@ -493,7 +565,7 @@ impl Stream for Payloads {
         if !self.started {
             self.started = true;
             let n = self.inflow.window.initial();
-            self.inflow.request_n(n);
+            self.inflow.make_room(n);
         }
         self.inflow.poll_next(cx)
     }

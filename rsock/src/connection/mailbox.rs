@@ -2,7 +2,7 @@
 //!
 //! One lock, held for a push or a swap, never while anything of a user's runs. Bounds: a request
 //! holds a permit until its stream ends, a stream is listed at most once for its demand, a producer at
-//! most once as ready.
+//! most once as ready, and who takes the peer's request watches its demand once.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, ErrorCode, Interaction, Payload, Side, frame};
+use rsock_proto::{CloseReason, ErrorCode, Interaction, Payload, Side, StreamKey, frame};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         consumers::{Feeder, Inlet},
         doors::Place,
     },
+    demand::Grants,
     error::Error,
     responder::BoxStream,
     sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard},
@@ -47,9 +48,11 @@ pub(crate) enum Command {
         /// The inlet that the answer goes to; a fire-and-forget has none.
         inlet: Option<Feeder>,
         /// The items that a channel sends after its first payload.
-        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        outgoing: Option<Outgoing>,
         permit: Permit,
     },
+    /// Tell how many items the peer has asked for of this stream, now and whenever it asks for more.
+    Watch { key: StreamKey, grants: Grants },
     /// Look at this inlet: its consumer has granted credit or lost interest.
     Demanded(Arc<Inlet>),
     /// Send a KEEPALIVE, and tell when it comes back.
@@ -60,6 +63,12 @@ pub(crate) enum Command {
     Drain,
     /// End now.
     Close,
+}
+
+/// The items that a channel of ours sends, and who is told how many the responder asks for.
+pub(crate) struct Outgoing {
+    pub(crate) items: BoxStream<Result<Payload, Error>>,
+    pub(crate) grants: Option<Grants>,
 }
 
 impl Command {

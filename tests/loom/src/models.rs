@@ -23,6 +23,7 @@ use crate::{
         sessions::Sessions,
         shares::Holder,
     },
+    demand::Grants,
     transport::socket::Transport,
 };
 
@@ -365,6 +366,26 @@ pub fn grants_add_up() {
         });
         assert_eq!(granted, 11);
         drop(consumer.join());
+    });
+}
+
+/// A demand that is waited for tells of more, and of the end.
+pub fn demand_is_told() {
+    model(|| {
+        let grants = Grants::new();
+        let mut demand = grants.demand();
+        let waits = thread::spawn(move || {
+            block_on(async {
+                let mut granted = 0;
+                while let Some(more) = demand.changed().await {
+                    granted = more;
+                }
+                granted
+            })
+        });
+        grants.raise_to(1);
+        drop(grants);
+        assert_eq!(waits.join().expect("no panic"), 1);
     });
 }
 

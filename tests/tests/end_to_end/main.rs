@@ -1,5 +1,6 @@
 //! Our client against our server, over every transport, asking in both directions.
 
+mod demand;
 mod ending;
 mod forward;
 mod interactions;

@@ -7,11 +7,10 @@ use rsock_proto::{CloseReason, Interaction, Payload, RequestError, Side};
 use super::{Driver, PUSH_SLOT, drop_guarded};
 use crate::{
     connection::{
-        Command, Feeder, Inlet, Permit,
+        Command, Feeder, Inlet, Outgoing, Permit,
         producers::{Producer, Source},
     },
     error::Error,
-    responder::BoxStream,
 };
 
 impl Driver {
@@ -80,6 +79,7 @@ impl Driver {
                 self.open(interaction, payload, n, inlet, outgoing, permit);
             }
             Command::Demanded(inlet) => self.handle_demand(&inlet),
+            Command::Watch { key, grants } => self.watch_demand(key, grants),
             Command::Push { metadata, answer, permit } => self.push(metadata, answer, permit),
             Command::Ping { answer, permit } => self.start_ping(answer, permit),
             Command::Drain => {
@@ -104,7 +104,7 @@ impl Driver {
         payload: Payload,
         n: u32,
         inlet: Option<Feeder>,
-        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        outgoing: Option<Outgoing>,
         permit: Permit,
     ) {
         // A request cancelled before it was written sends nothing at all (RR-10).
@@ -135,8 +135,11 @@ impl Driver {
                     stream.request_n(demand.grant);
                 }
                 let slot = self.slots.fill(key, inlet, Some(permit));
-                if let Some(stream) = outgoing {
-                    slot.producer = Some(Producer::Stream(Source::new(stream)));
+                if let Some(Outgoing { items, grants }) = outgoing {
+                    slot.producer = Some(Producer::Stream(Source::new(items)));
+                    if let Some(grants) = grants {
+                        self.watch_demand(key, grants);
+                    }
                 }
             }
             Err(error) => {

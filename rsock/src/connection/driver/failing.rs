@@ -57,7 +57,7 @@ impl Failing {
                 self.answer(answer, Sent::Never);
                 Some(permit)
             }
-            Command::Demanded(_) | Command::Drain | Command::Close => None,
+            Command::Demanded(_) | Command::Watch { .. } | Command::Drain | Command::Close => None,
         }
     }
 

@@ -124,7 +124,7 @@ impl Driver {
                 Event::Request { key, interaction, payload, complete } => {
                     self.serve(key, interaction, payload, complete);
                 }
-                Event::Credited { key } => self.slots.queue(key.index()),
+                Event::Credited { key } => self.credited(key),
                 Event::Completed { key } => self.end_inlet(key, Ok(())),
                 Event::Failed { key, error } => {
                     self.end_inlet(key, Err(error.into()));

@@ -77,6 +77,11 @@ impl Command {
         matches!(self, Self::Request { .. } | Self::Ping { .. } | Self::Push { .. })
     }
 
+    /// A request whose caller has gone.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Request { inlet: Some(inlet), .. } if inlet.is_cancelled())
+    }
+
     /// Something of which its handle was told that it is on its way.
     pub(crate) fn is_promised(&self) -> bool {
         matches!(self, Self::Request { interaction: Interaction::FireAndForget, inlet: None, .. })
@@ -93,6 +98,9 @@ pub enum ConnectionState {
     Established,
     /// The transport is lost; the session waits for another, and what is asked waits with it.
     Suspended,
+    /// The connection is lost, and what was pending on it has failed; another is dialled, and what is
+    /// asked waits for it.
+    Reconnecting,
     /// It ends with the last stream that is open, and nothing new is asked: for this reason, which is
     /// the peer's CONNECTION_CLOSE or that it is closed here.
     Draining(CloseReason),
@@ -506,6 +514,10 @@ impl Mailbox {
 
     pub(crate) fn suspended(&self) {
         self.publish(ConnectionState::Suspended);
+    }
+
+    pub(crate) fn reconnecting(&self) {
+        self.publish(ConnectionState::Reconnecting);
     }
 
     /// The connection is over: nothing is taken any more, and who waits for a permit is told. What

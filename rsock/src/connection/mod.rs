@@ -16,7 +16,7 @@ pub(crate) use consumers::{
     DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, Limit, default_window,
 };
 pub(crate) use doors::{DoorLimits, Doors, Newcomer};
-pub(crate) use driver::{ClientSession, Driver, DriverOptions};
+pub(crate) use driver::{Driver, DriverOptions, Redialler};
 pub use mailbox::ConnectionState;
 pub(crate) use mailbox::{Command, Mailbox, Outgoing, Permit};
 pub(crate) use sessions::Sessions;

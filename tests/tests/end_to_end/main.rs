@@ -11,6 +11,7 @@ mod leaving;
 mod panics;
 #[cfg(target_os = "linux")]
 mod per_core;
+mod reconnect;
 mod resume;
 mod setup;
 #[cfg(unix)]

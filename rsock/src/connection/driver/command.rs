@@ -40,8 +40,8 @@ impl Driver {
                     self.give_up(&CloseReason::Finished(Side::Local), now);
                 }
                 // It comes behind what was asked for before it.
-                Command::Drain if self.has_held() => self.waiting.held.push_back(command),
-                command if command.asks() && !may_request => self.waiting.held.push_back(command),
+                Command::Drain if self.has_held() || self.is_held_up() => self.hold(command),
+                command if command.asks() && !may_request => self.hold(command),
                 command => self.handle_command(command),
             }
         }
@@ -57,7 +57,7 @@ impl Driver {
         let is_request = matches!(command, Command::Request { .. });
         if command.asks() && self.connection.is_over() {
             // The connection is over; the command fails when `Event::Closed` is dispatched.
-            self.waiting.held.push_back(command);
+            self.hold(command);
         } else if is_request && self.waits_for_lease() {
             self.waiting.leaseless.push_back(command);
         } else {

@@ -135,8 +135,8 @@ impl Driver {
                 Event::Pong(data) => self.answer_ping(&data),
                 Event::Setup(setup) => self.start_acceptor(*setup),
                 Event::Resume(resume) => self.take_resume(*resume, now),
-                Event::Established => self.established(),
-                Event::Draining(reason) => self.refuse_new(&reason),
+                Event::Established => self.established(now),
+                Event::Draining(reason) => self.drained(&reason),
                 Event::Suspended => self.suspended(cx, now),
                 Event::Resumed => self.resumed(now),
                 Event::Leased(lease) => self.mailbox.leased(Some(lease)),
@@ -148,11 +148,23 @@ impl Driver {
         worked
     }
 
+    /// The peer takes nothing new. What is asked of it waits for another connection, or fails.
+    #[cold]
+    fn drained(&mut self, reason: &CloseReason) {
+        if self.waits_for_another(reason) {
+            self.hold_leaseless();
+            self.tell_prompt();
+        } else {
+            self.refuse_new(reason);
+        }
+    }
+
     #[cold]
     fn closed(&mut self, cx: &mut Context<'_>, reason: CloseReason, now: Instant) {
         if self.renews(&reason, now) {
             self.renew(cx, reason, now);
         } else {
+            self.gave_up(&reason);
             self.end(&reason, now);
         }
     }

@@ -225,10 +225,12 @@ impl ClientBuilder {
     /// ```
     /// use rsock::{Client, Reconnect, metadata::Authentication};
     ///
-    /// # async fn fetch_token() -> Result<String, std::io::Error> { Ok("token".into()) }
-    /// let builder = Client::builder()
-    ///     .authentication_with(|| async { Ok(Authentication::bearer(&fetch_token().await?)) })
-    ///     .reconnect(Reconnect::new());
+    /// async fn token() -> std::io::Result<Authentication> {
+    ///     let token = "as the issuer gives it";
+    ///     Ok(Authentication::bearer(token))
+    /// }
+    ///
+    /// let builder = Client::builder().authentication_with(token).reconnect(Reconnect::new());
     /// # drop(builder);
     /// ```
     pub fn authentication_with<F, E>(mut self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self

@@ -122,8 +122,8 @@ impl Driver {
         self.fail_commands(reason.clone(), None, commands);
     }
 
-    /// What was asked for and not begun fails for this reason, after it has waited for as long as it may
-    /// or because the connection has ended.
+    /// Fails what was asked for and not begun, for this reason: it has waited for as long as it may, or
+    /// the connection has ended.
     pub(super) fn fail_commands(
         &mut self,
         reason: CloseReason,

@@ -51,7 +51,7 @@ pub(crate) struct Redialler {
     last_dialled: Option<(u32, Instant)>,
     /// How many fresh connections were tried since the last one that was taken.
     tries: u32,
-    /// What handles ask for waits until a server has shown that it takes the connection: it may
+    /// Handles' commands wait until a server has shown that it takes the connection: it may
     /// still refuse it, or was about to close the one before.
     is_holding: bool,
     /// The server may not have resume: the connection is, or will be, a plain one.
@@ -64,7 +64,7 @@ pub(crate) struct Redialler {
 pub(super) struct Redial {
     pub(super) attempt: u32,
     dialling: Pin<Box<dyn Future<Output = Result<Dialled, ConnectError>> + Send>>,
-    /// What is dialled for is a fresh connection.
+    /// Present where a fresh connection is dialled for.
     fresh: Option<Fresh>,
 }
 

@@ -65,7 +65,7 @@ impl Driver {
         self.waiting.held.push_back(Held { command, until });
     }
 
-    /// What waits for a lease is asked of another peer.
+    /// Has what waits for a lease asked of another peer.
     pub(super) fn hold_leaseless(&mut self) {
         for command in mem::take(&mut self.waiting.leaseless) {
             self.hold(command);

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::Payload;
 
@@ -58,7 +57,8 @@ impl Responder for Requester {
         self.open_channel(first.into_payload(), rest).demand(demand)
     }
 
-    async fn metadata_push(self: Arc<Self>, metadata: Bytes) {
+    async fn metadata_push(self: Arc<Self>, push: Request) {
+        let metadata = push.into_payload().metadata.unwrap_or_default();
         // Nobody is told, here either.
         let _ = Self::metadata_push(&self, metadata).await;
     }

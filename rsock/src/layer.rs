@@ -8,7 +8,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{Interaction, Payload};
 
@@ -172,8 +171,8 @@ where
         Opening::Waiting(Box::pin(self.call(first, Interaction::RequestChannel, Some(rest))))
     }
 
-    fn metadata_push(self: Arc<Self>, metadata: Bytes) -> impl Future<Output = ()> + Send {
-        Arc::clone(&self.inner).metadata_push(metadata)
+    fn metadata_push(self: Arc<Self>, push: Request) -> impl Future<Output = ()> + Send {
+        Arc::clone(&self.inner).metadata_push(push)
     }
 }
 

@@ -150,6 +150,11 @@ impl Request {
         &self.payload.data
     }
 
+    /// Its metadata as they came, if it has any.
+    pub fn metadata(&self) -> Option<&Bytes> {
+        self.payload.metadata.as_ref()
+    }
+
     /// The payload alone.
     pub fn into_payload(self) -> Payload {
         self.payload

@@ -37,7 +37,6 @@ use ::rsocket_rust::{
         ClientResponder, Flux, Payload as OldPayload, RSocket, ServerResponder, SetupPayload,
     },
 };
-use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{CloseReason, ErrorCode, Payload};
 
@@ -113,8 +112,8 @@ impl Responder for RSocketResponder {
         FromOld(self.0.request_channel(Box::pin(ToOld { first: Some(first.into_payload()), rest })))
     }
 
-    async fn metadata_push(self: Arc<Self>, metadata: Bytes) {
-        let payload = OldPayload::new(None, Some(metadata));
+    async fn metadata_push(self: Arc<Self>, push: Request) {
+        let payload = OldPayload::new(None, push.into_payload().metadata);
         log_failure("metadata push", self.0.metadata_push(payload).await);
     }
 }

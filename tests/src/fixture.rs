@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use futures_util::{
     Stream, StreamExt,
     future::{self, BoxFuture},
@@ -225,8 +224,9 @@ impl Responder for Fixture {
         guarded(items, guard)
     }
 
-    async fn metadata_push(self: Arc<Self>, metadata: Bytes) {
-        let metadata = String::from_utf8_lossy(&metadata).into_owned();
+    async fn metadata_push(self: Arc<Self>, push: Request) {
+        let metadata = push.metadata().map(|metadata| String::from_utf8_lossy(metadata));
+        let metadata = metadata.unwrap_or_default();
         self.recorder.note(format!("push {metadata}"));
         assert_ne!(metadata, "panic", "a push handler panics");
         if metadata == "never" {

@@ -234,7 +234,8 @@ impl Responder for Handlers {
         }
     }
 
-    async fn metadata_push(self: Arc<Self>, metadata: Bytes) {
+    async fn metadata_push(self: Arc<Self>, push: Request) {
+        let metadata = push.into_payload().metadata.unwrap_or_default();
         self.sender.send(Received::Push(metadata)).await.unwrap();
     }
 }

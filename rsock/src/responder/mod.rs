@@ -77,9 +77,10 @@ pub trait Responder: Send + Sync + 'static {
         Failed::new(unserved("request-channel"))
     }
 
-    /// Takes metadata the peer pushes (MDP-02).
-    fn metadata_push(self: Arc<Self>, metadata: Bytes) -> impl Future<Output = ()> + Send {
-        drop(metadata);
+    /// Takes metadata that the peer pushes (MDP-02): a request without data, which has no answer. As of any
+    /// request, its [metadata](Request::metadata) may name a route or bring credentials.
+    fn metadata_push(self: Arc<Self>, push: Request) -> impl Future<Output = ()> + Send {
+        drop(push);
         async {}
     }
 }
@@ -179,6 +180,8 @@ impl<R: Responder> Handle for Served<R> {
     }
 
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()> {
-        Box::pin(Arc::clone(&self.responder).metadata_push(metadata))
+        let (responder, peer) = self.parts();
+        let payload = Payload { metadata: Some(metadata), ..Payload::default() };
+        Box::pin(responder.metadata_push(Request::new(payload, peer)))
     }
 }

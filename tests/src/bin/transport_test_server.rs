@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{
     FutureExt, Stream, StreamExt,
     stream::{self, BoxStream},
@@ -102,8 +101,8 @@ impl Responder for Connection {
         Active::of(&self.record, &payload);
     }
 
-    async fn metadata_push(self: Arc<Self>, metadata: Bytes) {
-        Active::begin(&self.record, b"", &metadata);
+    async fn metadata_push(self: Arc<Self>, push: Request) {
+        Active::of(&self.record, push.payload());
     }
 
     async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {

@@ -1,10 +1,16 @@
 //! Requests that are passed on: what can be asked can answer.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rsock::{Client, Error, Identity, Payload, Peer, Request, Requester, Responder, Server};
-use rsock_tests::{fixture::Fixture, record::limit_time};
+use rsock::{
+    Client, Error, Identity, Layered, Payload, PayloadExt, Peer, Request, Requester, Responder,
+    Server, Wrap,
+};
+use rsock_tests::{
+    fixture::Fixture,
+    record::{Recorder, limit_time},
+};
 use tokio::net::TcpListener;
 
 /// A server with this fixture, one before it that passes everything on, and a client of that.
@@ -17,7 +23,7 @@ async fn chain(fixture: &Fixture) -> (Client, Client) {
     let before = Server::bind("tcp://127.0.0.1:0").await.expect("a free port");
     let uri = before.addresses().remove(0);
     let requester: Requester = (*link).clone();
-    let acceptor = move |_: Peer| std::future::ready(Ok(requester.clone()));
+    let acceptor = move |_: Peer| ready(Ok(requester.clone()));
     tokio::spawn(before.serve(acceptor).into_future());
     (Client::connect(&uri).await.expect("it listens"), link)
 }
@@ -81,8 +87,14 @@ async fn the_end_behind_is_told_before() {
 #[tokio::test]
 async fn an_identity_goes_with_the_connection() {
     limit_time();
-    struct Greeter;
+    struct Greeter(Arc<Recorder>);
     impl Responder for Greeter {
+        async fn metadata_push(self: Arc<Self>, push: Request) {
+            let name = push.identity().map(Identity::name).unwrap_or("nobody");
+            let route = push.route().unwrap_or("nowhere");
+            self.0.note(format!("{name} pushes to {route} at {}", push.peer().scheme()));
+        }
+
         async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
             let name = request.identity().map(Identity::name).unwrap_or("nobody");
             Ok(format!("hello {name} at {}", request.peer().address()).into())
@@ -90,14 +102,21 @@ async fn an_identity_goes_with_the_connection() {
     }
     let server = Server::bind("tcp://127.0.0.1:0").await.expect("a free port");
     let uri = server.addresses().remove(0);
-    let acceptor = async |peer: Peer| {
+    let recorder = Arc::new(Recorder::default());
+    let heard = Arc::clone(&recorder);
+    let acceptor = move |peer: Peer| {
         let name = String::from_utf8_lossy(&peer.setup().payload.data).into_owned();
-        peer.identify(Identity::new(name))
-            .map_err(|_| Error::rejected("it was somebody before"))?;
-        Ok(Greeter)
+        let identified = peer.identify(Identity::new(name));
+        let greeter = Greeter(Arc::clone(&heard));
+        ready(identified.map(|()| greeter).map_err(|_| Error::rejected("it was somebody before")))
     };
+    // Pushes go through layers as well.
+    let acceptor = Layered::new(acceptor, Wrap::new(async |request, next| next.run(request).await));
     tokio::spawn(server.serve(acceptor).into_future());
     let client = Client::builder().setup("alice").connect(&uri).await.expect("it listens");
     let answer = client.request_response("").await.expect("an answer");
     assert!(answer.data.starts_with(b"hello alice at 127.0.0.1:"), "{answer:?}");
+    let pushed = Payload::default().route("news").expect("a short route");
+    client.metadata_push(pushed.metadata.expect("the route")).await.expect("it is on its way");
+    recorder.wait("alice pushes to news at tcp").await;
 }

@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::{Stream, StreamExt, future, stream};
 use rsock::{BoxStream, Error, Payload, Payloads, Request, Responder};
 use rsock_tests::record::{Guard, Recorder};
@@ -68,7 +67,8 @@ impl Responder for Service {
         self.saw.note(format!("tell {}", word(&payload)));
     }
 
-    async fn metadata_push(self: Arc<Self>, metadata: Bytes) {
+    async fn metadata_push(self: Arc<Self>, push: Request) {
+        let metadata = push.into_payload().metadata.unwrap_or_default();
         self.saw.note(format!("push {}", String::from_utf8_lossy(&metadata)));
     }
 

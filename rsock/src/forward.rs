@@ -7,20 +7,14 @@ use futures_core::Stream;
 use rsock_proto::Payload;
 
 use crate::{
-    connection::{Outgoing, Payloads},
-    demand::Grants,
-    error::Error,
-    request::Request,
-    requester::Requester,
+    connection::Payloads, error::Error, request::Request, requester::Requester,
     responder::Responder,
 };
 
 /// Asks the other side of its connection the same, and gives what comes of it: the payloads as they
-/// are, its errors with their codes, and cancellation that way. Each side is asked for what the other asks
-/// for and no more, of a channel in both directions: who does not ask keeps the items from being made, and
-/// none of them waits here. Where very much is asked for, or there is no end to it, it is passed on in
-/// portions that the requester's window has room for, so that who then does not take what he has asked for
-/// keeps waiting no more than that.
+/// are, its errors with their codes, and cancellation that way. A stream is asked for as much as the
+/// requester's window has room for, whatever the one who asks has asked for; beyond that, what is not
+/// taken here is not asked for there.
 impl Responder for Requester {
     async fn fire_and_forget(self: Arc<Self>, request: Request) {
         // Nobody is told (FNF-01).
@@ -40,21 +34,17 @@ impl Responder for Requester {
 
     fn request_stream(
         self: Arc<Self>,
-        mut request: Request,
+        request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        let demand = request.demand();
-        Self::request_stream(&self, request.into_payload()).demand(demand)
+        Self::request_stream(&self, request.into_payload())
     }
 
     fn request_channel(
         self: Arc<Self>,
-        mut first: Request,
+        first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        let (demand, grants) = (first.demand(), Grants::new());
-        let items = Box::pin(rest.demand(grants.demand()));
-        let rest = Outgoing { items, grants: Some(grants) };
-        self.open_channel(first.into_payload(), rest).demand(demand)
+        self.open_channel(first.into_payload(), Box::pin(rest))
     }
 
     async fn metadata_push(self: Arc<Self>, push: Request) {

@@ -50,9 +50,10 @@ mod acceptor;
 mod client;
 mod connection;
 mod credentials;
-mod demand;
 mod error;
 mod forward;
+#[cfg(feature = "websocket")]
+pub mod http;
 mod layer;
 mod lease;
 mod memory;
@@ -61,7 +62,6 @@ mod network;
 mod pattern;
 mod payload;
 mod peer;
-mod reconnect;
 mod request;
 mod requester;
 mod responder;
@@ -71,7 +71,6 @@ mod router;
 pub mod rsocket_rust;
 mod runtimes;
 mod server;
-mod setup;
 mod spawn;
 mod sync;
 mod tap;
@@ -90,15 +89,18 @@ pub use client::{Client, ClientBuilder};
 pub use connection::{ConnectionState, DEFAULT_CREDIT, Payloads};
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
-pub use demand::{Demand, Grants};
 pub use error::{ConnectError, Error, Sent};
+#[cfg(feature = "websocket")]
+#[doc(inline)]
+pub use http::{
+    HttpBody, HttpBodyError, HttpHandler, HttpLimits, HttpRequest, HttpResponse, UpgradeRequired,
+};
 pub use layer::{End, Layer, Layered, Next, Reply, Wrap, Wrapped};
 pub use lease::{Grant, LeasePolicy, Load, SharedLease};
 pub use memory::MemoryBudget;
 pub use meter::{Meter, MeterReading};
 pub use payload::{IntoPayload, PayloadExt};
 pub use peer::{Identity, Peer, Setup};
-pub use reconnect::{Reconnect, ReconnectEvent};
 pub use request::{Params, Request};
 pub use requester::{RequestStream, Requester, Response};
 pub use responder::{BoxFuture, BoxStream, Failed, Rejecting, Responder};
@@ -113,11 +115,11 @@ pub use runtimes::Runtimes;
 pub use server::{Endpoint, Serve, Server, ServerBuilder};
 pub use spawn::{Spawned, spawned};
 pub use tap::{Direction, FrameTap};
-pub use transport::memory;
 #[cfg(unix)]
 pub use transport::unix::UnixUser;
 #[cfg(feature = "websocket")]
-pub use transport::websocket::{HttpHandler, HttpResponse, UpgradeRequired};
+pub use transport::websocket::HttpHead;
+pub use transport::{memory, prepare_tcp};
 
 /// How many requests may be open at a time on a connection.
 pub const DEFAULT_MAX_REQUESTS: usize = 4_096;

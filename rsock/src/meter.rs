@@ -79,6 +79,9 @@ figures! {
             "Connections whose peers are bound by our leases, and which have a transport";
         leased_requests:
             "Requests of such peers that are being served, those of suspended sessions included";
+        open_http_connections:
+            "HTTP connections that have asked for something else than a WebSocket; not among the \
+             others";
     }
     Counter {
         dropped_pushes:
@@ -87,9 +90,15 @@ figures! {
             "Fire-and-forgets of ours that were on their way, and of which the connection's end \
              shows that they did not leave, or not that they arrived: unwritten then, refused with \
              SETUP, or without the peer's acknowledgement in a session that is over";
-        reconnects:
-            "Times a client without a connection, or whose session was gone, was connected anew";
         handshake_timeouts: "WebSocket handshakes that were not over in time";
+        http_requests: "HTTP requests that did not open a WebSocket";
+        refused_http_requests:
+            "HTTP requests refused because too many connections were busy, or the request could be \
+             read in two ways";
+        http_timeouts:
+            "HTTP connections closed, or requests answered, because the client sent or took nothing \
+             for too long";
+        evicted_http_connections: "Idle HTTP connections closed for others";
         full:
             "Times a connection came while a server had as many as it may, and waited until one \
              ended";
@@ -213,6 +222,36 @@ impl Meter {
     #[cfg(feature = "websocket")]
     pub(crate) fn handshake_timeout(&self) {
         self.handshake_timeouts.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn http_request(&self) {
+        self.http_requests.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn refused_http_request(&self) {
+        self.refused_http_requests.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn http_timeout(&self) {
+        self.http_timeouts.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn http_connection_opened(&self) {
+        self.open_http_connections.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn http_connection_closed(&self) {
+        self.open_http_connections.fetch_sub(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn evicted_http_connection(&self) {
+        self.evicted_http_connections.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn count_full(&self) {
@@ -345,10 +384,6 @@ impl ConnectionMeter {
 
     pub(crate) fn dropped_push(&self) {
         self.meter.dropped_pushes.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn reconnected(&self) {
-        self.meter.reconnects.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn refused_session(&self) {

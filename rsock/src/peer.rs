@@ -19,6 +19,8 @@ use rsock_proto::{
 
 #[cfg(unix)]
 use crate::transport::unix::UnixUser;
+#[cfg(feature = "websocket")]
+use crate::transport::websocket::HttpHead;
 use crate::{
     connection::{ConnectionState, Mailbox, default_window},
     error::Error,
@@ -32,7 +34,8 @@ use crate::{
 
 /// The address of a peer that is no other side of a connection.
 const LOCAL: &str = "local";
-/// Bytes of SETUP from which on they are counted; those of most are a few words.
+/// Bytes of SETUP, or of an HTTP request's head, from which on they are counted; those of most are a few
+/// words.
 const COUNTED_BYTES: usize = 1 << 10;
 
 /// The other side of a connection: where it is, what it said in SETUP, who it is once somebody has
@@ -50,6 +53,15 @@ struct Inner {
     identity: OnceLock<Identity>,
     /// For what SETUP brought, if that is much: it is kept for as long as somebody has the peer.
     _charge: Option<Arc<BlockCharge>>,
+    #[cfg(feature = "websocket")]
+    http: Option<Arc<Http>>,
+}
+
+/// The request that opened a WebSocket, with its charge if it is large.
+#[cfg(feature = "websocket")]
+struct Http {
+    head: HttpHead,
+    charge: Option<Arc<BlockCharge>>,
 }
 
 impl Peer {
@@ -69,21 +81,42 @@ impl Peer {
             requester,
             identity: OnceLock::new(),
             _charge: (bytes >= COUNTED_BYTES).then(|| BlockCharge::new(bytes, budget)),
+            #[cfg(feature = "websocket")]
+            http: None,
         }))
     }
 
+    /// The same, whose WebSocket was opened by this request. It is the only one there is: nobody has been
+    /// shown it before.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn with_http(mut self, head: HttpHead, budget: &Arc<MemoryBudget>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            let bytes = head.bytes();
+            let charge = (bytes >= COUNTED_BYTES).then(|| BlockCharge::new(bytes, budget));
+            inner.http = Some(Arc::new(Http { head, charge }));
+        }
+        self
+    }
+
     /// The same for whoever serves it, as long as the connection lasts: without the payload and the token
-    /// of SETUP, if these are large. A stranger decides how large they are.
+    /// of SETUP, and without the headers of HTTP, if these are large. A stranger decides how large they
+    /// are.
     pub(crate) fn for_service(self) -> Self {
-        if self.0._charge.is_none() {
+        #[cfg(feature = "websocket")]
+        let has_large_head = self.0.http.as_ref().is_some_and(|http| http.charge.is_some());
+        #[cfg(not(feature = "websocket"))]
+        let has_large_head = false;
+        if self.0._charge.is_none() && !has_large_head {
             return self;
         }
         let mut setup = self.0.setup.clone();
-        setup.0.payload = Payload::default();
-        setup.0.resume_token = None;
-        // They may lie in the same block.
-        for mime in [&mut setup.0.metadata_mime, &mut setup.0.data_mime] {
-            *mime = Bytes::copy_from_slice(mime);
+        if self.0._charge.is_some() {
+            setup.0.payload = Payload::default();
+            setup.0.resume_token = None;
+            // They may lie in the same block.
+            for mime in [&mut setup.0.metadata_mime, &mut setup.0.data_mime] {
+                *mime = Bytes::copy_from_slice(mime);
+            }
         }
         Self(Arc::new(Inner {
             connection_id: self.0.connection_id,
@@ -93,6 +126,13 @@ impl Peer {
             requester: self.0.requester.clone(),
             identity: self.0.identity.clone(),
             _charge: None,
+            #[cfg(feature = "websocket")]
+            http: self.0.http.as_ref().map(|http| match http.charge {
+                None => Arc::clone(http),
+                Some(_) => {
+                    Arc::new(Http { head: http.head.shortened(COUNTED_BYTES), charge: None })
+                }
+            }),
         }))
     }
 
@@ -168,6 +208,14 @@ impl Peer {
     #[inline]
     pub(crate) fn is_composite(&self) -> bool {
         self.0.is_composite
+    }
+
+    /// The HTTP request that opened the WebSocket, of a client that came by one: its path, query, headers
+    /// and `Origin`. Above 1 KiB, its headers are for the acceptor alone, but for `Origin`: what serves the
+    /// connection sees it without them, and without path and query where these alone are as long.
+    #[cfg(feature = "websocket")]
+    pub fn http(&self) -> Option<&HttpHead> {
+        self.0.http.as_ref().map(|http| &http.head)
     }
 
     /// A handle for asking it.

@@ -1,5 +1,8 @@
 //! The side that is dialled.
 
+#[cfg(feature = "websocket")]
+mod web;
+
 use std::{
     fmt,
     future::{Future, IntoFuture},
@@ -19,7 +22,7 @@ use tokio::{
 };
 
 #[cfg(feature = "websocket")]
-use crate::transport::websocket::{self, HttpHandler, UpgradeRequired};
+use crate::http::{HandleHttp, HttpHandler, HttpLimits};
 use crate::{
     acceptor::{Accept, Acceptor},
     connection::{
@@ -99,7 +102,9 @@ pub struct ServerBuilder {
     meter: Arc<Meter>,
     tap: Option<FrameTap>,
     #[cfg(feature = "websocket")]
-    http: Option<Arc<dyn HttpHandler>>,
+    http: Option<Arc<dyn HandleHttp>>,
+    #[cfg(feature = "websocket")]
+    http_limits: HttpLimits,
 }
 
 /// A policy of its own for each connection.
@@ -125,6 +130,8 @@ impl Default for ServerBuilder {
             tap: None,
             #[cfg(feature = "websocket")]
             http: None,
+            #[cfg(feature = "websocket")]
+            http_limits: HttpLimits::default(),
         }
     }
 }
@@ -255,6 +262,17 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets the bounds of what plain HTTP can make us hold and wait for.
+    #[cfg(feature = "websocket")]
+    pub fn http_limits(mut self, limits: HttpLimits) -> Self {
+        self.http_limits = limits;
+        self
+    }
+
+    fn budget(&self) -> Arc<MemoryBudget> {
+        self.memory.clone().unwrap_or_else(MemoryBudget::of_process)
+    }
+
     /// Opens a listener for each URI.
     ///
     /// # Errors
@@ -302,9 +320,16 @@ impl Endpoint {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let transport = Transport::from_caller(io, "memory");
-        if let Some(driven) = self.service.drive(transport, None) {
+        let accept = Arc::clone(&self.service.acceptor);
+        if let Some(driven) = self.service.drive(transport, None, accept) {
             driven.await;
         }
+    }
+
+    /// Takes no more connections and no new requests, lets open streams end within
+    /// [`drain_limit`](ServerBuilder::drain_limit), closes the connections and returns.
+    pub async fn drain(&self) {
+        self.service.drain().await;
     }
 }
 
@@ -395,6 +420,8 @@ struct CloseOnDrop(Arc<Service>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.doors.stop();
+        #[cfg(feature = "websocket")]
+        self.0.web.end();
         let mut from = Some(0);
         while let Some(key) = from {
             from = self.0.end_some(key, true);
@@ -445,10 +472,6 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// The outcome of a handshake.
-#[cfg(feature = "websocket")]
-type Shaken = Result<websocket::Accepted<Socket>, websocket::HandshakeError>;
-
 /// The parts that all connections of a server share.
 struct Service {
     builder: ServerBuilder,
@@ -460,6 +483,8 @@ struct Service {
     /// The last of them has ended.
     deserted: Notify,
     draining: watch::Sender<bool>,
+    #[cfg(feature = "websocket")]
+    web: web::Web,
     sessions: Option<Arc<Sessions>>,
     /// When it was logged that the system refuses to accept, and how often it has since.
     refused: Mutex<(Option<Instant>, u64)>,
@@ -478,7 +503,18 @@ impl Service {
         let max_per_address = builder.max_sessions_per_address.unwrap_or_else(|| max.div_ceil(2));
         let sessions = builder.config.resume.map(|_| Sessions::new(max, max_per_address));
         let (deserted, refused) = (Notify::new(), Mutex::default());
-        Self { builder, acceptor, doors, live, deserted, draining, sessions, refused }
+        Self {
+            #[cfg(feature = "websocket")]
+            web: web::Web::new(&builder),
+            builder,
+            acceptor,
+            doors,
+            live,
+            deserted,
+            draining,
+            sessions,
+            refused,
+        }
     }
 
     /// The system has refused to accept. It is logged once, and again while it lasts.
@@ -553,78 +589,23 @@ impl Service {
         match &uri.layout {
             Layout::Prefixed => {
                 let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());
-                self.drive(Transport { socket, framing, input, peer }, Some(newcomer))
+                let transport = Transport { socket, framing, input, peer };
+                self.drive(transport, Some(newcomer), Arc::clone(&self.acceptor))
             }
             #[cfg(feature = "websocket")]
-            Layout::WebSocket { path } => self.begin_websocket(socket, peer, path, newcomer).await,
-        }
-    }
-
-    #[cfg(feature = "websocket")]
-    async fn begin_websocket(
-        self: &Arc<Self>,
-        socket: Socket,
-        peer: Arc<str>,
-        path: &str,
-        newcomer: Newcomer,
-    ) -> Option<Driven> {
-        let path: Option<Arc<str>> = Some(path.into());
-        let http = match &self.builder.http {
-            Some(http) => Arc::clone(http),
-            None => Arc::new(UpgradeRequired { path: path.clone() }),
-        };
-        match self.shake_hands(socket, http, path, &newcomer).await? {
-            Ok(Ok(websocket::Accepted::WebSocket { io, leftover, .. })) => {
-                let max_frame_bytes = self.builder.config.max_frame_bytes;
-                let role = websocket::Role::Server;
-                let framing = websocket::WebSocketFraming::new(role, max_frame_bytes);
-                let (framing, input) = (Framing::WebSocket(framing), BytesMut::from(&leftover[..]));
-                self.drive(Transport { socket: io, framing, input, peer }, Some(newcomer))
-            }
-            Ok(Ok(websocket::Accepted::Http)) => None,
-            Ok(Err(error)) => {
-                log_handshake(&peer, &error.to_string());
-                None
-            }
-            Err(_) => {
-                log_handshake(&peer, "it was not completed in time");
-                None
-            }
-        }
-    }
-
-    /// The handshake, in its time; `None` where a shutdown was sooner, or it had to go for others.
-    #[cfg(feature = "websocket")]
-    async fn shake_hands(
-        &self,
-        socket: Socket,
-        http: Arc<dyn HttpHandler>,
-        path: Option<Arc<str>>,
-        newcomer: &Newcomer,
-    ) -> Option<Result<Shaken, tokio::time::error::Elapsed>> {
-        let limit = self.builder.config.setup_timeout;
-        let mut handshake = pin!(websocket::accept(socket, http, path));
-        let mut draining = self.draining.subscribe();
-        let mut drained = pin!(draining.wait_for(|draining| *draining));
-        let mut turned_away = pin!(newcomer.turned_away());
-        // What has not become a connection yet does not hold up a shutdown.
-        let undisturbed = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
-            Poll::Ready(shaken) => Poll::Ready(Some(shaken)),
-            Poll::Pending if turned_away.as_mut().poll(cx).is_ready() => Poll::Ready(None),
-            Poll::Pending => drained.as_mut().poll(cx).map(|_| None),
-        });
-        match tokio::time::timeout(limit, undisturbed).await {
-            Ok(None) => None,
-            Ok(Some(shaken)) => Some(Ok(shaken)),
-            Err(elapsed) => {
-                self.builder.meter.handshake_timeout();
-                Some(Err(elapsed))
+            Layout::WebSocket { path } => {
+                self.begin_web(socket, peer, path, remote.into(), newcomer).await
             }
         }
     }
 
     /// The driver of a connection, which is among the live ones; none where it has to go for another.
-    fn drive(self: &Arc<Self>, transport: Transport, newcomer: Option<Newcomer>) -> Option<Driven> {
+    fn drive(
+        self: &Arc<Self>,
+        transport: Transport,
+        newcomer: Option<Newcomer>,
+        accept: Arc<dyn Accept>,
+    ) -> Option<Driven> {
         let mailbox = Mailbox::new(self.builder.max_requests, ConnectionState::Connecting);
         if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(&mailbox)) {
             return None;
@@ -642,10 +623,9 @@ impl Service {
             peer: Arc::clone(&transport.peer),
             lease: self.builder.lease.as_ref().map(|make| make()),
             sessions: self.sessions.clone(),
-            memory: self.builder.memory.clone().unwrap_or_else(MemoryBudget::of_process),
+            memory: self.builder.budget(),
             max_waiting_bytes: self.builder.max_waiting_bytes,
         };
-        let accept = Arc::clone(&self.acceptor);
         let driver = Driver::server(transport, accept, newcomer.map(Box::new), mailbox, options);
         Some(Driven { driver: Box::pin(driver), _live: live })
     }
@@ -689,6 +669,8 @@ impl Service {
         let mut drained = pin!(self.all_ended());
         if tokio::time::timeout(self.builder.drain_limit, drained.as_mut()).await.is_err() {
             self.end_all(true).await;
+            #[cfg(feature = "websocket")]
+            self.web.end();
             // What flushing and lingering take, and a little more.
             let _ = tokio::time::timeout(Duration::from_secs(3), drained).await;
         }
@@ -699,10 +681,12 @@ impl Service {
             let mut deserted = pin!(self.deserted.notified());
             deserted.as_mut().enable();
             if self.live.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-                return;
+                break;
             }
             deserted.await;
         }
+        #[cfg(feature = "websocket")]
+        self.web.deserted().await;
     }
 }
 
@@ -768,14 +752,6 @@ fn log_accept(error: &io::Error, open: u64, times: u64) {
 
 #[cfg(not(feature = "tracing"))]
 fn log_accept(_: &io::Error, _: u64, _: u64) {}
-
-#[cfg(all(feature = "tracing", feature = "websocket"))]
-fn log_handshake(peer: &str, error: &str) {
-    tracing::debug!(peer, "WebSocket handshake failed: {error}");
-}
-
-#[cfg(all(not(feature = "tracing"), feature = "websocket"))]
-fn log_handshake(_: &str, _: &str) {}
 
 #[cfg(test)]
 mod tests {

@@ -43,7 +43,7 @@ impl OpenFiles {
 
 impl Options {
     /// Raises the process's limit of open files as far as the system allows, and lowers
-    /// `max_connections` and `max_newcomers` to what that is enough for. Those beyond wait as others
+    /// `max_connections`, `max_newcomers` and `max_http_connections` to what that is enough for. Those beyond wait as others
     /// do, where the system would refuse whatever needs a file.
     ///
     /// # Errors
@@ -51,13 +51,14 @@ impl Options {
     pub fn fit_to_open_files(&mut self) -> io::Result<OpenFiles> {
         let limit = rlimit::increase_nofile_limit(u64::MAX)?;
         let asked = self.max_connections;
-        (self.max_connections, self.max_newcomers) = self.sockets_within(limit);
+        (self.max_connections, self.max_newcomers, self.max_http_connections) =
+            self.sockets_within(limit);
         Ok(OpenFiles { limit, asked, served: self.max_connections })
     }
 
-    /// The connections and the newcomers that so many files are enough for, at least one each and at
-    /// most those asked for.
-    fn sockets_within(&self, limit: u64) -> (u32, u32) {
+    /// The connections, the newcomers and the HTTP connections that so many files are enough for, at least
+    /// one each and at most those asked for.
+    fn sockets_within(&self, limit: u64) -> (u32, u32, u32) {
         let threads = self.threads().get() as u64;
         let sockets = match self.runtime {
             RuntimeKind::Shared => 1,
@@ -69,8 +70,9 @@ impl Options {
         let at_most = |n: u64, max: u32| u32::try_from(n.max(1)).unwrap_or(u32::MAX).min(max);
         // Half as many as newcomers may be let in beyond the connections, when they come back.
         let newcomers = at_most(room / 6, self.max_newcomers);
-        let rest = room.saturating_sub(u64::from(newcomers) + u64::from(newcomers / 2));
-        (at_most(rest, self.max_connections), newcomers)
+        let http = at_most(room / 6, self.max_http_connections);
+        let others = u64::from(newcomers) + u64::from(newcomers / 2) + u64::from(http);
+        (at_most(room.saturating_sub(others), self.max_connections), newcomers, http)
     }
 }
 
@@ -84,22 +86,23 @@ mod tests {
             listen: vec![String::new(); 2],
             max_connections: 1_000,
             max_newcomers: 100,
+            max_http_connections: 50,
             workers: Some(4),
             ..Options::default()
         };
         let others = AT_REST + 4 * PER_THREAD + 2 * PER_LISTENER;
         for (limit, expected) in [
-            (u64::MAX, (1_000, 100)),
-            (1_150 + others, (1_000, 100)),
-            (1_149 + others, (999, 100)),
-            (60 + others, (45, 10)),
-            (2 + others, (1, 1)),
-            (0, (1, 1)),
+            (u64::MAX, (1_000, 100, 50)),
+            (1_200 + others, (1_000, 100, 50)),
+            (1_199 + others, (999, 100, 50)),
+            (60 + others, (35, 10, 10)),
+            (3 + others, (1, 1, 1)),
+            (0, (1, 1, 1)),
         ] {
             assert_eq!(options.sockets_within(limit), expected, "{limit}");
         }
         let per_core = Options { runtime: RuntimeKind::PerCore, ..options };
         let more = 3 * 2 * PER_LISTENER;
-        assert_eq!(per_core.sockets_within(1_149 + others + more), (999, 100));
+        assert_eq!(per_core.sockets_within(1_199 + others + more), (999, 100, 50));
     }
 }

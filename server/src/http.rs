@@ -1,16 +1,19 @@
 //! Plain HTTP on the WebSocket ports.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    future::ready,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
-use rsock::{HttpHandler, HttpResponse};
+use rsock::{HttpHandler, HttpRequest, HttpResponse};
 
 use crate::service::try_it;
 
-/// Says how the service is, and to who came with a browser what it is.
+/// Answers plain HTTP: health and readiness, and a short introduction for browsers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Front(Arc<State>);
 
@@ -56,7 +59,16 @@ fn websocket_path(uri: &str) -> Option<String> {
 }
 
 impl HttpHandler for Front {
-    fn handle(&self, _: &str, path: &str) -> HttpResponse {
+    fn handle(&self, request: HttpRequest) -> impl Future<Output = HttpResponse> + Send + 'static {
+        ready(match request.method().as_str() {
+            "OPTIONS" => HttpResponse::new(204, "").header("allow", "GET, HEAD, OPTIONS"),
+            _ => self.answer(request.path()),
+        })
+    }
+}
+
+impl Front {
+    fn answer(&self, path: &str) -> HttpResponse {
         let site = self.0.site.get();
         match path {
             "/healthz" => HttpResponse::text(200, "ok\n"),
@@ -99,28 +111,28 @@ mod tests {
             ("/healthz/", 404),
             ("", 404),
         ] {
-            assert_eq!(front.handle("GET", path).status, status, "{path}");
+            assert_eq!(front.answer(path).status(), status, "{path}");
         }
     }
 
     #[test]
     fn the_root_tells_how_to_try_it() {
-        let body = front("ws://127.0.0.1:2/rsocket").handle("GET", "/").body;
-        let text = String::from_utf8(body.to_vec()).unwrap();
+        let answer = front("ws://127.0.0.1:2/rsocket").answer("/");
+        let text = String::from_utf8(answer.body().unwrap().to_vec()).unwrap();
         assert!(text.contains("rsock request tcp://127.0.0.1:1 "), "{text}");
     }
 
     #[test]
     fn a_websocket_may_be_at_the_root() {
         let front = front("ws://127.0.0.1:2/");
-        assert_eq!(front.handle("GET", "/").status, 426);
+        assert_eq!(front.answer("/").status(), 426);
     }
 
     #[test]
     fn it_is_healthy_and_not_ready_while_draining() {
         let front = front("ws://127.0.0.1:2/rsocket");
         front.drain();
-        assert_eq!(front.handle("GET", "/readyz").status, 503);
-        assert_eq!(front.handle("GET", "/healthz").status, 200);
+        assert_eq!(front.answer("/readyz").status(), 503);
+        assert_eq!(front.answer("/healthz").status(), 200);
     }
 }

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, fmt, io, num::NonZeroUsize, str::FromStr, thread, time::Duration};
 
 use clap::{Args, ValueEnum, value_parser};
-use rsock::{ResumeLimits, proto::Config};
+use rsock::{HttpLimits, ResumeLimits, proto::Config};
 use tokio::runtime::{Builder, Runtime};
 
 /// The settings of a service.
@@ -30,6 +30,17 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = Self::default().max_newcomers)]
     #[arg(value_parser = some_number)]
     pub max_newcomers: u32,
+    /// HTTP connections beside these, on the ports of WebSockets; for one more, the one is closed that
+    /// has been idle for the longest time, of the address that has most
+    #[arg(long, value_name = "N", default_value_t = Self::default().max_http_connections)]
+    #[arg(value_parser = some_number)]
+    pub max_http_connections: u32,
+    /// How long an HTTP connection is kept for its next request
+    #[arg(long, value_name = "TIME", default_value = "75s", value_parser = some_time)]
+    pub http_idle_timeout: Duration,
+    /// How long an HTTP client may take nothing of an answer while there is something to take
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = some_time)]
+    pub http_stall_timeout: Duration,
     /// Streams a connection may hold open; more are refused
     #[arg(long, value_name = "N", default_value_t = Self::default().max_streams)]
     #[arg(value_parser = some_number)]
@@ -132,6 +143,7 @@ const MIN_FRAME: i64 = 1_024;
 impl Default for Options {
     fn default() -> Self {
         let (limits, resume) = (Config::default(), ResumeLimits::default());
+        let http = HttpLimits::default();
         Self {
             listen: ["tcp://127.0.0.1:7878", "ws://127.0.0.1:7879/rsocket"]
                 .map(str::to_owned)
@@ -140,6 +152,9 @@ impl Default for Options {
             default_route: DefaultRoute::Route("echo".to_owned()),
             max_connections: 100_000,
             max_newcomers: 1_024,
+            max_http_connections: http.max_connections as u32,
+            http_idle_timeout: http.idle_timeout,
+            http_stall_timeout: http.stall_timeout,
             max_streams: limits.max_streams as u32,
             max_frame: limits.max_frame_bytes as u32,
             max_error_text: limits.max_error_text_bytes as u32,
@@ -191,6 +206,15 @@ impl Options {
         config.part_timeout = self.part_timeout;
         config.max_lifetime = self.max_lifetime;
         config
+    }
+
+    /// The limits of plain HTTP.
+    pub(crate) fn http_limits(&self) -> HttpLimits {
+        let mut limits = HttpLimits::default();
+        limits.max_connections = self.max_http_connections as usize;
+        limits.idle_timeout = self.http_idle_timeout;
+        limits.stall_timeout = self.http_stall_timeout;
+        limits
     }
 
     /// How many threads serve connections.
@@ -344,6 +368,8 @@ mod tests {
             "--mtu=64",
             "--resume-window=0s",
             "--max-newcomers=7",
+            "--max-http-connections=9",
+            "--http-idle-timeout=5s",
             "--max-sessions-per-address=8",
             "--lease=100",
             "--runtime=per-core",
@@ -359,6 +385,8 @@ mod tests {
             mtu: 64,
             resume_window: Duration::ZERO,
             max_newcomers: 7,
+            max_http_connections: 9,
+            http_idle_timeout: Duration::from_secs(5),
             max_sessions_per_address: Some(8),
             lease: Some(100),
             runtime: RuntimeKind::PerCore,
@@ -373,6 +401,7 @@ mod tests {
         for (flag, expected) in [
             ("--max-connections=0", "it must be at least 1"),
             ("--max-newcomers=0", "it must be at least 1"),
+            ("--max-http-connections=0", "it must be at least 1"),
             ("--max-streams=many", "a whole number from 1 to 4294967295"),
             ("--max-sessions=-1", "a whole number from 1 to 4294967295"),
             ("--max-frame=16777216", "is not in 1024..=16777215"),

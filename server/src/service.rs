@@ -58,7 +58,8 @@ impl Service {
             .max_newcomers(options.max_newcomers as usize)
             .meter(meter)
             .memory(Arc::clone(&memory))
-            .http(front.clone());
+            .http(front.clone())
+            .http_limits(options.http_limits());
         if let Some(runtimes) = runtimes {
             builder = builder.runtimes(runtimes.clone());
         }

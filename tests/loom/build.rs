@@ -4,8 +4,7 @@
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
 /// The sources, in `rsock/src`.
-const SOURCES: [(&str, &str); 9] = [
-    ("demand", "demand.rs"),
+const SOURCES: [(&str, &str); 8] = [
     ("error", "error.rs"),
     ("memory", "memory.rs"),
     ("network", "network.rs"),
@@ -19,7 +18,7 @@ const SOURCES: [(&str, &str); 9] = [
 /// A way of breaking them: its name, the source, what is replaced and by what.
 type Broken = (&'static str, &'static str, &'static str, &'static str);
 
-const BROKEN: [Broken; 23] = [
+const BROKEN: [Broken; 22] = [
     ("sleeps_on_commands", "connection/mailbox.rs", "if !inner.commands.is_empty() || ", "if "),
     ("sleeps_on_ready", "connection/mailbox.rs", "|| !inner.ready.is_empty() ", ""),
     ("sleeps_on_adoption", "connection/mailbox.rs", " || !inner.adoptions.is_empty()", ""),
@@ -85,44 +84,37 @@ const BROKEN: [Broken; 23] = [
         "                drop(inner);\n                return (true, self.end(Ok(())));",
     ),
     (
-        "unlists_too_late",
+        "untouches_too_late",
         "connection/consumers.rs",
-        "        inner.listed = false;\n        match inner.key {\n            \
-         Some(key) => (Some(key), inner.take_demand()),",
+        "        inner.touched = false;\n        match inner.key {\n            \
+         Some(key) => (Some(key), inner.take_wish()),",
         "        match inner.key {\n            Some(key) => {\n                \
-         let demand = inner.take_demand();\n                drop(inner);\n                \
-         self.lock().listed = false;\n                (Some(key), demand)\n            }",
+         let wish = inner.take_wish();\n                drop(inner);\n                \
+         self.lock().touched = false;\n                (Some(key), wish)\n            }",
     ),
-    ("stays_listed", "connection/consumers.rs", "        inner.listed = false;\n", ""),
-    ("grants_again", "connection/consumers.rs", "        self.demand.grant = 0;\n", ""),
+    ("stays_touched", "connection/consumers.rs", "        inner.touched = false;\n", ""),
+    ("grants_again", "connection/consumers.rs", "        self.wish.grant = 0;\n", ""),
     (
         "loses_early_credit",
         "connection/consumers.rs",
-        "None => (None, inner.demand),",
-        "None => (None, inner.take_demand()),",
+        "None => (None, inner.wish),",
+        "None => (None, inner.take_wish()),",
     ),
     (
-        "demands_in_two_steps",
+        "touches_in_two_steps",
         "connection/consumers.rs",
-        "        change(&mut inner.demand);\n        if !mem",
-        "        let listed = inner.listed;\n        drop(inner);\n        \
-         let mut inner = self.lock();\n        change(&mut inner.demand);\n        \
+        "        change(&mut inner.wish);\n        if !mem",
+        "        let listed = inner.touched;\n        drop(inner);\n        \
+         let mut inner = self.lock();\n        change(&mut inner.wish);\n        \
          if !listed && !mem",
     ),
     (
         "opens_in_two_steps",
         "connection/consumers.rs",
         "        inner.key = Some(key);\n",
-        "        let demand = inner.take_demand();\n        drop(inner);\n        \
+        "        let wish = inner.take_wish();\n        drop(inner);\n        \
          let mut inner = self.lock();\n        inner.key = Some(key);\n        \
-         if let demand @ InletDemand { cancel: false, .. } = demand {\n            return demand;\n        }\n",
-    ),
-    (
-        "demands_too_late",
-        "demand.rs",
-        "        let waker = cx.waker();\n",
-        "        drop(inner);\n        let mut inner = self.shared.lock();\n        \
-         let waker = cx.waker();\n",
+         if let wish @ Wish { cancel: false, .. } = wish {\n            return wish;\n        }\n",
     ),
     (
         "unlists_without_looking",

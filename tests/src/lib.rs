@@ -3,6 +3,7 @@
 
 pub mod cutter;
 pub mod fixture;
+pub mod http;
 pub mod link;
 pub mod log;
 pub mod process;

@@ -8,6 +8,5 @@ mod input;
 mod interactions;
 mod metadata;
 mod output;
-mod reconnect;
 mod support;
 mod waits;

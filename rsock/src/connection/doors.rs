@@ -16,7 +16,6 @@
 use std::{
     collections::VecDeque,
     fmt,
-    future::poll_fn,
     pin::pin,
     sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
@@ -311,11 +310,7 @@ impl Newcomer {
         not(any(feature = "websocket", test)),
         expect(dead_code, reason = "the handshake of a WebSocket alone comes before a driver")
     )]
-    pub(crate) async fn turned_away(&self) {
-        poll_fn(|cx| self.poll_turned_away(cx)).await;
-    }
-
-    fn poll_turned_away(&self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_turned_away(&self, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.doors.lock();
         match self.spare.and_then(|spare| inner.newcomers.spare(spare)) {
             Some(entry) => {
@@ -353,7 +348,7 @@ impl Drop for Newcomer {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::{future::poll_fn, net::SocketAddr};
 
     use futures_util::FutureExt;
 
@@ -371,7 +366,7 @@ mod tests {
     }
 
     fn is_turned_away(newcomer: &Newcomer) -> bool {
-        newcomer.turned_away().now_or_never().is_some()
+        poll_fn(|cx| newcomer.poll_turned_away(cx)).now_or_never().is_some()
     }
 
     #[tokio::test(start_paused = true)]

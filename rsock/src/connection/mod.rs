@@ -12,12 +12,14 @@ mod shares;
 mod spare_inlets;
 
 pub use consumers::{DEFAULT_CREDIT, Payloads};
-pub(crate) use consumers::{
-    DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, Limit, default_window,
-};
+pub(crate) use consumers::{DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, default_window};
 pub(crate) use doors::{DoorLimits, Doors, Newcomer};
-pub(crate) use driver::{Driver, DriverOptions, Redialler};
+pub(crate) use driver::{ClientSession, Driver, DriverOptions};
 pub use mailbox::ConnectionState;
-pub(crate) use mailbox::{Command, Mailbox, Outgoing, Permit};
+pub(crate) use mailbox::{Command, Mailbox, Permit};
+#[cfg(feature = "websocket")]
+pub(crate) use producers::guard;
 pub(crate) use sessions::Sessions;
+#[cfg(feature = "websocket")]
+pub(crate) use shares::{Holder, Shares, Spare};
 pub(crate) use spare_inlets::{keep_inlet, take_inlet};

@@ -20,6 +20,8 @@ use rsock_proto::{
 };
 use tokio::io::DuplexStream;
 
+pub use tcp::prepare_tcp;
+
 /// Two ends of a connection in memory, each holding at most `capacity` bytes in flight.
 pub fn memory(capacity: usize) -> (DuplexStream, DuplexStream) {
     tokio::io::duplex(capacity)

@@ -10,7 +10,13 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "websocket")]
+use bytes::Bytes;
 use bytes::BytesMut;
+#[cfg(feature = "websocket")]
+use hyper::upgrade::Upgraded;
+#[cfg(feature = "websocket")]
+use hyper_util::rt::TokioIo;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::{
@@ -62,10 +68,20 @@ impl Socket {
         stream.map_or(Self::None, |own| Self::Own(Box::new(own)))
     }
 
+    /// The connection that an HTTP server gives up, and the bytes that it has read of it and not looked at.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn from_upgraded(upgraded: Upgraded) -> (Self, Bytes) {
+        match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => (Self::Tcp(parts.io.into_inner()), parts.read_buf),
+            // Something that the HTTP server has wrapped; it has these bytes itself.
+            Err(other) => (Self::Own(Box::new(TokioIo::new(other))), Bytes::new()),
+        }
+    }
+
     /// Sets what every socket of ours is set to.
     pub(crate) fn prepare(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(socket) => tcp::prepare(socket),
+            Self::Tcp(socket) => tcp::prepare_tcp(socket),
             #[cfg(unix)]
             Self::Unix(socket) => unix::prepare(socket),
             Self::Memory(_) | Self::Own(_) | Self::None => Ok(()),
@@ -76,7 +92,7 @@ impl Socket {
     pub(crate) fn ends(&self, framing: &Framing, peer: Arc<str>) -> Ends {
         let scheme = match (self, framing) {
             #[cfg(feature = "websocket")]
-            (Self::Tcp(_), Framing::WebSocket(_)) => "ws",
+            (_, Framing::WebSocket(_)) => "ws",
             (Self::Tcp(_), _) => "tcp",
             #[cfg(unix)]
             (Self::Unix(_), _) => "unix",

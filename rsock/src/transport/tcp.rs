@@ -35,7 +35,7 @@ pub(super) async fn connect(
     };
     // What is waited for from here on is not for want of an address.
     tried.0.clear();
-    prepare(&stream).map_err(|error| ConnectError::io(target.to_string(), error))?;
+    prepare_tcp(&stream).map_err(|error| ConnectError::io(target.to_string(), error))?;
     Ok(stream)
 }
 
@@ -147,9 +147,14 @@ where
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const MAX_UNSENT_BYTES: u32 = 64 << 10;
 
-/// Prepares every TCP socket of ours: small frames leave at once, we coalesce ourselves, and
-/// what cannot leave waits with us.
-pub(super) fn prepare(stream: &TcpStream) -> io::Result<()> {
+/// Prepares a TCP socket as those of this library are: small writes leave at once, and what cannot leave
+/// waits with whoever writes it, not in the system, but for 64 KiB (Linux and Android). For the sockets of
+/// another HTTP server, whose streams are then held back by slow readers: without it the system takes
+/// megabytes.
+///
+/// # Errors
+/// If the system refuses.
+pub fn prepare_tcp(stream: &TcpStream) -> io::Result<()> {
     // Without it, answers wait for longer and are none the worse.
     #[cfg(any(target_os = "android", target_os = "linux"))]
     let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES);

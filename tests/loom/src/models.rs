@@ -23,7 +23,6 @@ use crate::{
         sessions::Sessions,
         shares::Holder,
     },
-    demand::Grants,
     transport::socket::Transport,
 };
 
@@ -67,7 +66,7 @@ struct Found {
     drains: usize,
     closes: usize,
     ready: Vec<usize>,
-    demanded: Vec<Arc<Inlet>>,
+    touched: Vec<Arc<Inlet>>,
     adoptions: usize,
 }
 
@@ -85,7 +84,7 @@ impl Found {
             match command {
                 Command::Drain => self.drains += 1,
                 Command::Close => self.closes += 1,
-                Command::Demanded(inlet) => self.demanded.push(inlet),
+                Command::Touched(inlet) => self.touched.push(inlet),
                 _ => unreachable!("no model sends it"),
             }
         }
@@ -338,7 +337,7 @@ pub fn consumers_go() {
         let is_cancelled = inlet.is_cancelled();
         let mut found = Found::default();
         found.take(&mailbox);
-        assert_eq!(found.demanded.len(), usize::from(is_cancelled));
+        assert_eq!(found.touched.len(), usize::from(is_cancelled));
         assert!(push(&inlet, &mailbox, "c", false).is_none());
     });
 }
@@ -358,34 +357,14 @@ pub fn grants_add_up() {
         });
         let mut granted = 0;
         drive(&mailbox, |found| {
-            assert!(found.demanded.len() <= 1, "listed once");
-            for demanded in found.demanded.drain(..) {
-                granted += demanded.take_demand().1.grant;
+            assert!(found.touched.len() <= 1, "listed once");
+            for touched in found.touched.drain(..) {
+                granted += touched.take_wish().1.grant;
             }
             granted >= 11
         });
         assert_eq!(granted, 11);
         drop(consumer.join());
-    });
-}
-
-/// A demand that is waited for tells of more, and of the end.
-pub fn demand_is_told() {
-    model(|| {
-        let grants = Grants::new();
-        let mut demand = grants.demand();
-        let waits = thread::spawn(move || {
-            block_on(async {
-                let mut granted = 0;
-                while let Some(more) = demand.changed().await {
-                    granted = more;
-                }
-                granted
-            })
-        });
-        grants.raise_to(1);
-        drop(grants);
-        assert_eq!(waits.join().expect("no panic"), 1);
     });
 }
 
@@ -403,18 +382,18 @@ pub fn wishes_meet_the_opening() {
             let (mut granted, mut gone) = (0, false);
             let mut found = Found::default();
             found.take(&mailbox);
-            for demanded in found.demanded.drain(..) {
-                assert!(demanded.take_demand().0.is_none(), "it is not open yet");
+            for touched in found.touched.drain(..) {
+                assert!(touched.take_wish().0.is_none(), "it is not open yet");
             }
-            let demand = inlet.open(key());
-            granted += demand.grant;
-            gone |= demand.cancel;
+            let wish = inlet.open(key());
+            granted += wish.grant;
+            gone |= wish.cancel;
             drive(&mailbox, |found| {
-                for demanded in found.demanded.drain(..) {
-                    let (key, demand) = demanded.take_demand();
+                for touched in found.touched.drain(..) {
+                    let (key, wish) = touched.take_wish();
                     assert!(key.is_some());
-                    granted += demand.grant;
-                    gone |= demand.cancel;
+                    granted += wish.grant;
+                    gone |= wish.cancel;
                 }
                 granted >= 10 && gone == goes
             });

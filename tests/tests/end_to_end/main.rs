@@ -1,8 +1,8 @@
 //! Our client against our server, over every transport, asking in both directions.
 
-mod demand;
 mod ending;
 mod forward;
+mod http;
 mod interactions;
 mod keepalive;
 mod layer;
@@ -11,7 +11,6 @@ mod leaving;
 mod panics;
 #[cfg(target_os = "linux")]
 mod per_core;
-mod reconnect;
 mod resume;
 mod setup;
 #[cfg(unix)]

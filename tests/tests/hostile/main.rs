@@ -8,6 +8,7 @@ mod bytes;
 mod client;
 mod floods;
 mod fragments;
+mod http;
 mod rsockd;
 mod setup;
 mod strangers;

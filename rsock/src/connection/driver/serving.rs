@@ -11,7 +11,6 @@ use crate::{
         producers::{Producer, Source, guard},
     },
     error::Error,
-    request::Asked,
     responder::Handle,
 };
 
@@ -44,8 +43,6 @@ impl Driver {
             return self.start(key, interaction, payload);
         }
         let handler = Arc::clone(responder);
-        let granted = self.connection.stream(key).map_or(0, |stream| stream.granted());
-        let asked = Asked::new(key, granted);
         // Of a channel, the items that follow may be as large.
         let window = self.options.window.expecting(payload.size());
         // A stream lasts.
@@ -53,7 +50,7 @@ impl Driver {
         let mut inlet = None;
         let source = guard(|| {
             if interaction == Interaction::RequestStream {
-                Source::new(handler.request_stream(payload, asked))
+                Source::new(handler.request_stream(payload))
             } else {
                 let shared = Arc::new(Inlet::default());
                 // Its consumer does not exist yet, so it cannot have gone.
@@ -64,7 +61,7 @@ impl Driver {
                     inlet = Some(Feeder::new(Arc::clone(&shared)));
                 }
                 let rest = Payloads::new(shared, Arc::clone(&self.mailbox), window);
-                Source::new(handler.request_channel(payload, rest, asked))
+                Source::new(handler.request_channel(payload, rest))
             }
         });
         match source {

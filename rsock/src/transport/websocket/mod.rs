@@ -2,74 +2,30 @@
 //!
 //! ```text
 //!            handshake (hyper)                 codec (ours, no I/O)
-//!   IO ── accept / connect ──▶ IO, leftover ── Decoder ──▶ messages
-//!                                           ◀─ encode_header in front of each frame
+//!   IO ─── open / connect ──▶ IO, leftover ── Decoder ──▶ messages
+//!                                          ◀─ encode_header in front of each frame
 //! ```
 //!
 //! hyper does the HTTP of the opening handshake and hands the connection back; from then on
-//! nothing of it is on the way of a frame.
+//! nothing of it is on the way of a frame. A server's HTTP is in `crate::http`.
 
 mod codec;
 mod framing;
 mod handshake;
+mod head;
 
-use std::{borrow::Cow, error, fmt, sync::Arc};
+use std::{error, fmt};
 
-use bytes::Bytes;
 use rsock_proto::Printable;
 
 pub(crate) use codec::{
     Decoder, Incoming, Opcode, Role, apply_mask, encode_control, encode_header,
 };
 pub(crate) use framing::WebSocketFraming;
-pub(crate) use handshake::{Accepted, accept, connect};
-
-/// Answers plain HTTP requests on the WebSocket port (health, metrics).
-pub trait HttpHandler: Send + Sync + 'static {
-    /// The answer to one request; `path` is without the query. HEAD requests may be answered like
-    /// GET: their body is not sent.
-    fn handle(&self, method: &str, path: &str) -> HttpResponse;
-}
-
-/// An answer to a plain HTTP request.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HttpResponse {
-    /// The status code, from 200 to 999; others are sent as 500.
-    pub status: u16,
-    /// The media type of the body.
-    pub content_type: Cow<'static, str>,
-    /// All of the body.
-    pub body: Bytes,
-}
-
-impl HttpResponse {
-    /// An answer in plain text.
-    pub fn text(status: u16, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: "text/plain; charset=utf-8".into(), body: body.into() }
-    }
-}
-
-/// The [`HttpHandler`] of a port that serves nothing but WebSockets: it says so on their path and
-/// finds nothing elsewhere.
-#[derive(Clone, Default, Debug)]
-pub struct UpgradeRequired {
-    /// The path of the WebSockets; `None` = any.
-    pub path: Option<Arc<str>>,
-}
-
-impl HttpHandler for UpgradeRequired {
-    fn handle(&self, _method: &str, path: &str) -> HttpResponse {
-        if handshake::is_on(&self.path, path) {
-            HttpResponse::text(
-                426,
-                "This is an RSocket server. Connect with an RSocket client over WebSocket \
-                 (ws:// or wss://), not with plain HTTP.\n",
-            )
-        } else {
-            HttpResponse::text(404, "Not found.\n")
-        }
-    }
-}
+pub(crate) use handshake::{
+    MAX_HEAD_BYTES, connect, is_asked_for, name_upgrade, open as open_websocket,
+};
+pub use head::HttpHead;
 
 /// Unpredictable masks for a client's frames, from the operating system.
 ///
@@ -262,12 +218,6 @@ impl error::Error for WebSocketError {}
 mod tests {
     use std::collections::HashSet;
 
-    use bytes::{BufMut, BytesMut};
-    use tokio::{
-        io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex},
-        net::{TcpListener, TcpStream},
-    };
-
     use super::*;
 
     #[test]
@@ -275,94 +225,5 @@ mod tests {
         let mut masks = MaskKeys::new();
         let distinct: HashSet<_> = (0..1000).map(|_| masks.next()).collect();
         assert!(distinct.len() > 990);
-    }
-
-    #[tokio::test]
-    async fn client_and_server_meet_over_pipes_of_any_size() {
-        for size in [1, 7, 100_000] {
-            let (near, far) = duplex(size);
-            meet(near, far, None).await;
-            let (near, far) = duplex(size);
-            meet(near, far, Some("rsocket")).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn client_and_server_meet_over_tcp() {
-        let (near, far) = tcp_pair().await;
-        meet(near, far, Some("rsocket")).await;
-    }
-
-    #[tokio::test]
-    async fn a_wrong_path_is_told_to_the_client() {
-        let (near, far) = tcp_pair().await;
-        let server = tokio::spawn(accept(far, http(), Some("/rsocket".into())));
-        let error = connect(near, "localhost", "/", &[], None).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the server refused the WebSocket with status 404: Not found."
-        );
-        assert!(matches!(server.await.unwrap(), Ok(Accepted::Http)));
-    }
-
-    /// Shakes hands and sends a message each way.
-    async fn meet<IO>(near: IO, far: IO, subprotocol: Option<&'static str>)
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug + 'static,
-    {
-        let server = tokio::spawn(accept(far, http(), Some("/rsocket".into())));
-        let headers = [("Authorization".to_owned(), "Bearer x".to_owned())];
-        let target = "/rsocket?tenant=blue";
-        let (mut near, leftover) =
-            connect(near, "example.com:7000", target, &headers, subprotocol).await.unwrap();
-        assert!(leftover.is_empty());
-        let (mut far, leftover) = match server.await.unwrap().unwrap() {
-            Accepted::WebSocket { io, leftover, subprotocol: agreed } => {
-                assert_eq!(agreed, subprotocol);
-                (io, leftover)
-            }
-            Accepted::Http => panic!("no WebSocket"),
-        };
-        assert!(leftover.is_empty());
-
-        let mask = MaskKeys::new().next();
-        let there = send(&mut near, Some(mask));
-        let (_, received) = tokio::join!(there, receive(&mut far, Role::Server));
-        assert_eq!(received, Incoming::Message(Bytes::from_static(BODY)));
-        let back = send(&mut far, None);
-        let (_, received) = tokio::join!(back, receive(&mut near, Role::Client));
-        assert_eq!(received, Incoming::Message(Bytes::from_static(BODY)));
-    }
-
-    const BODY: &[u8] = &[42; 300];
-
-    async fn send(io: &mut (impl AsyncWrite + Unpin), mask: Option<[u8; 4]>) {
-        let mut out = BytesMut::new();
-        encode_header(Opcode::Binary, BODY.len(), mask, &mut out);
-        let start = out.len();
-        out.put_slice(BODY);
-        apply_mask(mask.unwrap_or_default(), 0, &mut out[start..]);
-        io.write_all(&out).await.unwrap();
-    }
-
-    async fn receive(io: &mut (impl AsyncRead + Unpin), role: Role) -> Incoming {
-        let (mut decoder, mut input) = (Decoder::new(role, 1000), BytesMut::new());
-        loop {
-            if let Some(incoming) = decoder.decode(&mut input).unwrap() {
-                return incoming;
-            }
-            assert_ne!(io.read_buf(&mut input).await.unwrap(), 0);
-        }
-    }
-
-    fn http() -> Arc<dyn HttpHandler> {
-        Arc::new(UpgradeRequired { path: Some("/rsocket".into()) })
-    }
-
-    async fn tcp_pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (near.unwrap(), far.unwrap().0)
     }
 }

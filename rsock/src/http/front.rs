@@ -1,0 +1,561 @@
+//! The front of a port: hyper, and what it waits for.
+
+use std::{
+    convert::Infallible,
+    future::{Future, poll_fn, ready},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::{Request, Response, body::Incoming, header::HOST};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    sync::watch,
+    time::{Instant, Sleep},
+};
+
+use crate::{
+    connection::{Holder, Newcomer, guard},
+    http::{
+        HandleHttp, HttpLimits, HttpRequest, HttpResponse, Origin, Seats, is_on,
+        response::Sending,
+        watched::{Answer, Limits, Shared, Stage, Watched},
+    },
+    memory::MemoryBudget,
+    meter::Meter,
+    responder::BoxFuture,
+    transport::websocket::{self, HandshakeError, HttpHead, MAX_HEAD_BYTES},
+};
+
+/// The parts that all HTTP connections of a listener share.
+pub(crate) struct Front {
+    pub(crate) handler: Arc<dyn HandleHttp>,
+    /// The path of the WebSockets; `None` = any.
+    pub(crate) path: Option<Arc<str>>,
+    /// How long the head of a request may take.
+    pub(crate) head_limit: Duration,
+    pub(crate) limits: HttpLimits,
+    pub(crate) seats: Arc<Seats>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) memory: Arc<MemoryBudget>,
+    /// The server ends: what is under way may end by itself.
+    pub(crate) draining: watch::Receiver<bool>,
+    /// Nothing is waited for any more.
+    pub(crate) ending: watch::Receiver<bool>,
+}
+
+/// The outcome of an accepted connection.
+pub(crate) enum Served<IO> {
+    /// It spoke plain HTTP, and is closed.
+    Http,
+    /// It was closed, because it had to go.
+    Cut,
+    /// It was closed, because its first request was not there in time.
+    TooLate,
+    /// It is a WebSocket.
+    WebSocket {
+        io: IO,
+        /// The bytes that the client sent right behind its request; the first input of the decoder.
+        leftover: Bytes,
+        /// The request.
+        head: HttpHead,
+        /// None if it has asked something else before.
+        newcomer: Option<Newcomer>,
+    },
+}
+
+/// Serves HTTP on `io` until a request opens a WebSocket, until the peer is done, or until a limit of it
+/// is reached.
+pub(crate) async fn serve<IO>(
+    io: IO,
+    front: Arc<Front>,
+    origin: Origin,
+    holder: Holder,
+    newcomer: Option<Newcomer>,
+) -> Result<Served<IO>, HandshakeError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let began = Instant::now();
+    let shared = Shared::new(newcomer, Arc::clone(&front.meter));
+    let limits = Limits { head: front.head_limit, http: &front.limits };
+    let service =
+        Service { front: Arc::clone(&front), shared: Arc::clone(&shared), origin, holder };
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        // Ours are of several kinds: of the first request, of the next, of a reader.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_header_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(Watched { io, shared: Arc::clone(&shared) }), service);
+
+    let (mut draining, mut ending) = (front.draining.clone(), front.ending.clone());
+    let mut drained = pin!(draining.wait_for(|is_draining| *is_draining));
+    let mut ended = pin!(ending.wait_for(|is_ending| *is_ending));
+    let mut timer = Timer(None);
+    let (mut is_leaving, mut hears) = (false, true);
+    // Polled without `with_upgrades`: hyper then leaves the connection where it can be taken out
+    // as what it was, once the 101 is flushed
+    let cut = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx) {
+                return Poll::Ready(outcome.map(|()| None));
+            }
+            let mut state = shared.lock();
+            let (is_first, is_idle) = (state.stage == Stage::First, state.is_idle());
+            if ended.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(Some(Served::Cut)));
+            }
+            if hears && drained.as_mut().poll(cx).is_ready() {
+                // It is polled no more.
+                hears = false;
+                // What has not become a connection yet does not hold up a shutdown.
+                if is_first {
+                    return Poll::Ready(Ok(Some(Served::Cut)));
+                }
+                drop(state);
+                is_leaving = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                continue;
+            }
+            if state.newcomer.as_ref().is_some_and(|it| it.poll_turned_away(cx).is_ready()) {
+                return Poll::Ready(Ok(Some(Served::Cut)));
+            }
+            let is_given_up = match &mut state.visit {
+                Some(visit) if is_idle => visit.poll_given_up(cx).is_ready(),
+                _ => false,
+            };
+            let deadline = state.deadline(began, &limits);
+            drop(state);
+            let is_late = timer.poll_reached(deadline, cx).is_ready();
+            if !is_late && (is_leaving || !is_given_up) {
+                return Poll::Pending;
+            }
+            if is_first {
+                front.meter.handshake_timeout();
+                return Poll::Ready(Ok(Some(Served::TooLate)));
+            }
+            if is_late && !(is_idle && shared.lock().stage == Stage::Idle) {
+                front.meter.http_timeout();
+                return Poll::Ready(Ok(Some(Served::Cut)));
+            }
+            if is_leaving {
+                // It should have ended by now.
+                return Poll::Ready(Ok(Some(Served::Cut)));
+            }
+            is_leaving = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+    })
+    .await?;
+    if let Some(cut) = cut {
+        return Ok(cut);
+    }
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner().io;
+    let is_unread = {
+        let mut state = shared.lock();
+        if let Some(head) = state.opened.take() {
+            let newcomer = state.newcomer.take();
+            return Ok(Served::WebSocket { io, leftover: parts.read_buf, head, newcomer });
+        }
+        state.is_unread
+    };
+    if is_unread {
+        linger(&mut io).await;
+    }
+    Ok(Served::Http)
+}
+
+/// How long, and for how many bytes, a connection is read whose request was answered before it was
+/// read: closed at once, it would be reset, and its client might not see the answer.
+const LINGER: (Duration, usize) = (Duration::from_millis(500), 1 << 20);
+
+async fn linger(io: &mut (impl AsyncRead + Unpin)) {
+    let (time, bytes) = LINGER;
+    let discard = async {
+        let mut buffer = vec![0; 8 << 10];
+        let mut left = bytes;
+        while let Ok(read @ 1..) = io.read(&mut buffer).await {
+            left = left.saturating_sub(read);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // There is nothing to do about what goes on for longer.
+    let _ = tokio::time::timeout(time, discard).await;
+}
+
+/// A timer that is set anew only where it would be too late.
+struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Ready when it is that time.
+    fn poll_reached(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if deadline < sleep.deadline() {
+            sleep.as_mut().reset(deadline);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+/// Decides, request by request, between the WebSocket and the handler.
+struct Service {
+    front: Arc<Front>,
+    shared: Arc<Shared>,
+    origin: Origin,
+    holder: Holder,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Sending>;
+    type Error = Infallible;
+    type Future = BoxFuture<Result<Self::Response, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let opening = (websocket::is_asked_for(request.headers())
+            && is_on(&self.front.path, request.uri().path()))
+        .then(|| websocket::open_websocket(&request));
+        if let Some(Ok(response)) = opening {
+            let head = HttpHead::new(request.uri(), request.headers());
+            self.shared.lock().opened = Some(head);
+            return Box::pin(ready(Ok(response.map(|()| Sending::nothing()))));
+        }
+        let (answer, has_seat) = self.sit();
+        if let Some(Err((status, text))) = opening {
+            let refusal = HttpResponse::text(status.as_u16(), text);
+            return Box::pin(ready(Ok(refusal.send(answer, !has_seat))));
+        }
+        // RFC 9112, section 3.2: which of them an intermediary went by nobody knows.
+        if request.headers().get_all(HOST).iter().nth(1).is_some() {
+            answer.refused();
+            let refusal = HttpResponse::text(400, "A request has one Host.\n");
+            return Box::pin(ready(Ok(refusal.send(answer, true))));
+        }
+        let Front { limits, memory, handler, .. } = &*self.front;
+        let origin = self.origin.clone();
+        let request = HttpRequest::new(request, limits, memory, &self.shared, origin);
+        let handling = guard(|| handler.handle(request));
+        Box::pin(answered(handling.ok(), answer, !has_seat))
+    }
+}
+
+impl Service {
+    /// A request has come that opens no WebSocket: whether its connection has a seat.
+    fn sit(&self) -> (Answer, bool) {
+        let answer = self.shared.answer();
+        let mut state = self.shared.lock();
+        let visit = state.visit.get_or_insert_with(|| self.front.seats.enter(self.holder));
+        let has_seat = visit.sit();
+        // With a seat it is among those that are bounded otherwise.
+        let newcomer = if has_seat { state.newcomer.take() } else { None };
+        drop(state);
+        drop(newcomer);
+        (answer, has_seat)
+    }
+}
+
+/// The handler's answer, or 500 where it panics.
+async fn answered(
+    mut handling: Option<BoxFuture<HttpResponse>>,
+    answer: Answer,
+    closes: bool,
+) -> Result<Response<Sending>, Infallible> {
+    let response = poll_fn(|cx| match &mut handling {
+        None => Poll::Ready(None),
+        Some(handling) => match guard(|| handling.as_mut().poll(cx)) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        },
+    })
+    .await;
+    let response = response
+        .unwrap_or_else(|| HttpResponse::text(500, "The server failed to answer this request.\n"));
+    Ok(response.send(answer, closes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use bytes::{BufMut, BytesMut};
+    use tokio::{
+        io::{AsyncWriteExt, duplex},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        http::{HttpHandler, UpgradeRequired},
+        transport::websocket::{
+            Decoder, Incoming as Message, MaskKeys, Opcode, Role, apply_mask, connect,
+            encode_header,
+        },
+    };
+
+    /// The request of RFC 6455 section 1.2, less its last line.
+    const HEAD: &str = "GET /rsocket HTTP/1.1\r\nHost: server.example.com\r\n\
+        Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: http://example.com\r\n\
+        Sec-WebSocket-Version: 13\r\n";
+
+    /// The value that RFC 6455, section 1.3 computes for it.
+    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    #[tokio::test]
+    async fn the_server_answers_the_example_of_the_rfc() {
+        let (answer, outcome) = serve(&format!("{HEAD}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
+        assert!(answer.contains("upgrade: websocket\r\n"), "{answer}");
+        assert!(answer.contains("connection: upgrade\r\n"), "{answer}");
+        assert!(answer.contains(&format!("sec-websocket-accept: {ACCEPT}\r\n")), "{answer}");
+        assert!(!answer.contains("sec-websocket-protocol"), "{answer}");
+        assert!(!answer.contains("sec-websocket-extensions"), "{answer}");
+        assert!(websocket(outcome).1.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_server_keeps_what_came_behind_the_request() {
+        let (_, outcome) = serve(&format!("{HEAD}\r\n\u{2}frames")).await;
+        let (_, leftover, _) = websocket(outcome);
+        assert_eq!(leftover, "\u{2}frames");
+    }
+
+    #[tokio::test]
+    async fn the_server_selects_rsocket_and_no_extension() {
+        for (offer, selects) in [
+            ("Sec-WebSocket-Protocol: rsocket\r\n", true),
+            ("Sec-WebSocket-Protocol: graphql-ws, rsocket\r\n", true),
+            ("Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: rsocket\r\n", true),
+            ("Sec-WebSocket-Protocol: graphql-ws\r\n", false),
+            ("Sec-WebSocket-Extensions: permessage-deflate\r\n", false),
+        ] {
+            let (answer, outcome) = serve(&format!("{HEAD}{offer}\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+            let named = answer.contains("sec-websocket-protocol: rsocket\r\n");
+            assert_eq!(named, selects, "{answer}");
+            assert!(!answer.contains("sec-websocket-extensions"), "{answer}");
+            websocket(outcome);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_bad_request_for_a_websocket_is_refused() {
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        for (from, to, status) in [
+            ("GET /rsocket", "POST /rsocket", "400"),
+            ("HTTP/1.1", "HTTP/1.0", "400"),
+            ("Connection: keep-alive, Upgrade\r\n", "", "400"),
+            ("Connection: keep-alive, Upgrade\r\n", "Connection: close\r\n", "400"),
+            ("Version: 13", "Version: 8", "426"),
+            ("Sec-WebSocket-Version: 13\r\n", "", "426"),
+            (key, "", "400"),
+            (key, &format!("{key}{key}"), "400"),
+            (key, "Sec-WebSocket-Key: c2hvcnQ=\r\n", "400"),
+            (key, "Sec-WebSocket-Key: not base64, 24 chars!!!!\r\n", "400"),
+            (key, &format!("{key}Content-Length: 5\r\n"), "400"),
+            ("GET /rsocket", "GET /elsewhere", "404"),
+            ("Upgrade: websocket", "Upgrade: h2c", "426"),
+        ] {
+            let head = HEAD.replacen(from, to, 1);
+            assert_ne!(head, HEAD);
+            let (answer, outcome) = serve(&format!("{head}\r\n")).await;
+            assert!(answer.starts_with("HTTP/1."), "{answer}");
+            assert_eq!(&answer[9..12], status, "{head}{answer}");
+            if status == "426" {
+                assert!(answer.contains("sec-websocket-version: 13\r\n"), "{answer}");
+                assert!(answer.contains("upgrade: websocket\r\n"), "{answer}");
+            }
+            assert!(matches!(outcome, Ok(Served::Http)));
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_requests_are_answered_until_one_opens_a_websocket() {
+        let requests = format!(
+            "GET /health?now HTTP/1.1\r\nHost: h\r\n\r\n\
+             HEAD /health HTTP/1.1\r\nHost: h\r\n\r\n\
+             POST /odd HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbody\
+             GET /rsocket HTTP/1.1\r\nHost: h\r\n\r\n\
+             {HEAD}\r\n"
+        );
+        let (answers, outcome) = serve(&requests).await;
+        let statuses: Vec<_> =
+            answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+        assert_eq!(statuses, ["200", "200", "500", "426", "101"], "{answers}");
+        assert_eq!(answers.matches("content-type: application/json\r\n").count(), 2, "{answers}");
+        assert_eq!(answers.matches("content-length: 6\r\n").count(), 2, "{answers}");
+        assert_eq!(answers.matches("\"fine\"").count(), 1, "HEAD gets no body: {answers}");
+        assert!(answers.contains("Connect with an RSocket client"), "{answers}");
+        assert!(websocket(outcome).1.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_http_ends_the_handshake() {
+        let (answer, outcome) = serve("\0\0\x2c\0\0\0\0\x04\0 RSocket over TCP\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(matches!(outcome, Err(HandshakeError::Http(_))));
+
+        let cookie = "c".repeat(MAX_HEAD_BYTES);
+        let (answer, outcome) = serve(&format!("{HEAD}Cookie: {cookie}\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        assert!(matches!(outcome, Err(HandshakeError::Http(_))));
+
+        let (answer, outcome) = serve("").await;
+        assert_eq!(answer, "");
+        assert!(matches!(outcome, Ok(Served::Http)));
+    }
+
+    #[tokio::test]
+    async fn client_and_server_meet_over_pipes_of_any_size() {
+        for size in [1, 7, 100_000] {
+            let (near, far) = duplex(size);
+            meet(near, far, None).await;
+            let (near, far) = duplex(size);
+            meet(near, far, Some("rsocket")).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn client_and_server_meet_over_tcp() {
+        let (near, far) = tcp_pair().await;
+        meet(near, far, Some("rsocket")).await;
+    }
+
+    #[tokio::test]
+    async fn a_wrong_path_is_told_to_the_client() {
+        let (near, far) = tcp_pair().await;
+        let server = tokio::spawn(accept(far));
+        let error = connect(near, "localhost", "/", &[], None).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the server refused the WebSocket with status 404: Not found."
+        );
+        assert!(matches!(server.await.unwrap(), Ok(Served::Http)));
+    }
+
+    // ----- helpers
+
+    fn front(never: &watch::Sender<bool>) -> Front {
+        async fn health(request: HttpRequest) -> HttpResponse {
+            match (request.method().as_str(), request.path()) {
+                ("GET" | "HEAD", "/health") => HttpResponse::new(200, &b"\"fine\""[..])
+                    .header("content-type", "application/json"),
+                (_, "/odd") => HttpResponse::text(101, "no status for a plain answer"),
+                _ => {
+                    let others = UpgradeRequired { path: Some("/rsocket".into()) };
+                    HttpHandler::handle(&others, request).await
+                }
+            }
+        }
+
+        let meter = Arc::new(Meter::default());
+        Front {
+            handler: Arc::new(health),
+            path: Some("/rsocket".into()),
+            head_limit: Duration::from_secs(10),
+            limits: HttpLimits::default(),
+            seats: Seats::new(10, Arc::clone(&meter)),
+            meter,
+            memory: MemoryBudget::new(1 << 20),
+            draining: never.subscribe(),
+            ending: never.subscribe(),
+        }
+    }
+
+    async fn accept<IO>(io: IO) -> Result<Served<IO>, HandshakeError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let origin = Origin { peer: "a peer".into(), local: None };
+        let never = watch::Sender::new(false);
+        super::serve(io, Arc::new(front(&never)), origin, Holder::Unknown, None).await
+    }
+
+    /// Shakes hands and sends a message each way.
+    async fn meet<IO>(near: IO, far: IO, subprotocol: Option<&'static str>)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug + 'static,
+    {
+        let server = tokio::spawn(accept(far));
+        let headers = [("Authorization".to_owned(), "Bearer x".to_owned())];
+        let target = "/rsocket?tenant=blue";
+        let (mut near, leftover) =
+            connect(near, "example.com:7000", target, &headers, subprotocol).await.unwrap();
+        assert!(leftover.is_empty());
+        let (mut far, leftover, head) = websocket(server.await.unwrap());
+        assert_eq!((head.path(), head.query()), ("/rsocket", Some("tenant=blue")));
+        assert_eq!(head.header("authorization"), Some("Bearer x"));
+        assert!(leftover.is_empty());
+
+        let mask = MaskKeys::new().next();
+        let there = send(&mut near, Some(mask));
+        let (_, received) = tokio::join!(there, receive(&mut far, Role::Server));
+        assert_eq!(received, Message::Message(Bytes::from_static(BODY)));
+        let back = send(&mut far, None);
+        let (_, received) = tokio::join!(back, receive(&mut near, Role::Client));
+        assert_eq!(received, Message::Message(Bytes::from_static(BODY)));
+    }
+
+    const BODY: &[u8] = &[42; 300];
+
+    async fn send(io: &mut (impl AsyncWrite + Unpin), mask: Option<[u8; 4]>) {
+        let mut out = BytesMut::new();
+        encode_header(Opcode::Binary, BODY.len(), mask, &mut out);
+        let start = out.len();
+        out.put_slice(BODY);
+        apply_mask(mask.unwrap_or_default(), 0, &mut out[start..]);
+        io.write_all(&out).await.unwrap();
+    }
+
+    async fn receive(io: &mut (impl AsyncRead + Unpin), role: Role) -> Message {
+        let (mut decoder, mut input) = (Decoder::new(role, 1000), BytesMut::new());
+        loop {
+            if let Some(incoming) = decoder.decode(&mut input).unwrap() {
+                return incoming;
+            }
+            assert_ne!(io.read_buf(&mut input).await.unwrap(), 0);
+        }
+    }
+
+    async fn tcp_pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    /// Sends `bytes` to our server over TCP and reads to the end of its answers.
+    async fn serve(bytes: &str) -> (String, Result<Served<TcpStream>, HandshakeError>) {
+        let (mut near, far) = tcp_pair().await;
+        near.write_all(bytes.as_bytes()).await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut outcome = accept(far).await;
+        if let Ok(Served::WebSocket { io, .. }) = &mut outcome {
+            io.shutdown().await.unwrap();
+        }
+        let mut answer = Vec::new();
+        // An end with unread bytes on the other side is a reset, after the answer
+        let _ = near.read_to_end(&mut answer).await;
+        (String::from_utf8(answer).unwrap(), outcome)
+    }
+
+    fn websocket<IO>(outcome: Result<Served<IO>, HandshakeError>) -> (IO, Bytes, HttpHead) {
+        match outcome {
+            Ok(Served::WebSocket { io, leftover, head, .. }) => (io, leftover, head),
+            _ => panic!("no WebSocket"),
+        }
+    }
+}

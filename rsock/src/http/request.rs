@@ -1,0 +1,365 @@
+//! The requests of HTTP clients, and their bodies.
+
+use std::{
+    error, fmt,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use hyper::{
+    HeaderMap, Method, Request, Uri,
+    body::{Body, Incoming},
+    http::request::Parts,
+};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    http::{HttpLimits, HttpResponse, watched::Shared},
+    memory::{Account, MemoryBudget},
+};
+
+/// The two ends of a connection, as far as they are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) peer: Arc<str>,
+    pub(crate) local: Option<SocketAddr>,
+}
+
+/// A request of an HTTP client.
+pub struct HttpRequest {
+    parts: Parts,
+    body: HttpBody,
+    origin: Origin,
+}
+
+impl HttpRequest {
+    pub(super) fn new(
+        request: Request<Incoming>,
+        limits: &HttpLimits,
+        budget: &Arc<MemoryBudget>,
+        shared: &Arc<Shared>,
+        origin: Origin,
+    ) -> Self {
+        let (parts, incoming) = request.into_parts();
+        let body = HttpBody {
+            incoming,
+            left: limits.max_body_bytes,
+            max: limits.max_body_bytes,
+            wait: Wait::new(limits.body_timeout),
+            account: Account::new(Arc::clone(budget)),
+            shared: Arc::clone(shared),
+        };
+        Self { parts, body, origin }
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Method {
+        &self.parts.method
+    }
+
+    /// The target, as it was sent.
+    pub fn uri(&self) -> &Uri {
+        &self.parts.uri
+    }
+
+    /// The path, as it was sent: percent-encoded.
+    pub fn path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    /// The query, without its `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.parts.uri.query()
+    }
+
+    /// All headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    /// The first header of this name, in any case, if its value is visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// The client's address, as the transport names it: `address:port`.
+    pub fn address(&self) -> &str {
+        &self.origin.peer
+    }
+
+    /// Our own address, of a transport over TCP.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.origin.local
+    }
+
+    /// The kind of transport: `http`.
+    pub fn scheme(&self) -> &str {
+        "http"
+    }
+
+    /// The body, to be read beside the rest.
+    pub fn body_mut(&mut self) -> &mut HttpBody {
+        &mut self.body
+    }
+
+    /// The body alone.
+    pub fn into_body(self) -> HttpBody {
+        self.body
+    }
+}
+
+impl fmt::Debug for HttpRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpRequest")
+            .field("method", self.method())
+            .field("path", &self.path())
+            .field("address", &self.address())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body of a request, which is read from the socket as it is asked for: [whole](Self::bytes), or as
+/// a [`Stream`] of its parts.
+///
+/// A client that waits to be told (`Expect: 100-continue`) is told when it is first asked for. One that
+/// is not read to its end costs the connection.
+pub struct HttpBody {
+    incoming: Incoming,
+    left: usize,
+    max: usize,
+    wait: Wait,
+    account: Account,
+    shared: Arc<Shared>,
+}
+
+impl HttpBody {
+    /// Takes at most this many bytes instead of [`HttpLimits::max_body_bytes`].
+    #[must_use]
+    pub fn at_most(mut self, max: usize) -> Self {
+        let read = self.max - self.left;
+        (self.max, self.left) = (max, max.saturating_sub(read));
+        self
+    }
+
+    /// All of it, counted in the memory of the server for as long as anybody holds it.
+    ///
+    /// # Errors
+    /// If it is longer than it may be, does not come in time, is lost with the client, or if there is no
+    /// memory for it.
+    pub async fn bytes(mut self) -> Result<Bytes, HttpBodyError> {
+        let mut whole = Vec::new();
+        while let Some(part) = poll_fn(|cx| self.poll_part(cx)).await {
+            let part = part?;
+            if whole.is_empty() && self.incoming.is_end_stream() && part.len() < COUNTED_BYTES {
+                return Ok(Bytes::copy_from_slice(&part));
+            }
+            let bytes = whole.len() + part.len();
+            if bytes >= COUNTED_BYTES && bytes > self.account.budget().allowance() {
+                return Err(HttpBodyError::Memory);
+            }
+            whole.extend_from_slice(&part);
+            self.account.holds(whole.capacity());
+        }
+        if !self.account.is_drawn() {
+            return Ok(whole.into());
+        }
+        let budget = Arc::clone(self.account.budget());
+        let account = std::mem::replace(&mut self.account, Account::new(budget));
+        Ok(Bytes::from_owner(Counted { whole, _account: account }))
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HttpBodyError>>> {
+        // What is announced to be too long is not read at all.
+        let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > self.left {
+            return Poll::Ready(Some(Err(HttpBodyError::TooLong { max: self.max })));
+        }
+        loop {
+            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+                ready!(self.wait.poll_over(cx));
+                self.shared.timed_out();
+                return Poll::Ready(Some(Err(HttpBodyError::Timeout)));
+            };
+            let frame = match frame {
+                None => return Poll::Ready(None),
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Some(Err(HttpBodyError::from(error)))),
+            };
+            // Trailers are nobody's.
+            let Ok(data) = frame.into_data() else { continue };
+            self.wait.came(data.len());
+            let Some(left) = self.left.checked_sub(data.len()) else {
+                return Poll::Ready(Some(Err(HttpBodyError::TooLong { max: self.max })));
+            };
+            self.left = left;
+            return Poll::Ready(Some(Ok(data)));
+        }
+    }
+}
+
+/// A body from so many bytes on is counted as long as somebody holds it.
+const COUNTED_BYTES: usize = 4 << 10;
+
+/// A body with what was drawn for it.
+struct Counted {
+    whole: Vec<u8>,
+    _account: Account,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.whole
+    }
+}
+
+impl Stream for HttpBody {
+    type Item = Result<Bytes, HttpBodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_part(cx)
+    }
+}
+
+impl Drop for HttpBody {
+    fn drop(&mut self) {
+        if !self.incoming.is_end_stream() {
+            self.shared.left_unread();
+        }
+    }
+}
+
+impl fmt::Debug for HttpBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpBody").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+/// The wait for a part of a body that is worth the wait.
+struct Wait {
+    limit: Duration,
+    /// Bytes that have come since so long was waited.
+    came: usize,
+    waited: Duration,
+    since: Option<Instant>,
+    over: Option<Pin<Box<Sleep>>>,
+}
+
+/// The part for whose sake the wait begins anew. One of a byte would let a body take for ever.
+const WORTH_WAITING: usize = 1 << 10;
+
+impl Wait {
+    fn new(limit: Duration) -> Self {
+        Self { limit, came: 0, waited: Duration::ZERO, since: None, over: None }
+    }
+
+    /// So many bytes have come.
+    fn came(&mut self, bytes: usize) {
+        self.over = None;
+        if let Some(since) = self.since.take() {
+            self.waited += since.elapsed();
+        }
+        self.came += bytes;
+        if self.came >= WORTH_WAITING {
+            (self.came, self.waited) = (0, Duration::ZERO);
+        }
+    }
+
+    /// Ready when there has been nothing for too long, counted only while it was asked for.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let left = self.limit.saturating_sub(self.waited);
+        let over = self.over.get_or_insert_with(|| Box::pin(sleep_until(since + left)));
+        over.as_mut().poll(cx)
+    }
+}
+
+/// Why a body was not read to its end. It becomes the answer that says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HttpBodyError {
+    /// It is longer than it may be: 413.
+    TooLong {
+        /// The most bytes that are taken.
+        max: usize,
+    },
+    /// Nothing worth the wait has come of it for as long as may be waited: 408.
+    Timeout,
+    /// There is no memory for it: 503.
+    Memory,
+    /// It is not by the rules of HTTP, or the client has gone: 400.
+    Broken(String),
+}
+
+impl From<hyper::Error> for HttpBodyError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+impl fmt::Display for HttpBodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { max } => {
+                write!(f, "the request's body is too long: at most {max} bytes are taken")
+            }
+            Self::Timeout => f.write_str("the request's body does not come: send it in one go"),
+            Self::Memory => {
+                f.write_str("there is no memory for the request's body now: try again later")
+            }
+            Self::Broken(error) => write!(f, "the request's body is broken: {error}"),
+        }
+    }
+}
+
+impl error::Error for HttpBodyError {}
+
+impl From<HttpBodyError> for HttpResponse {
+    fn from(error: HttpBodyError) -> Self {
+        let status = match error {
+            HttpBodyError::TooLong { .. } => 413,
+            HttpBodyError::Timeout => 408,
+            HttpBodyError::Memory => 503,
+            HttpBodyError::Broken(_) => 400,
+        };
+        // The rest of the body is not read.
+        Self::text(status, format!("{error}\n")).header("connection", "close")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_trickle_are_waited_for_no_longer_than_a_kib_may_take() {
+        let mut wait = Wait::new(Duration::from_secs(10));
+        let began = Instant::now();
+        // A byte each second: the waits for them add up.
+        let mut came = 0;
+        loop {
+            let next =
+                tokio::time::timeout(Duration::from_secs(1), poll_fn(|cx| wait.poll_over(cx)));
+            if next.await.is_ok() {
+                break;
+            }
+            wait.came(1);
+            came += 1;
+        }
+        assert!((9..=10).contains(&came), "{came}");
+        assert_eq!(began.elapsed(), Duration::from_secs(10));
+        // A KiB each nine seconds is fine, and so is a handler that asks for it after an hour.
+        let mut wait = Wait::new(Duration::from_secs(10));
+        for _ in 0..10 {
+            let next = poll_fn(|cx| wait.poll_over(cx));
+            assert!(tokio::time::timeout(Duration::from_secs(9), next).await.is_err());
+            wait.came(1024);
+            tokio::time::sleep(Duration::from_secs(3_600)).await;
+        }
+    }
+}

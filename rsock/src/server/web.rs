@@ -1,0 +1,269 @@
+//! Connections that begin with HTTP.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, PoisonError},
+    task::Poll,
+};
+
+use bytes::BytesMut;
+use hyper::{Request, Response, StatusCode, upgrade::OnUpgrade};
+use tokio::sync::watch;
+
+use crate::{
+    acceptor::Accept,
+    connection::{Holder, Newcomer},
+    error::Error,
+    http::{self, Front, HandleHttp, Origin, Seats, Served, UpgradeRequired},
+    memory::MemoryBudget,
+    peer::Peer,
+    responder::{BoxFuture, Handle},
+    server::{Driven, Endpoint, ServerBuilder, Service},
+    sync::Mutex,
+    transport::{
+        Framing,
+        socket::{Socket, Transport},
+        websocket::{self, HttpHead, Role, WebSocketFraming},
+    },
+};
+
+/// The parts of a server that HTTP has.
+pub(super) struct Web {
+    seats: Arc<Seats>,
+    /// Nothing is waited for any more.
+    ending: watch::Sender<bool>,
+}
+
+impl Web {
+    pub(super) fn new(builder: &ServerBuilder) -> Self {
+        let seats = Seats::new(builder.http_limits.max_connections, Arc::clone(&builder.meter));
+        Self { seats, ending: watch::Sender::new(false) }
+    }
+
+    /// Ends all connections at once.
+    pub(super) fn end(&self) {
+        self.ending.send_replace(true);
+    }
+
+    /// Resolves when there are no connections.
+    pub(super) async fn deserted(&self) {
+        self.seats.deserted().await;
+    }
+}
+
+impl Service {
+    /// Serves a connection until it is a WebSocket, and has a driver, or until it is over.
+    pub(super) async fn begin_web(
+        self: &Arc<Self>,
+        socket: Socket,
+        peer: Arc<str>,
+        path: &str,
+        holder: Holder,
+        newcomer: Newcomer,
+    ) -> Option<Driven> {
+        let path: Option<Arc<str>> = Some(path.into());
+        let handler: Arc<dyn HandleHttp> = match &self.builder.http {
+            Some(handler) => Arc::clone(handler),
+            None => Arc::new(UpgradeRequired { path: path.clone() }),
+        };
+        let front = Arc::new(Front {
+            handler,
+            path,
+            head_limit: self.builder.config.setup_timeout,
+            limits: self.builder.http_limits.clone(),
+            seats: Arc::clone(&self.web.seats),
+            meter: Arc::clone(&self.builder.meter),
+            memory: self.builder.budget(),
+            draining: self.draining.subscribe(),
+            ending: self.web.ending.subscribe(),
+        });
+        let ends = socket.ends(&Framing::LengthPrefixed, Arc::clone(&peer));
+        let origin = Origin { peer: Arc::clone(&peer), local: ends.local };
+        match http::serve(socket, front, origin, holder, Some(newcomer)).await {
+            Ok(Served::WebSocket { io, leftover, head, newcomer }) => {
+                let newcomer = match newcomer {
+                    Some(newcomer) => newcomer,
+                    None => self.doors.newcomer(holder).await,
+                };
+                self.drive_websocket(io, &leftover, peer, head, newcomer)
+            }
+            Ok(Served::Http | Served::Cut) => None,
+            Ok(Served::TooLate) => {
+                log_failure(&peer, &"no request came in time");
+                None
+            }
+            Err(error) => {
+                log_failure(&peer, &error);
+                None
+            }
+        }
+    }
+
+    /// The driver of what is a WebSocket from now on.
+    fn drive_websocket(
+        self: &Arc<Self>,
+        socket: Socket,
+        leftover: &[u8],
+        peer: Arc<str>,
+        head: HttpHead,
+        newcomer: Newcomer,
+    ) -> Option<Driven> {
+        let framing = WebSocketFraming::new(Role::Server, self.builder.config.max_frame_bytes);
+        let (framing, input) = (Framing::WebSocket(framing), BytesMut::from(leftover));
+        let transport = Transport { socket, framing, input, peer };
+        self.drive(transport, Some(newcomer), self.with_head(head))
+    }
+
+    /// Serves a connection that another HTTP server gives up, once it has; none where that takes too
+    /// long, or it has to go for others.
+    async fn take_over(
+        self: &Arc<Self>,
+        upgrading: OnUpgrade,
+        peer: Arc<str>,
+        head: HttpHead,
+        holder: Holder,
+    ) -> Option<Driven> {
+        let limit = self.builder.config.setup_timeout;
+        let taking = async {
+            let newcomer = self.doors.newcomer(holder).await;
+            let mut upgrading = pin!(upgrading);
+            let upgraded = poll_fn(|cx| match upgrading.as_mut().poll(cx) {
+                Poll::Pending => newcomer.poll_turned_away(cx).map(|()| None),
+                Poll::Ready(upgraded) => Poll::Ready(Some(upgraded)),
+            });
+            Some((upgraded.await?, newcomer))
+        };
+        let Ok(taken) = tokio::time::timeout(limit, taking).await else {
+            self.builder.meter.handshake_timeout();
+            log_failure(&peer, &"the HTTP server did not give up its connection in time");
+            return None;
+        };
+        match taken? {
+            (Ok(upgraded), newcomer) => {
+                let (socket, leftover) = Socket::from_upgraded(upgraded);
+                socket.prepare().ok()?;
+                self.drive_websocket(socket, &leftover, peer, head, newcomer)
+            }
+            (Err(error), _) => {
+                log_failure(&peer, &error);
+                None
+            }
+        }
+    }
+
+    /// The acceptor, which is told what HTTP said.
+    fn with_head(&self, head: HttpHead) -> Arc<dyn Accept> {
+        Arc::new(WithHead {
+            accept: Arc::clone(&self.acceptor),
+            head: Mutex::new(Some(head)),
+            memory: self.builder.budget(),
+        })
+    }
+}
+
+impl Endpoint {
+    /// Takes an RSocket connection from another HTTP server, such as one of hyper or axum, on that
+    /// server's port: returns the answer that it is to give, and what serves the connection from then on,
+    /// which is to be spawned. `from` is the client's address, if it is known.
+    ///
+    /// All that bounds connections of a server bounds these as well: they are newcomers until the acceptor
+    /// has taken them, count among [`max_connections`](crate::ServerBuilder::max_connections), and end with
+    /// [`drain`](Self::drain). [`Peer::http`] is the request.
+    ///
+    /// What the HTTP server answers beside is held back by slow readers only if its sockets hold little:
+    /// see [`prepare_tcp`](crate::prepare_tcp).
+    ///
+    /// ```
+    /// # use hyper::{Request, Response, body::Incoming};
+    /// # use http_body_util::Full;
+    /// # use bytes::Bytes;
+    /// # use std::net::SocketAddr;
+    /// type Answer = Response<Full<Bytes>>;
+    ///
+    /// fn rsocket(endpoint: &rsock::Endpoint, mut request: Request<Incoming>, from: SocketAddr) -> Answer {
+    ///     match endpoint.upgrade(&mut request, from) {
+    ///         Ok((response, serving)) => {
+    ///             tokio::spawn(serving);
+    ///             response
+    ///         }
+    ///         Err(refusal) => refusal,
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// The answer that refuses a request which asks for no WebSocket, or not by the rules, or which comes
+    /// while the endpoint drains.
+    pub fn upgrade<B, R: From<&'static str>>(
+        &self,
+        request: &mut Request<B>,
+        from: impl Into<Option<SocketAddr>>,
+    ) -> Result<(Response<R>, BoxFuture<()>), Response<R>> {
+        let refuse = |status: StatusCode, text: &'static str| {
+            let mut response = Response::new(R::from(text));
+            *response.status_mut() = status;
+            if status == StatusCode::UPGRADE_REQUIRED {
+                websocket::name_upgrade(response.headers_mut());
+            }
+            Err(response)
+        };
+        if *self.service.draining.borrow() {
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "The server shuts down.\n");
+        }
+        if !websocket::is_asked_for(request.headers()) {
+            let text = "Connect with an RSocket client over WebSocket, not with plain HTTP.\n";
+            return refuse(StatusCode::UPGRADE_REQUIRED, text);
+        }
+        let response = match websocket::open_websocket(request) {
+            Ok(response) => response.map(|()| R::from("")),
+            Err((status, text)) => return refuse(status, text),
+        };
+        if request.extensions().get::<OnUpgrade>().is_none() {
+            let text = "The HTTP server does not let its connections be upgraded.\n";
+            return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
+        }
+        let from = from.into();
+        let peer = from.map_or_else(|| "an HTTP client".into(), |from| from.to_string().into());
+        let holder = from.map_or(Holder::Unknown, Holder::from);
+        let head = HttpHead::new(request.uri(), request.headers());
+        let upgrading = hyper::upgrade::on(request);
+        let service = Arc::clone(&self.service);
+        let serving = async move {
+            // Boxed, so that what is driven is not as large as what came before.
+            let taking = Box::pin(service.take_over(upgrading, peer, head, holder));
+            if let Some(driven) = taking.await {
+                driven.await;
+            }
+        };
+        Ok((response, Box::pin(serving)))
+    }
+}
+
+/// An acceptor of one connection, whose peer is shown with the request that opened its WebSocket.
+struct WithHead {
+    accept: Arc<dyn Accept>,
+    /// Until the peer has it: whoever drives the connection keeps its acceptor.
+    head: Mutex<Option<HttpHead>>,
+    memory: Arc<MemoryBudget>,
+}
+
+impl Accept for WithHead {
+    fn accept(&self, peer: Peer) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
+        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.accept.accept(match head {
+            Some(head) => peer.with_http(head, &self.memory),
+            None => peer,
+        })
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn log_failure(peer: &str, error: &dyn fmt::Display) {
+    tracing::debug!(peer, "HTTP or the WebSocket handshake failed: {error}");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_failure(_: &str, _: &dyn fmt::Display) {}

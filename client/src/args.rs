@@ -308,6 +308,10 @@ pub(crate) struct ConnectionArgs {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "60s", value_parser = duration)]
     pub(crate) resume: Option<Duration>,
+    /// Connect anew when the connection is lost, for as long as it takes: a stream begins anew, and
+    /// says so; what else was asked fails. With --resume, first the session is taken up again
+    #[arg(long)]
+    pub(crate) reconnect: bool,
     /// Ask for leases: requests wait until the peer allows them
     #[arg(long)]
     pub(crate) lease: bool,

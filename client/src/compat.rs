@@ -22,7 +22,7 @@ const RENAMED: &[(&[&str], &str)] = &[
 const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["--authBasic"], "its format is deprecated: --auth-simple is the extension's"),
     (&["--trustCert"], "tcp:, ws: and unix: are the transports there are"),
-    (&["--retry"], "--resume goes on where a lost connection was"),
+    (&["--retry"], "--reconnect connects anew, and --resume goes on where a lost connection was"),
     (&["-w", "--wiretap", "--log"], "-vv shows the frames"),
     (&["--zipkinUrl", "--printB3"], "--trace sends ids, and -v says which"),
     (&["--optsFile", "--dumpOpts"], "a shell script keeps options as well"),

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rsock::{Client, CloseReason, Config, Payload, Resume, SessionEvent, SharedLease};
+use rsock::{
+    Client, CloseReason, Config, Payload, Reconnect, ReconnectEvent, Resume, SessionEvent,
+    SharedLease,
+};
 use tokio::time;
 
 use crate::{
@@ -77,6 +80,11 @@ async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
     if let Some(window) = args.resume {
         builder = builder.resume(Resume::new().window(window).renew(false).observe(tell));
     }
+    if args.reconnect {
+        // What waits for a connection is limited by --timeout.
+        let reconnect = Reconnect::new().wait(Duration::MAX).observe(tell_of_reconnecting);
+        builder = builder.reconnect(reconnect);
+    }
     if args.lease {
         builder = builder.lease(SharedLease::default());
     }
@@ -95,6 +103,20 @@ fn tell(event: &SessionEvent) {
         SessionEvent::Suspended => say(format_args!("rsock: the connection is lost, resuming")),
         SessionEvent::AttemptFailed(error) => say(format_args!("rsock: not yet: {error}")),
         SessionEvent::Resumed => say(format_args!("rsock: resumed")),
+        _ => {}
+    }
+}
+
+/// The events of a connection that is followed by another.
+fn tell_of_reconnecting(event: &ReconnectEvent) {
+    match event {
+        ReconnectEvent::Lost(reason) => {
+            say(format_args!("rsock: the connection is lost, connecting anew: {reason}"));
+        }
+        ReconnectEvent::AttemptFailed { error, pause, .. } => {
+            say(format_args!("rsock: not yet: {error}; trying again in {pause:.1?}"));
+        }
+        ReconnectEvent::Connected { .. } => say(format_args!("rsock: connected anew")),
         _ => {}
     }
 }

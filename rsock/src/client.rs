@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     acceptor::{Accept, Acceptor, Always},
     connection::{
-        ClientSession, ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox,
+        ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox, Redialler,
         default_window,
     },
     credentials,
@@ -21,9 +21,11 @@ use crate::{
     memory::MemoryBudget,
     meter::Meter,
     peer::Peer,
+    reconnect::Reconnect,
     requester::Requester,
     responder::Responder,
-    resume::{Resume, new_token},
+    resume::Resume,
+    setup::{AskCredentials, SetupTemplate, ask_with},
     tap::FrameTap,
     transport::{
         address::Uri,
@@ -128,6 +130,7 @@ pub struct ClientBuilder {
     data_mime: Bytes,
     setup_payload: Payload,
     credentials: Option<Authentication>,
+    ask_credentials: Option<AskCredentials>,
     config: Config,
     window: Window,
     max_requests: usize,
@@ -139,6 +142,7 @@ pub struct ClientBuilder {
     meter: Arc<Meter>,
     lease: Option<Box<dyn LeasePolicy>>,
     resume: Option<Resume>,
+    reconnect: Option<Reconnect>,
     wait_until_accepted: bool,
     #[cfg(feature = "websocket")]
     headers: Vec<(String, String)>,
@@ -155,6 +159,7 @@ impl Default for ClientBuilder {
             data_mime: Bytes::from_static(rsock_proto::metadata::mime::OCTET_STREAM.as_bytes()),
             setup_payload: Payload::default(),
             credentials: None,
+            ask_credentials: None,
             config: Config::default(),
             window: default_window(),
             max_requests: crate::DEFAULT_MAX_REQUESTS,
@@ -166,6 +171,7 @@ impl Default for ClientBuilder {
             meter: Arc::default(),
             lease: None,
             resume: None,
+            reconnect: None,
             wait_until_accepted: false,
             #[cfg(feature = "websocket")]
             headers: Vec::new(),
@@ -207,6 +213,33 @@ impl ClientBuilder {
     /// that is not confidential, everyone on the way reads them (AUTH-10).
     pub fn authentication(mut self, credentials: Authentication) -> Self {
         self.credentials = Some(credentials);
+        self.ask_credentials = None;
+        self
+    }
+
+    /// Asks who this is before each SETUP, the first included, in place of
+    /// [`authentication`](Self::authentication): a token may have run out when a connection
+    /// [follows](Self::reconnect) one that was lost. What is not given, within
+    /// [`connect_timeout`](Self::connect_timeout), fails connecting, or the attempt.
+    ///
+    /// ```
+    /// use rsock::{Client, Reconnect, metadata::Authentication};
+    ///
+    /// async fn token() -> std::io::Result<Authentication> {
+    ///     let token = "as the issuer gives it";
+    ///     Ok(Authentication::bearer(token))
+    /// }
+    ///
+    /// let builder = Client::builder().authentication_with(token).reconnect(Reconnect::new());
+    /// # drop(builder);
+    /// ```
+    pub fn authentication_with<F, E>(mut self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Authentication, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.ask_credentials = Some(ask_with(ask));
+        self.credentials = None;
         self
     }
 
@@ -271,6 +304,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Connects anew when the connection is lost. Off by default. Needs a URI to dial again, or
+    /// [`connect_with`](Self::connect_with).
+    pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
+        self.reconnect = Some(reconnect);
+        self
+    }
+
     /// Whether connecting waits for a sign that the server accepts SETUP, which takes a way there
     /// and back, or fails with its refusal. Default false: requests learn of a refusal (SETUP-24).
     pub fn wait_until_accepted(mut self, wait: bool) -> Self {
@@ -324,8 +364,8 @@ impl ClientBuilder {
     }
 
     /// Connects over byte streams that the caller opens, with a u24 length before each frame: one
-    /// now, and, for a session that is to be [resumed](Self::resume), another each time it has lost
-    /// its own.
+    /// now, and, for a session that is to be [resumed](Self::resume) and a client that
+    /// [reconnects](Self::reconnect), another each time it has lost its own.
     ///
     /// # Errors
     /// A setting is out of its range, or no byte stream is to be had.
@@ -349,8 +389,9 @@ impl ClientBuilder {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if self.resume.is_some() {
-            let problem = "to resume, there must be a URI to dial again, or something that dials";
+        if self.resume.is_some() || self.reconnect.is_some() {
+            let problem = "to resume or to reconnect, there must be a URI to dial again, or \
+                           something that dials";
             return Err(ConnectError::Setting(problem));
         }
         self.start(Transport::from_caller(io, "memory"), None).await
@@ -361,12 +402,18 @@ impl ClientBuilder {
         transport: Transport,
         dial: Option<DialAgain>,
     ) -> Result<Client, ConnectError> {
-        let setup = self.setup_frame()?;
+        let is_session = self.resume.is_some();
+        let template = Arc::new(SetupTemplate {
+            frame: self.setup_frame()?,
+            credentials: self.ask_credentials,
+            limit: self.connect_timeout,
+        });
+        let setup = template.make(is_session).await?;
         let mut config = self.config;
-        let session = match (self.resume, dial) {
-            (Some(settings), Some(dial)) => {
-                config.resume = Some(settings.limits);
-                Some(Box::new(ClientSession::new(dial, settings, setup.clone())))
+        config.resume = self.resume.as_ref().map(|resume| resume.limits).or(config.resume);
+        let redialler = match dial {
+            Some(dial) if is_session || self.reconnect.is_some() => {
+                Some(Box::new(Redialler::new(dial, template, self.resume, self.reconnect)))
             }
             _ => None,
         };
@@ -396,7 +443,7 @@ impl ClientBuilder {
             max_waiting_bytes: self.max_waiting_bytes,
         };
         let mailbox_of_client = Arc::clone(&mailbox);
-        let driver = Driver::client(transport, setup, session, responder, mailbox, options);
+        let driver = Driver::client(transport, setup, redialler, responder, mailbox, options);
         let (alive, ended) = watch::channel(());
         // In a task it would lie twice: as it was given, and as it is awaited.
         let driver = Box::pin(driver);
@@ -436,19 +483,11 @@ impl ClientBuilder {
             }
             None => self.setup_payload.clone(),
         };
-        if payload.size() > rsock_proto::MAX_FRAME_BYTES - 1024 {
-            return Err(ConnectError::Setting("the setup payload does not fit one frame"));
-        }
         Ok(frame::Setup {
             version: frame::VERSION,
             keepalive_interval_ms: millis(self.keepalive_interval)?,
             max_lifetime_ms: millis(self.max_lifetime)?,
-            resume_token: match self.resume {
-                Some(_) => Some(new_token().map_err(|_| {
-                    ConnectError::Setting("the system gives no random bytes for a resume token")
-                })?),
-                None => None,
-            },
+            resume_token: None,
             lease: self.lease.is_some(),
             metadata_mime: self.metadata_mime.clone(),
             data_mime: self.data_mime.clone(),

@@ -32,6 +32,14 @@ pub enum Error {
         /// Whether the peer can have received what was asked.
         sent: Sent,
     },
+    /// There was no connection for as long as a request may wait for one, and nothing of it was sent. It
+    /// is being dialled: see [`Reconnect`](crate::Reconnect).
+    Unavailable {
+        /// How long the request waited.
+        waited: Duration,
+        /// How the last connection ended, or was refused.
+        reason: CloseReason,
+    },
     /// The request could not be opened as it was, and nothing of it was sent.
     Request(RequestError),
     /// An item or an answer could not be sent as it was.
@@ -77,6 +85,7 @@ impl Error {
         match self {
             Self::Application(_)
             | Self::Closed { .. }
+            | Self::Unavailable { .. }
             | Self::Request(_)
             | Self::Send(_)
             | Self::Control(_)
@@ -92,7 +101,9 @@ impl Error {
     pub fn sent(&self) -> Sent {
         match self {
             Self::Closed { sent, .. } => *sent,
-            Self::Request(_) | Self::Control(_) | Self::Connect(_) => Sent::Never,
+            Self::Unavailable { .. } | Self::Request(_) | Self::Control(_) | Self::Connect(_) => {
+                Sent::Never
+            }
             _ => Sent::Maybe,
         }
     }
@@ -104,6 +115,7 @@ impl Error {
     /// |---|---|
     /// | the connection ended, and nothing of the request had left ([`Sent::Never`]) | yes |
     /// | it ended, and something had left ([`Sent::Maybe`]) | no, unless doing it twice does no harm: that is yours to know |
+    /// | there was no connection for too long ([`Unavailable`](Self::Unavailable)) | yes |
     /// | [`Rejected`](Self::Rejected): not processed | yes, unless the text begins with `no route`, `no topic`, `not permitted`, `conflict` or `overrun`: those are final |
     /// | [`Canceled`](Self::Canceled), [`Application`](Self::Application), [`Invalid`](Self::Invalid), [`Other`](Self::Other) | no |
     /// | no connection could be made | as [`ConnectError::is_retryable`] says |
@@ -116,6 +128,7 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Closed { sent, .. } => *sent == Sent::Never,
+            Self::Unavailable { .. } => true,
             Self::Rejected(message) => !FINAL.iter().any(|text| message.starts_with(text)),
             Self::Request(error) => !matches!(
                 error,
@@ -199,6 +212,9 @@ impl fmt::Display for Error {
             | Self::Invalid(message) => write!(f, "{}: {}", self.code(), Printable(message)),
             Self::Other { code, message } => write!(f, "{code}: {}", Printable(message)),
             Self::Closed { reason, .. } => reason.fmt(f),
+            Self::Unavailable { waited, reason } => {
+                write!(f, "no connection for {waited:?}, and it is dialled again: {reason}")
+            }
             Self::Request(error) => error.fmt(f),
             Self::Send(error) => error.fmt(f),
             Self::Control(error) => error.fmt(f),
@@ -211,7 +227,7 @@ impl error::Error for Error {
     /// Of what this is made of, which says the same.
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
-            Self::Closed { reason, .. } => reason.source(),
+            Self::Closed { reason, .. } | Self::Unavailable { reason, .. } => reason.source(),
             Self::Connect(error) => error.source(),
             _ => None,
         }
@@ -273,6 +289,8 @@ pub enum ConnectError {
     Closed(CloseReason),
     /// Our own acceptor refused to serve the server.
     Acceptor(Box<Error>),
+    /// The credentials for SETUP were not given, for this reason.
+    Credentials(String),
     /// A setting is outside of its range.
     Setting(&'static str),
 }
@@ -302,6 +320,7 @@ impl ConnectError {
             | Self::Resolve { .. }
             | Self::Handshake { .. }
             | Self::Timeout { .. }
+            | Self::Credentials(_)
             | Self::NotAccepted { .. } => true,
         }
     }
@@ -330,6 +349,7 @@ impl fmt::Display for ConnectError {
             }
             Self::Closed(reason) => reason.fmt(f),
             Self::Acceptor(error) => write!(f, "the acceptor refused the server: {error}"),
+            Self::Credentials(error) => write!(f, "no credentials for the connection: {error}"),
             Self::Setting(problem) => f.write_str(problem),
         }
     }

@@ -7,14 +7,20 @@ use futures_core::Stream;
 use rsock_proto::Payload;
 
 use crate::{
-    connection::Payloads, error::Error, request::Request, requester::Requester,
+    connection::{Outgoing, Payloads},
+    demand::Grants,
+    error::Error,
+    request::Request,
+    requester::Requester,
     responder::Responder,
 };
 
 /// Asks the other side of its connection the same, and gives what comes of it: the payloads as they
-/// are, its errors with their codes, and cancellation that way. A stream is asked for as much as the
-/// requester's window has room for, whatever the one who asks has asked for; beyond that, what is not
-/// taken here is not asked for there.
+/// are, its errors with their codes, and cancellation that way. Each side is asked for what the other asks
+/// for and no more, of a channel in both directions: who does not ask keeps the items from being made, and
+/// none of them waits here. Where very much is asked for, or there is no end to it, it is passed on in
+/// portions that the requester's window has room for, so that who then does not take what he has asked for
+/// keeps waiting no more than that.
 impl Responder for Requester {
     async fn fire_and_forget(self: Arc<Self>, request: Request) {
         // Nobody is told (FNF-01).
@@ -34,17 +40,21 @@ impl Responder for Requester {
 
     fn request_stream(
         self: Arc<Self>,
-        request: Request,
+        mut request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        Self::request_stream(&self, request.into_payload())
+        let demand = request.demand();
+        Self::request_stream(&self, request.into_payload()).demand(demand)
     }
 
     fn request_channel(
         self: Arc<Self>,
-        first: Request,
+        mut first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        self.open_channel(first.into_payload(), Box::pin(rest))
+        let (demand, grants) = (first.demand(), Grants::new());
+        let items = Box::pin(rest.demand(grants.demand()));
+        let rest = Outgoing { items, grants: Some(grants) };
+        self.open_channel(first.into_payload(), rest).demand(demand)
     }
 
     async fn metadata_push(self: Arc<Self>, push: Request) {

@@ -50,6 +50,7 @@ mod acceptor;
 mod client;
 mod connection;
 mod credentials;
+mod demand;
 mod error;
 mod forward;
 #[cfg(feature = "websocket")]
@@ -62,6 +63,7 @@ mod network;
 mod pattern;
 mod payload;
 mod peer;
+mod reconnect;
 mod request;
 mod requester;
 mod responder;
@@ -71,6 +73,7 @@ mod router;
 pub mod rsocket_rust;
 mod runtimes;
 mod server;
+mod setup;
 mod spawn;
 mod sync;
 mod tap;
@@ -89,6 +92,7 @@ pub use client::{Client, ClientBuilder};
 pub use connection::{ConnectionState, DEFAULT_CREDIT, Payloads};
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
+pub use demand::{Demand, Grants};
 pub use error::{ConnectError, Error, Sent};
 #[cfg(feature = "websocket")]
 #[doc(inline)]
@@ -101,6 +105,7 @@ pub use memory::MemoryBudget;
 pub use meter::{Meter, MeterReading};
 pub use payload::{IntoPayload, PayloadExt};
 pub use peer::{Identity, Peer, Setup};
+pub use reconnect::{Reconnect, ReconnectEvent};
 pub use request::{Params, Request};
 pub use requester::{RequestStream, Requester, Response};
 pub use responder::{BoxFuture, BoxStream, Failed, Rejecting, Responder};

@@ -90,6 +90,8 @@ figures! {
             "Fire-and-forgets of ours that were on their way, and of which the connection's end \
              shows that they did not leave, or not that they arrived: unwritten then, refused with \
              SETUP, or without the peer's acknowledgement in a session that is over";
+        reconnects:
+            "Times a client without a connection, or whose session was gone, was connected anew";
         handshake_timeouts: "WebSocket handshakes that were not over in time";
         http_requests: "HTTP requests that did not open a WebSocket";
         refused_http_requests:
@@ -384,6 +386,10 @@ impl ConnectionMeter {
 
     pub(crate) fn dropped_push(&self) {
         self.meter.dropped_pushes.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reconnected(&self) {
+        self.meter.reconnects.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn refused_session(&self) {

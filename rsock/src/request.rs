@@ -13,11 +13,12 @@ use std::{
 use bytes::Bytes;
 use once_cell::race::OnceBox;
 use rsock_proto::{
-    Payload,
+    Payload, StreamKey,
     metadata::{Authentication, Extensions, MetadataError, Mime, Route, plain_route},
 };
 
 use crate::{
+    demand::Demand,
     error::Error,
     pattern::Pattern,
     peer::{Identity, Peer},
@@ -38,14 +39,31 @@ pub struct Request {
     reading: OnceBox<Reading>,
     /// The pattern by which a router has found the route.
     pattern: Option<Arc<Pattern>>,
+    /// Of one that the peer asks for items with.
+    asked: Option<Asked>,
     /// Most requests have none of this.
     more: Option<Box<More>>,
+}
+
+/// The stream of a request, and how many items its peer had asked for when it came.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    key: StreamKey,
+    granted: u32,
+}
+
+impl Asked {
+    pub(crate) fn new(key: StreamKey, granted: u64) -> Self {
+        // Where it is more, the connection says so soon.
+        Self { key, granted: u32::try_from(granted).unwrap_or(u32::MAX) }
+    }
 }
 
 #[derive(Clone, Default)]
 struct More {
     /// The route that the pattern was found by, if that is not what the metadata say.
     route: Option<Box<str>>,
+    demand: Option<Demand>,
     /// The values that layers left, by type.
     values: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
     identity: Option<Identity>,
@@ -109,7 +127,12 @@ impl Request {
     #[inline]
     pub fn new(payload: Payload, peer: Peer) -> Self {
         let (plain, reading) = (PlainRoute::default(), OnceBox::new());
-        Self { payload, peer, plain, reading, pattern: None, more: None }
+        Self { payload, peer, plain, reading, pattern: None, asked: None, more: None }
+    }
+
+    /// A request for items.
+    pub(crate) fn of_items(payload: Payload, peer: Peer, asked: Asked) -> Self {
+        Self { asked: Some(asked), ..Self::new(payload, peer) }
     }
 
     /// The peer that asks.
@@ -304,6 +327,27 @@ impl Request {
     /// of its own, which were checked.
     pub fn identify(&mut self, identity: Identity) {
         self.more_mut().identity = Some(identity);
+    }
+
+    /// The demand for the items of a request-stream or channel: how many the peer has asked for in all,
+    /// from its request on. Nobody who does not ask for it pays for it. What asks for one answer, and a
+    /// request made by hand for which nobody [says](Self::set_demand) otherwise, has no bound: it asks by
+    /// polling alone.
+    pub fn demand(&mut self) -> Demand {
+        if let Some(demand) = self.more.as_ref().and_then(|more| more.demand.as_ref()) {
+            return demand.clone();
+        }
+        let demand = match self.asked {
+            Some(Asked { key, granted }) => self.peer.requester().demand_of(key, granted.into()),
+            None => Demand::unbounded(),
+        };
+        self.more_mut().demand.insert(demand).clone()
+    }
+
+    /// Says how many items are asked for, for whoever sees the request behind this: because it is called
+    /// in this process, or a layer makes other items of what comes.
+    pub fn set_demand(&mut self, demand: Demand) {
+        self.more_mut().demand = Some(demand);
     }
 
     /// Leaves something for whoever sees the request behind this, in the place of what was left of the

@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{
-    CloseReason, Config, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError, Window,
+    CloseReason, Config, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError,
+    StreamKey, Window,
     frame::{HEADER_LEN, Lease, payload_frame_len},
 };
 use tokio::{
@@ -22,11 +23,13 @@ use tokio::{
 
 use crate::{
     connection::{
-        Command, ConnectionState, Feeder, Inflow, Inlet, Mailbox, Permit, keep_inlet, take_inlet,
+        Command, ConnectionState, Feeder, Inflow, Inlet, Limit, Mailbox, Outgoing, Permit,
+        keep_inlet, take_inlet,
     },
+    demand::{Demand, Grants},
     error::Error,
     payload::{IntoPayload, payloads},
-    responder::{BoxFuture, BoxStream},
+    responder::BoxFuture,
 };
 
 /// A handle for asking the other side of a connection. Cheap to clone; both sides may ask.
@@ -71,16 +74,35 @@ impl Requester {
     where
         S: Stream<Item: IntoPayload> + Send + 'static,
     {
-        self.stream(StreamState::Channel { outgoing: payloads(outgoing), end: None })
+        let outgoing = Outgoing { items: payloads(outgoing), grants: None };
+        self.stream(StreamState::Channel(outgoing))
+    }
+
+    /// Opens a channel as [`request_channel`](Self::request_channel) does, of which the items know how
+    /// many the responder has asked for: the first is not among these, since it comes with the request.
+    pub fn request_channel_with<S>(&self, outgoing: impl FnOnce(Demand) -> S) -> RequestStream
+    where
+        S: Stream<Item: IntoPayload> + Send + 'static,
+    {
+        let grants = Grants::new();
+        let items = payloads(outgoing(grants.demand()));
+        let outgoing = Outgoing { items, grants: Some(grants) };
+        self.stream(StreamState::Channel(outgoing))
     }
 
     /// Opens a channel of which the first payload is there already.
-    pub(crate) fn open_channel(
-        &self,
-        payload: Payload,
-        rest: BoxStream<Result<Payload, Error>>,
-    ) -> RequestStream {
+    pub(crate) fn open_channel(&self, payload: Payload, rest: Outgoing) -> RequestStream {
         self.stream(StreamState::Idle { payload, outgoing: Some(rest) })
+    }
+
+    /// The demand of the peer for one of its streams, of which it has asked for `granted` items until now.
+    pub(crate) fn demand_of(&self, key: StreamKey, granted: u64) -> Demand {
+        let grants = Grants::new();
+        grants.grant(granted);
+        let demand = grants.demand();
+        // A connection that has ended asks for nothing more.
+        let _ = self.mailbox.send(Command::Watch { key, grants });
+        demand
     }
 
     /// Sends a request that has no answer. Resolves when it is on its way: the connection's next turn
@@ -217,6 +239,8 @@ impl Requester {
             mailbox: Arc::clone(&self.mailbox),
             admission: Admission::default(),
             window: self.window,
+            limit: None,
+            end: None,
             state,
         }
     }
@@ -376,19 +400,18 @@ pub struct RequestStream {
     mailbox: Arc<Mailbox>,
     admission: Admission,
     window: Window,
+    limit: Option<Box<Limit>>,
+    /// The end of the connection, where something else is waited for before anything is sent.
+    end: Option<BoxFuture<()>>,
     state: StreamState,
 }
 
 enum StreamState {
-    /// A channel without its first item. While that does not come, the end of the connection is
-    /// watched for.
-    Channel {
-        outgoing: BoxStream<Result<Payload, Error>>,
-        end: Option<BoxFuture<()>>,
-    },
+    /// A channel without its first item.
+    Channel(Outgoing),
     Idle {
         payload: Payload,
-        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        outgoing: Option<Outgoing>,
     },
     Open(Inflow),
     Done,
@@ -407,6 +430,25 @@ impl RequestStream {
         self
     }
 
+    /// Asks for no more than this demand, in portions that the window has room for. Nothing is sent
+    /// before it is above 0. So whoever asks for a handler's items is whom those of another stream are
+    /// asked for: what he does not want is never made, and none waits between the two.
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// # fn app(behind: Requester) -> Router<Requester> {
+    /// Router::new(behind).route("quotes", request_stream(
+    ///     |behind: Requester, (payload, demand): (Payload, Demand)| {
+    ///         behind.request_stream(payload).demand(demand)
+    ///     },
+    /// ))
+    /// # }
+    /// ```
+    pub fn demand(mut self, demand: Demand) -> Self {
+        self.limit = Some(Limit::new(demand));
+        self
+    }
+
     /// Asks for `n` more items now, beside what the window asks for. A window made
     /// [`manual`](Window::manual) asks for nothing by itself. Before the first poll it has no effect.
     pub fn request_n(&mut self, n: u32) {
@@ -418,18 +460,15 @@ impl RequestStream {
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
         loop {
             match &mut self.state {
-                StreamState::Channel { outgoing, end } => {
-                    if end.is_none() && self.mailbox.refusing().is_some() {
+                StreamState::Channel(outgoing) => {
+                    if self.end.is_none() && self.mailbox.refusing().is_some() {
                         self.finish();
                         return Poll::Ready(Some(Err(refused(&self.mailbox))));
                     }
-                    let Poll::Ready(first) = outgoing.as_mut().poll_next(cx) else {
-                        let watch = || -> BoxFuture<()> { Box::pin(refusal(self.mailbox.watch())) };
-                        ready!(end.get_or_insert_with(watch).as_mut().poll(cx));
-                        self.finish();
-                        return Poll::Ready(Some(Err(refused(&self.mailbox))));
+                    let Poll::Ready(first) = outgoing.items.as_mut().poll_next(cx) else {
+                        return self.poll_refused(cx);
                     };
-                    let StreamState::Channel { outgoing, .. } = self.finish() else {
+                    let StreamState::Channel(outgoing) = self.finish() else {
                         return Poll::Ready(None);
                     };
                     match first {
@@ -442,6 +481,14 @@ impl RequestStream {
                     }
                 }
                 StreamState::Idle { .. } => {
+                    match self.limit.as_mut().map(|limit| limit.poll_first(cx)) {
+                        Some(Poll::Pending) => return self.poll_refused(cx),
+                        Some(Poll::Ready(false)) => {
+                            self.finish();
+                            return Poll::Ready(None);
+                        }
+                        _ => {}
+                    }
                     let permit = ready!(self.admission.poll(&self.mailbox, cx));
                     let StreamState::Idle { payload, outgoing } = self.finish() else {
                         return Poll::Ready(None);
@@ -464,19 +511,30 @@ impl RequestStream {
         }
     }
 
+    /// Nothing is sent yet: the end of the connection, for who waits for something else.
+    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
+        let watch = || -> BoxFuture<()> { Box::pin(refusal(self.mailbox.watch())) };
+        ready!(self.end.get_or_insert_with(watch).as_mut().poll(cx));
+        self.finish();
+        Poll::Ready(Some(Err(refused(&self.mailbox))))
+    }
+
     fn open(
         &mut self,
         payload: Payload,
-        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        outgoing: Option<Outgoing>,
         permit: Permit,
     ) -> Result<Inflow, Error> {
         let interaction = match outgoing {
             Some(_) => Interaction::RequestChannel,
             None => Interaction::RequestStream,
         };
+        let mut limit = self.limit.take();
         let n = self.window.initial();
+        let n = limit.as_mut().map_or(n, |limit| limit.make_room(n));
         let inlet = Arc::new(Inlet::default());
         let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&self.mailbox), self.window);
+        let inflow = inflow.within(limit);
         let inlet = Some(Feeder::new(inlet));
         let command = Command::Request { interaction, payload, n, inlet, outgoing, permit };
         self.mailbox.send(command).map_err(Error::never_sent)?;
@@ -484,6 +542,7 @@ impl RequestStream {
     }
 
     fn finish(&mut self) -> StreamState {
+        self.end = None;
         mem::replace(&mut self.state, StreamState::Done)
     }
 }

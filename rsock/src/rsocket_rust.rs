@@ -357,6 +357,7 @@ impl From<Error> for RSocketError {
                 of_code(violation.code(), violation.to_string())
             }
             Error::Closed { reason, .. } => Self::ConnectionClosed(reason.to_string()),
+            error @ Error::Unavailable { .. } => Self::ConnectionClosed(error.to_string()),
             Error::Connect(error) => Self::ConnectionException(error.to_string()),
             error @ (Error::Request(_) | Error::Send(_) | Error::Control(_)) => {
                 Self::WithDescription(error.to_string())

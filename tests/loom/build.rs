@@ -4,7 +4,8 @@
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
 /// The sources, in `rsock/src`.
-const SOURCES: [(&str, &str); 8] = [
+const SOURCES: [(&str, &str); 9] = [
+    ("demand", "demand.rs"),
     ("error", "error.rs"),
     ("memory", "memory.rs"),
     ("network", "network.rs"),
@@ -18,7 +19,7 @@ const SOURCES: [(&str, &str); 8] = [
 /// A way of breaking them: its name, the source, what is replaced and by what.
 type Broken = (&'static str, &'static str, &'static str, &'static str);
 
-const BROKEN: [Broken; 22] = [
+const BROKEN: [Broken; 23] = [
     ("sleeps_on_commands", "connection/mailbox.rs", "if !inner.commands.is_empty() || ", "if "),
     ("sleeps_on_ready", "connection/mailbox.rs", "|| !inner.ready.is_empty() ", ""),
     ("sleeps_on_adoption", "connection/mailbox.rs", " || !inner.adoptions.is_empty()", ""),
@@ -84,37 +85,44 @@ const BROKEN: [Broken; 22] = [
         "                drop(inner);\n                return (true, self.end(Ok(())));",
     ),
     (
-        "untouches_too_late",
+        "unlists_too_late",
         "connection/consumers.rs",
-        "        inner.touched = false;\n        match inner.key {\n            \
-         Some(key) => (Some(key), inner.take_wish()),",
+        "        inner.listed = false;\n        match inner.key {\n            \
+         Some(key) => (Some(key), inner.take_demand()),",
         "        match inner.key {\n            Some(key) => {\n                \
-         let wish = inner.take_wish();\n                drop(inner);\n                \
-         self.lock().touched = false;\n                (Some(key), wish)\n            }",
+         let demand = inner.take_demand();\n                drop(inner);\n                \
+         self.lock().listed = false;\n                (Some(key), demand)\n            }",
     ),
-    ("stays_touched", "connection/consumers.rs", "        inner.touched = false;\n", ""),
-    ("grants_again", "connection/consumers.rs", "        self.wish.grant = 0;\n", ""),
+    ("stays_listed", "connection/consumers.rs", "        inner.listed = false;\n", ""),
+    ("grants_again", "connection/consumers.rs", "        self.demand.grant = 0;\n", ""),
     (
         "loses_early_credit",
         "connection/consumers.rs",
-        "None => (None, inner.wish),",
-        "None => (None, inner.take_wish()),",
+        "None => (None, inner.demand),",
+        "None => (None, inner.take_demand()),",
     ),
     (
-        "touches_in_two_steps",
+        "demands_in_two_steps",
         "connection/consumers.rs",
-        "        change(&mut inner.wish);\n        if !mem",
-        "        let listed = inner.touched;\n        drop(inner);\n        \
-         let mut inner = self.lock();\n        change(&mut inner.wish);\n        \
+        "        change(&mut inner.demand);\n        if !mem",
+        "        let listed = inner.listed;\n        drop(inner);\n        \
+         let mut inner = self.lock();\n        change(&mut inner.demand);\n        \
          if !listed && !mem",
     ),
     (
         "opens_in_two_steps",
         "connection/consumers.rs",
         "        inner.key = Some(key);\n",
-        "        let wish = inner.take_wish();\n        drop(inner);\n        \
+        "        let demand = inner.take_demand();\n        drop(inner);\n        \
          let mut inner = self.lock();\n        inner.key = Some(key);\n        \
-         if let wish @ Wish { cancel: false, .. } = wish {\n            return wish;\n        }\n",
+         if let demand @ InletDemand { cancel: false, .. } = demand {\n            return demand;\n        }\n",
+    ),
+    (
+        "demands_too_late",
+        "demand.rs",
+        "        let waker = cx.waker();\n",
+        "        drop(inner);\n        let mut inner = self.shared.lock();\n        \
+         let waker = cx.waker();\n",
     ),
     (
         "unlists_without_looking",

@@ -29,10 +29,14 @@ const PROTO: &[(&str, &[&str])] = &[
 /// no router, no client, no server; a transport knows nothing of connections.
 const RSOCK: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("demand", &["sync"]),
     // Settings, which what obeys them reads.
     ("lease", &[]),
+    ("reconnect", &[]),
     ("resume", &[]),
     ("credentials", &["error"]),
+    // A client's SETUP, for each of its connections.
+    ("setup", &["credentials", "error", "resume"]),
     ("meter", &["warnings"]),
     ("network", &[]),
     ("memory", &["sync"]),
@@ -47,29 +51,33 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("payload", &["error", "responder", "router"]),
     // Payloads, which handlers of channels are given.
     ("responder", &["connection", "error", "peer", "request"]),
-    ("requester", &["connection", "error", "payload", "responder"]),
+    ("requester", &["connection", "demand", "error", "payload", "responder"]),
     // Whom a connection is to; what it asks of its other end goes through its mailbox.
     ("peer", &["connection", "error", "memory", "requester", "transport"]),
     ("pattern", &[]),
-    ("request", &["error", "pattern", "peer"]),
+    ("request", &["demand", "error", "pattern", "peer"]),
     ("acceptor", &["error", "peer", "responder"]),
     ("layer", &["acceptor", "connection", "error", "peer", "request", "responder"]),
-    ("forward", &["connection", "error", "request", "requester", "responder"]),
+    ("forward", &["connection", "demand", "error", "request", "requester", "responder"]),
     // What is beside WebSockets on their ports.
     ("http", &["connection", "error", "memory", "meter", "responder", "sync", "transport"]),
     (
         "connection",
         &[
             "acceptor",
+            "demand",
             "error",
             "lease",
             "memory",
             "meter",
             "network",
             "peer",
+            "request",
             "requester",
             "responder",
+            "reconnect",
             "resume",
+            "setup",
             "sync",
             "tap",
             "transport",
@@ -81,6 +89,7 @@ const RSOCK: &[(&str, &[&str])] = &[
         &[
             "acceptor",
             "connection",
+            "demand",
             "error",
             "layer",
             "pattern",
@@ -103,7 +112,9 @@ const RSOCK: &[(&str, &[&str])] = &[
             "peer",
             "requester",
             "responder",
+            "reconnect",
             "resume",
+            "setup",
             "tap",
             "transport",
         ],

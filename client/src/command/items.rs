@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use rsock::{Payload, RequestStream, Window};
+use rsock::{Client, ConnectionState, Error, Payload, RequestStream, Window};
 use tokio::time;
 
 use crate::{
@@ -51,12 +51,29 @@ impl Items {
     /// Shows all items, or as many as `--take` allows. The rest is cancelled with the stream.
     pub(crate) async fn consume(mut self, stream: RequestStream) -> Result<(), Failure> {
         self.started = Instant::now();
-        self.asked = self.flow.take.unwrap_or(u64::MAX).min(self.flow.request_n.into());
-        let stream = stream.window(self.window());
-        let consumed = match self.terminal.take() {
-            Some(terminal) => self.step(stream, terminal).await,
-            None => self.flow(stream).await,
+        let consumed = self.take_items(stream).await;
+        self.end(consumed).await
+    }
+
+    /// The same for a stream that begins anew where its connection was lost.
+    pub(crate) async fn consume_anew(
+        mut self,
+        client: &Client,
+        payload: Payload,
+    ) -> Result<(), Failure> {
+        self.started = Instant::now();
+        let consumed = loop {
+            match self.take_items(client.request_stream(payload.clone())).await {
+                Err(Failure::Error(Error::Closed { .. })) if follows(client).await => {
+                    say("rsock: the stream begins anew");
+                }
+                consumed => break consumed,
+            }
         };
+        self.end(consumed).await
+    }
+
+    async fn end(self, consumed: Result<(), Failure>) -> Result<(), Failure> {
         // What has come before a failure is shown as well.
         let shown = self.output.flush().await;
         if self.verbose {
@@ -65,12 +82,26 @@ impl Items {
         consumed.and(shown)
     }
 
+    async fn take_items(&mut self, stream: RequestStream) -> Result<(), Failure> {
+        let left = self.flow.take.map_or(u64::MAX, |take| take.saturating_sub(self.received));
+        self.asked = self.received + left.min(self.flow.request_n.into());
+        let stream = stream.window(self.window());
+        match self.terminal.take() {
+            Some(mut terminal) => {
+                let consumed = self.step(stream, &mut terminal).await;
+                self.terminal = Some(terminal);
+                consumed
+            }
+            None => self.flow(stream).await,
+        }
+    }
+
     fn window(&self) -> Window {
         let window = Window::new(self.flow.request_n);
         let window =
             if self.flow.step { window.manual() } else { window.refill_at(self.flow.refill) };
         match self.flow.take {
-            Some(take) => window.at_most(take),
+            Some(take) => window.at_most(take.saturating_sub(self.received)),
             None => window,
         }
     }
@@ -93,7 +124,7 @@ impl Items {
     async fn step(
         &mut self,
         mut stream: RequestStream,
-        mut terminal: Terminal,
+        terminal: &mut Terminal,
     ) -> Result<(), Failure> {
         while !self.is_enough() {
             tokio::select! {
@@ -159,6 +190,18 @@ impl Items {
                 "rsock: {received} items, {bytes} bytes in {elapsed:.1?}, the first after {first:.1?}"
             )),
             None => say(format_args!("rsock: no items in {elapsed:.1?}")),
+        }
+    }
+}
+
+/// Waits for the connection that follows one that was lost; false if none does.
+async fn follows(client: &Client) -> bool {
+    loop {
+        match client.ping().await {
+            Ok(_) => return true,
+            // That one is lost as well.
+            Err(Error::Closed { .. }) if !matches!(client.state(), ConnectionState::Closed(_)) => {}
+            Err(_) => return false,
         }
     }
 }

@@ -1,13 +1,18 @@
 //! One request, many answers.
 
+use rsock::Client;
+
 use crate::{args::StreamArgs, command::items::Items, connect, exit::Failure};
 
 pub(crate) async fn run(args: StreamArgs) -> Result<(), Failure> {
     let StreamArgs { connection, metadata, data, flow, output } = args;
     let payload = super::payload(&connection, &metadata, &data)?;
     let items = Items::new(&connection, flow, &output)?;
-    let work = async |client: &rsock::Client| {
-        items.consume(client.request_stream(payload)).await.map(drop)
+    let work = async |client: &Client| {
+        if connection.reconnect {
+            return items.consume_anew(client, payload).await;
+        }
+        items.consume(client.request_stream(payload)).await
     };
     connect::session(&connection, work).await.map(drop)
 }

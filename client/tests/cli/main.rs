@@ -8,5 +8,6 @@ mod input;
 mod interactions;
 mod metadata;
 mod output;
+mod reconnect;
 mod support;
 mod waits;

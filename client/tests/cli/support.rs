@@ -51,6 +51,14 @@ pub(crate) enum Received {
 
 impl Service {
     pub(crate) fn start() -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let (process, number) = (std::process::id(), STARTED.fetch_add(1, Relaxed));
+        let socket = std::env::temp_dir().join(format!("rsock-cli-{process}-{number}.sock"));
+        Self::start_at(&format!("unix:{}", socket.display()))
+    }
+
+    /// With this Unix socket, which another may have had before.
+    pub(crate) fn start_at(unix: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let frames = Arc::new(Frames::default());
         let seen = Arc::clone(&frames);
@@ -59,11 +67,7 @@ impl Service {
             seen.0.lock().unwrap().push((direction, Frame::decode(frame).unwrap()));
             seen.1.notify_all();
         }));
-        static STARTED: AtomicUsize = AtomicUsize::new(0);
-        let (process, number) = (std::process::id(), STARTED.fetch_add(1, Relaxed));
-        let socket = std::env::temp_dir().join(format!("rsock-cli-{process}-{number}.sock"));
-        let unix = format!("unix:{}", socket.display());
-        let uris = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket", &unix];
+        let uris = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket", unix];
         let server = runtime.block_on(builder.bind(&uris)).unwrap();
         let addresses = server.addresses();
         let acceptor = move |peer: Peer| {
@@ -138,6 +142,11 @@ impl Service {
     /// Waits for an item that was sent to a command.
     pub(crate) fn has_sent_an_item(&self) -> bool {
         self.has_seen(|seen| matches!(seen, (Direction::Out, Frame::Payload(_))))
+    }
+
+    /// Waits for a frame of a command's.
+    pub(crate) fn has_received(&self, is_it: impl Fn(&Frame) -> bool) -> bool {
+        self.has_seen(|(direction, frame)| *direction == Direction::In && is_it(frame))
     }
 
     fn has_seen(&self, is_it: impl Fn(&(Direction, Frame)) -> bool) -> bool {

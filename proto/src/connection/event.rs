@@ -58,7 +58,7 @@ pub enum Event {
         /// The stream.
         key: StreamKey,
     },
-    /// The peer granted credit where there was none: a producer may go on.
+    /// The peer granted credit where there was none, or where it is watched: a producer may go on.
     Credited {
         /// The stream.
         key: StreamKey,

@@ -30,6 +30,20 @@ impl<'a> StreamMut<'a> {
         self.connection.streams.get(self.key).map_or(0, Stream::credit)
     }
 
+    /// Items the peer has asked for in all, which only grows. 0 once the stream is over.
+    pub fn granted(&self) -> u64 {
+        self.connection.streams.get(self.key).map_or(0, Stream::granted)
+    }
+
+    /// Has the next request-n of the peer told ([`Event::Credited`](super::Event::Credited)), for who
+    /// passes it on; otherwise only one that is waited for is. Those that come before it is asked for
+    /// again are not told one by one: [`granted`](Self::granted) is their sum.
+    pub fn watch_credit(&mut self) {
+        if let Some(stream) = self.connection.streams.get_mut(self.key) {
+            stream.watch_credit();
+        }
+    }
+
     /// Sends an item of a stream or channel; the answer to a request is the last in any case.
     ///
     /// # Errors

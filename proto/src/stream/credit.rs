@@ -7,30 +7,39 @@ use crate::frame::MAX_U31;
 /// Credit adds up and cannot be taken back (RS-03, RN-02). 2^31−1 is a number like any other on
 /// the wire, and sums beyond it do not wrap (RN-05, RS-13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Credit(u64);
+pub struct Credit {
+    granted: u64,
+    /// At most `granted`.
+    spent: u64,
+}
 
 impl Credit {
     /// Credit for `n` items.
     pub const fn new(n: u64) -> Self {
-        Self(n)
+        Self { granted: n, spent: 0 }
     }
 
     /// Adds a request-n.
     pub fn add(&mut self, n: u32) {
-        self.0 = self.0.saturating_add(n.into());
+        self.granted = self.granted.saturating_add(n.into());
     }
 
     /// Spends one; false if there is none.
     #[must_use]
     pub fn take(&mut self) -> bool {
-        let available = self.0 > 0;
-        self.0 -= u64::from(available);
+        let available = self.spent < self.granted;
+        self.spent += u64::from(available);
         available
     }
 
     /// Items left.
     pub const fn get(self) -> u64 {
-        self.0
+        self.granted - self.spent
+    }
+
+    /// Items asked for in all.
+    pub const fn granted(self) -> u64 {
+        self.granted
     }
 }
 
@@ -230,7 +239,7 @@ mod tests {
     #[test]
     fn the_largest_request_n_is_a_number_and_not_unbounded() {
         let mut credit = Credit::new(MAX_U31.into());
-        credit.0 -= u64::from(MAX_U31) - 1;
+        credit.spent = u64::from(MAX_U31) - 1;
         assert!(credit.take());
         assert!(!credit.take());
         credit.add(1);
@@ -239,6 +248,7 @@ mod tests {
             credit.add(MAX_U31);
         }
         assert_eq!(credit.get(), 4 * u64::from(MAX_U31));
+        assert_eq!(credit.granted(), 5 * u64::from(MAX_U31) + 1);
     }
 
     #[test]

@@ -188,6 +188,16 @@ impl Stream {
         self.send.credit()
     }
 
+    /// Items the peer has asked for in all.
+    pub(crate) fn granted(&self) -> u64 {
+        self.send.granted()
+    }
+
+    /// The next request-n of the peer is to be told.
+    pub(crate) fn watch_credit(&mut self) {
+        self.send.watch();
+    }
+
     /// How many items may wait to be sent beside those that do.
     #[inline]
     pub(crate) fn capacity(&self) -> usize {

@@ -1,6 +1,6 @@
 //! The half of a stream we send on: the peer's credit, one turn's items, and how it ends.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use crate::{error::StreamError, payload::Payload, stream::Credit};
 
@@ -21,6 +21,8 @@ pub(crate) enum Terminal {
 #[derive(Debug)]
 pub(crate) struct SendHalf {
     credit: Credit,
+    /// The next request-n is told, whether or not it is waited for.
+    is_watched: bool,
     outbox: Outbox,
     state: State,
 }
@@ -36,11 +38,17 @@ impl SendHalf {
     /// Opens it where it lies; it was closed.
     pub(crate) fn open(&mut self, credit: u64) {
         self.credit = Credit::new(credit);
+        self.is_watched = false;
         self.state = State::Open;
     }
 
     pub(crate) fn closed() -> Self {
-        Self { credit: Credit::default(), outbox: Outbox::default(), state: State::Done }
+        Self {
+            credit: Credit::default(),
+            is_watched: false,
+            outbox: Outbox::default(),
+            state: State::Done,
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -61,11 +69,21 @@ impl SendHalf {
         self.credit.get()
     }
 
-    /// Adds credit; true if there was none before.
+    /// Items asked for in all.
+    pub(crate) fn granted(&self) -> u64 {
+        self.credit.granted()
+    }
+
+    /// The next request-n is to be told.
+    pub(crate) fn watch(&mut self) {
+        self.is_watched = true;
+    }
+
+    /// Adds credit; true if that is to be told: there was none before, or it is watched.
     pub(crate) fn add_credit(&mut self, n: u32) -> bool {
         let stalled = self.credit.get() == 0;
         self.credit.add(n);
-        stalled
+        mem::take(&mut self.is_watched) || stalled
     }
 
     /// How many items may be given to it now.
@@ -131,7 +149,7 @@ impl SendHalf {
             }
             return Some(Output::Item { item, last });
         }
-        match std::mem::replace(&mut self.state, State::Done) {
+        match mem::replace(&mut self.state, State::Done) {
             State::Finishing(Terminal::Complete) => Some(Output::Complete),
             State::Finishing(Terminal::Error(error)) => Some(Output::Error(error)),
             unchanged => {

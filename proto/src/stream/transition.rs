@@ -16,7 +16,8 @@ use crate::{
 pub(crate) enum Effect {
     /// None: it makes no sense in this state (UNX-01).
     Ignored,
-    /// The peer has asked for items. They are waited for if there was no credit before.
+    /// The peer has asked for items. They are waited for if there was no credit before, or somebody
+    /// watches what is asked for.
     Credited { awaited: bool },
     /// Something has ended, or may be written now; the application is told this, if anything.
     Changed(Option<Tell>),

@@ -125,3 +125,34 @@ fn rs_13_the_largest_grant_is_counted_as_a_number_by_the_receiver_too() {
     assert_eq!(e.connection.stats().items_in, 300);
     assert_eq!(e.connection.stats().credit_violations, 0);
 }
+
+#[test]
+fn rn_02_what_was_asked_for_in_all_is_known_and_may_be_watched() {
+    for open in [rs, rc] {
+        let mut e = Wire::server();
+        e.receive(open(1, 2, "d"));
+        e.events();
+        e.send_up_to(1, 100);
+        e.receive(rn(1, 3));
+        assert_eq!(e.events(), "Credited(1)");
+        assert_eq!((e.stream(1).granted(), e.stream(1).credit()), (5, 3));
+        // Nobody waits for these.
+        e.receive(rn(1, 1));
+        assert_eq!(e.events(), "");
+        e.stream(1).watch_credit();
+        e.receive_all([rn(1, 1), rn(1, 0), rn(1, MAX), rn(1, MAX)]);
+        assert_eq!(e.events(), "Credited(1)", "once, however many come");
+        assert_eq!(e.stream(1).granted(), 7 + 2 * u64::from(MAX));
+        e.stream(1).watch_credit();
+        e.receive(rn(1, 1));
+        assert_eq!(e.events(), "Credited(1)");
+    }
+    // A channel's requester is asked, too.
+    let mut e = Wire::client();
+    e.request(RC, "d", 1);
+    e.sent();
+    e.stream(1).watch_credit();
+    e.receive_all([rn(1, 2), rn(1, 4)]);
+    assert_eq!(e.events(), "Credited(1)");
+    assert_eq!(e.stream(1).granted(), 6);
+}

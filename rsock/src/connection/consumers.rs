@@ -18,6 +18,7 @@ use rsock_proto::{CloseReason, Payload, StreamKey, Window};
 
 use crate::{
     connection::mailbox::{Command, Mailbox},
+    demand::Demand,
     error::Error,
     memory::BlockCharge,
     sync::{AtomicBool, Mutex, MutexGuard},
@@ -46,7 +47,7 @@ pub(crate) fn default_window() -> Window {
 #[derive(Default)]
 pub(crate) struct Inlet {
     inner: Mutex<Inner>,
-    /// As in `inner`'s wish: what the driver looks at before it opens a stream.
+    /// As in `inner`'s demand: what the driver looks at before it opens a stream.
     is_cancelled: AtomicBool,
 }
 
@@ -62,10 +63,10 @@ struct Inner {
     consumer: Option<Waker>,
     /// The stream, once it is open.
     key: Option<StreamKey>,
-    /// The wish that the consumer wants to tell the driver.
-    wish: Wish,
+    /// The demand that the consumer wants to tell the driver.
+    demand: InletDemand,
     /// The driver has been told to look.
-    touched: bool,
+    listed: bool,
 }
 
 impl Inner {
@@ -77,10 +78,10 @@ impl Inner {
     }
 
     /// Credit is given once.
-    fn take_wish(&mut self) -> Wish {
-        let wish = self.wish;
-        self.wish.grant = 0;
-        wish
+    fn take_demand(&mut self) -> InletDemand {
+        let demand = self.demand;
+        self.demand.grant = 0;
+        demand
     }
 }
 
@@ -114,16 +115,16 @@ impl Charges {
     }
 }
 
-/// A consumer's wish for its stream.
+/// A consumer's demand for its stream.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wish {
+pub(crate) struct InletDemand {
     /// So many more items.
     pub(crate) grant: u32,
     /// Nothing more.
     pub(crate) cancel: bool,
 }
 
-impl Wish {
+impl InletDemand {
     pub(crate) fn is_none(self) -> bool {
         self.grant == 0 && !self.cancel
     }
@@ -162,7 +163,7 @@ impl Inlet {
     pub(crate) fn renew(self: &mut Arc<Self>, consumer: &Waker) -> bool {
         let Some(inlet) = Arc::get_mut(self) else { return false };
         let inner = inlet.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let Inner { items, waiting, charges, end, consumer: before, key, wish, touched } = inner;
+        let Inner { items, waiting, charges, end, consumer: before, key, demand, listed } = inner;
         *waiting = 0;
         charges.clear();
         items.first = None;
@@ -172,8 +173,8 @@ impl Inlet {
         *end = None;
         register(before, consumer);
         *key = None;
-        *wish = Wish::default();
-        *touched = false;
+        *demand = InletDemand::default();
+        *listed = false;
         inlet.is_cancelled.store(false, Relaxed);
         true
     }
@@ -181,13 +182,13 @@ impl Inlet {
     // ---- the driver's side --------------------------------------------------------------------
 
     /// The stream is open under this key; what its consumer has wanted until now.
-    pub(crate) fn open(&self, key: StreamKey) -> Wish {
+    pub(crate) fn open(&self, key: StreamKey) -> InletDemand {
         let mut inner = self.lock();
         inner.key = Some(key);
-        inner.take_wish()
+        inner.take_demand()
     }
 
-    /// Its consumer has gone. One that goes just now may not be seen, and touches the driver.
+    /// Its consumer has gone. One that goes just now may not be seen, and has the driver look again.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.is_cancelled.load(Relaxed)
     }
@@ -203,7 +204,7 @@ impl Inlet {
         mailbox: &Mailbox,
     ) -> (bool, Option<Waker>) {
         let mut inner = self.lock();
-        let is_wanted = !inner.wish.cancel;
+        let is_wanted = !inner.demand.cancel;
         let mut bytes = 0;
         let ended = loop {
             let (payload, last) = item;
@@ -252,35 +253,35 @@ impl Inlet {
         inner.consumer.take()
     }
 
-    /// The consumer's wish, and its stream. Before it is open, credit is kept for it.
-    pub(crate) fn take_wish(&self) -> (Option<StreamKey>, Wish) {
+    /// The consumer's demand, and its stream. Before it is open, credit is kept for it.
+    pub(crate) fn take_demand(&self) -> (Option<StreamKey>, InletDemand) {
         let mut inner = self.lock();
-        inner.touched = false;
+        inner.listed = false;
         match inner.key {
-            Some(key) => (Some(key), inner.take_wish()),
-            None => (None, inner.wish),
+            Some(key) => (Some(key), inner.take_demand()),
+            None => (None, inner.demand),
         }
     }
 
     // ---- the consumer's side ------------------------------------------------------------------
 
-    fn touch(self: &Arc<Self>, mailbox: &Mailbox, change: impl FnOnce(&mut Wish)) {
+    fn change_demand(self: &Arc<Self>, mailbox: &Mailbox, change: impl FnOnce(&mut InletDemand)) {
         let mut inner = self.lock();
         if inner.end.is_some() {
             return;
         }
-        change(&mut inner.wish);
-        if !mem::replace(&mut inner.touched, true) {
+        change(&mut inner.demand);
+        if !mem::replace(&mut inner.listed, true) {
             drop(inner);
             // A connection that has ended grants and cancels nothing.
-            let _ = mailbox.send(Command::Touched(Arc::clone(self)));
+            let _ = mailbox.send(Command::Demanded(Arc::clone(self)));
         }
     }
 
     /// Nothing more is wanted of it, not even what waits.
     pub(crate) fn cancel(self: &Arc<Self>, mailbox: &Mailbox) {
-        self.touch(mailbox, |wish| {
-            wish.cancel = true;
+        self.change_demand(mailbox, |demand| {
+            demand.cancel = true;
             self.is_cancelled.store(true, Relaxed);
         });
         let mut inner = self.lock();
@@ -374,6 +375,50 @@ pub(crate) struct Inflow {
     /// It was polled in vain before the burst.
     waited: bool,
     ended: bool,
+    /// Present where no more is asked for than somebody else asks for.
+    limit: Option<Box<Limit>>,
+}
+
+/// The demand that a stream's own keeps within: what is asked for in all is the lesser of that and of what
+/// the window has room for.
+pub(crate) struct Limit {
+    demand: Demand,
+    room: u64,
+    asked: u64,
+}
+
+impl Limit {
+    pub(crate) fn new(demand: Demand) -> Box<Self> {
+        Box::new(Self { demand, room: 0, asked: 0 })
+    }
+
+    /// There is room for so many more; how many are to be asked for now.
+    pub(crate) fn make_room(&mut self, n: u32) -> u32 {
+        self.room = self.room.saturating_add(n.into());
+        self.ask()
+    }
+
+    fn ask(&mut self) -> u32 {
+        let most = self.demand.granted().min(self.room);
+        let n = most.saturating_sub(self.asked);
+        self.asked = self.asked.max(most);
+        // A window makes room for fewer at a time.
+        u32::try_from(n).unwrap_or(u32::MAX)
+    }
+
+    /// How many more are to be asked for; the task is woken when it may be more.
+    fn poll_ask(&mut self, cx: &mut Context<'_>) -> u32 {
+        while let Poll::Ready(Some(_)) = self.demand.poll_changed(cx) {}
+        self.ask()
+    }
+
+    /// Whether anything is demanded at all; ready with false if nothing will be.
+    pub(crate) fn poll_first(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.demand.granted() > 0 {
+            return Poll::Ready(true);
+        }
+        self.demand.poll_changed(cx).map(|more| more.is_some())
+    }
 }
 
 impl Inflow {
@@ -382,6 +427,7 @@ impl Inflow {
             inlet,
             mailbox,
             window,
+            limit: None,
             burst: VecDeque::new(),
             charges: Charges::default(),
             consumed: 0,
@@ -392,14 +438,32 @@ impl Inflow {
 
     pub(crate) fn request_n(&self, n: u32) {
         if n > 0 && !self.ended {
-            self.inlet.touch(&self.mailbox, |wish| wish.grant = wish.grant.saturating_add(n));
+            self.inlet.change_demand(&self.mailbox, |demand| {
+                demand.grant = demand.grant.saturating_add(n)
+            });
         }
+    }
+
+    /// The same within a demand.
+    pub(crate) fn within(mut self, limit: Option<Box<Limit>>) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The window has room for `n` more.
+    fn make_room(&mut self, n: u32) {
+        let n = self.limit.as_mut().map_or(n, |limit| limit.make_room(n));
+        self.request_n(n);
     }
 
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Payload, Error>>> {
+        if let Some(limit) = &mut self.limit {
+            let n = limit.poll_ask(cx);
+            self.request_n(n);
+        }
         if self.burst.is_empty() && !self.ended {
             let mut inner = self.inlet.lock();
             let released = inner.release(mem::take(&mut self.consumed));
@@ -425,7 +489,7 @@ impl Inflow {
             if mem::take(&mut self.waited) && self.window.may_grow() {
                 let bytes = self.burst.iter().map(Payload::size).sum();
                 let grant = self.window.burst(self.burst.len(), bytes);
-                self.request_n(grant);
+                self.make_room(grant);
             }
         }
         let Some(item) = self.burst.pop_front() else {
@@ -438,7 +502,7 @@ impl Inflow {
         }
         let grant = self.window.consume(size);
         if grant > 0 {
-            self.request_n(grant);
+            self.make_room(grant);
         }
         Poll::Ready(Some(Ok(item)))
     }
@@ -482,6 +546,16 @@ impl Payloads {
         }
         self
     }
+
+    /// Asks for no more than this demand, in portions that the window has room for: see
+    /// [`RequestStream::demand`](crate::RequestStream::demand). Takes effect before the first poll.
+    #[must_use]
+    pub fn demand(mut self, demand: Demand) -> Self {
+        if !self.started {
+            self.inflow.limit = Some(Limit::new(demand));
+        }
+        self
+    }
 }
 
 impl Stream for Payloads {
@@ -491,7 +565,7 @@ impl Stream for Payloads {
         if !self.started {
             self.started = true;
             let n = self.inflow.window.initial();
-            self.inflow.request_n(n);
+            self.inflow.make_room(n);
         }
         self.inflow.poll_next(cx)
     }

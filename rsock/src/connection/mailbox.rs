@@ -1,8 +1,8 @@
 //! The mailbox in which handles leave commands for the driver, and learn how the connection is.
 //!
 //! One lock, held for a push or a swap, never while anything of a user's runs. Bounds: a request
-//! holds a permit until its stream ends, a stream is listed at most once as touched, a producer at
-//! most once as ready.
+//! holds a permit until its stream ends, a stream is listed at most once for its demand, a producer at
+//! most once as ready, and who takes the peer's request watches its demand once.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, ErrorCode, Interaction, Payload, Side, frame};
+use rsock_proto::{CloseReason, ErrorCode, Interaction, Payload, Side, StreamKey, frame};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         consumers::{Feeder, Inlet},
         doors::Place,
     },
+    demand::Grants,
     error::Error,
     responder::BoxStream,
     sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard},
@@ -36,7 +37,7 @@ use crate::{
 #[must_use = "the driver gives it back"]
 pub(crate) struct Permit(());
 
-/// A handle's wish that the driver is to carry out.
+/// An order of a handle's, which the driver carries out.
 pub(crate) enum Command {
     /// Open a stream.
     Request {
@@ -47,11 +48,13 @@ pub(crate) enum Command {
         /// The inlet that the answer goes to; a fire-and-forget has none.
         inlet: Option<Feeder>,
         /// The items that a channel sends after its first payload.
-        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        outgoing: Option<Outgoing>,
         permit: Permit,
     },
+    /// Tell how many items the peer has asked for of this stream, now and whenever it asks for more.
+    Watch { key: StreamKey, grants: Grants },
     /// Look at this inlet: its consumer has granted credit or lost interest.
-    Touched(Arc<Inlet>),
+    Demanded(Arc<Inlet>),
     /// Send a KEEPALIVE, and tell when it comes back.
     Ping { answer: oneshot::Sender<Result<(), Error>>, permit: Permit },
     /// Send METADATA_PUSH, and tell when it is in the send buffer.
@@ -62,10 +65,21 @@ pub(crate) enum Command {
     Close,
 }
 
+/// The items that a channel of ours sends, and who is told how many the responder asks for.
+pub(crate) struct Outgoing {
+    pub(crate) items: BoxStream<Result<Payload, Error>>,
+    pub(crate) grants: Option<Grants>,
+}
+
 impl Command {
     /// Something new is asked of the peer.
     pub(crate) fn asks(&self) -> bool {
         matches!(self, Self::Request { .. } | Self::Ping { .. } | Self::Push { .. })
+    }
+
+    /// A request whose caller has gone.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Request { inlet: Some(inlet), .. } if inlet.is_cancelled())
     }
 
     /// Something of which its handle was told that it is on its way.
@@ -84,6 +98,9 @@ pub enum ConnectionState {
     Established,
     /// The transport is lost; the session waits for another, and what is asked waits with it.
     Suspended,
+    /// The connection is lost, and what was pending on it has failed; another is dialled, and what is
+    /// asked waits for it.
+    Reconnecting,
     /// It ends with the last stream that is open, and nothing new is asked: for this reason, which is
     /// the peer's CONNECTION_CLOSE or that it is closed here.
     Draining(CloseReason),
@@ -497,6 +514,10 @@ impl Mailbox {
 
     pub(crate) fn suspended(&self) {
         self.publish(ConnectionState::Suspended);
+    }
+
+    pub(crate) fn reconnecting(&self) {
+        self.publish(ConnectionState::Reconnecting);
     }
 
     /// The connection is over: nothing is taken any more, and who waits for a permit is told. What

@@ -12,11 +12,13 @@ mod shares;
 mod spare_inlets;
 
 pub use consumers::{DEFAULT_CREDIT, Payloads};
-pub(crate) use consumers::{DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, default_window};
+pub(crate) use consumers::{
+    DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, Limit, default_window,
+};
 pub(crate) use doors::{DoorLimits, Doors, Newcomer};
-pub(crate) use driver::{ClientSession, Driver, DriverOptions};
+pub(crate) use driver::{Driver, DriverOptions, Redialler};
 pub use mailbox::ConnectionState;
-pub(crate) use mailbox::{Command, Mailbox, Permit};
+pub(crate) use mailbox::{Command, Mailbox, Outgoing, Permit};
 #[cfg(feature = "websocket")]
 pub(crate) use producers::guard;
 pub(crate) use sessions::Sessions;

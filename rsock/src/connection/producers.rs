@@ -41,7 +41,7 @@ pub(super) struct Source {
 }
 
 /// The outcome of asking a source for a stream.
-pub(super) enum Sourced {
+pub(super) enum Polled {
     Item(Payload),
     Complete,
     Failed(Error),
@@ -58,27 +58,27 @@ impl Source {
 
     /// The next item. Without credit only an end can be told: whether there is one is found out by
     /// polling one item ahead, unless the stream's size hint knows.
-    pub(super) fn poll(&mut self, has_credit: bool, cx: &mut Context<'_>) -> Sourced {
+    pub(super) fn poll(&mut self, has_credit: bool, cx: &mut Context<'_>) -> Polled {
         if has_credit && let Some(item) = self.ahead.take() {
-            return Sourced::Item(item);
+            return Polled::Item(item);
         }
         if !has_credit {
             match self.stream.size_hint() {
-                _ if self.ahead.is_some() => return Sourced::NoCredit,
-                (0, Some(0)) => return Sourced::Complete,
+                _ if self.ahead.is_some() => return Polled::NoCredit,
+                (0, Some(0)) => return Polled::Complete,
                 (0, _) => {}
-                _ => return Sourced::NoCredit,
+                _ => return Polled::NoCredit,
             }
         }
         match guard(|| self.stream.as_mut().poll_next(cx)) {
-            Ok(Poll::Ready(Some(Ok(item)))) if has_credit => Sourced::Item(item),
+            Ok(Poll::Ready(Some(Ok(item)))) if has_credit => Polled::Item(item),
             Ok(Poll::Ready(Some(Ok(item)))) => {
                 self.ahead = Some(item);
-                Sourced::NoCredit
+                Polled::NoCredit
             }
-            Ok(Poll::Ready(Some(Err(error)))) | Err(error) => Sourced::Failed(error),
-            Ok(Poll::Ready(None)) => Sourced::Complete,
-            Ok(Poll::Pending) => Sourced::Pending,
+            Ok(Poll::Ready(Some(Err(error)))) | Err(error) => Polled::Failed(error),
+            Ok(Poll::Ready(None)) => Polled::Complete,
+            Ok(Poll::Pending) => Polled::Pending,
         }
     }
 }

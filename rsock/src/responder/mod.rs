@@ -8,7 +8,12 @@ use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::Payload;
 
-use crate::{connection::Payloads, error::Error, peer::Peer, request::Request};
+use crate::{
+    connection::Payloads,
+    error::Error,
+    peer::Peer,
+    request::{Asked, Request},
+};
 pub(crate) use work::{Answering, Work, keep, refused, work};
 
 /// A future of a handler, boxed once a request.
@@ -120,8 +125,13 @@ pub(crate) trait Handle: Send + Sync {
     /// Answers `Ok(None)`, to nobody.
     fn fire_and_forget(&self, payload: Payload) -> Work;
     fn request_response(&self, payload: Payload) -> Work;
-    fn request_stream(&self, payload: Payload) -> BoxStream<Result<Payload, Error>>;
-    fn request_channel(&self, first: Payload, rest: Payloads) -> BoxStream<Result<Payload, Error>>;
+    fn request_stream(&self, payload: Payload, asked: Asked) -> BoxStream<Result<Payload, Error>>;
+    fn request_channel(
+        &self,
+        first: Payload,
+        rest: Payloads,
+        asked: Asked,
+    ) -> BoxStream<Result<Payload, Error>>;
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()>;
 }
 
@@ -154,14 +164,19 @@ impl<R: Responder> Handle for Served<R> {
         work(move || responder.request_response_optional(Request::new(payload, peer)))
     }
 
-    fn request_stream(&self, payload: Payload) -> BoxStream<Result<Payload, Error>> {
+    fn request_stream(&self, payload: Payload, asked: Asked) -> BoxStream<Result<Payload, Error>> {
         let (responder, peer) = self.parts();
-        Box::pin(responder.request_stream(Request::new(payload, peer)))
+        Box::pin(responder.request_stream(Request::of_items(payload, peer, asked)))
     }
 
-    fn request_channel(&self, first: Payload, rest: Payloads) -> BoxStream<Result<Payload, Error>> {
+    fn request_channel(
+        &self,
+        first: Payload,
+        rest: Payloads,
+        asked: Asked,
+    ) -> BoxStream<Result<Payload, Error>> {
         let (responder, peer) = self.parts();
-        Box::pin(responder.request_channel(Request::new(first, peer), rest))
+        Box::pin(responder.request_channel(Request::of_items(first, peer, asked), rest))
     }
 
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()> {

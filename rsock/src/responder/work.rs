@@ -26,17 +26,17 @@ thread_local! {
 }
 
 /// A handler's future, boxed.
-pub(crate) type Work = Pin<Box<dyn Room>>;
+pub(crate) type Work = Pin<Box<dyn ReusableBox>>;
 
-/// A room in which futures of one type live, one after the other.
-pub(crate) trait Room: Send {
+/// A box for futures of one type, one after the other.
+pub(crate) trait ReusableBox: Send {
     /// Polls the future. When it has ended, what it came to is told before it is dropped; one that
     /// panics as it is dropped has told it as well.
     fn run(self: Pin<&mut Self>, cx: &mut Context<'_>, answer: &mut Option<Answer>);
 
     /// Makes the next future with what is in `make`, an `Option` of a closure; false if that makes
     /// futures of another type.
-    fn occupy(self: Pin<&mut Self>, make: &mut dyn Any) -> bool;
+    fn refill(self: Pin<&mut Self>, make: &mut dyn Any) -> bool;
 }
 
 /// A value that a handler's future may come to.
@@ -57,7 +57,7 @@ impl Outcome for () {
 }
 
 pin_project! {
-    /// The room in which what `M` makes lives.
+    /// The box of what `M` makes.
     struct Single<M, F> {
         #[pin]
         future: Option<F>,
@@ -65,7 +65,7 @@ pin_project! {
     }
 }
 
-impl<M, F> Room for Single<M, F>
+impl<M, F> ReusableBox for Single<M, F>
 where
     M: FnOnce() -> F + 'static,
     F: Future<Output: Outcome> + Send + 'static,
@@ -80,7 +80,7 @@ where
         }
     }
 
-    fn occupy(self: Pin<&mut Self>, make: &mut dyn Any) -> bool {
+    fn refill(self: Pin<&mut Self>, make: &mut dyn Any) -> bool {
         let Some(make) = make.downcast_mut::<Option<M>>() else { return false };
         if let Some(make) = make.take() {
             self.project().future.set(Some(make()));
@@ -107,10 +107,10 @@ where
     // There is none while the thread ends.
     let kept = KEPT.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
     let mut make = Some(make);
-    if let Some(mut room) = kept
-        && room.as_mut().occupy(&mut make)
+    if let Some(mut used) = kept
+        && used.as_mut().refill(&mut make)
     {
-        return room;
+        return used;
     }
     let future = make.map(|make| make());
     Box::pin(Single { future, maker: PhantomData::<fn() -> M> })
@@ -204,7 +204,7 @@ mod tests {
         assert!(matches!(run(&mut next), Some(Ok(Some(reply))) if reply.data == "next"));
         assert!(run(&mut next).is_none(), "it answers once");
         keep(next);
-        // One of another type finds no room in it.
+        // One of another type does not fit into it.
         let mut other = work(|| async {});
         assert!(matches!(run(&mut other), Some(Ok(None))));
         assert_eq!(kept(), 0);

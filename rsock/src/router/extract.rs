@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rsock_proto::Payload;
 
 use crate::{
+    demand::Demand,
     error::Error,
     request::{Params, Request},
 };
@@ -12,7 +13,7 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `{Self}` from a request",
     note = "take Payload, Bytes, Text, Json<T>, RouteName, Params, Request, DataMimes, \
-            Authentication, Option<TraceContext>, () or a tuple of these"
+            Authentication, Option<TraceContext>, Demand, () or a tuple of these"
 )]
 pub trait FromRequest: Sized {
     /// Takes it out of the request.
@@ -41,6 +42,13 @@ impl FromRequest for Request {
 
     fn from_whole_request(request: Request) -> Result<Self, Error> {
         Ok(request)
+    }
+}
+
+/// How many items the peer asks for.
+impl FromRequest for Demand {
+    fn from_request(request: &mut Request) -> Result<Self, Error> {
+        Ok(request.demand())
     }
 }
 

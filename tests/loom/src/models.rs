@@ -23,6 +23,7 @@ use crate::{
         sessions::Sessions,
         shares::Holder,
     },
+    demand::Grants,
     transport::socket::Transport,
 };
 
@@ -66,7 +67,7 @@ struct Found {
     drains: usize,
     closes: usize,
     ready: Vec<usize>,
-    touched: Vec<Arc<Inlet>>,
+    demanded: Vec<Arc<Inlet>>,
     adoptions: usize,
 }
 
@@ -84,7 +85,7 @@ impl Found {
             match command {
                 Command::Drain => self.drains += 1,
                 Command::Close => self.closes += 1,
-                Command::Touched(inlet) => self.touched.push(inlet),
+                Command::Demanded(inlet) => self.demanded.push(inlet),
                 _ => unreachable!("no model sends it"),
             }
         }
@@ -337,7 +338,7 @@ pub fn consumers_go() {
         let is_cancelled = inlet.is_cancelled();
         let mut found = Found::default();
         found.take(&mailbox);
-        assert_eq!(found.touched.len(), usize::from(is_cancelled));
+        assert_eq!(found.demanded.len(), usize::from(is_cancelled));
         assert!(push(&inlet, &mailbox, "c", false).is_none());
     });
 }
@@ -357,14 +358,34 @@ pub fn grants_add_up() {
         });
         let mut granted = 0;
         drive(&mailbox, |found| {
-            assert!(found.touched.len() <= 1, "listed once");
-            for touched in found.touched.drain(..) {
-                granted += touched.take_wish().1.grant;
+            assert!(found.demanded.len() <= 1, "listed once");
+            for demanded in found.demanded.drain(..) {
+                granted += demanded.take_demand().1.grant;
             }
             granted >= 11
         });
         assert_eq!(granted, 11);
         drop(consumer.join());
+    });
+}
+
+/// A demand that is waited for tells of more, and of the end.
+pub fn demand_is_told() {
+    model(|| {
+        let grants = Grants::new();
+        let mut demand = grants.demand();
+        let waits = thread::spawn(move || {
+            block_on(async {
+                let mut granted = 0;
+                while let Some(more) = demand.changed().await {
+                    granted = more;
+                }
+                granted
+            })
+        });
+        grants.raise_to(1);
+        drop(grants);
+        assert_eq!(waits.join().expect("no panic"), 1);
     });
 }
 
@@ -382,18 +403,18 @@ pub fn wishes_meet_the_opening() {
             let (mut granted, mut gone) = (0, false);
             let mut found = Found::default();
             found.take(&mailbox);
-            for touched in found.touched.drain(..) {
-                assert!(touched.take_wish().0.is_none(), "it is not open yet");
+            for demanded in found.demanded.drain(..) {
+                assert!(demanded.take_demand().0.is_none(), "it is not open yet");
             }
-            let wish = inlet.open(key());
-            granted += wish.grant;
-            gone |= wish.cancel;
+            let demand = inlet.open(key());
+            granted += demand.grant;
+            gone |= demand.cancel;
             drive(&mailbox, |found| {
-                for touched in found.touched.drain(..) {
-                    let (key, wish) = touched.take_wish();
+                for demanded in found.demanded.drain(..) {
+                    let (key, demand) = demanded.take_demand();
                     assert!(key.is_some());
-                    granted += wish.grant;
-                    gone |= wish.cancel;
+                    granted += demand.grant;
+                    gone |= demand.cancel;
                 }
                 granted >= 10 && gone == goes
             });

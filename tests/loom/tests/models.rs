@@ -43,6 +43,7 @@ models! {
         consumers_go
         grants_add_up
         wishes_meet_the_opening
+        demand_is_told
         producers_are_polled_again
         tokens_are_held_by_one
         room_is_made_or_not
@@ -62,12 +63,13 @@ models! {
         registers_too_late by items_in_order,
         replies_register_too_late by replies_wake,
         ends_in_two_steps by last_items_end,
-        untouches_too_late by grants_add_up,
-        stays_touched by grants_add_up,
+        unlists_too_late by grants_add_up,
+        stays_listed by grants_add_up,
         grants_again by grants_add_up,
-        touches_in_two_steps by grants_add_up,
+        demands_in_two_steps by grants_add_up,
         loses_early_credit by wishes_meet_the_opening,
         opens_in_two_steps by wishes_meet_the_opening,
+        demands_too_late by demand_is_told,
         unlists_without_looking by producers_are_polled_again,
         claims_in_two_steps by tokens_are_held_by_one,
 }

@@ -4,14 +4,14 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use futures_util::{FutureExt, poll};
 use rsock::{
-    Client, CloseReason, ConnectionState, Grant, Load, ResumeLimits, Server, SessionEvent,
-    SharedLease, Side, memory,
+    Client, CloseReason, ConnectionState, Grant, Load, Reconnect, ResumeLimits, Server,
+    SessionEvent, SharedLease, Side, memory,
 };
 use rsock_tests::{
     fixture::Fixture,
@@ -281,6 +281,61 @@ async fn a_server_keeps_a_session_for_its_window() {
     let mut peer = Peer::join(&line);
     peer.send(&resume_of((1, 0), b"token", 0, 0)).await;
     assert_eq!(peer.next().await.code(), Some(4), "REJECTED_RESUME");
+}
+
+// ---- reconnecting ---------------------------------------------------------------------------------
+
+/// A server that takes connections and drops them is not dialled without end, and one that was there
+/// for ten seconds is dialled again at once.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_drops_what_it_takes_is_not_hammered() {
+    let line = Line::new(Server::builder());
+    let reconnect = Reconnect::new().wait(Duration::MAX);
+    let client = line.connect(Client::builder().reconnect(reconnect)).await;
+    let dialled = || line.dialled.load(Relaxed);
+    let mut cuts = 0;
+    let start = Instant::now();
+    while start.elapsed() < seconds(120) {
+        if client.ping().await.is_ok() {
+            line.cut();
+            cuts += 1;
+        }
+        sleep(millis(1)).await;
+    }
+    // Seven pauses up to 6.4 s, and then some of 7.5 s in the mean.
+    assert!((10..60).contains(&dialled()), "{} in two minutes", dialled());
+    assert!(cuts >= 10, "{cuts}");
+
+    client.ping().await.expect("another connection");
+    sleep(seconds(10)).await;
+    let before = dialled();
+    let start = Instant::now();
+    line.cut();
+    while dialled() == before {
+        sleep(millis(1)).await;
+    }
+    assert!(start.elapsed() <= millis(2), "{:?}", start.elapsed());
+    assert_eq!(client.request_response("x").await.expect("a reply").data, "x");
+}
+
+/// A server that is gone is looked for for as long as it takes.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_gone_for_a_day_is_found_again() {
+    let line = Line::new(Server::builder());
+    let reconnect = Reconnect::new().wait(Duration::MAX);
+    let client = line.connect(Client::builder().reconnect(reconnect)).await;
+    client.ping().await.expect("it is there");
+    line.set_down(true);
+    line.cut();
+    let mut call = pin!(client.request_response("x"));
+    sleep(millis(10)).await;
+    assert!(poll!(&mut call).is_pending());
+    sleep(seconds(86_400)).await;
+    assert!(poll!(&mut call).is_pending());
+    line.set_down(false);
+    let start = Instant::now();
+    assert_eq!(call.await.expect("a reply").data, "x");
+    assert!(start.elapsed() <= seconds(15), "{:?}", start.elapsed());
 }
 
 // ---- leases ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, poll, stream};
 use rsock::{
-    Client, ClientBuilder, CloseReason, ConnectionState, Error, ErrorCode, Meter, Payload,
+    Client, ClientBuilder, CloseReason, ConnectionState, Error, ErrorCode, Grants, Meter, Payload,
     Requester, Resume, Server, SessionEvent, SharedLease, Side, Violation, memory,
 };
 use rsock_tests::{
@@ -87,7 +87,8 @@ async fn all_fail(requester: &Requester, reason: &CloseReason) {
     }
 }
 
-/// RC-22, CONN-05: a source that has nothing yet does not hold the answers up.
+/// RC-22, CONN-05: a source that has nothing yet does not hold the answers up, nor does a demand of
+/// nothing.
 #[tokio::test(start_paused = true)]
 async fn a_channel_without_its_first_payload_ends_with_its_connection() {
     let violation = Violation::FrameTooShort { len: 1 };
@@ -103,6 +104,9 @@ async fn a_channel_without_its_first_payload_ends_with_its_connection() {
         let (client, mut peer) = client().await;
         let mut answers = client.request_channel(stream::pending::<Payload>());
         assert!(poll!(answers.next()).is_pending(), "{how}");
+        let grants = Grants::new();
+        let mut undemanded = client.request_stream("s").demand(grants.demand());
+        assert!(poll!(undemanded.next()).is_pending(), "{how}");
         let mut closing = None;
         match how {
             "the peer goes" => peer.0.shutdown().await.expect("memory"),
@@ -119,8 +123,11 @@ async fn a_channel_without_its_first_payload_ends_with_its_connection() {
         if let Some(client) = closing {
             drop(client.close().now_or_never());
         }
-        assert_eq!(at_once(answers.next()).await, Some(Err(never_sent(reason))), "{how}");
-        assert_eq!(at_once(answers.next()).await, None, "{how}");
+        for mut items in [answers, undemanded] {
+            let ended = at_once(items.next()).await;
+            assert_eq!(ended, Some(Err(never_sent(reason.clone()))), "{how}");
+            assert_eq!(at_once(items.next()).await, None, "{how}");
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Our client against our server, over every transport, asking in both directions.
 
+mod demand;
 mod ending;
 mod forward;
 mod http;
@@ -11,6 +12,7 @@ mod leaving;
 mod panics;
 #[cfg(target_os = "linux")]
 mod per_core;
+mod reconnect;
 mod resume;
 mod setup;
 #[cfg(unix)]

@@ -7,11 +7,10 @@ use rsock_proto::{CloseReason, Interaction, Payload, RequestError, Side};
 use super::{Driver, PUSH_SLOT, drop_guarded};
 use crate::{
     connection::{
-        Command, Feeder, Inlet, Permit,
+        Command, Feeder, Inlet, Outgoing, Permit,
         producers::{Producer, Source},
     },
     error::Error,
-    responder::BoxStream,
 };
 
 impl Driver {
@@ -41,8 +40,8 @@ impl Driver {
                     self.give_up(&CloseReason::Finished(Side::Local), now);
                 }
                 // It comes behind what was asked for before it.
-                Command::Drain if self.has_held() => self.waiting.held.push_back(command),
-                command if command.asks() && !may_request => self.waiting.held.push_back(command),
+                Command::Drain if self.has_held() || self.is_held_up() => self.hold(command),
+                command if command.asks() && !may_request => self.hold(command),
                 command => self.handle_command(command),
             }
         }
@@ -58,7 +57,7 @@ impl Driver {
         let is_request = matches!(command, Command::Request { .. });
         if command.asks() && self.connection.is_over() {
             // The connection is over; the command fails when `Event::Closed` is dispatched.
-            self.waiting.held.push_back(command);
+            self.hold(command);
         } else if is_request && self.waits_for_lease() {
             self.waiting.leaseless.push_back(command);
         } else {
@@ -79,7 +78,8 @@ impl Driver {
             Command::Request { interaction, payload, n, inlet, outgoing, permit } => {
                 self.open(interaction, payload, n, inlet, outgoing, permit);
             }
-            Command::Touched(inlet) => self.grant_wish(&inlet),
+            Command::Demanded(inlet) => self.handle_demand(&inlet),
+            Command::Watch { key, grants } => self.watch_demand(key, grants),
             Command::Push { metadata, answer, permit } => self.push(metadata, answer, permit),
             Command::Ping { answer, permit } => self.start_ping(answer, permit),
             Command::Drain => {
@@ -104,7 +104,7 @@ impl Driver {
         payload: Payload,
         n: u32,
         inlet: Option<Feeder>,
-        outgoing: Option<BoxStream<Result<Payload, Error>>>,
+        outgoing: Option<Outgoing>,
         permit: Permit,
     ) {
         // A request cancelled before it was written sends nothing at all (RR-10).
@@ -122,21 +122,24 @@ impl Driver {
             }
             Ok(Some(key)) => {
                 if let Some(inlet) = &inlet
-                    && let wish = inlet.open(key)
-                    && !wish.is_none()
+                    && let demand = inlet.open(key)
+                    && !demand.is_none()
                     && let Some(mut stream) = self.connection.stream(key)
                 {
-                    if wish.cancel {
+                    if demand.cancel {
                         stream.cancel();
                         drop_guarded(outgoing);
                         return self.slots.give_back(permit);
                     }
                     // Asked for while the request waited.
-                    stream.request_n(wish.grant);
+                    stream.request_n(demand.grant);
                 }
                 let slot = self.slots.fill(key, inlet, Some(permit));
-                if let Some(stream) = outgoing {
-                    slot.producer = Some(Producer::Stream(Source::new(stream)));
+                if let Some(Outgoing { items, grants }) = outgoing {
+                    slot.producer = Some(Producer::Stream(Source::new(items)));
+                    if let Some(grants) = grants {
+                        self.watch_demand(key, grants);
+                    }
                 }
             }
             Err(error) => {
@@ -153,17 +156,17 @@ impl Driver {
     }
 
     /// A consumer has granted credit, or lost interest.
-    pub(super) fn grant_wish(&mut self, inlet: &Arc<Inlet>) {
-        let (key, wish) = inlet.take_wish();
+    pub(super) fn handle_demand(&mut self, inlet: &Arc<Inlet>) {
+        let (key, demand) = inlet.take_demand();
         let Some(key) = key else {
-            self.waiting.has_cancelled |= wish.cancel;
+            self.waiting.has_cancelled |= demand.cancel;
             return;
         };
         let Some(slot) = self.slots.of(key) else { return };
         let Some(mut stream) = self.connection.stream(key) else {
             return;
         };
-        if wish.cancel {
+        if demand.cancel {
             stream.cancel();
             let is_ours = slot.permit.is_some();
             slot.inlet = None;
@@ -174,7 +177,7 @@ impl Driver {
                 self.slots.release_if_over(key);
             }
         } else {
-            stream.request_n(wish.grant);
+            stream.request_n(demand.grant);
         }
     }
 }

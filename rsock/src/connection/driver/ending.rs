@@ -124,7 +124,7 @@ impl Driver {
         self.hear_refusal();
         let mut budget = Budget::new();
         while budget.take() {
-            let bytes = &mut self.wire.input.block.bytes;
+            let bytes = self.wire.input.bytes();
             // Of what may be a refusal, the first part may have come before.
             if !self.connection.may_be_refused() || bytes.len() >= *READ_SIZES.start() {
                 bytes.clear();
@@ -143,7 +143,7 @@ impl Driver {
     fn hear_refusal(&mut self) {
         let limits = self.connection.input_limits();
         while self.connection.may_be_refused() {
-            let bytes = &mut self.wire.input.block.bytes;
+            let bytes = self.wire.input.bytes();
             // Nothing is answered any more.
             match self.wire.framing.decode(bytes, limits, &mut SendBuf::bare()) {
                 Ok(Some(Received::Frame(frame))) => {

@@ -3,7 +3,7 @@
 //! A peer ends thousands of streams with one frame. To drop their handlers and to wake their callers in
 //! one poll would keep everybody else from the thread for as long as that takes.
 
-use std::{collections::VecDeque, mem, vec};
+use std::{collections::VecDeque, mem, time::Duration, vec};
 
 use rsock_proto::CloseReason;
 
@@ -20,6 +20,8 @@ pub(super) const PORTION: usize = 64;
 pub(super) struct Failing {
     /// The reason that all who wait are told. It is shared, and not copied for each.
     pub(super) reason: CloseReason,
+    /// There was no connection for so long, and there will be another.
+    pub(super) waited: Option<Duration>,
     /// The commands of handles that were not carried out: nothing of them was sent.
     pub(super) commands: VecDeque<Command>,
     pub(super) slots: vec::IntoIter<Slot>,
@@ -57,7 +59,7 @@ impl Failing {
                 self.answer(answer, Sent::Never);
                 Some(permit)
             }
-            Command::Touched(_) | Command::Drain | Command::Close => None,
+            Command::Demanded(_) | Command::Watch { .. } | Command::Drain | Command::Close => None,
         }
     }
 
@@ -73,7 +75,11 @@ impl Failing {
     }
 
     fn error(&self, sent: Sent) -> Error {
-        Error::Closed { reason: self.reason.clone(), sent }
+        let reason = self.reason.clone();
+        match self.waited {
+            Some(waited) => Error::Unavailable { waited, reason },
+            None => Error::Closed { reason, sent },
+        }
     }
 }
 
@@ -87,6 +93,7 @@ impl Driver {
             + self.connection.take_lost_fire_and_forgets();
         self.ending.failing.push(Failing {
             reason,
+            waited: None,
             commands,
             slots: slots.into_iter(),
             wakers,
@@ -111,9 +118,22 @@ impl Driver {
         if self.waiting.leaseless.is_empty() {
             return;
         }
+        let commands = mem::take(&mut self.waiting.leaseless);
+        self.fail_commands(reason.clone(), None, commands);
+    }
+
+    /// Fails what was asked for and not begun, for this reason: it has waited for as long as it may, or
+    /// the connection has ended.
+    pub(super) fn fail_commands(
+        &mut self,
+        reason: CloseReason,
+        waited: Option<Duration>,
+        commands: VecDeque<Command>,
+    ) {
         self.ending.failing.push(Failing {
-            reason: reason.clone(),
-            commands: mem::take(&mut self.waiting.leaseless),
+            reason,
+            waited,
+            commands,
             slots: Vec::new().into_iter(),
             wakers: SlotWakers::default(),
             calls: Calls::default(),

@@ -41,8 +41,8 @@ impl Block {
 }
 
 pub(super) struct Input {
-    /// Without memory of its own while the connection rests: see [`spare`].
-    pub(super) block: Block,
+    /// None while the connection rests: see [`spare`]. Boxed, because it changes hands at each wake.
+    block: Option<Box<Block>>,
     pub(super) read_size: usize,
     /// Bytes read, and moved for there to be room, since the task was woken.
     pub(super) taken: usize,
@@ -55,7 +55,7 @@ pub(super) struct Input {
 impl Input {
     pub(super) fn new(leftover: BytesMut, budget: Arc<MemoryBudget>) -> Self {
         let mut input = Self {
-            block: Block::default(),
+            block: None,
             read_size: *READ_SIZES.start(),
             taken: 0,
             budget,
@@ -69,14 +69,52 @@ impl Input {
     /// Goes on with what was read elsewhere.
     pub(super) fn replace(&mut self, bytes: BytesMut) {
         self.leave_block();
-        self.block = Block { size: bytes.capacity(), bytes, charge: None };
+        let size = bytes.capacity();
+        self.block = (size > 0).then(|| Box::new(Block { bytes, size, charge: None }));
+    }
+
+    /// The bytes that have been read and not been taken, and the room behind them.
+    #[inline]
+    pub(super) fn bytes(&mut self) -> &mut BytesMut {
+        &mut self.block().bytes
+    }
+
+    #[inline]
+    fn block(&mut self) -> &mut Block {
+        if self.block.is_none() {
+            self.begin_block();
+        }
+        self.block.get_or_insert_default()
+    }
+
+    #[cold]
+    fn begin_block(&mut self) {
+        self.block = Some(Box::default());
+    }
+
+    /// How many bytes have been read and not been taken.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.bytes.len())
+    }
+
+    /// Whether it has memory to read into.
+    #[inline]
+    pub(super) fn has_block(&self) -> bool {
+        self.block.is_some()
+    }
+
+    /// The memory of the block that is read into.
+    #[inline]
+    fn block_size(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.size)
     }
 
     /// Memory that is held for what has been read and not been taken: of a frame, only a part may
     /// have come.
     #[inline]
     pub(super) fn waiting_bytes(&self) -> usize {
-        if self.block.bytes.is_empty() { 0 } else { self.block.size }
+        self.block.as_ref().map_or(0, |block| if block.bytes.is_empty() { 0 } else { block.size })
     }
 
     /// Memory kept by what was read and is held.
@@ -92,11 +130,12 @@ impl Input {
         if self.has_room() {
             return 0;
         }
-        let bytes = &self.block.bytes;
+        let (bytes, size) =
+            self.block.as_ref().map_or((&[][..], 0), |block| (&block.bytes, block.size));
         if bytes.len() <= self.read_size / 4 {
             // One of nearly that size is as good, and may have been made for the peer's frames.
-            let is_right = (self.read_size / 2..self.read_size).contains(&self.block.size);
-            return if is_right { self.block.size } else { self.read_size };
+            let is_right = (self.read_size / 2..self.read_size).contains(&size);
+            return if is_right { size } else { self.read_size };
         }
         let doubled = bytes.len() + self.read_size.max(bytes.len());
         match announced(bytes) {
@@ -114,12 +153,13 @@ impl Input {
     /// Whether there is room for the next read.
     #[inline]
     pub(super) fn has_room(&self) -> bool {
-        self.block.bytes.capacity() - self.block.bytes.len() >= self.read_size / 4
+        let room = |block: &Block| block.bytes.capacity() - block.bytes.len();
+        self.block.as_deref().map_or(0, room) >= self.read_size / 4
     }
 
     /// A read that has filled it may have left something.
     pub(super) fn is_full(&self) -> bool {
-        self.block.bytes.len() == self.block.bytes.capacity()
+        self.block.as_ref().is_none_or(|block| block.bytes.len() == block.bytes.capacity())
     }
 
     /// Reads more at once while the peer sends more, and less again when it does not. Whether so much
@@ -138,21 +178,28 @@ impl Input {
     /// Makes room for the next read, in a block of at least this size.
     #[cold]
     pub(super) fn make_room(&mut self, size: usize) {
-        let len = self.block.bytes.len();
-        if self.block.bytes.try_reclaim(size - len) {
+        let before = self.bytes();
+        let len = before.len();
+        if before.try_reclaim(size - len) {
             return;
         }
         let mut block = spare::take_block(size);
-        block.bytes.extend_from_slice(&self.block.bytes);
+        block.bytes.extend_from_slice(before);
         self.taken += len;
-        self.leave_block();
-        self.block = block;
+        let before = mem::replace(self.block(), block);
+        self.leave(before);
     }
 
     /// Has no block any more. One that somebody holds a slice of is remembered.
     #[cold]
     fn leave_block(&mut self) {
-        let Block { mut bytes, size, charge } = mem::take(&mut self.block);
+        if let Some(block) = self.block.take() {
+            self.leave(*block);
+        }
+    }
+
+    fn leave(&mut self, block: Block) {
+        let Block { mut bytes, size, charge } = block;
         if let Some(charge) = charge
             && Arc::strong_count(&charge) > 1
         {
@@ -167,35 +214,43 @@ impl Input {
     /// Leaves a block that is of no use to the next connection, who would be charged for it.
     #[inline]
     pub(super) fn leave_if_used_up(&mut self) {
-        let bytes = &self.block.bytes;
-        if bytes.is_empty()
-            && bytes.capacity() > 0
-            && (bytes.capacity() < *READ_SIZES.start() / 4 || self.block.size > *READ_SIZES.end())
-        {
+        let is_used_up = self.block.as_ref().is_some_and(|block| {
+            let left = block.bytes.capacity();
+            let is_long = block.size > *READ_SIZES.end();
+            block.bytes.is_empty() && left > 0 && (left < *READ_SIZES.start() / 4 || is_long)
+        });
+        if is_used_up {
             self.leave_block();
         } else if !self.lent.is_empty() {
             self.look();
         }
     }
 
-    /// Gives the block away that nothing waits in, unless there is a larger one.
+    /// Takes a block to read into, if it has none.
     #[inline]
-    pub(super) fn lend_to(&mut self, kept: &mut Block) {
-        let capacity = self.block.bytes.capacity();
-        if !self.block.bytes.is_empty() || capacity == 0 {
-            return;
-        }
-        if capacity > kept.bytes.capacity() {
+    pub(super) fn borrow(&mut self, kept: &mut Option<Box<Block>>) {
+        if self.block.is_none() {
             mem::swap(&mut self.block, kept);
         }
-        if self.block.bytes.capacity() > 0 {
+    }
+
+    /// Gives the block away that nothing waits in, unless there is a larger one.
+    #[inline]
+    pub(super) fn lend_to(&mut self, kept: &mut Option<Box<Block>>) {
+        let Some(block) = self.block.as_ref().filter(|block| block.bytes.is_empty()) else {
+            return;
+        };
+        if kept.as_ref().is_none_or(|kept| block.bytes.capacity() > kept.bytes.capacity()) {
+            mem::swap(&mut self.block, kept);
+        }
+        if self.block.is_some() {
             self.drop_block();
         }
     }
 
     #[cold]
     fn drop_block(&mut self) {
-        self.block = Block::default();
+        self.block = None;
     }
 
     /// Looks at a few of the blocks that were left whether they are free.
@@ -214,8 +269,9 @@ impl Input {
     /// From what length on frames may be slices of the block.
     #[inline]
     pub(super) fn copy_below(&self) -> usize {
-        let is_large = self.block.size > *READ_SIZES.end();
-        if is_large || self.lent_bytes >= MAX_LENT_BYTES { self.block.size / 4 } else { 0 }
+        let size = self.block_size();
+        let is_large = size > *READ_SIZES.end();
+        if is_large || self.lent_bytes >= MAX_LENT_BYTES { size / 4 } else { 0 }
     }
 
     /// The charge for a block that whoever holds a payload of so many bytes, which was just read,
@@ -225,15 +281,16 @@ impl Input {
         if payload_bytes + FRAME_OVERHEAD < self.copy_below() {
             return None;
         }
-        let size = self.block.size;
-        let charge = self.block.charge.get_or_insert_with(|| BlockCharge::new(size, &self.budget));
+        let Self { block, budget, .. } = self;
+        let Block { size, charge, .. } = &mut **block.get_or_insert_default();
+        let charge = charge.get_or_insert_with(|| BlockCharge::new(*size, budget));
         Some(Arc::clone(charge))
     }
 
     /// A payload that is going to be held for long: in memory of its own if it is short against its
     /// block.
     pub(super) fn for_long(&mut self, payload: Payload) -> (Payload, Option<Arc<BlockCharge>>) {
-        if payload.size() < self.block.size / 4 {
+        if payload.size() < self.block_size() / 4 {
             (payload.detached(), None)
         } else {
             let charge = self.charge_for(payload.size());

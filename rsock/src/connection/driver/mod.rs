@@ -58,7 +58,7 @@ use slots::Slots;
 use waiting::Waiting;
 use wire::Wire;
 
-pub(crate) use redial::ClientSession;
+pub(crate) use redial::Redialler;
 
 /// The smallest and largest read.
 const READ_SIZES: std::ops::RangeInclusive<usize> = (8 << 10)..=(256 << 10);
@@ -122,18 +122,19 @@ impl Driver {
     pub(crate) fn client(
         transport: Transport,
         setup: frame::Setup,
-        session: Option<Box<ClientSession>>,
+        redialler: Option<Box<Redialler>>,
         responder: Option<Arc<dyn Handle>>,
         mailbox: Arc<Mailbox>,
         options: DriverOptions,
     ) -> Self {
         let connection = Connection::client(setup, Arc::clone(&options.config), now());
-        let session = session.map_or(Session::None, Session::Client);
+        let session = redialler.map_or(Session::None, Session::Client);
         let mut driver =
             Self::new(transport, connection, Admission::none(), session, mailbox, options);
         driver.serving.responder = responder;
         driver.tell_prompt();
         driver.grant_lease(now());
+        driver.probe();
         driver
     }
 

@@ -6,7 +6,8 @@ use rsock_proto::{ErrorCode, Payload, StreamKey};
 
 use super::{BATCH_BYTES, Driver, ITEM_COST, MAX_OVERTAKEN, SHARE_BYTES, drop_guarded};
 use crate::{
-    connection::producers::{Producer, Sourced},
+    connection::producers::{Polled, Producer},
+    demand::Grants,
     error::Error,
 };
 
@@ -104,18 +105,18 @@ impl Driver {
                         break None;
                     }
                     match source.poll(has_credit, cx) {
-                        Sourced::Item(item) => {
+                        Polled::Item(item) => {
                             yielded += item.size() + ITEM_COST;
                             if let Some(before) = held.replace(item)
                                 && let Err(error) = items.send(before)
                             {
-                                break Some(Sourced::Failed(error.into()));
+                                break Some(Polled::Failed(error.into()));
                             }
                         }
                         ended => break Some(ended),
                     }
                 };
-                if let Some(Sourced::Complete) = outcome {
+                if let Some(Polled::Complete) = outcome {
                     self.finish(key, held);
                     return yielded;
                 }
@@ -126,7 +127,7 @@ impl Driver {
                     return yielded;
                 }
                 match outcome {
-                    Some(Sourced::Failed(error)) => self.fail(key, error),
+                    Some(Polled::Failed(error)) => self.fail(key, error),
                     None => self.slots.queue(index),
                     // Its waker, or the peer's credit, will have it polled again.
                     Some(_) => {}
@@ -134,6 +135,35 @@ impl Driver {
             }
         }
         yielded
+    }
+
+    /// The peer has asked for more where that is waited for, or watched.
+    pub(super) fn credited(&mut self, key: StreamKey) {
+        self.slots.queue(key.index());
+        let slot = self.slots.entries.get(key.index());
+        if slot.is_some_and(|slot| slot.watchers.is_some()) {
+            self.tell_watchers(key);
+        }
+    }
+
+    /// Somebody wants to know how many items the peer asks for. Of a stream that is over it is none.
+    #[cold]
+    pub(super) fn watch_demand(&mut self, key: StreamKey, grants: Grants) {
+        if let Some(slot) = self.slots.of(key) {
+            slot.watchers.get_or_insert_default().add(grants);
+            self.tell_watchers(key);
+        }
+    }
+
+    #[cold]
+    fn tell_watchers(&mut self, key: StreamKey) {
+        if let Some(slot) = self.slots.of(key)
+            && let Some(watchers) = &slot.watchers
+            && let Some(mut stream) = self.connection.stream(key)
+        {
+            stream.watch_credit();
+            watchers.raise_to(stream.granted());
+        }
     }
 
     /// A producer has come to its end.

@@ -32,7 +32,7 @@ impl Driver {
             return false;
         }
         // What an earlier read brought comes first.
-        if !self.wire.input.block.bytes.is_empty() && self.decode(now) {
+        if self.wire.input.len() > 0 && self.decode(now) {
             return true;
         }
         if let Some(end) = self.wire.unread_end.take() {
@@ -80,19 +80,15 @@ impl Driver {
     pub(super) fn decode(&mut self, now: Instant) -> bool {
         self.look_for_memory();
         self.connection.copy_frames_below(self.wire.input.copy_below());
-        let before = self.wire.input.block.bytes.len();
+        let before = self.wire.input.len();
         if matches!(self.wire.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
             // Nothing stands between the bytes and the connection.
-            self.connection.handle_bytes(&mut self.wire.input.block.bytes, now);
-            return self.wire.input.block.bytes.len() != before;
+            self.connection.handle_bytes(self.wire.input.bytes(), now);
+            return self.wire.input.len() != before;
         }
         while self.connection.wants_input() {
             let limits = self.connection.input_limits();
-            match self.wire.framing.decode(
-                &mut self.wire.input.block.bytes,
-                limits,
-                &mut self.wire.output,
-            ) {
+            match self.wire.framing.decode(self.wire.input.bytes(), limits, &mut self.wire.output) {
                 Ok(Some(Received::Frame(frame))) => {
                     if let Some(tap) = &self.options.tap {
                         show(tap, &self.options.peer, Direction::In, frame.clone());
@@ -106,19 +102,17 @@ impl Driver {
                     self.connection.handle_websocket_close(code, reason, now);
                 }
                 Ok(None) => {
-                    if let Some(start) = self.wire.framing.frame_start(&self.wire.input.block.bytes)
-                    {
+                    if let Some(start) = self.wire.framing.frame_start(self.wire.input.bytes()) {
                         self.connection.handle_partial(start, now);
                     }
-                    let bytes =
-                        self.wire.framing.partial_bytes() + self.wire.input.block.bytes.len();
+                    let bytes = self.wire.framing.partial_bytes() + self.wire.input.len();
                     self.connection.handle_incomplete(bytes, now);
                     break;
                 }
                 Err(violation) => self.connection.handle_violation(violation, now),
             }
         }
-        self.wire.input.block.bytes.len() != before
+        self.wire.input.len() != before
     }
 
     pub(super) fn dispatch(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -130,7 +124,7 @@ impl Driver {
                 Event::Request { key, interaction, payload, complete } => {
                     self.serve(key, interaction, payload, complete);
                 }
-                Event::Credited { key } => self.slots.queue(key.index()),
+                Event::Credited { key } => self.credited(key),
                 Event::Completed { key } => self.end_inlet(key, Ok(())),
                 Event::Failed { key, error } => {
                     self.end_inlet(key, Err(error.into()));
@@ -141,8 +135,8 @@ impl Driver {
                 Event::Pong(data) => self.answer_ping(&data),
                 Event::Setup(setup) => self.start_acceptor(*setup),
                 Event::Resume(resume) => self.take_resume(*resume, now),
-                Event::Established => self.established(),
-                Event::Draining(reason) => self.refuse_new(&reason),
+                Event::Established => self.established(now),
+                Event::Draining(reason) => self.drained(&reason),
                 Event::Suspended => self.suspended(cx, now),
                 Event::Resumed => self.resumed(now),
                 Event::Leased(lease) => self.mailbox.leased(Some(lease)),
@@ -154,11 +148,23 @@ impl Driver {
         worked
     }
 
+    /// The peer takes nothing new. What is asked of it waits for another connection, or fails.
+    #[cold]
+    fn drained(&mut self, reason: &CloseReason) {
+        if self.waits_for_another(reason) {
+            self.hold_leaseless();
+            self.tell_prompt();
+        } else {
+            self.refuse_new(reason);
+        }
+    }
+
     #[cold]
     fn closed(&mut self, cx: &mut Context<'_>, reason: CloseReason, now: Instant) {
         if self.renews(&reason, now) {
             self.renew(cx, reason, now);
         } else {
+            self.gave_up(&reason);
             self.end(&reason, now);
         }
     }

@@ -11,6 +11,7 @@ use crate::{
         producers::{Producer, Source, guard},
     },
     error::Error,
+    request::Asked,
     responder::Handle,
 };
 
@@ -43,6 +44,8 @@ impl Driver {
             return self.start(key, interaction, payload);
         }
         let handler = Arc::clone(responder);
+        let granted = self.connection.stream(key).map_or(0, |stream| stream.granted());
+        let asked = Asked::new(key, granted);
         // Of a channel, the items that follow may be as large.
         let window = self.options.window.expecting(payload.size());
         // A stream lasts.
@@ -50,7 +53,7 @@ impl Driver {
         let mut inlet = None;
         let source = guard(|| {
             if interaction == Interaction::RequestStream {
-                Source::new(handler.request_stream(payload))
+                Source::new(handler.request_stream(payload, asked))
             } else {
                 let shared = Arc::new(Inlet::default());
                 // Its consumer does not exist yet, so it cannot have gone.
@@ -61,7 +64,7 @@ impl Driver {
                     inlet = Some(Feeder::new(Arc::clone(&shared)));
                 }
                 let rest = Payloads::new(shared, Arc::clone(&self.mailbox), window);
-                Source::new(handler.request_channel(payload, rest))
+                Source::new(handler.request_channel(payload, rest, asked))
             }
         });
         match source {

@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, task::Context, time::Instant};
 
-use super::{Driver, DriverOptions, guard, redial::ClientSession};
+use super::{Driver, DriverOptions, guard, redial::Redialler};
 #[cfg(feature = "tracing")]
 use crate::warnings::Kind;
 use crate::{connection::sessions::Claim, resume::SessionEvent, transport::socket::Transport};
@@ -13,7 +13,7 @@ pub(super) enum Session {
     /// A server's, which can be found by its token.
     Claimed(Box<Claim>),
     /// A client's, which dials again.
-    Client(Box<ClientSession>),
+    Client(Box<Redialler>),
 }
 
 impl Session {
@@ -22,12 +22,12 @@ impl Session {
     }
 
     #[inline]
-    pub(super) fn client(&self) -> Option<&ClientSession> {
-        if let Self::Client(session) = self { Some(session) } else { None }
+    pub(super) fn client(&self) -> Option<&Redialler> {
+        if let Self::Client(redialler) = self { Some(redialler) } else { None }
     }
 
-    pub(super) fn client_mut(&mut self) -> Option<&mut ClientSession> {
-        if let Self::Client(session) = self { Some(session) } else { None }
+    pub(super) fn client_mut(&mut self) -> Option<&mut Redialler> {
+        if let Self::Client(redialler) = self { Some(redialler) } else { None }
     }
 }
 
@@ -66,46 +66,23 @@ impl Driver {
         }
         log_suspended(&self.options.peer);
         self.end_if_lost();
-        let Some(session) = self.session.client_mut() else { return };
-        session.unconfirmed = None;
-        let attempt = match &session.redial {
-            Some(redial) => {
-                let attempt = redial.attempt + 1;
-                let failed = "the transport was lost or given up before the session went on";
-                self.tell(&SessionEvent::AttemptFailed(failed.into()));
-                attempt
-            }
-            None => {
-                let attempt = session.next_attempt(now);
-                self.tell(&SessionEvent::Suspended);
-                attempt
-            }
-        };
-        self.dial(attempt, None);
+        self.dial_for_session(now);
     }
 
-    /// The server has shown that it takes the session.
-    pub(super) fn established(&mut self) {
-        if let Some(session) = self.session.client_mut() {
-            session.was_established = true;
-            session.unconfirmed = None;
-        }
+    /// The peer has shown that it takes the connection.
+    pub(super) fn established(&mut self, now: Instant) {
+        self.accepted(now);
         self.mailbox.established();
     }
 
     pub(super) fn resumed(&mut self, now: Instant) {
-        self.established();
+        self.established(now);
         self.tell_prompt();
         self.meter.suspended(false);
         if let Some(claim) = self.session.claim() {
             claim.resumed();
         }
-        if let Some(session) = self.session.client_mut()
-            && let Some(redial) = session.redial.take()
-        {
-            session.last_dialled = Some((redial.attempt, now));
-            self.tell(&SessionEvent::Resumed);
-        }
+        self.redialled(now);
         self.grant_lease(now);
         self.ping_again();
         log_resumed(&self.options.peer);
@@ -124,15 +101,15 @@ impl Driver {
 
     /// Whether what is sent is on its way in the next turn: nothing has to be waited for.
     pub(super) fn tell_prompt(&self) {
-        let is_prompt = self.admission.accept.is_none()
+        let is_prompt = self.may_ask()
             && self.connection.has_transport()
             && self.connection.permits().is_none();
         self.mailbox.set_prompt(is_prompt);
     }
 
     pub(super) fn tell(&self, event: &SessionEvent) {
-        let session = self.session.client();
-        if let Some(observer) = session.and_then(|session| session.settings.observer.as_ref()) {
+        let resume = self.session.client().and_then(|redialler| redialler.resume.as_ref());
+        if let Some(observer) = resume.and_then(|resume| resume.observer.as_ref()) {
             // What an observer has to say in its panic is said by the panic hook.
             let _ = guard(|| observer(event));
         }

@@ -10,6 +10,7 @@ use crate::{
         Feeder, Permit,
         producers::{Producer, SlotWakers},
     },
+    demand::Watchers,
     memory::BlockCharge,
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Slot {
     pub(super) permit: Option<Permit>,
     /// Of the block that holds the peer's request.
     pub(super) charge: Option<Arc<BlockCharge>>,
+    /// Those who want to know how many items the peer asks for; few do.
+    pub(super) watchers: Option<Box<Watchers>>,
     /// In `ready`.
     pub(super) is_queued: bool,
 }
@@ -119,6 +122,7 @@ impl Slots {
             slot.key = None;
             slot.inlet = None;
             slot.charge = None;
+            slot.watchers = None;
             let producer = slot.producer.take();
             if let Some(permit) = slot.permit.take() {
                 self.give_back(permit);
@@ -153,8 +157,10 @@ impl Slots {
     /// Wakes those who were told something in this turn.
     #[inline]
     pub(super) fn wake_consumers(&mut self) {
-        for consumer in self.consumers.drain(..) {
-            consumer.wake();
+        if !self.consumers.is_empty() {
+            for consumer in self.consumers.drain(..) {
+                consumer.wake();
+            }
         }
     }
 }

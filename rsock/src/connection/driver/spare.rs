@@ -1,7 +1,7 @@
 //! Memory to read and write with, lent to whichever connection of a thread is at work: one that
 //! rests has none.
 
-use std::{cell::RefCell, collections::VecDeque, mem};
+use std::{cell::RefCell, collections::VecDeque};
 
 use bytes::BytesMut;
 
@@ -15,7 +15,7 @@ const LOOKS: usize = 8;
 
 #[derive(Default)]
 struct Spare {
-    input: Block,
+    input: Option<Box<Block>>,
     output: BytesMut,
     /// Blocks that were read into and left, the longest ago first.
     left: VecDeque<(BytesMut, usize)>,
@@ -71,11 +71,9 @@ impl Driver {
     /// There may be something to read and to write.
     #[inline]
     pub(super) fn borrow_memory(&mut self) {
-        if self.wire.input.block.bytes.capacity() == 0 || self.wire.output.is_released() {
+        if !self.wire.input.has_block() || self.wire.output.is_released() {
             with_spare(|spare| {
-                if self.wire.input.block.bytes.capacity() == 0 {
-                    mem::swap(&mut self.wire.input.block, &mut spare.input);
-                }
+                self.wire.input.borrow(&mut spare.input);
                 self.wire.output.reuse(&mut spare.output);
             });
         }

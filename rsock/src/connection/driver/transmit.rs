@@ -40,7 +40,7 @@ impl Driver {
         }
         let wrote = self.wire.output.len() < waiting;
         // After a write there may be room for what did not fit before it.
-        let unread = !self.wire.input.block.bytes.is_empty() && self.connection.wants_input();
+        let unread = self.wire.input.len() > 0 && self.connection.wants_input();
         let more =
             wrote && (unread || self.connection.wants_output() || !self.slots.ready.is_empty());
         let closing = self.connection.is_closed()

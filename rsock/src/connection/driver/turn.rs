@@ -68,7 +68,7 @@ impl Driver {
         }
         // Not before: a stream opened now may have the slot of one whose end is told above.
         if self.waiting.held.capacity() > 0 {
-            self.carry_out_held();
+            self.look_at_held(now);
         }
         if !self.waiting.leaseless.is_empty() {
             self.open_leased();
@@ -121,7 +121,8 @@ impl Driver {
     fn next_deadline(&self) -> Option<Instant> {
         let failure = self.wire.write_failure.as_ref().map(|failure| failure.1);
         let (lease, memory) = (self.lease_deadline(), self.memory_deadline());
-        self.alarm.deadline.into_iter().chain(lease).chain(failure).chain(memory).min()
+        let others = [lease, failure, memory, self.waiting.deadline()];
+        self.alarm.deadline.into_iter().chain(others.into_iter().flatten()).min()
     }
 
     /// Nothing is to be done until the task is woken, or the clock says so; false if there is
@@ -137,7 +138,8 @@ impl Driver {
         }
         let waits = self.serving.lease.is_some()
             || self.wire.write_failure.is_some()
-            || self.memory.has_deadline();
+            || self.memory.has_deadline()
+            || self.waiting.deadline().is_some();
         let deadline = if waits { self.next_deadline() } else { self.alarm.deadline };
         if let Some(deadline) = deadline
             && !self.alarm.is_timed(cx, deadline, now)

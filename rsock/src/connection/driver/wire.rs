@@ -67,7 +67,7 @@ impl Wire {
         Transport {
             socket: mem::replace(&mut self.socket, Socket::None),
             framing: mem::replace(&mut self.framing, Framing::LengthPrefixed),
-            input: self.input.block.bytes.split(),
+            input: self.input.bytes().split(),
             peer,
         }
     }
@@ -75,7 +75,7 @@ impl Wire {
     /// Has no transport any more.
     pub(super) fn lose(&mut self) {
         self.socket = Socket::None;
-        self.input.block.bytes.clear();
+        self.input.bytes().clear();
         self.unread_end = None;
         self.forget_output();
         self.unreachable = true;
@@ -100,7 +100,7 @@ impl Wire {
     /// Reads once; nothing at the end.
     #[inline]
     pub(super) fn read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        pin!(self.socket.read_buf(&mut self.input.block.bytes)).poll(cx)
+        pin!(self.socket.read_buf(self.input.bytes())).poll(cx)
     }
 
     /// Writes what there is, until the socket takes no more of it.

@@ -32,6 +32,8 @@ DIFFERENCES = {
 RACES = {
     ("rust", "stream"): "its server sends all items without being asked, and rsock fails the stream",
     ("rust", "channel"): "its server sends all items without being asked, and rsock fails the channel",
+    ("rust", "reconnected"): "its server sends all items without being asked, and rsock fails the stream",
+    ("rust", "reconnected-without-resume"): "the same",
 }
 
 
@@ -179,6 +181,29 @@ def resumed(run, _):
         done.check(proxy.cut == len(cuts), f"{proxy.cut} cuts of {len(cuts)}")
 
 
+def begun_anew(run, cuts, *flags):
+    """A stream whose connection is lost twice, without resume: it begins anew each time."""
+    with CuttingProxy(*run.address, cuts) as proxy:
+        words = ["-r", "range", "-d", '{"from":0,"to":3000}', "--request-n", "64", *flags]
+        done = run.by("{}:{}".format(*proxy.address))("stream", *words)
+        done.check(done.done.returncode == 0, "it failed")
+        done.check(done.out.endswith(lines(range(3_000))), "the last stream is not whole")
+        done.check(proxy.cut == 2, f"{proxy.cut} cuts")
+        begun = done.err.count("the stream begins anew")
+        done.check(begun == 2, f"it began anew {begun} times")
+
+
+def reconnected(run, _):
+    begun_anew(run, [("down", 10_007), ("down", 13_331)], "--reconnect")
+
+
+def reconnected_without_resume(run, _):
+    """The server does not have resume: it is asked for, and then done without."""
+    # One connection more, on which SETUP with a token, or RESUME, is refused.
+    cuts = [("down", 10_007), ("down", 13_331), ("down", 11_003)]
+    begun_anew(run, cuts, "--reconnect", "--resume=1s")
+
+
 def leased(run, _):
     run("request", "-r", "echo", "-d", "x", "--lease").ends_well(b"x\n")
 
@@ -214,6 +239,8 @@ GROUPS = [
             push,
             setup_rejected,
             keepalive,
+            reconnected,
+            reconnected_without_resume,
         ),
     ),
     (["--mtu", "256"], named(reassembled)),

@@ -427,6 +427,7 @@ async fn without_resume_a_server_is_spoken_to_without_it() {
         let client = builder.connect(cutter.uri()).await.expect("a connection");
         let reply = within(client.request_response("first")).await.expect("a reply");
         assert_eq!(reply.data, "first", "{uri}");
+        assert_eq!(*events.0.borrow(), [], "{uri}: nothing was lost");
         for round in 1..=3 {
             let never = tokio::spawn(client.request_response("never"));
             served.fixture.recorder.wait_count("never runs", round).await;

@@ -78,6 +78,8 @@ struct Fresh {
     reason: CloseReason,
     /// It is tried for until then, or as long as it takes.
     until: Option<Instant>,
+    /// Nothing was lost but the time to ask for less: nobody is told.
+    is_quiet: bool,
 }
 
 impl Redialler {
@@ -302,7 +304,8 @@ impl Driver {
         redialler.is_holding = false;
         redialler.had_session |= redialler.session().is_some();
         let attempts = mem::take(&mut redialler.tries) + 1;
-        if redialler.fresh.take().is_some() && redialler.reconnect.is_some() {
+        let is_told = redialler.fresh.take().is_some_and(|fresh| !fresh.is_quiet);
+        if is_told && redialler.reconnect.is_some() {
             self.meter.reconnected();
             self.tell_of_reconnecting(&ReconnectEvent::Connected { attempts });
         }
@@ -338,18 +341,18 @@ impl Driver {
             (None, Some(resume)) => Some(now + resume.limits.window),
             _ => None,
         };
-        let fresh = Fresh { reason: reason.clone(), until };
+        let fresh = Fresh { reason: reason.clone(), until, is_quiet: false };
         if is_plain_now {
             // The server is there, and is asked for less at once.
-            redialler.fresh = None;
-            self.dial(0, Some(fresh));
+            let is_quiet = redialler.fresh.take().is_none_or(|before| before.is_quiet);
+            self.dial(0, Some(Fresh { is_quiet, ..fresh }));
         } else if let Some(redial) = &redialler.redial {
             let attempt = redial.attempt;
             self.lost(&reason);
             self.dial(attempt, Some(fresh));
         } else if let Some(before) = redialler.fresh.take() {
             let next = redialler.last_dialled.map_or(1, |(attempt, _)| attempt + 1);
-            let fresh = Fresh { reason: reason.clone(), until: before.until };
+            let fresh = Fresh { reason: reason.clone(), ..before };
             self.attempt_failed(next, Some(fresh), reason.to_string(), now);
         } else {
             let first = if redialler.reconnect.is_some() { next } else { next.max(1) };
@@ -430,7 +433,7 @@ impl Driver {
     ) {
         let Some(redialler) = self.session.client_mut() else { return };
         redialler.last_dialled = redialler.redial.take().map(|redial| (redial.attempt, now));
-        let reason = fresh.reason.clone();
+        let renewed = (!fresh.is_quiet).then(|| fresh.reason.clone());
         redialler.fresh = Some(fresh);
         self.meter.restart(self.connection.stats());
         let config = Arc::clone(&self.options.config);
@@ -441,7 +444,9 @@ impl Driver {
         self.tell_prompt();
         self.grant_lease(now);
         self.probe();
-        self.tell(&SessionEvent::Renewed(reason));
+        if let Some(reason) = renewed {
+            self.tell(&SessionEvent::Renewed(reason));
+        }
     }
 
     /// Asks the server for a sign that it takes the connection, where that matters before anything

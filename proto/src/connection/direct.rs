@@ -5,7 +5,7 @@
 //! 4.4 %, and request_response_64 2.4 % more a request. Both write and count by the same functions.
 
 use crate::{
-    connection::{Connection, State, StreamMut, check_frame_len, transmit::count_frame},
+    connection::{Connection, State, StreamMut, Tenancy, check_frame_len, transmit::count_frame},
     error::{RequestError, SendError},
     frame::{Interaction, Request, payload_frame_len},
     payload::Payload,
@@ -58,7 +58,7 @@ impl Connection {
         if written == Written::FireAndForget {
             return Ok(None);
         }
-        let (key, stream) = self.streams.request(id, interaction, None, n);
+        let (key, _, stream) = self.streams.request(id, interaction, None, n);
         stream.take_initial_n();
         Ok(Some(key))
     }
@@ -100,9 +100,10 @@ impl Connection {
         if !stream.is_sending() || !stream.interaction.has_initial_n() {
             return None;
         }
-        let (stream, unsent) = streams.get_with_unsent(key)?;
+        let (tenancy, stream, unsent) = streams.tenant_with_unsent(key)?;
         Some(Items {
             stream,
+            tenancy,
             unsent,
             scheduler,
             stats,
@@ -118,6 +119,7 @@ impl Connection {
 #[derive(Debug)]
 pub struct Items<'a> {
     stream: &'a mut Stream,
+    tenancy: &'a mut Tenancy,
     /// Bytes that wait to be sent, of all streams.
     unsent: &'a mut usize,
     scheduler: &'a mut Scheduler,
@@ -163,10 +165,10 @@ impl Items<'_> {
             let size = item.size();
             self.stream.give(item, false)?;
             *self.unsent += size;
-            self.stream.counted_unsent += size;
+            self.tenancy.counted_unsent += size;
             // What follows must not overtake it.
             self.out = None;
-            self.scheduler.add_data(self.key, &mut self.stream.turn);
+            self.scheduler.add_data(self.key, &mut self.tenancy.turn);
         }
         self.stats.credit_stalls += u64::from(self.credit() == 0);
         Ok(())

@@ -66,14 +66,14 @@ pub(super) fn settle(streams: &mut Streams, scheduler: &mut Scheduler, key: Stre
         remove(streams, scheduler, key);
         return true;
     }
-    let Some(stream) = streams.count_unsent(key) else {
+    let Some((tenancy, stream)) = streams.count_unsent(key) else {
         return false;
     };
     if stream.has_control() {
-        scheduler.add_control(key, &mut stream.turn);
+        scheduler.add_control(key, &mut tenancy.turn);
     }
     if stream.has_data() {
-        scheduler.add_data(key, &mut stream.turn);
+        scheduler.add_data(key, &mut tenancy.turn);
     }
     false
 }

@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, Streams},
     frame::{InputLimits, Interaction},
-    stream::Stream,
 };
 
 /// The memory of an open stream at its responder beside payloads, whatever its handler keeps.
-const STREAM_COST: usize = size_of::<Stream>() + 256;
+const STREAM_COST: usize = Streams::PLACE_BYTES + 256;
 
 /// Bytes of a request that is taken although there is no memory.
 const SMALL_REQUEST: usize = 4 << 10;

@@ -56,7 +56,7 @@ use parts::PartClock;
 use resume::Session;
 use state::State;
 pub use stream_mut::StreamMut;
-use streams::Streams;
+use streams::{Streams, Tenancy};
 
 /// Events a read may leave undelivered before the rest of its bytes wait.
 const EVENTS_PER_READ: usize = 256;
@@ -362,8 +362,8 @@ impl Connection {
         payload: Payload,
         n: u32,
     ) -> StreamKey {
-        let (key, stream) = self.streams.request(id, interaction, Some(payload), n);
-        self.scheduler.add_data(key, &mut stream.turn);
+        let (key, tenancy, _) = self.streams.request(id, interaction, Some(payload), n);
+        self.scheduler.add_data(key, &mut tenancy.turn);
         self.streams.count_unsent(key);
         key
     }

@@ -7,16 +7,49 @@ use crate::{
     connection::{ids::Ids, parts::LEAST_GROWTH},
     frame::{Interaction, MAX_U31, Request, StreamId},
     payload::Payload,
-    stream::{Assembly, Stream, StreamKey, Unjoinable},
+    stream::{Assembly, Stream, StreamKey, Turn, Unjoinable},
 };
 
 /// Places that are kept while no stream needs them.
 const MAX_VACANT_PLACES: usize = 128;
 
+/// A place for a stream.
+#[derive(Debug)]
+struct Slot {
+    /// None where the place is vacant.
+    tenancy: Option<Tenancy>,
+    /// At rest while nobody has the place.
+    stream: Stream,
+}
+
+/// The things that the table knows of a stream as long as that has a place.
+#[derive(Debug)]
+pub(crate) struct Tenancy {
+    /// No two streams share it.
+    serial: NonZeroU32,
+    /// Frames may name it: the table's ids have it.
+    is_addressable: bool,
+    /// Bytes of the peer's request, counted against `max_request_bytes`.
+    request_bytes: usize,
+    /// Bytes that wait to be sent, as they are counted.
+    pub(crate) counted_unsent: usize,
+    /// The place it has in the scheduler.
+    pub(crate) turn: Turn,
+}
+
+impl Slot {
+    /// The stream, if this key is its.
+    #[inline]
+    fn tenant(&mut self, key: StreamKey) -> Option<(&mut Tenancy, &mut Stream)> {
+        let tenancy = self.tenancy.as_mut().filter(|tenancy| tenancy.serial == key.serial)?;
+        Some((tenancy, &mut self.stream))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Streams {
-    /// Places of streams. They grow to as many as there have been at once.
-    slots: Vec<Stream>,
+    /// Places of streams, taken or vacant. They grow to as many as there have been at once.
+    slots: Vec<Slot>,
     /// Empty ones.
     vacant: Vec<u32>,
     /// The fewest there were since it was last looked at whether so many are needed.
@@ -49,7 +82,7 @@ pub(crate) struct Streams {
 /// Streams of a connection that is over, to be freed a portion at a time.
 #[derive(Debug)]
 struct Left {
-    streams: Vec<Stream>,
+    slots: Vec<Slot>,
     ids: Ids,
 }
 
@@ -106,10 +139,10 @@ impl Streams {
         interaction: Interaction,
         payload: Option<Payload>,
         n: u32,
-    ) -> (StreamKey, &mut Stream) {
-        let (key, stream) = self.insert(id, true);
-        stream.request(interaction, payload, n);
-        (key, stream)
+    ) -> (StreamKey, &mut Tenancy, &mut Stream) {
+        let (key, tenancy, stream) = self.insert(id, true, 0);
+        stream.begin_asking(id, interaction, payload, n);
+        (key, tenancy, stream)
     }
 
     /// Opens a stream of the peer's, whose first frame is this; `addressable` if more may name it.
@@ -119,24 +152,29 @@ impl Streams {
         let request_bytes = if follows { 0 } else { request.payload.size() };
         self.inbound += 1;
         self.inbound_bytes += request_bytes;
-        let (key, stream) = self.insert(request.stream, addressable);
-        stream.respond(interaction, initial_n, complete, request_bytes);
+        let (key, _, stream) = self.insert(request.stream, addressable, request_bytes);
+        stream.begin_answering(request.stream, interaction, initial_n, complete);
         key
     }
 
-    fn insert(&mut self, id: StreamId, addressable: bool) -> (StreamKey, &mut Stream) {
+    #[inline]
+    fn insert(
+        &mut self,
+        id: StreamId,
+        is_addressable: bool,
+        request_bytes: usize,
+    ) -> (StreamKey, &mut Tenancy, &mut Stream) {
         let serial = self.serial.checked_add(1).unwrap_or(NonZeroU32::MIN);
         self.serial = serial;
         let index = self.vacant.pop().unwrap_or_else(|| self.grow());
         self.least_vacant = self.least_vacant.min(self.vacant.len());
-        if addressable {
+        if is_addressable {
             self.ids.insert(id, index);
         }
-        let stream = &mut self.slots[index as usize];
-        stream.id = id;
-        stream.serial = Some(serial);
-        stream.addressable = addressable;
-        (StreamKey { index, id, serial }, stream)
+        let (counted_unsent, turn) = (0, Turn::default());
+        let tenancy = Tenancy { serial, is_addressable, request_bytes, counted_unsent, turn };
+        let slot = &mut self.slots[index as usize];
+        (StreamKey { index, id, serial }, slot.tenancy.insert(tenancy), &mut slot.stream)
     }
 
     #[cold]
@@ -145,25 +183,34 @@ impl Streams {
             // Most connections have one stream at a time.
             self.slots.reserve_exact(1);
         }
-        self.slots.push(Stream::vacant());
+        self.slots.push(Slot { tenancy: None, stream: Stream::at_rest() });
         // Bounded by the limits on streams, far below 2^32.
         (self.slots.len() - 1) as u32
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: StreamKey) -> Option<&Stream> {
-        self.slots.get(key.index()).filter(|stream| stream.serial == Some(key.serial))
+        let slot = self.slots.get(key.index())?;
+        let tenancy = slot.tenancy.as_ref()?;
+        (tenancy.serial == key.serial).then_some(&slot.stream)
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        self.slots.get_mut(key.index()).filter(|stream| stream.serial == Some(key.serial))
+        self.tenant(key).map(|(_, stream)| stream)
+    }
+
+    /// The stream, with what the table knows of it.
+    #[inline]
+    pub(crate) fn tenant(&mut self, key: StreamKey) -> Option<(&mut Tenancy, &mut Stream)> {
+        self.slots.get_mut(key.index())?.tenant(key)
     }
 
     /// The stream a frame of the peer names: it cannot know of one whose request is not written.
     pub(crate) fn find(&mut self, id: StreamId) -> Option<(StreamKey, &mut Stream)> {
         let index = self.ids.get(id)?;
-        let stream = self.slots.get_mut(index as usize)?;
-        let serial = stream.serial?;
-        let key = StreamKey { index, id, serial };
+        let Slot { tenancy, stream } = self.slots.get_mut(index as usize)?;
+        let key = StreamKey { index, id, serial: tenancy.as_ref()?.serial };
         stream.is_known().then_some((key, stream))
     }
 
@@ -172,24 +219,23 @@ impl Streams {
     }
 
     pub(crate) fn remove(&mut self, key: StreamKey) {
-        let Some(stream) = self.slots.get_mut(key.index()) else { return };
-        if stream.serial != Some(key.serial) {
-            return;
-        }
+        let Some(slot) = self.slots.get_mut(key.index()) else { return };
+        let Some((tenancy, stream)) = slot.tenant(key) else { return };
         if let Some(assembly) = stream.assembly() {
             self.reassembly_bytes -= assembly.size();
             self.reassembly_memory -= assembly.memory();
         }
         if !stream.requester {
             self.inbound -= 1;
-            self.inbound_bytes -= stream.request_bytes;
+            self.inbound_bytes -= tenancy.request_bytes;
         }
-        self.unsent_bytes -= stream.counted_unsent;
+        self.unsent_bytes -= tenancy.counted_unsent;
         // A fire-and-forget of the peer is not addressable, and its id may be in use again.
-        if stream.addressable {
+        if tenancy.is_addressable {
             self.ids.remove(key.id);
         }
-        stream.vacate();
+        stream.end();
+        slot.tenancy = None;
         self.vacant.push(key.index);
     }
 
@@ -231,7 +277,8 @@ impl Streams {
         fragment: &Payload,
         limits: &Config,
     ) -> Result<(), Unjoinable> {
-        let Some(stream) = self.slots.get_mut(key.index()) else { return Ok(()) };
+        let slot = self.slots.get_mut(key.index());
+        let Some((_, stream)) = slot.and_then(|slot| slot.tenant(key)) else { return Ok(()) };
         let (bytes, memory) = assembled(stream);
         let joined = stream.join(fragment, self.reassembly_bytes - bytes, limits);
         let (bytes_now, memory_now) = assembled(stream);
@@ -245,16 +292,13 @@ impl Streams {
     pub(crate) fn look_at_assemblies(&mut self, stalled: &mut Vec<StreamKey>) -> bool {
         let before = stalled.len();
         let mut assemblies = 0;
-        for (index, stream) in self.slots.iter_mut().enumerate() {
-            let (Some(serial), Some(has_stalled)) =
-                (stream.serial, stream.has_stalled(LEAST_GROWTH))
-            else {
-                continue;
-            };
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Slot { tenancy: Some(Tenancy { serial, .. }), stream } = slot else { continue };
+            let Some(has_stalled) = stream.has_stalled(LEAST_GROWTH) else { continue };
             assemblies += 1;
             if has_stalled {
                 // Places are counted in 32 bits, as `insert` does.
-                stalled.push(StreamKey { index: index as u32, id: stream.id, serial });
+                stalled.push(StreamKey { index: index as u32, id: stream.id, serial: *serial });
             }
         }
         assemblies > stalled.len() - before
@@ -272,10 +316,7 @@ impl Streams {
         key: StreamKey,
         change: impl FnOnce(&mut Stream) -> R,
     ) -> Option<R> {
-        let stream = self.slots.get_mut(key.index())?;
-        if stream.serial != Some(key.serial) {
-            return None;
-        }
+        let (_, stream) = self.slots.get_mut(key.index())?.tenant(key)?;
         let (bytes, memory) = assembled(stream);
         let changed = change(stream);
         if bytes > 0 || memory > 0 {
@@ -288,24 +329,24 @@ impl Streams {
 
     /// The peer's request is whole: its bytes are held for as long as the stream lives.
     pub(crate) fn hold_request(&mut self, key: StreamKey, bytes: usize) {
-        if let Some(stream) = self.get_mut(key) {
-            stream.request_bytes = bytes;
+        if let Some((tenancy, _)) = self.tenant(key) {
+            tenancy.request_bytes = bytes;
             self.inbound_bytes += bytes;
         }
     }
 
     /// Frames may not name the stream any more; its id is free (FNF-02).
     pub(crate) fn forget_id(&mut self, key: StreamKey) {
-        if let Some(stream) = self.get_mut(key) {
-            stream.addressable = false;
+        if let Some((tenancy, _)) = self.tenant(key) {
+            tenancy.is_addressable = false;
             self.ids.remove(key.id);
         }
     }
 
     /// Ends all streams. What they hold is freed by [`free_some`](Self::free_some).
     pub(crate) fn clear(&mut self) {
-        let (streams, ids) = (mem::take(&mut self.slots), mem::take(&mut self.ids));
-        self.left = Some(Box::new(Left { streams, ids }));
+        let (slots, ids) = (mem::take(&mut self.slots), mem::take(&mut self.ids));
+        self.left = Some(Box::new(Left { slots, ids }));
         self.vacant = Vec::new();
         self.inbound = 0;
         self.inbound_bytes = 0;
@@ -317,9 +358,9 @@ impl Streams {
     /// Frees at most so many of the streams that were left at the end; how many.
     pub(crate) fn free_some(&mut self, max: usize) -> usize {
         let Some(left) = &mut self.left else { return 0 };
-        let streams = max.min(left.streams.len());
-        left.streams.truncate(left.streams.len() - streams);
-        let freed = streams + left.ids.free_some(max - streams);
+        let slots = max.min(left.slots.len());
+        left.slots.truncate(left.slots.len() - slots);
+        let freed = slots + left.ids.free_some(max - slots);
         if freed < max {
             self.left = None;
         }
@@ -355,23 +396,31 @@ impl Streams {
         self.unsent_bytes
     }
 
-    /// A stream, and the bytes of all streams that wait to be sent, for counting what it is given.
-    pub(crate) fn get_with_unsent(&mut self, key: StreamKey) -> Option<(&mut Stream, &mut usize)> {
-        let stream = self.slots.get_mut(key.index())?;
-        (stream.serial == Some(key.serial)).then_some((stream, &mut self.unsent_bytes))
+    /// A stream, what the table knows of it, and the bytes of all streams that wait to be sent, for
+    /// counting what it is given.
+    #[inline]
+    pub(crate) fn tenant_with_unsent(
+        &mut self,
+        key: StreamKey,
+    ) -> Option<(&mut Tenancy, &mut Stream, &mut usize)> {
+        let (tenancy, stream) = self.slots.get_mut(key.index())?.tenant(key)?;
+        Some((tenancy, stream, &mut self.unsent_bytes))
     }
 
     /// Counts what a stream has to send now.
     #[inline]
-    pub(crate) fn count_unsent(&mut self, key: StreamKey) -> Option<&mut Stream> {
-        let (stream, all) = self.get_with_unsent(key)?;
+    pub(crate) fn count_unsent(&mut self, key: StreamKey) -> Option<(&mut Tenancy, &mut Stream)> {
+        let (tenancy, stream, all) = self.tenant_with_unsent(key)?;
         let unsent = stream.unsent_bytes();
-        if stream.counted_unsent != unsent {
-            *all = *all + unsent - stream.counted_unsent;
-            stream.counted_unsent = unsent;
+        if tenancy.counted_unsent != unsent {
+            *all = *all + unsent - tenancy.counted_unsent;
+            tenancy.counted_unsent = unsent;
         }
-        Some(stream)
+        Some((tenancy, stream))
     }
+
+    /// The memory of a place.
+    pub(crate) const PLACE_BYTES: usize = size_of::<Slot>();
 }
 
 /// Bytes of what a stream is receiving in fragments, and what they take in memory.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::{
-    connection::{Connection, Event, Refusal, Session, State, Streams, effect::settle},
+    connection::{Connection, Event, Refusal, Session, State, Streams, Tenancy, effect::settle},
     frame::{KeepAlive, Sink, encode_error, encode_metadata_push},
     stats::Stats,
     stream::Written,
@@ -233,10 +233,10 @@ impl Turns<'_> {
         while out.has_room()
             && let Some(key) = self.scheduler.pop_control()
         {
-            let Some(stream) = self.streams.get_mut(key) else {
+            let Some((Tenancy { turn, .. }, stream)) = self.streams.tenant(key) else {
                 continue;
             };
-            stream.turn.leave_control();
+            turn.leave_control();
             if let Some(written) = stream.write_control(out) {
                 count_frame(written, self.stats);
             }
@@ -248,10 +248,10 @@ impl Turns<'_> {
         while out.has_room()
             && let Some(key) = self.scheduler.pop_data()
         {
-            let Some(stream) = self.streams.get_mut(key) else {
+            let Some((Tenancy { turn, .. }, stream)) = self.streams.tenant(key) else {
                 continue;
             };
-            let mut left = stream.turn.begin(self.quantum);
+            let mut left = turn.begin(self.quantum);
             let mut idle = true;
             while left > 0 && out.has_room() {
                 let before = out.position();
@@ -265,7 +265,7 @@ impl Turns<'_> {
                 idle = false;
             }
             let stays = !(idle || stream.has_sent_all());
-            if stream.turn.end(left, stream.has_data(), stays) {
+            if turn.end(left, stream.has_data(), stays) {
                 self.scheduler.keep_data(key);
             }
             // Control that waited for the request, or the end of the stream.

@@ -21,8 +21,6 @@ mod send;
 mod transition;
 mod turn;
 
-use std::num::NonZeroU32;
-
 use crate::{
     config::Config,
     frame::{Interaction, StreamId},
@@ -39,15 +37,13 @@ use send::SendHalf;
 pub(crate) use transition::{Effect, Tell};
 pub(crate) use turn::Turn;
 
-/// A place in the table, and the stream that has it. It is filled and emptied where it lies: moving
-/// it would cost more than what is set.
+/// A stream: what was asked, and its two halves.
+///
+/// It begins and ends where it lies in the table. Made anew and moved there, it would cost 9.4 % more
+/// instructions a request (4,194 to 4,589 at 64 in flight), an item of a stream 3.1 %.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: StreamId,
-    /// Given by the table: no two streams share it, and an empty place has none.
-    pub(crate) serial: Option<NonZeroU32>,
-    /// Frames may name it: the table's ids have it.
-    pub(crate) addressable: bool,
     pub(crate) interaction: Interaction,
     /// We asked; otherwise the peer did.
     pub(crate) requester: bool,
@@ -60,21 +56,13 @@ pub(crate) struct Stream {
     cut: Option<Box<Cut>>,
     /// The payload being received in fragments.
     assembly: Option<Box<Assembly>>,
-    /// Bytes of the peer's request, counted against `max_request_bytes`.
-    pub(crate) request_bytes: usize,
-    /// Bytes that wait to be sent, as the table has counted them.
-    pub(crate) counted_unsent: usize,
-    /// The place it has in the scheduler.
-    pub(crate) turn: Turn,
 }
 
 impl Stream {
-    /// A place without a stream.
-    pub(crate) fn vacant() -> Self {
+    /// A stream that has not begun: as one that has ended, it holds nothing, and both halves are closed.
+    pub(crate) fn at_rest() -> Self {
         Self {
             id: StreamId::MIN,
-            serial: None,
-            addressable: false,
             interaction: Interaction::FireAndForget,
             requester: false,
             opening: None,
@@ -82,48 +70,48 @@ impl Stream {
             recv: RecvHalf::closed(),
             cut: None,
             assembly: None,
-            request_bytes: 0,
-            counted_unsent: 0,
-            turn: Turn::default(),
         }
     }
 
-    /// Ends its stream, and frees what that held.
+    /// Ends, and frees what it holds.
     #[inline]
-    pub(crate) fn vacate(&mut self) {
-        // Every field is named, so that none is left to the next tenant by mistake.
+    pub(crate) fn end(&mut self) {
+        // Every field is named, so that none is left to the next stream by mistake.
         let Self {
-            id: _,          // set with the next serial number
-            interaction: _, // set by `request` and `respond`
+            id: _,          // set by `begin`
+            interaction: _, // the same
             requester: _,   // the same
-            serial,
-            addressable,
             opening,
             send,
             recv,
             cut,
             assembly,
-            request_bytes,
-            counted_unsent,
-            turn,
         } = self;
-        *serial = None;
-        *addressable = false;
         *opening = None;
         send.abandon();
         *recv = RecvHalf::closed();
         *cut = None;
         *assembly = None;
-        *request_bytes = 0;
-        *counted_unsent = 0;
-        *turn = Turn::default();
     }
 
-    /// Becomes a stream that we open, with its payload if the request is not written yet.
     #[inline]
-    pub(crate) fn request(&mut self, interaction: Interaction, payload: Option<Payload>, n: u32) {
+    fn begin(&mut self, id: StreamId, interaction: Interaction, requester: bool) {
+        debug_assert!(self.is_over());
+        self.id = id;
         self.interaction = interaction;
-        self.requester = true;
+        self.requester = requester;
+    }
+
+    /// Begins as one that we open, with its payload if the request is not written yet.
+    #[inline]
+    pub(crate) fn begin_asking(
+        &mut self,
+        id: StreamId,
+        interaction: Interaction,
+        payload: Option<Payload>,
+        n: u32,
+    ) {
+        self.begin(id, interaction, true);
         self.opening = payload;
         match interaction {
             Interaction::FireAndForget => {}
@@ -138,18 +126,16 @@ impl Stream {
         }
     }
 
-    /// Becomes a stream that the peer opened.
+    /// Begins as one that the peer opened.
     #[inline]
-    pub(crate) fn respond(
+    pub(crate) fn begin_answering(
         &mut self,
+        id: StreamId,
         interaction: Interaction,
         n: u32,
         complete: bool,
-        request_bytes: usize,
     ) {
-        self.interaction = interaction;
-        self.requester = false;
-        self.request_bytes = request_bytes;
+        self.begin(id, interaction, false);
         match interaction {
             // Open while the handler runs; nothing is ever written (FNF-01).
             Interaction::FireAndForget => self.send.open(0),

@@ -10,7 +10,7 @@ use crate::{
     connection::{Connection, Event, KeepaliveClock, Role, State},
     error::{CloseReason, ErrorCode, StreamError, Violation},
     frame::{
-        Common, Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, Malformed, PayloadFrame,
+        Carrier, Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, Malformed, PayloadFrame,
         RawHeader, Request, Resume, Setup, StreamId, VERSION, check_len,
     },
     payload::Payload,
@@ -48,9 +48,9 @@ impl Connection {
             clock.received(now);
         }
         let tracked = self.track_received(&frame);
-        let reaction = match self.decode_common(&mut frame) {
-            Some(Ok(Common::Item(item))) => Ok(self.receive_payload(item, now)),
-            Some(Ok(Common::Request(request))) => Ok(self.receive_request(request, now)),
+        let reaction = match self.decode_carrier(&mut frame) {
+            Some(Ok(Carrier::Item(item))) => Ok(self.receive_payload(item, now)),
+            Some(Ok(Carrier::Request(request))) => Ok(self.receive_request(request, now)),
             Some(Err(malformed)) => self.react_to(malformed),
             None => check_len(frame.len(), self.input_limits().max_frame_bytes)
                 .map_err(|violation| self.blame(violation))
@@ -74,10 +74,10 @@ impl Connection {
 
     /// The short way of most frames, where nothing of the connection is expected.
     #[inline]
-    fn decode_common(&self, frame: &mut Bytes) -> Option<Result<Common, Malformed>> {
+    fn decode_carrier(&self, frame: &mut Bytes) -> Option<Result<Carrier, Malformed>> {
         let is_plain = matches!(self.state, State::Established) && !self.is_resuming();
         if is_plain && frame.len() <= self.config.max_frame_bytes {
-            Common::decode(frame)
+            Carrier::decode(frame)
         } else {
             None
         }

@@ -202,31 +202,17 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
     let Some(frame_type) = FrameType::from_number(number) else {
         return Ok(Frame::Unknown { frame_type: number, ignorable: flags.has(Flags::IGNORE) });
     };
-    let truncated = |field| Violation::Truncated { frame: frame_type.name(), field };
     let misplaced = || Frame::Misplaced { frame_type, stream_id };
     let stream = StreamId::new(stream_id);
     let on_connection = stream.is_none();
+    if let Some(carries) = Carries::of(number) {
+        // What is malformed is so on any stream.
+        let frame = carries.decode(stream.unwrap_or(StreamId::MIN), flags, Reader(frame))?;
+        return Ok(if on_connection { misplaced() } else { frame });
+    }
     let mut body = Reader(frame);
+    let truncated = |field| Violation::Truncated { frame: frame_type.name(), field };
     Ok(match frame_type {
-        FrameType::RequestResponse
-        | FrameType::RequestFnf
-        | FrameType::RequestStream
-        | FrameType::RequestChannel => {
-            let interaction = match frame_type {
-                FrameType::RequestResponse => Interaction::RequestResponse,
-                FrameType::RequestFnf => Interaction::FireAndForget,
-                FrameType::RequestStream => Interaction::RequestStream,
-                _ => Interaction::RequestChannel,
-            };
-            // What is malformed is so on any stream.
-            let request =
-                Request::decode(stream.unwrap_or(StreamId::MIN), interaction, flags, body)?;
-            if on_connection { misplaced() } else { Frame::Request(request) }
-        }
-        FrameType::Payload => {
-            let payload = PayloadFrame::decode(stream.unwrap_or(StreamId::MIN), flags, body)?;
-            if on_connection { misplaced() } else { Frame::Payload(payload) }
-        }
         FrameType::RequestN => {
             let n = body.u32().ok_or_else(|| truncated("request-n"))?;
             stream.map_or_else(misplaced, |stream| Frame::RequestN { stream, n })
@@ -278,49 +264,105 @@ fn decode_body(header: RawHeader, mut frame: Bytes) -> Result<Frame, Violation> 
             body: body.rest(),
         }),
         FrameType::MetadataPush | FrameType::Setup | FrameType::Resume => misplaced(),
+        // They were decoded above.
+        FrameType::Payload
+        | FrameType::RequestResponse
+        | FrameType::RequestFnf
+        | FrameType::RequestStream
+        | FrameType::RequestChannel => misplaced(),
     })
 }
 
-/// A frame of those that nearly all are, decoded without the detour over the others.
-pub(crate) enum Common {
+/// The payload that a frame carries on a stream: an item, or a request.
+#[derive(Clone, Copy)]
+enum Carries {
+    Item,
+    Request(Interaction),
+}
+
+impl Carries {
+    /// `None` if frames of this type carry none.
+    #[inline]
+    const fn of(frame_type: u8) -> Option<Self> {
+        const PAYLOAD: u8 = FrameType::Payload as u8;
+        const REQUEST_RESPONSE: u8 = FrameType::RequestResponse as u8;
+        const REQUEST_FNF: u8 = FrameType::RequestFnf as u8;
+        const REQUEST_STREAM: u8 = FrameType::RequestStream as u8;
+        const REQUEST_CHANNEL: u8 = FrameType::RequestChannel as u8;
+        Some(match frame_type {
+            PAYLOAD => Self::Item,
+            REQUEST_RESPONSE => Self::Request(Interaction::RequestResponse),
+            REQUEST_FNF => Self::Request(Interaction::FireAndForget),
+            REQUEST_STREAM => Self::Request(Interaction::RequestStream),
+            REQUEST_CHANNEL => Self::Request(Interaction::RequestChannel),
+            _ => return None,
+        })
+    }
+
+    #[inline(always)]
+    fn decode<F>(self, stream: StreamId, flags: Flags, body: Reader) -> Result<F, Violation>
+    where
+        F: From<PayloadFrame> + From<Request>,
+    {
+        match self {
+            Self::Item => PayloadFrame::decode(stream, flags, body).map(F::from),
+            Self::Request(interaction) => {
+                Request::decode(stream, interaction, flags, body).map(F::from)
+            }
+        }
+    }
+}
+
+/// A frame that carries a payload on a stream, as nearly all do.
+///
+/// Decoded by way of [`Frame`], which is larger, requests take 3.2 % more instructions and items of a
+/// stream 3.5 %.
+pub(crate) enum Carrier {
     Item(PayloadFrame),
     Request(Request),
 }
 
-impl Common {
-    /// `None` if it is another frame, or one on stream 0.
+impl Carrier {
+    /// Decodes a frame without the detour over those that carry none; `None` if it is one of them, or
+    /// on stream 0.
     #[inline]
     pub(crate) fn decode(frame: &mut Bytes) -> Option<Result<Self, Malformed>> {
         let RawHeader { stream_id, frame_type, flags } = RawHeader::read(frame)?;
         let stream = StreamId::new(stream_id)?;
-        const PAYLOAD: u8 = FrameType::Payload as u8;
-        const REQUEST_RESPONSE: u8 = FrameType::RequestResponse as u8;
-        const REQUEST_FNF: u8 = FrameType::RequestFnf as u8;
-        let mut rest = || {
-            let mut body = std::mem::take(frame);
-            body.advance(HEADER_LEN);
-            Reader(body)
-        };
-        let decoded = match frame_type {
-            PAYLOAD => PayloadFrame::decode(stream, flags, rest()).map(Self::Item),
-            REQUEST_RESPONSE => {
-                Request::decode(stream, Interaction::RequestResponse, flags, rest())
-                    .map(Self::Request)
-            }
-            REQUEST_FNF => Request::decode(stream, Interaction::FireAndForget, flags, rest())
-                .map(Self::Request),
-            _ => return None,
-        };
+        let carries = Carries::of(frame_type)?;
+        let mut body = std::mem::take(frame);
+        body.advance(HEADER_LEN);
         let ignorable = flags.has(Flags::IGNORE);
+        let decoded = carries.decode(stream, flags, Reader(body));
         Some(decoded.map_err(|violation| Malformed { violation, ignorable }))
     }
 }
+
+macro_rules! carriers {
+    ($($frame:ty: $name:ident $own:ident),*) => {$(
+        impl From<$frame> for Carrier {
+            #[inline]
+            fn from(frame: $frame) -> Self {
+                Self::$own(frame)
+            }
+        }
+
+        impl From<$frame> for Frame {
+            #[inline]
+            fn from(frame: $frame) -> Self {
+                Self::$name(frame)
+            }
+        }
+    )*};
+}
+
+carriers!(PayloadFrame: Payload Item, Request: Request Request);
 
 /// Bodies from so many bytes on are looked at for a part that would keep much more than itself.
 const LARGE_BODY_BYTES: usize = 64 << 10;
 
 /// Metadata, if the M flag says so, and data: as FRAME-08 has it.
-#[inline]
+#[inline(always)]
 fn decode_payload(flags: Flags, mut body: Reader) -> Result<Payload, Violation> {
     if !flags.has(Flags::METADATA) {
         return Ok(Payload { metadata: None, data: body.rest() });

@@ -147,25 +147,22 @@ impl Decoder {
         }
     }
 
-    /// Decodes what nearly all frames are: a whole message of at most 64 KiB in one frame, all of
-    /// it there. `None` for anything else, which then goes the long way.
+    /// Decodes what nearly all frames are: a whole message of at most 64 KiB in one frame, all of it
+    /// there. `None` for anything else, which then goes the long way.
     #[inline]
     pub(crate) fn decode_whole(&mut self, input: &mut BytesMut) -> Option<Bytes> {
         if self.awaited.is_some() || self.partial.is_some() {
             return None;
         }
-        let &[BINARY_FIN, second, third, fourth, ..] = &input[..] else { return None };
+        let &[BINARY_FIN, second, ..] = &input[..] else { return None };
         let masked = second & MASKED != 0;
-        if masked != (self.role == Role::Server) {
+        if masked != self.expects_mask() || second & !MASKED == 127 {
             return None;
         }
-        let (len, lengths) = match second & !MASKED {
-            127 => return None,
-            126 => (usize::from(u16::from_be_bytes([third, fourth])), 4),
-            short => (usize::from(short), 2),
-        };
+        let (announced, lengths) = announced(input, second)?;
+        let len = usize::try_from(announced).ok()?;
         let start = if masked { lengths + 4 } else { lengths };
-        if len > self.limits.max_frame_bytes || input.len() < start + len {
+        if len > self.limits.max_frame_bytes || input.len() < start.saturating_add(len) {
             return None;
         }
         if masked {
@@ -180,24 +177,9 @@ impl Decoder {
         let &[first, second, ..] = &input[..] else {
             return Ok(None);
         };
-        let (fin, masked) = (first & 0x80 != 0, second & 0x80 != 0);
-        let short = second & 0x7F;
-        let opcode = self.judge(first, short, masked)?;
-
-        let extended = match short {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        let size = 2 + extended + if masked { 4 } else { 0 };
-        if input.len() < 2 + extended {
-            return Ok(None);
-        }
-        let announced = match short {
-            126 => u64::from((&input[2..]).get_u16()),
-            127 => (&input[2..]).get_u64(),
-            _ => u64::from(short),
-        };
+        let (fin, masked) = (first & 0x80 != 0, second & MASKED != 0);
+        let opcode = self.judge(first, second & !MASKED, masked)?;
+        let Some((announced, lengths)) = announced(input, second) else { return Ok(None) };
         // Section 5.2: "the most significant bit MUST be 0"
         if announced >> 63 != 0 {
             return Err(WebSocketError::LengthTopBit);
@@ -210,12 +192,19 @@ impl Decoder {
                 return Err(WebSocketError::MessageTooBig { max: max_message });
             }
         };
-        if input.len() < size {
-            return Ok(None);
-        }
-        let mask = masked.then(|| (&input[2 + extended..]).get_u32().to_be_bytes());
-        input.advance(size);
+        let mask = if masked {
+            let Some(key) = input[lengths..].first_chunk() else { return Ok(None) };
+            Some(*key)
+        } else {
+            None
+        };
+        input.advance(if masked { lengths + 4 } else { lengths });
         Ok(Some(Header { fin, opcode, mask, len }))
+    }
+
+    /// A server's input is masked, a client's is not (section 5.1).
+    fn expects_mask(&self) -> bool {
+        self.role == Role::Server
     }
 
     /// All that the first two bytes of a frame can be wrong about.
@@ -235,9 +224,9 @@ impl Decoder {
         };
         // Section 5.1: "The server MUST close the connection upon receiving a frame that is not
         // masked"; "A client MUST close a connection if it detects a masked frame"
-        match (self.role, masked) {
-            (Role::Client, true) => return Err(WebSocketError::Masked),
-            (Role::Server, false) => return Err(WebSocketError::Unmasked),
+        match (masked, self.expects_mask()) {
+            (true, false) => return Err(WebSocketError::Masked),
+            (false, true) => return Err(WebSocketError::Unmasked),
             _ => {}
         }
         // Section 5.5: "All control frames MUST have a payload length of 125 bytes or less and
@@ -273,6 +262,17 @@ impl Decoder {
         self.partial = Some(partial);
         Ok(None)
     }
+}
+
+/// The length of the body that the header at the front of `input` announces, and the bytes up to
+/// there; `second` is its second byte. `None` if it is not all there.
+#[inline]
+fn announced(input: &[u8], second: u8) -> Option<(u64, usize)> {
+    Some(match second & !MASKED {
+        126 => (u16::from_be_bytes(*input.get(2..)?.first_chunk()?).into(), 4),
+        127 => (u64::from_be_bytes(*input.get(2..)?.first_chunk()?), 10),
+        short => (short.into(), 2),
+    })
 }
 
 /// Appends the header of an unfragmented frame whose body is `len` bytes; a body sent under `mask`

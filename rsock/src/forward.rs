@@ -53,7 +53,7 @@ impl Responder for Requester {
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
         let (demand, grants) = (first.demand(), Grants::new());
         let items = Box::pin(rest.demand(grants.demand()));
-        let rest = Outgoing { items, grants: Some(grants) };
+        let rest = Box::new(Outgoing { items, grants: Some(grants) });
         self.open_channel(first.into_payload(), rest).demand(demand)
     }
 

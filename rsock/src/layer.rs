@@ -15,14 +15,14 @@ use crate::{
     acceptor::Acceptor,
     connection::Payloads,
     error::Error,
-    peer::Peer,
+    peer::{Identity, Peer},
     request::Request,
     responder::{BoxFuture, BoxStream, Responder},
 };
 
 /// From one responder to another, which does something before or after it.
 ///
-/// [`Router::wrap`](crate::Router::wrap) makes one of a function; what needs more implements
+/// [`AcceptorExt::wrap`] makes one of a function; what needs more implements
 /// [`Responder`] itself, and this.
 pub trait Layer<R>: Send + Sync + 'static {
     /// The responder it makes.
@@ -44,20 +44,6 @@ impl<A: Acceptor, L: Layer<A::Responder>> Layered<A, L> {
     pub fn new(acceptor: A, layer: L) -> Self {
         Self { acceptor, layer: Arc::new(layer) }
     }
-
-    /// Puts another layer before all of this.
-    pub fn layer<M: Layer<L::Responder>>(self, layer: M) -> Layered<Self, M> {
-        Layered::new(self, layer)
-    }
-
-    /// Puts a function before all of this: see [`Router::wrap`](crate::Router::wrap).
-    pub fn wrap<F, Fut>(self, wrapper: F) -> Layered<Self, Wrap<F>>
-    where
-        F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
-    {
-        Layered::new(self, Wrap::new(wrapper))
-    }
 }
 
 impl<A: Acceptor, L: Layer<A::Responder>> Acceptor for Layered<A, L> {
@@ -71,6 +57,148 @@ impl<A: Acceptor, L: Layer<A::Responder>> Acceptor for Layered<A, L> {
         async move { Ok(layer.layer(accepting.await?)) }
     }
 }
+
+/// Layers before whatever an acceptor accepts with: before all routes of a
+/// [`Router`](crate::Router), for example. What is put last is asked first.
+pub trait AcceptorExt: Acceptor + Sized {
+    /// Puts a layer before all of this.
+    fn layer<L: Layer<Self::Responder>>(self, layer: L) -> Layered<Self, L> {
+        Layered::new(self, layer)
+    }
+
+    /// Puts a function before all of this: it gets each request and what answers it, may refuse or
+    /// change the one, wait, leave something for the handlers, and look at or change what comes of it.
+    /// Metadata that are pushed come to it as well.
+    ///
+    /// ```
+    /// # use std::{sync::atomic::{AtomicU64, Ordering::Relaxed}, time::Instant};
+    /// # use rsock::*;
+    /// static ITEMS: AtomicU64 = AtomicU64::new(0);
+    ///
+    /// # let app = Router::new(()).route("hello", request_response(async |_, ()| "hello"));
+    /// let app = app
+    ///     // Counts what is answered.
+    ///     .wrap(async |request, next| {
+    ///         let reply = next.run(request).await?;
+    ///         Ok(reply.inspect(|item| { ITEMS.fetch_add(item.is_ok().into(), Relaxed); }))
+    ///     })
+    ///     // Lets one in alone.
+    ///     .wrap(async |request, next| match request.identity() {
+    ///         Some(who) if who.name() == "alice" => next.run(request).await,
+    ///         _ => Err(Error::rejected("you are not alice")),
+    ///     })
+    ///     // Says how long each took, and how it ended: of all four interactions.
+    ///     .wrap(async |request, next| {
+    ///         let (route, began) = (request.route().map(str::to_owned), Instant::now());
+    ///         let log = move |end| println!("{route:?} took {:?}: {end:?}", began.elapsed());
+    ///         match next.run(request).await {
+    ///             Ok(reply) => Ok(reply.on_end(log)),
+    ///             Err(error) => {
+    ///                 log(End::Failed(error.clone()));
+    ///                 Err(error)
+    ///             }
+    ///         }
+    ///     });
+    /// # fn is_acceptor(_: impl Acceptor) {}
+    /// # is_acceptor(app);
+    /// ```
+    fn wrap<F, Fut>(self, wrapper: F) -> Layered<Self, Wrap<F>>
+    where
+        F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
+    {
+        Layered::new(self, Wrap::new(wrapper))
+    }
+
+    /// Asks of each request, and of metadata that are pushed, who sends it. It is refused with REJECTED
+    /// where that is an error, always in the same words, which tell nobody what was wrong; else the
+    /// identity is [`Request::identity`] for whoever sees the request behind this.
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// # async fn look_up(token: &[u8]) -> Result<String, Error> { Ok("alice".into()) }
+    /// use rsock::metadata::Authentication;
+    ///
+    /// let app = Router::new(())
+    ///     .route("me", request_response(async |_, request: Request| {
+    ///         request.identity().map_or("nobody".to_owned(), |who| who.name().to_owned())
+    ///     }))
+    ///     .authorize_requests(async |request: Request| match request.authentication()? {
+    ///         Some(Authentication::Bearer { token }) => Ok(Identity::new(look_up(&token).await?)),
+    ///         _ => Err(Error::rejected("there is no token")),
+    ///     });
+    /// # fn is_acceptor(_: impl Acceptor) {}
+    /// # is_acceptor(app);
+    /// ```
+    fn authorize_requests<F, Fut>(self, who: F) -> impl Acceptor
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Identity, Error>> + Send + 'static,
+    {
+        self.wrap(move |mut request, next| {
+            let who = who(request.clone());
+            async move {
+                request.identify(who.await.map_err(refuse)?);
+                next.run(request).await
+            }
+        })
+    }
+
+    /// Asks the same, once, of each connection, of which SETUP is the request: its metadata have the
+    /// credentials. The identity is [`Peer::identity`] from there on, and so that of each of its
+    /// requests.
+    fn authorize_connections<F, Fut>(self, who: F) -> impl Acceptor
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Identity, Error>> + Send + 'static,
+    {
+        Authorized { acceptor: Arc::new(self), who }
+    }
+}
+
+impl<A: Acceptor> AcceptorExt for A {}
+
+/// An acceptor before which each connection is asked who it is.
+struct Authorized<A, F> {
+    acceptor: Arc<A>,
+    who: F,
+}
+
+impl<A, F, Fut> Acceptor for Authorized<A, F>
+where
+    A: Acceptor,
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Identity, Error>> + Send + 'static,
+{
+    type Responder = A::Responder;
+
+    fn accept(
+        &self,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Self::Responder, Error>> + Send + 'static {
+        let who = (self.who)(Request::new(peer.setup().payload.clone(), peer.clone()));
+        let acceptor = Arc::clone(&self.acceptor);
+        async move {
+            // Where somebody has said it before, that stays.
+            let _ = peer.identify(who.await.map_err(refuse)?);
+            acceptor.accept(peer).await
+        }
+    }
+}
+
+/// The refusal of those who may not ask: the same for all.
+fn refuse(error: Error) -> Error {
+    log_refusal(&error);
+    Error::rejected("not authorized")
+}
+
+#[cfg(feature = "tracing")]
+fn log_refusal(error: &Error) {
+    tracing::debug!("not authorized: {error}");
+}
+
+#[cfg(not(feature = "tracing"))]
+fn log_refusal(_: &Error) {}
 
 /// A function as a [`Layer`]: it gets each request, and what answers it.
 pub struct Wrap<F>(Arc<F>);
@@ -123,7 +251,12 @@ where
     F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
 {
-    fn call(&self, request: Request, interaction: Interaction, rest: Option<Payloads>) -> Fut {
+    fn call(
+        &self,
+        request: Request,
+        interaction: Option<Interaction>,
+        rest: Option<Payloads>,
+    ) -> Fut {
         let inner: Arc<dyn Inner> = Arc::<R>::clone(&self.inner);
         (self.wrapper)(request, Next { inner, interaction, rest })
     }
@@ -137,7 +270,7 @@ where
 {
     async fn fire_and_forget(self: Arc<Self>, request: Request) {
         // Nobody is told (FNF-01).
-        let _ = self.call(request, Interaction::FireAndForget, None).await;
+        let _ = self.call(request, Some(Interaction::FireAndForget), None).await;
     }
 
     async fn request_response(self: Arc<Self>, request: Request) -> Result<Payload, Error> {
@@ -148,7 +281,8 @@ where
         self: Arc<Self>,
         request: Request,
     ) -> Result<Option<Payload>, Error> {
-        let mut items = match self.call(request, Interaction::RequestResponse, None).await?.0 {
+        let mut items = match self.call(request, Some(Interaction::RequestResponse), None).await?.0
+        {
             Answer::Nothing => return Ok(None),
             Answer::One(payload) => return Ok(payload),
             Answer::Items(items) => items,
@@ -160,7 +294,7 @@ where
         self: Arc<Self>,
         request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        Opening::Waiting(Box::pin(self.call(request, Interaction::RequestStream, None)))
+        Opening::Waiting(Box::pin(self.call(request, Some(Interaction::RequestStream), None)))
     }
 
     fn request_channel(
@@ -168,29 +302,30 @@ where
         first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        Opening::Waiting(Box::pin(self.call(first, Interaction::RequestChannel, Some(rest))))
+        Opening::Waiting(Box::pin(self.call(first, Some(Interaction::RequestChannel), Some(rest))))
     }
 
-    fn metadata_push(self: Arc<Self>, push: Request) -> impl Future<Output = ()> + Send {
-        Arc::clone(&self.inner).metadata_push(push)
+    async fn metadata_push(self: Arc<Self>, push: Request) {
+        // Nor is anybody told of this.
+        let _ = self.call(push, None, None).await;
     }
 }
 
 /// The rest of the way of a request behind a layer: what answers it.
 pub struct Next {
     inner: Arc<dyn Inner>,
-    interaction: Interaction,
+    interaction: Option<Interaction>,
     /// Of a channel, what follows the first payload.
     rest: Option<Payloads>,
 }
 
 impl Next {
-    /// How it was asked.
-    pub fn interaction(&self) -> Interaction {
+    /// How it was asked; `None` for metadata that are pushed.
+    pub fn interaction(&self) -> Option<Interaction> {
         self.interaction
     }
 
-    /// Has it answered. A fire-and-forget resolves when its handler has ended, a request-response with
+    /// Has it answered. A fire-and-forget or a push resolves when its handler has ended, a request-response with
     /// the answer, a stream or channel at once: its items follow as they are asked for.
     ///
     /// # Errors
@@ -210,7 +345,7 @@ impl fmt::Debug for Next {
 trait Inner: Send + Sync {
     fn answer(
         self: Arc<Self>,
-        interaction: Interaction,
+        interaction: Option<Interaction>,
         request: Request,
         rest: Option<Payloads>,
     ) -> BoxFuture<Result<Answer, Error>>;
@@ -219,20 +354,24 @@ trait Inner: Send + Sync {
 impl<R: Responder> Inner for R {
     fn answer(
         self: Arc<Self>,
-        interaction: Interaction,
+        interaction: Option<Interaction>,
         request: Request,
         rest: Option<Payloads>,
     ) -> BoxFuture<Result<Answer, Error>> {
         Box::pin(async move {
             Ok(match (interaction, rest) {
-                (Interaction::FireAndForget, _) => {
+                (None, _) => {
+                    self.metadata_push(request).await;
+                    Answer::Nothing
+                }
+                (Some(Interaction::FireAndForget), _) => {
                     self.fire_and_forget(request).await;
                     Answer::Nothing
                 }
-                (Interaction::RequestResponse, _) => {
+                (Some(Interaction::RequestResponse), _) => {
                     Answer::One(self.request_response_optional(request).await?)
                 }
-                (Interaction::RequestChannel, Some(rest)) => {
+                (Some(Interaction::RequestChannel), Some(rest)) => {
                     Answer::Items(Box::pin(self.request_channel(request, rest)))
                 }
                 // A channel always has the rest.

@@ -99,7 +99,7 @@ pub use error::{ConnectError, Error, Sent};
 pub use http::{
     HttpBody, HttpBodyError, HttpHandler, HttpLimits, HttpRequest, HttpResponse, UpgradeRequired,
 };
-pub use layer::{End, Layer, Layered, Next, Reply, Wrap, Wrapped};
+pub use layer::{AcceptorExt, End, Layer, Layered, Next, Reply, Wrap, Wrapped};
 pub use lease::{Grant, LeasePolicy, Load, SharedLease};
 pub use memory::MemoryBudget;
 pub use meter::{Meter, MeterReading};

@@ -13,7 +13,8 @@ use std::{
 use bytes::Bytes;
 use once_cell::race::OnceBox;
 use rsock_proto::{
-    Payload, StreamKey,
+    Payload,
+    frame::StreamId,
     metadata::{Authentication, Extensions, MetadataError, Mime, Route, plain_route},
 };
 
@@ -45,17 +46,18 @@ pub struct Request {
     more: Option<Box<More>>,
 }
 
-/// The stream of a request, and how many items its peer had asked for when it came.
+/// The stream of a request, and how many items its peer had asked for when it came. By its id, so that it
+/// takes no more than 8 bytes: a request is moved a few times.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
-    key: StreamKey,
+    stream: StreamId,
     granted: u32,
 }
 
 impl Asked {
-    pub(crate) fn new(key: StreamKey, granted: u64) -> Self {
+    pub(crate) fn new(stream: StreamId, granted: u64) -> Self {
         // Where it is more, the connection says so soon.
-        Self { key, granted: u32::try_from(granted).unwrap_or(u32::MAX) }
+        Self { stream, granted: u32::try_from(granted).unwrap_or(u32::MAX) }
     }
 }
 
@@ -63,7 +65,6 @@ impl Asked {
 struct More {
     /// The route that the pattern was found by, if that is not what the metadata say.
     route: Option<Box<str>>,
-    demand: Option<Demand>,
     /// The values that layers left, by type.
     values: Vec<(TypeId, Arc<dyn Any + Send + Sync>)>,
     identity: Option<Identity>,
@@ -334,20 +335,23 @@ impl Request {
     /// request made by hand for which nobody [says](Self::set_demand) otherwise, has no bound: it asks by
     /// polling alone.
     pub fn demand(&mut self) -> Demand {
-        if let Some(demand) = self.more.as_ref().and_then(|more| more.demand.as_ref()) {
+        if let Some(demand) = self.attached::<Demand>() {
             return demand.clone();
         }
         let demand = match self.asked {
-            Some(Asked { key, granted }) => self.peer.requester().demand_of(key, granted.into()),
+            Some(Asked { stream, granted }) => {
+                self.peer.requester().demand_of(stream, granted.into())
+            }
             None => Demand::unbounded(),
         };
-        self.more_mut().demand.insert(demand).clone()
+        self.attach(demand.clone());
+        demand
     }
 
     /// Says how many items are asked for, for whoever sees the request behind this: because it is called
     /// in this process, or a layer makes other items of what comes.
     pub fn set_demand(&mut self, demand: Demand) {
-        self.more_mut().demand = Some(demand);
+        self.attach(demand);
     }
 
     /// Leaves something for whoever sees the request behind this, in the place of what was left of the

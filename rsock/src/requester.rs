@@ -12,9 +12,8 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{
-    CloseReason, Config, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError,
-    StreamKey, Window,
-    frame::{HEADER_LEN, Lease, payload_frame_len},
+    CloseReason, Config, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError, Window,
+    frame::{HEADER_LEN, Lease, StreamId, payload_frame_len},
 };
 use tokio::{
     sync::{TryAcquireError, oneshot, watch},
@@ -74,7 +73,7 @@ impl Requester {
     where
         S: Stream<Item: IntoPayload> + Send + 'static,
     {
-        let outgoing = Outgoing { items: payloads(outgoing), grants: None };
+        let outgoing = Box::new(Outgoing { items: payloads(outgoing), grants: None });
         self.stream(StreamState::Channel(outgoing))
     }
 
@@ -86,22 +85,22 @@ impl Requester {
     {
         let grants = Grants::new();
         let items = payloads(outgoing(grants.demand()));
-        let outgoing = Outgoing { items, grants: Some(grants) };
+        let outgoing = Box::new(Outgoing { items, grants: Some(grants) });
         self.stream(StreamState::Channel(outgoing))
     }
 
     /// Opens a channel of which the first payload is there already.
-    pub(crate) fn open_channel(&self, payload: Payload, rest: Outgoing) -> RequestStream {
+    pub(crate) fn open_channel(&self, payload: Payload, rest: Box<Outgoing>) -> RequestStream {
         self.stream(StreamState::Idle { payload, outgoing: Some(rest) })
     }
 
     /// The demand of the peer for one of its streams, of which it has asked for `granted` items until now.
-    pub(crate) fn demand_of(&self, key: StreamKey, granted: u64) -> Demand {
+    pub(crate) fn demand_of(&self, stream: StreamId, granted: u64) -> Demand {
         let grants = Grants::new();
         grants.grant(granted);
         let demand = grants.demand();
         // A connection that has ended asks for nothing more.
-        let _ = self.mailbox.send(Command::Watch { key, grants });
+        let _ = self.mailbox.send(Command::Watch { stream, grants });
         demand
     }
 
@@ -408,10 +407,10 @@ pub struct RequestStream {
 
 enum StreamState {
     /// A channel without its first item.
-    Channel(Outgoing),
+    Channel(Box<Outgoing>),
     Idle {
         payload: Payload,
-        outgoing: Option<Outgoing>,
+        outgoing: Option<Box<Outgoing>>,
     },
     Open(Inflow),
     Done,
@@ -522,7 +521,7 @@ impl RequestStream {
     fn open(
         &mut self,
         payload: Payload,
-        outgoing: Option<Outgoing>,
+        outgoing: Option<Box<Outgoing>>,
         permit: Permit,
     ) -> Result<Inflow, Error> {
         let interaction = match outgoing {

@@ -383,6 +383,11 @@ impl Connection {
         Some(StreamMut::new(self, key))
     }
 
+    /// The key of the stream that frames with this id are about, if there is one.
+    pub fn find_stream(&mut self, id: StreamId) -> Option<StreamKey> {
+        self.streams.find(id).map(|(key, _)| key)
+    }
+
     /// Sends METADATA_PUSH (MDP-01).
     ///
     /// # Errors

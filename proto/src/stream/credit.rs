@@ -8,33 +8,34 @@ use crate::frame::MAX_U31;
 /// the wire, and sums beyond it do not wrap (RN-05, RS-13).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Credit {
+    left: u64,
+    /// Kept beside it, and not what was spent: that would cost a little with each item.
     granted: u64,
-    /// At most `granted`.
-    spent: u64,
 }
 
 impl Credit {
     /// Credit for `n` items.
     pub const fn new(n: u64) -> Self {
-        Self { granted: n, spent: 0 }
+        Self { left: n, granted: n }
     }
 
     /// Adds a request-n.
     pub fn add(&mut self, n: u32) {
+        self.left = self.left.saturating_add(n.into());
         self.granted = self.granted.saturating_add(n.into());
     }
 
     /// Spends one; false if there is none.
     #[must_use]
     pub fn take(&mut self) -> bool {
-        let available = self.spent < self.granted;
-        self.spent += u64::from(available);
+        let available = self.left > 0;
+        self.left -= u64::from(available);
         available
     }
 
     /// Items left.
     pub const fn get(self) -> u64 {
-        self.granted - self.spent
+        self.left
     }
 
     /// Items asked for in all.
@@ -239,7 +240,7 @@ mod tests {
     #[test]
     fn the_largest_request_n_is_a_number_and_not_unbounded() {
         let mut credit = Credit::new(MAX_U31.into());
-        credit.spent = u64::from(MAX_U31) - 1;
+        credit.left -= u64::from(MAX_U31) - 1;
         assert!(credit.take());
         assert!(!credit.take());
         credit.add(1);

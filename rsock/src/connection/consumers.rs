@@ -456,13 +456,19 @@ impl Inflow {
         self.request_n(n);
     }
 
+    /// The demand to keep within may have grown.
+    #[cold]
+    fn ask_within_limit(&mut self, cx: &mut Context<'_>) {
+        let n = self.limit.as_mut().map_or(0, |limit| limit.poll_ask(cx));
+        self.request_n(n);
+    }
+
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Payload, Error>>> {
-        if let Some(limit) = &mut self.limit {
-            let n = limit.poll_ask(cx);
-            self.request_n(n);
+        if self.limit.is_some() {
+            self.ask_within_limit(cx);
         }
         if self.burst.is_empty() && !self.ended {
             let mut inner = self.inlet.lock();

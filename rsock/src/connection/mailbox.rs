@@ -16,7 +16,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, ErrorCode, Interaction, Payload, Side, StreamKey, frame};
+use rsock_proto::{
+    CloseReason, ErrorCode, Interaction, Payload, Side,
+    frame::{self, StreamId},
+};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
 use crate::{
@@ -48,11 +51,11 @@ pub(crate) enum Command {
         /// The inlet that the answer goes to; a fire-and-forget has none.
         inlet: Option<Feeder>,
         /// The items that a channel sends after its first payload.
-        outgoing: Option<Outgoing>,
+        outgoing: Option<Box<Outgoing>>,
         permit: Permit,
     },
     /// Tell how many items the peer has asked for of this stream, now and whenever it asks for more.
-    Watch { key: StreamKey, grants: Grants },
+    Watch { stream: StreamId, grants: Grants },
     /// Look at this inlet: its consumer has granted credit or lost interest.
     Demanded(Arc<Inlet>),
     /// Send a KEEPALIVE, and tell when it comes back.

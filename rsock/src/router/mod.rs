@@ -29,7 +29,6 @@ use crate::{
     acceptor::Acceptor,
     connection::Payloads,
     error::Error,
-    layer::{Layer, Layered, Next, Reply, Wrap},
     peer::Peer,
     request::Request,
     responder::{Answer, Answering, BoxStream, Failed, Responder, refused},
@@ -117,7 +116,8 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     }
 
     /// Sets what decides whether a request is served, before its route is looked up and any handler
-    /// invoked (AUTH-08): for example by its credentials. Without it all are.
+    /// invoked (AUTH-08): for example by its credentials. Without it all are. What has to be waited for,
+    /// and says who asks, is [`authorize_requests`](crate::AcceptorExt::authorize_requests).
     ///
     /// ```
     /// # use rsock::*;
@@ -134,55 +134,6 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         check: impl Fn(&S, &Request) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Self {
         self.change(|table| table.authorize = Some(Arc::new(check)))
-    }
-
-    /// Puts a layer before all routes.
-    pub fn layer<L: Layer<Self>>(self, layer: L) -> Layered<Self, L> {
-        Layered::new(self, layer)
-    }
-
-    /// Puts a function before all routes: it gets each request and what answers it, may refuse or
-    /// change the one, wait, leave something for the handlers, and look at or change what comes of it.
-    /// What is wrapped last is asked first.
-    ///
-    /// ```
-    /// # use std::{sync::atomic::{AtomicU64, Ordering::Relaxed}, time::Instant};
-    /// # use rsock::*;
-    /// static ITEMS: AtomicU64 = AtomicU64::new(0);
-    ///
-    /// # let app = Router::new(()).route("hello", request_response(async |_, ()| "hello"));
-    /// let app = app
-    ///     // Counts what is answered.
-    ///     .wrap(async |request, next| {
-    ///         let reply = next.run(request).await?;
-    ///         Ok(reply.inspect(|item| { ITEMS.fetch_add(item.is_ok().into(), Relaxed); }))
-    ///     })
-    ///     // Lets one in alone.
-    ///     .wrap(async |request, next| match request.identity() {
-    ///         Some(who) if who.name() == "alice" => next.run(request).await,
-    ///         _ => Err(Error::rejected("you are not alice")),
-    ///     })
-    ///     // Says how long each took, and how it ended: of all four interactions.
-    ///     .wrap(async |request, next| {
-    ///         let (route, began) = (request.route().map(str::to_owned), Instant::now());
-    ///         let log = move |end| println!("{route:?} took {:?}: {end:?}", began.elapsed());
-    ///         match next.run(request).await {
-    ///             Ok(reply) => Ok(reply.on_end(log)),
-    ///             Err(error) => {
-    ///                 log(End::Failed(error.clone()));
-    ///                 Err(error)
-    ///             }
-    ///         }
-    ///     });
-    /// # fn is_acceptor(_: impl Acceptor) {}
-    /// # is_acceptor(app);
-    /// ```
-    pub fn wrap<F, Fut>(self, wrapper: F) -> Layered<Self, Wrap<F>>
-    where
-        F: Fn(Request, Next) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Reply, Error>> + Send + 'static,
-    {
-        Layered::new(self, Wrap::new(wrapper))
     }
 
     /// Adds to the refusal of an unknown route, for example where to find the known ones.

@@ -5,8 +5,8 @@ use std::{future::ready, sync::Arc};
 
 use futures_util::{StreamExt, stream};
 use rsock::{
-    Acceptor, Client, ClientBuilder, Demand, Error, Grants, Payload, Payloads, Peer as Other,
-    Request, Requester, Responder, Router, Server, request_stream,
+    Acceptor, AcceptorExt, Client, ClientBuilder, Demand, Error, Grants, Payload, Payloads,
+    Peer as Other, Request, Requester, Responder, Router, Server, request_stream,
 };
 use rsock_tests::{
     record::{Recorder, limit_time},

@@ -79,7 +79,11 @@ impl Driver {
                 self.open(interaction, payload, n, inlet, outgoing, permit);
             }
             Command::Demanded(inlet) => self.handle_demand(&inlet),
-            Command::Watch { key, grants } => self.watch_demand(key, grants),
+            Command::Watch { stream, grants } => {
+                if let Some(key) = self.connection.find_stream(stream) {
+                    self.watch_demand(key, grants);
+                }
+            }
             Command::Push { metadata, answer, permit } => self.push(metadata, answer, permit),
             Command::Ping { answer, permit } => self.start_ping(answer, permit),
             Command::Drain => {
@@ -104,7 +108,7 @@ impl Driver {
         payload: Payload,
         n: u32,
         inlet: Option<Feeder>,
-        outgoing: Option<Outgoing>,
+        outgoing: Option<Box<Outgoing>>,
         permit: Permit,
     ) {
         // A request cancelled before it was written sends nothing at all (RR-10).
@@ -135,9 +139,9 @@ impl Driver {
                     stream.request_n(demand.grant);
                 }
                 let slot = self.slots.fill(key, inlet, Some(permit));
-                if let Some(Outgoing { items, grants }) = outgoing {
-                    slot.producer = Some(Producer::Stream(Source::new(items)));
-                    if let Some(grants) = grants {
+                if let Some(outgoing) = outgoing {
+                    slot.producer = Some(Producer::Stream(Source::new(outgoing.items)));
+                    if let Some(grants) = outgoing.grants {
                         self.watch_demand(key, grants);
                     }
                 }

@@ -45,7 +45,7 @@ impl Driver {
         }
         let handler = Arc::clone(responder);
         let granted = self.connection.stream(key).map_or(0, |stream| stream.granted());
-        let asked = Asked::new(key, granted);
+        let asked = Asked::new(key.id(), granted);
         // Of a channel, the items that follow may be as large.
         let window = self.options.window.expecting(payload.size());
         // A stream lasts.

@@ -3,7 +3,7 @@
 
 use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
-use crate::printable::Printable;
+use crate::{config::MAX_FRAME_BYTES, printable::Printable};
 
 /// An error code as it stands in an ERROR frame (all 32 bits, ERR-06).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -471,7 +471,7 @@ pub(crate) struct FrameTooLong(pub(crate) usize);
 
 impl fmt::Display for FrameTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a frame of {} bytes; the protocol allows {}", self.0, crate::MAX_FRAME_BYTES)
+        write!(f, "a frame of {} bytes; the protocol allows {}", self.0, MAX_FRAME_BYTES)
     }
 }
 

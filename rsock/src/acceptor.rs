@@ -1,15 +1,16 @@
 //! Acceptors, which decide whether a connection is taken, and what serves it.
 
 use std::{
-    fmt,
     future::{Future, ready},
     sync::Arc,
 };
 
 use crate::{
+    boxed::BoxFuture,
+    connection::handle::{Accept, Arrival, Handle},
     error::Error,
     peer::Peer,
-    responder::{BoxFuture, Handle, Responder, served},
+    responder::{Responder, served},
 };
 
 /// Takes connections: from the peer to a responder, or a refusal.
@@ -41,13 +42,9 @@ where
     }
 }
 
-/// An acceptor as a server holds it.
-pub(crate) trait Accept: Send + Sync {
-    fn accept(&self, peer: Peer) -> BoxFuture<Result<Arc<dyn Handle>, Error>>;
-}
-
 impl<A: Acceptor> Accept for A {
-    fn accept(&self, peer: Peer) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
+    fn accept(&self, arrival: Arrival) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
+        let peer = Peer::new(arrival);
         let accepted = Acceptor::accept(self, peer.clone());
         Box::pin(async move { Ok(served(Arc::new(accepted.await?), peer.for_service())) })
     }
@@ -57,13 +54,8 @@ impl<A: Acceptor> Accept for A {
 pub(crate) struct Always<R>(pub(crate) Arc<R>);
 
 impl<R: Responder> Accept for Always<R> {
-    fn accept(&self, peer: Peer) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
-        Box::pin(ready(Ok(served(Arc::clone(&self.0), peer.for_service()))))
-    }
-}
-
-impl fmt::Debug for dyn Accept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Accept")
+    fn accept(&self, arrival: Arrival) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
+        let peer = Peer::new(arrival).for_service();
+        Box::pin(ready(Ok(served(Arc::clone(&self.0), peer))))
     }
 }

@@ -10,22 +10,23 @@ use tokio::{
 };
 
 use crate::{
-    acceptor::{Accept, Acceptor, Always},
+    acceptor::{Acceptor, Always},
     connection::{
-        ConnectionState, DEFAULT_MAX_WAITING_BYTES, Driver, DriverOptions, Mailbox, Redialler,
-        default_window,
+        Driver, DriverOptions, Mailbox, Redialler,
+        handle::{Accept, Arrival},
     },
     credentials,
     error::ConnectError,
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::Meter,
-    peer::Peer,
     reconnect::Reconnect,
     requester::Requester,
     responder::Responder,
     resume::Resume,
+    settings::{self, DEFAULT_MAX_WAITING_BYTES, default_window},
     setup::{AskCredentials, SetupTemplate, ask_with},
+    state::ConnectionState,
     tap::FrameTap,
     transport::{
         address::Uri,
@@ -162,7 +163,7 @@ impl Default for ClientBuilder {
             ask_credentials: None,
             config: Config::default(),
             window: default_window(),
-            max_requests: crate::DEFAULT_MAX_REQUESTS,
+            max_requests: settings::DEFAULT_MAX_REQUESTS,
             memory: None,
             max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
             connect_timeout: Duration::from_secs(10),
@@ -420,12 +421,21 @@ impl ClientBuilder {
         let peer = Arc::clone(&transport.peer);
         let memory = self.memory.unwrap_or_else(MemoryBudget::of_process);
         let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
-        let requester = Requester::new(Arc::clone(&mailbox), self.window, &config);
+        let fragments = config.fragment_bytes.is_some();
+        let requester = Requester::new(Arc::clone(&mailbox), self.window, fragments);
         let responder = match self.acceptor {
             Some(acceptor) => {
-                let ends = transport.ends();
-                let server = Peer::new(setup.clone(), ends, requester.clone(), &memory);
-                let accepted = acceptor.accept(server).await;
+                let arrival = Arrival {
+                    setup: setup.clone(),
+                    ends: transport.ends(),
+                    mailbox: Arc::clone(&mailbox),
+                    window: self.window,
+                    fragments,
+                    memory: Arc::clone(&memory),
+                    #[cfg(feature = "websocket")]
+                    http: None,
+                };
+                let accepted = acceptor.accept(arrival).await;
                 Some(accepted.map_err(|error| ConnectError::Acceptor(Box::new(error)))?)
             }
             None => None,

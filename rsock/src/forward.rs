@@ -7,12 +7,8 @@ use futures_core::Stream;
 use rsock_proto::Payload;
 
 use crate::{
-    connection::{Outgoing, Payloads},
-    demand::Grants,
-    error::Error,
-    request::Request,
-    requester::Requester,
-    responder::Responder,
+    connection::Outgoing, demand::Grants, error::Error, request::Request, requester::Requester,
+    responder::Responder, streams::Payloads,
 };
 
 /// Asks the other side of its connection the same, and gives what comes of it: the payloads as they

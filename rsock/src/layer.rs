@@ -13,11 +13,12 @@ use rsock_proto::{Interaction, Payload};
 
 use crate::{
     acceptor::Acceptor,
-    connection::Payloads,
+    boxed::{BoxFuture, BoxStream},
     error::Error,
     peer::{Identity, Peer},
     request::Request,
-    responder::{BoxFuture, BoxStream, Responder},
+    responder::Responder,
+    streams::Payloads,
 };
 
 /// From one responder to another, which does something before or after it.

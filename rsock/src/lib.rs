@@ -47,6 +47,8 @@
 //! grows without a bound: see [`Config`] and the builders for every limit.
 
 mod acceptor;
+mod body;
+mod boxed;
 mod client;
 mod connection;
 mod credentials;
@@ -73,8 +75,11 @@ mod router;
 pub mod rsocket_rust;
 mod runtimes;
 mod server;
+mod settings;
 mod setup;
 mod spawn;
+mod state;
+mod streams;
 mod sync;
 mod tap;
 mod transport;
@@ -88,8 +93,11 @@ pub use rsock_proto::{
 };
 
 pub use acceptor::Acceptor;
+#[cfg(feature = "json")]
+pub use body::Json;
+pub use body::Text;
+pub use boxed::{BoxFuture, BoxStream};
 pub use client::{Client, ClientBuilder};
-pub use connection::{ConnectionState, DEFAULT_CREDIT, Payloads};
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
 pub use demand::{Demand, Grants};
@@ -107,24 +115,22 @@ pub use payload::{IntoPayload, PayloadExt};
 pub use peer::{Identity, Peer, Setup};
 pub use reconnect::{Reconnect, ReconnectEvent};
 pub use request::{Params, Request};
-pub use requester::{RequestStream, Requester, Response};
-pub use responder::{BoxFuture, BoxStream, Failed, Rejecting, Responder};
+pub use requester::{Requester, Response};
+pub use responder::{Failed, Rejecting, Responder};
 pub use resume::{Resume, SessionEvent};
-#[cfg(feature = "json")]
-pub use router::Json;
 pub use router::{
-    DataMimes, FromRequest, MethodRoute, RouteName, Router, Text, fire_and_forget, request_channel,
+    DataMimes, FromRequest, MethodRoute, RouteName, Router, fire_and_forget, request_channel,
     request_response, request_stream,
 };
 pub use runtimes::Runtimes;
 pub use server::{Endpoint, Serve, Server, ServerBuilder};
+pub use settings::{DEFAULT_CREDIT, DEFAULT_MAX_REQUESTS};
 pub use spawn::{Spawned, spawned};
+pub use state::ConnectionState;
+pub use streams::{Payloads, RequestStream};
 pub use tap::{Direction, FrameTap};
 #[cfg(unix)]
 pub use transport::unix::UnixUser;
 #[cfg(feature = "websocket")]
 pub use transport::websocket::HttpHead;
 pub use transport::{memory, prepare_tcp};
-
-/// How many requests may be open at a time on a connection.
-pub const DEFAULT_MAX_REQUESTS: usize = 4_096;

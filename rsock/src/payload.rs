@@ -16,8 +16,8 @@ use rsock_proto::{
 };
 
 #[cfg(feature = "json")]
-use crate::router::Json;
-use crate::{error::Error, responder::BoxStream, router::Text};
+use crate::body::Json;
+use crate::{body::Text, boxed::BoxStream, error::Error};
 
 /// A value that a handler can answer with, and a channel be fed with.
 #[diagnostic::on_unimplemented(

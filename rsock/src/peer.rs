@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use rsock_proto::{
-    CloseReason, Config, Payload, frame,
+    CloseReason, Payload, frame,
     metadata::{Authentication, Extensions, mime},
 };
 
@@ -22,10 +22,12 @@ use crate::transport::unix::UnixUser;
 #[cfg(feature = "websocket")]
 use crate::transport::websocket::HttpHead;
 use crate::{
-    connection::{ConnectionState, Mailbox, default_window},
+    connection::{Mailbox, handle::Arrival},
     error::Error,
     memory::{BlockCharge, MemoryBudget},
     requester::Requester,
+    settings::default_window,
+    state::ConnectionState,
     transport::{
         Framing,
         socket::{Ends, Socket},
@@ -65,37 +67,25 @@ struct Http {
 }
 
 impl Peer {
-    pub(crate) fn new(
-        setup: frame::Setup,
-        ends: Ends,
-        requester: Requester,
-        budget: &Arc<MemoryBudget>,
-    ) -> Self {
+    pub(crate) fn new(arrival: Arrival) -> Self {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+        let Arrival { setup, ends, mailbox, window, fragments, memory, .. } = arrival;
         let bytes = kept_bytes(&setup);
         Self(Arc::new(Inner {
             connection_id: CONNECTIONS.fetch_add(1, Relaxed),
             ends,
             is_composite: mime::is_composite(&setup.metadata_mime),
             setup: Setup(setup),
-            requester,
+            requester: Requester::new(mailbox, window, fragments),
             identity: OnceLock::new(),
-            _charge: (bytes >= COUNTED_BYTES).then(|| BlockCharge::new(bytes, budget)),
+            _charge: (bytes >= COUNTED_BYTES).then(|| BlockCharge::new(bytes, &memory)),
             #[cfg(feature = "websocket")]
-            http: None,
+            http: arrival.http.map(|head| {
+                let bytes = head.bytes();
+                let charge = (bytes >= COUNTED_BYTES).then(|| BlockCharge::new(bytes, &memory));
+                Arc::new(Http { head, charge })
+            }),
         }))
-    }
-
-    /// The same, whose WebSocket was opened by this request. It is the only one there is: nobody has been
-    /// shown it before.
-    #[cfg(feature = "websocket")]
-    pub(crate) fn with_http(mut self, head: HttpHead, budget: &Arc<MemoryBudget>) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
-            let bytes = head.bytes();
-            let charge = (bytes >= COUNTED_BYTES).then(|| BlockCharge::new(bytes, budget));
-            inner.http = Some(Arc::new(Http { head, charge }));
-        }
-        self
     }
 
     /// The same for whoever serves it, as long as the connection lasts: without the payload and the token
@@ -165,9 +155,16 @@ impl Peer {
         let no_connection = "there is no connection to a local peer";
         let no_connection = io::Error::new(io::ErrorKind::NotConnected, no_connection);
         mailbox.close(&CloseReason::Io(no_connection.into()));
-        let requester = Requester::new(mailbox, default_window(), &Config::default());
-        let ends = Socket::None.ends(&Framing::LengthPrefixed, LOCAL.into());
-        Self::new(setup, ends, requester, &MemoryBudget::of_process())
+        Self::new(Arrival {
+            setup,
+            ends: Socket::None.ends(&Framing::LengthPrefixed, LOCAL.into()),
+            mailbox,
+            window: default_window(),
+            fragments: true,
+            memory: MemoryBudget::of_process(),
+            #[cfg(feature = "websocket")]
+            http: None,
+        })
     }
 
     /// A number that no other connection of this process has or had.
@@ -356,8 +353,16 @@ mod tests {
         let of = |bytes: usize| {
             let mut setup = local.setup().0.clone();
             setup.payload = vec![b'x'; bytes].into();
-            let requester = local.requester().clone();
-            Peer::new(setup, local.0.ends.clone(), requester, &budget)
+            Peer::new(Arrival {
+                setup,
+                ends: local.0.ends.clone(),
+                mailbox: Arc::clone(local.requester().mailbox()),
+                window: default_window(),
+                fragments: true,
+                memory: Arc::clone(&budget),
+                #[cfg(feature = "websocket")]
+                http: None,
+            })
         };
         let small = of(100).for_service();
         assert_eq!((small.setup().payload.data.len(), budget.used()), (100, 0));

@@ -14,11 +14,11 @@ use bytes::Bytes;
 use once_cell::race::OnceBox;
 use rsock_proto::{
     Payload,
-    frame::StreamId,
     metadata::{Authentication, Extensions, MetadataError, Mime, Route, plain_route},
 };
 
 use crate::{
+    connection::handle::Asked,
     demand::Demand,
     error::Error,
     pattern::Pattern,
@@ -44,21 +44,6 @@ pub struct Request {
     asked: Option<Asked>,
     /// Most requests have none of this.
     more: Option<Box<More>>,
-}
-
-/// The stream of a request, and how many items its peer had asked for when it came. By its id, so that it
-/// takes no more than 8 bytes: a request is moved a few times.
-#[derive(Clone, Copy)]
-pub(crate) struct Asked {
-    stream: StreamId,
-    granted: u32,
-}
-
-impl Asked {
-    pub(crate) fn new(stream: StreamId, granted: u64) -> Self {
-        // Where it is more, the connection says so soon.
-        Self { stream, granted: u32::try_from(granted).unwrap_or(u32::MAX) }
-    }
 }
 
 #[derive(Clone, Default)]

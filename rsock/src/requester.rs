@@ -12,23 +12,24 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{
-    CloseReason, Config, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError, Window,
+    CloseReason, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError, Window,
     frame::{HEADER_LEN, Lease, StreamId, payload_frame_len},
 };
 use tokio::{
-    sync::{TryAcquireError, oneshot, watch},
+    sync::oneshot,
     time::{Duration, Instant},
 };
 
 use crate::{
     connection::{
-        Command, ConnectionState, Feeder, Inflow, Inlet, Limit, Mailbox, Outgoing, Permit,
-        keep_inlet, take_inlet,
+        AwaitedPermit, Command, Feeder, Inlet, Mailbox, Outgoing, Permit, inflow, keep_inlet,
+        refused, take_inlet,
     },
     demand::{Demand, Grants},
     error::Error,
     payload::{IntoPayload, payloads},
-    responder::BoxFuture,
+    state::ConnectionState,
+    streams::RequestStream,
 };
 
 /// A handle for asking the other side of a connection. Cheap to clone; both sides may ask.
@@ -47,8 +48,8 @@ pub struct Requester {
 }
 
 impl Requester {
-    pub(crate) fn new(mailbox: Arc<Mailbox>, window: Window, config: &Config) -> Self {
-        Self { mailbox, window, fragments: config.fragment_bytes.is_some() }
+    pub(crate) fn new(mailbox: Arc<Mailbox>, window: Window, fragments: bool) -> Self {
+        Self { mailbox, window, fragments }
     }
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
@@ -62,7 +63,7 @@ impl Requester {
 
     /// Asks for items, as many as the window has room for: see [`RequestStream::window`].
     pub fn request_stream(&self, payload: impl Into<Payload>) -> RequestStream {
-        self.stream(StreamState::Idle { payload: payload.into(), outgoing: None })
+        RequestStream::of_request(Arc::clone(&self.mailbox), self.window, payload.into(), None)
     }
 
     /// Opens a channel. `outgoing` is polled under the peer's credit: its first item opens the
@@ -74,7 +75,7 @@ impl Requester {
         S: Stream<Item: IntoPayload> + Send + 'static,
     {
         let outgoing = Box::new(Outgoing { items: payloads(outgoing), grants: None });
-        self.stream(StreamState::Channel(outgoing))
+        RequestStream::of_channel(Arc::clone(&self.mailbox), self.window, outgoing)
     }
 
     /// Opens a channel as [`request_channel`](Self::request_channel) does, of which the items know how
@@ -86,12 +87,12 @@ impl Requester {
         let grants = Grants::new();
         let items = payloads(outgoing(grants.demand()));
         let outgoing = Box::new(Outgoing { items, grants: Some(grants) });
-        self.stream(StreamState::Channel(outgoing))
+        RequestStream::of_channel(Arc::clone(&self.mailbox), self.window, outgoing)
     }
 
     /// Opens a channel of which the first payload is there already.
     pub(crate) fn open_channel(&self, payload: Payload, rest: Box<Outgoing>) -> RequestStream {
-        self.stream(StreamState::Idle { payload, outgoing: Some(rest) })
+        RequestStream::of_request(Arc::clone(&self.mailbox), self.window, payload, Some(rest))
     }
 
     /// The demand of the peer for one of its streams, of which it has asked for `granted` items until now.
@@ -227,26 +228,15 @@ impl Requester {
     fn response(&self, interaction: Interaction, payload: Payload) -> Response {
         Response {
             mailbox: Arc::clone(&self.mailbox),
-            admission: Admission::default(),
+            permit: AwaitedPermit::default(),
             interaction,
             state: ResponseState::Idle(payload),
         }
     }
 
-    fn stream(&self, state: StreamState) -> RequestStream {
-        RequestStream {
-            mailbox: Arc::clone(&self.mailbox),
-            admission: Admission::default(),
-            window: self.window,
-            limit: None,
-            end: None,
-            state,
-        }
-    }
-
     async fn permit(&self) -> Result<Permit, Error> {
-        let mut admission = Admission::default();
-        std::future::poll_fn(|cx| admission.poll(&self.mailbox, cx)).await
+        let mut permit = AwaitedPermit::default();
+        std::future::poll_fn(|cx| permit.poll(&self.mailbox, cx)).await
     }
 }
 
@@ -256,44 +246,6 @@ impl fmt::Debug for Requester {
     }
 }
 
-/// Waiting for the right to open a request.
-#[derive(Default)]
-struct Admission(Option<BoxFuture<Option<Permit>>>);
-
-impl Admission {
-    fn poll(
-        &mut self,
-        mailbox: &Arc<Mailbox>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Permit, Error>> {
-        let waiting = match &mut self.0 {
-            Some(waiting) => waiting,
-            none => match mailbox.try_permit() {
-                Ok(permit) => return Poll::Ready(Ok(permit)),
-                Err(TryAcquireError::Closed) => return Poll::Ready(Err(refused(mailbox))),
-                Err(TryAcquireError::NoPermits) => {
-                    let mailbox = Arc::clone(mailbox);
-                    none.insert(Box::pin(async move { mailbox.permit().await }))
-                }
-            },
-        };
-        let permit = ready!(waiting.as_mut().poll(cx));
-        self.0 = None;
-        Poll::Ready(permit.ok_or_else(|| refused(mailbox)))
-    }
-}
-
-fn refused(mailbox: &Mailbox) -> Error {
-    Error::never_sent(mailbox.refusing().unwrap_or(CloseReason::Disconnected))
-}
-
-/// Nothing new is asked on a connection from here on.
-async fn refusal(mut state: watch::Receiver<ConnectionState>) {
-    use ConnectionState::{Closed, Draining};
-    // One whose mailbox has gone takes nothing either.
-    let _ = state.wait_for(|state| matches!(state, Draining(_) | Closed(_))).await;
-}
-
 /// The answer to a request-response, in the making.
 ///
 /// Resolves to the payload; a response that completed without one is an empty payload, unless
@@ -301,7 +253,7 @@ async fn refusal(mut state: watch::Receiver<ConnectionState>) {
 #[must_use = "a request is sent when its future is polled"]
 pub struct Response {
     mailbox: Arc<Mailbox>,
-    admission: Admission,
+    permit: AwaitedPermit,
     /// A fire-and-forget is answered by the driver, once it is on its way.
     interaction: Interaction,
     state: ResponseState,
@@ -325,7 +277,7 @@ impl Response {
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Error>> {
         match &self.state {
             ResponseState::Sent(inlet) => {
-                let reply = ready!(inlet.poll_reply(&self.mailbox, cx));
+                let reply = ready!(inflow::poll_reply(inlet, &self.mailbox, cx));
                 if let ResponseState::Sent(inlet) =
                     mem::replace(&mut self.state, ResponseState::Done)
                 {
@@ -334,7 +286,7 @@ impl Response {
                 Poll::Ready(reply)
             }
             ResponseState::Idle(_) => {
-                let sent = ready!(self.admission.poll(&self.mailbox, cx))
+                let sent = ready!(self.permit.poll(&self.mailbox, cx))
                     .and_then(|permit| self.send(permit, cx.waker()));
                 if let Err(error) = sent {
                     self.state = ResponseState::Done;
@@ -378,7 +330,7 @@ impl Future for Response {
 impl Drop for Response {
     fn drop(&mut self) {
         if let ResponseState::Sent(inlet) = &self.state {
-            inlet.cancel(&self.mailbox);
+            inflow::cancel(inlet, &self.mailbox);
         }
     }
 }
@@ -386,176 +338,5 @@ impl Drop for Response {
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response").finish_non_exhaustive()
-    }
-}
-
-/// The items of a request-stream or channel.
-///
-/// Polling it is the credit: the first poll asks for as many items as the window holds, and more is
-/// asked for when half of them are consumed. How large items are shows when they come: where that is
-/// some 100 KiB or more, [`credit`](Self::credit) should ask for few at a time. Dropping it sends CANCEL.
-#[must_use = "a request is sent when its stream is polled"]
-pub struct RequestStream {
-    mailbox: Arc<Mailbox>,
-    admission: Admission,
-    window: Window,
-    limit: Option<Box<Limit>>,
-    /// The end of the connection, where something else is waited for before anything is sent.
-    end: Option<BoxFuture<()>>,
-    state: StreamState,
-}
-
-enum StreamState {
-    /// A channel without its first item.
-    Channel(Box<Outgoing>),
-    Idle {
-        payload: Payload,
-        outgoing: Option<Box<Outgoing>>,
-    },
-    Open(Inflow),
-    Done,
-}
-
-impl RequestStream {
-    /// Keeps at most `n` items outstanding, refilled when half of them are consumed. Takes effect
-    /// before the first poll, as do the other settings.
-    pub fn credit(self, n: u32) -> Self {
-        self.window(Window::new(n))
-    }
-
-    /// Asks for items by this policy.
-    pub fn window(mut self, window: Window) -> Self {
-        self.window = window;
-        self
-    }
-
-    /// Asks for no more than this demand, in portions that the window has room for. Nothing is sent
-    /// before it is above 0. So whoever asks for a handler's items is whom those of another stream are
-    /// asked for: what he does not want is never made, and none waits between the two.
-    ///
-    /// ```
-    /// # use rsock::*;
-    /// # fn app(behind: Requester) -> Router<Requester> {
-    /// Router::new(behind).route("quotes", request_stream(
-    ///     |behind: Requester, (payload, demand): (Payload, Demand)| {
-    ///         behind.request_stream(payload).demand(demand)
-    ///     },
-    /// ))
-    /// # }
-    /// ```
-    pub fn demand(mut self, demand: Demand) -> Self {
-        self.limit = Some(Limit::new(demand));
-        self
-    }
-
-    /// Asks for `n` more items now, beside what the window asks for. A window made
-    /// [`manual`](Window::manual) asks for nothing by itself. Before the first poll it has no effect.
-    pub fn request_n(&mut self, n: u32) {
-        if let StreamState::Open(inflow) = &self.state {
-            inflow.request_n(n.min(rsock_proto::frame::MAX_U31));
-        }
-    }
-
-    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
-        loop {
-            match &mut self.state {
-                StreamState::Channel(outgoing) => {
-                    if self.end.is_none() && self.mailbox.refusing().is_some() {
-                        self.finish();
-                        return Poll::Ready(Some(Err(refused(&self.mailbox))));
-                    }
-                    let Poll::Ready(first) = outgoing.items.as_mut().poll_next(cx) else {
-                        return self.poll_refused(cx);
-                    };
-                    let StreamState::Channel(outgoing) = self.finish() else {
-                        return Poll::Ready(None);
-                    };
-                    match first {
-                        Some(Ok(payload)) => {
-                            let outgoing = Some(outgoing);
-                            self.state = StreamState::Idle { payload, outgoing };
-                        }
-                        Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                        None => return Poll::Ready(None),
-                    }
-                }
-                StreamState::Idle { .. } => {
-                    match self.limit.as_mut().map(|limit| limit.poll_first(cx)) {
-                        Some(Poll::Pending) => return self.poll_refused(cx),
-                        Some(Poll::Ready(false)) => {
-                            self.finish();
-                            return Poll::Ready(None);
-                        }
-                        _ => {}
-                    }
-                    let permit = ready!(self.admission.poll(&self.mailbox, cx));
-                    let StreamState::Idle { payload, outgoing } = self.finish() else {
-                        return Poll::Ready(None);
-                    };
-                    let opened = permit.and_then(|permit| self.open(payload, outgoing, permit));
-                    match opened {
-                        Ok(inflow) => self.state = StreamState::Open(inflow),
-                        Err(error) => return Poll::Ready(Some(Err(error))),
-                    }
-                }
-                StreamState::Open(inflow) => {
-                    let item = ready!(inflow.poll_next(cx));
-                    if !matches!(item, Some(Ok(_))) {
-                        self.finish();
-                    }
-                    return Poll::Ready(item);
-                }
-                StreamState::Done => return Poll::Ready(None),
-            }
-        }
-    }
-
-    /// Nothing is sent yet: the end of the connection, for who waits for something else.
-    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
-        let watch = || -> BoxFuture<()> { Box::pin(refusal(self.mailbox.watch())) };
-        ready!(self.end.get_or_insert_with(watch).as_mut().poll(cx));
-        self.finish();
-        Poll::Ready(Some(Err(refused(&self.mailbox))))
-    }
-
-    fn open(
-        &mut self,
-        payload: Payload,
-        outgoing: Option<Box<Outgoing>>,
-        permit: Permit,
-    ) -> Result<Inflow, Error> {
-        let interaction = match outgoing {
-            Some(_) => Interaction::RequestChannel,
-            None => Interaction::RequestStream,
-        };
-        let mut limit = self.limit.take();
-        let n = self.window.initial();
-        let n = limit.as_mut().map_or(n, |limit| limit.make_room(n));
-        let inlet = Arc::new(Inlet::default());
-        let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&self.mailbox), self.window);
-        let inflow = inflow.within(limit);
-        let inlet = Some(Feeder::new(inlet));
-        let command = Command::Request { interaction, payload, n, inlet, outgoing, permit };
-        self.mailbox.send(command).map_err(Error::never_sent)?;
-        Ok(inflow)
-    }
-
-    fn finish(&mut self) -> StreamState {
-        self.end = None;
-        mem::replace(&mut self.state, StreamState::Done)
-    }
-}
-
-impl Stream for RequestStream {
-    type Item = Result<Payload, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll_item(cx)
-    }
-}
-
-impl fmt::Debug for RequestStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestStream").finish_non_exhaustive()
     }
 }

@@ -43,12 +43,12 @@ use rsock_proto::{CloseReason, ErrorCode, Payload};
 use crate::{
     acceptor::Acceptor,
     client::Client,
-    connection::Payloads,
     error::Error,
     peer::{Peer, Setup},
     request::Request,
     requester::Requester,
     responder::Responder,
+    streams::Payloads,
 };
 
 type OldResult<T> = ::rsocket_rust::Result<T>;

@@ -24,17 +24,18 @@ use tokio::{
 #[cfg(feature = "websocket")]
 use crate::http::{HandleHttp, HttpHandler, HttpLimits};
 use crate::{
-    acceptor::{Accept, Acceptor},
+    acceptor::Acceptor,
+    boxed::BoxFuture,
     connection::{
-        ConnectionState, DEFAULT_MAX_WAITING_BYTES, DoorLimits, Doors, Driver, DriverOptions,
-        Mailbox, Newcomer, Sessions, default_window,
+        DoorLimits, Doors, Driver, DriverOptions, Mailbox, Newcomer, Sessions, handle::Accept,
     },
     error::ConnectError,
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::Meter,
-    responder::BoxFuture,
     runtimes::{self, Runtimes},
+    settings::{self, DEFAULT_MAX_WAITING_BYTES, default_window},
+    state::ConnectionState,
     tap::FrameTap,
     transport::{
         Framing,
@@ -115,7 +116,7 @@ impl Default for ServerBuilder {
         Self {
             config: Arc::default(),
             window: default_window(),
-            max_requests: crate::DEFAULT_MAX_REQUESTS,
+            max_requests: settings::DEFAULT_MAX_REQUESTS,
             memory: None,
             max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
             max_connections: 100_000,
@@ -607,7 +608,7 @@ impl Service {
         accept: Arc<dyn Accept>,
     ) -> Option<Driven> {
         let mailbox = Mailbox::new(self.builder.max_requests, ConnectionState::Connecting);
-        if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(&mailbox)) {
+        if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(mailbox.clone())) {
             return None;
         }
         let live = self.register(&mailbox);

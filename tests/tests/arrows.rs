@@ -13,33 +13,40 @@ use std::{
 const PROTO: &[(&str, &[&str])] = &[
     ("config", &[]),
     // What a peer said is shown, too.
-    ("error", &["printable"]),
+    ("error", &["config", "printable"]),
     ("metadata", &[]),
     ("payload", &[]),
     ("printable", &[]),
     ("stats", &[]),
-    ("frame", &["error", "payload", "printable"]),
+    ("frame", &["config", "error", "payload", "printable"]),
     ("stream", &["config", "error", "frame", "payload"]),
     // The scheduler lists streams by their keys.
     ("transmit", &["frame", "stream"]),
     ("connection", &["config", "error", "frame", "payload", "stats", "stream", "transmit"]),
 ];
 
-/// Modules of `rsock`. The driver knows handlers as `dyn Handle` and transports as bytes and frames:
-/// no router, no client, no server; a transport knows nothing of connections.
+/// Modules of `rsock`. The driver knows handlers as `dyn Handle`, acceptors as `dyn Accept` and transports
+/// as bytes and frames: no responder, no requester, no router, no client, no server; a transport knows
+/// nothing of connections.
 const RSOCK: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("demand", &["sync"]),
+    // Names of types, and what data may be.
+    ("body", &[]),
+    ("boxed", &[]),
+    ("state", &[]),
     // Settings, which what obeys them reads.
     ("lease", &[]),
     ("reconnect", &[]),
     ("resume", &[]),
+    ("settings", &[]),
     ("credentials", &["error"]),
     // A client's SETUP, for each of its connections.
     ("setup", &["credentials", "error", "resume"]),
     ("meter", &["warnings"]),
     ("network", &[]),
     ("memory", &["sync"]),
+    ("pattern", &[]),
     ("runtimes", &[]),
     ("spawn", &[]),
     // Locks, which models replace.
@@ -47,47 +54,42 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("tap", &[]),
     ("transport", &["error"]),
     ("warnings", &["network", "sync"]),
-    // `Text` and `Json` are payloads as well as extractors.
-    ("payload", &["error", "responder", "router"]),
-    // Payloads, which handlers of channels are given.
-    ("responder", &["connection", "error", "peer", "request"]),
-    ("requester", &["connection", "demand", "error", "payload", "responder"]),
-    // Whom a connection is to; what it asks of its other end goes through its mailbox.
-    ("peer", &["connection", "error", "memory", "requester", "transport"]),
-    ("pattern", &[]),
-    ("request", &["demand", "error", "pattern", "peer"]),
-    ("acceptor", &["error", "peer", "responder"]),
-    ("layer", &["acceptor", "connection", "error", "peer", "request", "responder"]),
-    ("forward", &["connection", "demand", "error", "request", "requester", "responder"]),
-    // What is beside WebSockets on their ports.
-    ("http", &["connection", "error", "memory", "meter", "responder", "sync", "transport"]),
+    ("payload", &["body", "boxed", "error"]),
     (
         "connection",
         &[
-            "acceptor",
+            "boxed",
             "demand",
             "error",
             "lease",
             "memory",
             "meter",
             "network",
-            "peer",
-            "request",
-            "requester",
-            "responder",
             "reconnect",
             "resume",
             "setup",
+            "state",
             "sync",
             "tap",
             "transport",
             "warnings",
         ],
     ),
+    ("streams", &["boxed", "connection", "demand", "error"]),
+    ("requester", &["connection", "demand", "error", "payload", "state", "streams"]),
+    // Whom a connection is to; what it asks of its other end goes through its mailbox.
+    ("peer", &["connection", "error", "memory", "requester", "settings", "state", "transport"]),
+    ("request", &["connection", "demand", "error", "pattern", "peer"]),
+    ("responder", &["boxed", "connection", "error", "peer", "request", "streams"]),
+    ("acceptor", &["boxed", "connection", "error", "peer", "responder"]),
+    ("layer", &["acceptor", "boxed", "error", "peer", "request", "responder", "streams"]),
+    ("forward", &["connection", "demand", "error", "request", "requester", "responder", "streams"]),
     (
         "router",
         &[
             "acceptor",
+            "body",
+            "boxed",
             "connection",
             "demand",
             "error",
@@ -97,6 +99,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "peer",
             "request",
             "responder",
+            "streams",
         ],
     ),
     (
@@ -109,12 +112,13 @@ const RSOCK: &[(&str, &[&str])] = &[
             "lease",
             "memory",
             "meter",
-            "peer",
+            "reconnect",
             "requester",
             "responder",
-            "reconnect",
             "resume",
+            "settings",
             "setup",
+            "state",
             "tap",
             "transport",
         ],
@@ -122,26 +126,47 @@ const RSOCK: &[(&str, &[&str])] = &[
     // Behind a feature: the trait of another crate, beside the public API.
     (
         "rsocket_rust",
-        &["acceptor", "client", "connection", "error", "peer", "request", "requester", "responder"],
+        &["acceptor", "client", "error", "peer", "request", "requester", "responder", "streams"],
     ),
+    // What is beside WebSockets on their ports.
+    ("http", &["boxed", "connection", "error", "memory", "meter", "sync", "transport"]),
     (
         "server",
         &[
             "acceptor",
+            "boxed",
             "connection",
             "error",
             "http",
             "lease",
             "memory",
             "meter",
-            "peer",
-            "responder",
             "runtimes",
+            "settings",
+            "state",
             "sync",
             "tap",
             "transport",
         ],
     ),
+];
+
+/// The files beside the driver, which uses all of them: each with those of its siblings that it may use.
+const CONNECTION: &[(&str, &[&str])] = &[
+    ("budget", &[]),
+    ("inlet", &[]),
+    ("shares", &[]),
+    // Boxes for handlers' futures.
+    ("work", &[]),
+    ("spare_inlets", &["inlet"]),
+    ("doors", &["shares"]),
+    ("mailbox", &["doors", "inlet"]),
+    ("inflow", &["inlet", "mailbox"]),
+    ("permit", &["mailbox"]),
+    ("sessions", &["mailbox", "shares"]),
+    ("producers", &["mailbox", "work"]),
+    // What is above, as the driver holds it.
+    ("handle", &["inflow", "mailbox", "work"]),
 ];
 
 /// The crates of the workspace that a crate must not depend on, beside what is developed with it.
@@ -202,8 +227,13 @@ fn code(text: &str) -> String {
 
 /// The first name of each path behind `crate::`.
 fn used(code: &str) -> BTreeSet<String> {
+    behind(code, "crate::")
+}
+
+/// The first name of each path behind this one.
+fn behind(code: &str, prefix: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for (at, prefix) in code.match_indices("crate::") {
+    for (at, _) in code.match_indices(prefix) {
         let rest = &code[at + prefix.len()..];
         if let Some(group) = rest.strip_prefix('{') {
             names.extend(members(group));
@@ -255,8 +285,7 @@ fn check(krate: &str, table: &[(&str, &[&str])]) -> Vec<String> {
         };
         let code = code(&text);
         for name in used(&code) {
-            let is_constant = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-            if name != module && !is_constant && !allowed.contains(&name.as_str()) {
+            if name != module && !allowed.contains(&name.as_str()) {
                 wrong.push(format!("{shown}: {module} must not use crate::{name}"));
             }
         }
@@ -269,8 +298,45 @@ fn check(krate: &str, table: &[(&str, &[&str])]) -> Vec<String> {
 
 #[test]
 fn modules_keep_to_the_arrows() {
-    let wrong = [check("proto", PROTO), check("rsock", RSOCK)].concat();
+    let wrong = [check("proto", PROTO), check("rsock", RSOCK), check_connection()].concat();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn check_connection() -> Vec<String> {
+    let directory = root().join("rsock/src/connection");
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&directory) {
+        let inside = path.strip_prefix(&directory).expect("a path below it");
+        let module = inside.with_extension("").to_string_lossy().into_owned();
+        if module == "mod" || inside.starts_with("driver") {
+            continue;
+        }
+        let Some((_, allowed)) = CONNECTION.iter().find(|(name, _)| *name == module) else {
+            wrong.push(format!("{}: it is not in the table", path.display()));
+            continue;
+        };
+        for name in behind(&code(&text), "connection::") {
+            if name != module && !allowed.contains(&name.as_str()) {
+                wrong.push(format!("{}: {module} must not use {name}", path.display()));
+            }
+        }
+    }
+    wrong
+}
+
+/// What may use something, by whatever way, is not used by it: no room is its own cellar.
+#[test]
+fn no_arrows_make_a_circle() {
+    for (name, table) in [("proto", PROTO), ("rsock", RSOCK), ("connection", CONNECTION)] {
+        let mut left: Vec<_> = table.to_vec();
+        while !left.is_empty() {
+            let before = left.len();
+            let names: BTreeSet<_> = left.iter().map(|(module, _)| *module).collect();
+            left.retain(|(_, uses)| uses.iter().any(|used| names.contains(used)));
+            let circle: Vec<_> = left.iter().map(|(module, _)| *module).collect();
+            assert!(left.len() < before, "{name}: a circle among {circle:?}");
+        }
+    }
 }
 
 /// A kind of transport is a variant and a file: whoever is above knows a `Socket` alone.

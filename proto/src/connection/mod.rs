@@ -33,7 +33,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    config::Config,
+    config::{Config, MAX_FRAME_BYTES},
     error::{
         CloseReason, ControlError, ErrorCode, FrameTooLong, IoError, NotOpen, RequestError, Side,
         StreamError, Violation,
@@ -738,5 +738,5 @@ impl Connection {
 }
 
 fn check_frame_len(len: usize) -> Result<(), FrameTooLong> {
-    if len > crate::MAX_FRAME_BYTES { Err(FrameTooLong(len)) } else { Ok(()) }
+    if len > MAX_FRAME_BYTES { Err(FrameTooLong(len)) } else { Ok(()) }
 }

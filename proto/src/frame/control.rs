@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::{
-    MAX_FRAME_BYTES,
+    config::MAX_FRAME_BYTES,
     error::ErrorCode,
     frame::{
         codec::Sink,

@@ -28,10 +28,7 @@ use tokio::{
 };
 
 use crate::{
-    connection::{
-        mailbox::Mailbox,
-        shares::{Holder, Shares, Spare},
-    },
+    connection::shares::{Holder, Shares, Spare},
     meter::Meter,
     sync::{Mutex, MutexGuard},
     transport::listen::Remote,
@@ -97,11 +94,16 @@ impl Inner {
     }
 }
 
+/// A driver that is told that its newcomer has to go.
+pub(crate) trait TurnAway: Send + Sync {
+    fn turn_away(&self);
+}
+
 /// How a newcomer is told that it has to go.
 struct Entry {
     since: Instant,
     /// Once there is a driver.
-    mailbox: Option<Arc<Mailbox>>,
+    driver: Option<Arc<dyn TurnAway>>,
     /// Before that.
     waker: Option<Waker>,
 }
@@ -166,13 +168,13 @@ impl Doors {
             goes = inner.newcomers.oldest_of_the_greediest(holder);
         }
         inner.newcomers.take(holder);
-        let entry = Entry { since: now, mailbox: None, waker: None };
+        let entry = Entry { since: now, driver: None, waker: None };
         let spare = inner.newcomers.offer(holder, entry);
         drop(inner);
-        if let Some(Entry { mailbox, waker, .. }) = goes {
+        if let Some(Entry { driver, waker, .. }) = goes {
             self.meter.turned_away();
-            if let Some(mailbox) = mailbox {
-                mailbox.end(true);
+            if let Some(driver) = driver {
+                driver.turn_away();
             }
             if let Some(waker) = waker {
                 waker.wake();
@@ -292,12 +294,12 @@ impl Newcomer {
     }
 
     /// A driver has it from now on, and is told there if it has to go; false if it has to already.
-    pub(crate) fn driven_by(&self, mailbox: &Arc<Mailbox>) -> bool {
+    pub(crate) fn driven_by(&self, driver: Arc<dyn TurnAway>) -> bool {
         let mut inner = self.doors.lock();
         let entry = self.spare.and_then(|spare| inner.newcomers.spare(spare));
         match entry {
             Some(entry) => {
-                entry.mailbox = Some(Arc::clone(mailbox));
+                entry.driver = Some(driver);
                 entry.waker = None;
                 true
             }
@@ -353,7 +355,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::connection::ConnectionState;
+    use crate::{connection::mailbox::Mailbox, state::ConnectionState};
 
     fn doors(max_connections: usize, max_newcomers: usize) -> Arc<Doors> {
         let patience = Duration::from_secs(5);
@@ -398,7 +400,7 @@ mod tests {
         assert!(is_turned_away(&first) && !is_turned_away(&second) && !is_turned_away(&third));
         // A driver hears it by its mailbox.
         let mailbox = Mailbox::new(1, ConnectionState::Connecting);
-        assert!(second.driven_by(&mailbox) && !first.driven_by(&mailbox));
+        assert!(second.driven_by(mailbox.clone()) && !first.driven_by(mailbox.clone()));
         let _fourth = doors.newcomer(holder(4)).await;
         assert!(mailbox.has_commands() && !second.let_in());
     }

@@ -7,10 +7,7 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{
-        Arc, OnceLock, PoisonError,
-        atomic::Ordering::{AcqRel, Acquire, Relaxed},
-    },
+    sync::{Arc, OnceLock, PoisonError, atomic::Ordering::Relaxed},
     task::Waker,
     time::Duration,
 };
@@ -23,14 +20,15 @@ use rsock_proto::{
 use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
 use crate::{
+    boxed::BoxStream,
     connection::{
-        consumers::{Feeder, Inlet},
-        doors::Place,
+        doors::{Place, TurnAway},
+        inlet::{Feeder, Inlet, WaitingBytes},
     },
     demand::Grants,
     error::Error,
-    responder::BoxStream,
-    sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard},
+    state::ConnectionState,
+    sync::{AtomicU64, Mutex, MutexGuard},
     transport::socket::Transport,
 };
 
@@ -91,26 +89,6 @@ impl Command {
     }
 }
 
-/// How a connection is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConnectionState {
-    /// SETUP is sent; whether the server accepts it is not known yet.
-    Connecting,
-    /// In use.
-    Established,
-    /// The transport is lost; the session waits for another, and what is asked waits with it.
-    Suspended,
-    /// The connection is lost, and what was pending on it has failed; another is dialled, and what is
-    /// asked waits for it.
-    Reconnecting,
-    /// It ends with the last stream that is open, and nothing new is asked: for this reason, which is
-    /// the peer's CONNECTION_CLOSE or that it is closed here.
-    Draining(CloseReason),
-    /// Over, for this reason.
-    Closed(CloseReason),
-}
-
 /// A client that asks to take up its session on another transport.
 pub(crate) struct Adoption {
     pub(crate) resume: frame::Resume,
@@ -140,14 +118,8 @@ pub(crate) struct Mailbox {
     lease: OnceLock<watch::Sender<Option<frame::Lease>>>,
     /// In nanoseconds; 0 for none yet.
     round_trip: AtomicU64,
-    /// Bytes that wait in the connection's inlets, or were taken and are not consumed; and
-    /// [`PAUSED`], where the driver does not read before there are fewer.
-    waiting: AtomicUsize,
+    waiting: WaitingBytes,
 }
-
-/// The bit of what waits that has the driver woken when fewer bytes do. In one number, neither can
-/// be changed unseen.
-const PAUSED: usize = 1 << (usize::BITS - 1);
 
 #[derive(Default)]
 struct Inner {
@@ -199,7 +171,7 @@ impl Mailbox {
             state: watch::Sender::new(state),
             lease: OnceLock::new(),
             round_trip: AtomicU64::new(0),
-            waiting: AtomicUsize::new(0),
+            waiting: WaitingBytes::new(),
         })
     }
 
@@ -334,11 +306,8 @@ impl Mailbox {
     /// So many bytes do not wait any more.
     #[inline]
     pub(crate) fn released(&self, bytes: usize) {
-        if bytes > 0 {
-            let before = self.waiting.fetch_sub(bytes, AcqRel);
-            if before & PAUSED != 0 {
-                self.nudge();
-            }
+        if bytes > 0 && self.waiting.release(bytes) {
+            self.nudge();
         }
     }
 
@@ -398,26 +367,10 @@ impl Mailbox {
 
     // ---- the driver's side --------------------------------------------------------------------
 
-    /// So many bytes more wait to be consumed. Told before they can be.
+    /// The bytes that wait to be consumed.
     #[inline]
-    pub(crate) fn wait(&self, bytes: usize) {
-        self.waiting.fetch_add(bytes, AcqRel);
-    }
-
-    /// Bytes that wait to be consumed.
-    #[inline]
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.waiting.load(Acquire) & !PAUSED
-    }
-
-    /// Has the driver woken when fewer bytes wait than do now, which are returned.
-    pub(crate) fn pause(&self) -> usize {
-        self.waiting.fetch_or(PAUSED, AcqRel) & !PAUSED
-    }
-
-    /// The driver reads again.
-    pub(crate) fn go_on(&self) {
-        self.waiting.fetch_and(!PAUSED, AcqRel);
+    pub(crate) fn waiting(&self) -> &WaitingBytes {
+        &self.waiting
     }
 
     /// Whether the driver, who waits in line, has been called; if not, it is woken then, and now and
@@ -542,5 +495,11 @@ impl Mailbox {
         self.permits.close();
         self.state.send_replace(ConnectionState::Closed(reason.clone()));
         left
+    }
+}
+
+impl TurnAway for Mailbox {
+    fn turn_away(&self) {
+        self.end(true);
     }
 }

@@ -2,23 +2,24 @@
 //! that talk to it.
 
 mod budget;
-mod consumers;
 mod doors;
 mod driver;
+pub(crate) mod handle;
+pub(crate) mod inflow;
+mod inlet;
 mod mailbox;
+mod permit;
 mod producers;
 mod sessions;
 mod shares;
 mod spare_inlets;
+pub(crate) mod work;
 
-pub use consumers::{DEFAULT_CREDIT, Payloads};
-pub(crate) use consumers::{
-    DEFAULT_MAX_WAITING_BYTES, Feeder, Inflow, Inlet, Limit, default_window,
-};
 pub(crate) use doors::{DoorLimits, Doors, Newcomer};
 pub(crate) use driver::{Driver, DriverOptions, Redialler};
-pub use mailbox::ConnectionState;
+pub(crate) use inlet::{Feeder, Inlet};
 pub(crate) use mailbox::{Command, Mailbox, Outgoing, Permit};
+pub(crate) use permit::{AwaitedPermit, refusal, refused};
 #[cfg(feature = "websocket")]
 pub(crate) use producers::guard;
 pub(crate) use sessions::Sessions;

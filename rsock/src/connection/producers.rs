@@ -11,9 +11,9 @@ use std::{
 use rsock_proto::Payload;
 
 use crate::{
-    connection::mailbox::Mailbox,
+    boxed::BoxStream,
+    connection::{mailbox::Mailbox, work::Work},
     error::Error,
-    responder::{BoxStream, Work},
     sync::AtomicBool,
 };
 

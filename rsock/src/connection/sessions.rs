@@ -214,7 +214,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::connection::{Command, ConnectionState};
+    use crate::{connection::Command, state::ConnectionState};
 
     fn mailbox() -> Arc<Mailbox> {
         Mailbox::new(1, ConnectionState::Connecting)

@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, sync::Arc, task::Waker};
 
-use crate::connection::Inlet;
+use crate::connection::inlet::Inlet;
 
 /// How many a thread keeps: as many as are commonly asked for at once.
 const MAX_KEPT: usize = 128;

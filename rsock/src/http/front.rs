@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    boxed::BoxFuture,
     connection::{Holder, Newcomer, guard},
     http::{
         HandleHttp, HttpLimits, HttpRequest, HttpResponse, Origin, Seats, is_on,
@@ -27,7 +28,6 @@ use crate::{
     },
     memory::MemoryBudget,
     meter::Meter,
-    responder::BoxFuture,
     transport::websocket::{self, HandshakeError, HttpHead, MAX_HEAD_BYTES},
 };
 

@@ -28,7 +28,7 @@ pub use request::{HttpBody, HttpBodyError, HttpRequest};
 pub use response::HttpResponse;
 pub(crate) use seats::Seats;
 
-use crate::responder::BoxFuture;
+use crate::boxed::BoxFuture;
 
 /// Answers plain HTTP requests on the ports of WebSockets: health, files, an interface for those who
 /// do not speak RSocket.

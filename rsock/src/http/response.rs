@@ -17,8 +17,7 @@ use hyper::{
 };
 
 use crate::{
-    connection::guard, error::Error, http::watched::Answer, responder::BoxStream,
-    transport::websocket,
+    boxed::BoxStream, connection::guard, error::Error, http::watched::Answer, transport::websocket,
 };
 
 /// An answer to an HTTP request: its status, its headers, and its body, which is whole or a stream.

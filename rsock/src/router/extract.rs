@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use rsock_proto::Payload;
 
+#[cfg(feature = "json")]
+use crate::body::Json;
 use crate::{
+    body::Text,
     demand::Demand,
     error::Error,
     request::{Params, Request},
@@ -79,10 +82,6 @@ impl FromRequest for () {
     }
 }
 
-/// Data that is UTF-8 text, in and out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(pub String);
-
 impl FromRequest for Text {
     fn from_request(request: &mut Request) -> Result<Self, Error> {
         let data = request.take_data();
@@ -92,11 +91,6 @@ impl FromRequest for Text {
         }
     }
 }
-
-/// Data that is JSON, in and out. Empty data reads like `null`.
-#[cfg(feature = "json")]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Json<T>(pub T);
 
 #[cfg(feature = "json")]
 impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {

@@ -6,12 +6,14 @@ use futures_core::Stream;
 use rsock_proto::{Interaction, Payload};
 
 use crate::{
-    connection::Payloads,
+    boxed::BoxStream,
+    connection::work::{Work, refused, work},
     error::Error,
     payload::{IntoPayload, payloads},
     request::Request,
-    responder::{BoxStream, Failed, Work, refused, work},
+    responder::Failed,
     router::extract::FromRequest,
+    streams::Payloads,
 };
 
 type ResponseHandler<S> = Arc<dyn Fn(S, Request) -> Work + Send + Sync>;

@@ -17,21 +17,21 @@ use std::{
 use futures_core::Stream;
 use rsock_proto::{Interaction, Payload};
 
-#[cfg(feature = "json")]
-pub use self::extract::Json;
 use self::path::Paths;
 pub use self::{
     entries::DataMimes,
-    extract::{FromRequest, RouteName, Text},
+    extract::{FromRequest, RouteName},
     handler::{MethodRoute, fire_and_forget, request_channel, request_response, request_stream},
 };
 use crate::{
     acceptor::Acceptor,
-    connection::Payloads,
+    boxed::BoxStream,
+    connection::work::{Answer, Answering, refused},
     error::Error,
     peer::Peer,
     request::Request,
-    responder::{Answer, Answering, BoxStream, Failed, Responder, refused},
+    responder::{Failed, Responder},
+    streams::Payloads,
 };
 
 /// Routes requests to handlers, with a state they share.

@@ -14,13 +14,13 @@ use hyper::{Request, Response, StatusCode, upgrade::OnUpgrade};
 use tokio::sync::watch;
 
 use crate::{
-    acceptor::Accept,
-    connection::{Holder, Newcomer},
+    boxed::BoxFuture,
+    connection::{
+        Holder, Newcomer,
+        handle::{Accept, Arrival, Handle},
+    },
     error::Error,
     http::{self, Front, HandleHttp, Origin, Seats, Served, UpgradeRequired},
-    memory::MemoryBudget,
-    peer::Peer,
-    responder::{BoxFuture, Handle},
     server::{Driven, Endpoint, ServerBuilder, Service},
     sync::Mutex,
     transport::{
@@ -156,11 +156,7 @@ impl Service {
 
     /// The acceptor, which is told what HTTP said.
     fn with_head(&self, head: HttpHead) -> Arc<dyn Accept> {
-        Arc::new(WithHead {
-            accept: Arc::clone(&self.acceptor),
-            head: Mutex::new(Some(head)),
-            memory: self.builder.budget(),
-        })
+        Arc::new(WithHead { accept: Arc::clone(&self.acceptor), head: Mutex::new(Some(head)) })
     }
 }
 
@@ -247,16 +243,12 @@ struct WithHead {
     accept: Arc<dyn Accept>,
     /// Until the peer has it: whoever drives the connection keeps its acceptor.
     head: Mutex<Option<HttpHead>>,
-    memory: Arc<MemoryBudget>,
 }
 
 impl Accept for WithHead {
-    fn accept(&self, peer: Peer) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
-        let head = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.accept.accept(match head {
-            Some(head) => peer.with_http(head, &self.memory),
-            None => peer,
-        })
+    fn accept(&self, mut arrival: Arrival) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
+        arrival.http = self.head.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.accept.accept(arrival)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Dialling: from a URI to a byte stream that frames lie on, as often as it is needed.
 
-use std::{error::Error, io, pin::Pin, sync::Arc, time::Duration};
+#[cfg(feature = "websocket")]
+use std::error::Error;
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use rsock_proto::IoError;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(unix)]
@@ -91,7 +92,7 @@ impl Dial {
 
 /// The failure of a handshake, of the kind that the system's error had if that ended it.
 #[cfg(feature = "websocket")]
-fn io_error(error: websocket::HandshakeError) -> IoError {
+fn io_error(error: websocket::HandshakeError) -> rsock_proto::IoError {
     let mut cause = error.source();
     while let Some(error) = cause
         && !error.is::<io::Error>()

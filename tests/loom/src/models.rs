@@ -16,14 +16,15 @@ use rsock_proto::{CloseReason, Connection, Interaction, Payload, StreamKey, Wind
 
 use crate::{
     connection::{
-        ConnectionState,
-        consumers::{Inflow, Inlet},
+        inflow::{self, Inflow},
+        inlet::Inlet,
         mailbox::{Adoption, Command, Mailbox},
         producers::SlotWakers,
         sessions::Sessions,
         shares::Holder,
     },
     demand::Grants,
+    state::ConnectionState,
     transport::socket::Transport,
 };
 
@@ -111,7 +112,7 @@ fn drive(mailbox: &Mailbox, mut done: impl FnMut(&mut Found) -> bool) -> Found {
 
 /// One item, and the end if it is the last.
 fn push(inlet: &Inlet, mailbox: &Mailbox, item: &'static str, last: bool) -> Option<Waker> {
-    inlet.push((item.into(), last), || None, None, mailbox).1
+    inlet.push((item.into(), last), || None, None, mailbox.waiting()).1
 }
 
 fn wake(waker: Option<Waker>) {
@@ -165,11 +166,11 @@ pub fn who_waits_in_line_is_called() {
 pub fn paused_drivers_go_on() {
     model(|| {
         let mailbox = mailbox();
-        mailbox.wait(10);
+        mailbox.waiting().add(10);
         let consumer = Arc::clone(&mailbox);
         let consumer = thread::spawn(move || consumer.released(10));
-        if mailbox.pause() > 0 {
-            drive(&mailbox, |_| mailbox.waiting_bytes() == 0);
+        if mailbox.waiting().pause() > 0 {
+            drive(&mailbox, |_| mailbox.waiting().count() == 0);
         }
         consumer.join().expect("no panic");
     });
@@ -316,12 +317,12 @@ pub fn replies_wake() {
         let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());
         let (consumer, of_consumer) = (Arc::clone(&inlet), Arc::clone(&mailbox));
         let consumer = thread::spawn(move || {
-            block_on(poll_fn(|cx| consumer.poll_reply(&of_consumer, cx)))
+            block_on(poll_fn(|cx| inflow::poll_reply(&consumer, &of_consumer, cx)))
         });
         wake(push(&inlet, &mailbox, "a", true));
         let reply = consumer.join().expect("no panic").expect("a reply");
         assert_eq!(reply.expect("a payload").data, "a");
-        assert_eq!(mailbox.waiting_bytes(), 0);
+        assert_eq!(mailbox.waiting().count(), 0);
     });
 }
 
@@ -390,7 +391,7 @@ pub fn demand_is_told() {
 }
 
 /// A stream is opened while its consumer grants and goes: the driver learns of both.
-pub fn wishes_meet_the_opening() {
+pub fn demands_meet_the_opening() {
     for goes in [false, true] {
         model(move || {
             let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());

@@ -8,7 +8,7 @@ pub(crate) mod sync {
     };
 }
 
-pub(crate) mod responder {
+pub(crate) mod boxed {
     use std::{future::Future, pin::Pin};
 
     use futures_core::Stream;
@@ -20,6 +20,12 @@ pub(crate) mod responder {
 pub(crate) mod doors {
     /// The right to be a connection.
     pub(crate) struct Place;
+
+    /// A driver that is told that its newcomer has to go.
+    #[expect(dead_code, reason = "the doors call it, which no model has")]
+    pub(crate) trait TurnAway {
+        fn turn_away(&self);
+    }
 }
 
 pub(crate) mod transport {

@@ -42,7 +42,7 @@ models! {
         replies_wake
         consumers_go
         grants_add_up
-        wishes_meet_the_opening
+        demands_meet_the_opening
         demand_is_told
         producers_are_polled_again
         tokens_are_held_by_one
@@ -67,8 +67,8 @@ models! {
         stays_listed by grants_add_up,
         grants_again by grants_add_up,
         demands_in_two_steps by grants_add_up,
-        loses_early_credit by wishes_meet_the_opening,
-        opens_in_two_steps by wishes_meet_the_opening,
+        loses_early_credit by demands_meet_the_opening,
+        opens_in_two_steps by demands_meet_the_opening,
         demands_too_late by demand_is_told,
         unlists_without_looking by producers_are_polled_again,
         claims_in_two_steps by tokens_are_held_by_one,

@@ -12,18 +12,16 @@ use tokio::sync::oneshot;
 
 use super::{Driver, DriverOptions, drop_guarded, ending::Phase};
 use crate::{
-    acceptor::Accept,
+    boxed::BoxFuture,
     connection::{
         Mailbox, Newcomer,
         doors::{Doors, Full, Place},
+        handle::{Accept, Arrival, Handle},
         mailbox::{Adoption, Refused},
         producers::{guard, poll_guarded},
         shares::Holder,
     },
     error::Error,
-    peer::Peer,
-    requester::Requester,
-    responder::{BoxFuture, Handle},
 };
 
 /// Why nobody is let in when the service stops.
@@ -95,9 +93,17 @@ impl Driver {
         let Some(accept) = &self.admission.accept else { return };
         let DriverOptions { window, config, peer: address, memory, .. } = &self.options;
         let ends = self.wire.socket.ends(&self.wire.framing, Arc::clone(address));
-        let requester = Requester::new(Arc::clone(&self.mailbox), *window, config);
-        let peer = Peer::new(setup, ends, requester, memory);
-        match guard(|| accept.accept(peer)) {
+        let arrival = Arrival {
+            setup,
+            ends,
+            mailbox: Arc::clone(&self.mailbox),
+            window: *window,
+            fragments: config.fragment_bytes.is_some(),
+            memory: Arc::clone(memory),
+            #[cfg(feature = "websocket")]
+            http: None,
+        };
+        match guard(|| accept.accept(arrival)) {
             Ok(accepting) => {
                 let doors = self.admission.doors.clone();
                 // Whom the acceptor refuses takes nobody's place.

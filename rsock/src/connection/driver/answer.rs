@@ -6,9 +6,11 @@ use rsock_proto::{Interaction, Payload, SendError, StreamKey};
 
 use super::{BATCH_BYTES, Driver, ITEM_COST, drop_guarded};
 use crate::{
-    connection::producers::{Producer, guard},
+    connection::{
+        producers::{Producer, guard},
+        work::{Answer, Work, keep},
+    },
     error::Error,
-    responder::{Answer, Work, keep},
 };
 
 impl Driver {

@@ -252,7 +252,7 @@ impl Driver {
         self.wire.output.len()
             + self.wire.input.waiting_bytes()
             + self.wire.framing.partial_memory()
-            + self.mailbox.waiting_bytes()
+            + self.mailbox.waiting().count()
             + self.connection.inbound_streams() * HANDLER_BYTES
     }
 
@@ -338,7 +338,7 @@ impl Driver {
     /// Whether nothing is read for now.
     #[inline]
     pub(super) fn is_paused(&mut self, now: Instant) -> bool {
-        let waiting = self.mailbox.waiting_bytes();
+        let waiting = self.mailbox.waiting().count();
         if waiting < LEAST_WAITING && self.memory.pause.is_none() {
             false
         } else {
@@ -376,7 +376,7 @@ impl Driver {
                     self.meter.paused_for_consumers();
                 }
                 // One of them may have taken something before it could see that it is waited for.
-                let waiting = self.mailbox.pause();
+                let waiting = self.mailbox.waiting().pause();
                 self.memory.pause = Some(Pause::Consumers { waiting, until: now + limit });
                 return waiting - self.memory.stuck_bytes.min(waiting) >= most;
             }
@@ -387,7 +387,7 @@ impl Driver {
     /// It is read again, or there is another transport to be read.
     pub(super) fn end_pause(&mut self) {
         if let Some(Pause::Consumers { .. }) = self.memory.pause.take() {
-            self.mailbox.go_on();
+            self.mailbox.waiting().go_on();
         }
     }
 

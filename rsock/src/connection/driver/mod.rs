@@ -35,13 +35,16 @@ use tokio::sync::oneshot;
 #[cfg(feature = "tracing")]
 use crate::warnings::Kind;
 use crate::{
-    acceptor::Accept,
-    connection::{Mailbox, Newcomer, producers::guard, sessions::Sessions},
+    connection::{
+        Mailbox, Newcomer,
+        handle::{Accept, Handle},
+        producers::guard,
+        sessions::Sessions,
+    },
     error::Error,
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::{ConnectionMeter, Meter},
-    responder::Handle,
     tap::{Direction, FrameTap},
     transport::socket::Transport,
 };

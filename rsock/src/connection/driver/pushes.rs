@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::{Driver, PUSH_SLOT, drop_guarded, serving::Serving};
 use crate::{
+    boxed::BoxFuture,
     connection::producers::{SlotWakers, guard, poll_guarded},
-    responder::BoxFuture,
 };
 
 /// METADATA_PUSH frames that wait for their handler; more are dropped and counted (MDP-08).

@@ -179,7 +179,7 @@ impl Driver {
         let charge = self.wire.input.charge_for(payload.size());
         let item = (payload, complete);
         let next = || connection.poll_item(key);
-        let (ended, consumer) = inlet.push(item, next, charge, &self.mailbox);
+        let (ended, consumer) = inlet.push(item, next, charge, self.mailbox.waiting());
         self.slots.consumers.extend(consumer);
         if ended {
             slot.inlet = None;

@@ -7,12 +7,12 @@ use rsock_proto::{Interaction, Payload, StreamKey};
 use super::{Driver, lease::Leases, pushes::Pushes};
 use crate::{
     connection::{
-        Feeder, Inlet, Payloads,
+        Feeder, Inlet,
+        handle::{Asked, Handle},
+        inflow::Inflow,
         producers::{Producer, Source, guard},
     },
     error::Error,
-    request::Asked,
-    responder::Handle,
 };
 
 /// The service that the peer has of us.
@@ -63,7 +63,7 @@ impl Driver {
                 } else {
                     inlet = Some(Feeder::new(Arc::clone(&shared)));
                 }
-                let rest = Payloads::new(shared, Arc::clone(&self.mailbox), window);
+                let rest = Inflow::new(shared, Arc::clone(&self.mailbox), window);
                 Source::new(handler.request_channel(payload, rest, asked))
             }
         });

@@ -13,8 +13,10 @@ use std::{
 use pin_project_lite::pin_project;
 use rsock_proto::Payload;
 
-use super::Answer;
 use crate::error::Error;
+
+/// The answer to a request-response; `None` completes without a payload.
+pub(crate) type Answer = Result<Option<Payload>, Error>;
 
 /// How many empty boxes a thread keeps: as many as requests are commonly under way at once.
 const MAX_KEPT: usize = 128;

@@ -1,7 +1,5 @@
 //! Responders, which answer requests.
 
-mod work;
-
 use std::{future::Future, pin::Pin, sync::Arc, task};
 
 use bytes::Bytes;
@@ -9,17 +7,17 @@ use futures_core::Stream;
 use rsock_proto::Payload;
 
 use crate::{
-    connection::Payloads,
+    boxed::{BoxFuture, BoxStream},
+    connection::{
+        handle::{Asked, Handle},
+        inflow::Inflow,
+        work::{Work, work},
+    },
     error::Error,
     peer::Peer,
-    request::{Asked, Request},
+    request::Request,
+    streams::Payloads,
 };
-pub(crate) use work::{Answering, Work, keep, refused, work};
-
-/// A future of a handler, boxed once a request.
-pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-/// A stream of a handler, boxed once a request.
-pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 
 /// A service for a connection: implement what you serve, the rest is rejected.
 ///
@@ -117,24 +115,6 @@ impl Stream for Failed {
     }
 }
 
-/// The answer to a request-response; `None` completes without a payload.
-pub(crate) type Answer = Result<Option<Payload>, Error>;
-
-/// A responder as the driver holds it: one object a connection, one box a request.
-pub(crate) trait Handle: Send + Sync {
-    /// Answers `Ok(None)`, to nobody.
-    fn fire_and_forget(&self, payload: Payload) -> Work;
-    fn request_response(&self, payload: Payload) -> Work;
-    fn request_stream(&self, payload: Payload, asked: Asked) -> BoxStream<Result<Payload, Error>>;
-    fn request_channel(
-        &self,
-        first: Payload,
-        rest: Payloads,
-        asked: Asked,
-    ) -> BoxStream<Result<Payload, Error>>;
-    fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()>;
-}
-
 /// A responder, and the peer it serves.
 struct Served<R> {
     responder: Arc<R>,
@@ -172,11 +152,12 @@ impl<R: Responder> Handle for Served<R> {
     fn request_channel(
         &self,
         first: Payload,
-        rest: Payloads,
+        rest: Inflow,
         asked: Asked,
     ) -> BoxStream<Result<Payload, Error>> {
         let (responder, peer) = self.parts();
-        Box::pin(responder.request_channel(Request::of_items(first, peer, asked), rest))
+        let first = Request::of_items(first, peer, asked);
+        Box::pin(responder.request_channel(first, Payloads::new(rest)))
     }
 
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()> {

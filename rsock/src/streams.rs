@@ -1,0 +1,275 @@
+//! The streams that users poll: what answers a request, and what a requester sends on a channel.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use rsock_proto::{Interaction, Payload, Window};
+
+use crate::{
+    boxed::BoxFuture,
+    connection::{
+        AwaitedPermit, Command, Feeder, Inlet, Mailbox, Outgoing, Permit,
+        inflow::{Inflow, Limit},
+        refusal, refused,
+    },
+    demand::Demand,
+    error::Error,
+};
+
+/// The items of a request-stream or channel.
+///
+/// Polling it is the credit: the first poll asks for as many items as the window holds, and more is
+/// asked for when half of them are consumed. How large items are shows when they come: where that is
+/// some 100 KiB or more, [`credit`](Self::credit) should ask for few at a time. Dropping it sends CANCEL.
+#[must_use = "a request is sent when its stream is polled"]
+pub struct RequestStream {
+    mailbox: Arc<Mailbox>,
+    permit: AwaitedPermit,
+    window: Window,
+    limit: Option<Box<Limit>>,
+    /// The end of the connection, where something else is waited for before anything is sent.
+    end: Option<BoxFuture<()>>,
+    state: StreamState,
+}
+
+enum StreamState {
+    /// A channel without its first item.
+    Channel(Box<Outgoing>),
+    Idle {
+        payload: Payload,
+        outgoing: Option<Box<Outgoing>>,
+    },
+    Open(Inflow),
+    Done,
+}
+
+impl RequestStream {
+    /// The answers to a request whose first payload is there; `outgoing` is what a channel sends after it.
+    pub(crate) fn of_request(
+        mailbox: Arc<Mailbox>,
+        window: Window,
+        payload: Payload,
+        outgoing: Option<Box<Outgoing>>,
+    ) -> Self {
+        Self::new(mailbox, window, StreamState::Idle { payload, outgoing })
+    }
+
+    /// The answers to a channel that `outgoing` has to open.
+    pub(crate) fn of_channel(
+        mailbox: Arc<Mailbox>,
+        window: Window,
+        outgoing: Box<Outgoing>,
+    ) -> Self {
+        Self::new(mailbox, window, StreamState::Channel(outgoing))
+    }
+
+    fn new(mailbox: Arc<Mailbox>, window: Window, state: StreamState) -> Self {
+        let permit = AwaitedPermit::default();
+        Self { mailbox, permit, window, limit: None, end: None, state }
+    }
+
+    /// Keeps at most `n` items outstanding, refilled when half of them are consumed. Takes effect
+    /// before the first poll, as do the other settings.
+    pub fn credit(self, n: u32) -> Self {
+        self.window(Window::new(n))
+    }
+
+    /// Asks for items by this policy.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Asks for no more than this demand, in portions that the window has room for. Nothing is sent
+    /// before it is above 0. So whoever asks for a handler's items is whom those of another stream are
+    /// asked for: what he does not want is never made, and none waits between the two.
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// # fn app(behind: Requester) -> Router<Requester> {
+    /// Router::new(behind).route("quotes", request_stream(
+    ///     |behind: Requester, (payload, demand): (Payload, Demand)| {
+    ///         behind.request_stream(payload).demand(demand)
+    ///     },
+    /// ))
+    /// # }
+    /// ```
+    pub fn demand(mut self, demand: Demand) -> Self {
+        self.limit = Some(Limit::new(demand));
+        self
+    }
+
+    /// Asks for `n` more items now, beside what the window asks for. A window made
+    /// [`manual`](Window::manual) asks for nothing by itself. Before the first poll it has no effect.
+    pub fn request_n(&mut self, n: u32) {
+        if let StreamState::Open(inflow) = &self.state {
+            inflow.request_n(n.min(rsock_proto::frame::MAX_U31));
+        }
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
+        loop {
+            match &mut self.state {
+                StreamState::Channel(outgoing) => {
+                    if self.end.is_none() && self.mailbox.refusing().is_some() {
+                        self.finish();
+                        return Poll::Ready(Some(Err(refused(&self.mailbox))));
+                    }
+                    let Poll::Ready(first) = outgoing.items.as_mut().poll_next(cx) else {
+                        return self.poll_refused(cx);
+                    };
+                    let StreamState::Channel(outgoing) = self.finish() else {
+                        return Poll::Ready(None);
+                    };
+                    match first {
+                        Some(Ok(payload)) => {
+                            let outgoing = Some(outgoing);
+                            self.state = StreamState::Idle { payload, outgoing };
+                        }
+                        Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                        None => return Poll::Ready(None),
+                    }
+                }
+                StreamState::Idle { .. } => {
+                    match self.limit.as_mut().map(|limit| limit.poll_first(cx)) {
+                        Some(Poll::Pending) => return self.poll_refused(cx),
+                        Some(Poll::Ready(false)) => {
+                            self.finish();
+                            return Poll::Ready(None);
+                        }
+                        _ => {}
+                    }
+                    let permit = ready!(self.permit.poll(&self.mailbox, cx));
+                    let StreamState::Idle { payload, outgoing } = self.finish() else {
+                        return Poll::Ready(None);
+                    };
+                    let opened = permit.and_then(|permit| self.open(payload, outgoing, permit));
+                    match opened {
+                        Ok(inflow) => self.state = StreamState::Open(inflow),
+                        Err(error) => return Poll::Ready(Some(Err(error))),
+                    }
+                }
+                StreamState::Open(inflow) => {
+                    let item = ready!(inflow.poll_next(cx));
+                    if !matches!(item, Some(Ok(_))) {
+                        self.finish();
+                    }
+                    return Poll::Ready(item);
+                }
+                StreamState::Done => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Nothing is sent yet: the end of the connection, for who waits for something else.
+    fn poll_refused(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
+        let watch = || -> BoxFuture<()> { Box::pin(refusal(Arc::clone(&self.mailbox))) };
+        ready!(self.end.get_or_insert_with(watch).as_mut().poll(cx));
+        self.finish();
+        Poll::Ready(Some(Err(refused(&self.mailbox))))
+    }
+
+    fn open(
+        &mut self,
+        payload: Payload,
+        outgoing: Option<Box<Outgoing>>,
+        permit: Permit,
+    ) -> Result<Inflow, Error> {
+        let interaction = match outgoing {
+            Some(_) => Interaction::RequestChannel,
+            None => Interaction::RequestStream,
+        };
+        let mut limit = self.limit.take();
+        let n = self.window.initial();
+        let n = limit.as_mut().map_or(n, |limit| limit.make_room(n));
+        let inlet = Arc::new(Inlet::default());
+        let inflow = Inflow::new(Arc::clone(&inlet), Arc::clone(&self.mailbox), self.window);
+        let inflow = inflow.within(limit);
+        let inlet = Some(Feeder::new(inlet));
+        let command = Command::Request { interaction, payload, n, inlet, outgoing, permit };
+        self.mailbox.send(command).map_err(Error::never_sent)?;
+        Ok(inflow)
+    }
+
+    fn finish(&mut self) -> StreamState {
+        self.end = None;
+        mem::replace(&mut self.state, StreamState::Done)
+    }
+}
+
+impl Stream for RequestStream {
+    type Item = Result<Payload, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_item(cx)
+    }
+}
+
+impl fmt::Debug for RequestStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestStream").finish_non_exhaustive()
+    }
+}
+
+/// The payloads a requester sends on a channel after its first. Polling them is what grants credit.
+///
+/// Dropping it before it ends tells the requester to stop (RC-18).
+pub struct Payloads {
+    inflow: Inflow,
+    /// The first grant waits for the first poll.
+    started: bool,
+}
+
+impl Payloads {
+    pub(crate) fn new(inflow: Inflow) -> Self {
+        Self { inflow, started: false }
+    }
+
+    /// Sets how many items may be outstanding, however large the first was. By default it is the
+    /// connection's credit window, and fewer where items as large as the first would make more than
+    /// [`Window::DEFAULT_BYTES`]. Takes effect before the first poll.
+    #[must_use]
+    pub fn credit(mut self, n: u32) -> Self {
+        if !self.started {
+            self.inflow.set_window(Window::new(n));
+        }
+        self
+    }
+
+    /// Asks for no more than this demand, in portions that the window has room for: see
+    /// [`RequestStream::demand`](crate::RequestStream::demand). Takes effect before the first poll.
+    #[must_use]
+    pub fn demand(mut self, demand: Demand) -> Self {
+        if !self.started {
+            self.inflow.set_limit(Limit::new(demand));
+        }
+        self
+    }
+}
+
+impl Stream for Payloads {
+    type Item = Result<Payload, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.started {
+            self.started = true;
+            self.inflow.request_first();
+        }
+        self.inflow.poll_next(cx)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.inflow.size_hint()
+    }
+}
+
+impl fmt::Debug for Payloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Payloads").finish_non_exhaustive()
+    }
+}

@@ -51,11 +51,15 @@ impl Running {
 
     /// The answer of the WebSocket port to a plain GET: its head and its body.
     async fn get(&self, path: &str) -> (String, String) {
+        self.ask("GET", path).await
+    }
+
+    async fn ask(&self, method: &str, path: &str) -> (String, String) {
         let authority = self.addresses[1].strip_prefix("ws://").unwrap();
         let authority = authority.strip_suffix("/rsocket").unwrap();
         let mut socket = TcpStream::connect(authority).await.unwrap();
         let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+            format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
         socket.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         within(socket.read_to_string(&mut answer)).await.unwrap();
@@ -388,6 +392,10 @@ async fn the_websocket_port_answers_plain_http() {
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
         assert!(body.contains(expected), "{path}: {body}");
     }
+    let (head, body) = service.ask("HEAD", "/healthz").await;
+    assert!(head.contains("content-length: 3") && body.is_empty(), "{head}\n{body}");
+    let (head, _) = service.ask("OPTIONS", "/healthz").await;
+    assert!(head.starts_with("HTTP/1.1 204 ") && head.contains("allow: GET, HEAD"), "{head}");
     service.end().await;
 }
 

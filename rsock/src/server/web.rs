@@ -259,3 +259,167 @@ fn log_failure(peer: &str, error: &dyn fmt::Display) {
 
 #[cfg(not(feature = "tracing"))]
 fn log_failure(_: &str, _: &dyn fmt::Display) {}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{Client, Config, Meter, Router, Server, request_response};
+
+    type Answer = Response<Full<Bytes>>;
+
+    fn routes() -> Router<()> {
+        let who = request_response(async |_, request: crate::Request| {
+            let peer = request.peer();
+            let head = peer.http().expect("it came by HTTP");
+            let (path, query) = (head.path(), head.query().unwrap_or_default());
+            format!("{} {path} {query} {}", peer.scheme(), peer.address())
+        });
+        Router::new(()).route("who", who).default_route("who")
+    }
+
+    fn answer(endpoint: &Endpoint, mut request: Request<Incoming>, from: SocketAddr) -> Answer {
+        match endpoint.upgrade(&mut request, from) {
+            Ok((response, serving)) => {
+                tokio::spawn(serving);
+                response
+            }
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Serves an endpoint by a server of hyper, whose connections are handed over or not; its address.
+    async fn hyper_server(endpoint: Endpoint, hands_over: bool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(async move {
+            while let Ok((socket, from)) = listener.accept().await {
+                let endpoint = endpoint.clone();
+                let service = service_fn(move |request| {
+                    let answer = answer(&endpoint, request, from);
+                    async move {
+                        if !hands_over {
+                            std::future::pending::<()>().await;
+                        }
+                        Ok::<_, Infallible>(answer)
+                    }
+                });
+                let connection =
+                    http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+                // Connections end as their clients like.
+                tokio::spawn(async move { drop(connection.with_upgrades().await) });
+            }
+        });
+        address
+    }
+
+    const OPENING: &str = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\
+        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    /// The words of a server to this, until it closes.
+    async fn said(address: &str, request: &str) -> String {
+        let mut socket = TcpStream::connect(address).await.expect("a connection");
+        socket.write_all(request.as_bytes()).await.expect("a request");
+        let mut answer = Vec::new();
+        // A reset is an end too.
+        let _ = socket.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_server_of_hyper_takes_connections() {
+        let meter = Arc::new(Meter::default());
+        let builder = Server::builder().meter(Arc::clone(&meter)).max_connections(1);
+        let mut config = Config::default();
+        config.setup_timeout = Duration::from_millis(200);
+        let endpoint = builder.config(config).without_listeners(routes());
+        let address = hyper_server(endpoint.clone(), true).await;
+        let uri = format!("ws://{address}/a?b=c");
+        let client = Client::connect(&uri).await.expect("a connection");
+        let answer = client.request_response("").await.expect("an answer");
+        let answer = String::from_utf8(answer.data.to_vec()).expect("text");
+        assert!(answer.starts_with("ws /a b=c 127.0.0.1:"), "{answer}");
+        // The limit of connections is that of the endpoint.
+        let second = Client::builder().wait_until_accepted(true).connect(&uri).await.map(drop);
+        let error = second.expect_err("there is one").to_string();
+        assert!(error.contains("all 1 connections are in use"), "{error}");
+        assert_eq!(meter.read().refused_connections, 1);
+        // One that says nothing is closed when SETUP is due.
+        assert!(said(&address, OPENING).await.starts_with("HTTP/1.1 101 "));
+        endpoint.drain().await;
+        client.closed().await;
+        let late = said(&address, &OPENING.replace("Connection: ", "Connection: close, ")).await;
+        assert!(late.starts_with("HTTP/1.1 503 "), "{late}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_for_a_websocket_is_refused() {
+        let endpoint = Server::builder().without_listeners(routes());
+        let address = hyper_server(endpoint.clone(), true).await;
+        for (from, to, status) in [
+            ("Upgrade: websocket", "Connection: close", "426"),
+            ("Version: 13", "Version: 8", "426"),
+            ("GET", "POST", "400"),
+        ] {
+            let request =
+                OPENING.replacen(from, to, 1).replace("Connection: U", "Connection: close, U");
+            let said = said(&address, &request).await;
+            assert_eq!(&said[9..12], status, "{request}{said}");
+            assert_eq!(said.contains("upgrade: websocket\r\n"), status == "426", "{said}");
+        }
+        // One that no server can give up.
+        let mut request = Request::new(());
+        for line in OPENING.lines().skip(1).filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(": ").expect("a header");
+            let value = value.parse().expect("a value");
+            request
+                .headers_mut()
+                .insert(hyper::header::HeaderName::try_from(name).expect("a name"), value);
+        }
+        let refusal = endpoint.upgrade::<_, Full<Bytes>>(&mut request, None).map(drop);
+        assert_eq!(refusal.expect_err("it has no connection").status(), 500);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_not_given_up_is_waited_for_until_the_handshake_is_due() {
+        let meter = Arc::new(Meter::default());
+        let mut config = Config::default();
+        config.setup_timeout = Duration::from_millis(100);
+        let builder = Server::builder().meter(Arc::clone(&meter)).config(config);
+        let address = hyper_server(builder.without_listeners(routes()), false).await;
+        let mut socket = TcpStream::connect(&address).await.expect("a connection");
+        socket.write_all(OPENING.as_bytes()).await.expect("a request");
+        while meter.read().handshake_timeouts == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// As those of a server's own listeners do.
+    #[tokio::test]
+    async fn silent_connections_go_for_others() {
+        let meter = Arc::new(Meter::default());
+        let builder = Server::builder().meter(Arc::clone(&meter)).max_newcomers(2);
+        let address = hyper_server(builder.without_listeners(routes()), true).await;
+        let mut silent = Vec::new();
+        for _ in 0..6 {
+            let mut socket = TcpStream::connect(&address).await.expect("a connection");
+            socket.write_all(OPENING.as_bytes()).await.expect("a request");
+            silent.push(socket);
+        }
+        let uri = format!("ws://{address}/");
+        let client = Client::connect(&uri).await.expect("a connection");
+        client.request_response("").await.expect("an answer");
+        assert!(meter.read().evicted_newcomers >= 4);
+    }
+}

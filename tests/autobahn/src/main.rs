@@ -8,9 +8,13 @@
 mod text;
 mod transport;
 
-use std::{env, error::Error, pin::pin, sync::Arc, time::Duration};
+use std::{env, error::Error, future::ready, pin::pin, time::Duration};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use http_body_util::Empty;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rsock_proto::frame::InputLimits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -21,8 +25,8 @@ use text::Disguise;
 use transport::{
     Received,
     websocket::{
-        Accepted, MaskKeys, Opcode, Role, UpgradeRequired, WebSocketFraming, accept, apply_mask,
-        connect, encode_header,
+        MaskKeys, Opcode, Role, WebSocketFraming, apply_mask, connect, encode_header,
+        open_websocket,
     },
 };
 
@@ -49,13 +53,24 @@ async fn serve(address: &str) -> Outcome<()> {
     loop {
         let (socket, _) = listener.accept().await?;
         tokio::spawn(async move {
-            let http = Arc::new(UpgradeRequired::default());
-            if let Ok(Accepted::WebSocket { io, leftover, .. }) = accept(socket, http, None).await {
+            if let Some((socket, leftover)) = accept(socket).await {
                 // What ends badly is told by the suite.
-                let _ = echo(io, Role::Server, &leftover).await;
+                let _ = echo(socket, Role::Server, &leftover).await;
             }
         });
     }
+}
+
+/// Shakes hands: hyper speaks the HTTP, and the library answers.
+async fn accept(socket: TcpStream) -> Option<(TcpStream, Bytes)> {
+    let service = service_fn(|request| {
+        let answer = open_websocket(&request).map_err(|(_, text)| text);
+        ready(answer.map(|answer| answer.map(|()| Empty::<Bytes>::new())))
+    });
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);
+    (&mut connection).await.ok()?;
+    let parts = connection.into_parts();
+    Some((parts.io.into_inner(), parts.read_buf))
 }
 
 /// Plays all cases of a fuzzing server, and has it write its report.
@@ -109,6 +124,7 @@ async fn run(
 ) -> std::io::Result<()> {
     socket.set_nodelay(true)?;
     let mut framing = WebSocketFraming::new(role, MAX_MESSAGE);
+    let limits = InputLimits::sharing(MAX_MESSAGE);
     let mut disguise = Disguise::default();
     let mut input = BytesMut::from(leftover);
     disguise.pass(&mut input);
@@ -116,7 +132,7 @@ async fn run(
     let mut out = BytesMut::new();
     let is_over = 'read: loop {
         loop {
-            let received = framing.decode(&mut input, &mut control);
+            let received = framing.decode(&mut input, limits, &mut control);
             let is_over = match received {
                 Ok(None) => break,
                 Ok(Some(Received::Frame(message))) => {
@@ -124,7 +140,7 @@ async fn run(
                     false
                 }
                 Ok(Some(Received::Control)) => false,
-                Ok(Some(Received::End)) => true,
+                Ok(Some(Received::End(_))) => true,
                 Err(_) => {
                     framing.close(&mut control);
                     true

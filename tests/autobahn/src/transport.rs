@@ -1,7 +1,10 @@
 //! The library's WebSocket, as its sources have it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
+#[allow(dead_code, unused_imports, reason = "a server's HTTP is not taken along")]
 #[path = "../../../rsock/src/transport/websocket/mod.rs"]
 pub(crate) mod websocket;
 
@@ -9,5 +12,6 @@ pub(crate) mod websocket;
 pub(crate) enum Received {
     Frame(Bytes),
     Control,
-    End,
+    #[allow(dead_code, reason = "the suite tells how it ended")]
+    End(Option<(u16, Arc<str>)>),
 }

@@ -99,8 +99,6 @@ pub struct Connection {
     pushes: VecDeque<Bytes>,
     /// KEEPALIVE frames the application asked for, to be written.
     pings: VecDeque<Bytes>,
-    /// The ERROR on stream 0 with which we end the connection.
-    last_words: Option<(ErrorCode, Arc<str>)>,
     /// The last ERROR on stream 0 that means nothing there, and how many frames had come by then:
     /// where the transport ends right behind it, it says why.
     unheeded: Option<Box<(u64, StreamError)>>,
@@ -157,7 +155,6 @@ impl Connection {
             refusals: VecDeque::new(),
             pushes: VecDeque::new(),
             pings: VecDeque::new(),
-            last_words: None,
             unheeded: None,
             may_be_refused: false,
             lost_fire_and_forget: 0,
@@ -224,8 +221,8 @@ impl Connection {
             Violation::KeepaliveTimeout => {}
             _ => self.stats.violations += 1,
         }
-        self.say_last_words(violation.code(), violation.to_string().into());
-        self.end(CloseReason::Violation(violation));
+        let message = violation.to_string().into();
+        self.end_saying(violation.code(), message, CloseReason::Violation(violation));
     }
 
     /// Time has passed: call when `poll_timeout` says so; early calls do no harm.
@@ -291,7 +288,6 @@ impl Connection {
                 (None, None) => CloseReason::Disconnected,
             });
         }
-        self.last_words = None;
         self.state = State::Closed;
     }
 
@@ -373,7 +369,7 @@ impl Connection {
         match self.state {
             State::Unconfirmed | State::Established => Ok(()),
             State::AwaitingSetup { .. } | State::Accepting { .. } => Err(NotOpen::Yet),
-            State::Draining { .. } | State::Closing | State::Closed => Err(NotOpen::AnyMore),
+            State::Draining { .. } | State::Closing { .. } | State::Closed => Err(NotOpen::AnyMore),
         }
     }
 
@@ -419,7 +415,7 @@ impl Connection {
     /// [`ControlError::Closed`] also after the peer's CONNECTION_CLOSE (CONN-03).
     pub fn ping(&mut self, data: Bytes) -> Result<(), ControlError> {
         match self.state {
-            State::Closing | State::Closed | State::Draining { by_peer: Some(_), .. } => {
+            State::Closing { .. } | State::Closed | State::Draining { by_peer: Some(_), .. } => {
                 return Err(ControlError::Closed);
             }
             State::AwaitingSetup { .. } | State::Accepting { .. } => {
@@ -452,7 +448,7 @@ impl Connection {
                 self.close_if_drained();
             }
             State::AwaitingSetup { .. } | State::Accepting { .. } => self.close(),
-            State::Draining { .. } | State::Closing | State::Closed => {}
+            State::Draining { .. } | State::Closing { .. } | State::Closed => {}
         }
     }
 
@@ -471,12 +467,12 @@ impl Connection {
         if self.state.is_over() {
             return;
         }
-        match self.state {
+        if self.awaits_setup() {
             // Nobody to tell: no SETUP has come.
-            State::AwaitingSetup { .. } => self.state = State::Closed,
-            _ => self.say_last_words(ErrorCode::CONNECTION_CLOSE, self.parting_words.into()),
+            self.end(CloseReason::Finished(Side::Local));
+        } else {
+            self.part();
         }
-        self.end(CloseReason::Finished(Side::Local));
     }
 
     /// Ends the connection now with an ERROR of this code and text on stream 0.
@@ -485,8 +481,8 @@ impl Connection {
             return;
         }
         let message = message.into();
-        self.say_last_words(code, Arc::clone(&message));
-        self.end(CloseReason::Error { by: Side::Local, code, message });
+        let reason = CloseReason::Error { by: Side::Local, code, message: Arc::clone(&message) };
+        self.end_saying(code, message, reason);
     }
 
     // ---- what the driver must do --------------------------------------------------------------
@@ -524,7 +520,7 @@ impl Connection {
                 let lease = self.leases.as_ref().and_then(|leases| leases.deadline());
                 life.into_iter().chain(lease).chain(self.parts.due).min()
             }
-            State::Closing | State::Closed => None,
+            State::Closing { .. } | State::Closed => None,
         }
     }
 
@@ -535,7 +531,7 @@ impl Connection {
     /// from either, until the keepalive lifetime is over.
     pub fn wants_input(&self) -> bool {
         match self.state {
-            State::Accepting { .. } | State::Closing | State::Closed => false,
+            State::Accepting { .. } | State::Closing { .. } | State::Closed => false,
             _ => {
                 // What answers RESUME brings no refusals, and they cannot leave before it.
                 let is_deaf = self.refusals.len() >= self.config.max_queued_replies;
@@ -569,7 +565,7 @@ impl Connection {
     pub fn wants_output(&self) -> bool {
         match self.state {
             State::Closed => false,
-            State::Closing => true,
+            State::Closing { .. } => true,
             _ => self.wants_control_output() || self.wants_tracked_output(),
         }
     }
@@ -653,8 +649,18 @@ impl Connection {
         self.state.goodbye().or_else(|| unheeded.filter(is_last).map(|(_, error)| error))
     }
 
-    fn say_last_words(&mut self, code: ErrorCode, message: Arc<str>) {
-        self.last_words = Some((code, message));
+    /// Ends with CONNECTION_CLOSE.
+    fn part(&mut self) {
+        let reason = CloseReason::Finished(Side::Local);
+        self.end_saying(ErrorCode::CONNECTION_CLOSE, self.parting_words.into(), reason);
+    }
+
+    /// Everything ends, for this reason, and the peer is told these words if it can be.
+    fn end_saying(&mut self, code: ErrorCode, message: Arc<str>, reason: CloseReason) {
+        self.end(reason);
+        if self.has_transport() || self.is_resuming() {
+            self.state = State::Closing { code, message };
+        }
     }
 
     /// Everything ends, for this reason.
@@ -670,9 +676,7 @@ impl Connection {
         let is_finished = matches!(reason, CloseReason::Finished(Side::Local));
         self.may_be_refused =
             is_finished && self.role == Role::Client && self.state.is_unconfirmed();
-        let is_heard = self.has_transport() || self.is_resuming();
-        self.state =
-            if self.last_words.is_some() && is_heard { State::Closing } else { State::Closed };
+        self.state = State::Closed;
         self.streams.clear();
         self.scheduler = Scheduler::default();
         self.echoes = VecDeque::new();
@@ -719,8 +723,7 @@ impl Connection {
         if by_peer {
             self.end(CloseReason::Finished(Side::Peer));
         } else {
-            self.say_last_words(ErrorCode::CONNECTION_CLOSE, self.parting_words.into());
-            self.end(CloseReason::Finished(Side::Local));
+            self.part();
         }
     }
 

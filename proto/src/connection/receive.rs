@@ -149,11 +149,13 @@ impl Connection {
                 DONE
             }
             Frame::Setup(setup) => self.receive_setup(setup, now),
-            Frame::Lease(lease) if self.receive_lease(lease.clone(), now) => DONE,
+            Frame::Lease(lease) => {
+                if self.receive_lease(lease, now) { DONE } else { OUT_OF_PLACE } // LEASE-14
+            }
             Frame::Resume(resume) if self.awaits_setup() => self.receive_resume(resume, now),
             Frame::Resume(_) if self.role == Role::Server => Err(Violation::ResumeAfterSetup),
-            // LEASE was not negotiated (LEASE-14), RESUME_OK not asked for (RESUME-40).
-            Frame::Resume(_) | Frame::ResumeOk { .. } | Frame::Lease(_) => OUT_OF_PLACE,
+            // RESUME_OK was not asked for (RESUME-40).
+            Frame::Resume(_) | Frame::ResumeOk { .. } => OUT_OF_PLACE,
             Frame::Misplaced { .. } => OUT_OF_PLACE,
             Frame::Ext(Ext { ignorable: true, .. }) | Frame::Unknown { ignorable: true, .. } => {
                 self.stats.ignored_on_request += 1;

@@ -1,8 +1,8 @@
 //! The states of a connection's life.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use crate::error::StreamError;
+use crate::error::{ErrorCode, StreamError};
 
 /// ```text
 /// server: AwaitingSetup ──SETUP──▶ Accepting ──accept──▶ Established
@@ -25,8 +25,8 @@ pub(crate) enum State {
     /// No new requests in either direction; closes with the last stream. Where it was the peer who
     /// asked for it, this is its CONNECTION_CLOSE: however the transport ends behind it, that is why.
     Draining { by_peer: Option<StreamError>, confirmed: bool },
-    /// A last ERROR frame is to be written.
-    Closing,
+    /// A last ERROR frame is to be written, on stream 0.
+    Closing { code: ErrorCode, message: Arc<str> },
     /// Over.
     Closed,
 }
@@ -46,6 +46,6 @@ impl State {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self, Self::Closing | Self::Closed)
+        matches!(self, Self::Closing { .. } | Self::Closed)
     }
 }

@@ -19,13 +19,11 @@ impl Connection {
         let before = out.len();
         match self.state {
             State::Closed => return,
-            State::Closing => {
+            State::Closing { code, ref message } => {
                 // Nothing goes before SETUP, and a SETUP that is not written is not sent (SETUP-01).
                 let unheard_of = self.setup.take().is_some() || self.has_unsent_resume();
-                if let Some((code, message)) = self.last_words.take()
-                    && !unheard_of
-                {
-                    encode_error(None, code, &message, out);
+                if !unheard_of {
+                    encode_error(None, code, message, out);
                     self.stats.frames_out += 1;
                 }
                 self.state = State::Closed;

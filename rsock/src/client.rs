@@ -3,7 +3,7 @@
 use std::{fmt, io, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Config, Payload, Window, frame, metadata::Authentication};
+use rsock_proto::{CloseReason, Payload, frame, metadata::Authentication};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -12,22 +12,19 @@ use tokio::{
 use crate::{
     acceptor::{Acceptor, Always},
     connection::{
-        Driver, DriverOptions, Mailbox, Redialler,
+        Driver, Mailbox, Redialler,
         handle::{Accept, Arrival},
     },
     credentials,
     error::ConnectError,
     lease::LeasePolicy,
-    memory::MemoryBudget,
-    meter::Meter,
     reconnect::Reconnect,
     requester::Requester,
     responder::Responder,
     resume::Resume,
-    settings::{self, DEFAULT_MAX_WAITING_BYTES, default_window},
+    settings::{Settings, shared_settings},
     setup::{AskCredentials, SetupTemplate, ask_with},
     state::ConnectionState,
-    tap::FrameTap,
     transport::{
         address::Uri,
         dial::{Dial, DialAgain, dial_own, own_again},
@@ -132,15 +129,9 @@ pub struct ClientBuilder {
     setup_payload: Payload,
     credentials: Option<Authentication>,
     ask_credentials: Option<AskCredentials>,
-    config: Config,
-    window: Window,
-    max_requests: usize,
-    memory: Option<Arc<MemoryBudget>>,
-    max_waiting_bytes: usize,
+    settings: Settings,
     connect_timeout: Duration,
     acceptor: Option<Arc<dyn Accept>>,
-    tap: Option<FrameTap>,
-    meter: Arc<Meter>,
     lease: Option<Box<dyn LeasePolicy>>,
     resume: Option<Resume>,
     reconnect: Option<Reconnect>,
@@ -161,15 +152,9 @@ impl Default for ClientBuilder {
             setup_payload: Payload::default(),
             credentials: None,
             ask_credentials: None,
-            config: Config::default(),
-            window: default_window(),
-            max_requests: settings::DEFAULT_MAX_REQUESTS,
-            memory: None,
-            max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
+            settings: Settings::default(),
             connect_timeout: Duration::from_secs(10),
             acceptor: None,
-            tap: None,
-            meter: Arc::default(),
             lease: None,
             resume: None,
             reconnect: None,
@@ -179,6 +164,8 @@ impl Default for ClientBuilder {
         }
     }
 }
+
+shared_settings!(ClientBuilder);
 
 impl ClientBuilder {
     /// How often KEEPALIVE is sent, and after how long without a sign of life the server counts as
@@ -257,39 +244,6 @@ impl ClientBuilder {
         self
     }
 
-    /// How many items a stream keeps outstanding unless it says otherwise. By default 256, and up to
-    /// 4,096 where items are small and it is the credit that holds the server up.
-    pub fn credit(mut self, n: u32) -> Self {
-        self.window = Window::new(n);
-        self
-    }
-
-    /// How many requests may be open at a time; more wait for their turn. Default 4,096.
-    pub fn max_requests(mut self, max: usize) -> Self {
-        self.max_requests = max.max(1);
-        self
-    }
-
-    /// The memory that this connection shares with others; by default [`MemoryBudget::of_process`].
-    pub fn memory(mut self, budget: Arc<MemoryBudget>) -> Self {
-        self.memory = Some(budget);
-        self
-    }
-
-    /// Bytes of items and answers that may wait for those who consume them; beyond, nothing more is
-    /// read until some are consumed. Where nobody consumes any for 10 s, and others wait too, the stream
-    /// for which most waits fails with [`Error::Canceled`]. Default 64 MiB, and less where memory is short.
-    pub fn max_waiting_bytes(mut self, max: usize) -> Self {
-        self.max_waiting_bytes = max;
-        self
-    }
-
-    /// Sets the bounds of what the server can make us hold.
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = config;
-        self
-    }
-
     /// Asks for leases (LEASE-03): requests wait until the server allows them, and the server waits
     /// for what this policy gives it. [`SharedLease`](crate::SharedLease) is one. A client without a
     /// responder has nothing to give, and sends no LEASE.
@@ -332,18 +286,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Shows every frame.
-    pub fn tap(mut self, tap: FrameTap) -> Self {
-        self.tap = Some(tap);
-        self
-    }
-
-    /// Counts what happens.
-    pub fn meter(mut self, meter: Arc<Meter>) -> Self {
-        self.meter = meter;
-        self
-    }
-
     /// Connects to `tcp://host:port`, `ws://host:port/path`, `unix:/path`, or `unix:@name` for a name
     /// without a file (Linux).
     ///
@@ -356,7 +298,7 @@ impl ClientBuilder {
         let dial = Dial {
             uri: Uri::parse(uri)?,
             limit: self.connect_timeout,
-            max_frame_bytes: self.config.max_frame_bytes,
+            max_frame_bytes: self.settings.config.max_frame_bytes,
             #[cfg(feature = "websocket")]
             headers: self.headers.clone(),
         };
@@ -410,8 +352,10 @@ impl ClientBuilder {
             limit: self.connect_timeout,
         });
         let setup = template.make(is_session).await?;
-        let mut config = self.config;
-        config.resume = self.resume.as_ref().map(|resume| resume.limits).or(config.resume);
+        let mut settings = self.settings;
+        if let Some(resume) = &self.resume {
+            Arc::make_mut(&mut settings.config).resume = Some(resume.limits);
+        }
         let redialler = match dial {
             Some(dial) if is_session || self.reconnect.is_some() => {
                 Some(Box::new(Redialler::new(dial, template, self.resume, self.reconnect)))
@@ -419,19 +363,18 @@ impl ClientBuilder {
             _ => None,
         };
         let peer = Arc::clone(&transport.peer);
-        let memory = self.memory.unwrap_or_else(MemoryBudget::of_process);
-        let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
-        let fragments = config.fragment_bytes.is_some();
-        let requester = Requester::new(Arc::clone(&mailbox), self.window, fragments);
+        let mailbox = Mailbox::new(settings.max_requests, ConnectionState::Connecting);
+        let fragments = settings.config.fragment_bytes.is_some();
+        let requester = Requester::new(Arc::clone(&mailbox), settings.window, fragments);
         let responder = match self.acceptor {
             Some(acceptor) => {
                 let arrival = Arrival {
                     setup: setup.clone(),
                     ends: transport.ends(),
                     mailbox: Arc::clone(&mailbox),
-                    window: self.window,
+                    window: settings.window,
                     fragments,
-                    memory: Arc::clone(&memory),
+                    memory: settings.budget(),
                     #[cfg(feature = "websocket")]
                     http: None,
                 };
@@ -440,18 +383,9 @@ impl ClientBuilder {
             }
             None => None,
         };
-        let options = DriverOptions {
-            config: Arc::new(config),
-            window: self.window,
-            meter: self.meter,
-            tap: self.tap,
-            peer,
-            // Some servers end the connection over a LEASE they did not expect.
-            lease: self.lease.filter(|_| responder.is_some()),
-            sessions: None,
-            memory,
-            max_waiting_bytes: self.max_waiting_bytes,
-        };
+        // Some servers end the connection over a LEASE they did not expect.
+        let lease = self.lease.filter(|_| responder.is_some());
+        let options = settings.driver_options(peer, lease, None);
         let mailbox_of_client = Arc::clone(&mailbox);
         let driver = Driver::client(transport, setup, redialler, responder, mailbox, options);
         let (alive, ended) = watch::channel(());

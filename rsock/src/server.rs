@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rsock_proto::{Config, ResumeLimits, Window};
+use rsock_proto::ResumeLimits;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, watch},
@@ -26,17 +26,12 @@ use crate::http::{HandleHttp, HttpHandler, HttpLimits};
 use crate::{
     acceptor::Acceptor,
     boxed::BoxFuture,
-    connection::{
-        DoorLimits, Doors, Driver, DriverOptions, Mailbox, Newcomer, Sessions, handle::Accept,
-    },
+    connection::{DoorLimits, Doors, Driver, Mailbox, Newcomer, Sessions, handle::Accept},
     error::ConnectError,
     lease::LeasePolicy,
-    memory::MemoryBudget,
-    meter::Meter,
     runtimes::{self, Runtimes},
-    settings::{self, DEFAULT_MAX_WAITING_BYTES, default_window},
+    settings::{Settings, shared_settings},
     state::ConnectionState,
-    tap::FrameTap,
     transport::{
         Framing,
         address::{Layout, Uri},
@@ -86,11 +81,7 @@ impl Server {
 #[must_use]
 #[derive(Clone)]
 pub struct ServerBuilder {
-    config: Arc<Config>,
-    window: Window,
-    max_requests: usize,
-    memory: Option<Arc<MemoryBudget>>,
-    max_waiting_bytes: usize,
+    settings: Settings,
     max_connections: usize,
     max_newcomers: usize,
     runtimes: Option<Runtimes>,
@@ -99,9 +90,9 @@ pub struct ServerBuilder {
     max_sessions: usize,
     /// Half of them unless it was set.
     max_sessions_per_address: Option<usize>,
+    /// Of sessions, where clients may ask for them.
+    resume: Option<ResumeLimits>,
     lease: Option<MakeLease>,
-    meter: Arc<Meter>,
-    tap: Option<FrameTap>,
     #[cfg(feature = "websocket")]
     http: Option<Arc<dyn HandleHttp>>,
     #[cfg(feature = "websocket")]
@@ -114,11 +105,7 @@ type MakeLease = Arc<dyn Fn() -> Box<dyn LeasePolicy> + Send + Sync>;
 impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
-            config: Arc::default(),
-            window: default_window(),
-            max_requests: settings::DEFAULT_MAX_REQUESTS,
-            memory: None,
-            max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
+            settings: Settings::default(),
             max_connections: 100_000,
             max_newcomers: 1_024,
             runtimes: None,
@@ -126,9 +113,8 @@ impl Default for ServerBuilder {
             drain_limit: Duration::from_secs(10),
             max_sessions: 10_000,
             max_sessions_per_address: None,
+            resume: None,
             lease: None,
-            meter: Arc::default(),
-            tap: None,
             #[cfg(feature = "websocket")]
             http: None,
             #[cfg(feature = "websocket")]
@@ -137,19 +123,13 @@ impl Default for ServerBuilder {
     }
 }
 
-impl ServerBuilder {
-    /// Sets the bounds of what a client can make us hold. Settings of leases and resume that were
-    /// made before are replaced.
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = Arc::new(config);
-        self
-    }
+shared_settings!(ServerBuilder);
 
+impl ServerBuilder {
     /// Takes clients that ask for leases, and allows them what this policy says; each connection
     /// has its own copy. Clients that do not ask are not held to it (LEASE-17).
     pub fn lease(mut self, policy: impl LeasePolicy + Clone + Sync) -> Self {
         self.lease = Some(Arc::new(move || Box::new(policy.clone())));
-        Arc::make_mut(&mut self.config).leases = true;
         self
     }
 
@@ -158,7 +138,7 @@ impl ServerBuilder {
     /// transport ends: the one that has been for the longest time of the address that holds most. If
     /// there is none, or only of addresses that hold no more than the one that asks, SETUP is refused.
     pub fn resume(mut self, limits: ResumeLimits, max_sessions: usize) -> Self {
-        Arc::make_mut(&mut self.config).resume = Some(limits);
+        self.resume = Some(limits);
         self.max_sessions = max_sessions.max(1);
         self
     }
@@ -171,38 +151,9 @@ impl ServerBuilder {
         self
     }
 
-    /// How many items a stream or inbound channel keeps outstanding unless it says otherwise. By
-    /// default 256, and up to 4,096 where items are small and it is the credit that holds the client
-    /// up.
-    pub fn credit(mut self, n: u32) -> Self {
-        self.window = Window::new(n);
-        self
-    }
-
-    /// How many requests we may have open towards one client; more wait. Default 4,096.
-    pub fn max_requests(mut self, max: usize) -> Self {
-        self.max_requests = max.max(1);
-        self
-    }
-
-    /// The memory that all connections share; by default [`MemoryBudget::of_process`].
-    pub fn memory(mut self, budget: Arc<MemoryBudget>) -> Self {
-        self.memory = Some(budget);
-        self
-    }
-
-    /// Bytes of items and answers that may wait on a connection for those who consume them; beyond,
-    /// nothing more is read from it until some are consumed. Where nobody consumes any for 10 s, the
-    /// stream for which most waits fails with CANCELED. Default 64 MiB, and less where memory is
-    /// short.
-    pub fn max_waiting_bytes(mut self, max: usize) -> Self {
-        self.max_waiting_bytes = max;
-        self
-    }
-
     /// How many connections are served at a time, over all listeners; sessions without a transport
     /// are not among them. One more that the acceptor has taken waits for half of
-    /// [`Config::setup_timeout`] until one ends, and is refused after that. Who comes back to a session
+    /// [`Config::setup_timeout`](rsock_proto::Config::setup_timeout) until one ends, and is refused after that. Who comes back to a session
     /// waits before all others, and is let in beyond the limit: up to a quarter more, and no more than
     /// half of [`max_newcomers`](Self::max_newcomers). Default 100,000.
     pub fn max_connections(mut self, max: usize) -> Self {
@@ -244,18 +195,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Counts what happens.
-    pub fn meter(mut self, meter: Arc<Meter>) -> Self {
-        self.meter = meter;
-        self
-    }
-
-    /// Shows every frame of every connection.
-    pub fn tap(mut self, tap: FrameTap) -> Self {
-        self.tap = Some(tap);
-        self
-    }
-
     /// Sets what answers plain HTTP on the WebSocket ports; by default a hint to use WebSocket.
     #[cfg(feature = "websocket")]
     pub fn http(mut self, handler: impl HttpHandler) -> Self {
@@ -268,10 +207,6 @@ impl ServerBuilder {
     pub fn http_limits(mut self, limits: HttpLimits) -> Self {
         self.http_limits = limits;
         self
-    }
-
-    fn budget(&self) -> Arc<MemoryBudget> {
-        self.memory.clone().unwrap_or_else(MemoryBudget::of_process)
     }
 
     /// Opens a listener for each URI.
@@ -342,7 +277,9 @@ impl fmt::Debug for Endpoint {
 
 impl fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerBuilder").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("ServerBuilder")
+            .field("config", &self.settings.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -380,7 +317,7 @@ impl Serve {
                 accepting.push(service.run_on(index, accepting_here));
             }
         }
-        let meter = Arc::clone(&service.builder.meter);
+        let meter = Arc::clone(&service.builder.settings.meter);
         let mut summing_up = pin!(meter.sum_up_warnings());
         std::future::poll_fn(|cx| {
             for listening in &mut accepting {
@@ -492,17 +429,22 @@ struct Service {
 }
 
 impl Service {
-    fn new(builder: ServerBuilder, acceptor: Arc<dyn Accept>) -> Self {
+    fn new(mut builder: ServerBuilder, acceptor: Arc<dyn Accept>) -> Self {
+        if builder.lease.is_some() || builder.resume.is_some() {
+            let config = Arc::make_mut(&mut builder.settings.config);
+            config.leases |= builder.lease.is_some();
+            config.resume = builder.resume.or(config.resume);
+        }
         let limits = DoorLimits {
             max_connections: builder.max_connections,
             max_newcomers: builder.max_newcomers,
-            patience: builder.config.setup_timeout / 2,
+            patience: builder.settings.config.setup_timeout / 2,
         };
-        let doors = Doors::new(limits, Arc::clone(&builder.meter));
+        let doors = Doors::new(limits, Arc::clone(&builder.settings.meter));
         let (live, draining) = (Mutex::default(), watch::Sender::new(false));
         let max = builder.max_sessions;
         let max_per_address = builder.max_sessions_per_address.unwrap_or_else(|| max.div_ceil(2));
-        let sessions = builder.config.resume.map(|_| Sessions::new(max, max_per_address));
+        let sessions = builder.settings.config.resume.map(|_| Sessions::new(max, max_per_address));
         let (deserted, refused) = (Notify::new(), Mutex::default());
         Self {
             #[cfg(feature = "websocket")]
@@ -520,13 +462,13 @@ impl Service {
 
     /// The system has refused to accept. It is logged once, and again while it lasts.
     fn cannot_accept(&self, error: &io::Error) {
-        self.builder.meter.failed_accept();
+        self.builder.settings.meter.failed_accept();
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         let (logged, times) = &mut *refused;
         *times += 1;
         if logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_PAUSE) {
             *logged = Some(Instant::now());
-            let open = self.builder.meter.read().open_connections;
+            let open = self.builder.settings.meter.read().open_connections;
             log_accept(error, open, mem::take(times));
         }
     }
@@ -607,7 +549,7 @@ impl Service {
         newcomer: Option<Newcomer>,
         accept: Arc<dyn Accept>,
     ) -> Option<Driven> {
-        let mailbox = Mailbox::new(self.builder.max_requests, ConnectionState::Connecting);
+        let mailbox = Mailbox::new(self.builder.settings.max_requests, ConnectionState::Connecting);
         if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(mailbox.clone())) {
             return None;
         }
@@ -616,17 +558,9 @@ impl Service {
             // It is heard, and told that it comes too late.
             mailbox.end(false);
         }
-        let options = DriverOptions {
-            config: Arc::clone(&self.builder.config),
-            window: self.builder.window,
-            meter: Arc::clone(&self.builder.meter),
-            tap: self.builder.tap.clone(),
-            peer: Arc::clone(&transport.peer),
-            lease: self.builder.lease.as_ref().map(|make| make()),
-            sessions: self.sessions.clone(),
-            memory: self.builder.budget(),
-            max_waiting_bytes: self.builder.max_waiting_bytes,
-        };
+        let lease = self.builder.lease.as_ref().map(|make| make());
+        let peer = Arc::clone(&transport.peer);
+        let options = self.builder.settings.driver_options(peer, lease, self.sessions.clone());
         let driver = Driver::server(transport, accept, newcomer.map(Box::new), mailbox, options);
         Some(Driven { driver: Box::pin(driver), _live: live })
     }
@@ -763,5 +697,16 @@ mod tests {
     fn a_task_that_serves_takes_no_more_than_the_driver_and_its_places() {
         let task = serving(std::future::pending(), None);
         assert!(size_of_val(&task) <= 96, "{}", size_of_val(&task));
+    }
+
+    #[test]
+    fn leases_and_sessions_outlast_a_config_that_is_set_behind_them() {
+        let limits = ResumeLimits::default();
+        let builder = ServerBuilder::default().lease(crate::SharedLease::new(1)).resume(limits, 1);
+        let builder = builder.config(rsock_proto::Config::default());
+        let rejecting = crate::acceptor::Always(Arc::new(crate::Rejecting));
+        let service = Service::new(builder, Arc::new(rejecting));
+        let config = &service.builder.settings.config;
+        assert!(config.leases && config.resume.is_some() && service.sessions.is_some());
     }
 }

@@ -1,6 +1,16 @@
 //! The settings that clients and servers share, and their defaults.
 
-use rsock_proto::Window;
+use std::sync::Arc;
+
+use rsock_proto::{Config, Window};
+
+use crate::{
+    connection::{DriverOptions, Sessions},
+    lease::LeasePolicy,
+    memory::MemoryBudget,
+    meter::Meter,
+    tap::FrameTap,
+};
 
 /// How many requests may be open at a time on a connection.
 pub const DEFAULT_MAX_REQUESTS: usize = 4_096;
@@ -13,9 +23,125 @@ const MAX_DEFAULT_CREDIT: u32 = 4_096;
 const MAX_GROWN_BYTES: usize = 256 << 10;
 
 /// Bytes that may wait for all consumers of a connection unless it is set otherwise.
-pub(crate) const DEFAULT_MAX_WAITING_BYTES: usize = 64 << 20;
+const DEFAULT_MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// The policy of a stream that has none of its own.
 pub(crate) fn default_window() -> Window {
     Window::new(DEFAULT_CREDIT).grows_to(MAX_DEFAULT_CREDIT, MAX_GROWN_BYTES)
 }
+
+/// The settings that both builders have: [`shared_settings`] gives them their methods.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) config: Arc<Config>,
+    pub(crate) window: Window,
+    pub(crate) max_requests: usize,
+    /// That of the process, unless it was set.
+    pub(crate) memory: Option<Arc<MemoryBudget>>,
+    pub(crate) max_waiting_bytes: usize,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) tap: Option<FrameTap>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            config: Arc::default(),
+            window: default_window(),
+            max_requests: DEFAULT_MAX_REQUESTS,
+            memory: None,
+            max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
+            meter: Arc::default(),
+            tap: None,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn budget(&self) -> Arc<MemoryBudget> {
+        self.memory.clone().unwrap_or_else(MemoryBudget::of_process)
+    }
+
+    /// Of the driver of one connection.
+    pub(crate) fn driver_options(
+        &self,
+        peer: Arc<str>,
+        lease: Option<Box<dyn LeasePolicy>>,
+        sessions: Option<Arc<Sessions>>,
+    ) -> DriverOptions {
+        DriverOptions {
+            config: Arc::clone(&self.config),
+            window: self.window,
+            meter: Arc::clone(&self.meter),
+            tap: self.tap.clone(),
+            peer,
+            lease,
+            sessions,
+            memory: self.budget(),
+            max_waiting_bytes: self.max_waiting_bytes,
+        }
+    }
+}
+
+/// The methods of a builder that has [`Settings`] in its field `settings`.
+macro_rules! shared_settings {
+    ($builder:ty) => {
+        /// The settings that clients and servers share.
+        impl $builder {
+            /// Sets the bounds of what a peer can make us hold.
+            pub fn config(mut self, config: ::rsock_proto::Config) -> Self {
+                self.settings.config = ::std::sync::Arc::new(config);
+                self
+            }
+
+            /// How many items a stream, and what a channel brings, keeps outstanding unless it says
+            /// otherwise. By default 256, and up to 4,096 where items are small and it is the credit
+            /// that holds the peer up.
+            pub fn credit(mut self, n: u32) -> Self {
+                self.settings.window = ::rsock_proto::Window::new(n);
+                self
+            }
+
+            /// How many requests of ours may be open on a connection at a time; more wait for their
+            /// turn. Default 4,096.
+            pub fn max_requests(mut self, max: usize) -> Self {
+                self.settings.max_requests = max.max(1);
+                self
+            }
+
+            /// The memory that connections share; by default
+            /// [`MemoryBudget::of_process`](crate::MemoryBudget::of_process).
+            pub fn memory(
+                mut self,
+                budget: ::std::sync::Arc<$crate::memory::MemoryBudget>,
+            ) -> Self {
+                self.settings.memory = Some(budget);
+                self
+            }
+
+            /// Bytes of items and answers that may wait on a connection for those who consume them;
+            /// beyond, nothing more is read from it until some are consumed. Where nobody consumes any
+            /// for 10 s, the stream for which most waits fails with
+            /// [`Error::Canceled`](crate::Error::Canceled), unless it is a client's only one. Default
+            /// 64 MiB, and less where memory is short.
+            pub fn max_waiting_bytes(mut self, max: usize) -> Self {
+                self.settings.max_waiting_bytes = max;
+                self
+            }
+
+            /// Counts what happens.
+            pub fn meter(mut self, meter: ::std::sync::Arc<$crate::meter::Meter>) -> Self {
+                self.settings.meter = meter;
+                self
+            }
+
+            /// Shows every frame.
+            pub fn tap(mut self, tap: $crate::tap::FrameTap) -> Self {
+                self.settings.tap = Some(tap);
+                self
+            }
+        }
+    };
+}
+
+pub(crate) use shared_settings;

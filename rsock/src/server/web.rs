@@ -39,7 +39,8 @@ pub(super) struct Web {
 
 impl Web {
     pub(super) fn new(builder: &ServerBuilder) -> Self {
-        let seats = Seats::new(builder.http_limits.max_connections, Arc::clone(&builder.meter));
+        let seats =
+            Seats::new(builder.http_limits.max_connections, Arc::clone(&builder.settings.meter));
         Self { seats, ending: watch::Sender::new(false) }
     }
 
@@ -72,11 +73,11 @@ impl Service {
         let front = Arc::new(Front {
             handler,
             path,
-            head_limit: self.builder.config.setup_timeout,
+            head_limit: self.builder.settings.config.setup_timeout,
             limits: self.builder.http_limits.clone(),
             seats: Arc::clone(&self.web.seats),
-            meter: Arc::clone(&self.builder.meter),
-            memory: self.builder.budget(),
+            meter: Arc::clone(&self.builder.settings.meter),
+            memory: self.builder.settings.budget(),
             draining: self.draining.subscribe(),
             ending: self.web.ending.subscribe(),
         });
@@ -111,7 +112,8 @@ impl Service {
         head: HttpHead,
         newcomer: Newcomer,
     ) -> Option<Driven> {
-        let framing = WebSocketFraming::new(Role::Server, self.builder.config.max_frame_bytes);
+        let framing =
+            WebSocketFraming::new(Role::Server, self.builder.settings.config.max_frame_bytes);
         let (framing, input) = (Framing::WebSocket(framing), BytesMut::from(leftover));
         let transport = Transport { socket, framing, input, peer };
         self.drive(transport, Some(newcomer), self.with_head(head))
@@ -126,7 +128,7 @@ impl Service {
         head: HttpHead,
         holder: Holder,
     ) -> Option<Driven> {
-        let limit = self.builder.config.setup_timeout;
+        let limit = self.builder.settings.config.setup_timeout;
         let taking = async {
             let newcomer = self.doors.newcomer(holder).await;
             let mut upgrading = pin!(upgrading);
@@ -137,7 +139,7 @@ impl Service {
             Some((upgraded.await?, newcomer))
         };
         let Ok(taken) = tokio::time::timeout(limit, taking).await else {
-            self.builder.meter.handshake_timeout();
+            self.builder.settings.meter.handshake_timeout();
             log_failure(&peer, &"the HTTP server did not give up its connection in time");
             return None;
         };
@@ -167,7 +169,7 @@ impl Endpoint {
     ///
     /// All that bounds connections of a server bounds these as well: they are newcomers until the acceptor
     /// has taken them, count among [`max_connections`](crate::ServerBuilder::max_connections), and end with
-    /// [`drain`](Self::drain). [`Peer::http`] is the request.
+    /// [`drain`](Self::drain). [`Peer::http`](crate::Peer::http) is the request.
     ///
     /// What the HTTP server answers beside is held back by slow readers only if its sockets hold little:
     /// see [`prepare_tcp`](crate::prepare_tcp).

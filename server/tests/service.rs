@@ -248,6 +248,7 @@ async fn the_figures_of_the_status_keep_their_names_and_their_order() {
         "uptime_seconds \
          connections open total full failed_accepts refused turned_away violations setup_timeouts \
          handshake_timeouts keepalive_timeouts paused_reads \
+         http open requests refused timeouts evicted \
          memory max used refused paused paused_for_handlers given_up_streams ended stalled_parts \
          sessions suspended resumed broken_transports refused refused_transports evicted \
          replayed_frames overflows \

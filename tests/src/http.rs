@@ -206,6 +206,19 @@ impl Site {
                 }
                 HttpResponse::text(200, bytes.to_string())
             }
+            "/mirror" => {
+                let parts = request.into_body().map(|part| part.map_err(Error::application));
+                return Ok(HttpResponse::stream(200, parts));
+            }
+            "/keep" => {
+                // For longer than the connection.
+                let kept = (request.into_body(), Arc::clone(&self.recorder));
+                tokio::spawn(async move {
+                    kept.1.wait("let go").await;
+                    drop(kept.0);
+                });
+                HttpResponse::text(200, "kept\n")
+            }
             "/unread" => HttpResponse::text(200, "not read\n"),
             "/never" => {
                 std::future::pending::<()>().await;

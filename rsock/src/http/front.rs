@@ -82,6 +82,8 @@ where
 {
     let began = Instant::now();
     let shared = Shared::new(newcomer, Arc::clone(&front.meter));
+    // A body that somebody keeps must not keep the connection's place.
+    let _leaves = Leaves(Arc::clone(&shared));
     let limits = Limits { head: front.head_limit, http: &front.limits };
     let service =
         Service { front: Arc::clone(&front), shared: Arc::clone(&shared), origin, holder };
@@ -168,6 +170,19 @@ where
         linger(&mut io).await;
     }
     Ok(Served::Http)
+}
+
+/// Gives up the places of a connection when it is over.
+struct Leaves(Arc<Shared>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        let (newcomer, visit) = {
+            let mut state = self.0.lock();
+            (state.newcomer.take(), state.visit.take())
+        };
+        drop((newcomer, visit));
+    }
 }
 
 /// How long, and for how many bytes, a connection is read whose request was answered before it was

@@ -47,15 +47,28 @@ impl HttpRequest {
         origin: Origin,
     ) -> Self {
         let (parts, incoming) = request.into_parts();
-        let body = HttpBody {
-            incoming,
-            left: limits.max_body_bytes,
-            max: limits.max_body_bytes,
-            wait: Wait::new(limits.body_timeout),
-            account: Account::new(Arc::clone(budget)),
-            shared: Arc::clone(shared),
-        };
-        Self { parts, body, origin }
+        let source = Source::Socket { incoming, shared: Arc::clone(shared) };
+        Self { parts, body: HttpBody::new(source, limits, budget), origin }
+    }
+
+    /// A request that is in this process: for calling a handler without a connection.
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// # let handler = UpgradeRequired::default();
+    /// use rsock::http::{Method, Uri};
+    ///
+    /// let request = HttpRequest::local(Method::GET, Uri::from_static("/nothing"), "");
+    /// assert_eq!(handler.handle(request).await.status(), 426);
+    /// # });
+    /// ```
+    pub fn local(method: Method, uri: Uri, body: impl Into<Bytes>) -> Self {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        (parts.method, parts.uri) = (method, uri);
+        let source = Source::Memory(body.into());
+        let body = HttpBody::new(source, &HttpLimits::default(), &MemoryBudget::of_process());
+        Self { parts, body, origin: Origin { peer: "local".into(), local: None } }
     }
 
     /// The method.
@@ -81,6 +94,11 @@ impl HttpRequest {
     /// All headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.parts.headers
+    }
+
+    /// All headers, to be changed.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.parts.headers
     }
 
     /// The first header of this name, in any case, if its value is visible ASCII.
@@ -130,15 +148,68 @@ impl fmt::Debug for HttpRequest {
 /// A client that waits to be told (`Expect: 100-continue`) is told when it is first asked for. One that
 /// is not read to its end costs the connection.
 pub struct HttpBody {
-    incoming: Incoming,
+    source: Source,
     left: usize,
     max: usize,
     wait: Wait,
     account: Account,
-    shared: Arc<Shared>,
+}
+
+/// The place that a body comes from.
+enum Source {
+    Socket { incoming: Incoming, shared: Arc<Shared> },
+    Memory(Bytes),
+}
+
+impl Source {
+    /// Bytes that will come at least.
+    fn announced(&self) -> usize {
+        match self {
+            Self::Socket { incoming, .. } => {
+                usize::try_from(incoming.size_hint().lower()).unwrap_or(usize::MAX)
+            }
+            Self::Memory(bytes) => bytes.len(),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Socket { incoming, .. } => incoming.is_end_stream(),
+            Self::Memory(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, hyper::Error>>> {
+        match self {
+            Self::Socket { incoming, .. } => loop {
+                match ready!(Pin::new(&mut *incoming).poll_frame(cx)).transpose()? {
+                    None => return Poll::Ready(None),
+                    // Trailers are nobody's.
+                    Some(frame) => match frame.into_data() {
+                        Ok(data) => return Poll::Ready(Some(Ok(data))),
+                        Err(_) => continue,
+                    },
+                }
+            },
+            Self::Memory(bytes) => {
+                let whole = std::mem::take(bytes);
+                Poll::Ready((!whole.is_empty()).then_some(Ok(whole)))
+            }
+        }
+    }
 }
 
 impl HttpBody {
+    fn new(source: Source, limits: &HttpLimits, budget: &Arc<MemoryBudget>) -> Self {
+        Self {
+            source,
+            left: limits.max_body_bytes,
+            max: limits.max_body_bytes,
+            wait: Wait::new(limits.body_timeout),
+            account: Account::new(Arc::clone(budget)),
+        }
+    }
+
     /// Takes at most this many bytes instead of [`HttpLimits::max_body_bytes`].
     #[must_use]
     pub fn at_most(mut self, max: usize) -> Self {
@@ -156,7 +227,7 @@ impl HttpBody {
         let mut whole = Vec::new();
         while let Some(part) = poll_fn(|cx| self.poll_part(cx)).await {
             let part = part?;
-            if whole.is_empty() && self.incoming.is_end_stream() && part.len() < COUNTED_BYTES {
+            if whole.is_empty() && self.source.is_over() && part.len() < COUNTED_BYTES {
                 return Ok(Bytes::copy_from_slice(&part));
             }
             let bytes = whole.len() + part.len();
@@ -176,30 +247,29 @@ impl HttpBody {
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HttpBodyError>>> {
         // What is announced to be too long is not read at all.
-        let announced = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
-        if announced > self.left {
+        if self.source.announced() > self.left {
             return Poll::Ready(Some(Err(HttpBodyError::TooLong { max: self.max })));
         }
-        loop {
-            let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-                ready!(self.wait.poll_over(cx));
-                self.shared.timed_out();
-                return Poll::Ready(Some(Err(HttpBodyError::Timeout)));
-            };
-            let frame = match frame {
-                None => return Poll::Ready(None),
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Poll::Ready(Some(Err(HttpBodyError::from(error)))),
-            };
-            // Trailers are nobody's.
-            let Ok(data) = frame.into_data() else { continue };
-            self.wait.came(data.len());
-            let Some(left) = self.left.checked_sub(data.len()) else {
-                return Poll::Ready(Some(Err(HttpBodyError::TooLong { max: self.max })));
-            };
-            self.left = left;
-            return Poll::Ready(Some(Ok(data)));
-        }
+        let Poll::Ready(part) = self.source.poll_part(cx) else {
+            ready!(self.wait.poll_over(cx));
+            if let Source::Socket { shared, .. } = &self.source {
+                shared.timed_out();
+            }
+            return Poll::Ready(Some(Err(HttpBodyError::Timeout)));
+        };
+        let data = match part {
+            None => return Poll::Ready(None),
+            Some(Ok(data)) => data,
+            Some(Err(error)) => return Poll::Ready(Some(Err(HttpBodyError::from(error)))),
+        };
+        self.wait.came(data.len());
+        Poll::Ready(Some(match self.left.checked_sub(data.len()) {
+            Some(left) => {
+                self.left = left;
+                Ok(data)
+            }
+            None => Err(HttpBodyError::TooLong { max: self.max }),
+        }))
     }
 }
 
@@ -228,8 +298,10 @@ impl Stream for HttpBody {
 
 impl Drop for HttpBody {
     fn drop(&mut self) {
-        if !self.incoming.is_end_stream() {
-            self.shared.left_unread();
+        if let Source::Socket { incoming, shared } = &self.source
+            && !incoming.is_end_stream()
+        {
+            shared.left_unread();
         }
     }
 }
@@ -335,6 +407,28 @@ impl From<HttpBodyError> for HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_request_by_hand_has_a_body_within_the_limits() {
+        let put =
+            |len: usize| HttpRequest::local(Method::PUT, Uri::from_static("/a?b"), vec![7; len]);
+        let request = put(10);
+        assert_eq!(
+            (request.path(), request.query(), request.address()),
+            ("/a", Some("b"), "local")
+        );
+        assert_eq!(request.into_body().bytes().await.expect("it is short"), [7; 10][..]);
+        assert_eq!(put(0).into_body().bytes().await.expect("it is short"), "");
+        let max = HttpLimits::default().max_body_bytes;
+        assert_eq!(put(max).into_body().bytes().await.expect("it fits").len(), max);
+        let too_long = |max| HttpBodyError::TooLong { max };
+        assert_eq!(put(max + 1).into_body().bytes().await, Err(too_long(max)));
+        assert_eq!(put(max + 1).into_body().at_most(9).bytes().await, Err(too_long(9)));
+        assert_eq!(
+            put(max + 1).into_body().at_most(max + 1).bytes().await.map(|it| it.len()),
+            Ok(max + 1)
+        );
+    }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_that_trickle_are_waited_for_no_longer_than_a_kib_may_take() {

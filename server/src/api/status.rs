@@ -49,6 +49,7 @@ sections! {
         version: &'static str = env!("CARGO_PKG_VERSION");
         uptime_seconds: u64 = app.uptime_seconds();
         connections: Connections = Connections::of(app, reading);
+        http: Http = Http::of(app, reading);
         memory: Memory = Memory::of(app, reading);
         sessions: Sessions = Sessions::of(app, reading);
         streams: Streams = Streams::of(app, reading);
@@ -79,6 +80,15 @@ sections! {
         /// With a runtime for each core, how they are shared out among them.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         cores: Vec<Core> = cores(app);
+    }
+
+    /// Plain HTTP on the ports of WebSockets. Its connections are not among the others.
+    Http {
+        open: u64 = reading.open_http_connections;
+        requests: u64 = reading.http_requests;
+        refused: u64 = reading.refused_http_requests;
+        timeouts: u64 = reading.http_timeouts;
+        evicted: u64 = reading.evicted_http_connections;
     }
 
     /// The memory that connections hold for their peers, and what followed from it.

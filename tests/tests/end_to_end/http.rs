@@ -122,6 +122,37 @@ async fn a_client_that_waits_for_100_is_told_only_when_its_body_is_read() {
     assert_eq!(peer.answer().await.text(), "not read\n");
 }
 
+#[tokio::test]
+async fn a_body_may_be_read_while_it_is_answered() {
+    let (served, _) = served(HttpLimits::default()).await;
+    let mut peer = HttpPeer::connect(served.ws()).await;
+    peer.send("POST /mirror HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+    peer.head().await;
+    for _ in 0..3 {
+        peer.send("4\r\nping\r\n").await;
+        peer.read_some("4\r\nping\r\n".len()).await;
+    }
+    peer.send("0\r\n\r\n").await;
+    peer.read_some("0\r\n\r\n".len()).await;
+    assert_eq!(peer.ask("GET", "/hello").await.text(), "hello\n");
+}
+
+#[tokio::test]
+async fn a_body_that_is_kept_does_not_keep_its_connection() {
+    let (mut served, site) = served(HttpLimits::default()).await;
+    let mut peer = HttpPeer::connect(served.ws()).await;
+    peer.send("POST /keep HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await;
+    assert_eq!(peer.answer().await.text(), "kept\n");
+    drop(peer);
+    let meter = Arc::clone(&served.meter);
+    while meter.read().open_http_connections > 0 {
+        tokio::task::yield_now().await;
+    }
+    served.begin_shutdown();
+    within(served.ended()).await;
+    site.recorder.note("let go");
+}
+
 /// Must be seen: a slow reader holds its producer back.
 #[tokio::test]
 async fn a_client_that_reads_nothing_holds_its_producer_back() {

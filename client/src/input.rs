@@ -14,7 +14,7 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     task::{Context, Poll, ready},
-    thread,
+    thread, vec,
 };
 
 use bytes::Bytes;
@@ -187,46 +187,68 @@ impl Stream for Outgoing {
     }
 }
 
-type Line = io::Result<Option<Bytes>>;
+/// A line at least, and all others that were read with it; none at the end.
+type Block = io::Result<vec::IntoIter<Bytes>>;
 
-/// Lines of a blocking reader, each read in a thread of its own when it is asked for. (The reader
-/// buffers what the system hands it at once, 8 KiB at most.)
+/// Bytes that are read from the system at a time: what is read and not sent is as little as that.
+const BLOCK_BYTES: usize = 8 << 10;
+
+/// Lines of a blocking reader, read in a thread of its own when they are asked for: as many as the
+/// system hands over at once, in [`BLOCK_BYTES`].
 pub(crate) struct Lines {
     ask: SyncSender<()>,
-    lines: mpsc::Receiver<Line>,
+    blocks: mpsc::Receiver<Block>,
     asked: bool,
+    /// Those that were read and not asked for.
+    read: vec::IntoIter<Bytes>,
 }
 
 impl Lines {
     pub(crate) fn new(source: impl Read + Send + 'static) -> Self {
         let (ask, asked) = sync_channel(1);
-        let (sender, lines) = mpsc::channel(1);
+        let (sender, blocks) = mpsc::channel(1);
         // Not joined: it may sit in a read that never returns.
         thread::spawn(move || {
-            let mut source = BufReader::new(source);
+            let mut source = BufReader::with_capacity(BLOCK_BYTES, source);
             while asked.recv().is_ok() {
-                if sender.blocking_send(read_line(&mut source)).is_err() {
+                if sender.blocking_send(read_block(&mut source)).is_err() {
                     break;
                 }
             }
         });
-        Self { ask, lines, asked: false }
+        Self { ask, blocks, asked: false, read: Vec::new().into_iter() }
     }
 
     /// The next line without its newline; `None` at the end.
-    pub(crate) fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<Line> {
+    pub(crate) fn poll_line(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+        if let Some(line) = self.read.next() {
+            return Poll::Ready(Ok(Some(line)));
+        }
         if !self.asked {
             // One ask at a time has room; a reader that is gone shows below.
             let _ = self.ask.try_send(());
             self.asked = true;
         }
-        let line = ready!(self.lines.poll_recv(cx));
+        let block = ready!(self.blocks.poll_recv(cx));
         self.asked = false;
-        Poll::Ready(line.unwrap_or(Ok(None)))
+        self.read = block.transpose()?.unwrap_or_default();
+        Poll::Ready(Ok(self.read.next()))
     }
 }
 
-fn read_line(source: &mut impl BufRead) -> Line {
+/// Reads a line, and takes what else is there.
+fn read_block(source: &mut BufReader<impl Read>) -> Block {
+    let Some(first) = read_line(source)? else { return Ok(Vec::new().into_iter()) };
+    let mut lines = vec![first];
+    if let Some(last) = source.buffer().iter().rposition(|byte| *byte == b'\n') {
+        let block = Bytes::copy_from_slice(&source.buffer()[..last]);
+        source.consume(last + 1);
+        lines.extend(block.split(|byte| *byte == b'\n').map(|line| block.slice_ref(line)));
+    }
+    Ok(lines.into_iter())
+}
+
+fn read_line(source: &mut impl BufRead) -> io::Result<Option<Bytes>> {
     let mut line = Vec::new();
     // A byte more for the newline, and another to tell a line that is too long.
     source.take(MAX_PAYLOAD_BYTES as u64 + 2).read_until(b'\n', &mut line)?;
@@ -265,6 +287,22 @@ mod tests {
         assert_eq!(next().unwrap(), "");
         assert_eq!(next().unwrap(), b"\xff".as_slice());
         assert_eq!(next(), None);
+    }
+
+    #[test]
+    fn what_was_read_with_a_line_is_taken_with_it() {
+        let mut source = BufReader::with_capacity(8, b"a\n\nbc\nlonger than that\nx".as_slice());
+        let mut blocks = Vec::new();
+        loop {
+            let block: Vec<_> = read_block(&mut source).unwrap().collect();
+            if block.is_empty() {
+                break;
+            }
+            blocks.push(block.into_iter().map(|line| String::from_utf8(line.into()).unwrap()));
+        }
+        let blocks: Vec<Vec<_>> = blocks.into_iter().map(Iterator::collect).collect();
+        let expected: [&[&str]; 3] = [&["a", "", "bc"], &["longer than that"], &["x"]];
+        assert_eq!(blocks, expected);
     }
 
     /// Counts its reads; each yields one line.

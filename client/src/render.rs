@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -27,10 +27,17 @@ pub(crate) fn say(line: impl fmt::Display) {
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
+/// Bytes that are shown at a time where nobody watches, give or take an item.
+const BLOCK_BYTES: usize = 32 << 10;
+
 /// The place replies go to.
 pub(crate) struct Output {
     /// None where no data is to be shown.
     stdout: Option<Stdout>,
+    /// Lines that nobody waits for yet.
+    block: Vec<u8>,
+    /// Somebody sees each line as it comes.
+    is_watched: bool,
     format: Format,
     show: Option<Show>,
     metadata_mime: String,
@@ -41,22 +48,43 @@ impl Output {
     /// [`Failure::Output`] if data is to be shown and there is no stdout.
     pub(crate) fn new(args: &OutputArgs, metadata_mime: String) -> Result<Self, Failure> {
         let stdout = (args.out != Format::None).then(Stdout::open).transpose()?;
-        Ok(Self { stdout, format: args.out, show: args.show, metadata_mime })
+        Ok(Self {
+            stdout,
+            block: Vec::new(),
+            is_watched: io::stdout().is_terminal(),
+            format: args.out,
+            show: args.show,
+            metadata_mime,
+        })
     }
 
-    /// Shows one reply, at once.
-    pub(crate) async fn write(&self, payload: &Payload) -> Result<(), Failure> {
+    /// Shows one reply: on a terminal at once, and elsewhere in blocks. Whoever has nothing to show
+    /// next says so with [`pause`](Self::pause).
+    pub(crate) async fn write(&mut self, payload: &Payload) -> Result<(), Failure> {
         if let (Some(Show::Metadata), Some(metadata)) = (self.show, &payload.metadata) {
+            // What came before it is seen before it.
+            self.pause().await?;
             show_metadata(metadata, &self.metadata_mime);
         }
+        self.add_line(&payload.data);
+        if self.is_watched || self.block.len() >= BLOCK_BYTES { self.pause().await } else { Ok(()) }
+    }
+
+    /// Has written what was shown so far.
+    pub(crate) async fn pause(&mut self) -> Result<(), Failure> {
         match &self.stdout {
-            Some(stdout) => stdout.write(&self.line(&payload.data)).await,
-            None => Ok(()),
+            Some(stdout) if !self.block.is_empty() => {
+                stdout.write(&self.block).await?;
+                self.block.clear();
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
     /// Waits until all that was shown is written.
-    pub(crate) async fn flush(&self) -> Result<(), Failure> {
+    pub(crate) async fn flush(&mut self) -> Result<(), Failure> {
+        self.pause().await?;
         match &self.stdout {
             Some(stdout) => stdout.flush().await,
             None => Ok(()),
@@ -71,18 +99,17 @@ impl Output {
         }
     }
 
-    fn line(&self, data: &[u8]) -> Vec<u8> {
-        let mut line = match self.format {
-            Format::None => Vec::new(),
-            Format::Text | Format::Raw => data.to_vec(),
-            Format::Json => json_line(data),
-            Format::Hex => hex(data).into_bytes(),
-            Format::Base64 => BASE64_STANDARD.encode(data).into_bytes(),
-        };
-        if self.format != Format::Raw {
-            line.push(b'\n');
+    fn add_line(&mut self, data: &[u8]) {
+        match self.format {
+            Format::None => return,
+            Format::Text | Format::Raw => self.block.extend_from_slice(data),
+            Format::Json => self.block.extend(json_line(data)),
+            Format::Hex => self.block.extend(hex(data).into_bytes()),
+            Format::Base64 => self.block.extend(BASE64_STANDARD.encode(data).into_bytes()),
         }
-        line
+        if self.format != Format::Raw {
+            self.block.push(b'\n');
+        }
     }
 }
 

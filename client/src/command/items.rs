@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use rsock::{Client, ConnectionState, Error, Payload, RequestStream, Window};
-use tokio::time;
+use tokio::{task::consume_budget, time};
 
 use crate::{
     args::{ConnectionArgs, FlowArgs, OutputArgs},
@@ -73,7 +73,7 @@ impl Items {
         self.end(consumed).await
     }
 
-    async fn end(self, consumed: Result<(), Failure>) -> Result<(), Failure> {
+    async fn end(mut self, consumed: Result<(), Failure>) -> Result<(), Failure> {
         // What has come before a failure is shown as well.
         let shown = self.output.flush().await;
         if self.verbose {
@@ -108,10 +108,19 @@ impl Items {
 
     async fn flow(&mut self, mut stream: RequestStream) -> Result<(), Failure> {
         while !self.is_enough() {
-            let item = tokio::select! {
-                biased;
-                item = stream.next() => item,
-                failure = self.output.failed() => return Err(failure),
+            // However fast they come, Ctrl-C and the clock are heard.
+            consume_budget().await;
+            let item = match stream.next().now_or_never() {
+                Some(item) => item,
+                None => {
+                    // What is here is shown while there is nothing more.
+                    self.output.pause().await?;
+                    tokio::select! {
+                        biased;
+                        item = stream.next() => item,
+                        failure = self.output.failed() => return Err(failure),
+                    }
+                }
             };
             match item {
                 Some(item) => self.show(&item?).await?,
@@ -132,6 +141,7 @@ impl Items {
                 item = stream.next() => match item {
                     Some(item) => {
                         self.show(&item?).await?;
+                        self.output.pause().await?;
                         self.prompt();
                     }
                     None => break,
@@ -177,6 +187,7 @@ impl Items {
         if let Some(delay) = self.flow.delay
             && !self.is_enough()
         {
+            self.output.pause().await?;
             time::sleep(delay).await;
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::{
 pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
     let RequestArgs { connection, metadata, data, output } = args;
     let payload = super::payload(&connection, &metadata, &data)?;
-    let output = Output::new(&output, metadata::mime_name(&connection.metadata_mime)?)?;
+    let mut output = Output::new(&output, metadata::mime_name(&connection.metadata_mime)?)?;
     let work = async |client: &rsock::Client| {
         let started = Instant::now();
         let reply = client.request_response(payload).optional().await?;

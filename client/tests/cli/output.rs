@@ -78,3 +78,21 @@ fn help_and_version() {
     assert_eq!(done.code(), 2);
     assert!(done.stderr().contains("'stream'"), "{}", done.stderr());
 }
+
+/// Where nobody watches, what comes at once is written at once.
+#[cfg(target_os = "linux")]
+#[test]
+fn items_are_written_in_blocks() {
+    let service = Service::start();
+    let script = "seq 20000 | \"$0\" \"$@\" | tail -n 1; grep syscw /proc/$$/io";
+    let done = std::process::Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_rsock"), "channel", &service.tcp])
+        .output()
+        .unwrap();
+    // The shell's count has those of the programs it has run.
+    let said = String::from_utf8(done.stdout).unwrap();
+    let (last, writes) = said.trim().split_once("\nsyscw: ").unwrap();
+    assert_eq!(last, "20000");
+    let writes: u64 = writes.parse().unwrap();
+    assert!(writes < 4_000, "{writes} writes of 20,000 items");
+}

@@ -1,7 +1,8 @@
 //! The thread that keeps time: Ctrl-C, and the end of a process that is stuck, whatever in.
 
-use std::{process, thread, time::Duration};
+use std::{io, process, task::Poll, thread, time::Duration};
 
+use futures_util::poll;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, watch},
@@ -30,7 +31,16 @@ impl Timekeeper {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (sender, interrupted) = watch::channel(false);
         let (limit, limits) = mpsc::channel(1);
-        let keep = move || runtime.block_on(keep_time(sender, limits));
+        let mut first = Box::pin(tokio::signal::ctrl_c());
+        // Heard from here on, and not only when the thread runs.
+        let heard = runtime.block_on(async { poll!(&mut first) });
+        let first = async move {
+            match heard {
+                Poll::Ready(heard) => heard,
+                Poll::Pending => first.await,
+            }
+        };
+        let keep = move || runtime.block_on(keep_time(first, sender, limits));
         // Not joined: it ends with the process.
         thread::Builder::new().spawn(keep).map_err(cannot)?;
         Ok(Self { interrupted, limit })
@@ -52,7 +62,11 @@ impl Timekeeper {
     }
 }
 
-async fn keep_time(interrupted: watch::Sender<bool>, mut limits: mpsc::Receiver<Duration>) {
+async fn keep_time(
+    first: impl Future<Output = io::Result<()>>,
+    interrupted: watch::Sender<bool>,
+    mut limits: mpsc::Receiver<Duration>,
+) {
     let expired = async {
         match limits.recv().await {
             Some(limit) => time::sleep(limit + PATIENCE).await,
@@ -62,7 +76,7 @@ async fn keep_time(interrupted: watch::Sender<bool>, mut limits: mpsc::Receiver<
     };
     let asked = async {
         // Where the system has no such signal there is nothing to wait for.
-        if tokio::signal::ctrl_c().await.is_err() {
+        if first.await.is_err() {
             std::future::pending::<()>().await;
         }
         interrupted.send_replace(true);

@@ -17,7 +17,7 @@ use crate::{
 impl Connection {
     /// Nothing waits to be written, neither of the connection nor of a stream, and `out` has room.
     /// What is written then goes where the scheduler would have let it go.
-    fn is_clear(&self, out: &SendBuf) -> bool {
+    pub(super) fn is_clear(&self, out: &SendBuf) -> bool {
         matches!(self.state, State::Established | State::Unconfirmed)
             && self.session.is_none()
             && self.scheduler.is_empty()
@@ -189,7 +189,7 @@ impl Items<'_> {
 
 /// Writes a frame of a stream at once, and counts it.
 #[inline]
-fn write_at_once(
+pub(super) fn write_at_once(
     out: &mut SendBuf,
     stats: &mut Stats,
     write: impl FnOnce(&mut SendBuf) -> Written,

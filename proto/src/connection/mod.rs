@@ -9,6 +9,7 @@
 //!    deadline.
 //! 4. The rest are questions.
 
+mod answer;
 mod direct;
 mod effect;
 mod event;
@@ -45,9 +46,11 @@ use crate::{
     payload::Payload,
     stats::Stats,
     stream::StreamKey,
-    transmit::Scheduler,
+    transmit::{Scheduler, SendBuf},
 };
 
+pub use answer::AnswerNow;
+use answer::{Answering, Nobody};
 pub use direct::Items;
 pub use event::Event;
 use keepalive::KeepaliveClock;
@@ -183,6 +186,29 @@ impl Connection {
     /// `input`, and stops early when input is not wanted or enough events wait: call again after
     /// draining the events, until it takes nothing more.
     pub fn handle_bytes(&mut self, input: &mut BytesMut, now: Instant) {
+        self.take_bytes(input, now, None::<Answering<'_, Nobody>>);
+    }
+
+    /// As [`handle_bytes`](Self::handle_bytes), with a service that may answer requests as they come:
+    /// its answers are written to `out`. While events wait to be polled it is not asked.
+    #[inline]
+    pub fn handle_bytes_answering(
+        &mut self,
+        input: &mut BytesMut,
+        now: Instant,
+        out: &mut SendBuf,
+        service: &mut impl AnswerNow,
+    ) {
+        self.take_bytes(input, now, Some(Answering { service, out }));
+    }
+
+    #[inline]
+    fn take_bytes(
+        &mut self,
+        input: &mut BytesMut,
+        now: Instant,
+        mut answering: Option<Answering<'_, impl AnswerNow>>,
+    ) {
         let is_first = self.awaits_setup();
         let mut limits = self.input_limits();
         while self.wants_input() {
@@ -191,7 +217,7 @@ impl Connection {
                 limits = self.input_limits();
             }
             match deframe(input, limits) {
-                Ok(Some(frame)) => self.handle_frame(frame, now),
+                Ok(Some(frame)) => self.take_frame(frame, now, answering.as_mut()),
                 Ok(None) => {
                     self.handle_partial(input.get(PREFIX_LEN..).unwrap_or_default(), now);
                     self.handle_incomplete(input.len(), now);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::{
-    connection::{Connection, Event, KeepaliveClock, Role, State},
+    connection::{AnswerNow, Answering, Connection, Event, KeepaliveClock, Nobody, Role, State},
     error::{CloseReason, ErrorCode, StreamError, Violation},
     frame::{
         Carrier, Ext, Frame, FrameType, Interaction, KeepAlive, MAX_U31, Malformed, PayloadFrame,
@@ -15,6 +15,7 @@ use crate::{
     },
     payload::Payload,
     stream::{Assembly, Effect, Stream, StreamKey, Unjoinable},
+    transmit::SendBuf,
 };
 
 /// Why a frame was not acted upon.
@@ -38,7 +39,30 @@ const OVERFLOW: &str = "an item was sent that was not asked for with request-n";
 
 impl Connection {
     /// A whole frame has arrived, without any transport prefix; call while `wants_input`.
-    pub fn handle_frame(&mut self, mut frame: Bytes, now: Instant) {
+    pub fn handle_frame(&mut self, frame: Bytes, now: Instant) {
+        self.take_frame(frame, now, None::<&mut Answering<'_, Nobody>>);
+    }
+
+    /// As [`handle_frame`](Self::handle_frame), with a service that may answer requests as they come: its
+    /// answers are written to `out`. While events wait to be polled it is not asked.
+    #[inline]
+    pub fn handle_frame_answering(
+        &mut self,
+        frame: Bytes,
+        now: Instant,
+        out: &mut SendBuf,
+        service: &mut impl AnswerNow,
+    ) {
+        self.take_frame(frame, now, Some(&mut Answering { service, out }));
+    }
+
+    #[inline]
+    pub(super) fn take_frame(
+        &mut self,
+        mut frame: Bytes,
+        now: Instant,
+        answering: Option<&mut Answering<'_, impl AnswerNow>>,
+    ) {
         if self.state.is_over() {
             return;
         }
@@ -50,7 +74,9 @@ impl Connection {
         let tracked = self.track_received(&frame);
         let reaction = match self.decode_carrier(&mut frame) {
             Some(Ok(Carrier::Item(item))) => Ok(self.receive_payload(item, now)),
-            Some(Ok(Carrier::Request(request))) => Ok(self.receive_request(request, now)),
+            Some(Ok(Carrier::Request(request))) => {
+                Ok(self.receive_request(request, now, answering))
+            }
             Some(Err(malformed)) => self.react_to(malformed),
             None => check_len(frame.len(), self.input_limits().max_frame_bytes)
                 .map_err(|violation| self.blame(violation))
@@ -129,7 +155,9 @@ impl Connection {
         }
         match frame {
             Frame::Payload(payload) => Ok(self.receive_payload(payload, now)),
-            Frame::Request(request) => Ok(self.receive_request(request, now)),
+            Frame::Request(request) => {
+                Ok(self.receive_request(request, now, None::<&mut Answering<'_, Nobody>>))
+            }
             Frame::RequestN { stream, n } => Ok(self.receive_request_n(stream, n)),
             Frame::Cancel { stream } => Ok(self.receive_cancel(stream)),
             Frame::Error { stream: Some(stream), code, message } => {
@@ -253,7 +281,13 @@ impl Connection {
         }
     }
 
-    fn receive_request(&mut self, request: Request, now: Instant) -> Result<(), Ignored> {
+    #[inline]
+    fn receive_request(
+        &mut self,
+        request: Request,
+        now: Instant,
+        answering: Option<&mut Answering<'_, impl AnswerNow>>,
+    ) -> Result<(), Ignored> {
         let Request { stream: id, interaction, initial_n, .. } = request;
         let peer_is_client = self.role == Role::Server;
         if id.is_odd() != peer_is_client || self.streams.is_live(id) {
@@ -290,6 +324,10 @@ impl Connection {
                 self.assemble(key, &request.payload, now);
             }
             None => {
+                if let Some(answering) = answering.filter(|it| it.takes(interaction, self)) {
+                    self.answer_now(request, answering);
+                    return Ok(());
+                }
                 // The id of a fire-and-forget is free as soon as it has arrived (FNF-02).
                 let addressable = interaction != Interaction::FireAndForget;
                 let key = self.streams.respond(&request, addressable);

@@ -164,7 +164,7 @@ impl Streams {
         is_addressable: bool,
         request_bytes: usize,
     ) -> (StreamKey, &mut Tenancy, &mut Stream) {
-        let serial = self.serial.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let serial = self.next_serial();
         self.serial = serial;
         let index = self.vacant.pop().unwrap_or_else(|| self.grow());
         self.least_vacant = self.least_vacant.min(self.vacant.len());
@@ -175,6 +175,19 @@ impl Streams {
         let tenancy = Tenancy { serial, is_addressable, request_bytes, counted_unsent, turn };
         let slot = &mut self.slots[index as usize];
         (StreamKey { index, id, serial }, slot.tenancy.insert(tenancy), &mut slot.stream)
+    }
+
+    /// The key of a stream with this id, if it is the next that is inserted.
+    #[inline]
+    pub(crate) fn next_key(&self, id: StreamId) -> StreamKey {
+        // Bounded as in `grow`.
+        let index = self.vacant.last().copied().unwrap_or(self.slots.len() as u32);
+        StreamKey { index, id, serial: self.next_serial() }
+    }
+
+    #[inline]
+    fn next_serial(&self) -> NonZeroU32 {
+        self.serial.checked_add(1).unwrap_or(NonZeroU32::MIN)
     }
 
     #[cold]

@@ -4,7 +4,7 @@ use super::{
     peer::{FNF, RC, RR, RS, Wire},
     wire::*,
 };
-use crate::{Payload, SendError, frame::Interaction};
+use crate::{AnswerNow, Event, Payload, SendError, StreamKey, frame::Interaction};
 
 /// The frames said to have been written without `poll_transmit`.
 fn written(e: &mut Wire) -> String {
@@ -127,4 +127,112 @@ fn a_full_buffer_takes_nothing_at_once() {
     e.send_last_now(3, "reply").unwrap();
     assert!(!written(&mut e).contains("reply"));
     assert!(e.sent().contains("reply"));
+}
+
+/// Answers what it is asked with its text twice; "later" later.
+#[derive(Default)]
+struct Twice {
+    /// Those taken: all, and those that have a stream.
+    taken: Vec<StreamKey>,
+    followed: Vec<(StreamKey, Option<usize>)>,
+    unwilling: bool,
+}
+
+impl AnswerNow for Twice {
+    fn is_willing(&self) -> bool {
+        !self.unwilling
+    }
+
+    fn answer(&mut self, key: StreamKey, payload: Payload) -> Option<Payload> {
+        self.taken.push(key);
+        let reply = Payload::new(payload.data.repeat(2));
+        (payload.data != "later").then_some(reply)
+    }
+
+    fn follows(&mut self, key: StreamKey, reply: Option<Payload>) {
+        self.followed.push((key, reply.map(|reply| reply.size())));
+    }
+}
+
+#[test]
+fn a_request_is_answered_while_it_is_read_and_as_it_would_be_later() {
+    let (mut now, mut later, mut service) = (Wire::server(), Wire::server(), Twice::default());
+    now.receive_answering([rr(1, "a"), rr(3, "b")], &mut service);
+    later.receive_all([rr(1, "a"), rr(3, "b")]);
+    later.events();
+    later.send_last_now(1, "aa").unwrap();
+    later.send_last_now(3, "bb").unwrap();
+    assert_eq!(now.events(), "");
+    assert_eq!(service.followed, []);
+    let sent = written(&mut now);
+    assert_eq!(sent, "P(1,N+C,'aa') P(3,N+C,'bb')");
+    assert_eq!(sent, written(&mut later));
+    assert_eq!(now.connection.stats(), later.connection.stats());
+    now.assert_idle();
+    // UNX-01: what the peer still says of it comes too late, and its id may be used again.
+    now.receive_answering([can(1)], &mut service);
+    assert_eq!(now.connection.stats().ignored_unknown_stream, 1);
+    now.receive_answering([rr(1, "c")], &mut service);
+    assert_eq!(written(&mut now), "P(1,N+C,'cc')");
+}
+
+#[test]
+fn a_request_that_is_not_answered_has_the_stream_that_was_announced() {
+    let (mut e, mut service) = (Wire::server(), Twice::default());
+    e.receive_answering([rr(1, "later"), rr(3, "b"), rr(5, "later"), can(1)], &mut service);
+    assert_eq!(service.taken.len(), 3);
+    assert_eq!(service.followed, [(service.taken[0], None), (service.taken[2], None)]);
+    assert_eq!(e.connection.inbound_streams(), 1);
+    assert_eq!(e.connection.stats().requests_in, 3);
+    let cancelled = service.taken[0];
+    let event = e.connection.poll_event();
+    assert!(matches!(event, Some(Event::Cancelled { key }) if key == cancelled), "{event:?}");
+    assert_eq!(written(&mut e), "P(3,N+C,'bb')");
+    e.connection.stream(service.taken[2]).unwrap().send_last("c".into()).unwrap();
+    assert_eq!(e.sent(), "P(5,N+C,'c')");
+    e.assert_idle();
+}
+
+#[test]
+fn an_answer_that_must_be_cut_is_given_back() {
+    let (mut e, mut service) = (Wire::server(), Twice::default());
+    let long = "l".repeat(40_000);
+    e.receive_answering([rr(1, &long)], &mut service);
+    assert_eq!(service.followed, [(service.taken[0], Some(80_000))]);
+    assert_eq!(written(&mut e), "");
+    // DOS-03: its bytes are held as those of others.
+    assert!(e.connection.held_bytes() >= 40_000);
+    let stream = e.connection.stream(service.taken[0]);
+    stream.unwrap().send_last(long.repeat(2).into()).unwrap();
+    assert_eq!(e.sent_frames().len(), 2);
+    e.assert_idle();
+}
+
+#[test]
+fn no_answer_overtakes_what_was_told_or_is_to_leave_before() {
+    let requests = || [rr(1, "a")];
+    // An event waits.
+    let (mut e, mut service) = (Wire::server(), Twice::default());
+    e.receive_answering([mp("m"), rr(1, "a")], &mut service);
+    assert_eq!(e.events(), "Push('m') Request(1,RR,'a')");
+    // Something is to be written.
+    let mut e = Wire::server();
+    e.connection.push_metadata("m".into()).unwrap();
+    e.receive_answering(requests(), &mut service);
+    assert_eq!(e.events(), "Request(1,RR,'a')");
+    // The connection is closing, and its refusals say so.
+    let mut e = Wire::server();
+    e.receive(rr(3, "open"));
+    e.events();
+    e.connection.drain();
+    e.receive_answering(requests(), &mut service);
+    assert_eq!(e.sent(), "ERR(1,0x202)");
+    // It does not want any, and others are none of its.
+    let mut e = Wire::server();
+    e.receive_answering([rs(1, 1, "a")], &mut service);
+    assert_eq!(e.events(), "Request(1,RS,'a')");
+    service.unwilling = true;
+    e.receive_answering([rr(3, "a")], &mut service);
+    assert_eq!(e.events(), "Request(3,RR,'a')");
+    assert_eq!(service.taken, []);
 }

@@ -12,8 +12,8 @@ use bytes::{Buf, BytesMut};
 
 use super::wire::{self, Seen};
 use crate::{
-    CloseReason, Config, Connection, ErrorCode, Event, Payload, RequestError, SendError, Side,
-    StreamError, StreamKey, StreamMut,
+    AnswerNow, CloseReason, Config, Connection, ErrorCode, Event, Payload, RequestError, SendError,
+    Side, StreamError, StreamKey, StreamMut,
     frame::{Interaction, Setup},
 };
 
@@ -110,6 +110,19 @@ impl Wire {
     pub(super) fn receive_bytes(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
         self.connection.handle_bytes(&mut self.input, self.now);
+    }
+
+    /// We send frames in one piece, and a service may answer them as they come.
+    pub(super) fn receive_answering<T: AsRef<[u8]>>(
+        &mut self,
+        frames: impl IntoIterator<Item = T>,
+        service: &mut impl AnswerNow,
+    ) {
+        for frame in frames {
+            self.input.extend_from_slice(&wire::prefixed(frame.as_ref()));
+        }
+        let Self { connection, input, now, send, .. } = self;
+        connection.handle_bytes_answering(input, *now, send, service);
     }
 
     /// Bytes it has not taken.

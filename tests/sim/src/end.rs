@@ -7,7 +7,8 @@ use std::{
 
 use bytes::{Buf, Bytes, BytesMut};
 use rsock_proto::{
-    CloseReason, Connection, Event, Interaction, RequestError, Role, SendBuf, SendError, StreamKey,
+    AnswerNow, CloseReason, Connection, Event, Interaction, Payload, RequestError, Role, SendBuf,
+    SendError, StreamKey,
 };
 
 use crate::{
@@ -89,6 +90,62 @@ pub(crate) struct End {
     at_once: bool,
     /// Bytes at the end of `send` that nobody has seen yet.
     unseen: usize,
+}
+
+/// Answers requests while they are read: one in two, the others are left to the application.
+struct Service<'a> {
+    side: usize,
+    model: &'a mut Model,
+    /// The request taken last, and what it was answered, if it was.
+    taken: Option<Taken>,
+    /// Those that have a stream: because they were not answered, or by what fits no frame.
+    others: Vec<Taken>,
+    broken: Check,
+}
+
+struct Taken {
+    key: StreamKey,
+    request: Payload,
+    reply: Option<Payload>,
+}
+
+impl Service<'_> {
+    fn reply(&mut self, key: StreamKey, request: &Payload) -> Check<Option<Payload>> {
+        self.settle()?;
+        let id = key.id().get();
+        let exchange = self.model.of(id)?;
+        let size = Size { metadata: None, data: request.data.len() as u32 };
+        Ok((id / 2).is_multiple_of(2).then(|| exchange.next(id, self.side, size)))
+    }
+
+    /// What was taken last is answered, and over.
+    fn settle(&mut self) -> Check {
+        let Some(Taken { key, request, reply: Some(reply) }) = self.taken.take() else {
+            return Ok(());
+        };
+        let exchange = self.model.of(key.id().get())?;
+        exchange.heard(self.side, Interaction::RequestResponse, &request, false)?;
+        exchange.gave(self.side, reply, true)
+    }
+}
+
+impl AnswerNow for Service<'_> {
+    fn is_willing(&self) -> bool {
+        self.broken.is_ok()
+    }
+
+    fn answer(&mut self, key: StreamKey, request: Payload) -> Option<Payload> {
+        let reply = self.reply(key, &request).unwrap_or_else(|broken| {
+            self.broken = Err(broken);
+            None
+        });
+        self.taken = Some(Taken { key, request, reply: reply.clone() });
+        reply
+    }
+
+    fn follows(&mut self, key: StreamKey, _: Option<Payload>) {
+        self.others.extend(self.taken.take().map(|taken| Taken { key, ..taken }));
+    }
 }
 
 impl End {
@@ -176,14 +233,44 @@ impl End {
     }
 
     /// Bytes are here. How many the connection took.
-    pub(crate) fn read(&mut self, now: Instant) -> usize {
+    pub(crate) fn read(&mut self, model: &mut Model, now: Instant) -> Check<usize> {
         let before = self.input.len();
-        self.connection.handle_bytes(&mut self.input, now);
+        if self.at_once && !self.hostile {
+            self.read_answering(model, now)?;
+        } else {
+            self.connection.handle_bytes(&mut self.input, now);
+        }
         let taken = before - self.input.len();
         if taken > 0 {
             self.heard = now;
         }
-        taken
+        Ok(taken)
+    }
+
+    /// Reads, and answers requests meanwhile.
+    fn read_answering(&mut self, model: &mut Model, now: Instant) -> Check {
+        let (side, written) = (self.side, self.send.len());
+        let others = Vec::new();
+        let mut service = Service { side, model, taken: None, others, broken: Ok(()) };
+        let Self { connection, input, send, .. } = self;
+        connection.handle_bytes_answering(input, now, send, &mut service);
+        service.settle()?;
+        let Service { model, others, broken, .. } = service;
+        broken?;
+        self.unseen += self.send.len() - written;
+        for Taken { key, request: payload, reply } in others {
+            let interaction = Interaction::RequestResponse;
+            self.hear(Event::Request { key, interaction, payload, complete: false }, model, now)?;
+            // Its requester may have cancelled it behind the request.
+            if let Some(reply) = reply
+                && let Some(mut stream) = self.connection.stream(key)
+            {
+                hold!(stream.send_last(reply.clone()).is_ok(), Credit, "no reply to {key:?}");
+                model.of(key.id().get())?.gave(side, reply, true)?;
+                self.ended_sending(key);
+            }
+        }
+        Ok(())
     }
 
     /// The transport ends.

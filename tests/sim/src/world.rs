@@ -361,11 +361,13 @@ impl World {
         } else {
             let arriving = bytes.min(pipe.bytes.len());
             end.input.unsplit(pipe.bytes.split_to(arriving));
-            taken = end.read(self.now);
+            taken = end.read(&mut self.model, self.now)?;
         }
         if let Some(referee) = &mut self.referee {
             referee.read(who, taken, self.now)?;
         }
+        // What was answered meanwhile.
+        self.look_at_once(who)?;
         let (end, pipe) = (&mut self.ends[who], &self.pipes[1 - who]);
         // Half a message is not to come any more.
         let half = self.plan.messages && bytes > 0 && end.connection.wants_input();

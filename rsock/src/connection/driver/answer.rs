@@ -1,17 +1,96 @@
-//! Handlers that answer once: each is polled as soon as it exists, and most need no slot.
+//! Handlers that answer once: each is polled as soon as it exists, and most need no slot. Where nothing
+//! is to be told or written before, that is while their request is read, and they need no stream either.
 
-use std::task::Context;
+use std::{mem, sync::Arc, task::Context};
 
-use rsock_proto::{Interaction, Payload, SendError, StreamKey};
+use rsock_proto::{AnswerNow, Interaction, Payload, SendError, StreamKey};
 
-use super::{BATCH_BYTES, Driver, ITEM_COST, drop_guarded};
+use super::{BATCH_BYTES, Driver, ITEM_COST, drop_guarded, serving::Serving, slots::Slots};
 use crate::{
     connection::{
+        Mailbox,
+        handle::Handle,
         producers::{Producer, guard},
         work::{Answer, Work, keep},
     },
     error::Error,
 };
+
+/// Requests answered while they are read, in a turn. Behind them there are as many events at most.
+const ANSWERED_AT_ONCE: usize = 256;
+
+/// A request taken while it was read, of which the answer did not leave at once.
+pub(super) struct Unanswered {
+    key: StreamKey,
+    /// The bytes of its payload.
+    size: usize,
+    outcome: Outcome,
+}
+
+/// A handler's future, or how it has ended; neither where it was dropped.
+enum Outcome {
+    Work(Work),
+    Answer(Answer),
+    None,
+}
+
+/// Answers requests while they are read.
+pub(super) struct Answers<'a> {
+    responder: &'a dyn Handle,
+    slots: &'a mut Slots,
+    mailbox: &'a Arc<Mailbox>,
+    answered: &'a mut usize,
+    answered_bytes: &'a mut usize,
+    unanswered: &'a mut Vec<Unanswered>,
+    /// The request taken last: its size, and what has become of it.
+    taken: (usize, Outcome),
+}
+
+impl<'a> Answers<'a> {
+    /// `None` where there is no service.
+    #[inline]
+    pub(super) fn of(
+        serving: &'a mut Serving,
+        slots: &'a mut Slots,
+        mailbox: &'a Arc<Mailbox>,
+    ) -> Option<Self> {
+        let Serving { responder, answered, answered_bytes, unanswered, .. } = serving;
+        let (responder, taken) = (responder.as_deref()?, (0, Outcome::None));
+        Some(Self { responder, slots, mailbox, answered, answered_bytes, unanswered, taken })
+    }
+}
+
+impl AnswerNow for Answers<'_> {
+    #[inline]
+    fn is_willing(&self) -> bool {
+        *self.answered_bytes < BATCH_BYTES && *self.answered < ANSWERED_AT_ONCE
+    }
+
+    #[inline]
+    fn answer(&mut self, key: StreamKey, payload: Payload) -> Option<Payload> {
+        let size = payload.size();
+        *self.answered += 1;
+        let cx = &mut Context::from_waker(self.slots.wakers.get(key.index(), self.mailbox));
+        let (work, answer) = begin(cx, true, || self.responder.request_response(payload));
+        let outcome = match (answer, work) {
+            (Some(Ok(Some(reply))), _) => {
+                *self.answered_bytes += reply.size() + ITEM_COST;
+                return Some(reply);
+            }
+            (Some(answer), _) => Outcome::Answer(answer),
+            (None, Some(work)) => Outcome::Work(work),
+            (None, None) => Outcome::None,
+        };
+        self.taken = (size, outcome);
+        None
+    }
+
+    fn follows(&mut self, key: StreamKey, reply: Option<Payload>) {
+        let (size, outcome) = mem::replace(&mut self.taken, (0, Outcome::None));
+        let outcome = reply.map_or(outcome, |reply| Outcome::Answer(Ok(Some(reply))));
+        self.unanswered.push(Unanswered { key, size, outcome });
+    }
+}
 
 impl Driver {
     /// Gives a request, or a fire-and-forget, to its handler.
@@ -25,33 +104,50 @@ impl Driver {
         let runs = is_silent || self.takes_answers();
         let cx = &mut Context::from_waker(self.slots.wakers.get(key.index(), &self.mailbox));
         let Some(handler) = &self.serving.responder else { return };
-        let mut work = None;
-        let mut answer = None;
-        let guarded = guard(|| {
-            let work: &mut Work = work.insert(if is_silent {
+        let (work, answer) = begin(cx, runs, || {
+            if is_silent {
                 handler.fire_and_forget(payload)
             } else {
                 handler.request_response(payload)
-            });
-            if runs {
-                work.as_mut().run(cx, &mut answer);
             }
         });
-        close(guarded, &mut answer, &mut work);
         match (answer, work) {
             (Some(answer), _) => {
                 self.serving.answered_bytes += self.answer(key, answer) + ITEM_COST
             }
             (None, Some(work)) => {
-                let charge = self.wire.input.charge_for(size);
-                let slot = self.slots.fill(key, None, None);
-                slot.producer = Some(Producer::Once(work));
-                slot.charge = charge;
+                self.await_answer(key, work, size);
                 if !runs {
                     self.slots.queue(key.index());
                 }
             }
             (None, None) => {}
+        }
+    }
+
+    /// The handler has its stream's slot until it has answered.
+    fn await_answer(&mut self, key: StreamKey, work: Work, size: usize) {
+        let charge = self.wire.input.charge_for(size);
+        let slot = self.slots.fill(key, None, None);
+        slot.producer = Some(Producer::Once(work));
+        slot.charge = charge;
+    }
+
+    /// Gives those their slots that were taken while they were read, and have not answered. Events of
+    /// their streams are not dispatched yet.
+    #[inline]
+    pub(super) fn take_in_unanswered(&mut self) {
+        if !self.serving.unanswered.is_empty() {
+            for Unanswered { key, size, outcome } in mem::take(&mut self.serving.unanswered) {
+                match outcome {
+                    Outcome::Work(work) => self.await_answer(key, work, size),
+                    Outcome::Answer(answer) => {
+                        self.slots.at(key);
+                        self.serving.answered_bytes += self.answer(key, answer) + ITEM_COST;
+                    }
+                    Outcome::None => {}
+                }
+            }
         }
     }
 
@@ -110,6 +206,24 @@ impl Driver {
             }
         }
     }
+}
+
+/// Makes a handler's future, and polls it if it is to run: the future, or the answer.
+#[inline]
+fn begin(
+    cx: &mut Context<'_>,
+    runs: bool,
+    make: impl FnOnce() -> Work,
+) -> (Option<Work>, Option<Answer>) {
+    let (mut work, mut answer) = (None, None);
+    let guarded = guard(|| {
+        let work: &mut Work = work.insert(make());
+        if runs {
+            work.as_mut().run(cx, &mut answer);
+        }
+    });
+    close(guarded, &mut answer, &mut work);
+    (work, answer)
 }
 
 /// After a poll: a panic is an answer too, if there was none before it, and of what has ended only

@@ -8,7 +8,7 @@ use std::{
 
 use rsock_proto::{CloseReason, Event, Payload, StreamKey};
 
-use super::{Driver, Phase, drop_guarded, failure, show};
+use super::{Driver, Phase, answer::Answers, drop_guarded, failure, show};
 use crate::{
     error::Error,
     tap::Direction,
@@ -83,7 +83,15 @@ impl Driver {
         let before = self.wire.input.len();
         if matches!(self.wire.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
             // Nothing stands between the bytes and the connection.
-            self.connection.handle_bytes(self.wire.input.bytes(), now);
+            let Self { connection, wire, serving, slots, mailbox, .. } = self;
+            match Answers::of(serving, slots, mailbox) {
+                Some(mut answers) => {
+                    let (input, output) = (wire.input.bytes(), &mut wire.output);
+                    connection.handle_bytes_answering(input, now, output, &mut answers);
+                    self.take_in_unanswered();
+                }
+                None => connection.handle_bytes(wire.input.bytes(), now),
+            }
             return self.wire.input.len() != before;
         }
         while self.connection.wants_input() {
@@ -93,7 +101,15 @@ impl Driver {
                     if let Some(tap) = &self.options.tap {
                         show(tap, &self.options.peer, Direction::In, frame.clone());
                     }
-                    self.connection.handle_frame(frame, now);
+                    let Self { connection, wire, serving, slots, mailbox, .. } = self;
+                    match Answers::of(serving, slots, mailbox) {
+                        Some(mut answers) => {
+                            let output = &mut wire.output;
+                            connection.handle_frame_answering(frame, now, output, &mut answers);
+                            self.take_in_unanswered();
+                        }
+                        None => connection.handle_frame(frame, now),
+                    }
                 }
                 Ok(Some(Received::Control)) => {}
                 Ok(Some(Received::End(None))) => self.connection.handle_disconnect(None, now),

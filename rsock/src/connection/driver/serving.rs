@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rsock_proto::{Interaction, Payload, StreamKey};
 
-use super::{Driver, lease::Leases, pushes::Pushes};
+use super::{Driver, answer::Unanswered, lease::Leases, pushes::Pushes};
 use crate::{
     connection::{
         Feeder, Inlet,
@@ -21,6 +21,10 @@ pub(super) struct Serving {
     pub(super) responder: Option<Arc<dyn Handle>>,
     /// Bytes of answers that were given at once in this turn.
     pub(super) answered_bytes: usize,
+    /// Requests that were taken while they were read in this turn.
+    pub(super) answered: usize,
+    /// Those of them that are not answered yet; empty between reads.
+    pub(super) unanswered: Vec<Unanswered>,
     pub(super) lease: Option<Box<Leases>>,
     /// Present from the first on: few peers push.
     pub(super) pushes: Option<Box<Pushes>>,

@@ -77,6 +77,7 @@ impl Driver {
             self.connection.close();
         }
         self.serving.answered_bytes = 0;
+        self.serving.answered = 0;
         self.look_for_memory_again(now);
         self.produce(now);
         if self.serving.lease.is_some() {

@@ -1,8 +1,7 @@
 //! The thread that keeps time: Ctrl-C, and the end of a process that is stuck, whatever in.
 
-use std::{io, process, task::Poll, thread, time::Duration};
+use std::{future::poll_fn, io, process, task::Poll, thread, time::Duration};
 
-use futures_util::poll;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, watch},
@@ -33,7 +32,7 @@ impl Timekeeper {
         let (limit, limits) = mpsc::channel(1);
         let mut first = Box::pin(tokio::signal::ctrl_c());
         // Heard from here on, and not only when the thread runs.
-        let heard = runtime.block_on(async { poll!(&mut first) });
+        let heard = runtime.block_on(poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))));
         let first = async move {
             match heard {
                 Poll::Ready(heard) => heard,

@@ -118,7 +118,7 @@ impl Service<'_> {
         Ok((id / 2).is_multiple_of(2).then(|| exchange.next(id, self.side, size)))
     }
 
-    /// What was taken last is answered, and over.
+    /// The request taken last is over, if it is answered.
     fn settle(&mut self) -> Check {
         let Some(Taken { key, request, reply: Some(reply) }) = self.taken.take() else {
             return Ok(());

@@ -122,7 +122,8 @@ pub struct HttpLimits {
     /// if none is, its requests are answered one to a connection, and streams are refused with 503.
     /// Default 1,024.
     pub max_connections: usize,
-    /// Bytes of a request's body, and how long one may take for each KiB. Default 1 MiB.
+    /// Bytes of a request's body, unless the handler takes more or fewer of it
+    /// ([`HttpBody::at_most`]). Default 1 MiB.
     pub max_body_bytes: usize,
     /// How long a request's body may be waited for without a KiB more of it, or its end. Default 10 s.
     pub body_timeout: Duration,

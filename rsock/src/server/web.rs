@@ -223,10 +223,14 @@ impl Endpoint {
             let text = "The HTTP server does not let its connections be upgraded.\n";
             return refuse(StatusCode::INTERNAL_SERVER_ERROR, text);
         }
+        let head = HttpHead::new(request.uri(), request.headers());
+        if head.bytes() > websocket::MAX_HEAD_BYTES {
+            let text = "The request for a WebSocket is too long: at most 16 KiB are taken.\n";
+            return refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, text);
+        }
         let from = from.into();
         let peer = from.map_or_else(|| "an HTTP client".into(), |from| from.to_string().into());
         let holder = from.map_or(Holder::Unknown, Holder::from);
-        let head = HttpHead::new(request.uri(), request.headers());
         let upgrading = hyper::upgrade::on(request);
         let service = Arc::clone(&self.service);
         let serving = async move {
@@ -373,6 +377,7 @@ mod tests {
             ("Upgrade: websocket", "Connection: close", "426"),
             ("Version: 13", "Version: 8", "426"),
             ("GET", "POST", "400"),
+            ("Host: x", &format!("Cookie: {}", "c".repeat(17_000)), "431"),
         ] {
             let request =
                 OPENING.replacen(from, to, 1).replace("Connection: U", "Connection: close, U");

@@ -1,6 +1,14 @@
 //! The thread that keeps time: Ctrl-C, and the end of a process that is stuck, whatever in.
 
-use std::{future::poll_fn, io, process, task::Poll, thread, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::pin,
+    process,
+    sync::mpsc::{SyncSender, sync_channel},
+    task::Poll,
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     runtime::Builder,
@@ -30,18 +38,12 @@ impl Timekeeper {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (sender, interrupted) = watch::channel(false);
         let (limit, limits) = mpsc::channel(1);
-        let mut first = Box::pin(tokio::signal::ctrl_c());
-        // Heard from here on, and not only when the thread runs.
-        let heard = runtime.block_on(poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))));
-        let first = async move {
-            match heard {
-                Poll::Ready(heard) => heard,
-                Poll::Pending => first.await,
-            }
-        };
-        let keep = move || runtime.block_on(keep_time(first, sender, limits));
+        let (hears, heard) = sync_channel(1);
+        let keep = move || runtime.block_on(keep_time(hears, sender, limits));
         // Not joined: it ends with the process.
         thread::Builder::new().spawn(keep).map_err(cannot)?;
+        // Ctrl-C is heard from here on, and not only once the thread runs.
+        let _ = heard.recv();
         Ok(Self { interrupted, limit })
     }
 
@@ -62,7 +64,7 @@ impl Timekeeper {
 }
 
 async fn keep_time(
-    first: impl Future<Output = io::Result<()>>,
+    hears: SyncSender<()>,
     interrupted: watch::Sender<bool>,
     mut limits: mpsc::Receiver<Duration>,
 ) {
@@ -74,8 +76,16 @@ async fn keep_time(
         }
     };
     let asked = async {
+        let mut first = pin!(tokio::signal::ctrl_c());
+        let begun = poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx))).await;
+        // Whoever began it waits for this.
+        let _ = hears.send(());
+        let heard = match begun {
+            Poll::Ready(heard) => heard,
+            Poll::Pending => first.await,
+        };
         // Where the system has no such signal there is nothing to wait for.
-        if first.await.is_err() {
+        if heard.is_err() {
             std::future::pending::<()>().await;
         }
         interrupted.send_replace(true);

@@ -146,7 +146,8 @@ impl fmt::Debug for HttpRequest {
 /// a [`Stream`] of its parts.
 ///
 /// A client that waits to be told (`Expect: 100-continue`) is told when it is first asked for. One that
-/// is not read to its end costs the connection.
+/// is not read to its end costs the connection, and it is to be read before its answer is over: the
+/// connection waits for the next request then, and not for long.
 pub struct HttpBody {
     source: Source,
     left: usize,

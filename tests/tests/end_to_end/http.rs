@@ -212,11 +212,11 @@ async fn a_handler_that_panics_costs_its_request_alone() {
 
 #[tokio::test]
 async fn a_quiet_stream_outlives_every_limit() {
-    let tenth = Duration::from_millis(100);
+    let soon = Duration::from_millis(300);
     let mut config = rsock::Config::default();
-    config.setup_timeout = tenth;
+    config.setup_timeout = soon;
     let limits = limits(|limits| {
-        (limits.idle_timeout, limits.body_timeout, limits.stall_timeout) = (tenth, tenth, tenth);
+        (limits.idle_timeout, limits.body_timeout, limits.stall_timeout) = (soon, soon, soon);
     });
     let (served, _) = served_with(Server::builder().config(config).http_limits(limits)).await;
     let mut quiet = HttpPeer::connect(served.ws()).await;

@@ -14,11 +14,11 @@ async fn stage(builder: ServerBuilder) -> (Stage, Site) {
     (stage, site)
 }
 
-/// Limits of a tenth of a second, but for what is set.
+/// Limits that are soon reached.
 fn hasty() -> HttpLimits {
     let mut limits = HttpLimits::default();
-    let tenth = Duration::from_millis(100);
-    (limits.idle_timeout, limits.body_timeout, limits.stall_timeout) = (tenth, tenth, tenth);
+    let soon = Duration::from_millis(300);
+    (limits.idle_timeout, limits.body_timeout, limits.stall_timeout) = (soon, soon, soon);
     limits
 }
 
@@ -26,7 +26,7 @@ fn hasty() -> HttpLimits {
 #[tokio::test]
 async fn heads_that_do_not_come() {
     let mut config = Config::default();
-    config.setup_timeout = Duration::from_millis(300);
+    config.setup_timeout = Duration::from_secs(1);
     let (mut stage, _) = stage(Server::builder().config(config)).await;
     let uri = stage.served.ws().to_owned();
     let mut first = HttpPeer::connect(&uri).await;
@@ -166,7 +166,7 @@ async fn a_thousand_requests_at_once() {
 #[tokio::test]
 async fn answers_that_are_not_taken() {
     let mut limits = hasty();
-    limits.stall_timeout = Duration::from_millis(300);
+    limits.stall_timeout = Duration::from_secs(1);
     let (mut stage, site) = stage(Server::builder().http_limits(limits)).await;
     let uri = stage.served.ws().to_owned();
     let mut slow = HttpPeer::connect(&uri).await;

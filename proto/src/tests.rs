@@ -25,4 +25,5 @@ mod resume;
 mod resume_client;
 mod setup;
 mod stream;
+mod unsent;
 mod wire;

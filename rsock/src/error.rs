@@ -53,7 +53,8 @@ pub enum Error {
 /// Whether a request that ended with its connection can have reached the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sent {
-    /// Nothing of it has left: asking again elsewhere cannot do it twice.
+    /// Nothing of it has left: it waited for its turn, a lease or the server, or no transport had taken
+    /// a byte of it. Asking again elsewhere cannot do it twice.
     Never,
     /// It may have left, in part or whole: whether the peer has received it, and done it, is not known.
     Maybe,

@@ -51,6 +51,7 @@ impl Connection {
         if !self.is_clear(out) || request.encoded_len() > self.config.outbound_frame_bytes() {
             return Ok(Some(self.enqueue(id, interaction, request.payload, n)));
         }
+        let opened_at = out.position();
         let written = write_at_once(out, &mut self.stats, |out| {
             request.encode(out);
             Written::request(interaction, true)
@@ -58,7 +59,8 @@ impl Connection {
         if written == Written::FireAndForget {
             return Ok(None);
         }
-        let (key, _, stream) = self.streams.request(id, interaction, None, n);
+        let (key, tenancy, stream) = self.streams.request(id, interaction, None, n);
+        tenancy.opened_at = opened_at;
         stream.take_initial_n();
         Ok(Some(key))
     }

@@ -410,6 +410,23 @@ impl Connection {
         self.streams.find(id).map(|(key, _)| key)
     }
 
+    /// Whether the peer cannot have received anything of our request on this stream: it is not written, or
+    /// to nothing that a transport has taken. `taken` is how much of what was written has
+    /// [left](SendBuf::taken), where the rest never will; otherwise all of it counts. Also after the
+    /// end, until [`free_some`](Self::free_some) is called.
+    pub fn is_unsent(&self, key: StreamKey, taken: Option<u64>) -> bool {
+        let Some(written_at) = self.streams.request_of(key) else { return false };
+        let given = match &self.session {
+            Some(session) => Some(session.retained.given()),
+            None => taken,
+        };
+        match (written_at, given) {
+            (None, _) => true,
+            (Some(position), Some(given)) => position >= given,
+            (Some(_), None) => false,
+        }
+    }
+
     /// Sends METADATA_PUSH (MDP-01).
     ///
     /// # Errors

@@ -33,6 +33,8 @@ pub(crate) struct Tenancy {
     request_bytes: usize,
     /// Bytes that wait to be sent, as they are counted.
     pub(crate) counted_unsent: usize,
+    /// The position of our request, of its first fragment if it has several, once it is written.
+    pub(crate) opened_at: u64,
     /// The place it has in the scheduler.
     pub(crate) turn: Turn,
 }
@@ -171,8 +173,9 @@ impl Streams {
         if is_addressable {
             self.ids.insert(id, index);
         }
-        let (counted_unsent, turn) = (0, Turn::default());
-        let tenancy = Tenancy { serial, is_addressable, request_bytes, counted_unsent, turn };
+        let (counted_unsent, opened_at, turn) = (0, 0, Turn::default());
+        let tenancy =
+            Tenancy { serial, is_addressable, request_bytes, counted_unsent, opened_at, turn };
         let slot = &mut self.slots[index as usize];
         (StreamKey { index, id, serial }, slot.tenancy.insert(tenancy), &mut slot.stream)
     }
@@ -206,6 +209,15 @@ impl Streams {
         let slot = self.slots.get(key.index())?;
         let tenancy = slot.tenancy.as_ref()?;
         (tenancy.serial == key.serial).then_some(&slot.stream)
+    }
+
+    /// Where our request was written, if it is ours and has been; `None` for a stream that is not known.
+    /// Those that were left at the end are known until they are freed.
+    pub(crate) fn request_of(&self, key: StreamKey) -> Option<Option<u64>> {
+        let slots = self.left.as_ref().map_or(&self.slots, |left| &left.slots);
+        let Slot { tenancy, stream } = slots.get(key.index())?;
+        let tenancy = tenancy.as_ref().filter(|tenancy| tenancy.serial == key.serial)?;
+        stream.requester.then(|| stream.is_known().then_some(tenancy.opened_at))
     }
 
     #[inline]

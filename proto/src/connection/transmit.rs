@@ -154,7 +154,7 @@ impl Connection {
 trait Outlet: Sink {
     /// Whether another may be written now.
     fn has_room(&mut self) -> bool;
-    /// Bytes written, to see what a frame takes.
+    /// Bytes written, to see what a frame takes, and where it begins.
     fn position(&self) -> u64;
     /// Notes that what was written last is the end of a fire-and-forget.
     fn end_fire_and_forget(&mut self);
@@ -169,7 +169,7 @@ impl Outlet for SendBuf {
 
     #[inline]
     fn position(&self) -> u64 {
-        self.len() as u64
+        Self::position(self)
     }
 
     #[inline]
@@ -246,9 +246,12 @@ impl Turns<'_> {
         while out.has_room()
             && let Some(key) = self.scheduler.pop_data()
         {
-            let Some((Tenancy { turn, .. }, stream)) = self.streams.tenant(key) else {
+            let Some((Tenancy { turn, opened_at, .. }, stream)) = self.streams.tenant(key) else {
                 continue;
             };
+            if !stream.is_known() {
+                *opened_at = out.position();
+            }
             let mut left = turn.begin(self.quantum);
             let mut idle = true;
             while left > 0 && out.has_room() {

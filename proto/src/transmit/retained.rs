@@ -40,6 +40,8 @@ pub(crate) struct Retained {
     sent: u64,
     /// How many of the frames the present transport has been given.
     written: usize,
+    /// The position up to which transports before it were given frames.
+    given_before: u64,
     /// Bytes held, the cost of each frame included.
     held_bytes: usize,
     max_bytes: usize,
@@ -73,6 +75,7 @@ impl Retained {
             first: 0,
             sent: 0,
             written: 0,
+            given_before: 0,
             held_bytes: 0,
             max_bytes,
             allowance: usize::MAX,
@@ -213,10 +216,17 @@ impl Retained {
     /// A new transport has been given nothing yet, and its peer has all before this position, which
     /// is available.
     pub(crate) fn rewind(&mut self, position: u64) {
+        self.given_before = self.given();
         if let Some(count) = self.index_of(position) {
             self.written = count;
             self.drop_oldest(count);
         }
+    }
+
+    /// The position up to which any transport was given frames: nobody can have those behind it.
+    pub(crate) fn given(&self) -> u64 {
+        let written = self.frames.get(self.written).map_or(self.sent, |frame| frame.at);
+        self.given_before.max(written)
     }
 
     /// Frames the present transport has not been given.

@@ -58,6 +58,8 @@ pub struct SendBuf {
     /// The start in `tail` of the frame being written, for envelopes that rewrite it.
     frame_start: usize,
     high_water: usize,
+    /// Bytes that were taken of it.
+    taken: u64,
     tap: Option<Tap>,
 }
 
@@ -97,6 +99,7 @@ impl SendBuf {
             tail: BytesMut::new(),
             frame_start: 0,
             high_water: Self::HIGH_WATER,
+            taken: 0,
             tap: None,
         }
     }
@@ -115,6 +118,23 @@ impl SendBuf {
     /// Bytes waiting.
     pub fn len(&self) -> usize {
         self.chained_bytes + self.tail.len()
+    }
+
+    /// Bytes that the transport has taken of it.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Bytes written to it, those that were taken included: what is written next begins there.
+    #[inline]
+    pub(crate) fn position(&self) -> u64 {
+        self.taken + self.len() as u64
+    }
+
+    /// Drops what waits. Nothing of what is written from here on is for a transport, and
+    /// [`taken`](Self::taken) stays as it is.
+    pub fn discard(&mut self) {
+        *self = Self { taken: self.taken, ..Self::bare() };
     }
 
     /// Whether nothing waits.
@@ -306,6 +326,7 @@ impl Buf for SendBuf {
     }
 
     fn advance(&mut self, mut count: usize) {
+        self.taken += count as u64;
         while let Some(first) = self.chained.front_mut() {
             if count < first.len() {
                 self.begun = self.begun.max(first.len());

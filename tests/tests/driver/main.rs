@@ -6,6 +6,7 @@ mod clock;
 mod line;
 mod memory;
 mod portions;
+mod sent;
 mod session;
 mod turns;
 mod waits;

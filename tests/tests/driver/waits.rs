@@ -234,7 +234,7 @@ async fn what_the_peer_said_is_read_before_its_transport_is_given_up() {
             let client = Client::builder().connect_over(near).await.expect("memory connects");
             let reply = at_once(client.request_response("x")).await;
             let reason = said_by_the_peer(code, text);
-            assert_eq!(reply, Err(maybe_sent(reason.clone())), "{code:#x}");
+            assert_eq!(reply, Err(never_sent(reason.clone())), "{code:#x}");
             assert_eq!(client.closed().await, reason);
         }
     }

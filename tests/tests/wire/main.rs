@@ -13,6 +13,7 @@ mod lease;
 mod metadata;
 mod request;
 mod resume;
+mod sent;
 mod setup;
 mod stream;
 mod unexpected;

@@ -36,7 +36,8 @@ impl Failing {
             self.end_command(command)
         } else if let Some(slot) = self.slots.next() {
             drop_guarded(slot.producer);
-            self.tell(slot.inlet.as_deref(), Sent::Maybe);
+            let sent = if slot.is_unsent { Sent::Never } else { Sent::Maybe };
+            self.tell(slot.inlet.as_deref(), sent);
             slot.permit
         } else if let Some((answer, permit)) = self.calls.take_next() {
             self.answer(answer, Sent::Maybe);
@@ -87,7 +88,14 @@ impl Driver {
     /// All that has a stream, or waits for an answer, fails for this reason: a portion now, the rest by
     /// and by, with [`fail_some`](Self::fail_some). `commands` is what was asked for and not done.
     pub(super) fn fail_all(&mut self, reason: CloseReason, commands: VecDeque<Command>) {
-        let (slots, wakers) = self.slots.take_all();
+        let (mut slots, wakers) = self.slots.take_all();
+        // Of a transport that is there, what is left is written yet.
+        let taken = self.wire.unreachable.then(|| self.wire.output.taken());
+        for slot in &mut slots {
+            // Once the connection is another's, or frees what it held, nobody knows any more.
+            slot.is_unsent = slot.permit.is_some()
+                && slot.key.is_some_and(|key| self.connection.is_unsent(key, taken));
+        }
         self.ending.lost += slots.iter().filter(|slot| slot.is_promised()).count() as u64
             + commands.iter().filter(|command| command.is_promised()).count() as u64
             + self.connection.take_lost_fire_and_forgets();

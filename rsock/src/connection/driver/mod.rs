@@ -187,6 +187,8 @@ impl Driver {
 impl Drop for Driver {
     /// A driver dropped in mid-life, as when a runtime shuts down, still ends what hangs on it.
     fn drop(&mut self) {
+        // What is left to write goes nowhere.
+        self.wire.unreachable = true;
         self.close_mailbox(&CloseReason::Disconnected);
         while self.fail_some() {}
         // Those who were told in a turn that a panic cut short.

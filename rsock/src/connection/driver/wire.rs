@@ -83,7 +83,7 @@ impl Wire {
 
     /// Nobody is left to write to.
     pub(super) fn forget_output(&mut self) {
-        self.output = SendBuf::bare();
+        self.output.discard();
     }
 
     /// Says farewell on a transport that is given up, as far as it takes it at once, and nothing of

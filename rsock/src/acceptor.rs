@@ -9,8 +9,9 @@ use crate::{
     boxed::BoxFuture,
     connection::handle::{Accept, Arrival, Handle},
     error::Error,
+    observed::observed,
     peer::Peer,
-    responder::{Responder, served},
+    responder::Responder,
 };
 
 /// Takes connections: from the peer to a responder, or a refusal.
@@ -46,7 +47,7 @@ impl<A: Acceptor> Accept for A {
     fn accept(&self, arrival: Arrival) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
         let peer = Peer::new(arrival);
         let accepted = Acceptor::accept(self, peer.clone());
-        Box::pin(async move { Ok(served(Arc::new(accepted.await?), peer.for_service())) })
+        Box::pin(async move { Ok(observed(Arc::new(accepted.await?), peer.for_service())) })
     }
 }
 
@@ -56,6 +57,6 @@ pub(crate) struct Always<R>(pub(crate) Arc<R>);
 impl<R: Responder> Accept for Always<R> {
     fn accept(&self, arrival: Arrival) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
         let peer = Peer::new(arrival).for_service();
-        Box::pin(ready(Ok(served(Arc::clone(&self.0), peer))))
+        Box::pin(ready(Ok(observed(Arc::clone(&self.0), peer))))
     }
 }

@@ -18,13 +18,13 @@ use crate::{
     credentials,
     error::ConnectError,
     lease::LeasePolicy,
+    peer::introduce,
     reconnect::Reconnect,
     requester::Requester,
     responder::Responder,
     resume::Resume,
     settings::{Settings, shared_settings},
     setup::{AskCredentials, SetupTemplate, ask_with},
-    state::ConnectionState,
     transport::{
         address::Uri,
         dial::{Dial, DialAgain, dial_own, own_again},
@@ -363,7 +363,7 @@ impl ClientBuilder {
             _ => None,
         };
         let peer = Arc::clone(&transport.peer);
-        let mailbox = Mailbox::new(settings.max_requests, ConnectionState::Connecting);
+        let mailbox = settings.mailbox();
         let fragments = settings.config.fragment_bytes.is_some();
         let requester = Requester::new(Arc::clone(&mailbox), settings.window, fragments);
         let responder = match self.acceptor {
@@ -381,7 +381,10 @@ impl ClientBuilder {
                 let accepted = acceptor.accept(arrival).await;
                 Some(accepted.map_err(|error| ConnectError::Acceptor(Box::new(error)))?)
             }
-            None => None,
+            None => {
+                introduce(&mailbox, &peer, &setup.metadata_mime);
+                None
+            }
         };
         // Some servers end the connection over a LEASE they did not expect.
         let lease = self.lease.filter(|_| responder.is_some());

@@ -68,11 +68,11 @@ struct Http {
 
 impl Peer {
     pub(crate) fn new(arrival: Arrival) -> Self {
-        static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
         let Arrival { setup, ends, mailbox, window, fragments, memory, .. } = arrival;
         let bytes = kept_bytes(&setup);
+        let connection_id = introduce(&mailbox, &ends.peer, &setup.metadata_mime);
         Self(Arc::new(Inner {
-            connection_id: CONNECTIONS.fetch_add(1, Relaxed),
+            connection_id,
             ends,
             is_composite: mime::is_composite(&setup.metadata_mime),
             setup: Setup(setup),
@@ -233,6 +233,16 @@ impl Peer {
     pub fn identify(&self, identity: Identity) -> Result<(), Identity> {
         self.0.identity.set(identity)
     }
+}
+
+/// Gives a connection its number, and tells whoever observes it of whom it is to.
+pub(crate) fn introduce(mailbox: &Mailbox, address: &Arc<str>, metadata_mime: &[u8]) -> u64 {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
+    let id = CONNECTIONS.fetch_add(1, Relaxed);
+    if let Some(observer) = mailbox.observer() {
+        observer.introduce(id, Arc::clone(address), Bytes::copy_from_slice(metadata_mime));
+    }
+    id
 }
 
 /// Bytes of SETUP that live as long as the peer.

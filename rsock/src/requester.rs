@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use rsock_proto::{
-    CloseReason, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError, Window,
+    CloseReason, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError, Side, Window,
     frame::{HEADER_LEN, Lease, StreamId, payload_frame_len},
 };
 use tokio::{
@@ -27,6 +27,7 @@ use crate::{
     },
     demand::{Demand, Grants},
     error::Error,
+    observe::{Outcome, Tally, Watch},
     payload::{IntoPayload, payloads},
     state::ConnectionState,
     streams::RequestStream,
@@ -125,12 +126,18 @@ impl Requester {
             // Nobody would be told when it is to be written (FRAME-02).
             return Err(RequestError::PayloadTooLarge { len }.into());
         }
-        let permit = self.permit().await?;
-        match self.mailbox.tell(payload, permit).map_err(Error::never_sent)? {
-            None => Ok(()),
-            // Boxed, so that the common way is not the larger for it.
-            Some((payload, permit)) => Box::pin(self.tell_later(payload, permit)).await,
-        }
+        let observed = Observed::begin(&self.mailbox, Some(Interaction::FireAndForget), &payload);
+        let told = match self.permit().await {
+            Ok(permit) => match self.mailbox.tell(payload, permit) {
+                Ok(None) => Ok(()),
+                // Boxed, so that the common way is not the larger for it.
+                Ok(Some((payload, permit))) => Box::pin(self.tell_later(payload, permit)).await,
+                Err(reason) => Err(Error::never_sent(reason)),
+            },
+            Err(error) => Err(error),
+        };
+        observed.end(&told);
+        told
     }
 
     /// Sends a fire-and-forget that has to wait; the driver tells when that is over.
@@ -138,6 +145,7 @@ impl Requester {
         let mut told = self.response(Interaction::FireAndForget, payload);
         let mut permit = Some(permit);
         std::future::poll_fn(|cx| match permit.take() {
+            // Whoever asks for it observes it.
             Some(permit) => match told.send(permit, cx.waker()) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
@@ -158,6 +166,14 @@ impl Requester {
         if len > MAX_FRAME_BYTES {
             return Err(ControlError::PayloadTooLarge { len }.into());
         }
+        let payload = Payload { metadata: Some(metadata.clone()), ..Payload::default() };
+        let observed = Observed::begin(&self.mailbox, None, &payload);
+        let pushed = self.push(metadata).await;
+        observed.end(&pushed);
+        pushed
+    }
+
+    async fn push(&self, metadata: Bytes) -> Result<(), Error> {
         let permit = self.permit().await?;
         let (answer, answered) = oneshot::channel();
         self.mailbox.send(Command::Push { metadata, answer, permit }).map_err(Error::never_sent)?;
@@ -246,6 +262,50 @@ impl fmt::Debug for Requester {
     }
 }
 
+/// A call of ours that has no items, observed if there is an observer.
+struct Observed(Option<(Watch, Tally)>);
+
+impl Observed {
+    #[inline]
+    fn begin(mailbox: &Mailbox, interaction: Option<Interaction>, payload: &Payload) -> Self {
+        let Some(observer) = mailbox.observer() else { return Self(None) };
+        let watch = observer.begin(Side::Local, interaction, payload, None);
+        Self(watch.map(|watch| (watch, Tally::of(payload))))
+    }
+
+    #[inline]
+    fn end<T>(mut self, answer: &Result<T, Error>) {
+        if self.0.is_some() {
+            self.tell(Outcome::of(answer), Tally::default());
+        }
+    }
+
+    #[inline]
+    fn tell_reply(&mut self, reply: &Result<Option<Payload>, Error>) {
+        if self.0.is_some() {
+            let received = reply.as_ref().ok().and_then(Option::as_ref).map(Tally::of);
+            self.tell(Outcome::of(reply), received.unwrap_or_default());
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, outcome: Outcome<'_>, received: Tally) {
+        if let Some((watch, sent)) = self.0.take() {
+            watch.end(outcome, sent, received);
+        }
+    }
+}
+
+/// A call that was dropped before its end.
+impl Drop for Observed {
+    #[inline]
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.tell(Outcome::Cancelled, Tally::default());
+        }
+    }
+}
+
 /// The answer to a request-response, in the making.
 ///
 /// Resolves to the payload; a response that completed without one is an empty payload, unless
@@ -261,7 +321,7 @@ pub struct Response {
 
 enum ResponseState {
     Idle(Payload),
-    Sent(Arc<Inlet>),
+    Sent(Arc<Inlet>, Observed),
     Done,
 }
 
@@ -276,18 +336,23 @@ impl Response {
 
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Error>> {
         match &self.state {
-            ResponseState::Sent(inlet) => {
+            ResponseState::Sent(inlet, _) => {
                 let reply = ready!(inflow::poll_reply(inlet, &self.mailbox, cx));
-                if let ResponseState::Sent(inlet) =
+                if let ResponseState::Sent(inlet, mut observed) =
                     mem::replace(&mut self.state, ResponseState::Done)
                 {
+                    observed.tell_reply(&reply);
                     keep_inlet(inlet);
                 }
                 Poll::Ready(reply)
             }
             ResponseState::Idle(_) => {
-                let sent = ready!(self.permit.poll(&self.mailbox, cx))
-                    .and_then(|permit| self.send(permit, cx.waker()));
+                let permit = ready!(self.permit.poll(&self.mailbox, cx));
+                let sent = if self.mailbox.observer().is_some() {
+                    self.send_observed(permit, cx.waker())
+                } else {
+                    permit.and_then(|permit| self.send(permit, cx.waker()))
+                };
                 if let Err(error) = sent {
                     self.state = ResponseState::Done;
                     return Poll::Ready(Err(error));
@@ -299,10 +364,10 @@ impl Response {
     }
 
     /// Hands the request to the driver; the waker is the inlet's before the driver can answer.
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, permit: Permit, consumer: &Waker) -> Result<(), Error> {
         let inlet = take_inlet(consumer);
-        let sent = ResponseState::Sent(Arc::clone(&inlet));
+        let sent = ResponseState::Sent(Arc::clone(&inlet), Observed(None));
         let ResponseState::Idle(payload) = mem::replace(&mut self.state, sent) else {
             // It is called for what is idle.
             return Ok(());
@@ -317,6 +382,23 @@ impl Response {
         };
         self.mailbox.send(command).map_err(Error::never_sent)
     }
+
+    /// As `send`, if there is a permit, and an observer is told.
+    #[cold]
+    fn send_observed(
+        &mut self,
+        permit: Result<Permit, Error>,
+        consumer: &Waker,
+    ) -> Result<(), Error> {
+        let ResponseState::Idle(payload) = &self.state else { return Ok(()) };
+        let observed = Observed::begin(&self.mailbox, Some(self.interaction), payload);
+        let sent = permit.and_then(|permit| self.send(permit, consumer));
+        match &mut self.state {
+            ResponseState::Sent(_, place) if sent.is_ok() => *place = observed,
+            _ => observed.end(&sent),
+        }
+        sent
+    }
 }
 
 impl Future for Response {
@@ -329,7 +411,7 @@ impl Future for Response {
 
 impl Drop for Response {
     fn drop(&mut self) {
-        if let ResponseState::Sent(inlet) = &self.state {
+        if let ResponseState::Sent(inlet, _) = &self.state {
             inflow::cancel(inlet, &self.mailbox);
         }
     }

@@ -31,7 +31,6 @@ use crate::{
     lease::LeasePolicy,
     runtimes::{self, Runtimes},
     settings::{Settings, shared_settings},
-    state::ConnectionState,
     transport::{
         Framing,
         address::{Layout, Uri},
@@ -549,7 +548,7 @@ impl Service {
         newcomer: Option<Newcomer>,
         accept: Arc<dyn Accept>,
     ) -> Option<Driven> {
-        let mailbox = Mailbox::new(self.builder.settings.max_requests, ConnectionState::Connecting);
+        let mailbox = self.builder.settings.mailbox();
         if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(mailbox.clone())) {
             return None;
         }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use rsock_proto::{Config, Window};
 
 use crate::{
-    connection::{DriverOptions, Sessions},
+    connection::{DriverOptions, Mailbox, Sessions},
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::Meter,
+    observe::{Observe, Observer},
+    state::ConnectionState,
     tap::FrameTap,
 };
 
@@ -41,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) max_waiting_bytes: usize,
     pub(crate) meter: Arc<Meter>,
     pub(crate) tap: Option<FrameTap>,
+    pub(crate) observe: Option<Arc<dyn Observe>>,
 }
 
 impl Default for Settings {
@@ -53,6 +56,7 @@ impl Default for Settings {
             max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
             meter: Arc::default(),
             tap: None,
+            observe: None,
         }
     }
 }
@@ -60,6 +64,15 @@ impl Default for Settings {
 impl Settings {
     pub(crate) fn budget(&self) -> Arc<MemoryBudget> {
         self.memory.clone().unwrap_or_else(MemoryBudget::of_process)
+    }
+
+    /// Of one connection, whose requests are observed from its beginning on.
+    pub(crate) fn mailbox(&self) -> Arc<Mailbox> {
+        let mailbox = Mailbox::new(self.max_requests, ConnectionState::Connecting);
+        if let Some(observe) = &self.observe {
+            mailbox.observe(Observer::new(Arc::clone(observe)));
+        }
+        mailbox
     }
 
     /// Of the driver of one connection.
@@ -132,6 +145,16 @@ macro_rules! shared_settings {
             /// Counts what happens.
             pub fn meter(mut self, meter: ::std::sync::Arc<$crate::meter::Meter>) -> Self {
                 self.settings.meter = meter;
+                self
+            }
+
+            /// Sees how each request begins and ends, of those that the peer asks and of those that
+            /// it is asked.
+            pub fn observe(
+                mut self,
+                observer: ::std::sync::Arc<dyn $crate::observe::Observe>,
+            ) -> Self {
+                self.settings.observe = Some(observer);
                 self
             }
 

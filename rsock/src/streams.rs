@@ -8,10 +8,10 @@ use std::{
 };
 
 use futures_core::Stream;
-use rsock_proto::{Interaction, Payload, Window};
+use rsock_proto::{Interaction, Payload, Side, Window};
 
 use crate::{
-    boxed::BoxFuture,
+    boxed::{BoxFuture, BoxStream},
     connection::{
         AwaitedPermit, Command, Feeder, Inlet, Mailbox, Outgoing, Permit,
         inflow::{Inflow, Limit},
@@ -19,6 +19,7 @@ use crate::{
     },
     demand::Demand,
     error::Error,
+    observe::{Counted, Counter, Outcome},
 };
 
 /// The items of a request-stream or channel.
@@ -34,6 +35,8 @@ pub struct RequestStream {
     limit: Option<Box<Limit>>,
     /// The end of the connection, where something else is waited for before anything is sent.
     end: Option<BoxFuture<()>>,
+    /// Of an observed one that is open.
+    observed: Option<Counted>,
     state: StreamState,
 }
 
@@ -70,7 +73,7 @@ impl RequestStream {
 
     fn new(mailbox: Arc<Mailbox>, window: Window, state: StreamState) -> Self {
         let permit = AwaitedPermit::default();
-        Self { mailbox, permit, window, limit: None, end: None, state }
+        Self { mailbox, permit, window, limit: None, end: None, observed: None, state }
     }
 
     /// Keeps at most `n` items outstanding, refilled when half of them are consumed. Takes effect
@@ -148,20 +151,57 @@ impl RequestStream {
                     let StreamState::Idle { payload, outgoing } = self.finish() else {
                         return Poll::Ready(None);
                     };
+                    let outgoing = self.observe(&payload, outgoing);
                     let opened = permit.and_then(|permit| self.open(payload, outgoing, permit));
                     match opened {
                         Ok(inflow) => self.state = StreamState::Open(inflow),
-                        Err(error) => return Poll::Ready(Some(Err(error))),
+                        Err(error) => {
+                            let end = Some(Err(error));
+                            self.tell(&end);
+                            return Poll::Ready(end);
+                        }
                     }
                 }
                 StreamState::Open(inflow) => {
                     let item = ready!(inflow.poll_next(cx));
+                    if self.observed.is_some() {
+                        self.tell(&item);
+                    }
                     if !matches!(item, Some(Ok(_))) {
                         self.finish();
                     }
                     return Poll::Ready(item);
                 }
                 StreamState::Done => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// It begins, for an observer if there is one.
+    fn observe(
+        &mut self,
+        payload: &Payload,
+        outgoing: Option<Box<Outgoing>>,
+    ) -> Option<Box<Outgoing>> {
+        let Some(observer) = self.mailbox.observer() else { return outgoing };
+        let interaction = interaction_with(outgoing.as_deref());
+        let watch = observer.begin(Side::Local, Some(interaction), payload, None);
+        let Some(watch) = watch else { return outgoing };
+        let counted = self.observed.insert(Counted::new(watch, Side::Local, payload));
+        let mut outgoing = outgoing?;
+        outgoing.items = Box::pin(Counting { items: outgoing.items, counter: counted.counter() });
+        Some(outgoing)
+    }
+
+    /// Tells the observer of an item, or the end.
+    #[cold]
+    fn tell(&mut self, item: &Option<Result<Payload, Error>>) {
+        if let (Some(Ok(payload)), Some(counted)) = (item, &mut self.observed) {
+            counted.item(payload);
+        } else if let Some(counted) = self.observed.take() {
+            match item {
+                Some(item) => counted.end_of(item),
+                None => counted.end(Outcome::Completed),
             }
         }
     }
@@ -180,10 +220,7 @@ impl RequestStream {
         outgoing: Option<Box<Outgoing>>,
         permit: Permit,
     ) -> Result<Inflow, Error> {
-        let interaction = match outgoing {
-            Some(_) => Interaction::RequestChannel,
-            None => Interaction::RequestStream,
-        };
+        let interaction = interaction_with(outgoing.as_deref());
         let mut limit = self.limit.take();
         let n = self.window.initial();
         let n = limit.as_mut().map_or(n, |limit| limit.make_room(n));
@@ -210,6 +247,44 @@ impl Stream for RequestStream {
     }
 }
 
+impl Drop for RequestStream {
+    fn drop(&mut self) {
+        if let Some(observed) = self.observed.take() {
+            observed.end(Outcome::Cancelled);
+        }
+    }
+}
+
+/// The interaction of a request that these items follow, or none.
+fn interaction_with(outgoing: Option<&Outgoing>) -> Interaction {
+    match outgoing {
+        Some(_) => Interaction::RequestChannel,
+        None => Interaction::RequestStream,
+    }
+}
+
+/// The items of an observed channel of ours.
+struct Counting {
+    items: BoxStream<Result<Payload, Error>>,
+    counter: Arc<Counter>,
+}
+
+impl Stream for Counting {
+    type Item = Result<Payload, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = self.items.as_mut().poll_next(cx);
+        if let Poll::Ready(Some(Ok(payload))) = &item {
+            self.counter.add(payload);
+        }
+        item
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.items.size_hint()
+    }
+}
+
 impl fmt::Debug for RequestStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestStream").finish_non_exhaustive()
@@ -223,11 +298,17 @@ pub struct Payloads {
     inflow: Inflow,
     /// The first grant waits for the first poll.
     started: bool,
+    /// Counts them, where the channel is observed.
+    counter: Option<Arc<Counter>>,
 }
 
 impl Payloads {
     pub(crate) fn new(inflow: Inflow) -> Self {
-        Self { inflow, started: false }
+        Self::counted(inflow, None)
+    }
+
+    pub(crate) fn counted(inflow: Inflow, counter: Option<Arc<Counter>>) -> Self {
+        Self { inflow, started: false, counter }
     }
 
     /// Sets how many items may be outstanding, however large the first was. By default it is the
@@ -260,7 +341,11 @@ impl Stream for Payloads {
             self.started = true;
             self.inflow.request_first();
         }
-        self.inflow.poll_next(cx)
+        let item = self.inflow.poll_next(cx);
+        if let (Some(counter), Poll::Ready(Some(Ok(payload)))) = (&self.counter, &item) {
+            counter.add(payload);
+        }
+        item
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -184,7 +184,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             all,
             "#[expect(dead_code, reason = \"the library uses more of it\")]\n\
              pub mod {name} {{\n\
-             pub(crate) use crate::neighbours::{{boxed, sync, transport}};\n\
+             pub(crate) use crate::neighbours::{{boxed, observe, sync, transport}};\n\
              {above}\n\
              pub mod connection {{\n{within}\n\
              pub(crate) use crate::neighbours::doors;\n\

@@ -31,6 +31,7 @@ const PROTO: &[(&str, &[&str])] = &[
 const RSOCK: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("demand", &["sync"]),
+    ("observe", &["error", "sync"]),
     // Names of types, and what data may be.
     ("body", &[]),
     ("boxed", &[]),
@@ -64,6 +65,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "memory",
             "meter",
             "network",
+            "observe",
             "reconnect",
             "resume",
             "setup",
@@ -74,14 +76,18 @@ const RSOCK: &[(&str, &[&str])] = &[
             "warnings",
         ],
     ),
-    ("settings", &["connection", "lease", "memory", "meter", "tap"]),
-    ("streams", &["boxed", "connection", "demand", "error"]),
-    ("requester", &["connection", "demand", "error", "payload", "state", "streams"]),
+    ("settings", &["connection", "lease", "memory", "meter", "observe", "state", "tap"]),
+    ("streams", &["boxed", "connection", "demand", "error", "observe"]),
+    ("requester", &["connection", "demand", "error", "observe", "payload", "state", "streams"]),
     // Whom a connection is to; what it asks of its other end goes through its mailbox.
     ("peer", &["connection", "error", "memory", "requester", "settings", "state", "transport"]),
     ("request", &["connection", "demand", "error", "pattern", "peer"]),
     ("responder", &["boxed", "connection", "error", "peer", "request", "streams"]),
-    ("acceptor", &["boxed", "connection", "error", "peer", "responder"]),
+    (
+        "observed",
+        &["boxed", "connection", "error", "observe", "peer", "request", "responder", "streams"],
+    ),
+    ("acceptor", &["boxed", "connection", "error", "observed", "peer", "responder"]),
     ("layer", &["acceptor", "boxed", "error", "peer", "request", "responder", "streams"]),
     ("forward", &["connection", "demand", "error", "request", "requester", "responder", "streams"]),
     (
@@ -109,6 +115,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "credentials",
             "error",
             "lease",
+            "peer",
             "reconnect",
             "requester",
             "responder",

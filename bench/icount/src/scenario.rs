@@ -2,15 +2,19 @@
 
 use std::{
     future::{Future, IntoFuture},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use rsock::{
-    Acceptor, Client, Error, Json, Payload, PayloadExt, Payloads, Peer, Request, Responder, Resume,
-    ResumeLimits, Router, Server, memory,
+    Acceptor, Beginning, Client, ClientBuilder, Ended, Error, Json, Observe, ObserveRequest,
+    Payload, PayloadExt, Payloads, Peer, Request, Responder, Resume, ResumeLimits, Router, Server,
+    ServerBuilder, memory,
 };
 use rsock_proto::frame::Frame;
 use tokio::{
@@ -53,6 +57,8 @@ enum Work {
         is_resumable: bool,
         over: Over,
     },
+    /// Requests, 64 in flight, with an observer on both sides.
+    Observed,
     Channel,
     FireAndForget,
     Large,
@@ -105,6 +111,13 @@ pub(crate) const ALL: &[Scenario] = &[
         unit: "request",
         units: 12_800,
         work: Work::Requests { in_flight: 64, over: WS },
+    },
+    Scenario {
+        name: "request_response_64_observed",
+        what: "the same over memory, observed on both sides",
+        unit: "request",
+        units: 12_800,
+        work: Work::Observed,
     },
     Scenario {
         name: "request_routed",
@@ -224,6 +237,10 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
             let line = Line::serving(router(), false, Over::Memory)?;
             line.count(warm_up, units, |client, units| routed(client, route, data, units))
         }
+        Work::Observed => {
+            let line = Line::observed()?;
+            line.count(warm_up, units, |client, units| requests(client, 64, units))
+        }
         Work::Stream { is_resumable, over } => {
             Line::new(is_resumable, over)?.count(warm_up, units, items)
         }
@@ -246,12 +263,30 @@ impl Line {
     }
 
     fn serving(service: impl Acceptor, is_resumable: bool, over: Over) -> Result<Self> {
+        let (server, client) = (Server::builder(), Client::builder());
+        Self::between(server, service, client, is_resumable, over)
+    }
+
+    fn observed() -> Result<Self> {
+        let observer = Arc::new(Totals(Arc::default()));
+        let server = Server::builder().observe(Arc::<Totals>::clone(&observer));
+        let client = Client::builder().observe(observer);
+        let service = async |_: Peer| Ok(Counted);
+        Self::between(server, service, client, false, Over::Memory)
+    }
+
+    fn between(
+        mut server: ServerBuilder,
+        service: impl Acceptor,
+        client: ClientBuilder,
+        is_resumable: bool,
+        over: Over,
+    ) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let mut server = Server::builder();
         if is_resumable {
             server = server.resume(ResumeLimits::default(), 1);
         }
-        let builder = Client::builder().keepalive(NEVER / 4, NEVER);
+        let builder = client.keepalive(NEVER / 4, NEVER);
         let client = runtime.block_on(async {
             let near = match over {
                 Over::Socket(uri) => {
@@ -374,6 +409,28 @@ fn router() -> Router<()> {
     let others = (0..100).map(|other| format!("other{other}.{{id}}.echo"));
     let router = others.fold(router, |router, pattern| router.route(&pattern, echo()));
     router.route("service.{id}.echo", echo())
+}
+
+/// An observer as one for metrics is: what it counts in is shared by all requests.
+struct Totals(Arc<Total>);
+
+#[derive(Default)]
+struct Total {
+    ended: AtomicU64,
+    nanos: AtomicU64,
+}
+
+impl Observe for Totals {
+    fn begin(&self, _: &Beginning<'_>) -> Option<Arc<dyn ObserveRequest>> {
+        Some(Arc::<Total>::clone(&self.0))
+    }
+}
+
+impl ObserveRequest for Total {
+    fn end(&self, end: &Ended<'_>) {
+        self.ended.fetch_add(1, Relaxed);
+        self.nanos.fetch_add(end.duration.subsec_nanos().into(), Relaxed);
+    }
 }
 
 /// Answers with what it is sent, or as many items as it is asked for.

@@ -27,6 +27,7 @@ use crate::{
     },
     demand::Grants,
     error::Error,
+    observe::Observer,
     state::ConnectionState,
     sync::{AtomicU64, Mutex, MutexGuard},
     transport::socket::Transport,
@@ -118,6 +119,8 @@ pub(crate) struct Mailbox {
     lease: OnceLock<watch::Sender<Option<frame::Lease>>>,
     /// In nanoseconds; 0 for none yet.
     round_trip: AtomicU64,
+    /// Of the requests of both sides; most connections have none.
+    observer: OnceLock<Box<Observer>>,
     waiting: WaitingBytes,
 }
 
@@ -171,8 +174,20 @@ impl Mailbox {
             state: watch::Sender::new(state),
             lease: OnceLock::new(),
             round_trip: AtomicU64::new(0),
+            observer: OnceLock::new(),
             waiting: WaitingBytes::new(),
         })
+    }
+
+    /// Has requests observed from here on.
+    pub(crate) fn observe(&self, observer: Observer) {
+        // A connection is given it when it is made.
+        let _ = self.observer.set(Box::new(observer));
+    }
+
+    #[inline]
+    pub(crate) fn observer(&self) -> Option<&Observer> {
+        self.observer.get().map(|observer| &**observer)
     }
 
     /// No user code runs under the lock, so a poisoned one still holds whole values.

@@ -20,8 +20,7 @@ pub(crate) use driver::{Driver, DriverOptions, Redialler};
 pub(crate) use inlet::{Feeder, Inlet};
 pub(crate) use mailbox::{Command, Mailbox, Outgoing, Permit};
 pub(crate) use permit::{AwaitedPermit, refusal, refused};
-#[cfg(feature = "websocket")]
-pub(crate) use producers::guard;
+pub(crate) use producers::{guard, panicked};
 pub(crate) use sessions::Sessions;
 #[cfg(feature = "websocket")]
 pub(crate) use shares::{Holder, Shares, Spare};

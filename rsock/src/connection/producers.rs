@@ -100,8 +100,13 @@ pub(super) fn poll_guarded<F: Future + ?Sized>(
 pub(crate) fn guard<T>(work: impl FnOnce() -> T) -> Result<T, Error> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         log_panic(&*panic);
-        Error::application("the handler panicked")
+        panicked()
     })
+}
+
+/// The error that the peer of a handler that panicked is told.
+pub(crate) fn panicked() -> Error {
+    Error::application("the handler panicked")
 }
 
 #[cfg(feature = "tracing")]

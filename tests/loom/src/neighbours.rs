@@ -17,6 +17,11 @@ pub(crate) mod boxed {
     pub(crate) type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 }
 
+pub(crate) mod observe {
+    /// An observer of requests; no model has one.
+    pub(crate) struct Observer;
+}
+
 pub(crate) mod doors {
     /// The right to be a connection.
     pub(crate) struct Place;

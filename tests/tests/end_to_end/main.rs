@@ -9,6 +9,7 @@ mod keepalive;
 mod layer;
 mod lease;
 mod leaving;
+mod observe;
 mod panics;
 #[cfg(target_os = "linux")]
 mod per_core;

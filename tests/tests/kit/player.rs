@@ -23,7 +23,7 @@ enum State {
     /// Waits for the first request-n.
     Unsent(Requester, Script),
     Answer(BoxStream<Result<Payload, Error>>),
-    Items(rsock::RequestStream),
+    Items(Box<rsock::RequestStream>),
 }
 
 impl Call {
@@ -47,8 +47,10 @@ impl Call {
         let window = Window::new(n).manual();
         let request = || script.items.first().cloned().unwrap_or_default();
         self.state = match self.kind.as_str() {
-            "channel" => State::Items(requester.request_channel(items(script)).window(window)),
-            "stream" => State::Items(requester.request_stream(request()).window(window)),
+            "channel" => {
+                State::Items(Box::new(requester.request_channel(items(script)).window(window)))
+            }
+            "stream" => State::Items(Box::new(requester.request_stream(request()).window(window))),
             _ => {
                 let answer = requester.request_response(request()).optional();
                 let answer = stream::once(answer);

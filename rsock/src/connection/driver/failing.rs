@@ -154,6 +154,9 @@ impl Driver {
     #[cold]
     pub(super) fn fail_some(&mut self) -> bool {
         let mut left = PORTION;
+        if let Some(observer) = self.mailbox.observer() {
+            observer.set_ending(true);
+        }
         while left > 0
             && let Some(failing) = self.ending.failing.last_mut()
         {
@@ -163,6 +166,9 @@ impl Driver {
             } else {
                 self.ending.failing.pop();
             }
+        }
+        if let Some(observer) = self.mailbox.observer() {
+            observer.set_ending(false);
         }
         !self.ending.failing.is_empty()
     }

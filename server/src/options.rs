@@ -35,6 +35,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = Self::default().max_http_connections)]
     #[arg(value_parser = some_number)]
     pub max_http_connections: u32,
+    /// HTTP connections of one address (of IPv6, a /64); without it half of --max-http-connections.
+    /// Behind a proxy, from which all clients seem to come, it should be all of them
+    #[arg(long, value_name = "N", value_parser = some_number)]
+    pub max_http_connections_per_address: Option<u32>,
     /// How long an HTTP connection is kept for its next request
     #[arg(long, value_name = "TIME", default_value = "75s", value_parser = some_time)]
     pub http_idle_timeout: Duration,
@@ -153,6 +157,7 @@ impl Default for Options {
             max_connections: 100_000,
             max_newcomers: 1_024,
             max_http_connections: http.max_connections as u32,
+            max_http_connections_per_address: None,
             http_idle_timeout: http.idle_timeout,
             http_stall_timeout: http.stall_timeout,
             max_streams: limits.max_streams as u32,
@@ -212,6 +217,8 @@ impl Options {
     pub(crate) fn http_limits(&self) -> HttpLimits {
         let mut limits = HttpLimits::default();
         limits.max_connections = self.max_http_connections as usize;
+        limits.max_connections_per_address =
+            self.max_http_connections_per_address.map(|max| max as usize);
         limits.idle_timeout = self.http_idle_timeout;
         limits.stall_timeout = self.http_stall_timeout;
         limits
@@ -369,6 +376,7 @@ mod tests {
             "--resume-window=0s",
             "--max-newcomers=7",
             "--max-http-connections=9",
+            "--max-http-connections-per-address=8",
             "--http-idle-timeout=5s",
             "--max-sessions-per-address=8",
             "--lease=100",
@@ -386,6 +394,7 @@ mod tests {
             resume_window: Duration::ZERO,
             max_newcomers: 7,
             max_http_connections: 9,
+            max_http_connections_per_address: Some(8),
             http_idle_timeout: Duration::from_secs(5),
             max_sessions_per_address: Some(8),
             lease: Some(100),

@@ -482,7 +482,7 @@ mod tests {
             path: Some("/rsocket".into()),
             head_limit: Duration::from_secs(10),
             limits: HttpLimits::default(),
-            seats: Seats::new(10, Arc::clone(&meter)),
+            seats: Seats::new(&HttpLimits::default(), Arc::clone(&meter)),
             meter,
             memory: MemoryBudget::new(1 << 20),
             draining: never.subscribe(),

@@ -122,6 +122,10 @@ pub struct HttpLimits {
     /// if none is, its requests are answered one to a connection, and streams are refused with 503.
     /// Default 1,024.
     pub max_connections: usize,
+    /// How many of them one address may have: an IPv4 address, or a /64 of IPv6. For one more, its own
+    /// longest idle one is closed, or it is answered as where all are busy. Default half of all; behind a
+    /// proxy, from which all clients seem to come, it should be all.
+    pub max_connections_per_address: Option<usize>,
     /// Bytes of a request's body, unless the handler takes more or fewer of it
     /// ([`HttpBody::at_most`]). Default 1 MiB.
     pub max_body_bytes: usize,
@@ -138,6 +142,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             max_connections: 1_024,
+            max_connections_per_address: None,
             max_body_bytes: 1 << 20,
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::{
     connection::{Holder, Shares, Spare},
+    http::HttpLimits,
     meter::Meter,
     sync::{Mutex, MutexGuard},
 };
@@ -19,6 +20,7 @@ use crate::{
 pub(crate) struct Seats {
     inner: Mutex<Inner>,
     max: usize,
+    max_per_address: usize,
     /// The last connection has ended.
     deserted: Notify,
     meter: Arc<Meter>,
@@ -34,8 +36,11 @@ struct Inner {
 }
 
 impl Seats {
-    pub(crate) fn new(max: usize, meter: Arc<Meter>) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default(), max, deserted: Notify::new(), meter })
+    pub(crate) fn new(limits: &HttpLimits, meter: Arc<Meter>) -> Arc<Self> {
+        let max = limits.max_connections;
+        let max_per_address = limits.max_connections_per_address.unwrap_or_else(|| max.div_ceil(2));
+        let (inner, deserted) = (Mutex::default(), Notify::new());
+        Arc::new(Self { inner, max, max_per_address, deserted, meter })
     }
 
     /// Nothing of a user's runs under the lock, so a poisoned one still holds whole values.
@@ -97,12 +102,18 @@ impl Visit {
         if self.seat.is_some() {
             return true;
         }
-        if inner.taken < self.seats.max {
+        // Of a holder whom nobody knows there may be many.
+        let has_its_share = self.holder != Holder::Unknown
+            && inner.shares.held(self.holder) >= self.seats.max_per_address;
+        if inner.taken < self.seats.max && !has_its_share {
             inner.taken += 1;
         } else {
-            let Some(other) = inner.shares.oldest_of_the_greediest(self.holder) else {
-                return false;
+            let given_up = if has_its_share {
+                inner.shares.oldest_of(self.holder)
+            } else {
+                inner.shares.oldest_of_the_greediest(self.holder)
             };
+            let Some(other) = given_up else { return false };
             self.seats.meter.evicted_http_connection();
             other.wake();
         }
@@ -163,6 +174,11 @@ mod tests {
         Holder::from(SocketAddr::from(([10, 0, 0, n], 1)))
     }
 
+    fn seats(max: usize, meter: &Arc<Meter>) -> Arc<Seats> {
+        let limits = HttpLimits { max_connections: max, ..HttpLimits::default() };
+        Seats::new(&limits, Arc::clone(meter))
+    }
+
     fn is_given_up(visit: &mut Visit) -> bool {
         visit.poll_given_up(&Context::from_waker(Waker::noop())).is_ready()
     }
@@ -170,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn the_longest_idle_of_whoever_has_most_gives_up_its_seat() {
         let meter = Arc::new(Meter::default());
-        let seats = Seats::new(3, Arc::clone(&meter));
+        let seats = seats(3, &meter);
         let [mut polite, mut first, mut second, mut next] =
             [1, 2, 2, 3].map(|who| seats.enter(holder(who)));
         assert!(polite.sit() && first.sit() && second.sit());
@@ -193,5 +209,20 @@ mod tests {
         drop((polite, first, second, next));
         assert_eq!(counts(), (0, 0, 0));
         seats.deserted().await;
+    }
+
+    #[test]
+    fn an_address_has_no_more_than_its_share() {
+        let meter = Arc::new(Meter::default());
+        let seats = seats(4, &meter);
+        let [mut first, mut second, mut third] = [1; 3].map(|who| seats.enter(holder(who)));
+        assert!(first.sit() && second.sit());
+        assert!(!third.sit(), "two more are for others");
+        assert!(!is_given_up(&mut first) && third.sit() && is_given_up(&mut first));
+        let mut other = seats.enter(holder(2));
+        assert!(other.sit() && !is_given_up(&mut third) && !is_given_up(&mut second));
+        // Who nobody knows may be anybody.
+        let mut unknown = [(); 3].map(|()| seats.enter(Holder::Unknown));
+        assert!(unknown.iter_mut().all(Visit::sit), "{:?}", meter.read());
     }
 }

@@ -39,8 +39,7 @@ pub(super) struct Web {
 
 impl Web {
     pub(super) fn new(builder: &ServerBuilder) -> Self {
-        let seats =
-            Seats::new(builder.http_limits.max_connections, Arc::clone(&builder.settings.meter));
+        let seats = Seats::new(&builder.http_limits, Arc::clone(&builder.settings.meter));
         Self { seats, ending: watch::Sender::new(false) }
     }
 

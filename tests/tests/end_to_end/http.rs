@@ -286,7 +286,10 @@ async fn a_stream_that_does_not_end_is_ended_at_the_drain_limit() {
 
 #[tokio::test]
 async fn idle_connections_are_given_up_for_others_and_busy_ones_are_not() {
-    let (served, _) = served(limits(|limits| limits.max_connections = 2)).await;
+    let two = limits(|limits| {
+        (limits.max_connections, limits.max_connections_per_address) = (2, Some(2));
+    });
+    let (served, _) = served(two).await;
     let mut quiet = HttpPeer::connect(served.ws()).await;
     quiet.send("GET /quiet HTTP/1.1\r\nHost: x\r\n\r\n").await;
     quiet.head().await;

@@ -203,6 +203,7 @@ async fn idle_connections_lock_nobody_out() {
         idle.push(peer);
     }
     let reading = stage.served.meter.read();
-    assert_eq!((reading.evicted_http_connections, reading.evicted_newcomers), (36, 0));
+    // Half of the places are for others.
+    assert_eq!((reading.evicted_http_connections, reading.evicted_newcomers), (38, 0));
     stage.nobody_noticed("H164").await;
 }

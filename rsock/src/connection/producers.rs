@@ -58,6 +58,7 @@ impl Source {
 
     /// The next item. Without credit only an end can be told: whether there is one is found out by
     /// polling one item ahead, unless the stream's size hint knows.
+    #[inline(always)]
     pub(super) fn poll(&mut self, has_credit: bool, cx: &mut Context<'_>) -> Polled {
         if has_credit && let Some(item) = self.ahead.take() {
             return Polled::Item(item);

@@ -193,8 +193,10 @@ impl Input {
     /// Has no block any more. One that somebody holds a slice of is remembered.
     #[cold]
     fn leave_block(&mut self) {
-        if let Some(block) = self.block.take() {
-            self.leave(*block);
+        if let Some(block) = &mut self.block {
+            // Its box is for the next.
+            let block = mem::take(&mut **block);
+            self.leave(block);
         }
     }
 

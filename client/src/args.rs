@@ -93,7 +93,8 @@ pub(crate) struct ChannelArgs {
     pub(crate) connection: ConnectionArgs,
     #[command(flatten)]
     pub(crate) metadata: MetadataArgs,
-    /// A payload: text, @FILE, or - for the lines of stdin; repeatable, sent in order
+    /// A payload: text, @FILE, or - for the lines of stdin; repeatable, sent in order. Text that begins
+    /// with @ is written with two
     ///
     /// Without it the lines of stdin are sent. A line is read when the peer has granted credit for
     /// it, and goes without its newline. The route goes with the first payload.
@@ -126,9 +127,13 @@ pub(crate) struct PushArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Data")]
 pub(crate) struct DataArgs {
-    /// The data: text, @FILE, or - for all of stdin; sent byte for byte
+    /// The data: text, @FILE, or - for all of stdin; sent byte for byte. Text that begins with @ is
+    /// written with two
     #[arg(short, long, value_name = "DATA", allow_hyphen_values = true)]
     pub(crate) data: Option<Source>,
+    /// Leave out the newline at the end of the data
+    #[arg(long)]
+    pub(crate) chomp: bool,
 }
 
 #[derive(Args, Debug, Default)]
@@ -196,6 +201,9 @@ pub(crate) struct AuthArgs {
     /// A token: as text, @FILE, or env:VARIABLE
     #[arg(long, value_name = "TOKEN")]
     pub(crate) auth_bearer: Option<Secret>,
+    /// They are text, whatever they begin with: for those of `rsc`, which has no other form.
+    #[arg(long, hide = true)]
+    pub(crate) auth_literal: bool,
     /// The frames that carry credentials
     #[arg(long, value_name = "WHERE", value_enum, default_value_t = AuthIn::Setup)]
     pub(crate) auth_in: AuthIn,

@@ -2,18 +2,17 @@
 
 use std::{ffi::OsString, iter::Peekable};
 
+use clap::{Arg, CommandFactory};
 use rsock::metadata::WellKnownMime;
 
-use crate::exit::Failure;
+use crate::{args::Cli, exit::Failure};
 
 const COMMANDS: [&str; 6] = ["request", "stream", "channel", "fnf", "push", "help"];
 
 /// Options of `rsc` that take a value, and ours for them.
 const RENAMED: &[(&[&str], &str)] = &[
-    (&["-d", "--data"], "--data"),
     (&["-r", "--route"], "--route"),
     (&["--dataMimeType", "--dmt"], "--data-mime"),
-    (&["--setupData", "--sd"], "--setup-data"),
     (&["--wsHeader", "--wsh"], "--header"),
     (&["--take"], "--take"),
 ];
@@ -23,24 +22,43 @@ const UNSUPPORTED: &[(&[&str], &str)] = &[
     (&["--authBasic"], "its format is deprecated: --auth-simple is the extension's"),
     (&["--trustCert"], "tcp:, ws: and unix: are the transports there are"),
     (&["--retry"], "--reconnect connects anew, and --resume goes on where a lost connection was"),
-    (&["-w", "--wiretap", "--log"], "-vv shows the frames"),
-    (&["--zipkinUrl", "--printB3"], "--trace sends ids, and -v says which"),
+    (&["--zipkinUrl"], "--trace sends ids, and -v says which"),
     (&["--optsFile", "--dumpOpts"], "a shell script keeps options as well"),
     (&["--completion"], "there is no completion yet"),
     (&["--showSystemProperties"], "--version says what there is to say"),
 ];
 
+/// The type of what describes an application, by the name that `rsc` has for it.
+const APP_INFO: &str = "message/x.rsocket.application+json";
+/// The type of credentials before there was an extension for them: `AUTHENTICATION_BASIC`.
+const BASIC: &str = "message/x.rsocket.authentication.basic.v0";
+
+/// The content of an entry of that type: the length of the user's name in four bytes, the name, and the
+/// password.
+fn basic(credentials: &OsString) -> Result<OsString, Failure> {
+    let text = credentials.to_str().and_then(|text| text.split_once(':'));
+    let Some((user, password)) = text.filter(|(user, _)| user.len() < 128) else {
+        return Err(Failure::usage(
+            "--setupMetadata: expected USER:PASSWORD, and a user's name of at most 127 bytes",
+        ));
+    };
+    // A byte below 128 is a character of its own.
+    let length = char::from(user.len() as u8);
+    Ok(format!("\0\0\0{length}{user}{password}").into())
+}
+
 /// Arguments as clap is to see them: where no command is named, those of `rsc` are translated. With
 /// nothing but a URI it is a request.
 pub(crate) fn translate(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
-    // `rsock -vv stream …` reads as well as `rsock stream … -vv`.
-    let is_verbose = |argument: &OsString| argument == "-v" || argument == "-vv";
-    if arguments.len() > 2 && is_verbose(&arguments[1]) {
-        arguments[1..].rotate_left(1);
-    }
     let Some(first) = arguments.get(1).and_then(|first| first.to_str()) else {
         return Ok(arguments);
     };
+    if let Some(at) = command_behind_options(&arguments) {
+        // `rsock --timeout 5s request …` reads as well as `rsock request … --timeout 5s`.
+        let command = arguments.remove(at);
+        arguments.insert(1, command);
+        return Ok(arguments);
+    }
     let is_ours = COMMANDS.contains(&first)
         || matches!(first, "-h" | "--help" | "-V" | "--version")
         // A command misspelt, for clap to say so.
@@ -57,8 +75,53 @@ pub(crate) fn translate(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, F
     translation.finish(program)
 }
 
+/// The place of one of our commands that comes behind nothing but options and their values.
+fn command_behind_options(arguments: &[OsString]) -> Option<usize> {
+    let mut at = 1;
+    while let Some(text) = arguments.get(at).and_then(|argument| argument.to_str()) {
+        if !text.starts_with('-') {
+            return (at > 1 && COMMANDS.contains(&text)).then_some(at);
+        }
+        let is_of = |option: &Arg| takes_value(option) && is_named(option, text);
+        let mut commands = Cli::command();
+        let has_value = commands.get_subcommands_mut().any(|command| command.get_opts().any(is_of));
+        // A route may be called as a command is.
+        at +=
+            if has_value || RENAMED.iter().any(|(names, _)| names.contains(&text)) { 2 } else { 1 };
+    }
+    None
+}
+
+/// Whether its value is the next argument.
+fn takes_value(option: &Arg) -> bool {
+    option.get_action().takes_values() && !option.is_require_equals_set()
+}
+
+fn is_named(option: &Arg, text: &str) -> bool {
+    match text.strip_prefix("--") {
+        Some(name) => option.get_long() == Some(name),
+        None => option
+            .get_short()
+            .is_some_and(|short| text.strip_prefix('-') == Some(short.encode_utf8(&mut [0; 4]))),
+    }
+}
+
+/// A value as text, which to us might name a file.
+fn literal(value: &OsString) -> OsString {
+    let is_taken = value.to_str().is_some_and(|text| text.starts_with('@'));
+    let mut literal = OsString::from(if is_taken { "@" } else { "" });
+    literal.push(value);
+    literal
+}
+
 #[derive(Default)]
 struct Translation {
+    /// Data is read from stdin, of which `rsc` leaves out the last newline.
+    reads_stdin: bool,
+    /// How it is told what happens: `-v` or `-vv`.
+    verbosity: Option<&'static str>,
+    /// Credentials were given.
+    has_credentials: bool,
     /// The interaction, by `rsc`'s order of precedence.
     command: Option<Command>,
     metadata: Vec<OsString>,
@@ -109,6 +172,15 @@ impl Translation {
             return Err(Failure::Usage(format!("rsc's {name} is not supported: {instead}")));
         }
         match name {
+            "-d" | "--data" => {
+                let value = value()?;
+                self.reads_stdin |= value == "-";
+                self.add("--data=", &literal(&value));
+            }
+            "--setupData" | "--sd" => {
+                let value = value()?;
+                self.add("--setup-data=", &literal(&value));
+            }
             "--stream" => self.interact(Command::Stream),
             "--request" => self.interact(Command::Request),
             "--channel" => self.interact(Command::Channel),
@@ -116,8 +188,8 @@ impl Translation {
             "--im" | "--interactionModel" => self.interact(interaction(&value()?)?),
             "-m" | "--metadata" => self.metadata.push(value()?),
             "--mmt" | "--metadataMimeType" => self.metadata_mimes.push(value()?),
-            "-u" | "--as" | "--authSimple" => self.authenticate("--auth-simple=", value()?),
-            "--authBearer" | "--ab" => self.authenticate("--auth-bearer=", value()?),
+            "-u" | "--as" | "--authSimple" => self.authenticate("--auth-simple=", &value()?),
+            "--authBearer" | "--ab" => self.authenticate("--auth-bearer=", &value()?),
             "--setupMetadata" | "--sm" => self.setup_metadata = Some(value()?),
             "--setupMetadataMimeType" | "--smmt" => self.setup_metadata_mime = Some(value()?),
             "-l" | "--load" => {
@@ -142,7 +214,8 @@ impl Translation {
                 option.push(value()?);
                 self.rest.push(option);
             }
-            "--debug" => self.rest.push("-vv".into()),
+            "--debug" | "--log" | "-w" | "--wiretap" => self.verbosity = Some("-vv"),
+            "--printB3" => self.verbosity = self.verbosity.or(Some("-v")),
             "-q" | "--quiet" => self.rest.push("--out=none".into()),
             // Nothing to trace.
             "--stacktrace" => {}
@@ -156,10 +229,21 @@ impl Translation {
     }
 
     /// `rsc` has credentials in the request.
-    fn authenticate(&mut self, option: &str, credentials: OsString) {
+    fn authenticate(&mut self, option: &str, credentials: &OsString) {
+        self.add(option, credentials);
+        if !std::mem::replace(&mut self.has_credentials, true) {
+            self.rest.push("--auth-in=request".into());
+        }
+        let is_taken = |text: &str| text.starts_with('@') || text.starts_with("env:");
+        if credentials.to_str().is_some_and(is_taken) {
+            self.rest.push("--auth-literal".into());
+        }
+    }
+
+    fn add(&mut self, option: &str, value: &OsString) {
         let mut option = OsString::from(option);
-        option.push(credentials);
-        self.rest.extend([option, "--auth-in=request".into()]);
+        option.push(value);
+        self.rest.push(option);
     }
 
     /// SETUP's one entry, of JSON unless it says otherwise.
@@ -182,8 +266,13 @@ impl Translation {
                 }
             }
         } else {
+            let (mime, metadata) = match mime.as_ref().and_then(|mime| mime.to_str()) {
+                Some("APP_INFO") => (APP_INFO.into(), literal(&metadata)),
+                Some("AUTHENTICATION_BASIC" | BASIC) => (BASIC.into(), basic(&metadata)?),
+                _ => (mime.unwrap_or_else(|| "json".into()), literal(&metadata)),
+            };
             let mut option = OsString::from("--setup-metadata=");
-            option.push(mime.unwrap_or_else(|| "json".into()));
+            option.push(mime);
             option.push("=");
             option.push(metadata);
             option
@@ -194,6 +283,10 @@ impl Translation {
 
     fn finish(mut self, program: OsString) -> Result<Vec<OsString>, Failure> {
         self.set_up()?;
+        self.rest.extend(self.verbosity.map(OsString::from));
+        if self.reads_stdin && self.command != Some(Command::Channel) {
+            self.rest.push("--chomp".into());
+        }
         let command = match self.command {
             Some(Command::Stream) => "stream",
             Some(Command::Channel) => "channel",
@@ -213,7 +306,8 @@ impl Translation {
                 None if paired || !names_its_type(&metadata) => option.push("json="),
                 None => {}
             }
-            option.push(metadata);
+            // With its type before it, where it may have none of `rsc`'s.
+            option.push(if option == "--metadata=" { metadata } else { literal(&metadata) });
             arguments.push(option);
         }
         arguments.extend(self.rest);
@@ -269,7 +363,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::args::Cli;
 
     fn translated(line: &str) -> Result<String, String> {
         let words = line.split_whitespace().map(OsString::from).collect();
@@ -290,12 +383,29 @@ mod tests {
             ("rsock unix:/a.sock", "request unix:/a.sock"),
             ("rsock tcp://h:1 -r a -d b", "request tcp://h:1 --route=a --data=b"),
             ("rsock --request --route=a tcp://h:1", "request --route=a tcp://h:1"),
-            ("rsock --stream -d - tcp://h:1", "stream --data=- tcp://h:1"),
+            ("rsock --stream -d - tcp://h:1", "stream --data=- tcp://h:1 --chomp"),
+            ("rsock --channel -d - tcp://h:1", "channel --data=- tcp://h:1"),
+            ("rsock -d @all --sd @x tcp://h:1", "request --data=@@all --setup-data=@@x tcp://h:1"),
+            ("rsock --log --stream tcp://h:1", "stream tcp://h:1 -vv"),
+            ("rsock -w --debug tcp://h:1 --printB3", "request tcp://h:1 -vv"),
+            ("rsock --trace --printB3 tcp://h:1", "request --trace tcp://h:1 -v"),
+            (
+                "rsock -u env:x tcp://h:1",
+                "request --auth-simple=env:x --auth-in=request --auth-literal tcp://h:1",
+            ),
+            (
+                "rsock --sm {} --smmt APP_INFO tcp://h:1",
+                "request tcp://h:1 --setup-metadata=message/x.rsocket.application+json={}",
+            ),
+            (
+                "rsock --sm ann:pw --smmt AUTHENTICATION_BASIC tcp://h:1",
+                "request tcp://h:1 --setup-metadata=message/x.rsocket.authentication.basic.v0=\0\0\0\u{3}annpw",
+            ),
             ("rsock --fnf --request tcp://h:1", "request tcp://h:1"),
             ("rsock --im REQUEST_CHANNEL tcp://h:1", "channel tcp://h:1"),
             (
                 "rsock --stream --limitRate 8 --take=3 --delayElements 100 --debug tcp://h:1",
-                "stream --request-n=8 --refill=75 --take=3 --delay=100ms -vv tcp://h:1",
+                "stream --request-n=8 --refill=75 --take=3 --delay=100ms tcp://h:1 -vv",
             ),
             (
                 "rsock --dmt APPLICATION_CBOR -l f -q --sd s ws://h",
@@ -358,7 +468,20 @@ mod tests {
         for line in ["rsock request tcp://h:1 -m text=a", "rsock help", "rsock --version"] {
             assert_eq!(format!("rsock {}", translated(line).unwrap()), line);
         }
-        assert_eq!(translated("rsock -vv fnf tcp://h:1").as_deref(), Ok("fnf tcp://h:1 -vv"));
+        for (given, ours) in [
+            ("rsock -vv fnf tcp://h:1", "fnf -vv tcp://h:1"),
+            ("rsock --timeout 5s request tcp://h:1", "request --timeout 5s tcp://h:1"),
+            ("rsock -vvv request tcp://h:1", "request -vvv tcp://h:1"),
+            ("rsock -r request request tcp://h:1", "request -r request tcp://h:1"),
+            (
+                "rsock --resume --route=push stream tcp://h:1",
+                "stream --resume --route=push tcp://h:1",
+            ),
+            // A route of that name, in rsc's way.
+            ("rsock -r request tcp://h:1", "request --route=request tcp://h:1"),
+        ] {
+            assert_eq!(translated(given).as_deref(), Ok(ours));
+        }
         let misspelt = vec!["rsock".into(), "strem".into()];
         assert_eq!(translate(misspelt.clone()).unwrap(), misspelt);
     }

@@ -35,7 +35,10 @@ impl fmt::Debug for Secret {
 impl Secret {
     /// The value it stands for: itself, a file's first line, or the value of an environment
     /// variable.
-    fn read(&self, option: &str) -> Result<String, Failure> {
+    fn read(&self, option: &str, is_literal: bool) -> Result<String, Failure> {
+        if is_literal {
+            return Ok(self.0.clone());
+        }
         let text = match (self.0.strip_prefix('@'), self.0.strip_prefix("env:")) {
             (Some("-"), _) => {
                 return Err(Failure::Usage(format!("{option} takes @FILE: stdin belongs to -d")));
@@ -49,6 +52,10 @@ impl Secret {
             }
             (None, None) => return Ok(self.0.clone()),
         };
+        if text.is_empty() {
+            // A variable that was meant to be set, or a file that was to be written.
+            return Err(Failure::Usage(format!("{option}: {} is empty", self.0)));
+        }
         let text = String::from_utf8(text.into());
         text.map_err(|_| Failure::Usage(format!("{option}: credentials are UTF-8 text")))
     }
@@ -63,13 +70,14 @@ fn first_line(text: &Bytes) -> Bytes {
 /// The credentials given, if there are any.
 pub(crate) fn given(args: &AuthArgs) -> Result<Option<Authentication>, Failure> {
     if let Some(secret) = &args.auth_simple {
-        let text = secret.read("--auth-simple")?;
+        let text = secret.read("--auth-simple", args.auth_literal)?;
         let (username, password) = text.split_once(':').ok_or_else(|| {
             Failure::usage("--auth-simple: expected USER:PASSWORD, and there is no colon")
         })?;
         return Ok(Some(Authentication::simple(username, password)));
     }
-    let token = args.auth_bearer.as_ref().map(|secret| secret.read("--auth-bearer")).transpose()?;
+    let read = |secret: &Secret| secret.read("--auth-bearer", args.auth_literal);
+    let token = args.auth_bearer.as_ref().map(read).transpose()?;
     Ok(token.as_deref().map(Authentication::bearer))
 }
 
@@ -154,9 +162,10 @@ mod tests {
     fn a_secret_is_not_shown() {
         let secret: Secret = "hunter2".parse().unwrap();
         assert_eq!(format!("{secret:?}"), "Secret");
-        assert_eq!(secret.read("--auth-bearer").unwrap(), "hunter2");
+        assert_eq!(secret.read("--auth-bearer", false).unwrap(), "hunter2");
+        assert_eq!(Secret("env:x".into()).read("--auth-bearer", true).unwrap(), "env:x");
         let stdin: Secret = "@-".parse().unwrap();
-        assert!(stdin.read("--auth-bearer").unwrap_err().to_string().contains("stdin"));
+        assert!(stdin.read("--auth-bearer", false).unwrap_err().to_string().contains("stdin"));
     }
 
     #[test]

@@ -38,6 +38,7 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(match (text, text.strip_prefix('@')) {
             ("-" | "@-", _) => Self::Stdin,
+            (_, Some(raw)) if raw.starts_with('@') => Self::Text(raw.to_owned()),
             (_, Some(path)) => Self::File(path.into()),
             (text, None) => Self::Text(text.to_owned()),
         })
@@ -58,9 +59,10 @@ impl Source {
     }
 }
 
-/// A value given as text or as `@FILE`; stdin belongs to `-d`.
+/// A value given as text, with `@@` for an `@` it begins with, or as `@FILE`; stdin belongs to `-d`.
 pub(crate) fn value(text: &str) -> Result<Bytes, Failure> {
     match text.strip_prefix('@') {
+        Some(raw) if raw.starts_with('@') => Ok(Bytes::copy_from_slice(raw.as_bytes())),
         Some(path) => Source::File(path.into()).read(),
         None => Ok(Bytes::copy_from_slice(text.as_bytes())),
     }
@@ -277,6 +279,9 @@ mod tests {
         assert_eq!(parsed("@-"), Source::Stdin);
         assert_eq!(parsed("@a/b"), Source::File("a/b".into()));
         assert_eq!(parsed("-1"), Source::Text("-1".into()));
+        assert_eq!(parsed("@@all"), Source::Text("@all".into()));
+        assert_eq!(parsed("@@"), Source::Text("@".into()));
+        assert_eq!(value("@@all").unwrap(), "@all");
     }
 
     #[test]

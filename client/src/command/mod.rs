@@ -60,7 +60,11 @@ fn payload(
     data: &DataArgs,
 ) -> Result<Payload, Failure> {
     let metadata = request_metadata(connection, metadata)?;
-    let data = data.data.as_ref().map_or_else(|| Ok(Bytes::new()), |source| source.read())?;
+    let chomps = data.chomp;
+    let mut data = data.data.as_ref().map_or_else(|| Ok(Bytes::new()), |source| source.read())?;
+    if chomps && data.last() == Some(&b'\n') {
+        data.truncate(data.len() - 1);
+    }
     Ok(Payload { metadata, data })
 }
 

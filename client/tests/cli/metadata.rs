@@ -65,6 +65,20 @@ fn credentials_go_into_setup_unless_told_otherwise() {
 }
 
 #[test]
+fn empty_credentials_are_none() {
+    for given in ["env:RSOCK_TEST_EMPTY", "@/dev/null"] {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_rsock"))
+            .args(["request", "tcp://127.0.0.1:1", "--auth-bearer", given])
+            .env("RSOCK_TEST_EMPTY", "")
+            .output()
+            .unwrap();
+        assert_eq!(done.status.code(), Some(2));
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(said, format!("rsock: --auth-bearer: {given} is empty\n"));
+    }
+}
+
+#[test]
 fn credentials_are_read_where_they_do_not_show() {
     let service = Service::start();
     let file = std::env::temp_dir().join(format!("rsock-token-{}", std::process::id()));

@@ -67,7 +67,7 @@ fn credentials_go_into_setup_unless_told_otherwise() {
 #[test]
 fn empty_credentials_are_none() {
     for given in ["env:RSOCK_TEST_EMPTY", "@/dev/null"] {
-        let done = std::process::Command::new(env!("CARGO_BIN_EXE_rsock"))
+        let done = Command::new(env!("CARGO_BIN_EXE_rsock"))
             .args(["request", "tcp://127.0.0.1:1", "--auth-bearer", given])
             .env("RSOCK_TEST_EMPTY", "")
             .output()

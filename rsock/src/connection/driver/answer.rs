@@ -173,7 +173,7 @@ impl Driver {
         }
         let producer = self.slots.entries[index].producer.take();
         let mut work = producer.and_then(Producer::into_work);
-        close(guarded, &mut answer, &mut work);
+        reclaim(guarded, &mut answer, &mut work);
         let bytes = answer.map_or(0, |answer| self.answer(key, answer));
         self.slots.release_if_over(key);
         bytes
@@ -222,13 +222,13 @@ fn begin(
             work.as_mut().run(cx, &mut answer);
         }
     });
-    close(guarded, &mut answer, &mut work);
+    reclaim(guarded, &mut answer, &mut work);
     (work, answer)
 }
 
-/// After a poll: a panic is an answer too, if there was none before it, and of what has ended only
+/// Tidies up after a poll: a panic is an answer too, if there was none before it, and of what has ended only
 /// the box is left, and kept.
-fn close(guarded: Result<(), Error>, answer: &mut Option<Answer>, work: &mut Option<Work>) {
+fn reclaim(guarded: Result<(), Error>, answer: &mut Option<Answer>, work: &mut Option<Work>) {
     if let Err(error) = guarded {
         // What a destructor has to say in its panic is said by the panic hook.
         drop_guarded(work.take());

@@ -273,10 +273,23 @@ impl End {
         Ok(())
     }
 
-    /// The transport ends.
-    pub(crate) fn disconnect(&mut self, now: Instant) {
+    /// The transport ends. If the connection ends with it, what never left has not arrived, and never
+    /// will.
+    pub(crate) fn disconnect(&mut self, model: &mut Model, now: Instant) -> Check {
         self.connection.handle_disconnect(None, now);
         self.input.clear();
+        if self.hostile || !self.is_over() {
+            return Ok(());
+        }
+        let taken = Some(self.send.taken());
+        for (id, app) in self.apps.iter().filter(|(_, app)| app.requester) {
+            if self.connection.is_unsent(app.key, taken) {
+                let exchange = model.of(*id)?;
+                hold!(!exchange.heard, Told, "request {id} never left, and is heard");
+                exchange.unsent = true;
+            }
+        }
+        Ok(())
     }
 
     /// Begins anew on a transport: what was half read and half written on another is of no use on

@@ -30,6 +30,8 @@ pub(crate) struct Exchange {
     pub(crate) heard: bool,
     /// An engine has refused it, or part of it, within its limits.
     pub(crate) refused: bool,
+    /// Its opener was told that nothing of it has left, and nothing will.
+    pub(crate) unsent: bool,
     /// The payloads that go from the client, and those that go from the server.
     pub(crate) lines: [Line; 2],
 }
@@ -113,6 +115,7 @@ impl Model {
             written: false,
             heard: false,
             refused: false,
+            unsent: false,
             lines,
         };
         self.exchanges.insert(id, exchange);
@@ -207,6 +210,7 @@ impl Exchange {
     ) -> Check {
         hold!(self.opener != side, Told, "its own request");
         hold!(!self.heard, Told, "the request twice");
+        hold!(!self.unsent, Told, "a request that never left");
         let same = *payload == self.request && interaction == self.interaction;
         hold!(same, Order, "the request is not what was sent: {interaction:?}");
         hold!(!complete, Terminal, "nobody has completed it");

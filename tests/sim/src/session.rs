@@ -38,7 +38,7 @@ impl World {
         self.unlink();
         for who in [0, 1] {
             if noticed & 1 << who != 0 {
-                self.notice(who);
+                self.notice(who)?;
             }
         }
         Ok(())
@@ -56,15 +56,16 @@ impl World {
     }
 
     /// Has the side that has a transport find that it is gone.
-    pub(crate) fn notice(&mut self, who: Who) {
+    pub(crate) fn notice(&mut self, who: Who) -> Check {
         if self.ends[who].link.is_none() {
-            return;
+            return Ok(());
         }
         if self.is_attached(who) {
             self.unlink();
         }
-        self.ends[who].disconnect(self.now);
+        self.ends[who].disconnect(&mut self.model, self.now)?;
         self.detach(who);
+        Ok(())
     }
 
     /// The owner of a connection lets go of its transport.

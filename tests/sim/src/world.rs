@@ -45,7 +45,7 @@ pub struct World {
     pub(crate) alive: bool,
     /// The side that waits for the first frame on a new link.
     pub(crate) greeter: Option<Greeter>,
-    model: Model,
+    pub(crate) model: Model,
     /// Nobody, in a hostile world.
     pub(crate) referee: Option<Referee>,
     fairness: [Fairness; 2],
@@ -162,7 +162,7 @@ impl World {
             Op::Cut { keep, noticed } if self.plan.resume || keep == [1, 1] => {
                 self.cut(keep, noticed)?;
             }
-            Op::Notice { who } if self.plan.resume => self.notice(who),
+            Op::Notice { who } if self.plan.resume => self.notice(who)?,
             Op::Cut { .. } | Op::Notice { .. } | Op::Grant { .. } => {}
             Op::Connect => self.connect(),
             Op::Ping { who, bytes } => {
@@ -374,7 +374,7 @@ impl World {
         let no_more = pipe.bytes.is_empty() || half;
         let read_all = taken == 0 && no_more && !end.connection.has_events();
         if pipe.ended && read_all && !end.is_over() {
-            end.disconnect(self.now);
+            end.disconnect(&mut self.model, self.now)?;
         }
         Ok(())
     }
@@ -533,7 +533,7 @@ impl World {
         for who in 0..2 {
             // Nobody answers on a new link before RESUME has come.
             if !self.is_attached(who) && (who == 0 || self.greeter.is_none()) {
-                self.notice(who);
+                self.notice(who)?;
             }
         }
         self.connect();

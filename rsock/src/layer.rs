@@ -121,9 +121,7 @@ pub trait AcceptorExt: Acceptor + Sized {
     /// use rsock::metadata::Authentication;
     ///
     /// let app = Router::new(())
-    ///     .route("me", request_response(async |_, request: Request| {
-    ///         request.identity().map_or("nobody".to_owned(), |who| who.name().to_owned())
-    ///     }))
+    ///     .route("me", request_response(async |_, who: Identity| who.name().to_owned()))
     ///     .authorize_requests(async |request: Request| match request.authentication()? {
     ///         Some(Authentication::Bearer { token }) => Ok(Identity::new(look_up(&token).await?)),
     ///         _ => Err(Error::rejected("there is no token")),

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use rsock_proto::{
     Payload,
     metadata::{Authentication, Extensions, MetadataError, Mime, Route, plain_route},
 };
+use tokio::time::Instant;
 
 use crate::{
     connection::handle::Asked,
@@ -93,6 +95,9 @@ impl Clone for PlainRoute {
         Self(AtomicU64::new(self.0.load(Relaxed)))
     }
 }
+
+/// The time until which the answer is waited for.
+struct Deadline(Instant);
 
 /// The values of the parameters in a route's pattern.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -339,6 +344,18 @@ impl Request {
         self.attach(demand);
     }
 
+    /// The time that is left until who asks does not wait for the answer any more; zero once it is over.
+    /// `None` where nobody has [said](Self::set_deadline) so.
+    pub fn time_left(&self) -> Option<Duration> {
+        let Deadline(deadline) = self.attached()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Says until when the answer is waited for, for whoever sees the request behind this.
+    pub fn set_deadline(&mut self, deadline: impl Into<Instant>) {
+        self.attach(Deadline(deadline.into()));
+    }
+
     /// Leaves something for whoever sees the request behind this, in the place of what was left of the
     /// same type before.
     pub fn attach<T: Any + Send + Sync>(&mut self, value: T) {
@@ -429,6 +446,18 @@ mod tests {
         request.attach(2_u32);
         assert_eq!((request.attached::<u32>(), before.attached::<u32>()), (Some(&2), Some(&1)));
         assert_eq!(request.attached::<&str>(), Some(&"text"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_is_left_grows_less() {
+        let mut request = Request::new(Payload::default(), Peer::local());
+        assert_eq!(request.time_left(), None);
+        request.set_deadline(Instant::now() + Duration::from_secs(3));
+        assert_eq!(request.clone().time_left(), Some(Duration::from_secs(3)));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(request.time_left(), Some(Duration::from_secs(1)));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(request.time_left(), Some(Duration::ZERO));
     }
 
     #[test]

@@ -331,6 +331,15 @@ impl Payloads {
         }
         self
     }
+
+    #[cold]
+    fn poll_counted(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
+        let item = self.inflow.poll_next(cx);
+        if let (Some(counter), Poll::Ready(Some(Ok(payload)))) = (&self.counter, &item) {
+            counter.add(payload);
+        }
+        item
+    }
 }
 
 impl Stream for Payloads {
@@ -341,11 +350,10 @@ impl Stream for Payloads {
             self.started = true;
             self.inflow.request_first();
         }
-        let item = self.inflow.poll_next(cx);
-        if let (Some(counter), Poll::Ready(Some(Ok(payload)))) = (&self.counter, &item) {
-            counter.add(payload);
+        if self.counter.is_some() {
+            return self.poll_counted(cx);
         }
-        item
+        self.inflow.poll_next(cx)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

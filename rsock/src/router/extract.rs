@@ -9,6 +9,7 @@ use crate::{
     body::Text,
     demand::Demand,
     error::Error,
+    peer::Identity,
     request::{Params, Request},
 };
 
@@ -16,7 +17,7 @@ use crate::{
 #[diagnostic::on_unimplemented(
     message = "a handler cannot take `{Self}` from a request",
     note = "take Payload, Bytes, Text, Json<T>, RouteName, Params, Request, DataMimes, \
-            Authentication, Option<TraceContext>, Demand, () or a tuple of these"
+            Authentication, Option<TraceContext>, Identity, Demand, () or a tuple of these"
 )]
 pub trait FromRequest: Sized {
     /// Takes it out of the request.
@@ -45,6 +46,21 @@ impl FromRequest for Request {
 
     fn from_whole_request(request: Request) -> Result<Self, Error> {
         Ok(request)
+    }
+}
+
+/// The identity of who asks; without one the request is refused (AUTH-08).
+impl FromRequest for Identity {
+    fn from_request(request: &mut Request) -> Result<Self, Error> {
+        let identity = request.identity().cloned();
+        identity.ok_or_else(|| Error::rejected("it is not known who asks, and that is needed here"))
+    }
+}
+
+/// The identity of who asks, where it is known.
+impl FromRequest for Option<Identity> {
+    fn from_request(request: &mut Request) -> Result<Self, Error> {
+        Ok(request.identity().cloned())
     }
 }
 

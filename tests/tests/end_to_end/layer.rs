@@ -201,6 +201,23 @@ async fn each_request_is_authorized_by_its_own_credentials() {
 }
 
 #[tokio::test]
+async fn a_handler_takes_who_asks() {
+    let app = Router::new(())
+        .route("known", request_response(async |(), who: Identity| who.name().to_owned()))
+        .route(
+            "unknown",
+            request_response(async |(), who: Option<Identity>| format!("{:?}", who.is_some())),
+        );
+    let open = client(app.clone()).await;
+    let error = open.request_response(to("known")).await.expect_err("it is nobody");
+    assert!(matches!(&error, Error::Rejected(text) if text.contains("who asks")), "{error}");
+    assert_eq!(open.request_response(to("unknown")).await.expect("an answer").data, "false");
+    let closed = client(app.authorize_requests(owner)).await;
+    let request = bearer("b").route("known").expect("a short route");
+    assert_eq!(closed.request_response(request).await.expect("an answer").data, "bob");
+}
+
+#[tokio::test]
 async fn each_connection_is_authorized_by_its_setup() {
     limit_time();
     let server = Server::bind("tcp://127.0.0.1:0").await.expect("a free port");

@@ -113,7 +113,7 @@ pub(crate) const ALL: &[Scenario] = &[
         work: Work::Requests { in_flight: 64, over: WS },
     },
     Scenario {
-        name: "request_response_64_observed",
+        name: "request_observed",
         what: "the same over memory, observed on both sides",
         unit: "request",
         units: 12_800,

@@ -212,8 +212,7 @@ impl Streams {
     }
 
     /// The position that our request was written at, if it is ours and has been; `None` for a stream that is
-    /// not known.
-    /// Those that were left at the end are known until they are freed.
+    /// not known. Those that were left at the end are known until they are freed.
     pub(crate) fn request_of(&self, key: StreamKey) -> Option<Option<u64>> {
         let slots = self.left.as_ref().map_or(&self.slots, |left| &left.slots);
         let Slot { tenancy, stream } = slots.get(key.index())?;

@@ -12,9 +12,15 @@ use std::{
 use futures_util::{StreamExt, TryStreamExt, poll, stream};
 use rsock::{
     Beginning, Client, Ended, Error, Observe, ObserveRequest, Payload, PayloadExt, Payloads, Peer,
-    Request, Responder, Router, Server, Side, fire_and_forget, request_response, request_stream,
+    Reconnect, Request, Responder, Router, Server, Side, fire_and_forget, request_response,
+    request_stream,
 };
-use rsock_tests::record::{Recorder, limit_time};
+use rsock_tests::{
+    cutter::Cutter,
+    fixture::Fixture,
+    link::Served,
+    record::{Recorder, limit_time},
+};
 
 /// Notes what it is told.
 #[derive(Clone, Default)]
@@ -245,6 +251,38 @@ async fn what_is_lost_with_its_connection_is_told() {
             "our fire-and-forget forget: connection lost, 1 sent, 0 received",
         ]
     );
+}
+
+/// A client that reconnects goes on, and so does its observer; what was open is lost, on both sides of it.
+#[tokio::test]
+async fn what_is_lost_with_one_of_a_clients_connections_is_told() {
+    limit_time();
+    let served = Served::start().await;
+    let cutter = Cutter::start(served.tcp(), []).await;
+    let (notes, answering) = (Notes::default(), Fixture::default());
+    let builder = Client::builder().acceptor(answering.clone()).observe(Arc::new(notes.clone()));
+    let builder = builder.reconnect(Reconnect::new());
+    let client = builder.connect(cutter.uri()).await.expect("it listens");
+    let never = || Payload::new("never").route("never").expect("a short route");
+    client.request_response(to("first")).await.expect("an answer");
+    let back = served.fixture.requester().expect("it was accepted");
+    let asked = tokio::spawn(back.request_response(never()));
+    answering.recorder.wait("never runs").await;
+    let asking = tokio::spawn(client.request_response(never()));
+    served.fixture.recorder.wait("never runs").await;
+    cutter.cut();
+    asking.await.expect("no panic").expect_err("its connection is lost");
+    asked.await.expect("no panic").expect_err("its connection is lost");
+    notes.0.wait("our request-response never: connection lost, 1 sent, 0 received").await;
+    notes.0.wait("peer's request-response never: connection lost, 0 sent, 1 received").await;
+    client.request_response(to("second")).await.expect("an answer");
+    notes.0.wait("our request-response second: completed, 1 sent, 1 received").await;
+    // What is cancelled after it is not taken for lost.
+    let back = served.fixture.requester().expect("it was accepted");
+    let asked = tokio::spawn(back.request_response(never()));
+    answering.recorder.wait_count("never runs", 2).await;
+    asked.abort();
+    notes.0.wait("peer's request-response never: cancelled, 0 sent, 1 received").await;
 }
 
 /// The server asks back: its observer sees what it asks, the client's what is asked of it.

@@ -232,11 +232,19 @@ impl End {
         Ok(())
     }
 
-    /// Bytes are here. How many the connection took.
-    pub(crate) fn read(&mut self, model: &mut Model, now: Instant) -> Check<usize> {
+    /// Bytes are here. How many the connection took: if it answers, those of a frame at most, so that
+    /// whoever looks on knows what had been read before each answer.
+    pub(crate) fn read(&mut self, answers: bool, model: &mut Model, now: Instant) -> Check<usize> {
         let before = self.input.len();
-        if self.at_once && !self.hostile {
-            self.read_answering(model, now)?;
+        if answers {
+            let first = match self.input[..] {
+                [high, mid, low, ..] => 3 + u32::from_be_bytes([0, high, mid, low]) as usize,
+                _ => before,
+            };
+            let rest = self.input.split_off(first.min(before));
+            let read = self.read_answering(model, now);
+            self.input.unsplit(rest);
+            read?;
         } else {
             self.connection.handle_bytes(&mut self.input, now);
         }
@@ -245,6 +253,11 @@ impl End {
             self.heard = now;
         }
         Ok(taken)
+    }
+
+    /// Whether it answers requests while they are read.
+    pub(crate) fn answers(&self) -> bool {
+        self.at_once && !self.hostile
     }
 
     /// Reads, and answers requests meanwhile.

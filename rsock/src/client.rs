@@ -16,7 +16,7 @@ use crate::{
         handle::{Accept, Arrival},
     },
     credentials,
-    error::ConnectError,
+    error::{ConnectError, Error},
     lease::LeasePolicy,
     peer::introduce,
     reconnect::Reconnect,
@@ -88,6 +88,10 @@ impl Client {
         // A server that accepts says nothing by itself (SETUP-31); a KEEPALIVE is answered.
         match tokio::time::timeout(limit, self.ping()).await {
             Ok(Ok(_)) => Ok(()),
+            Ok(Err(Error::Unavailable { reason, .. })) => {
+                self.abort().await;
+                Err(ConnectError::Closed(reason))
+            }
             // It is the first: nothing but the end of the connection can be in its way.
             Ok(Err(_)) => Err(ConnectError::Closed(self.closed().await)),
             Err(_) => {

@@ -9,6 +9,8 @@ use std::{
 
 use rsock_proto::CloseReason;
 
+/// The shortest pause that grows: none would never be longer, and would take a processor to dial with.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 /// The shortest pause after a server has refused a connection with REJECTED_SETUP.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
@@ -105,8 +107,10 @@ impl Reconnect {
         Self::default()
     }
 
-    /// The longest pauses before the second attempt, and before any. Default 100 ms and 15 s.
+    /// The longest pauses before the second attempt, and before any; both are at least 1 ms. Default
+    /// 100 ms and 15 s.
     pub fn pauses(mut self, first: Duration, longest: Duration) -> Self {
+        let first = first.max(SHORTEST_PAUSE);
         self.pauses = (first, longest.max(first));
         self
     }
@@ -188,6 +192,16 @@ mod tests {
             assert!(pauses.iter().any(|pause| *pause < longest / 4), "{attempt}: {pauses:?}");
             assert!(pauses.iter().any(|pause| *pause > longest / 4 * 3), "{attempt}: {pauses:?}");
         }
+    }
+
+    /// They would be none for ever, and the server be dialled as fast as a processor can.
+    #[test]
+    fn pauses_grow_out_of_nothing() {
+        let none = Reconnect::new().pauses(Duration::ZERO, Duration::ZERO);
+        assert_eq!(none.longest_pause(9), Duration::from_millis(1));
+        let grows = Reconnect::new().pauses(Duration::ZERO, Duration::from_millis(100));
+        assert_eq!(grows.longest_pause(4), Duration::from_millis(8));
+        assert_eq!(grows.longest_pause(9), Duration::from_millis(100));
     }
 
     #[test]

@@ -89,9 +89,9 @@ const BROKEN: [Broken; 23] = [
     (
         "unlists_too_late",
         "connection/inlet.rs",
-        "        inner.listed = false;\n        match inner.key {\n            \
+        "        inner.listed = false;\n        match inner.key.filter(|_| inner.end.is_none()) {\n            \
          Some(key) => (Some(key), inner.take_demand()),",
-        "        match inner.key {\n            Some(key) => {\n                \
+        "        match inner.key.filter(|_| inner.end.is_none()) {\n            Some(key) => {\n                \
          let demand = inner.take_demand();\n                drop(inner);\n                \
          self.lock().listed = false;\n                (Some(key), demand)\n            }",
     ),

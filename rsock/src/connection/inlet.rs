@@ -278,11 +278,12 @@ impl Inlet {
         inner.consumer.take()
     }
 
-    /// The consumer's demand, and its stream. Before it is open, credit is kept for it.
+    /// The consumer's demand, and its stream. Before it is open, credit is kept for it. Once it has
+    /// ended, another may have its key: on the next connection of a client that reconnects.
     pub(crate) fn take_demand(&self) -> (Option<StreamKey>, InletDemand) {
         let mut inner = self.lock();
         inner.listed = false;
-        match inner.key {
+        match inner.key.filter(|_| inner.end.is_none()) {
             Some(key) => (Some(key), inner.take_demand()),
             None => (None, inner.demand),
         }

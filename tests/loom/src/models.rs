@@ -425,6 +425,26 @@ pub fn demands_meet_the_opening() {
     }
 }
 
+/// Another stream may have the key of one that has ended, on the next connection.
+#[test]
+fn what_is_wanted_of_a_stream_that_has_ended_is_not_wanted_of_another() {
+    model(|| {
+        let (inlet, mailbox) = (Arc::new(Inlet::default()), mailbox());
+        let inflow =
+            Inflow::new(Arc::clone(&inlet), Arc::clone(&mailbox), Window::new(1).manual());
+        assert!(inlet.open(key()).is_none());
+        let consumer = thread::spawn(move || drop(inflow));
+        inlet.end(Err(CloseReason::Disconnected.into()));
+        let mut found = Found::default();
+        found.take(&mailbox);
+        drop(consumer.join());
+        found.take(&mailbox);
+        for demanded in found.demanded.drain(..) {
+            assert_eq!(demanded.take_demand().0, None);
+        }
+    });
+}
+
 // ---- producers ------------------------------------------------------------------------------------
 
 /// A producer is polled for what it is woken for, even if its waker is called while the wake before

@@ -2,10 +2,13 @@
 //! reason, and what is asked afterwards goes to the next one.
 
 use std::{
+    io,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -20,9 +23,13 @@ use rsock_tests::{
     link::{Served, free_path},
     process::{Process, rsockd},
     script::{PATIENCE, Peer, PeerListener, SCHEMES},
-    wire::{C, N, err, ka, p},
+    wire::{C, Framing, N, err, ka, p},
 };
-use tokio::{process::Command, sync::watch};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
+    process::Command,
+    sync::{mpsc, watch},
+};
 
 use crate::resume::{Events as SessionEvents, within};
 
@@ -471,4 +478,224 @@ async fn a_byte_stream_alone_cannot_reconnect() {
     let refused = Client::builder().reconnect(Reconnect::new()).connect_over(near).await;
     let error = refused.expect_err("nothing can be dialled");
     assert!(error.to_string().contains("something that dials"), "{error}");
+}
+
+/// A byte stream that fails to be written to once it is told to.
+struct Failing {
+    io: DuplexStream,
+    fails: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Failing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Failing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.fails.load(Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+/// The other ends of the byte streams that a client has dialled, in their order.
+fn dialled(
+    fails: Arc<AtomicBool>,
+) -> (impl Fn() -> std::future::Ready<io::Result<Failing>>, mpsc::Receiver<DuplexStream>) {
+    let (ends, dialled) = mpsc::channel(16);
+    let dial = move || {
+        let (io, end) = tokio::io::duplex(1 << 16);
+        let is_first = ends.try_send(end).is_ok() && !fails.load(Relaxed);
+        let fails = if is_first { Arc::clone(&fails) } else { Arc::default() };
+        std::future::ready(Ok(Failing { io, fails }))
+    };
+    (dial, dialled)
+}
+
+async fn say(io: &mut DuplexStream, frame: rsock_tests::wire::Frame) {
+    io.write_all(&Framing::Tcp.wrap_masked(None, &frame.encode())).await.expect("room");
+}
+
+/// The next frame that is not SETUP, or a KEEPALIVE, which is answered.
+async fn heard(io: &mut DuplexStream) -> Option<rsock_tests::wire::Frame> {
+    loop {
+        let mut len = [0; 4];
+        io.read_exact(&mut len[1..]).await.ok()?;
+        let mut frame = vec![0; u32::from_be_bytes(len) as usize];
+        io.read_exact(&mut frame).await.ok()?;
+        let frame = rsock_tests::wire::Frame::decode(&frame).expect("a frame");
+        match frame.to_string().get(..2) {
+            Some("KA") => say(io, ka(0, 0, "")).await,
+            Some("SE") => {}
+            _ => return Some(frame),
+        }
+    }
+}
+
+/// The server says why it ends, and cannot be written to any more when that is read.
+#[tokio::test]
+async fn a_write_that_failed_costs_no_transport_but_its_own() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let (dial, mut ends) = dialled(Arc::clone(&fails));
+    let events = Events::default();
+    let builder = Client::builder().reconnect(events.reconnect());
+    let client = builder.connect_with(dial).await.expect("a connection");
+    let mut first = ends.recv().await.expect("an end");
+    say(&mut first, ka(0, 0, "")).await;
+    reaches(&client, ConnectionState::Established).await;
+    fails.store(true, Relaxed);
+    let failed = client.clone();
+    let failed = tokio::spawn(async move { failed.request_response("x").await });
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
+    say(&mut first, err(0, 0x101, "enough")).await;
+    within(failed).await.expect("no panic").expect_err("it is over");
+    let mut second = ends.recv().await.expect("an end");
+    let asked = tokio::spawn(client.request_response("y"));
+    let request = within(heard(&mut second)).await.expect("a request");
+    // As long as a failed write waits for what was unread.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    say(&mut second, p(request.stream, N | C, "z")).await;
+    assert_eq!(within(asked).await.expect("no panic").expect("a reply").data, "z");
+    assert_eq!(events.0.borrow().iter().filter(|event| is_lost(event)).count(), 1);
+}
+
+/// What one server allowed is nothing to the next, and who waits for it waits no longer than for a
+/// connection.
+#[tokio::test]
+async fn a_lease_ends_with_its_connection() {
+    let listener = PeerListener::bind().await;
+    let events = Events::default();
+    let policy = |_: &rsock::Load| rsock::Grant::new(0, Duration::from_secs(60));
+    let wait = Duration::from_millis(40);
+    let builder = Client::builder()
+        .reconnect(events.reconnect().wait(wait))
+        .lease(policy)
+        .responder(rsock::Router::new(()));
+    let client = builder.connect(&listener.uri()).await.expect("a connection");
+    let mut peer = listener.accept_setup().await;
+    peer.send_all([ka(0, 0, ""), rsock_tests::wire::lease(60_000, 1)]).await;
+    assert_eq!(peer.next().await.to_string(), "LEASE(60000,0)");
+    within(client.next_lease()).await.expect("a lease");
+    let spent = tokio::spawn(client.request_response("spent"));
+    while !peer.next().await.is_request() {}
+    let mut waiting = client.request_response("waits for a lease");
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    assert_eq!(client.lease().map(|lease| lease.requests), Some(1));
+    drop(peer);
+    within(spent).await.expect("no panic").expect_err("it is over");
+    let mut silent = listener.accept_setup().await;
+    assert_eq!(client.lease(), None);
+    let error = within(waiting).await.expect_err("no server");
+    assert!(matches!(error, Error::Unavailable { waited, .. } if waited == wait), "{error:?}");
+    assert_eq!(silent.next().await.to_string(), "LEASE(60000,0)");
+}
+
+/// Closing waits for what was asked before, for as long as that waits.
+#[tokio::test]
+async fn closing_does_not_wait_for_a_server_that_nothing_is_asked_of() {
+    let listener = PeerListener::bind().await;
+    for is_cancelled in [false, true] {
+        let events = Events::default();
+        let wait = if is_cancelled { Duration::MAX } else { Duration::from_millis(40) };
+        let builder = Client::builder().reconnect(events.reconnect().wait(wait));
+        let client = builder.connect(&listener.uri()).await.expect("a connection");
+        drop(accept(&listener, &client).await);
+        let _silent = listener.accept_setup().await;
+        reaches(&client, ConnectionState::Connecting).await;
+        let waiting = tokio::spawn(client.request_response("x"));
+        tokio::task::yield_now().await;
+        let closing = tokio::spawn(async move { client.close().await });
+        tokio::task::yield_now().await;
+        if is_cancelled {
+            waiting.abort();
+        } else {
+            within(waiting).await.expect("no panic").expect_err("no server");
+        }
+        let closed = tokio::time::timeout(Duration::from_secs(5), closing).await;
+        assert_eq!(closed.expect("in time").expect("no panic"), CloseReason::Finished(Side::Local));
+    }
+}
+
+/// A first server is waited for as without reconnecting: nothing was lost.
+#[tokio::test]
+async fn the_first_server_may_take_its_time() {
+    for wait in [Duration::ZERO, Duration::from_millis(1)] {
+        let listener = PeerListener::bind().await;
+        let (events, sessions) = (Events::default(), SessionEvents::default());
+        let builder = Client::builder().reconnect(events.reconnect().wait(wait));
+        let uri = listener.uri();
+        let connecting = builder.resume(sessions.resume()).wait_until_accepted(true).connect(&uri);
+        let serving = async {
+            let mut peer = listener.accept_setup().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            peer.send(ka(0, 0, "")).await;
+            loop {
+                let frame = peer.next().await;
+                if frame.to_string().starts_with("KA(R") {
+                    peer.send(ka(0, 0, frame.data)).await;
+                } else if frame.is_request() {
+                    peer.send(p(frame.stream, N | C, "y")).await;
+                }
+            }
+        };
+        let asking = async {
+            let client = within(connecting).await.expect("a connection");
+            within(client.request_response("x")).await.expect("a reply")
+        };
+        tokio::select! {
+            reply = asking => assert_eq!(reply.data, "y"),
+            () = serving => {}
+        }
+    }
+}
+
+/// A panic in what dials, or in what gives credentials, is a failed attempt.
+#[tokio::test]
+async fn what_panics_while_it_dials_is_tried_again() {
+    let events = Events::default();
+    let (made, (dial, mut ends)) = (Arc::new(AtomicUsize::new(0)), dialled(Arc::default()));
+    let (dials, asks) = (Arc::clone(&made), Arc::new(AtomicUsize::new(0)));
+    let builder = Client::builder().reconnect(events.reconnect()).authentication_with(move || {
+        assert_ne!(asks.fetch_add(1, Relaxed), 1, "no credentials at once");
+        let asked = asks.load(Relaxed);
+        async move {
+            assert_ne!(asked, 3, "no credentials");
+            Ok::<_, String>(Authentication::bearer("x"))
+        }
+    });
+    let connecting = builder.connect_with(move || {
+        assert_ne!(dials.fetch_add(1, Relaxed), 1, "no dial");
+        dial()
+    });
+    let client = connecting.await.expect("a connection");
+    let mut first = ends.recv().await.expect("an end");
+    say(&mut first, ka(0, 0, "")).await;
+    reaches(&client, ConnectionState::Established).await;
+    drop(first);
+    events.wait(3, failed_attempt).await;
+    let mut second = ends.recv().await.expect("an end");
+    let asked = tokio::spawn(client.request_response("x"));
+    let request = within(heard(&mut second)).await.expect("a request");
+    say(&mut second, p(request.stream, N | C, "y")).await;
+    assert_eq!(within(asked).await.expect("no panic").expect("a reply").data, "y");
 }

@@ -31,6 +31,14 @@ impl Leases {
 }
 
 impl Driver {
+    /// Those of the transport that is lost allow nothing any more, either way.
+    pub(super) fn forget_leases(&mut self) {
+        self.mailbox.leased(None);
+        if let Some(lease) = &mut self.serving.lease {
+            lease.begin_anew();
+        }
+    }
+
     /// When the policy is to be asked whatever happens.
     pub(super) fn lease_deadline(&self) -> Option<Instant> {
         self.serving.lease.as_ref().and_then(|lease| lease.renew_at)

@@ -228,7 +228,12 @@ impl Driver {
         }
         let Some(redialler) = self.session.client_mut() else { return false };
         let Some(redial) = &mut redialler.redial else { return false };
-        let Poll::Ready(dialled) = redial.dialling.as_mut().poll(cx) else { return false };
+        let dialled = match guard(|| redial.dialling.as_mut().poll(cx)) {
+            Ok(Poll::Pending) => return false,
+            Ok(Poll::Ready(dialled)) => dialled.map_err(|error| error.to_string()),
+            // What it has to say in its panic is said by the panic hook.
+            Err(_) => Err("what was to dial, or to give credentials, panicked".to_owned()),
+        };
         let (attempt, fresh) = (redial.attempt, redial.fresh.take());
         match (dialled, fresh) {
             (Ok((transport, Some(setup))), Some(fresh)) => {
@@ -242,7 +247,7 @@ impl Driver {
                     redialler.redial = None;
                 }
             }
-            (Err(error), fresh) => self.attempt_failed(attempt + 1, fresh, error.to_string(), now),
+            (Err(error), fresh) => self.attempt_failed(attempt + 1, fresh, error, now),
         }
         true
     }
@@ -262,6 +267,7 @@ impl Driver {
         }
         let attempt = redialler.tries;
         let pause = self.dial(next, fresh);
+        self.limit_held(now);
         self.tell(&SessionEvent::AttemptFailed(error.clone()));
         if reason.is_some() {
             self.tell_of_reconnecting(&ReconnectEvent::AttemptFailed { attempt, error, pause });
@@ -330,6 +336,7 @@ impl Driver {
             self.connection.poll_transmit(&mut self.wire.output);
         }
         self.lose_transport(cx);
+        self.forget_leases();
         let Some(redialler) = self.session.client_mut() else { return };
         let is_plain_now = redialler.may_be_plain(&reason);
         // One that had resume, and was asked for less because it refused, may have it again.
@@ -359,6 +366,8 @@ impl Driver {
             self.lost(&reason);
             self.dial(first, Some(fresh));
         }
+        self.hold_leaseless();
+        self.limit_held(now);
     }
 
     /// There is no connection any more, nor a session to be resumed.
@@ -398,9 +407,13 @@ impl Driver {
         waits
     }
 
-    /// How long a request may wait while there is no connection, and why there is none.
+    /// How long a request may wait while there is no connection, and why there is none. For the first
+    /// one it waits as it would without reconnecting, unless an attempt has failed.
     pub(super) fn patience(&self) -> Option<(Duration, CloseReason)> {
         let redialler = self.session.client()?;
+        if !redialler.was_established && redialler.tries == 0 {
+            return None;
+        }
         let wait = redialler.reconnect.as_ref()?.wait;
         let fresh = redialler.redial.as_ref().and_then(|redial| redial.fresh.as_ref());
         let reason = fresh.or(redialler.fresh.as_ref()).map(|fresh| fresh.reason.clone());

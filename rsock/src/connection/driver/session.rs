@@ -56,14 +56,11 @@ impl Driver {
         self.lose_transport(cx);
         self.admission.place = None;
         self.mailbox.suspended();
-        self.mailbox.leased(None);
         self.meter.suspended(true);
         if let Some(claim) = self.session.claim() {
             claim.suspended();
         }
-        if let Some(lease) = &mut self.serving.lease {
-            lease.begin_anew();
-        }
+        self.forget_leases();
         log_suspended(&self.options.peer);
         self.end_if_lost();
         self.dial_for_session(now);

@@ -65,6 +65,17 @@ impl Driver {
         self.waiting.held.push_back(Held { command, until });
     }
 
+    /// There is no connection: what waits for one does not wait for ever.
+    pub(super) fn limit_held(&mut self, now: Instant) {
+        let Some((wait, _)) = self.patience() else { return };
+        let until = now.checked_add(wait);
+        for held in &mut self.waiting.held {
+            if held.until.is_none() && held.command.asks() {
+                held.until = until;
+            }
+        }
+    }
+
     /// Has what waits for a lease asked of another peer.
     pub(super) fn hold_leaseless(&mut self) {
         for command in mem::take(&mut self.waiting.leaseless) {
@@ -90,6 +101,15 @@ impl Driver {
         let commands = self.waiting.held.drain(..overdue).map(|held| held.command).collect();
         if let Some((waited, reason)) = self.patience() {
             self.fail_commands(reason, Some(waited), commands);
+        }
+        self.part_if_nothing_is_asked();
+    }
+
+    /// Carries out the end that was asked for behind other things, when nothing of them is left to be done.
+    fn part_if_nothing_is_asked(&mut self) {
+        let is_left = self.waiting.held.front().is_some_and(|held| !held.command.asks());
+        if is_left && let Some(held) = self.waiting.held.pop_front() {
+            self.carry_out(held.command);
         }
     }
 
@@ -164,5 +184,6 @@ impl Driver {
                 drop_guarded(outgoing);
             }
         }
+        self.part_if_nothing_is_asked();
     }
 }

@@ -59,6 +59,7 @@ impl Wire {
         self.framing = framing;
         self.input.replace(input);
         self.unread_end = None;
+        self.write_failure = None;
         self.unreachable = false;
     }
 
@@ -77,6 +78,7 @@ impl Wire {
         self.socket = Socket::None;
         self.input.bytes().clear();
         self.unread_end = None;
+        self.write_failure = None;
         self.forget_output();
         self.unreachable = true;
     }

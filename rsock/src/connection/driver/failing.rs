@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, mem, time::Duration, vec};
 
-use rsock_proto::CloseReason;
+use rsock_proto::{CloseReason, Connection};
 
 use super::{Answer, Driver, calls::Calls, drop_guarded, slots::Slot};
 use crate::{
@@ -25,18 +25,24 @@ pub(super) struct Failing {
     /// The commands of handles that were not carried out: nothing of them was sent.
     pub(super) commands: VecDeque<Command>,
     pub(super) slots: vec::IntoIter<Slot>,
+    /// How much of what was written has left, where the rest never will.
+    pub(super) taken: Option<u64>,
     pub(super) wakers: SlotWakers,
     pub(super) calls: Calls,
 }
 
 impl Failing {
     /// Ends the next, and counts its permit if it had one; false if there was none.
-    fn end_next(&mut self, permits: &mut usize) -> bool {
+    fn end_next(&mut self, connection: &Connection, permits: &mut usize) -> bool {
         let permit = if let Some(command) = self.commands.pop_front() {
             self.end_command(command)
         } else if let Some(slot) = self.slots.next() {
             drop_guarded(slot.producer);
-            let sent = if slot.is_unsent { Sent::Never } else { Sent::Maybe };
+            // The connection is the one on which it was asked: what it held is freed after this, and
+            // there is no other before.
+            let is_unsent = slot.permit.is_some()
+                && slot.key.is_some_and(|key| connection.is_unsent(key, self.taken));
+            let sent = if is_unsent { Sent::Never } else { Sent::Maybe };
             self.tell(slot.inlet.as_deref(), sent);
             slot.permit
         } else if let Some((answer, permit)) = self.calls.take_next() {
@@ -88,14 +94,9 @@ impl Driver {
     /// All that has a stream, or waits for an answer, fails for this reason: a portion now, the rest by
     /// and by, with [`fail_some`](Self::fail_some). `commands` is what was asked for and not done.
     pub(super) fn fail_all(&mut self, reason: CloseReason, commands: VecDeque<Command>) {
-        let (mut slots, wakers) = self.slots.take_all();
+        let (slots, wakers) = self.slots.take_all();
         // Of a transport that is there, what is left is written yet.
         let taken = self.wire.unreachable.then(|| self.wire.output.taken());
-        for slot in &mut slots {
-            // Once the connection is another's, or frees what it held, nobody knows any more.
-            slot.is_unsent = slot.permit.is_some()
-                && slot.key.is_some_and(|key| self.connection.is_unsent(key, taken));
-        }
         self.ending.lost += slots.iter().filter(|slot| slot.is_promised()).count() as u64
             + commands.iter().filter(|command| command.is_promised()).count() as u64
             + self.connection.take_lost_fire_and_forgets();
@@ -104,6 +105,7 @@ impl Driver {
             waited: None,
             commands,
             slots: slots.into_iter(),
+            taken,
             wakers,
             calls: self.calls.take_all(),
         });
@@ -143,6 +145,7 @@ impl Driver {
             waited,
             commands,
             slots: Vec::new().into_iter(),
+            taken: None,
             wakers: SlotWakers::default(),
             calls: Calls::default(),
         });
@@ -160,7 +163,9 @@ impl Driver {
         while left > 0
             && let Some(failing) = self.ending.failing.last_mut()
         {
-            if failing.end_next(&mut self.slots.unused_permits) || self.connection.free_some(1) > 0
+            // What streams held is freed when all of them have been told.
+            if failing.end_next(&self.connection, &mut self.slots.unused_permits)
+                || (self.ending.failing.len() == 1 && self.connection.free_some(1) > 0)
             {
                 left -= 1;
             } else {

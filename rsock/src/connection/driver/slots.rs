@@ -28,8 +28,6 @@ pub(super) struct Slot {
     pub(super) watchers: Option<Box<Watchers>>,
     /// In `ready`.
     pub(super) is_queued: bool,
-    /// At its end: the peer cannot have received anything of our request.
-    pub(super) is_unsent: bool,
 }
 
 impl Slot {

@@ -33,7 +33,8 @@ pub(crate) async fn session(
         client = open(args) => client?,
     };
     if args.verbose > 0 {
-        say(format_args!("rsock: connected to {} in {:.1?}", args.uri, started.elapsed()));
+        let uri = credentials::without_credentials(&args.uri);
+        say(format_args!("rsock: connected to {uri} in {:.1?}", started.elapsed()));
     }
     if let Some(limit) = args.timeout {
         timekeeper.limit(limit);

@@ -89,7 +89,8 @@ pub(crate) fn warn_if_in_clear(connection: &ConnectionArgs, request: &MetadataAr
         connection.setup_metadata.iter().chain(&request.metadata).any(|entry| names_auth(entry));
     let has_header =
         connection.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
-    if (has_options || has_entry || has_header)
+    let has_user = authority(&connection.uri).is_some_and(|(_, authority)| authority.contains('@'));
+    if (has_options || has_entry || has_header || has_user)
         && let Some(host) = reached_in_clear(&connection.uri)
     {
         say(format_args!(
@@ -105,13 +106,27 @@ fn names_auth(entry: &str) -> bool {
     named == Some(WellKnownMime::Authentication.into())
 }
 
+/// A URI as it may be shown: without the credentials in it.
+pub(crate) fn without_credentials(uri: &str) -> String {
+    match authority(uri).and_then(|(_, authority)| authority.rsplit_once('@')) {
+        Some((user, _)) => uri.replacen(&format!("{user}@"), "", 1),
+        None => uri.to_owned(),
+    }
+}
+
+/// The scheme of a URI, and what stands before its path.
+fn authority(uri: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = uri.split_once("://")?;
+    Some((scheme, rest.split(['/', '?', '#']).next().unwrap_or_default()))
+}
+
 /// The host of a URI whose transport does not encrypt, unless it is this machine.
 fn reached_in_clear(uri: &str) -> Option<&str> {
-    let (scheme, rest) = uri.split_once("://")?;
+    let (scheme, authority) = authority(uri)?;
     if !["tcp", "ws"].iter().any(|clear| scheme.eq_ignore_ascii_case(clear)) {
         return None;
     }
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, authority)| authority);
     let host = match authority.strip_prefix('[') {
         Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
         None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
@@ -143,6 +158,8 @@ mod tests {
             ("tcp://[2001:db8::1]:7878", Some("2001:db8::1")),
             ("ws://localhost.example.org", Some("localhost.example.org")),
             ("ws://example.org?a=b:c", Some("example.org")),
+            ("ws://ann:s3cret@example.org/", Some("example.org")),
+            ("ws://ann:s3cret@localhost/", None),
             ("tcp://localhost:1", None),
             ("tcp://LOCALHOST:1", None),
             ("ws://app.localhost/x", None),
@@ -160,6 +177,8 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_shown() {
+        assert_eq!(without_credentials("ws://ann:s3cret@h:1/a@b"), "ws://h:1/a@b");
+        assert_eq!(without_credentials("unix:@name"), "unix:@name");
         let secret: Secret = "hunter2".parse().unwrap();
         assert_eq!(format!("{secret:?}"), "Secret");
         assert_eq!(secret.read("--auth-bearer", false).unwrap(), "hunter2");

@@ -85,7 +85,10 @@ impl Failure {
                 }
                 _ => return None,
             },
-            Self::Connect(ConnectError::Handshake { .. }) => {
+            // A server of rsock says itself where its WebSocket is.
+            Self::Connect(ConnectError::Handshake { error, .. })
+                if !error.to_string().contains(" ws://") =>
+            {
                 "is this its WebSocket port and path? rsockd has ws://127.0.0.1:7879/rsocket"
             }
             Self::Connect(ConnectError::Timeout { .. }) => "--connect-timeout allows more time",
@@ -133,7 +136,7 @@ fn of_error(error: &Error) -> u8 {
 
 fn of_connect(error: &ConnectError) -> u8 {
     match error {
-        ConnectError::Uri { .. } | ConnectError::Setting(_) => 2,
+        ConnectError::Uri { .. } | ConnectError::Header { .. } | ConnectError::Setting(_) => 2,
         ConnectError::Resolve { .. } => 6,
         ConnectError::Timeout { .. } => TIMEOUT,
         ConnectError::Closed(reason) => of_end(reason),

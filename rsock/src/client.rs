@@ -9,6 +9,8 @@ use tokio::{
     sync::watch,
 };
 
+#[cfg(feature = "websocket")]
+use crate::transport::websocket::Headers;
 use crate::{
     acceptor::{Acceptor, Always},
     connection::{
@@ -283,7 +285,10 @@ impl ClientBuilder {
         self
     }
 
-    /// A header of the WebSocket handshake.
+    /// A header of the WebSocket handshake. `Host` replaces ours, which is the URI's; the values of
+    /// `Sec-WebSocket-Protocol` are the subprotocols that are offered, of which none is by default;
+    /// `Authorization` goes before the credentials of the URI. Others that belong to the handshake
+    /// itself are refused by [`connect`](Self::connect).
     #[cfg(feature = "websocket")]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
@@ -304,7 +309,7 @@ impl ClientBuilder {
             limit: self.connect_timeout,
             max_frame_bytes: self.settings.config.max_frame_bytes,
             #[cfg(feature = "websocket")]
-            headers: self.headers.clone(),
+            headers: Headers::new(&self.headers)?,
         };
         let transport = dial.open().await?;
         self.start(transport, Some(dial.again())).await

@@ -265,6 +265,13 @@ pub enum ConnectError {
         /// The addresses of a name, each with what came of it; empty where it has one.
         tried: String,
     },
+    /// A header of the WebSocket handshake cannot be sent.
+    Header {
+        /// The header.
+        name: String,
+        /// The problem with it.
+        problem: &'static str,
+    },
     /// The peer does not speak the transport's protocol.
     Handshake {
         /// The address that was dialled.
@@ -309,7 +316,7 @@ impl ConnectError {
     pub fn is_retryable(&self) -> bool {
         use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
         match self {
-            Self::Uri { .. } | Self::Setting(_) | Self::Acceptor(_) => false,
+            Self::Uri { .. } | Self::Header { .. } | Self::Setting(_) | Self::Acceptor(_) => false,
             Self::Io { error, .. } => {
                 !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
             }
@@ -332,6 +339,9 @@ impl fmt::Display for ConnectError {
         match self {
             Self::Uri { uri, problem } => {
                 write!(f, "{uri:?} is not a valid URI for a connection: {problem}")
+            }
+            Self::Header { name, problem } => {
+                write!(f, "the header {name:?} of the WebSocket handshake: {problem}")
             }
             Self::Resolve { host, error } => write!(f, "cannot resolve {host:?}: {error}"),
             Self::Io { address, error, tried } if tried.is_empty() => {

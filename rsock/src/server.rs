@@ -311,6 +311,9 @@ impl Serve {
             let uri = Arc::new(uri);
             files.push(file);
             for (index, socket) in sockets.into_iter().enumerate() {
+                // Of each address there is one for each runtime.
+                let index =
+                    index % service.builder.runtimes.as_ref().map_or(1, |all| all.handles().len());
                 let accepting_here =
                     accept_loop(socket, Arc::clone(&uri), index, Arc::clone(&service));
                 accepting.push(service.run_on(index, accepting_here));
@@ -535,7 +538,7 @@ impl Service {
                 self.drive(transport, Some(newcomer), Arc::clone(&self.acceptor))
             }
             #[cfg(feature = "websocket")]
-            Layout::WebSocket { path } => {
+            Layout::WebSocket { path, .. } => {
                 self.begin_web(socket, peer, path, remote.into(), newcomer).await
             }
         }

@@ -76,8 +76,9 @@ impl Front {
                 HttpResponse::text(503, "draining\n")
             }
             "/readyz" => HttpResponse::text(200, "ready\n"),
-            _ if site
-                .is_some_and(|site| site.websocket_paths.iter().any(|known| known == path)) =>
+            _ if site.is_some_and(|site| {
+                site.websocket_paths.iter().any(|known| is_same(known, path))
+            }) =>
             {
                 HttpResponse::text(
                     426,
@@ -85,9 +86,25 @@ impl Front {
                 )
             }
             "/" => HttpResponse::text(200, site.map_or_else(Bytes::new, |site| site.about.clone())),
-            _ => HttpResponse::text(404, "There is /, /healthz and /readyz.\n"),
+            _ => {
+                let paths =
+                    site.map_or_else(String::new, |site| site.websocket_paths.join(" and "));
+                let text = match paths.as_str() {
+                    "" => "There is /, /healthz and /readyz.\n".to_owned(),
+                    paths => format!(
+                        "There is /, /healthz and /readyz, and RSocket over WebSocket at {paths}.\n"
+                    ),
+                };
+                HttpResponse::text(404, text)
+            }
         }
     }
+}
+
+/// Whether the path is that of the WebSocket: a slash at the end makes no other.
+fn is_same(known: &str, path: &str) -> bool {
+    let without_slash = |path: &str| path.strip_suffix('/').unwrap_or(path).to_owned();
+    without_slash(known) == without_slash(path)
 }
 
 #[cfg(test)]
@@ -108,6 +125,7 @@ mod tests {
             ("/healthz", 200),
             ("/readyz", 200),
             ("/rsocket", 426),
+            ("/rsocket/", 426),
             ("/healthz/", 404),
             ("", 404),
         ] {

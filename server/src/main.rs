@@ -12,7 +12,8 @@ use std::{
 };
 
 use clap::Parser;
-use rsock_server::{Log, LogFilter, OpenFiles, Options, Service, try_it};
+use rsock::ConnectError;
+use rsock_server::{Log, LogFilter, OpenFiles, Options, Service, StartError, try_it};
 
 /// An RSocket service, ready to run
 #[derive(Debug, Parser)]
@@ -44,7 +45,13 @@ fn main() -> ExitCode {
         Err(error) => {
             // One line, whatever the log shows.
             log.say(format_args!("rsockd: {error}"));
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                // It was asked wrongly, as where clap says so.
+                Some(
+                    StartError::Listen(ConnectError::Uri { .. }) | StartError::DefaultRoute { .. },
+                ) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

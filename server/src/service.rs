@@ -1,6 +1,6 @@
 //! The service: listeners, routes and what connects them.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io::ErrorKind, sync::Arc};
 
 use rsock::{ConnectError, IoError, MemoryBudget, Meter, Router, Server, SharedLease};
 
@@ -138,8 +138,31 @@ impl fmt::Display for StartError {
                  use --runtime=shared",
             ),
             Self::Threads(error) => write!(f, "cannot start a thread for each core: {error}"),
-            Self::Listen(error) => write!(f, "cannot listen: {error}"),
+            Self::Listen(error) => {
+                write!(f, "cannot listen: {error}")?;
+                match error {
+                    ConnectError::Io { address, error, .. }
+                        if error.kind() == ErrorKind::AddrInUse =>
+                    {
+                        in_use(address, f)
+                    }
+                    _ => Ok(()),
+                }
+            }
         }
+    }
+}
+
+/// The advice where an address is taken.
+fn in_use(address: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    // The names of Unix sockets have no port, and their error says who has them.
+    match address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
+        Some((host, port)) => write!(
+            f,
+            "; another process has the port, perhaps another rsockd: `ss -ltnp sport = :{port}` shows \
+             which on Linux; --listen tcp://{host}:0 takes a port that is free"
+        ),
+        None => Ok(()),
     }
 }
 
@@ -169,6 +192,19 @@ pub fn try_it(addresses: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_is_taken_comes_with_advice() {
+        let taken = |address: &str| {
+            let error = std::io::Error::from(ErrorKind::AddrInUse).into();
+            let (address, tried) = (address.to_owned(), String::new());
+            StartError::Listen(ConnectError::Io { address, error, tried }).to_string()
+        };
+        let told = taken("[::1]:7878");
+        assert!(told.contains("sport = :7878"), "{told}");
+        assert!(told.ends_with("--listen tcp://[::1]:0 takes a port that is free"), "{told}");
+        assert!(!taken("unix:/a").contains("port"), "{}", taken("unix:/a"));
+    }
 
     #[test]
     fn the_commands_have_an_address_to_connect_to() {

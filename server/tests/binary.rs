@@ -100,6 +100,54 @@ async fn it_says_where_it_listens_and_stops_cleanly() {
     }
 }
 
+/// What cannot be listened on, and what is wrong with it, is told before anything is announced.
+#[test]
+fn addresses_that_nobody_could_open_are_refused() {
+    for (uri, expected) in [
+        ("ws://127.0.0.1:0/a b", "' ', which is written %20"),
+        ("ws://127.0.0.1:0/x#y", "has no fragment"),
+        ("ws://127.0.0.1:0/é", "which is written %C3%A9"),
+        ("ws://ann:s3cret@127.0.0.1:0/", "has no credentials"),
+        ("tcp://ann:s3cret@127.0.0.1:0", "has no credentials"),
+        ("http://ann:s3cret@127.0.0.1:0", "is not supported"),
+        ("tcp://127.0.0.1", "has no port"),
+    ] {
+        let refused = rsockd(&["--listen", uri]).output().unwrap();
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{uri}: {said}");
+        assert!(said.contains(expected), "{uri}: {said}");
+        assert!(!said.contains("s3cret"), "{uri}: {said}");
+        assert!(refused.stdout.is_empty(), "{uri}");
+    }
+}
+
+/// Who takes the TCP port for another is named in the log, and so is what to do.
+#[test]
+fn who_speaks_something_else_to_the_tcp_port_is_named() {
+    let mut service = Running::start(&["--max-warnings=3"]);
+    let address = service.addresses[0].strip_prefix("tcp://").unwrap().to_owned();
+    for (words, named) in [
+        (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], "speaks HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "speaks TLS"),
+        (b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n", "speaks the PROXY protocol"),
+    ] {
+        let mut socket = TcpStream::connect(&address).unwrap();
+        socket.write_all(words).unwrap();
+        service.wait_for_log(named);
+    }
+}
+
+#[test]
+fn who_may_have_the_port_is_told_where_it_is_in_use() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let refused = rsockd(&["--listen", &format!("tcp://127.0.0.1:{port}")]).output().unwrap();
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("sport = :{port}")), "{said}");
+    assert!(said.contains("--listen tcp://127.0.0.1:0"), "{said}");
+}
+
 /// What is left of a service that was killed is in nobody's way.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
@@ -386,22 +434,22 @@ async fn neither_a_hangup_nor_a_reader_that_leaves_ends_it() {
 }
 
 #[test]
-fn a_failed_start_is_one_line_and_code_1() {
+fn a_failed_start_is_one_line_and_its_code_says_whether_it_was_asked_wrongly() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = format!("tcp://{}", taken.local_addr().unwrap());
     let authority = &taken["tcp://".len()..];
     let linux = cfg!(target_os = "linux");
     let runtimes = ["--runtime=shared", "--runtime=per-core"].into_iter().take(1 + linux as usize);
-    for (flag, expected) in [
-        (format!("--listen={taken}"), authority),
-        ("--listen=http://localhost".to_owned(), "\"http\" is not supported"),
-        ("--listen=localhost:1".to_owned(), "no scheme"),
-        ("--default-route=ecco".to_owned(), "no default route \"ecco\""),
+    for (flag, code, expected) in [
+        (format!("--listen={taken}"), 1, authority),
+        ("--listen=http://localhost".to_owned(), 2, "\"http\" is not supported"),
+        ("--listen=localhost:1".to_owned(), 2, "no scheme"),
+        ("--default-route=ecco".to_owned(), 2, "no default route \"ecco\""),
     ] {
         for runtime in runtimes.clone() {
             let Output { status, stdout, stderr } = rsockd(&[&flag, runtime]).output().unwrap();
             let stderr = text(&stderr);
-            assert_eq!(status.code(), Some(1), "{stderr}");
+            assert_eq!(status.code(), Some(code), "{stderr}");
             assert!(stdout.is_empty());
             assert_eq!(stderr.lines().count(), 1, "{stderr}");
             assert!(stderr.starts_with("rsockd: ") && stderr.contains(expected), "{stderr}");

@@ -387,7 +387,8 @@ async fn the_websocket_port_answers_plain_http() {
         ("/readyz", "200", "ready\n"),
         ("/", "200", "rsock request tcp://127.0.0.1:"),
         ("/rsocket", "426", "WebSocket"),
-        ("/metrics", "404", "/healthz"),
+        ("/rsocket/", "426", "WebSocket"),
+        ("/metrics", "404", "/healthz and /readyz, and RSocket over WebSocket at /rsocket."),
     ] {
         let (head, body) = service.get(path).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");

@@ -151,3 +151,42 @@ fn timeouts() {
     let done = rsock(&["request", &uri, "--keepalive", "20ms/60ms"]);
     assert_eq!(done.code(), 56, "{}", done.stderr());
 }
+
+#[test]
+fn a_wrong_path_is_a_line_that_names_the_right_one() {
+    let service = Service::start();
+    let (base, _) = service.ws.rsplit_once('/').expect("a path");
+    let done = rsock(&["request", &format!("{base}/elsewhere?token=x")]);
+    let said = done.stderr();
+    assert_eq!((done.code(), said.lines().count()), (7, 1), "{said}");
+    assert!(said.ends_with(&format!("it is at {}\n", service.ws)), "{said}");
+    // With a slash at the end it is the same.
+    rsock(&["request", &format!("{}/", service.ws), "-d", "x"]).printed("x\n");
+}
+
+#[test]
+fn headers_of_the_handshake_are_sent_or_wrong_usage() {
+    let service = Service::start();
+    for header in ["Host: api.example.com", "Sec-WebSocket-Protocol: rsocket"] {
+        rsock(&["request", &service.ws, "-d", "x", "-H", header]).printed("x\n");
+    }
+    for header in ["Connection: close", "sec-websocket-key: x", "a b: c"] {
+        let done = rsock(&["request", &service.ws, "-d", "x", "-H", header]);
+        let name = header.split(':').next().expect("a name").to_owned();
+        assert_eq!(done.code(), 2, "{}", done.stderr());
+        assert!(done.stderr().contains(&format!("the header {name:?} of")), "{}", done.stderr());
+    }
+}
+
+#[test]
+fn credentials_in_a_uri_are_used_or_refused_and_never_shown() {
+    let service = Service::start();
+    let with_credentials = |uri: &str| uri.replacen("://", "://ann:s3cret@", 1);
+    let done = rsock(&["request", &with_credentials(&service.ws), "-d", "x", "-vv"]);
+    assert_eq!((done.code(), done.stdout().as_str()), (0, "x\n"), "{}", done.stderr());
+    assert!(!done.stderr().contains("s3cret"), "{}", done.stderr());
+    let done = rsock(&["request", &with_credentials(&service.tcp), "-d", "x", "-vv"]);
+    let said = done.stderr();
+    assert_eq!(done.code(), 2, "{said}");
+    assert!(said.contains("--auth-simple") && !said.contains("s3cret"), "{said}");
+}

@@ -240,9 +240,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = BoxFuture<Result<Self::Response, Infallible>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let opening = (websocket::is_asked_for(request.headers())
-            && is_on(&self.front.path, request.uri().path()))
-        .then(|| websocket::open_websocket(&request));
+        let is_asked_for = websocket::is_asked_for(request.headers());
+        let is_here = is_on(&self.front.path, request.uri().path());
+        let opening = (is_asked_for && is_here).then(|| websocket::open_websocket(&request));
         if let Some(Ok(response)) = opening {
             let head = HttpHead::new(request.uri(), request.headers());
             self.shared.lock().opened = Some(head);
@@ -258,6 +258,16 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             answer.refused();
             let refusal = HttpResponse::text(400, "A request has one Host.\n");
             return Box::pin(ready(Ok(refusal.send(answer, true))));
+        }
+        if let Some(path) = &self.front.path
+            && is_asked_for
+            && !is_here
+        {
+            // A page that a handler has for browsers would tell nobody what is wrong.
+            let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+            let uri = host.map_or_else(|| path.to_string(), |host| format!("ws://{host}{path}"));
+            let text = format!("There is no WebSocket at this path: it is at {uri}\n");
+            return Box::pin(ready(Ok(HttpResponse::text(404, text).send(answer, !has_seat))));
         }
         let Front { limits, memory, handler, .. } = &*self.front;
         let origin = self.origin.clone();
@@ -315,7 +325,7 @@ mod tests {
     use crate::{
         http::{HttpHandler, UpgradeRequired},
         transport::websocket::{
-            Decoder, Incoming as Message, MaskKeys, Opcode, Role, apply_mask, connect,
+            Decoder, Headers, Incoming as Message, MaskKeys, Opcode, Role, apply_mask, connect,
             encode_header,
         },
     };
@@ -334,7 +344,7 @@ mod tests {
         let (answer, outcome) = serve(&format!("{HEAD}\r\n")).await;
         assert!(answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{answer}");
         assert!(answer.contains("upgrade: websocket\r\n"), "{answer}");
-        assert!(answer.contains("connection: upgrade\r\n"), "{answer}");
+        assert!(answer.contains("connection: Upgrade\r\n"), "{answer}");
         assert!(answer.contains(&format!("sec-websocket-accept: {ACCEPT}\r\n")), "{answer}");
         assert!(!answer.contains("sec-websocket-protocol"), "{answer}");
         assert!(!answer.contains("sec-websocket-extensions"), "{answer}");
@@ -367,6 +377,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_slash_at_the_end_makes_no_other_path() {
+        for target in ["/rsocket/", "/rsocket/?a=b"] {
+            let head = HEAD.replacen("/rsocket", target, 1);
+            let (answer, outcome) = serve(&format!("{head}\r\n")).await;
+            assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+            websocket(outcome);
+        }
+        for (known, asked, expected) in
+            [("/a/", "/a", true), ("/", "/", true), ("/", "/a", false), ("/a", "/a//", false)]
+        {
+            assert_eq!(is_on(&Some(known.into()), asked), expected, "{known} {asked}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_bad_request_for_a_websocket_is_refused() {
         let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         for (from, to, status) in [
@@ -382,6 +407,7 @@ mod tests {
             (key, "Sec-WebSocket-Key: not base64, 24 chars!!!!\r\n", "400"),
             (key, &format!("{key}Content-Length: 5\r\n"), "400"),
             ("GET /rsocket", "GET /elsewhere", "404"),
+            ("GET /rsocket", "GET /rsocket//", "404"),
             ("Upgrade: websocket", "Upgrade: h2c", "426"),
         ] {
             let head = HEAD.replacen(from, to, 1);
@@ -453,10 +479,11 @@ mod tests {
     async fn a_wrong_path_is_told_to_the_client() {
         let (near, far) = tcp_pair().await;
         let server = tokio::spawn(accept(far));
-        let error = connect(near, "localhost", "/", &[], None).await.unwrap_err();
+        let error = connect(near, "localhost", "/", &Headers::default(), None).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the server refused the WebSocket with status 404: Not found."
+            "the server refused the WebSocket with status 404: There is no WebSocket at this path: it \
+             is at ws://localhost/rsocket"
         );
         assert!(matches!(server.await.unwrap(), Ok(Served::Http)));
     }
@@ -505,10 +532,13 @@ mod tests {
         IO: AsyncRead + AsyncWrite + Unpin + Send + fmt::Debug + 'static,
     {
         let server = tokio::spawn(accept(far));
-        let headers = [("Authorization".to_owned(), "Bearer x".to_owned())];
+        let mut headers = vec![("Authorization".to_owned(), "Bearer x".to_owned())];
+        let offered = subprotocol.map(|name| ("Sec-WebSocket-Protocol".into(), name.into()));
+        headers.extend(offered);
+        let headers = Headers::new(&headers).unwrap();
         let target = "/rsocket?tenant=blue";
         let (mut near, leftover) =
-            connect(near, "example.com:7000", target, &headers, subprotocol).await.unwrap();
+            connect(near, "example.com:7000", target, &headers, None).await.unwrap();
         assert!(leftover.is_empty());
         let (mut far, leftover, head) = websocket(server.await.unwrap());
         assert_eq!((head.path(), head.query()), ("/rsocket", Some("tenant=blue")));

@@ -108,8 +108,12 @@ impl HttpHandler for UpgradeRequired {
     }
 }
 
+/// A slash at the end makes no other path: proxies add one, and people do.
 fn is_on(websocket_path: &Option<Arc<str>>, path: &str) -> bool {
-    websocket_path.as_deref().is_none_or(|expected| expected == path)
+    let without_slash = |path: &str| path.strip_suffix('/').unwrap_or(path).len();
+    websocket_path
+        .as_deref()
+        .is_none_or(|expected| expected[..without_slash(expected)] == path[..without_slash(path)])
 }
 
 /// The bounds of what HTTP clients can make a server hold and wait for. A request's head is bounded

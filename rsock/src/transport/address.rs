@@ -1,6 +1,6 @@
 //! Addresses to connect to, or to listen on: what a URI says, read in one place.
 
-use std::fmt;
+use std::{fmt, net::Ipv6Addr};
 
 use crate::error::ConnectError;
 #[cfg(unix)]
@@ -39,7 +39,53 @@ pub(crate) enum Layout {
     WebSocket {
         /// With its query.
         path: String,
+        /// The credentials that the URI has.
+        user: Option<UserInfo>,
     },
+}
+
+/// A name and password from a URI, as the value of an Authorization header (RFC 7617). Never shown.
+#[cfg(feature = "websocket")]
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct UserInfo(pub(crate) String);
+
+#[cfg(feature = "websocket")]
+impl UserInfo {
+    fn read(text: &str) -> Result<Self, String> {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+
+        let (name, password) = text.split_once(':').unwrap_or((text, ""));
+        let decoded = (percent_decoded(name), percent_decoded(password));
+        let (Some(name), Some(password)) = decoded else {
+            return Err("its credentials have a % that two hexadecimal digits do not follow".into());
+        };
+        // Whoever reads it takes the first colon for the end of the name.
+        if name.contains(&b':') {
+            return Err("the name in its credentials has a colon".into());
+        }
+        Ok(Self(format!("Basic {}", STANDARD.encode([&name, &b":"[..], &password].concat()))))
+    }
+}
+
+#[cfg(feature = "websocket")]
+impl fmt::Debug for UserInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UserInfo")
+    }
+}
+
+#[cfg(feature = "websocket")]
+fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+    let (mut bytes, mut decoded) = (text.bytes(), Vec::with_capacity(text.len()));
+    let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            // Two digits are a byte.
+            b'%' => (digit(bytes.next())? * 16 + digit(bytes.next())?) as u8,
+            byte => byte,
+        });
+    }
+    Some(decoded)
 }
 
 impl Layout {
@@ -47,7 +93,15 @@ impl Layout {
         match self {
             Self::Prefixed => false,
             #[cfg(feature = "websocket")]
-            Self::WebSocket { path } => path.contains('?'),
+            Self::WebSocket { path, .. } => path.contains('?'),
+        }
+    }
+
+    pub(crate) fn has_credentials(&self) -> bool {
+        match self {
+            Self::Prefixed => false,
+            #[cfg(feature = "websocket")]
+            Self::WebSocket { user, .. } => user.is_some(),
         }
     }
 }
@@ -62,7 +116,8 @@ pub(crate) struct HostPort {
 
 impl Uri {
     pub(crate) fn parse(uri: &str) -> Result<Self, ConnectError> {
-        Self::read(uri).map_err(|problem| ConnectError::Uri { uri: uri.to_owned(), problem })
+        Self::read(uri)
+            .map_err(|problem| ConnectError::Uri { uri: without_credentials(uri), problem })
     }
 
     fn read(uri: &str) -> Result<Self, String> {
@@ -77,12 +132,21 @@ impl Uri {
                         unix:/PATH"
                 .into());
         };
-        let (authority, path) = match rest.find(['/', '?']) {
+        let (authority, path) = match rest.find(['/', '?', '#']) {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
+        let (user, authority) = match authority.rsplit_once('@') {
+            Some((user, authority)) => (Some(user), authority),
+            None => (None, authority),
+        };
         match scheme.to_ascii_lowercase().as_str() {
             "tcp" => {
+                if user.is_some() {
+                    return Err("a tcp URI has no credentials: they go into SETUP, by \
+                                ClientBuilder::authentication or rsock --auth-simple"
+                        .into());
+                }
                 let without_port = "it has no port, as in tcp://localhost:7878";
                 let host = HostPort::read(authority, None, without_port)?;
                 if !matches!(path, "" | "/") {
@@ -94,7 +158,9 @@ impl Uri {
             "ws" => {
                 let host = HostPort::read(authority, Some(80), "")?;
                 let slash = if path.starts_with('/') { "" } else { "/" };
-                let layout = Layout::WebSocket { path: format!("{slash}{path}") };
+                let path = checked_path(format!("{slash}{path}"))?;
+                let user = user.map(UserInfo::read).transpose()?;
+                let layout = Layout::WebSocket { path, user };
                 Ok(Self { address: Address::Tcp(host), security, layout })
             }
             other => {
@@ -123,7 +189,13 @@ impl HostPort {
             Some(bracketed) => {
                 let (host, after) = bracketed.split_once(']').ok_or("a ] is missing")?;
                 // RFC 6874: a zone is written behind an escaped %.
-                (host.replacen("%25", "%", 1), after.strip_prefix(':'))
+                let host = host.replacen("%25", "%", 1);
+                check_ipv6(&host)?;
+                let port = after.strip_prefix(':');
+                if port.is_none() && !after.is_empty() {
+                    return Err("a port begins with a colon, as in [::1]:7878".into());
+                }
+                (host, port)
             }
             None => match authority.rsplit_once(':') {
                 Some((host, port)) => (host.to_owned(), Some(port)),
@@ -132,6 +204,13 @@ impl HostPort {
         };
         if host.is_empty() {
             return Err("it names no host".into());
+        }
+        if let Some(wrong) = host.chars().find(|&char| !char.is_ascii_graphic()) {
+            return Err(match wrong {
+                ' ' => "its host has a space".into(),
+                _ if wrong.is_ascii() => "its host has a control character".into(),
+                _ => format!("its host has {wrong:?}: write the name in ASCII, as xn--…"),
+            });
         }
         let port = match port {
             Some(port) => {
@@ -143,7 +222,74 @@ impl HostPort {
     }
 }
 
-/// As in a Host header.
+#[cfg(feature = "websocket")]
+impl HostPort {
+    /// The value of a Host header: without the scheme's own port (RFC 9110, section 7.2), and without a
+    /// zone, which means something on this machine alone (RFC 6874).
+    pub(crate) fn header(&self, usual: u16) -> String {
+        let Self { host, port } = self;
+        let host = host.split('%').next().unwrap_or_default();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        if *port == usual { host } else { format!("{host}:{port}") }
+    }
+}
+
+/// An IPv6 address, with a zone or without.
+fn check_ipv6(text: &str) -> Result<(), String> {
+    let (address, zone) = match text.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
+    };
+    if address.parse::<Ipv6Addr>().is_err() {
+        return Err("an IPv6 address stands between [ and ]".into());
+    }
+    if zone == Some("") {
+        return Err("its zone is empty; it is written as in [fe80::1%25eth0]".into());
+    }
+    Ok(())
+}
+
+/// A path and query that an HTTP request can ask for.
+#[cfg(feature = "websocket")]
+fn checked_path(path: String) -> Result<String, String> {
+    if path.contains('#') {
+        return Err("the URI of a WebSocket has no fragment; # within a path is written %23".into());
+    }
+    if let Some(wrong) = path.chars().find(|&char| !char.is_ascii_graphic()) {
+        let mut bytes = [0; 4];
+        let written: String =
+            wrong.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02X}")).collect();
+        return Err(format!("its path has {wrong:?}, which is written {written}"));
+    }
+    match hyper::http::uri::PathAndQuery::try_from(path.as_str()) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("its path cannot be asked for: {error}")),
+    }
+}
+
+/// A URI as it may be shown: what may be credentials is left out, whatever else is wrong with it.
+fn without_credentials(uri: &str) -> String {
+    let is_unix = uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("unix:"));
+    let begin = match uri.find("://") {
+        Some(at) => at + 3,
+        // An @ begins the name of such a socket.
+        None if is_unix => return uri.to_owned(),
+        None => 0,
+    };
+    let (scheme, rest) = uri.split_at(begin);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    // A password may have a / that should have been escaped: then this is the host's port, or so it seems.
+    let has_port = authority.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_ok());
+    if !authority.contains('@') && has_port {
+        return uri.to_owned();
+    }
+    match rest.rsplit_once('@') {
+        Some((_, shown)) => format!("{scheme}…@{shown}"),
+        None => uri.to_owned(),
+    }
+}
+
+/// As errors and logs name it.
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
@@ -172,7 +318,7 @@ impl fmt::Display for Uri {
         match (address, layout) {
             (Address::Tcp(host), Layout::Prefixed) => write!(f, "tcp://{host}"),
             #[cfg(feature = "websocket")]
-            (Address::Tcp(host), Layout::WebSocket { path }) => write!(f, "ws://{host}{path}"),
+            (Address::Tcp(host), Layout::WebSocket { path, .. }) => write!(f, "ws://{host}{path}"),
             #[cfg(unix)]
             (Address::Unix(name), _) => name.fmt(f),
         }
@@ -195,6 +341,9 @@ mod tests {
             ("ws://127.0.0.1:7879/rsocket?a=b", "ws://127.0.0.1:7879/rsocket?a=b"),
             #[cfg(feature = "websocket")]
             ("ws://h:1?a=b", "ws://h:1/?a=b"),
+            #[cfg(feature = "websocket")]
+            ("ws://ann:s3cret@h/%20?a=b@c", "ws://h:80/%20?a=b@c"),
+            ("tcp://[fe80::1%eth0]:1", "tcp://[fe80::1%25eth0]:1"),
             #[cfg(unix)]
             ("unix:/run/a b?c.sock", "unix:/run/a b?c.sock"),
             #[cfg(unix)]
@@ -217,6 +366,22 @@ mod tests {
             ("tcp://localhost:70000", "port"),
             ("tcp://localhost:1/path", "no path"),
             ("tcp://[::1:1", "]"),
+            ("tcp://[::1]1", "begins with a colon"),
+            ("tcp://[localhost]:1", "an IPv6 address stands"),
+            ("tcp://[fe80::1%25]:1", "zone is empty"),
+            ("tcp://a b:1", "its host has a space"),
+            ("tcp://é:1", "write the name in ASCII"),
+            ("tcp://h:1#x", "no path"),
+            #[cfg(feature = "websocket")]
+            ("ws://h:1#x", "no fragment"),
+            #[cfg(feature = "websocket")]
+            ("ws://h:1/x#y", "no fragment"),
+            #[cfg(feature = "websocket")]
+            ("ws://h:1/a b", "' ', which is written %20"),
+            #[cfg(feature = "websocket")]
+            ("ws://h:1/é", "'é', which is written %C3%A9"),
+            #[cfg(feature = "websocket")]
+            ("ws://h:1/<", "cannot be asked for"),
             #[cfg(unix)]
             ("unix:", "names no socket"),
             #[cfg(unix)]
@@ -234,6 +399,57 @@ mod tests {
         ] {
             let error = Uri::parse(uri).unwrap_err().to_string();
             assert!(error.contains(expected), "{uri}: {error}");
+        }
+    }
+
+    #[test]
+    fn credentials_of_a_wrong_uri_are_not_shown() {
+        for (uri, shown) in [
+            ("tcp://ann:s3cret@h:1", "tcp://…@h:1"),
+            ("tcp://ann:s3cret@h:1/a", "tcp://…@h:1/a"),
+            ("http://ann:s3cret@h", "http://…@h"),
+            ("ann:s3cret@h:1", "…@h:1"),
+            ("ws://ann:s3/cret@h:1", "ws://…@h:1"),
+            ("ws://ann:s3@cret@h:1 /", "ws://…@h:1 /"),
+            ("ws://ann:%zz@h", "ws://…@h"),
+            ("unix://ann:s3cret@h/a", "unix://…@h/a"),
+            ("http://h:1/a@b", "http://h:1/a@b"),
+        ] {
+            let error = Uri::parse(uri).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{shown:?} is not a valid URI")), "{error}");
+            assert!(!error.contains("cret") && !error.contains("ann"), "{error}");
+        }
+    }
+
+    #[cfg(feature = "websocket")]
+    #[test]
+    fn credentials_of_a_websocket_are_basic_authorization() {
+        for (uri, header) in [
+            // RFC 7617, section 2.
+            ("ws://Aladdin:open%20sesame@h/", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("ws://ann@h/", "Basic YW5uOg=="),
+            ("ws://a:b:c@h/", "Basic YTpiOmM="),
+        ] {
+            let parsed = Uri::parse(uri).unwrap();
+            assert!(!format!("{parsed:?}").contains("Basic"), "{parsed:?}");
+            let Layout::WebSocket { user, .. } = parsed.layout else { panic!("{uri}") };
+            assert_eq!(user.unwrap().0, header);
+        }
+        assert!(Uri::parse("ws://a%3ab:c@h/").unwrap_err().to_string().contains("colon"));
+    }
+
+    #[cfg(feature = "websocket")]
+    #[test]
+    fn a_host_header_has_no_usual_port_and_no_zone() {
+        for (uri, header) in [
+            ("ws://h", "h"),
+            ("ws://h:80/x", "h"),
+            ("ws://h:8080", "h:8080"),
+            ("ws://[::1]", "[::1]"),
+            ("ws://[fe80::1%25eth0]:1", "[fe80::1]:1"),
+        ] {
+            let Address::Tcp(host) = Uri::parse(uri).unwrap().address else { panic!("{uri}") };
+            assert_eq!(host.header(80), header);
         }
     }
 }

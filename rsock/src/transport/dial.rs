@@ -32,7 +32,7 @@ pub(crate) struct Dial {
     pub(crate) max_frame_bytes: usize,
     /// Headers of the WebSocket handshake.
     #[cfg(feature = "websocket")]
-    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) headers: websocket::Headers,
 }
 
 impl Dial {
@@ -64,9 +64,14 @@ impl Dial {
                 Ok(Transport { socket, framing, input, peer })
             }
             #[cfg(feature = "websocket")]
-            Layout::WebSocket { path } => {
-                let host = address.to_string();
-                let handshake = websocket::connect(socket, &host, path, &self.headers, None);
+            Layout::WebSocket { path, user } => {
+                let host = match address {
+                    Address::Tcp(target) => target.header(80),
+                    #[cfg(unix)]
+                    Address::Unix(_) => "localhost".to_owned(),
+                };
+                let user = user.as_ref().map(|user| user.0.as_str());
+                let handshake = websocket::connect(socket, &host, path, &self.headers, user);
                 let (socket, leftover) =
                     handshake.await.map_err(|error| ConnectError::Handshake {
                         address: self.uri.to_string(),

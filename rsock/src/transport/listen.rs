@@ -14,7 +14,7 @@ use crate::transport::unix::{self, SocketFile};
 use crate::{
     error::ConnectError,
     transport::{
-        address::{Address, Uri},
+        address::{Address, HostPort, Uri},
         socket::Socket,
     },
 };
@@ -29,8 +29,8 @@ const BACKLOG: u32 = 1024;
 /// An address that is listened on.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    /// One for all, or one for each runtime, in their order, woken by it. Of a Unix socket there is one
-    /// for all, woken by the first.
+    /// For each address that its host has: one for all, or one for each runtime, in their order, woken by
+    /// it. Of a Unix socket there is one for all, woken by the first.
     pub(crate) sockets: Vec<ListeningSocket>,
     /// With the port it was given.
     pub(crate) uri: Uri,
@@ -98,8 +98,9 @@ impl Listener {
         check(&uri)?;
         match &uri.address {
             Address::Tcp(target) => {
-                let socket = TcpListener::bind((target.host.as_str(), target.port)).await;
-                Self::tcp(vec![socket.map_err(|error| failed(&uri, error))?], uri)
+                let addresses = addresses_of(target).await.map_err(|error| failed(&uri, error))?;
+                let open = |address| Ok(vec![listening(address)?]);
+                Self::tcp(open_all(&addresses, open).map_err(|error| failed(&uri, error))?, uri)
             }
             #[cfg(unix)]
             Address::Unix(name) => {
@@ -119,16 +120,9 @@ impl Listener {
         check(&uri)?;
         match &uri.address {
             Address::Tcp(target) => {
-                let addresses = lookup_host((target.host.as_str(), target.port)).await;
-                let addresses = addresses.map_err(|error| failed(&uri, error))?;
-                let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-                for address in addresses.collect::<Vec<_>>() {
-                    match open_each(address, runtimes.clone()) {
-                        Ok(sockets) => return Self::tcp(sockets, uri),
-                        Err(error) => last = error,
-                    }
-                }
-                Err(failed(&uri, last))
+                let addresses = addresses_of(target).await.map_err(|error| failed(&uri, error))?;
+                let open = |address| open_each(address, runtimes.clone());
+                Self::tcp(open_all(&addresses, open).map_err(|error| failed(&uri, error))?, uri)
             }
             #[cfg(unix)]
             Address::Unix(name) => {
@@ -141,11 +135,16 @@ impl Listener {
         }
     }
 
-    fn tcp(sockets: Vec<TcpListener>, mut uri: Uri) -> Result<Self, ConnectError> {
+    fn tcp(opened: Opened, mut uri: Uri) -> Result<Self, ConnectError> {
+        let Opened { sockets, is_whole } = opened;
         if let (Some(socket), Address::Tcp(target)) = (sockets.first(), &mut uri.address) {
             let bound = socket.local_addr();
-            target.port =
-                bound.map_err(|error| ConnectError::io(target.to_string(), error))?.port();
+            let bound = bound.map_err(|error| ConnectError::io(target.to_string(), error))?;
+            target.port = bound.port();
+            if !is_whole {
+                // The name would promise more than there is.
+                target.host = bound.ip().to_string();
+            }
         }
         let sockets = sockets.into_iter().map(ListeningSocket::Tcp).collect();
         Ok(Self { sockets, uri, file: None })
@@ -162,15 +161,94 @@ impl Listener {
 }
 
 fn check(uri: &Uri) -> Result<(), ConnectError> {
-    if uri.layout.has_query() {
-        let problem = "the path to listen on has no query".to_owned();
-        return Err(ConnectError::Uri { uri: uri.to_string(), problem });
-    }
-    Ok(())
+    let problem = if uri.layout.has_query() {
+        "the path to listen on has no query"
+    } else if uri.layout.has_credentials() {
+        "an address to listen on has no credentials"
+    } else {
+        return Ok(());
+    };
+    Err(ConnectError::Uri { uri: uri.to_string(), problem: problem.to_owned() })
 }
 
 fn failed(uri: &Uri, error: io::Error) -> ConnectError {
     ConnectError::io(uri.address.to_string(), error)
+}
+
+/// The addresses of a host, each once.
+async fn addresses_of(target: &HostPort) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses = Vec::new();
+    for address in lookup_host((target.host.as_str(), target.port)).await? {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+/// The sockets on one port of all addresses of a host that this machine has.
+struct Opened {
+    sockets: Vec<TcpListener>,
+    /// The machine has all of them, or only one is listened on, and no more are told of.
+    is_whole: bool,
+}
+
+/// How often another port is taken where the one that an address gave is not free at the others.
+const TRIES: usize = 16;
+
+/// Listens on all addresses of a host, as localhost has one of each family: whoever dials the name takes
+/// either. Those that the machine does not have are left out.
+fn open_all(
+    addresses: &[SocketAddr],
+    open: impl Fn(SocketAddr) -> io::Result<Vec<TcpListener>>,
+) -> io::Result<Opened> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match open_all_once(addresses, &open) {
+            // With port 0 the system chooses the port, at the first address.
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && addresses.iter().all(|address| address.port() == 0)
+                    && tries < TRIES => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn open_all_once(
+    addresses: &[SocketAddr],
+    open: impl Fn(SocketAddr) -> io::Result<Vec<TcpListener>>,
+) -> io::Result<Opened> {
+    let (mut sockets, mut missing) = (Vec::new(), None);
+    for &(mut address) in addresses {
+        if let Some(first) = sockets.first() {
+            let first: &TcpListener = first;
+            address.set_port(first.local_addr()?.port());
+        }
+        match open(address) {
+            Ok(more) => sockets.extend(more),
+            Err(error) if is_missing(&error) => missing = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    if sockets.is_empty() {
+        return Err(missing.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()));
+    }
+    Ok(Opened { sockets, is_whole: missing.is_none() })
+}
+
+/// Whether the machine does not have the address, or nothing of its family.
+fn is_missing(error: &io::Error) -> bool {
+    // EAFNOSUPPORT has no kind of its own.
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || (cfg!(target_os = "linux") && error.raw_os_error() == Some(97))
+}
+
+fn listening(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = unbound(address)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 fn open_each<'a>(
@@ -252,11 +330,46 @@ mod tests {
         for uri in ["tcp://127.0.0.1:0", "ws://localhost:0/rsocket"] {
             let listener = bind_two(uri).await.expect("a free port");
             let addresses: Vec<_> = listener.sockets.iter().map(address).collect();
-            assert_eq!(addresses, [addresses[0]; 2]);
+            // Two for each address that the host has.
+            assert!(addresses.chunks(2).all(|two| two[0] == two[1]), "{addresses:?}");
+            assert!(addresses.iter().all(|address| address.port() == addresses[0].port()));
             let Address::Tcp(target) = &listener.uri.address else { panic!("not TCP") };
             assert_eq!(addresses[0].port(), target.port);
             TcpStream::connect(addresses[0]).await.expect("one of them listens");
         }
+    }
+
+    /// Reads what a URI with a name would have, whatever this machine has for it.
+    fn open_both(addresses: &[&str]) -> io::Result<(Vec<SocketAddr>, bool)> {
+        let addresses: Vec<_> =
+            addresses.iter().map(|address| address.parse().expect("an address")).collect();
+        let opened = open_all(&addresses, |address| Ok(vec![listening(address)?]))?;
+        let bound = opened.sockets.iter().map(|socket| socket.local_addr().expect("an address"));
+        Ok((bound.collect(), opened.is_whole))
+    }
+
+    #[tokio::test]
+    async fn a_name_is_listened_on_at_each_of_its_addresses() {
+        let (bound, is_whole) = open_both(&["127.0.0.1:0", "127.0.0.2:0"]).expect("free ports");
+        assert_eq!((bound.len(), bound[0].port(), is_whole), (2, bound[1].port(), true));
+        // An address of documentation, which no machine has.
+        let (bound, is_whole) = open_both(&["192.0.2.1:0", "127.0.0.1:0"]).expect("free ports");
+        assert_eq!((bound.len(), is_whole), (1, false));
+        open_both(&["192.0.2.1:0"]).expect_err("nothing is there");
+        // A port that somebody else has at one of them is not served by two.
+        let taken = std::net::TcpListener::bind("127.0.0.2:0").expect("a free port");
+        let port = taken.local_addr().expect("an address").port();
+        let (first, second) = (format!("127.0.0.1:{port}"), format!("127.0.0.2:{port}"));
+        let error = open_both(&[&first, &second]).expect_err("in use");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn a_name_of_which_a_part_is_missing_is_not_announced() {
+        let sockets = vec![listening("127.0.0.1:0".parse().expect("an address")).expect("free")];
+        let uri = Uri::parse("tcp://localhost:0").expect("a URI");
+        let listener = Listener::tcp(Opened { sockets, is_whole: false }, uri).expect("a listener");
+        assert!(listener.uri.to_string().starts_with("tcp://127.0.0.1:"), "{}", listener.uri);
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 
 pub(crate) mod address;
 pub(crate) mod dial;
+#[cfg(feature = "tracing")]
+pub(crate) mod foreign;
 pub(crate) mod listen;
 pub(crate) mod socket;
 mod tcp;

@@ -68,7 +68,7 @@ impl Driver {
         if self.wire.unreachable {
             self.ending.phase = Phase::Lingering { until: now };
         }
-        log_end(&self.options, reason);
+        log_end(&self.options, &mut self.wire, reason);
         self.count_lost();
     }
 

@@ -32,8 +32,6 @@ use bytes::Bytes;
 use rsock_proto::{CloseReason, Config, Connection, IoError, Window, frame};
 use tokio::sync::oneshot;
 
-#[cfg(feature = "tracing")]
-use crate::warnings::Kind;
 use crate::{
     connection::{
         Mailbox, Newcomer,
@@ -47,6 +45,11 @@ use crate::{
     meter::{ConnectionMeter, Meter},
     tap::{Direction, FrameTap},
     transport::socket::Transport,
+};
+#[cfg(feature = "tracing")]
+use crate::{
+    transport::{Framing, foreign::foreign},
+    warnings::Kind,
 };
 use admission::{Admission, STOPPING};
 use alarm::Alarm;
@@ -223,18 +226,37 @@ fn failure(error: io::Error) -> Option<IoError> {
 }
 
 #[cfg(feature = "tracing")]
-fn log_end(DriverOptions { peer, meter, .. }: &DriverOptions, reason: &CloseReason) {
+fn log_end(
+    DriverOptions { peer, meter, .. }: &DriverOptions,
+    wire: &mut Wire,
+    reason: &CloseReason,
+) {
+    use rsock_proto::Violation;
+
     let (peer, kind): (&str, _) = (peer, Kind::Violation);
     match reason {
         CloseReason::Violation(violation) if meter.admits_warning(kind, peer, now()) => {
-            tracing::warn!(peer, code = %violation.code(), "connection ended: {violation}");
+            let code = violation.code();
+            // What is too long for the first frame is still there.
+            let advice = match violation {
+                Violation::FrameTooLong { .. } | Violation::FirstFrameTooLong { .. }
+                    if matches!(wire.framing, Framing::LengthPrefixed) =>
+                {
+                    foreign(wire.input.bytes())
+                }
+                _ => None,
+            };
+            match advice {
+                Some(advice) => tracing::warn!(peer, %code, "connection ended: {advice}"),
+                None => tracing::warn!(peer, %code, "connection ended: {violation}"),
+            }
         }
         reason => tracing::debug!(peer, "connection ended: {reason}"),
     }
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_end(_: &DriverOptions, _: &CloseReason) {}
+fn log_end(_: &DriverOptions, _: &mut Wire, _: &CloseReason) {}
 
 #[cfg(test)]
 mod tests {

@@ -23,7 +23,7 @@ pub(crate) use codec::{
 };
 pub(crate) use framing::WebSocketFraming;
 pub(crate) use handshake::{
-    MAX_HEAD_BYTES, connect, is_asked_for, name_upgrade, open as open_websocket,
+    Headers, MAX_HEAD_BYTES, connect, is_asked_for, name_upgrade, open as open_websocket,
 };
 pub use head::HttpHead;
 
@@ -75,6 +75,8 @@ pub(crate) enum HandshakeError {
     Refused {
         /// The status code.
         status: u16,
+        /// The Location that the answer names.
+        location: Option<String>,
         /// The start of the body, at most 512 bytes of it.
         body: String,
     },
@@ -88,10 +90,15 @@ impl fmt::Display for HandshakeError {
             Self::Answer(what) => write!(f, "the server's WebSocket handshake is wrong: {what}"),
             Self::Http(error) => write!(f, "WebSocket handshake: {error}"),
             Self::Random(error) => write!(f, "no random key for a WebSocket: {error}"),
-            Self::Refused { status, body } => {
+            Self::Refused { status, location, body } => {
                 write!(f, "the server refused the WebSocket with status {status}")?;
-                match body.trim() {
+                if let Some(location) = location {
+                    write!(f, ", Location: {}", Printable(location))?;
+                }
+                // A page is for browsers, and more than a line is not an error's text.
+                match body.trim().lines().next().unwrap_or_default().trim_end() {
                     "" => Ok(()),
+                    page if page.starts_with('<') => Ok(()),
                     text => write!(f, ": {}", Printable(text)),
                 }
             }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::{Request, Response, body::Incoming, header::HOST};
+use hyper::{Request, Response, Version, body::Incoming, header::HOST};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -253,8 +253,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             let refusal = HttpResponse::text(status.as_u16(), text);
             return Box::pin(ready(Ok(refusal.send(answer, !has_seat))));
         }
-        // RFC 9112, section 3.2: which of them an intermediary went by nobody knows.
-        if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        // RFC 9112, section 3.2: for whom it is, or which of them an intermediary went by, nobody knows.
+        let hosts = request.headers().get_all(HOST).iter().count();
+        if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
             answer.refused();
             let refusal = HttpResponse::text(400, "A request has one Host.\n");
             return Box::pin(ready(Ok(refusal.send(answer, true))));

@@ -132,6 +132,11 @@ async fn requests_with_two_meanings() {
         let statuses = said.matches("HTTP/1.1 ").count();
         assert!(statuses <= 1, "{headers}{said}");
     }
+    // RFC 9112, section 3.2: whom it is for nobody knows.
+    let mut peer = HttpPeer::connect(&uri).await;
+    peer.send("GET /smuggled HTTP/1.1\r\nConnection: close\r\n\r\n").await;
+    let said = peer.expect_end().await;
+    assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
     let lines = site.recorder.lines();
     assert!(!lines.iter().any(|line| line.contains("smuggled")), "{lines:?}");
     stage.nobody_noticed("H161").await;
@@ -153,7 +158,7 @@ async fn a_thousand_requests_at_once() {
         assert_eq!(peer.answer().await.text(), expected, "{n}");
     }
     // Behind one that is not answered, none is begun.
-    peer.send("GET /never HTTP/1.1\r\n\r\n".repeat(2)).await;
+    peer.send("GET /never HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2)).await;
     while stage.served.meter.read().http_requests < 1_001 {
         tokio::task::yield_now().await;
     }

@@ -451,6 +451,14 @@ fn resume_31_a_second_transport_takes_over_at_once() {
     assert_eq!(e.sent(), "P(1,N,'a')");
     e.receive(wire::rr(3, "x"));
     assert_eq!(e.events(), "Request(3,RR,'x')", "RESUME-31");
+    // A RESUME that comes late begins from an older position: its client may have more by then.
+    e.send(1, "b").unwrap();
+    let sent = e.sent_frames()[0].len as u64;
+    let (now, late) = (e.now, resume(0, 0));
+    e.connection.accept_resume(&late, now).expect("what it has is there");
+    assert_eq!(e.events(), "Resumed");
+    resumed(&mut e, 2 * sent, 0);
+    assert_eq!(e.sent(), "");
 }
 
 #[test]

@@ -140,9 +140,11 @@ impl Retained {
     }
 
     /// Whether a peer can have got as far as this position, and everything from there on can be sent
-    /// again: it is the start of a frame here, or the end of the last that a transport was given.
+    /// again: it is the start of a frame here, or the end of the last that a transport was given. Any
+    /// transport: the present one may have been asked for by a RESUME that came late, and begun from an
+    /// older position.
     pub(crate) fn is_available(&self, position: u64) -> bool {
-        self.index_of(position).is_some_and(|count| count <= self.written)
+        position <= self.given() && self.index_of(position).is_some()
     }
 
     fn index_of(&self, position: u64) -> Option<usize> {
@@ -429,6 +431,27 @@ mod tests {
         assert!(!retained.acknowledge(8), "one that is below the last");
         let available: Vec<_> = (0..40).filter(|at| retained.is_available(*at)).collect();
         assert_eq!(available, [16, 24], "no transport was given the last");
+    }
+
+    /// A RESUME that came late has begun from an older position, on a transport that nobody reads.
+    #[test]
+    fn a_peer_may_have_what_any_transport_was_given() {
+        let mut retained = Retained::new(1 << 20);
+        let mut out = SendBuf::bare();
+        for _ in 0..3 {
+            keep(&mut retained, Some(&mut out), b"header", &Bytes::from_static(b"xx"));
+        }
+        keep(&mut retained, None, b"header", &Bytes::from_static(b"xx"));
+        for written_again in 0..3 {
+            retained.rewind(0);
+            for _ in 0..written_again {
+                retained.write_next(&mut SendBuf::bare());
+            }
+            let available: Vec<_> = (0..40).filter(|at| retained.is_available(*at)).collect();
+            assert_eq!(available, [0, 8, 16, 24], "{written_again}");
+        }
+        retained.rewind(24);
+        assert_eq!((retained.first(), retained.unwritten()), (24, 1));
     }
 
     #[test]

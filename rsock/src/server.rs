@@ -21,8 +21,6 @@ use tokio::{
     task::JoinHandle,
 };
 
-#[cfg(feature = "websocket")]
-use crate::http::{HandleHttp, HttpHandler, HttpLimits};
 use crate::{
     acceptor::Acceptor,
     boxed::BoxFuture,
@@ -37,6 +35,11 @@ use crate::{
         listen::{ListenOptions, Listener, ListeningSocket, Remote},
         socket::{Socket, Transport},
     },
+};
+#[cfg(feature = "websocket")]
+use crate::{
+    http::{HandleHttp, HeaderValue, HttpHandler, HttpLimits},
+    transport::websocket::SUBPROTOCOL,
 };
 
 /// Listeners that are open, and not yet served.
@@ -96,6 +99,8 @@ pub struct ServerBuilder {
     http: Option<Arc<dyn HandleHttp>>,
     #[cfg(feature = "websocket")]
     http_limits: HttpLimits,
+    #[cfg(feature = "websocket")]
+    subprotocols: Arc<[HeaderValue]>,
 }
 
 /// A policy of its own for each connection.
@@ -118,6 +123,8 @@ impl Default for ServerBuilder {
             http: None,
             #[cfg(feature = "websocket")]
             http_limits: HttpLimits::default(),
+            #[cfg(feature = "websocket")]
+            subprotocols: [HeaderValue::from_static(SUBPROTOCOL)].into(),
         }
     }
 }
@@ -205,6 +212,16 @@ impl ServerBuilder {
     #[cfg(feature = "websocket")]
     pub fn http_limits(mut self, limits: HttpLimits) -> Self {
         self.http_limits = limits;
+        self
+    }
+
+    /// Sets the subprotocols of WebSockets that are selected where a client offers them, the client's
+    /// first; `rsocket` by default. None is required, and names that no header can have are left out.
+    #[cfg(feature = "websocket")]
+    pub fn subprotocols(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let names = names.into_iter();
+        self.subprotocols =
+            names.filter_map(|name| HeaderValue::from_str(name.as_ref()).ok()).collect();
         self
     }
 

@@ -10,7 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use hyper::{Request, Response, Version, body::Incoming, header::HOST};
+use hyper::{
+    Request, Response, Version,
+    body::Incoming,
+    header::{HOST, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -36,6 +40,8 @@ pub(crate) struct Front {
     pub(crate) handler: Arc<dyn HandleHttp>,
     /// The path of the WebSockets; `None` = any.
     pub(crate) path: Option<Arc<str>>,
+    /// Those that are selected where they are offered.
+    pub(crate) subprotocols: Arc<[HeaderValue]>,
     /// How long the head of a request may take.
     pub(crate) head_limit: Duration,
     pub(crate) limits: HttpLimits,
@@ -242,7 +248,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_asked_for = websocket::is_asked_for(request.headers());
         let is_here = is_on(&self.front.path, request.uri().path());
-        let opening = (is_asked_for && is_here).then(|| websocket::open_websocket(&request));
+        let opening = (is_asked_for && is_here)
+            .then(|| websocket::open_websocket(&request, &self.front.subprotocols));
         if let Some(Ok(response)) = opening {
             let head = HttpHead::new(request.uri(), request.headers());
             self.shared.lock().opened = Some(head);
@@ -508,6 +515,7 @@ mod tests {
         Front {
             handler: Arc::new(health),
             path: Some("/rsocket".into()),
+            subprotocols: [HeaderValue::from_static("rsocket")].into(),
             head_limit: Duration::from_secs(10),
             limits: HttpLimits::default(),
             seats: Seats::new(&HttpLimits::default(), Arc::clone(&meter)),

@@ -72,6 +72,7 @@ impl Service {
         let front = Arc::new(Front {
             handler,
             path,
+            subprotocols: Arc::clone(&self.builder.subprotocols),
             head_limit: self.builder.settings.config.setup_timeout,
             limits: self.builder.http_limits.clone(),
             seats: Arc::clone(&self.web.seats),
@@ -214,7 +215,8 @@ impl Endpoint {
             let text = "Connect with an RSocket client over WebSocket, not with plain HTTP.\n";
             return refuse(StatusCode::UPGRADE_REQUIRED, text);
         }
-        let response = match websocket::open_websocket(request) {
+        let response = match websocket::open_websocket(request, &self.service.builder.subprotocols)
+        {
             Ok(response) => response.map(|()| R::from("")),
             Err((status, text)) => return refuse(status, text),
         };
@@ -366,6 +368,40 @@ mod tests {
         client.closed().await;
         let late = said(&address, &OPENING.replace("Connection: ", "Connection: close, ")).await;
         assert!(late.starts_with("HTTP/1.1 503 "), "{late}");
+    }
+
+    /// What a handshake had, in both directions: the credentials of a URI, and the subprotocol.
+    #[tokio::test]
+    async fn credentials_and_subprotocols_are_told() {
+        let told = request_response(async |_, request: crate::Request| {
+            let peer = request.peer();
+            let head = peer.http().expect("it came by HTTP");
+            head.header("authorization").unwrap_or_default().to_owned()
+        });
+        let server = Server::builder().subprotocols(["b.rsocket", "not a token\n"]);
+        let server = server.bind(&["ws://127.0.0.1:0/"]).await.expect("a free port");
+        let uri = server.addresses().swap_remove(0);
+        let serving = tokio::spawn(
+            server.serve(Router::new(()).route("told", told).default_route("told")).into_future(),
+        );
+        let with_user = uri.replacen("://", "://Aladdin:open%20sesame@", 1);
+        let client = Client::connect(&with_user).await.expect("a connection");
+        let answer = client.request_response("").await.expect("an answer");
+        assert_eq!(answer.data, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
+        let address = uri.trim_start_matches("ws://").trim_end_matches('/').to_owned();
+        for (offered, selects) in [("a, b.rsocket", true), ("rsocket", false)] {
+            let offer = format!("Sec-WebSocket-Protocol: {offered}\r\nUpgrade");
+            let mut socket = TcpStream::connect(&address).await.expect("a connection");
+            let opening = OPENING.replacen("Upgrade", &offer, 1);
+            socket.write_all(opening.as_bytes()).await.expect("a request");
+            let mut answer = String::new();
+            while !answer.ends_with("\r\n\r\n") {
+                answer.push(socket.read_u8().await.expect("an answer").into());
+            }
+            let selected = answer.contains("sec-websocket-protocol: b.rsocket\r\n");
+            assert_eq!(selected, selects, "{answer}");
+        }
+        serving.abort();
     }
 
     #[tokio::test]

@@ -43,7 +43,7 @@ const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
 const CONNECTION_UPGRADE: HeaderValue = HeaderValue::from_static("Upgrade");
 
 /// The name by convention; RSocket itself defines none, so it is never required.
-const SUBPROTOCOL: &str = "rsocket";
+pub(crate) const SUBPROTOCOL: &str = "rsocket";
 
 /// Whether a request asks for a WebSocket.
 pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
@@ -53,8 +53,12 @@ pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
 /// The status and text of an answer that refuses a WebSocket.
 pub(crate) type Refusal = (StatusCode, &'static str);
 
-/// The 101 for a request that asks for a WebSocket, or what is wrong with it; RFC 6455 section 4.2.
-pub(crate) fn open<B>(request: &Request<B>) -> Result<Response<()>, Refusal> {
+/// The 101 for a request that asks for a WebSocket, or what is wrong with it; RFC 6455 section 4.2. Of the
+/// subprotocols that it offers, the first of those known is selected.
+pub(crate) fn open<B>(
+    request: &Request<B>,
+    subprotocols: &[HeaderValue],
+) -> Result<Response<()>, Refusal> {
     let headers = request.headers();
     let bad = |text| Err((StatusCode::BAD_REQUEST, text));
     if request.method() != Method::GET {
@@ -89,8 +93,9 @@ pub(crate) fn open<B>(request: &Request<B>) -> Result<Response<()>, Refusal> {
     answer.insert(UPGRADE, WEBSOCKET);
     answer.insert(CONNECTION, CONNECTION_UPGRADE);
     answer.insert(SEC_WEBSOCKET_ACCEPT, accept_value(key.as_bytes()));
-    if tokens(headers, SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == SUBPROTOCOL) {
-        answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    let known = |offered: &str| subprotocols.iter().find(|known| **known == offered);
+    if let Some(selected) = tokens(headers, SEC_WEBSOCKET_PROTOCOL).find_map(known) {
+        answer.insert(SEC_WEBSOCKET_PROTOCOL, selected.clone());
     }
     Ok(response)
 }

@@ -23,7 +23,8 @@ pub(crate) use codec::{
 };
 pub(crate) use framing::WebSocketFraming;
 pub(crate) use handshake::{
-    Headers, MAX_HEAD_BYTES, connect, is_asked_for, name_upgrade, open as open_websocket,
+    Headers, MAX_HEAD_BYTES, SUBPROTOCOL, connect, is_asked_for, name_upgrade,
+    open as open_websocket,
 };
 pub use head::HttpHead;
 

@@ -116,7 +116,7 @@ impl Reconnect {
     }
 
     /// How many attempts are made in a row without a server accepting any of them; then the client
-    /// closes, with the reason of the last one it had. Default `None`: any number.
+    /// closes, with the reason of the last one it had. One is made at any rate. Default `None`: any number.
     pub fn attempts(mut self, max: impl Into<Option<u32>>) -> Self {
         self.attempts = max.into();
         self

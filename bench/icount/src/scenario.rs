@@ -46,6 +46,7 @@ enum Over {
 enum Work {
     Requests {
         in_flight: u64,
+        is_resumable: bool,
         over: Over,
     },
     /// Requests of this data for a route, 64 in flight.
@@ -57,10 +58,16 @@ enum Work {
         is_resumable: bool,
         over: Over,
     },
+    /// As many streams at a time on one connection, of as many items each as makes the units.
+    Streams {
+        at_a_time: u64,
+    },
     /// Requests, 64 in flight, with an observer on both sides.
     Observed,
     Channel,
-    FireAndForget,
+    FireAndForget {
+        is_resumable: bool,
+    },
     Large,
     Decode,
 }
@@ -89,28 +96,35 @@ pub(crate) const ALL: &[Scenario] = &[
         what: "requests of 32 B one after the other",
         unit: "request",
         units: 2_000,
-        work: Work::Requests { in_flight: 1, over: Over::Memory },
+        work: Work::Requests { in_flight: 1, is_resumable: false, over: Over::Memory },
     },
     Scenario {
         name: "request_response_64",
         what: "requests of 32 B, 64 in flight",
         unit: "request",
         units: 12_800,
-        work: Work::Requests { in_flight: 64, over: Over::Memory },
+        work: Work::Requests { in_flight: 64, is_resumable: false, over: Over::Memory },
     },
     Scenario {
         name: "request_response_64_tcp",
         what: "the same over TCP",
         unit: "request",
         units: 12_800,
-        work: Work::Requests { in_flight: 64, over: TCP },
+        work: Work::Requests { in_flight: 64, is_resumable: false, over: TCP },
     },
     Scenario {
         name: "request_response_64_ws",
         what: "the same over WebSocket",
         unit: "request",
         units: 12_800,
-        work: Work::Requests { in_flight: 64, over: WS },
+        work: Work::Requests { in_flight: 64, is_resumable: false, over: WS },
+    },
+    Scenario {
+        name: "request_resumable",
+        what: "the same over memory, of a session that can be resumed",
+        unit: "request",
+        units: 12_800,
+        work: Work::Requests { in_flight: 64, is_resumable: true, over: Over::Memory },
     },
     Scenario {
         name: "request_observed",
@@ -169,6 +183,13 @@ pub(crate) const ALL: &[Scenario] = &[
         work: Work::Stream { is_resumable: true, over: Over::Memory },
     },
     Scenario {
+        name: "request_streams_4096",
+        what: "4,096 streams at a time, of 64 items each; opened and ended within what is counted",
+        unit: "item",
+        units: 4_096 * 64,
+        work: Work::Streams { at_a_time: 4_096 },
+    },
+    Scenario {
         name: "channel_echo",
         what: "items of 32 B on a channel, and back",
         unit: "item",
@@ -180,7 +201,14 @@ pub(crate) const ALL: &[Scenario] = &[
         what: "fire-and-forgets of 32 B",
         unit: "request",
         units: 10_000,
-        work: Work::FireAndForget,
+        work: Work::FireAndForget { is_resumable: false },
+    },
+    Scenario {
+        name: "forget_resumable",
+        what: "the same, of a session that can be resumed",
+        unit: "request",
+        units: 10_000,
+        work: Work::FireAndForget { is_resumable: true },
     },
     Scenario {
         name: "fragmented_16_mib",
@@ -229,8 +257,8 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
             let line = Line::new(false, Over::Memory)?;
             line.count(0, 1, |client, _| large(client, data.clone()))
         }
-        Work::Requests { in_flight, over } => {
-            let line = Line::new(false, over)?;
+        Work::Requests { in_flight, is_resumable, over } => {
+            let line = Line::new(is_resumable, over)?;
             line.count(warm_up, units, |client, units| requests(client, in_flight, units))
         }
         Work::Routed { route, data } => {
@@ -245,8 +273,12 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
             Line::new(is_resumable, over)?.count(warm_up, units, items)
         }
         Work::Channel => Line::new(false, Over::Memory)?.count(warm_up, units, echoes),
-        Work::FireAndForget => {
-            Line::new(false, Over::Memory)?.count(warm_up, units, fire_and_forgets)
+        Work::Streams { at_a_time } => {
+            let line = Line::new(false, Over::Memory)?;
+            line.count(warm_up, units, |client, units| streams(client, at_a_time, units))
+        }
+        Work::FireAndForget { is_resumable } => {
+            Line::new(is_resumable, Over::Memory)?.count(warm_up, units, fire_and_forgets)
         }
     }
 }
@@ -365,6 +397,18 @@ where
 async fn items(client: Client, units: u64) -> Result<()> {
     let items = client.request_stream(units.to_string());
     expect(all(items).await?, units as usize)
+}
+
+async fn streams(client: Client, at_a_time: u64, units: u64) -> Result<()> {
+    let mut takers = JoinSet::new();
+    for _ in 0..at_a_time {
+        let client = client.clone();
+        takers.spawn(async move { items(client, units / at_a_time).await });
+    }
+    while let Some(taken) = takers.join_next().await {
+        taken??;
+    }
+    Ok(())
 }
 
 async fn echoes(client: Client, units: u64) -> Result<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 
 use rsock::metadata::{Sampling, TraceParent};
+use rsock_cli::{HELP_WIDTH, STYLES, TIMES, any_time, some_time};
 
 use crate::{credentials::Secret, input::Source};
 
@@ -40,6 +41,7 @@ The spellings of `rsc` are understood: rsock --stream --route=range -d - tcp://H
 /// curl for RSocket: request, stream, channel, fire and forget, push
 #[derive(Debug, Parser)]
 #[command(name = "rsock", version, arg_required_else_help = true)]
+#[command(max_term_width = HELP_WIDTH, styles = STYLES)]
 #[command(after_help = "`rsock --help` has examples and the exit codes.")]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -50,14 +52,19 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Ask for one answer
+    #[command(after_help = TIMES)]
     Request(RequestArgs),
     /// Ask for a stream of items, under credit
+    #[command(after_help = TIMES)]
     Stream(StreamArgs),
     /// Send and receive items, each side under the other's credit
+    #[command(after_help = TIMES)]
     Channel(ChannelArgs),
     /// Fire and forget: send a request that has no answer
+    #[command(after_help = TIMES)]
     Fnf(FnfArgs),
     /// Push metadata to the peer, outside of any request
+    #[command(after_help = TIMES)]
     Push(PushArgs),
 }
 
@@ -245,7 +252,7 @@ pub(crate) struct FlowArgs {
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub(crate) take: Option<u64>,
     /// Be slow: wait so long after each item
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = any_time)]
     pub(crate) delay: Option<Duration>,
     /// Ask for the next N items only when Enter is pressed on the terminal
     #[arg(long, conflicts_with = "refill")]
@@ -314,7 +321,7 @@ pub(crate) struct ConnectionArgs {
     /// Ask for a session that outlives its connection: when that is lost, connect again for at most
     /// TIME and go on where it was, without loss
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "60s", value_parser = duration)]
+    #[arg(default_missing_value = "60s", value_parser = some_time)]
     pub(crate) resume: Option<Duration>,
     /// Connect anew when the connection is lost, for as long as it takes: a stream begins anew, and
     /// says so; what else was asked fails. With --resume, first the session is taken up again
@@ -324,10 +331,10 @@ pub(crate) struct ConnectionArgs {
     #[arg(long)]
     pub(crate) lease: bool,
     /// How long connecting may take
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub(crate) connect_timeout: Duration,
     /// How long everything after connecting may take; without it, as long as it takes
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = some_time)]
     pub(crate) timeout: Option<Duration>,
     /// A header of the WebSocket handshake, NAME:VALUE; repeatable
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
@@ -340,26 +347,10 @@ pub(crate) struct ConnectionArgs {
     pub(crate) auth: AuthArgs,
 }
 
-/// `1.5s`, `200ms`, `2m`, `1h`; a number alone is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds = match &text[digits.len()..] {
-        "" | "s" => 1.0,
-        "ms" => 0.001,
-        "m" => 60.0,
-        "h" => 3600.0,
-        unit => return Err(format!("{unit:?} is not a unit of time: ms, s, m and h are")),
-    };
-    let number: f64 = digits.parse().map_err(|_| {
-        format!("{digits:?} is not a number; a time is written as 200ms, 1.5s, 2m or 1h")
-    })?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
-}
-
 fn keepalive(text: &str) -> Result<(Duration, Duration), String> {
     let (interval, lifetime) =
         text.split_once('/').ok_or("expected INTERVAL/LIFETIME, as in 20s/90s")?;
-    Ok((duration(interval)?, duration(lifetime)?))
+    Ok((some_time(interval)?, some_time(lifetime)?))
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -379,14 +370,10 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_units() {
-        for (text, millis) in [("2", 2_000), ("1.5s", 1_500), ("200ms", 200), ("2m", 120_000)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
-        }
-        for wrong in ["", "s", "5 s", "5d", "-1s", "1e30h"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
+    fn keepalive_is_two_times() {
         assert_eq!(keepalive("1s/3s"), Ok((Duration::from_secs(1), Duration::from_secs(3))));
-        assert!(keepalive("1s").is_err());
+        for (wrong, said) in [("1s", "expected INTERVAL/LIFETIME"), ("0/90s", "more than 0")] {
+            assert!(keepalive(wrong).unwrap_err().contains(said));
+        }
     }
 }

@@ -13,11 +13,12 @@ use std::{
 
 use clap::Parser;
 use rsock::ConnectError;
+use rsock_cli::{HELP_WIDTH, STYLES, TIMES};
 use rsock_server::{Log, LogFilter, OpenFiles, Options, Service, StartError, try_it};
 
 /// An RSocket service, ready to run
 #[derive(Debug, Parser)]
-#[command(name = "rsockd", version, max_term_width = 100)]
+#[command(name = "rsockd", version, max_term_width = HELP_WIDTH, styles = STYLES, after_help = TIMES)]
 struct Arguments {
     #[command(flatten)]
     options: Options,

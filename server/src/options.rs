@@ -4,6 +4,7 @@ use std::{convert::Infallible, fmt, io, num::NonZeroUsize, str::FromStr, thread,
 
 use clap::{Args, ValueEnum, value_parser};
 use rsock::{HttpLimits, ResumeLimits, proto::Config};
+use rsock_cli::{any_time, some_time};
 use tokio::runtime::{Builder, Runtime};
 
 /// The settings of a service.
@@ -56,7 +57,7 @@ pub struct Options {
     /// Bytes kept of the text of an error that a client sends; the rest of a longer one is cut off
     #[arg(long, value_name = "BYTES", default_value_t = Self::default().max_error_text)]
     pub max_error_text: u32,
-    /// How long a client may take to begin with SETUP, as 500ms or 10s
+    /// How long a client may take to begin with SETUP
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = some_time)]
     pub setup_timeout: Duration,
     /// The largest frame sent; longer payloads are cut into fragments
@@ -259,13 +260,6 @@ fn file_mode(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "a mode is an octal number up to 0777, as 0660".to_owned())
 }
 
-fn some_time(text: &str) -> Result<Duration, String> {
-    match any_time(text)? {
-        Duration::ZERO => Err("it must be more than 0, as 500ms or 10s".to_owned()),
-        time => Ok(time),
-    }
-}
-
 /// The smallest budget with which connections get anywhere.
 const LEAST_MEMORY: usize = 1 << 20;
 
@@ -294,17 +288,6 @@ fn some_size(text: &str) -> Result<usize, String> {
         Some(_) => Err("it must be at least 1MiB".to_owned()),
         None => Err(A_SIZE.to_owned()),
     }
-}
-
-fn any_time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|_| {
-        // What is meant is most likely seconds.
-        let hint = match text.parse::<u64>() {
-            Ok(number) => format!("a time needs a unit: {number}s is seconds; "),
-            Err(_) => String::new(),
-        };
-        format!("{hint}a time is written as 500ms, 10s, 5m or 1h 30m")
-    })
 }
 
 /// The route of requests that name none.
@@ -377,7 +360,7 @@ mod tests {
             "--max-newcomers=7",
             "--max-http-connections=9",
             "--max-http-connections-per-address=8",
-            "--http-idle-timeout=5s",
+            "--http-idle-timeout=5",
             "--max-sessions-per-address=8",
             "--lease=100",
             "--runtime=per-core",
@@ -415,8 +398,7 @@ mod tests {
             ("--max-sessions=-1", "a whole number from 1 to 4294967295"),
             ("--max-frame=16777216", "is not in 1024..=16777215"),
             ("--setup-timeout=0s", "more than 0"),
-            ("--setup-timeout=10", "10s is seconds; a time is written as 500ms, 10s, 5m"),
-            ("--part-timeout=soon", ": a time is written as 500ms, 10s, 5m"),
+            ("--part-timeout=soon", "it is not a time: write 500ms, 10s, 5m"),
             ("--memory-max=50%", "a share of the machine's memory cannot be given; a size is"),
             ("--memory-max=512", "at least 1MiB; a size is a whole number with kB"),
             ("--mtu=63", "is not in 64..=16777215"),

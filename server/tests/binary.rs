@@ -100,6 +100,18 @@ async fn it_says_where_it_listens_and_stops_cleanly() {
     }
 }
 
+/// On a terminal and elsewhere, whatever its width.
+#[test]
+fn help_fits_100_columns() {
+    for (help, columns) in [("-h", "80"), ("-h", "250"), ("--help", "80"), ("--help", "250")] {
+        let shown = text(&rsockd(&[help]).env("COLUMNS", columns).output().unwrap().stdout);
+        let longest = shown.lines().max_by_key(|line| line.chars().count()).unwrap();
+        assert!(longest.chars().count() <= 100, "{help}: {longest}");
+        assert!(!shown.contains('\x1b'), "coloured, and not on a terminal");
+        assert!(shown.contains("a number alone is seconds"), "{shown}");
+    }
+}
+
 /// What cannot be listened on, and what is wrong with it, is told before anything is announced.
 #[test]
 fn addresses_that_nobody_could_open_are_refused() {

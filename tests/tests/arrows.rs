@@ -180,6 +180,9 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 /// All that the engine stands on.
 const PROTO_DEPENDENCIES: &[&str] = &["bytes"];
 
+/// All that the conventions of both command lines stand on.
+const CLI_DEPENDENCIES: &[&str] = &["clap"];
+
 /// All that the simulator stands on: it sees the engine and neither tasks nor sockets, and so runs in
 /// seconds, and under the fuzzer.
 const SIM_DEPENDENCIES: &[&str] = &["bytes", "rsock-proto", "rsock-wire"];
@@ -379,6 +382,7 @@ fn dependencies(krate: &str) -> Vec<String> {
 #[test]
 fn crates_keep_to_the_arrows() {
     assert_eq!(dependencies("proto"), PROTO_DEPENDENCIES);
+    assert_eq!(dependencies("cli"), CLI_DEPENDENCIES);
     assert_eq!(dependencies("tests/sim"), SIM_DEPENDENCIES);
     assert_eq!(dependencies("tests/wire"), WIRE_DEPENDENCIES);
     for (krate, forbidden) in FORBIDDEN {

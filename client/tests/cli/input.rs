@@ -71,8 +71,12 @@ fn wrong_input_is_told_before_anything_is_sent() {
         (["-m", "jsn={}"], "\"jsn\" is not a valid MIME type"),
         (["-m", "json=@/nonexistent"], "cannot read /nonexistent"),
         (["--setup-data", "-"], "stdin belongs to -d"),
-        (["--timeout", "5d"], "not a unit of time"),
-        (["--keepalive", "0/90s"], "keepalive interval"),
+        (["--timeout", "5y"], "\"y\" is not a unit of time: ms, s, m, h and d are"),
+        (["--timeout", "0s"], "'--timeout <TIME>': it must be more than 0, as 500ms or 10s"),
+        (["--timeout", "1h30"], "it is not a time: write 500ms, 10s, 5m, 1h or 1h30m"),
+        (["--connect-timeout", "0"], "must be more than 0"),
+        (["--resume=0s", "-v"], "must be more than 0"),
+        (["--keepalive", "0/90s"], "must be more than 0"),
     ] {
         let done = rsock(&[&["request", &service.tcp], arguments.as_slice()].concat());
         assert!(done.stderr().contains(expected), "{}", done.stderr());

@@ -1,6 +1,9 @@
 //! The output that is shown, and where.
 
-use std::io::{BufRead, BufReader, Read};
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::Command,
+};
 
 use crate::support::{Service, rsock, spawn};
 
@@ -79,13 +82,33 @@ fn help_and_version() {
     assert!(done.stderr().contains("'stream'"), "{}", done.stderr());
 }
 
+/// On a terminal and elsewhere, whatever its width.
+#[test]
+fn help_fits_100_columns() {
+    for command in ["", "request", "stream", "channel", "fnf", "push"] {
+        for (help, columns) in [("-h", "80"), ("-h", "250"), ("--help", "80"), ("--help", "250")] {
+            let command = (!command.is_empty()).then_some(command);
+            let shown = Command::new(env!("CARGO_BIN_EXE_rsock"))
+                .args(command.into_iter().chain([help]))
+                .env("COLUMNS", columns)
+                .output()
+                .unwrap();
+            let shown = String::from_utf8(shown.stdout).unwrap();
+            let longest = shown.lines().max_by_key(|line| line.chars().count()).unwrap();
+            assert!(longest.chars().count() <= 100, "{command:?} {help}: {longest}");
+            assert!(!shown.contains('\x1b'), "coloured, and not on a terminal");
+            assert_eq!(shown.contains("a number alone is seconds"), command.is_some());
+        }
+    }
+}
+
 /// Where nobody watches, what comes at once is written at once.
 #[cfg(target_os = "linux")]
 #[test]
 fn items_are_written_in_blocks() {
     let service = Service::start();
     let script = "seq 20000 | \"$0\" \"$@\" | tail -n 1; grep syscw /proc/$$/io";
-    let done = std::process::Command::new("sh")
+    let done = Command::new("sh")
         .args(["-c", script, env!("CARGO_BIN_EXE_rsock"), "channel", &service.tcp])
         .output()
         .unwrap();

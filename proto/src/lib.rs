@@ -50,7 +50,7 @@ mod tests;
 mod transmit;
 
 pub use config::{Config, MAX_FRAME_BYTES, ResumeLimits};
-pub use connection::{AnswerNow, Connection, Event, Items, Role, StreamMut};
+pub use connection::{AnswerNow, Connection, Event, Fragmented, Items, Role, StreamMut};
 pub use error::{
     CloseReason, ControlError, ErrorCode, IoError, NotResumed, RequestError, SendError, Side,
     StreamError, Violation,

@@ -14,6 +14,7 @@ mod fragment_end;
 mod fragment_in;
 mod fragment_large;
 mod fragment_out;
+mod fragments;
 mod hostile;
 mod keepalive;
 mod lease;

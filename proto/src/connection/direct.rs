@@ -54,7 +54,7 @@ impl Connection {
         let opened_at = out.position();
         let written = write_at_once(out, &mut self.stats, |out| {
             request.encode(out);
-            Written::request(interaction, true)
+            Written::request(interaction)
         });
         if written == Written::FireAndForget {
             return Ok(None);

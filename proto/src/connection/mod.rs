@@ -13,6 +13,7 @@ mod answer;
 mod direct;
 mod effect;
 mod event;
+mod fragments;
 mod ids;
 mod keepalive;
 mod lease;
@@ -53,6 +54,8 @@ pub use answer::AnswerNow;
 use answer::{Answering, Nobody};
 pub use direct::Items;
 pub use event::Event;
+use fragments::FirstFragments;
+pub use fragments::Fragmented;
 use keepalive::KeepaliveClock;
 use lease::Leases;
 use parts::PartClock;
@@ -105,6 +108,8 @@ pub struct Connection {
     /// The last ERROR on stream 0 that means nothing there, and how many frames had come by then:
     /// where the transport ends right behind it, it says why.
     unheeded: Option<Box<(u64, StreamError)>>,
+    /// Present once a payload has left in fragments.
+    first_fragments: Option<Box<FirstFragments>>,
     /// A client's that was closed here before its server had said anything: its first frame may be a
     /// refusal of all that was sent.
     may_be_refused: bool,
@@ -159,6 +164,7 @@ impl Connection {
             pushes: VecDeque::new(),
             pings: VecDeque::new(),
             unheeded: None,
+            first_fragments: None,
             may_be_refused: false,
             lost_fire_and_forget: 0,
             parting_words: "closed",
@@ -719,6 +725,9 @@ impl Connection {
         let is_finished = matches!(reason, CloseReason::Finished(Side::Local));
         self.may_be_refused =
             is_finished && self.role == Role::Client && self.state.is_unconfirmed();
+        if let Some(first) = &mut self.first_fragments {
+            first.end(&reason, &self.streams, &self.stats);
+        }
         self.state = State::Closed;
         self.streams.clear();
         self.scheduler = Scheduler::default();

@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::{
-    connection::{Connection, Event, Refusal, Session, State, Streams, Tenancy, effect::settle},
+    connection::{
+        Connection, Event, FirstFragments, Refusal, Session, State, Streams, Tenancy,
+        effect::settle,
+    },
     frame::{KeepAlive, Sink, encode_error, encode_metadata_push},
     stats::Stats,
     stream::Written,
@@ -135,10 +138,11 @@ impl Connection {
         }
         let is_deaf = self.is_deaf();
         let mut overflows = 0;
-        let Self { streams, scheduler, events, stats, config, session, .. } = self;
+        let Self { streams, scheduler, events, stats, config, session, first_fragments, .. } = self;
         let max_frame_bytes = config.outbound_frame_bytes();
         let quantum = config.quantum_bytes as i64;
-        let mut turns = Turns { streams, scheduler, events, stats, max_frame_bytes, quantum };
+        let mut turns =
+            Turns { streams, scheduler, events, stats, first_fragments, max_frame_bytes, quantum };
         match session {
             None => turns.take(out),
             Some(session) => {
@@ -215,6 +219,7 @@ struct Turns<'a> {
     scheduler: &'a mut Scheduler,
     events: &'a mut VecDeque<Event>,
     stats: &'a mut Stats,
+    first_fragments: &'a mut Option<Box<FirstFragments>>,
     /// The longest frame there may be; what is longer is cut.
     max_frame_bytes: usize,
     /// Bytes a stream may write before it is the next one's turn.
@@ -258,9 +263,28 @@ impl Turns<'_> {
                 let before = out.position();
                 let Some(written) = stream.write_next(self.max_frame_bytes, out) else { break };
                 count_frame(written, self.stats);
-                if written == Written::FireAndForget {
-                    self.events.push_back(Event::Completed { key });
-                    out.end_fire_and_forget();
+                match written {
+                    Written::FireAndForget => {
+                        self.events.push_back(Event::Completed { key });
+                        out.end_fire_and_forget();
+                        if let Some(first) = self.first_fragments {
+                            first.count(key);
+                        }
+                    }
+                    Written::RequestFragment | Written::ItemBegun | Written::ItemFragment => {
+                        self.first_fragments
+                            .get_or_insert_with(|| {
+                                let is_request = written == Written::RequestFragment;
+                                FirstFragments::new(
+                                    key,
+                                    is_request,
+                                    self.max_frame_bytes,
+                                    self.stats,
+                                )
+                            })
+                            .count(key);
+                    }
+                    Written::Item | Written::Other => {}
                 }
                 left -= (out.position() - before) as i64;
                 idle = false;
@@ -280,8 +304,8 @@ impl Turns<'_> {
 pub(super) fn count_frame(written: Written, stats: &mut Stats) {
     stats.frames_out += 1;
     match written {
-        Written::Item => stats.items_out += 1,
+        Written::Item | Written::ItemBegun => stats.items_out += 1,
         Written::FireAndForget => stats.fire_and_forget_out += 1,
-        Written::Other => {}
+        Written::RequestFragment | Written::ItemFragment | Written::Other => {}
     }
 }

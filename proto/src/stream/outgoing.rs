@@ -12,23 +12,25 @@ use crate::{
 /// The kind of a frame that a stream has written, for those who count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// An item, or the first fragment of one.
+    /// An item that fits a frame.
     Item,
     /// The end of a fire-and-forget.
     FireAndForget,
+    /// A fragment of a request, but for the end of a fire-and-forget.
+    RequestFragment,
+    /// The first fragment of an item.
+    ItemBegun,
+    /// Another fragment of an item.
+    ItemFragment,
     /// Anything else.
     Other,
 }
 
 impl Written {
-    /// A request, or the first part of one.
+    /// A request that fits a frame.
     #[inline]
-    pub(crate) fn request(interaction: Interaction, is_whole: bool) -> Self {
-        if is_whole && interaction == Interaction::FireAndForget {
-            Self::FireAndForget
-        } else {
-            Self::Other
-        }
+    pub(crate) fn request(interaction: Interaction) -> Self {
+        if interaction == Interaction::FireAndForget { Self::FireAndForget } else { Self::Other }
     }
 }
 
@@ -69,7 +71,7 @@ impl Stream {
                 };
                 self.cut = Some(Box::new(Cut::new(item, end)));
                 self.write_fragment(max, out)?;
-                Written::Item
+                Written::ItemBegun
             }
             Output::Item { item, last } => self.write_item(item, last, out),
             Output::Complete => self.write_complete(out),
@@ -114,7 +116,7 @@ impl Stream {
         }
         let is_whole = !request.follows;
         request.encode(out);
-        Written::request(self.interaction, is_whole)
+        if is_whole { Written::request(self.interaction) } else { Written::RequestFragment }
     }
 
     /// The initial request-n, which goes out with the request.
@@ -143,6 +145,12 @@ impl Stream {
         if is_whole && end != CutEnd::LastItem {
             self.cut = None;
         }
-        Some(Written::request(self.interaction, is_whole && end == CutEnd::Request))
+        Some(match end {
+            CutEnd::Request if is_whole && self.interaction == Interaction::FireAndForget => {
+                Written::FireAndForget
+            }
+            CutEnd::Request => Written::RequestFragment,
+            CutEnd::Item | CutEnd::Answer | CutEnd::LastItem => Written::ItemFragment,
+        })
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn translate(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, F
     let is_ours = COMMANDS.contains(&first)
         || matches!(first, "-h" | "--help" | "-V" | "--version")
         // A command misspelt, for clap to say so.
-        || !(first.starts_with('-') || first.contains("://") || first.starts_with("unix:"));
+        || !(first.starts_with('-') || first.contains([':', '/']));
     if is_ours {
         return Ok(arguments);
     }
@@ -381,6 +381,8 @@ mod tests {
         for (theirs, ours) in [
             ("rsock tcp://h:1", "request tcp://h:1"),
             ("rsock unix:/a.sock", "request unix:/a.sock"),
+            // Not a URI yet: what is missing is said where it is read.
+            ("rsock localhost:7878", "request localhost:7878"),
             ("rsock tcp://h:1 -r a -d b", "request tcp://h:1 --route=a --data=b"),
             ("rsock --request --route=a tcp://h:1", "request --route=a tcp://h:1"),
             ("rsock --stream -d - tcp://h:1", "stream --data=- tcp://h:1 --chomp"),

@@ -61,6 +61,7 @@ mod layer;
 mod lease;
 mod memory;
 mod meter;
+mod nearest;
 mod network;
 mod observe;
 mod observed;

@@ -90,6 +90,8 @@ figures! {
             "Fire-and-forgets of ours that were on their way, and of which the connection's end \
              shows that they did not leave, or not that they arrived: unwritten then, refused with \
              SETUP, or without the peer's acknowledgement in a session that is over";
+        failed_fire_and_forget:
+            "Fire-and-forget requests of peers that a router refused, or whose handler failed";
         reconnects:
             "Times a client without a connection, or whose session was gone, was connected anew";
         handshake_timeouts: "WebSocket handshakes that were not over in time";
@@ -214,6 +216,10 @@ impl Meter {
     pub(crate) fn sum_up_last_warnings(&self) {
         #[cfg(feature = "tracing")]
         self.warnings().end().log();
+    }
+
+    pub(crate) fn failed_fire_and_forget(&self) {
+        self.failed_fire_and_forget.fetch_add(1, Relaxed);
     }
 
     /// The system did not give a connection that had come.

@@ -34,6 +34,8 @@ pub(crate) enum Kind {
     Violation,
     /// Something that was sent to a peer is lost with its connection.
     Lost,
+    /// A request of a peer has failed, of which the peer is not told.
+    Failed,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
         match self {
             Self::Violation => "more connections ended by violations within 10 s",
             Self::Lost => "more connections lost fire-and-forgets within 10 s",
+            Self::Failed => "more fire-and-forget requests failed within 10 s",
         }
     }
 }
@@ -60,7 +63,7 @@ pub(crate) struct Warnings {
 struct Window {
     since: Option<Instant>,
     /// Of each kind.
-    logged: [u32; 2],
+    logged: [u32; 3],
     /// At most `MAX_ADDRESSES`.
     addresses: HashMap<(Kind, Address), Counts>,
     /// Left out, of addresses beside these.
@@ -114,7 +117,10 @@ impl LeftOut {
     pub(crate) fn log(&self) {
         for ((kind, peer), left_out) in &self.named {
             let several = kind.several();
-            tracing::warn!(%peer, "{left_out} {several}");
+            match kind {
+                Kind::Failed => tracing::info!(%peer, "{left_out} {several}"),
+                Kind::Violation | Kind::Lost => tracing::warn!(%peer, "{left_out} {several}"),
+            }
         }
         if self.others > 0 {
             let others = self.others;

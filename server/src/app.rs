@@ -39,7 +39,7 @@ pub(crate) fn app_on(
     runtimes: Option<Runtimes>,
 ) -> Router<App> {
     let app = App(Arc::new(State {
-        meter,
+        meter: Arc::clone(&meter),
         memory,
         runtimes,
         started: Instant::now(),
@@ -47,7 +47,10 @@ pub(crate) fn app_on(
         routes: OnceLock::new(),
     }));
     let router = api::add_to(Router::new(app.clone()))
-        .unknown_route_hint("request the route \"routes\" for the list");
+        .meter(meter)
+        .unknown_route_hint("request the route \"routes\" for the list")
+        // Whoever may ask for anything may ask for the list.
+        .suggest_routes(|_, _, _| true);
     // Set here and nowhere else.
     let _ = app.0.routes.set(list(&router).into());
     router

@@ -108,8 +108,8 @@ pub struct Options {
     /// without it such clients are refused
     #[arg(long, value_name = "N", value_parser = some_number)]
     pub lease: Option<u32>,
-    /// Warnings logged about one address within ten seconds, ten times as many about all; more are
-    /// counted and summed up
+    /// Warnings logged about one address within ten seconds, ten times as many about all, and lines on
+    /// fire-and-forget requests that fail; more are counted and summed up
     #[arg(long, value_name = "N", default_value_t = Self::default().max_warnings)]
     pub max_warnings: u32,
     /// How work is shared among threads

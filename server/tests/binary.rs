@@ -112,6 +112,27 @@ fn help_fits_100_columns() {
     }
 }
 
+/// Their senders do not hear of it: the log does, a few times, and the status.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn fire_and_forgets_that_fail_are_logged_and_counted() {
+    let service = Running::start(&["--max-warnings=2"]);
+    let client = Client::connect(&service.addresses[0]).await.unwrap();
+    let to = |route: &str| Payload::new("x").route(route).unwrap();
+    for _ in 0..9 {
+        client.fire_and_forget(to("nope")).await.unwrap();
+    }
+    client.fire_and_forget(to("echo")).await.unwrap();
+    let status = client.request_response(to("status")).await.unwrap();
+    assert!(text(&status.data).contains("\"fire_and_forget\":{\"taken\":1,\"failed\":9,"));
+    client.close().await;
+    service.signal("-TERM");
+    let (_, _, log) = service.end();
+    let line = "INFO rsock::router: a fire-and-forget request failed: REJECTED: no route \"nope\"";
+    assert_eq!(log.matches(line).count(), 2, "{log}");
+    assert!(log.contains("7 more fire-and-forget requests failed within 10 s"), "{log}");
+}
+
 /// What cannot be listened on, and what is wrong with it, is told before anything is announced.
 #[test]
 fn addresses_that_nobody_could_open_are_refused() {

@@ -255,7 +255,7 @@ async fn the_figures_of_the_status_keep_their_names_and_their_order() {
          streams open credit_violations refused_payloads \
          requests received refused beyond_lease \
          leases connections running \
-         fire_and_forget taken dropped \
+         fire_and_forget taken failed dropped \
          items in out frames in out ignored bytes in out credit_stalls \
          dropped error_texts keepalive_replies metadata_pushes \
          log lines_left_out warnings_left_out"
@@ -302,7 +302,10 @@ async fn an_unknown_route_is_rejected_with_its_name_and_a_way_out() {
     for client in service.clients().await {
         match client.request_response(to("ecco", "")).await {
             Err(Error::Rejected(text)) => {
-                assert!(text.contains("\"ecco\"") && text.contains("route \"routes\""), "{text}");
+                assert_eq!(
+                    &*text,
+                    "no route \"ecco\" (did you mean \"echo\"?); request the route \"routes\" for the list"
+                );
             }
             other => panic!("{other:?}"),
         }

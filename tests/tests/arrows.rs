@@ -44,6 +44,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     // A client's SETUP, for each of its connections.
     ("setup", &["credentials", "error", "resume"]),
     ("meter", &["warnings"]),
+    ("nearest", &[]),
     ("network", &[]),
     ("memory", &["sync"]),
     ("pattern", &[]),
@@ -52,7 +53,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     // Locks, which models replace.
     ("sync", &[]),
     ("tap", &[]),
-    ("transport", &["error"]),
+    ("transport", &["error", "nearest"]),
     ("warnings", &["network", "sync"]),
     ("payload", &["body", "boxed", "error"]),
     (
@@ -99,12 +100,15 @@ const RSOCK: &[(&str, &[&str])] = &[
             "connection",
             "demand",
             "error",
+            "meter",
+            "nearest",
             "pattern",
             "payload",
             "peer",
             "request",
             "responder",
             "streams",
+            "warnings",
         ],
     ),
     (

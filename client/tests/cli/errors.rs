@@ -179,6 +179,22 @@ fn headers_of_the_handshake_are_sent_or_wrong_usage() {
 }
 
 #[test]
+fn what_was_meant_is_suggested() {
+    for (arguments, said) in [
+        (&["request", "localhost:7878"][..], "did you mean tcp://localhost:7878?\n"),
+        (&["localhost:7878"], "did you mean tcp://localhost:7878?\n"),
+        (&["request", "tpc://localhost:7878"], "did you mean tcp://localhost:7878?\n"),
+        (&["request", "http://localhost:7879/rsocket"], "mean ws://localhost:7879/rsocket?\n"),
+        (&["strem", "tcp://localhost:7878"], "'stream'"),
+        (&["request", "tcp://localhost:7878", "--tiemout", "5s"], "'--timeout'"),
+    ] {
+        let done = rsock(arguments);
+        assert_eq!(done.code(), 2, "{}", done.stderr());
+        assert!(done.stderr().contains(said), "{}", done.stderr());
+    }
+}
+
+#[test]
 fn credentials_in_a_uri_are_used_or_refused_and_never_shown() {
     let service = Service::start();
     let with_credentials = |uri: &str| uri.replacen("://", "://ann:s3cret@", 1);

@@ -5,14 +5,7 @@ mod extract;
 mod handler;
 mod path;
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-};
+use std::{fmt, future::Future, sync::Arc};
 
 use futures_core::Stream;
 use rsock_proto::{Interaction, Payload};
@@ -23,11 +16,15 @@ pub use self::{
     extract::{FromRequest, RouteName},
     handler::{MethodRoute, fire_and_forget, request_channel, request_response, request_stream},
 };
+#[cfg(feature = "tracing")]
+use crate::warnings::Kind;
 use crate::{
     acceptor::Acceptor,
     boxed::BoxStream,
     connection::work::{Answer, Answering, refused},
     error::Error,
+    meter::Meter,
+    nearest::nearest,
     peer::Peer,
     request::Request,
     responder::{Failed, Responder},
@@ -61,6 +58,9 @@ pub struct Router<S> {
 /// The function that decides whether a request is served at all.
 type Authorize<S> = dyn Fn(&S, &Request) -> Result<(), Error> + Send + Sync;
 
+/// The function that decides whether a route may be named to who asked for another.
+type MayName<S> = dyn Fn(&S, &Request, &str) -> bool + Send + Sync;
+
 #[derive(Clone)]
 struct Table<S> {
     state: S,
@@ -68,7 +68,8 @@ struct Table<S> {
     default_route: Option<String>,
     authorize: Option<Arc<Authorize<S>>>,
     hint: &'static str,
-    fire_and_forget_errors: Arc<AtomicU64>,
+    suggests: Option<Arc<MayName<S>>>,
+    meter: Arc<Meter>,
 }
 
 impl<S> Table<S> {
@@ -87,7 +88,8 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             default_route: None,
             authorize: None,
             hint: "",
-            fire_and_forget_errors: Arc::default(),
+            suggests: None,
+            meter: Arc::default(),
         };
         Self { table: Arc::new(table) }
     }
@@ -142,6 +144,24 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self.change(|table| table.hint = hint)
     }
 
+    /// Sets which routes may be named to whoever asks for one that there is not, and spelled it nearly like
+    /// them. Without it none is, so that a refusal tells nothing about what there is. Patterns are never
+    /// named, and long names are not compared.
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// let app = Router::new(()).suggest_routes(|(), request, route| {
+    ///     !route.starts_with("admin.") || request.identity().is_some()
+    /// });
+    /// ```
+    #[must_use]
+    pub fn suggest_routes(
+        self,
+        may_name: impl Fn(&S, &Request, &str) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.change(|table| table.suggests = Some(Arc::new(may_name)))
+    }
+
     fn change(mut self, change: impl FnOnce(&mut Table<S>)) -> Self {
         change(Arc::make_mut(&mut self.table));
         self
@@ -157,9 +177,16 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             .collect()
     }
 
+    /// Sets what counts fire-and-forget requests that fail, which their senders do not hear of: the
+    /// server's own, so that they are among its figures, and in the log within its limits on warnings.
+    #[must_use]
+    pub fn meter(self, meter: Arc<Meter>) -> Self {
+        self.change(|table| table.meter = meter)
+    }
+
     /// Fire-and-forget requests that failed: unknown routes, unreadable data, errors of handlers.
     pub fn fire_and_forget_errors(&self) -> u64 {
-        self.table.fire_and_forget_errors.load(Relaxed)
+        self.table.meter.read().failed_fire_and_forget
     }
 
     /// Finds the route of a request, and has the handler that is picked of it answer.
@@ -186,7 +213,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             request.check_route()?;
         }
         let Some((route, pattern)) = found else {
-            return Err(self.unknown(request.route().or(default).unwrap_or_default()));
+            return Err(self.unknown(request.route().or(default).unwrap_or_default(), &request));
         };
         let Some(handler) = pick(route) else {
             let name = request.route().or(default).unwrap_or_default();
@@ -199,9 +226,14 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     }
 
     #[cold]
-    fn unknown(&self, name: &str) -> Error {
-        let hint = if self.table.hint.is_empty() { "" } else { "; " };
-        Error::rejected(format_args!("no route {name:?}{hint}{}", self.table.hint))
+    fn unknown(&self, name: &str, request: &Request) -> Error {
+        let table = &*self.table;
+        let known = table.suggests.as_ref().and_then(|may_name| {
+            nearest(name, table.paths.names(), |known| may_name(&table.state, request, known))
+        });
+        let suggestion = known.map_or(String::new(), |known| format!(" (did you mean {known:?}?)"));
+        let hint = if table.hint.is_empty() { "" } else { "; " };
+        Error::rejected(format_args!("no route {name:?}{suggestion}{hint}{}", table.hint))
     }
 }
 
@@ -229,8 +261,8 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
             Err(error) => Err(error),
         };
         if let Err(error) = outcome {
-            self.table.fire_and_forget_errors.fetch_add(1, Relaxed);
-            log_fire_and_forget(peer.address(), &error);
+            self.table.meter.failed_fire_and_forget();
+            log_fire_and_forget(&self.table.meter, peer.address(), &error);
         }
     }
 
@@ -298,12 +330,16 @@ impl<S> fmt::Debug for Router<S> {
 }
 
 #[cfg(feature = "tracing")]
-fn log_fire_and_forget(peer: &str, error: &Error) {
-    tracing::debug!(peer, "a fire-and-forget request failed: {error}");
+fn log_fire_and_forget(meter: &Meter, peer: &str, error: &Error) {
+    if meter.admits_warning(Kind::Failed, peer, std::time::Instant::now()) {
+        tracing::info!(peer, "a fire-and-forget request failed: {error}");
+    } else {
+        tracing::debug!(peer, "a fire-and-forget request failed: {error}");
+    }
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_fire_and_forget(_: &str, _: &Error) {}
+fn log_fire_and_forget(_: &Meter, _: &str, _: &Error) {}
 
 #[cfg(test)]
 mod tests {
@@ -344,6 +380,22 @@ mod tests {
         assert_eq!(ask(&router, Payload::default()).unwrap(), "=8");
         let refused = ask(&router, to("b")).unwrap_err().to_string();
         assert!(refused.contains("no route \"b\""), "{refused}");
+    }
+
+    #[test]
+    fn a_route_is_suggested_to_who_may_know_of_it() {
+        let echo = || request_response(async |(), data: Bytes| data);
+        let router = Router::new(()).route("orders", echo()).route("secret", echo());
+        let refused = |router: &Router<()>, name| ask(router, to(name)).unwrap_err().to_string();
+        assert_eq!(refused(&router, "ordres"), "REJECTED: no route \"ordres\"");
+        let router = router
+            .suggest_routes(|(), request, route| route != "secret" || request.data() == "sesame");
+        let suggested = "REJECTED: no route \"ordres\" (did you mean \"orders\"?)";
+        assert_eq!(refused(&router, "ordres"), suggested);
+        assert_eq!(refused(&router, "sceret"), "REJECTED: no route \"sceret\"");
+        let router = router.unknown_route_hint("ask for help");
+        assert_eq!(refused(&router, "ordres"), format!("{suggested}; ask for help"));
+        assert_eq!(refused(&router, "other"), "REJECTED: no route \"other\"; ask for help");
     }
 
     /// ROUTE-07: whatever it would lead to.

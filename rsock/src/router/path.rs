@@ -99,6 +99,11 @@ impl<T> Paths<T> {
         Some((&leaf.entry, Some(&leaf.pattern)))
     }
 
+    /// The names that stand for themselves alone.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.exact.values().map(|(name, _)| &**name)
+    }
+
     /// All routes by name, in alphabetical order.
     pub(super) fn list(&self) -> Vec<(&str, &T)> {
         let mut all: Vec<_> = self.exact.values().map(|(name, entry)| (&**name, entry)).collect();

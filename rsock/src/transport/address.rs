@@ -2,9 +2,9 @@
 
 use std::{fmt, net::Ipv6Addr};
 
-use crate::error::ConnectError;
 #[cfg(unix)]
 use crate::transport::unix::UnixName;
+use crate::{error::ConnectError, nearest::nearest};
 
 /// A parsed URI: `tcp://host:port`, `ws://host[:port][/path]`, `unix:/path` or `unix:@name`. Where the bytes go, what protects them,
 /// and how frames lie on them are independent of each other.
@@ -127,11 +127,7 @@ impl Uri {
         {
             return Ok(Self { address: Address::unix(name)?, security, layout: Layout::Prefixed });
         }
-        let Some((scheme, rest)) = uri.split_once("://") else {
-            return Err("it has no scheme; expected tcp://HOST:PORT, ws://HOST:PORT/PATH or \
-                        unix:/PATH"
-                .into());
-        };
+        let Some((scheme, rest)) = uri.split_once("://") else { return Err(without_scheme(uri)) };
         let (authority, path) = match rest.find(['/', '?', '#']) {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
@@ -163,10 +159,56 @@ impl Uri {
                 let layout = Layout::WebSocket { path, user };
                 Ok(Self { address: Address::Tcp(host), security, layout })
             }
-            other => {
-                Err(format!("the scheme {other:?} is not supported, only tcp, ws and unix are"))
-            }
+            other => Err(unknown_scheme(other, uri)),
         }
+    }
+}
+
+/// The problem with a URI that has no scheme, and what may have been meant.
+fn without_scheme(uri: &str) -> String {
+    let shown = without_credentials(uri);
+    // As in tcp:localhost:7878 and tcp:/localhost:7878.
+    let scheme = ["tcp", "ws"].into_iter().find(|scheme| {
+        let rest = shown.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'));
+        rest.is_some_and(|rest| rest.trim_start_matches('/').contains(':'))
+    });
+    let rest = scheme.map_or(&*shown, |scheme| shown[scheme.len() + 1..].trim_start_matches('/'));
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let port = authority.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    let has_port = port.is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let meant = match scheme {
+        Some(scheme) if has_port => format!("{scheme}://{rest}"),
+        None if has_port && matches!(path, "" | "/") => format!("tcp://{authority}"),
+        None if has_port => format!("ws://{rest}"),
+        None if rest.starts_with('/') && cfg!(unix) => format!("unix:{rest}"),
+        _ => {
+            return "it has no scheme; expected tcp://HOST:PORT, ws://HOST:PORT/PATH or unix:/PATH"
+                .to_owned();
+        }
+    };
+    format!("it has no scheme; did you mean {meant}?")
+}
+
+/// The problem with a URI of a scheme that is none of ours, and what may have been meant.
+fn unknown_scheme(scheme: &str, uri: &str) -> String {
+    let problem = format!("the scheme {scheme:?} is not supported, only tcp, ws and unix are");
+    // Whoever asks for encryption is not led to do without.
+    if ["wss", "https", "tls", "tcps", "tcp+tls", "ssl"].contains(&scheme) {
+        return format!("{problem}; none of them is encrypted yet");
+    }
+    let meant = match nearest(scheme, ["tcp", "ws", "unix", "http"].into_iter(), |_| true) {
+        // HTTP's port is that of the WebSocket.
+        Some("http") => "ws",
+        Some(scheme) => scheme,
+        None => return problem,
+    };
+    let shown = without_credentials(uri);
+    let (_, rest) = shown.split_at(scheme.len());
+    let rest = if meant == "unix" { rest.replacen("://", ":", 1) } else { rest.to_owned() };
+    match Uri::read(&format!("{meant}{}", rest.replacen("…@", "", 1))) {
+        Ok(_) => format!("{problem}; did you mean {meant}{rest}?"),
+        // There is more that is wrong with it.
+        Err(_) => problem,
     }
 }
 
@@ -399,6 +441,47 @@ mod tests {
         ] {
             let error = Uri::parse(uri).unwrap_err().to_string();
             assert!(error.contains(expected), "{uri}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_was_meant_is_suggested() {
+        for (uri, meant) in [
+            ("localhost:7878", Some("tcp://localhost:7878")),
+            ("[::1]:7878/", Some("tcp://[::1]:7878")),
+            ("localhost:7879/rsocket", Some("ws://localhost:7879/rsocket")),
+            ("tcp:localhost:7878", Some("tcp://localhost:7878")),
+            ("tcp:/localhost:7878", Some("tcp://localhost:7878")),
+            ("ws:localhost:7879/rsocket", Some("ws://localhost:7879/rsocket")),
+            ("ann:s3cret@h:1", Some("tcp://…@h:1")),
+            ("tpc://h:1", Some("tcp://h:1")),
+            ("TCPP://h:1", Some("tcp://h:1")),
+            #[cfg(feature = "websocket")]
+            ("sw://h:1/x", Some("ws://h:1/x")),
+            #[cfg(feature = "websocket")]
+            ("htp://h:1", Some("ws://h:1")),
+            #[cfg(feature = "websocket")]
+            ("http://h:1/rsocket", Some("ws://h:1/rsocket")),
+            #[cfg(feature = "websocket")]
+            ("http://ann:s3cret@h/x", Some("ws://…@h/x")),
+            #[cfg(unix)]
+            ("/run/a.sock", Some("unix:/run/a.sock")),
+            #[cfg(unix)]
+            ("unx:///run/a.sock", Some("unix:/run/a.sock")),
+            ("localhost", None),
+            (":7878", None),
+            ("localhost:port", None),
+            ("", None),
+            ("udp://h:1", None),
+            ("wss://h:1", None),
+            ("https://h", None),
+            ("tpc://h", None),
+        ] {
+            let error = Uri::parse(uri).unwrap_err().to_string();
+            let said = error.split_once("did you mean ").map(|(_, said)| said);
+            let said = said.and_then(|said| said.strip_suffix('?'));
+            assert_eq!(said, meant, "{uri}: {error}");
+            assert!(!error.contains("s3cret"), "{error}");
         }
     }
 

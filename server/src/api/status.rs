@@ -138,6 +138,8 @@ sections! {
 
     FireAndForget {
         taken: u64 = app.fire_and_forget();
+        /// Refused by the router, as for an unknown route.
+        failed: u64 = reading.failed_fire_and_forget;
         dropped: u64 = reading.stats.dropped_fire_and_forget;
     }
 

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use rsock::{CloseReason, ConnectError, Error, ErrorCode, RequestError, Side, Violation};
+use rsock::{
+    CloseReason, ConnectError, Error, ErrorCode, Fragmented, RequestError, Side, Violation,
+    proto::MAX_FRAME_BYTES,
+};
 
 use crate::render::say;
 
@@ -92,6 +95,9 @@ impl Failure {
                 "is this its WebSocket port and path? rsockd has ws://127.0.0.1:7879/rsocket"
             }
             Self::Connect(ConnectError::Timeout { .. }) => "--connect-timeout allows more time",
+            Self::Error(Error::Closed { fragmented: Some(fragmented), .. }) => {
+                hint_at_fragments(fragmented)
+            }
             Self::Error(Error::Closed { reason, .. }) => return hint_at_end(reason),
             Self::Error(Error::Request(RequestError::PayloadTooLarge { .. })) => {
                 "at most 16777215 bytes go at a time: send it in pieces, as a channel"
@@ -116,6 +122,17 @@ fn hint_at_end(reason: &CloseReason) -> Option<&'static str> {
         }
         _ => return None,
     })
+}
+
+/// The advice where the connection has ended right behind fragments.
+fn hint_at_fragments(fragmented: &Fragmented) -> &'static str {
+    if fragmented.frame_bytes < MAX_FRAME_BYTES {
+        "some peers, as rsocket-kotlin 0.20, cannot take fragments: try --mtu 16777215, which sends \
+         what fits one frame whole"
+    } else {
+        "some peers, as rsocket-kotlin 0.20, cannot take fragments, and this is longer than a frame may \
+         be: send it in pieces, as a channel"
+    }
 }
 
 const OUTPUT: u8 = 23;

@@ -3,7 +3,8 @@
 use std::{error, fmt, io, sync::Arc, time::Duration};
 
 use rsock_proto::{
-    CloseReason, ControlError, ErrorCode, IoError, Printable, RequestError, SendError, StreamError,
+    CloseReason, ControlError, ErrorCode, Fragmented, IoError, Printable, RequestError, SendError,
+    StreamError,
 };
 
 /// Why a request or a stream failed, a ping or a push was not sent, or a connection is refused.
@@ -31,6 +32,9 @@ pub enum Error {
         reason: CloseReason,
         /// Whether the peer can have received what was asked.
         sent: Sent,
+        /// The first payload that went in fragments, if the peer ended the connection right behind it:
+        /// it may be unable to take any.
+        fragmented: Option<Fragmented>,
     },
     /// There was no connection for as long as a request may wait for one, and nothing of it was sent. It
     /// is being dialled: see [`Reconnect`](crate::Reconnect).
@@ -78,7 +82,7 @@ impl Error {
 
     /// Nothing of what was asked has left, and nothing will.
     pub(crate) fn never_sent(reason: CloseReason) -> Self {
-        Self::Closed { reason, sent: Sent::Never }
+        Self::Closed { reason, sent: Sent::Never, fragmented: None }
     }
 
     /// The code this error has, or would have, on the wire.
@@ -176,7 +180,7 @@ impl From<StreamError> for Error {
 /// Whether what was asked had left is not known.
 impl From<CloseReason> for Error {
     fn from(reason: CloseReason) -> Self {
-        Self::Closed { reason, sent: Sent::Maybe }
+        Self::Closed { reason, sent: Sent::Maybe, fragmented: None }
     }
 }
 
@@ -212,7 +216,10 @@ impl fmt::Display for Error {
             | Self::Canceled(message)
             | Self::Invalid(message) => write!(f, "{}: {}", self.code(), Printable(message)),
             Self::Other { code, message } => write!(f, "{code}: {}", Printable(message)),
-            Self::Closed { reason, .. } => reason.fmt(f),
+            Self::Closed { reason, fragmented: None, .. } => reason.fmt(f),
+            Self::Closed { reason, fragmented: Some(fragmented), .. } => {
+                write!(f, "{reason}; right before, {fragmented}")
+            }
             Self::Unavailable { waited, reason } => {
                 write!(f, "no connection for {waited:?}, and it is dialled again: {reason}")
             }
@@ -391,7 +398,8 @@ mod tests {
     #[test]
     fn what_may_be_repeated() {
         use Sent::{Maybe, Never};
-        let closed = |sent| Error::Closed { reason: CloseReason::Disconnected, sent };
+        let closed =
+            |sent| Error::Closed { reason: CloseReason::Disconnected, sent, fragmented: None };
         let refused = |code| {
             let reason = CloseReason::Error { by: Side::Peer, code, message: "no".into() };
             Error::from(ConnectError::Closed(reason))

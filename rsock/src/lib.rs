@@ -90,9 +90,9 @@ mod transport;
 mod warnings;
 
 pub use rsock_proto::{
-    self as proto, CloseReason, Config, ControlError, ErrorCode, Figure, FigureKind, IoError,
-    Payload, Printable, RequestError, ResumeLimits, SendError, Side, Stats, Violation, Window,
-    frame, metadata,
+    self as proto, CloseReason, Config, ControlError, ErrorCode, Figure, FigureKind, Fragmented,
+    IoError, Payload, Printable, RequestError, ResumeLimits, SendError, Side, Stats, Violation,
+    Window, frame, metadata,
 };
 
 pub use acceptor::Acceptor;

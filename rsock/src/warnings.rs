@@ -36,6 +36,8 @@ pub(crate) enum Kind {
     Lost,
     /// A request of a peer has failed, of which the peer is not told.
     Failed,
+    /// A peer has ended its connection right behind fragments.
+    Fragments,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Self::Violation => "more connections ended by violations within 10 s",
             Self::Lost => "more connections lost fire-and-forgets within 10 s",
             Self::Failed => "more fire-and-forget requests failed within 10 s",
+            Self::Fragments => "more connections ended right behind fragments within 10 s",
         }
     }
 }
@@ -63,7 +66,7 @@ pub(crate) struct Warnings {
 struct Window {
     since: Option<Instant>,
     /// Of each kind.
-    logged: [u32; 3],
+    logged: [u32; 4],
     /// At most `MAX_ADDRESSES`.
     addresses: HashMap<(Kind, Address), Counts>,
     /// Left out, of addresses beside these.
@@ -119,7 +122,9 @@ impl LeftOut {
             let several = kind.several();
             match kind {
                 Kind::Failed => tracing::info!(%peer, "{left_out} {several}"),
-                Kind::Violation | Kind::Lost => tracing::warn!(%peer, "{left_out} {several}"),
+                Kind::Violation | Kind::Lost | Kind::Fragments => {
+                    tracing::warn!(%peer, "{left_out} {several}");
+                }
             }
         }
         if self.others > 0 {

@@ -51,14 +51,15 @@ impl Running {
         assert!(Command::new("kill").args([name, &id]).status().unwrap().success());
     }
 
-    /// Reads the log up to a line with this text.
-    fn wait_for_log(&mut self, text: &str) {
+    /// Reads the log up to a line with this text, which is returned.
+    fn wait_for_log(&mut self, text: &str) -> String {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
             let stderr = self.stderr.as_mut().unwrap();
             assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the log ended");
         }
+        line
     }
 
     /// Its exit code, and what was left to read of stdout and stderr.
@@ -168,6 +169,42 @@ fn who_speaks_something_else_to_the_tcp_port_is_named() {
         socket.write_all(words).unwrap();
         service.wait_for_log(named);
     }
+}
+
+/// SETUP, and a request whose answer has 200 bytes, with length prefixes.
+fn asking_for_200_bytes() -> Vec<u8> {
+    let setup = [
+        &[0, 0, 22, 0, 0, 0, 0, 0x04, 0, 0, 1, 0, 0, 0, 0, 0x27, 0x10, 0, 0, 0x75, 0x30][..],
+        &[1, b'm', 1, b'd'],
+    ];
+    let request = [&[0, 0, 206, 0, 0, 0, 1, 0x10, 0][..], &[b'x'; 200]];
+    [setup.concat(), request.concat()].concat()
+}
+
+/// Whoever cannot take fragments may close its socket with some of them unread, which resets it.
+#[test]
+fn a_client_that_ends_right_behind_fragments_is_named_with_the_flag_that_avoids_them() {
+    let mut service = Running::start(&["--mtu=64", "--log=debug"]);
+    let address = service.addresses[0].strip_prefix("tcp://").unwrap().to_owned();
+    let ask = || {
+        let mut socket = TcpStream::connect(&address).unwrap();
+        socket.write_all(&asking_for_200_bytes()).unwrap();
+        socket
+    };
+    // This one has read all that it has asked for.
+    let mut socket = ask();
+    let mut answer = [0; 200 + 4 * (3 + 6)];
+    socket.read_exact(&mut answer).unwrap();
+    drop(socket);
+    let line = service.wait_for_log("connection ended");
+    assert!(line.contains("DEBUG") && !line.contains("fragments"), "{line}");
+
+    let socket = ask();
+    assert!(socket.peek(&mut answer).unwrap() > 0);
+    drop(socket);
+    let line = service.wait_for_log("connection ended");
+    let told = "right before, an answer or item had left in 4 fragments of at most 64 bytes";
+    assert!(line.contains(" WARN ") && line.contains(told) && line.contains("--mtu"), "{line}");
 }
 
 #[test]

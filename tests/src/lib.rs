@@ -16,10 +16,10 @@ pub use rsock_wire as wire;
 
 /// The error of a request that ended with its connection, for this reason, and may have left.
 pub fn maybe_sent(reason: CloseReason) -> Error {
-    Error::Closed { reason, sent: Sent::Maybe }
+    Error::Closed { reason, sent: Sent::Maybe, fragmented: None }
 }
 
 /// The error of a request that ended with its connection, for this reason, and never left.
 pub fn never_sent(reason: CloseReason) -> Error {
-    Error::Closed { reason, sent: Sent::Never }
+    Error::Closed { reason, sent: Sent::Never, fragmented: None }
 }

@@ -108,6 +108,27 @@ fn errors_of_a_connection() {
     );
 }
 
+/// Peers that cannot take fragments end the connection, some with an ERROR.
+#[test]
+fn an_end_right_behind_fragments() {
+    let service = Service::start();
+    let long = "x".repeat(200);
+    let connection_error = b"\0\0\x0d\0\0\0\0\x2c\0\0\0\x01\x01why".to_vec();
+    for (answer, code) in [(Vec::new(), 56), (connection_error, 69)] {
+        let uri = answering(&service, answer.clone());
+        let done = rsock(&["request", &uri, "-d", &long, "--mtu", "64"]);
+        assert_eq!(done.code(), code, "{}", done.stderr());
+        let told = "right before, a request had left in 4 fragments of at most 64 bytes; ";
+        let said = done.stderr();
+        assert!(said.contains(told) && said.contains(": try --mtu 16777215, "), "{said}");
+        assert_eq!(said.lines().count(), 1);
+        // What is said to do helps, or it was something else.
+        let uri = answering(&service, answer);
+        let done = rsock(&["request", &uri, "-d", &long, "--mtu", "16777215"]);
+        assert!(!done.stderr().contains("fragment"), "{}", done.stderr());
+    }
+}
+
 #[test]
 fn no_connection() {
     let service = Service::start();

@@ -1,5 +1,7 @@
 //! The first payload of ours that left in fragments: some peers cannot take any, and end the connection.
 
+use std::fmt;
+
 use crate::{
     connection::{Connection, Streams},
     error::{CloseReason, ErrorCode},
@@ -22,6 +24,17 @@ pub struct Fragmented {
     pub is_request: bool,
     /// Its stream had not ended: more was to come, from one side or the other.
     pub is_pending: bool,
+}
+
+/// A clause of what happened, as "a request had left in 3 fragments of at most 65536 bytes".
+impl fmt::Display for Fragmented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fragments, frame_bytes, is_request, .. } = self;
+        let payload = if *is_request { "a request" } else { "an answer or item" };
+        write!(f, "{payload} had left in {fragments} fragment")?;
+        f.write_str(if *fragments == 1 { "" } else { "s" })?;
+        write!(f, " of at most {frame_bytes} bytes")
+    }
 }
 
 /// The first fragments, as they are remembered until the end. A peer from which anything comes behind

@@ -84,7 +84,7 @@ fn failed_attempt(event: &ReconnectEvent) -> bool {
 }
 
 fn lost(reason: CloseReason, sent: Sent) -> Error {
-    Error::Closed { reason, sent }
+    Error::Closed { reason, sent, fragmented: None }
 }
 
 async fn serve_at(uri: &str) -> Process {
@@ -131,7 +131,7 @@ async fn outlive_restarts(uri: &str, is_asked: bool) {
             drop(server);
             let end =
                 within(ticks.skip_while(|tick| std::future::ready(tick.is_ok())).next()).await;
-            let Some(Err(Error::Closed { reason, sent: Sent::Maybe })) = end else {
+            let Some(Err(Error::Closed { reason, sent: Sent::Maybe, .. })) = end else {
                 panic!("{end:?}")
             };
             assert_ne!(reason, CloseReason::Finished(Side::Local));

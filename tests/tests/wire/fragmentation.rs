@@ -285,3 +285,60 @@ async fn a_client_takes_so_much_and_no_more() {
         }
     }
 }
+
+/// Whoever cannot take fragments ends the connection: with an ERROR, as rsocket-kotlin 0.20 does, or
+/// without a word. The error tells what it came behind.
+#[tokio::test]
+async fn an_end_right_behind_a_request_in_fragments_is_told() {
+    for scheme in SCHEMES {
+        for (said, ends) in [(None, true), (None, false), (Some(err(0, 0x101, "no")), true)] {
+            let (client, mut peer) = small_client(scheme).await;
+            let answer = spawn(client.request_response("x".repeat(120)));
+            peer.expect(rr(1, "x".repeat(58)).flags(F)).await;
+            peer.expect_all([p(1, F | N, "x".repeat(58)), p(1, N, "xxxx")]).await;
+            if let Some(said) = said {
+                peer.send(said).await;
+            }
+            if ends {
+                peer.finish().await;
+            } else {
+                peer.reset();
+            }
+            let error = answer.await.expect("no panic").expect_err("nobody answers");
+            let text = error.to_string();
+            let told = "right before, a request had left in 3 fragments of at most 64 bytes";
+            assert!(text.ends_with(told), "{text}");
+            let Error::Closed { fragmented: Some(fragmented), .. } = error else {
+                panic!("{error:?}");
+            };
+            assert_eq!((fragmented.fragments, fragmented.frame_bytes), (3, 64));
+            assert!(fragmented.is_request && fragmented.is_pending);
+        }
+    }
+}
+
+/// Whatever comes behind the fragments shows that the peer has taken them.
+#[tokio::test]
+async fn an_end_behind_what_was_taken_is_no_matter_of_fragments() {
+    for scheme in SCHEMES {
+        let (client, mut peer) = small_client(scheme).await;
+        let answer = spawn(client.request_response("x".repeat(120)));
+        peer.expect(rr(1, "x".repeat(58)).flags(F)).await;
+        peer.expect_all([p(1, F | N, "x".repeat(58)), p(1, N, "xxxx")]).await;
+        peer.send(p(1, N | C, "ok")).await;
+        assert_eq!(answer.await.expect("no panic"), Ok("ok".into()));
+        let unanswered = spawn(client.request_response("x".repeat(120)));
+        peer.expect(rr(3, "x".repeat(58)).flags(F)).await;
+        peer.reset();
+        let error = unanswered.await.expect("no panic").expect_err("nobody answers");
+        assert!(matches!(error, Error::Closed { fragmented: None, .. }), "{error:?}");
+        // A request that was whole.
+        let (client, mut peer) = small_client(scheme).await;
+        let unanswered = spawn(client.request_response("x"));
+        peer.expect(rr(1, "x")).await;
+        peer.reset();
+        let error = unanswered.await.expect("no panic").expect_err("nobody answers");
+        assert!(matches!(error, Error::Closed { fragmented: None, .. }), "{error:?}");
+        drop(client);
+    }
+}

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rsock_proto::{CloseReason, SendBuf};
+use rsock_proto::{CloseReason, Fragmented, SendBuf};
 
 use super::{Driver, READ_SIZES, drop_guarded, failing::Failing, log_end, session::Session};
 use crate::{connection::budget::Budget, transport::Received};
@@ -68,8 +68,18 @@ impl Driver {
         if self.wire.unreachable {
             self.ending.phase = Phase::Lingering { until: now };
         }
-        log_end(&self.options, &mut self.wire, reason);
+        let fragmented = self.ended_behind();
+        log_end(&self.options, &mut self.wire, reason, fragmented);
         self.count_lost();
+    }
+
+    /// The payload in fragments for which the peer may have ended the connection. One that has taken all
+    /// it had asked for and closes has probably done what it wanted to.
+    pub(super) fn ended_behind(&self) -> Option<Fragmented> {
+        let is_done = |fragmented: &Fragmented| {
+            !(fragmented.is_request || fragmented.is_pending || self.wire.is_reset)
+        };
+        self.connection.ended_behind().filter(|fragmented| !is_done(fragmented))
     }
 
     /// After the end: write what is left, close our side, wait a moment for the peer's.

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, mem, time::Duration, vec};
 
-use rsock_proto::{CloseReason, Connection};
+use rsock_proto::{CloseReason, Connection, Fragmented};
 
 use super::{Answer, Driver, calls::Calls, drop_guarded, slots::Slot};
 use crate::{
@@ -20,6 +20,8 @@ pub(super) const PORTION: usize = 64;
 pub(super) struct Failing {
     /// The reason that all who wait are told. It is shared, and not copied for each.
     pub(super) reason: CloseReason,
+    /// The peer may have ended the connection because it cannot take fragments.
+    pub(super) fragmented: Option<Fragmented>,
     /// There was no connection for so long, and there will be another.
     pub(super) waited: Option<Duration>,
     /// The commands of handles that were not carried out: nothing of them was sent.
@@ -85,7 +87,7 @@ impl Failing {
         let reason = self.reason.clone();
         match self.waited {
             Some(waited) => Error::Unavailable { waited, reason },
-            None => Error::Closed { reason, sent },
+            None => Error::Closed { reason, sent, fragmented: self.fragmented },
         }
     }
 }
@@ -102,6 +104,7 @@ impl Driver {
             + self.connection.take_lost_fire_and_forgets();
         self.ending.failing.push(Failing {
             reason,
+            fragmented: self.ended_behind(),
             waited: None,
             commands,
             slots: slots.into_iter(),
@@ -142,6 +145,7 @@ impl Driver {
     ) {
         self.ending.failing.push(Failing {
             reason,
+            fragmented: None,
             waited,
             commands,
             slots: Vec::new().into_iter(),

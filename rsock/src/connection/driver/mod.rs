@@ -29,7 +29,7 @@ mod wire;
 use std::{io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Config, Connection, IoError, Window, frame};
+use rsock_proto::{CloseReason, Config, Connection, Fragmented, IoError, Window, frame};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -230,6 +230,7 @@ fn log_end(
     DriverOptions { peer, meter, .. }: &DriverOptions,
     wire: &mut Wire,
     reason: &CloseReason,
+    fragmented: Option<Fragmented>,
 ) {
     use rsock_proto::Violation;
 
@@ -251,12 +252,22 @@ fn log_end(
                 None => tracing::warn!(peer, %code, "connection ended: {violation}"),
             }
         }
-        reason => tracing::debug!(peer, "connection ended: {reason}"),
+        reason => match fragmented {
+            Some(fragmented) if meter.admits_warning(Kind::Fragments, peer, now()) => {
+                tracing::warn!(
+                    peer,
+                    "connection ended: {reason}; right before, {fragmented}: if the peer cannot take \
+                     fragments, a larger Config::fragment_bytes (rsockd --mtu) sends what fits one \
+                     frame whole"
+                );
+            }
+            _ => tracing::debug!(peer, "connection ended: {reason}"),
+        },
     }
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_end(_: &DriverOptions, _: &mut Wire, _: &CloseReason) {}
+fn log_end(_: &DriverOptions, _: &mut Wire, _: &CloseReason, _: Option<Fragmented>) {}
 
 #[cfg(test)]
 mod tests {

@@ -73,6 +73,7 @@ impl Driver {
         self.wire.unreachable = true;
         self.wire.write_failure = None;
         self.wire.forget_output();
+        self.wire.is_reset = error.is_some();
         self.connection.handle_disconnect(error.and_then(failure), now);
     }
 

@@ -35,6 +35,8 @@ pub(super) struct Wire {
     pub(super) write_failure: Option<Box<(io::Error, Instant)>>,
     /// The transport is gone: nobody is left to be written to.
     pub(super) unreachable: bool,
+    /// The peer has closed it with something unread, or in the middle of what was written.
+    pub(super) is_reset: bool,
 }
 
 impl Wire {
@@ -48,6 +50,7 @@ impl Wire {
             unread_end: None,
             write_failure: None,
             unreachable: false,
+            is_reset: false,
         }
     }
 
@@ -61,6 +64,7 @@ impl Wire {
         self.unread_end = None;
         self.write_failure = None;
         self.unreachable = false;
+        self.is_reset = false;
     }
 
     /// Gives its transport away, with what was read and not taken.

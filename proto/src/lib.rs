@@ -34,7 +34,8 @@
 //! # assert!(sleep_until.is_some());
 //! ```
 //!
-//! IDs such as `RS-02` name the requirements of the protocol that a line holds.
+//! IDs such as `RS-02` name requirements of the protocol, which are listed in
+//! [docs/spec.md](https://github.com/rsock/rsock/blob/main/docs/spec.md).
 
 mod config;
 mod connection;

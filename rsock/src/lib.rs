@@ -45,6 +45,9 @@
 //!
 //! Nothing hangs: when a connection ends, everything pending on it ends with the reason. Nothing
 //! grows without a bound: see [`Config`] and the builders for every limit.
+//!
+//! IDs such as `RS-02` name requirements of the protocol, which are listed in
+//! [docs/spec.md](https://github.com/rsock/rsock/blob/main/docs/spec.md).
 
 mod acceptor;
 mod body;

@@ -164,25 +164,43 @@ fn proc(id: u32, file: &str) -> String {
     std::fs::read_to_string(format!("/proc/{id}/{file}")).expect("Linux has /proc")
 }
 
-/// The program `rsockd` of this build, built once if it is not there.
+/// The program `rsockd` of this build, built if it is not there as its sources are.
 pub fn rsockd() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        // target/debug/deps/test-… → target/debug/rsockd; a program lies beside it.
-        let own = std::env::current_exe().expect("our own path");
-        let beside = own.parent().expect("a directory");
-        let directory = if beside.ends_with("deps") { beside.parent() } else { Some(beside) };
-        let directory = directory.expect("Cargo's target directory");
-        let path = directory.join("rsockd");
-        if !path.exists() {
-            let mut build = Build::new(env!("CARGO"));
-            build.args(["build", "--package", "rsock-server", "--bin", "rsockd"]);
-            if directory.ends_with("release") {
-                build.arg("--release");
-            }
-            let built = build.status().expect("cargo runs");
-            assert!(built.success(), "rsockd does not build");
+    PATH.get_or_init(|| built("rsock-server", "rsockd"))
+}
+
+/// The program `rsock` of this build, likewise.
+pub fn rsock() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built("rsock-client", "rsock"))
+}
+
+fn built(package: &str, program: &str) -> PathBuf {
+    // target/debug/deps/test-… → target/debug/rsockd; a program lies beside it.
+    let own = std::env::current_exe().expect("our own path");
+    let beside = own.parent().expect("a directory");
+    let directory = if beside.ends_with("deps") { beside.parent() } else { Some(beside) };
+    let directory = directory.expect("Cargo's target directory");
+    let path = directory.join(program);
+    if !is_fresh(&path) {
+        let mut build = Build::new(env!("CARGO"));
+        build.args(["build", "--package", package, "--bin", program]);
+        if directory.ends_with("release") {
+            build.arg("--release");
         }
-        path
-    })
+        let built = build.status().expect("cargo runs");
+        assert!(built.success(), "{program} does not build");
+    }
+    path
+}
+
+/// Whether a program is there and not older than its sources, which Cargo lists beside it: where Cargo
+/// was asked for the tests of one package, it builds no other's programs anew.
+fn is_fresh(program: &Path) -> bool {
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let sources = std::fs::read_to_string(program.with_extension("d")).unwrap_or_default();
+    let sources = sources.split_once(": ").map_or("", |(_, sources)| sources);
+    let built = changed(program);
+    built.is_some() && sources.split_whitespace().all(|source| changed(Path::new(source)) <= built)
 }

@@ -1,6 +1,8 @@
 //! The parts of programs that the README shows stand in those programs.
 
-use std::{fs, path::Path};
+use std::fs;
+
+use crate::root;
 
 const PROGRAMS: [(&str, &str); 4] = [
     ("js", "examples/javascript/client.mjs"),
@@ -34,8 +36,7 @@ fn stands(passage: &str, program: &[&str]) -> bool {
 
 #[test]
 fn excerpts_stand_in_the_programs() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let read = |path: &str| fs::read_to_string(root.join(path)).expect(path);
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
     let readme = read("README.md");
     for (language, path) in PROGRAMS {
         assert!(readme.contains(&format!("```{language}\n")), "README.md shows no {language}");

@@ -1,0 +1,177 @@
+//! Figures of speed and memory that the README says are those that were measured and stand in
+//! `bench/results/latest.json` and `bench/icount/record.txt`. Who renews these is told the sentences.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::root;
+
+/// Requests of `rsock-icount`'s scenario `request_response_64`, and items and requests of others.
+const REQUESTS: f64 = 12_800.0;
+const ITEMS: f64 = 10_000.0;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).expect(path)
+}
+
+/// The row of a contender in a list of them.
+fn row<'a>(rows: &'a Value, contender: &str, transport: &str) -> &'a Value {
+    let rows = rows.as_array().expect("rows");
+    let is_it = |row: &&Value| row["contender"] == contender && row["transport"] == transport;
+    rows.iter().find(is_it).expect(contender)
+}
+
+/// The rows of a case in a mode.
+fn case<'a>(sitting: &'a Value, case: &str, mode: &str) -> &'a Value {
+    let results = sitting["results"].as_array().expect("results");
+    let is_it = |result: &&Value| result["case"] == case && result["mode"] == mode;
+    &results.iter().find(is_it).unwrap_or_else(|| panic!("{case} in {mode} was not measured"))["rows"]
+}
+
+fn over(sitting: &Value, name: &str, mode: &str, other: &str) -> f64 {
+    row(case(sitting, name, mode), "rsock", "tcp")["over"][other].as_f64().expect(other)
+}
+
+/// Two digits, as far as they say something.
+fn two_digits(figure: f64) -> String {
+    match figure {
+        10.0.. => format!("{figure:.0}"),
+        // 9.96 is 10 and not 10.0.
+        9.95.. => "10".to_owned(),
+        1.0.. => format!("{figure:.1}"),
+        _ => format!("{figure:.2}"),
+    }
+}
+
+/// A number with a comma before its thousands.
+fn with_comma(number: f64) -> String {
+    let number = number.round() as u64;
+    match number {
+        1_000.. => format!("{},{:03}", number / 1_000, number % 1_000),
+        _ => number.to_string(),
+    }
+}
+
+/// The passages about a sitting that the README has.
+fn of_sitting(sitting: &Value) -> Vec<String> {
+    let mut table = "| rate, as a multiple of `rsocket_rust`'s | one CPU | two workers each |\n\
+                     |---|--:|--:|\n"
+        .to_owned();
+    for (shown, name) in [
+        ("request-response 32 B, 64 in flight", "request-response/64/32B"),
+        ("the same, 1,024 in flight", "request-response/1024/32B"),
+        ("request-stream 32 B", "request-stream/32B"),
+        ("request-stream 1 KiB", "request-stream/1024B"),
+        ("channel echo 32 B", "request-channel/32B"),
+        ("fire-and-forget 32 B", "fire-and-forget/32B"),
+    ] {
+        let [one, two] =
+            ["1cpu", "2w"].map(|mode| two_digits(over(sitting, name, mode, "rsocket_rust")));
+        table.push_str(&format!("| {shown} | {one}× | {two}× |\n"));
+    }
+    let rate = |transport| {
+        let rows = case(sitting, "request-response/64/32B", "1cpu");
+        row(rows, "rsock", transport)["per_second"].as_f64().expect("a rate")
+    };
+    let alone = format!(
+        "A single request at a time reaches {:.2} of what the sockets allow, and WebSocket {:.2} of TCP.",
+        over(sitting, "request-response/1/32B", "1cpu", "raw"),
+        rate("ws") / rate("tcp"),
+    );
+    let mux = format!(
+        "A bare multiplexer without credit, cancellation or limits does {} times as many requests at \
+         64 in flight.",
+        two_digits(1.0 / over(sitting, "request-response/64/32B", "1cpu", "mux")),
+    );
+    let [ours, theirs] =
+        ["rsock", "rsocket_rust"].map(|contender| row(&sitting["shaped"], contender, "tcp"));
+    let ms = |row: &Value, key: &str| row[key].as_f64().expect(key);
+    let shaped = format!(
+        "Beside answers of 16 MiB on the same connection, over 500 Mbit/s, a small request takes \
+         {:.1} ms in the median and {:.1} at the 99th percentile (`rsocket_rust`: {:.0} and {:.0})",
+        ms(ours, "small_beside_p50_ms"),
+        ms(ours, "small_beside_p99_ms"),
+        ms(theirs, "small_beside_p50_ms"),
+        ms(theirs, "small_beside_p99_ms"),
+    );
+    let [ours, theirs] =
+        ["rsock", "rsocket_rust"].map(|contender| row(&sitting["slow"], contender, "tcp"));
+    let mib = |row: &Value, side: &str| row[format!("{side}_growth_mib")].as_f64().expect(side);
+    let slow = format!(
+        "A consumer that takes an item of 1 KiB a millisecond makes its client grow by {:.1} MiB and \
+         the server by {:.1} (`rsocket_rust`: {} and {} MiB).",
+        mib(ours, "client"),
+        mib(ours, "server"),
+        with_comma(mib(theirs, "client")),
+        with_comma(mib(theirs, "server")),
+    );
+    let kib = |transport, side: &str| {
+        row(&sitting["idle"], "rsock", transport)[format!("{side}_kib")].as_f64().expect(side)
+    };
+    let idle = format!(
+        "An idle connection takes {:.1} KiB of the server and {:.1} of the client; over WebSocket \
+         {:.1} and {:.1}.",
+        kib("tcp", "server"),
+        kib("tcp", "client"),
+        kib("ws", "server"),
+        kib("ws", "client"),
+    );
+    vec![table, alone, mux, shaped, slow, idle]
+}
+
+/// Instructions of one unit of a scenario, to two digits.
+fn instructions(record: &str, scenario: &str, units: f64) -> String {
+    let is_it = |line: &&str| line.split_whitespace().next() == Some(scenario);
+    let line = record.lines().find(is_it).expect(scenario);
+    let count: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a count");
+    with_comma((count / units / 100.0).round() * 100.0)
+}
+
+/// A document's words, wherever its lines end.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn missing(document: &str, passages: &[String]) -> Vec<String> {
+    let document = words(document);
+    passages.iter().filter(|passage| !document.contains(&words(passage))).cloned().collect()
+}
+
+#[test]
+fn the_readme_says_what_was_measured() {
+    let sitting = serde_json::from_str(&read("bench/results/latest.json")).expect("JSON");
+    let record = read("bench/icount/record.txt");
+    let request = instructions(&record, "request_response_64", REQUESTS);
+    let mut passages = of_sitting(&sitting);
+    passages.push(format!("A request and its answer cost some {request} instructions"));
+    let missing = missing(&read("README.md"), &passages);
+    assert!(missing.is_empty(), "README.md should say:\n\n{}", missing.join("\n\n"));
+}
+
+#[test]
+fn the_changelog_says_what_is_recorded() {
+    let record = read("bench/icount/record.txt");
+    let passages = [format!(
+        "A request and its answer cost {} instructions at 64 in flight, both sides together, where they \
+         cost 7,150, and no allocation; an item of a stream {} (1,915), a fire-and-forget {} (4,030).",
+        instructions(&record, "request_response_64", REQUESTS),
+        instructions(&record, "request_stream", ITEMS),
+        instructions(&record, "fire_and_forget", ITEMS),
+    )];
+    let missing = missing(&read("CHANGELOG.md"), &passages);
+    assert!(missing.is_empty(), "CHANGELOG.md should say:\n\n{}", missing.join("\n\n"));
+}
+
+#[test]
+fn figures_are_written_alike() {
+    for (figure, shown) in
+        [(9.96, "10"), (9.26, "9.3"), (33.2, "33"), (0.749, "0.75"), (5.0, "5.0")]
+    {
+        assert_eq!(two_digits(figure), shown);
+    }
+    assert_eq!(with_comma(1308.2), "1,308");
+    assert_eq!(with_comma(185.3), "185");
+    assert_eq!(instructions("a 1 0\nb 48936786 9", "b", REQUESTS), "3,800");
+    assert_eq!(missing("a\n b c", &["a b".to_owned(), "b d".to_owned()]), ["b d"]);
+}

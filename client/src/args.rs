@@ -121,6 +121,8 @@ pub(crate) struct FnfArgs {
     pub(crate) metadata: MetadataArgs,
     #[command(flatten)]
     pub(crate) data: DataArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
 }
 
 #[derive(Args, Debug)]
@@ -129,6 +131,8 @@ pub(crate) struct PushArgs {
     pub(crate) connection: ConnectionArgs,
     #[command(flatten)]
     pub(crate) metadata: MetadataArgs,
+    #[command(flatten)]
+    pub(crate) report: ReportArgs,
 }
 
 #[derive(Args, Debug)]
@@ -262,12 +266,25 @@ pub(crate) struct FlowArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// How data is written to stdout
+    /// How data is written to stdout. With json an answer is asked for as JSON, where its server has
+    /// several forms of it, and errors are JSON, too
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     pub(crate) out: Format,
+    /// Whether JSON that does not fit a line is indented; otherwise it is shown as it is
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    pub(crate) pretty: When,
     /// Show the metadata of replies too, on stderr
     #[arg(long, value_name = "WHAT", value_enum)]
     pub(crate) show: Option<Show>,
+}
+
+/// The output of what has no answer.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct ReportArgs {
+    /// With json errors are JSON; there is no other output
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    pub(crate) out: Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -284,6 +301,17 @@ pub(crate) enum Format {
     Raw,
     /// Nothing
     None,
+}
+
+/// Whether JSON is made readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum When {
+    /// On a terminal
+    Auto,
+    /// Also elsewhere, for 80 columns
+    Always,
+    /// Nowhere
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -339,7 +367,7 @@ pub(crate) struct ConnectionArgs {
     /// A header of the WebSocket handshake, NAME:VALUE; repeatable
     #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", value_parser = header)]
     pub(crate) headers: Vec<(String, String)>,
-    /// -v: a summary; -vv: a line a frame, with the credit left; on stderr
+    /// -v: a summary; -vv: a line a frame, with the credit left; -vvv: its bytes, too; on stderr
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     // Last, as its heading holds for what follows.

@@ -9,6 +9,7 @@ use rsock::{
     Client, CloseReason, Config, Payload, Reconnect, ReconnectEvent, Resume, SessionEvent,
     SharedLease,
 };
+use rsock_cli::Rounded;
 use tokio::time;
 
 use crate::{
@@ -34,7 +35,7 @@ pub(crate) async fn session(
     };
     if args.verbose > 0 {
         let uri = credentials::without_credentials(&args.uri);
-        say(format_args!("rsock: connected to {uri} in {:.1?}", started.elapsed()));
+        say(format_args!("rsock: connected to {uri} in {}", Rounded(started.elapsed())));
     }
     if let Some(limit) = args.timeout {
         timekeeper.limit(limit);
@@ -93,7 +94,7 @@ async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
         builder = builder.header(name, value);
     }
     if args.verbose > 1 {
-        builder = builder.tap(frame_log::tap(metadata_mime));
+        builder = builder.tap(frame_log::tap(metadata_mime, args.verbose > 2));
     }
     Ok(builder.connect(&args.uri).await?)
 }
@@ -115,7 +116,7 @@ fn tell_of_reconnecting(event: &ReconnectEvent) {
             say(format_args!("rsock: the connection is lost, connecting anew: {reason}"));
         }
         ReconnectEvent::AttemptFailed { error, pause, .. } => {
-            say(format_args!("rsock: not yet: {error}; trying again in {pause:.1?}"));
+            say(format_args!("rsock: not yet: {error}; trying again in {}", Rounded(*pause)));
         }
         ReconnectEvent::Connected { .. } => say(format_args!("rsock: connected anew")),
         _ => {}

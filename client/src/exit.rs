@@ -1,6 +1,7 @@
 //! Why a command failed: what is said about it, and with which code it ends.
 
 use std::{
+    ffi::OsString,
     fmt,
     io::{self, ErrorKind},
     process::ExitCode,
@@ -36,18 +37,69 @@ pub(crate) enum Failure {
     Output(io::Error),
 }
 
+/// How a failure is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As a line to read.
+    Text,
+    /// As JSON on a line.
+    Json,
+}
+
+impl Form {
+    /// The form that `--out` asks for, whatever else is wrong with the arguments.
+    pub(crate) fn asked_for(arguments: &[OsString]) -> Self {
+        let is_json = arguments.iter().any(|argument| argument == "--out=json")
+            || arguments.windows(2).any(|pair| pair[0] == "--out" && pair[1] == "json");
+        if is_json { Self::Json } else { Self::Text }
+    }
+}
+
 impl Failure {
     pub(crate) fn usage(problem: impl fmt::Display) -> Self {
         Self::Usage(problem.to_string())
     }
 
+    /// Wrong usage in the words of clap, without its formatting: what is wrong, and its tips.
+    pub(crate) fn of_clap(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+        let said: Vec<_> = said.filter(|line| !line.is_empty()).collect();
+        let said = said.join("; ");
+        Self::Usage(said.strip_prefix("error: ").unwrap_or(&said).to_owned())
+    }
+
     /// Says what happened, where anything is to be said.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self, form: Form) -> ExitCode {
         if !self.is_silent() {
-            let hint = self.hint().map_or(String::new(), |hint| format!("; {hint}"));
-            say(format_args!("rsock: {self}{hint}"));
+            match (form, self.hint()) {
+                (Form::Text, None) => say(format_args!("rsock: {self}")),
+                (Form::Text, Some(hint)) => say(format_args!("rsock: {self}; {hint}")),
+                (Form::Json, _) => say(self.json()),
+            }
         }
         ExitCode::from(self.code())
+    }
+
+    /// The failure as an object on one line.
+    fn json(&self) -> serde_json::Value {
+        let mut object = serde_json::json!({ "error": self.to_string(), "exit": self.code() });
+        if let Some(code) = self.wire_code() {
+            object["code"] = code.to_string().into();
+        }
+        if let Some(hint) = self.hint() {
+            object["hint"] = hint.into();
+        }
+        object
+    }
+
+    /// The code of the protocol, where one tells the failure.
+    fn wire_code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Connect(error) => code_of_connect(error),
+            Self::Error(error) => code_of_error(error),
+            _ => None,
+        }
     }
 
     /// A reader of ours that has seen enough, as `head` has, is no failure, and who pressed Ctrl-C
@@ -142,12 +194,23 @@ const OTHER: u8 = 75;
 pub(crate) const INTERRUPTED: u8 = 130;
 
 fn of_error(error: &Error) -> u8 {
+    if let Some(code) = code_of_error(error) {
+        return of_code(code);
+    }
     match error {
         Error::Connect(error) => of_connect(error),
-        Error::Closed { reason, .. } => of_end(reason),
+        Error::Closed { .. } | Error::Unavailable { .. } => CONNECTION_LOST,
         Error::Request(RequestError::PayloadTooLarge { .. }) => 2,
-        Error::Request(_) | Error::Send(_) | Error::Control(_) => OTHER,
-        error => of_code(error.code()),
+        _ => OTHER,
+    }
+}
+
+fn code_of_error(error: &Error) -> Option<ErrorCode> {
+    match error {
+        Error::Connect(error) => code_of_connect(error),
+        Error::Closed { reason, .. } | Error::Unavailable { reason, .. } => code_of_end(reason),
+        Error::Request(_) | Error::Send(_) | Error::Control(_) => None,
+        error => Some(error.code()),
     }
 }
 
@@ -156,19 +219,27 @@ fn of_connect(error: &ConnectError) -> u8 {
         ConnectError::Uri { .. } | ConnectError::Header { .. } | ConnectError::Setting(_) => 2,
         ConnectError::Resolve { .. } => 6,
         ConnectError::Timeout { .. } => TIMEOUT,
-        ConnectError::Closed(reason) => of_end(reason),
+        ConnectError::Closed(reason) => code_of_end(reason).map_or(CONNECTION_LOST, of_code),
         _ => 7,
     }
 }
 
-fn of_end(reason: &CloseReason) -> u8 {
+fn code_of_connect(error: &ConnectError) -> Option<ErrorCode> {
+    match error {
+        ConnectError::Closed(reason) => code_of_end(reason),
+        _ => None,
+    }
+}
+
+/// The code with which a connection has ended; none if it was lost.
+fn code_of_end(reason: &CloseReason) -> Option<ErrorCode> {
     match reason {
-        CloseReason::Error { code, .. } => of_code(*code),
-        CloseReason::Finished(Side::Peer) => of_code(ErrorCode::CONNECTION_CLOSE),
+        CloseReason::Error { code, .. } => Some(*code),
+        CloseReason::Finished(Side::Peer) => Some(ErrorCode::CONNECTION_CLOSE),
         // Silence is a lost connection, and no mistake of the peer's.
-        CloseReason::Violation(Violation::KeepaliveTimeout) => CONNECTION_LOST,
-        CloseReason::Violation(violation) => of_code(violation.code()),
-        _ => CONNECTION_LOST,
+        CloseReason::Violation(Violation::KeepaliveTimeout) => None,
+        CloseReason::Violation(violation) => Some(violation.code()),
+        _ => None,
     }
 }
 

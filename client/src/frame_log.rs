@@ -1,4 +1,4 @@
-//! `-vv`: a line a frame, with the credit left.
+//! `-vv`: a line a frame, with the credit left; `-vvv`: its bytes, too.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,14 +12,16 @@ use rsock::{
     frame::{Frame, PayloadFrame, Request, StreamId},
 };
 
-use crate::{entries, render::say};
+use rsock_cli::Count;
 
-/// Says every frame on stderr.
-pub(crate) fn tap(metadata_mime: String) -> FrameTap {
-    let log = Mutex::new(FrameLog::new(metadata_mime));
+use crate::{entries, hex_dump, render::say};
+
+/// Says every frame on stderr, with its bytes where they are wanted.
+pub(crate) fn tap(metadata_mime: String, with_bytes: bool) -> FrameTap {
+    let log = Mutex::new(FrameLog::new(metadata_mime, with_bytes));
     Arc::new(move |_, direction, frame| {
-        let line = log.lock().unwrap_or_else(PoisonError::into_inner).line(direction, frame);
-        say(line);
+        let lines = log.lock().unwrap_or_else(PoisonError::into_inner).lines(direction, frame);
+        lines.iter().for_each(say);
     })
 }
 
@@ -51,6 +53,7 @@ impl fmt::Display for Account {
 /// The credit of each stream that has any, by the direction in which its items go.
 struct FrameLog {
     metadata_mime: String,
+    with_bytes: bool,
     accounts: HashMap<(StreamId, bool), Account>,
     /// The streams in the middle of their fragments: the next ones' metadata are no metadata of
     /// their own.
@@ -58,20 +61,43 @@ struct FrameLog {
 }
 
 impl FrameLog {
-    fn new(metadata_mime: String) -> Self {
-        Self { metadata_mime, accounts: HashMap::new(), unfinished: HashSet::new() }
+    fn new(metadata_mime: String, with_bytes: bool) -> Self {
+        let (accounts, unfinished) = (HashMap::new(), HashSet::new());
+        Self { metadata_mime, with_bytes, accounts, unfinished }
     }
 
-    fn line(&mut self, direction: Direction, frame: Bytes) -> String {
+    fn lines(&mut self, direction: Direction, bytes: Bytes) -> Vec<String> {
         let arrow = if direction == Direction::Out { '→' } else { '←' };
-        let len = frame.len();
         let mut line = format!("{arrow} ");
-        // A String can always be written to.
-        let _ = match Frame::decode(frame) {
-            Ok(frame) => self.describe(&mut line, direction, &frame),
-            Err(malformed) => write!(line, "{len} B, no frame: {}", malformed.violation),
+        let decoded = Frame::decode(bytes.clone());
+        let dump = match &decoded {
+            _ if !self.with_bytes => Vec::new(),
+            Ok(frame) => {
+                let is_fragment = self.is_in_fragments(direction, frame);
+                let secrets = hex_dump::secrets(&bytes, frame, &self.metadata_mime, is_fragment);
+                hex_dump::lines(&bytes, &secrets)
+            }
+            Err(_) => hex_dump::lines(&bytes, &[]),
         };
-        line
+        // A String can always be written to.
+        let _ = match &decoded {
+            Ok(frame) => self.describe(&mut line, direction, frame),
+            Err(malformed) => {
+                write!(
+                    line,
+                    "{}, no frame: {}",
+                    Count(bytes.len() as u64, "byte"),
+                    malformed.violation
+                )
+            }
+        };
+        [vec![line], dump].concat()
+    }
+
+    /// Whether a frame goes on with what others have begun.
+    fn is_in_fragments(&self, by: Direction, frame: &Frame) -> bool {
+        let Frame::Payload(payload) = frame else { return false };
+        self.unfinished.contains(&(payload.stream, by == Direction::Out))
     }
 
     fn describe(&mut self, line: &mut String, by: Direction, frame: &Frame) -> fmt::Result {
@@ -79,7 +105,7 @@ impl FrameLog {
         let note = match frame {
             Frame::Setup(setup) => self.said(&setup.payload),
             Frame::Request(request) => self.said(&request.payload),
-            Frame::Payload(payload) if !self.unfinished.contains(&(payload.stream, is_ours)) => {
+            Frame::Payload(payload) if !self.is_in_fragments(by, frame) => {
                 self.said(&payload.payload)
             }
             _ => String::new(),
@@ -186,8 +212,8 @@ mod tests {
             initial_n: 2,
             payload: Payload::new("{\"to\":3}").with_metadata("\x05range"),
         });
-        let mut log = FrameLog::new(ROUTING.into());
-        let mut line = |direction, frame| log.line(direction, encoded(frame));
+        let mut log = FrameLog::new(ROUTING.into(), false);
+        let mut line = |direction, frame| log.lines(direction, encoded(frame)).concat();
         assert_eq!(
             line(Direction::Out, request),
             "→ REQUEST_STREAM stream=1 n=2 route=range 8 B + 6 B metadata"
@@ -225,8 +251,8 @@ mod tests {
             let payload = Payload::default().with_metadata(rest);
             Frame::Payload(PayloadFrame { stream, follows, next: true, complete: false, payload })
         };
-        let mut log = FrameLog::new(AUTHENTICATION.into());
-        let mut line = |frame| log.line(Direction::Out, encoded(frame));
+        let mut log = FrameLog::new(AUTHENTICATION.into(), false);
+        let mut line = |frame| log.lines(Direction::Out, encoded(frame)).concat();
         let told = [line(request), line(more(true)), line(more(false)), line(more(false))];
         assert_eq!(told[0], "→ REQUEST_RESPONSE stream=1 [F] auth=x/custom 0 B + 10 B metadata");
         assert_eq!(told[1], "→ PAYLOAD stream=1 [FN] 0 B + 7 B metadata");
@@ -237,8 +263,8 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_frame_are_told_too() {
-        let mut log = FrameLog::new(ROUTING.into());
-        let line = log.line(Direction::In, Bytes::from_static(b"abc"));
-        assert_eq!(line, "← 3 B, no frame: a frame of 3 bytes; a frame header has 6");
+        let mut log = FrameLog::new(ROUTING.into(), false);
+        let lines = log.lines(Direction::In, Bytes::from_static(b"abc"));
+        assert_eq!(lines, ["← 3 bytes, no frame: a frame of 3 bytes; a frame header has 6"]);
     }
 }

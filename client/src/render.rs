@@ -11,12 +11,12 @@ use rsock::{
     Payload, Printable,
     metadata::{CompositeMetadata, Entry, Mime, WellKnownMime},
 };
-use serde::de::IgnoredAny;
 
 use crate::{
-    args::{Format, OutputArgs, Show},
+    args::{Format, OutputArgs, Show, When},
     entries,
     exit::Failure,
+    json,
     stdout::Stdout,
 };
 
@@ -38,6 +38,8 @@ pub(crate) struct Output {
     block: Vec<u8>,
     /// Somebody sees each line as it comes.
     is_watched: bool,
+    /// Columns beyond which JSON is indented, where it is.
+    width: Option<usize>,
     format: Format,
     show: Option<Show>,
     metadata_mime: String,
@@ -48,10 +50,17 @@ impl Output {
     /// [`Failure::Output`] if data is to be shown and there is no stdout.
     pub(crate) fn new(args: &OutputArgs, metadata_mime: String) -> Result<Self, Failure> {
         let stdout = (args.out != Format::None).then(Stdout::open).transpose()?;
+        let is_watched = io::stdout().is_terminal();
+        let is_pretty = match args.pretty {
+            When::Auto => is_watched,
+            When::Always => true,
+            When::Never => false,
+        };
         Ok(Self {
             stdout,
             block: Vec::new(),
-            is_watched: io::stdout().is_terminal(),
+            is_watched,
+            width: is_pretty.then(width),
             format: args.out,
             show: args.show,
             metadata_mime,
@@ -99,11 +108,19 @@ impl Output {
         }
     }
 
+    fn add_text(&mut self, text: &[u8]) {
+        match self.width.and_then(|width| json::indented(text, width)) {
+            Some(indented) => self.block.extend_from_slice(indented.as_bytes()),
+            None => self.block.extend_from_slice(text),
+        }
+    }
+
     fn add_line(&mut self, data: &[u8]) {
         match self.format {
             Format::None => return,
-            Format::Text | Format::Raw => self.block.extend_from_slice(data),
-            Format::Json => self.block.extend(json_line(data)),
+            Format::Raw => self.block.extend_from_slice(data),
+            Format::Text => self.add_text(data),
+            Format::Json => self.add_text(&json::line(data)),
             Format::Hex => self.block.extend(hex(data).into_bytes()),
             Format::Base64 => self.block.extend(BASE64_STANDARD.encode(data).into_bytes()),
         }
@@ -111,6 +128,11 @@ impl Output {
             self.block.push(b'\n');
         }
     }
+}
+
+/// The columns that JSON is to fit: those of the terminal, where there is one.
+fn width() -> usize {
+    terminal_size::terminal_size_of(io::stdout()).map_or(80, |(width, _)| width.0.into())
 }
 
 fn show_metadata(metadata: &Bytes, connection_mime: &str) {
@@ -146,51 +168,9 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// JSON on one line, its numbers and its order untouched.
-fn json_line(data: &[u8]) -> Vec<u8> {
-    if serde_json::from_slice::<IgnoredAny>(data).is_ok() {
-        return without_space(data);
-    }
-    let value = match str::from_utf8(data) {
-        Ok(text) => serde_json::Value::from(text),
-        Err(_) => serde_json::json!({ "base64": BASE64_STANDARD.encode(data) }),
-    };
-    value.to_string().into_bytes()
-}
-
-/// Valid JSON without the space between its tokens.
-fn without_space(json: &[u8]) -> Vec<u8> {
-    let (mut in_string, mut escaped) = (false, false);
-    let kept = json.iter().copied().filter(|&byte| {
-        let keep = in_string || !byte.is_ascii_whitespace();
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_string,
-            b'"' => in_string = !in_string,
-            _ => {}
-        }
-        keep
-    });
-    kept.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_is_one_line_and_otherwise_untouched() {
-        for (data, line) in [
-            ("{ \"b\" : 1.10,\n \"a\": \" \\\" x \" }", "{\"b\":1.10,\"a\":\" \\\" x \"}"),
-            ("[1, 2]\n", "[1,2]"),
-            ("123456789012345678901234567890", "123456789012345678901234567890"),
-            ("a \"word\"", "\"a \\\"word\\\"\""),
-            ("", "\"\""),
-        ] {
-            assert_eq!(String::from_utf8(json_line(data.as_bytes())).unwrap(), line);
-        }
-        assert_eq!(json_line(b"\xff"), b"{\"base64\":\"/w==\"}");
-    }
 
     #[test]
     fn bytes_are_shown_as_text_where_they_are() {

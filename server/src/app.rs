@@ -7,6 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use rsock::{MemoryBudget, Meter, Router, Runtimes, frame::Interaction};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::api;
@@ -23,7 +24,14 @@ struct State {
     started: Instant,
     fire_and_forget: AtomicU64,
     /// Set once all routes are known.
-    routes: OnceLock<Bytes>,
+    routes: OnceLock<RouteList>,
+}
+
+/// The list of routes, in both of its forms.
+#[derive(Debug)]
+struct RouteList {
+    text: Bytes,
+    json: Bytes,
 }
 
 /// All routes of `rsockd`, without a default one. `meter` is what `status` tells of: give the same
@@ -52,7 +60,7 @@ pub(crate) fn app_on(
         // Whoever may ask for anything may ask for the list.
         .suggest_routes(|_, _, _| true);
     // Set here and nowhere else.
-    let _ = app.0.routes.set(list(&router).into());
+    let _ = app.0.routes.set(RouteList { text: list(&router).into(), json: json(&router).into() });
     router
 }
 
@@ -77,6 +85,25 @@ fn list(router: &Router<App>) -> String {
     lines.join("\n")
 }
 
+/// A route, as a program reads of it.
+#[derive(Serialize)]
+struct Described {
+    route: String,
+    answers: Vec<&'static str>,
+    about: &'static str,
+}
+
+/// An array with an object for each route.
+fn json(router: &Router<App>) -> Vec<u8> {
+    let described = |(route, interactions, about): (_, Vec<Interaction>, _)| {
+        let answers = interactions.into_iter().map(Interaction::name).collect();
+        Described { route, answers, about }
+    };
+    let routes: Vec<_> = router.routes().into_iter().map(described).collect();
+    // Strings in a list can always be written as JSON.
+    serde_json::to_vec(&routes).unwrap_or_default()
+}
+
 impl App {
     pub(crate) fn meter(&self) -> &Meter {
         &self.0.meter
@@ -97,7 +124,12 @@ impl App {
 
     /// The list of routes, as text.
     pub(crate) fn routes(&self) -> Bytes {
-        self.0.routes.get().cloned().unwrap_or_default()
+        self.0.routes.get().map(|list| list.text.clone()).unwrap_or_default()
+    }
+
+    /// The same as JSON.
+    pub(crate) fn routes_as_json(&self) -> Bytes {
+        self.0.routes.get().map(|list| list.json.clone()).unwrap_or_default()
     }
 
     /// Counts a fire-and-forget request.

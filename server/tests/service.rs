@@ -292,6 +292,14 @@ async fn routes_lists_what_there_is() {
         for route in ["clock", "echo", "range", "routes", "status"] {
             assert!(list.lines().any(|line| line.starts_with(route)), "{list}");
         }
+        // In the form that is asked for.
+        for (mime, is_json) in [(WellKnownMime::Json, true), (WellKnownMime::TextPlain, false)] {
+            let asked =
+                to("routes", "").accept(&[WellKnownMime::Cbor.into(), mime.into()]).unwrap();
+            let list = client.request_response(asked).await.unwrap();
+            assert_eq!(serde_json::from_slice::<Value>(&list.data).is_ok(), is_json, "{list:?}");
+            assert!(!is_json || json(&list)[1]["answers"][3] == "request-channel", "{list:?}");
+        }
     }
     service.end().await;
 }

@@ -1,5 +1,7 @@
 //! Many payloads, many answers, each side under the other's credit.
 
+use rsock_cli::Count;
+
 use crate::{
     args::ChannelArgs,
     command::items::Items,
@@ -10,7 +12,8 @@ use crate::{
 };
 
 pub(crate) async fn run(args: ChannelArgs) -> Result<(), Failure> {
-    let ChannelArgs { connection, metadata, data, flow, output } = args;
+    let ChannelArgs { connection, mut metadata, data, flow, output } = args;
+    super::ask_for_form(&connection, &mut metadata, output.out);
     let metadata = super::request_metadata(&connection, &metadata)?;
     if flow.step && input::is_typed(&data) {
         return Err(Failure::usage(
@@ -31,7 +34,7 @@ pub(crate) async fn run(args: ChannelArgs) -> Result<(), Failure> {
         match progress.sent() {
             0 => say("rsock: the input was empty: no channel was opened"),
             // Closing waits for our half of the channel: to its end, or to the peer's CANCEL.
-            sent if verbose => say(format_args!("rsock: {sent} payloads sent")),
+            sent if verbose => say(format_args!("rsock: {} sent", Count(sent, "payload"))),
             _ => {}
         }
         Ok(())

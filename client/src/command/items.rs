@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 use rsock::{Client, ConnectionState, Error, Payload, RequestStream, Window};
+use rsock_cli::{Count, Rounded};
 use tokio::{task::consume_budget, time};
 
 use crate::{
@@ -194,13 +195,13 @@ impl Items {
     }
 
     fn summarize(&self) {
-        let Self { received, bytes, .. } = self;
-        let elapsed = self.started.elapsed();
-        match self.first_after {
-            Some(first) => say(format_args!(
-                "rsock: {received} items, {bytes} bytes in {elapsed:.1?}, the first after {first:.1?}"
-            )),
-            None => say(format_args!("rsock: no items in {elapsed:.1?}")),
+        let elapsed = Rounded(self.started.elapsed());
+        let (items, bytes) = (Count(self.received, "item"), Count(self.bytes, "byte"));
+        match self.first_after.map(Rounded) {
+            Some(first) => {
+                say(format_args!("rsock: {items}, {bytes} in {elapsed}, the first after {first}"));
+            }
+            None => say(format_args!("rsock: no items in {elapsed}")),
         }
     }
 }

@@ -10,11 +10,11 @@ mod stream;
 use std::cell::Cell;
 
 use bytes::Bytes;
-use rsock::{Client, CloseReason, Error, Payload};
+use rsock::{Client, CloseReason, Error, Payload, metadata::WellKnownMime};
 use tokio::time;
 
 use crate::{
-    args::{Command, ConnectionArgs, DataArgs, MetadataArgs},
+    args::{Command, ConnectionArgs, DataArgs, Format, MetadataArgs},
     connect, credentials,
     exit::Failure,
     metadata,
@@ -51,6 +51,16 @@ fn request_metadata(
     let built = metadata::of_request(args, credentials, trace, &metadata_mime)?;
     credentials::warn_if_in_clear(connection, args);
     Ok(built)
+}
+
+/// Says that the answer is to be JSON, where that is what is shown, and the metadata has room for it.
+fn ask_for_form(connection: &ConnectionArgs, metadata: &mut MetadataArgs, format: Format) {
+    let composite = WellKnownMime::CompositeMetadata.as_str();
+    let is_composite = metadata::mime_name(&connection.metadata_mime)
+        .is_ok_and(|mime| mime.eq_ignore_ascii_case(composite));
+    if format == Format::Json && metadata.accept.is_empty() && is_composite {
+        metadata.accept.push(WellKnownMime::Json.as_str().to_owned());
+    }
 }
 
 /// A request's one payload.

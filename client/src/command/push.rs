@@ -1,9 +1,11 @@
 //! Metadata for the peer, outside of any request.
 
+use rsock_cli::Count;
+
 use crate::{args::PushArgs, exit::Failure, render::say};
 
 pub(crate) async fn run(args: PushArgs) -> Result<(), Failure> {
-    let PushArgs { connection, metadata } = args;
+    let PushArgs { connection, metadata, report: _ } = args;
     let is_of_requests = metadata.request_data_mime.is_some()
         || !metadata.accept.is_empty()
         || metadata.trace.is_some()
@@ -22,7 +24,7 @@ pub(crate) async fn run(args: PushArgs) -> Result<(), Failure> {
     let size = metadata.len();
     super::tell(&connection, async |client| client.metadata_push(metadata).await).await?;
     if connection.verbose > 0 {
-        say(format_args!("rsock: {size} bytes of metadata sent"));
+        say(format_args!("rsock: {} of metadata sent", Count(size as u64, "byte")));
     }
     Ok(())
 }

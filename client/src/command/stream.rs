@@ -5,7 +5,8 @@ use rsock::Client;
 use crate::{args::StreamArgs, command::items::Items, connect, exit::Failure};
 
 pub(crate) async fn run(args: StreamArgs) -> Result<(), Failure> {
-    let StreamArgs { connection, metadata, data, flow, output } = args;
+    let StreamArgs { connection, mut metadata, data, flow, output } = args;
+    super::ask_for_form(&connection, &mut metadata, output.out);
     let payload = super::payload(&connection, &metadata, &data)?;
     let items = Items::new(&connection, flow, &output)?;
     let work = async |client: &Client| {

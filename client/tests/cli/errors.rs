@@ -208,6 +208,46 @@ fn headers_of_the_handshake_are_sent_or_wrong_usage() {
     }
 }
 
+/// To a program all is JSON, and the code is the same.
+#[test]
+fn errors_come_in_the_form_of_the_output() {
+    let service = Service::start();
+    let unreachable = "unix:/nonexistent/rsock.sock";
+    for (arguments, code, said) in [
+        (
+            &["request", &service.tcp, "-r", "nowhere"][..],
+            72,
+            r#"{"code":"REJECTED","error":"REJECTED: no route \"nowhere\"","exit":72}"#,
+        ),
+        (
+            &["stream", &service.tcp, "-r", "application"],
+            72,
+            r#"{"code":"REJECTED","error":"REJECTED: no route \"application\"","exit":72}"#,
+        ),
+        (&["fnf", unreachable], 7, r#","exit":7,"hint":"is the service running? "#),
+        (&["push", &service.tcp], 2, r#"give it with -m or -r","exit":2}"#),
+        (
+            &["channel", &service.tcp, "--setup-data", "reject", "-d", "x"],
+            67,
+            r#""code":"REJECTED_SETUP""#,
+        ),
+        (&["request", &service.tcp, "-r", "never", "--timeout", "20ms"], 28, r#""exit":28"#),
+        (&["request", &service.tcp, "--tiemout"], 2, r#"similar argument exists: '--timeout'"#),
+    ] {
+        for form in [&["--out", "json"][..], &["--out=json"]] {
+            let done = rsock(&[arguments, form].concat());
+            assert_eq!((done.code(), done.stdout().as_str()), (code, ""), "{}", done.stderr());
+            let stderr = done.stderr();
+            assert!(stderr.contains(said), "{stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{stderr}");
+            let told: serde_json::Value = serde_json::from_str(&stderr).unwrap();
+            assert_eq!(told["exit"], code);
+        }
+        let done = rsock(arguments);
+        assert!(done.stderr().starts_with("rsock: ") || done.stderr().starts_with("error: "));
+    }
+}
+
 #[test]
 fn what_was_meant_is_suggested() {
     for (arguments, said) in [

@@ -177,6 +177,20 @@ fn types_and_traces_go_into_the_request() {
 }
 
 #[test]
+fn who_shows_json_asks_for_it() {
+    let service = Service::start();
+    let request = ["request", &service.tcp, "-d", "{}", "--out", "json"];
+    rsock(&request).printed("{}\n");
+    assert_eq!(sent(&service)[1], entry(mime::ACCEPT_MIME_TYPES, b"\x85"));
+    rsock(&[&request[..], &["--accept", "text"]].concat()).printed("{}\n");
+    assert_eq!(sent(&service)[1], entry(mime::ACCEPT_MIME_TYPES, b"\xa1"));
+    // Other metadata has no room for it.
+    rsock(&[&request[..], &["--metadata-mime", "text", "-m", "hi"]].concat()).printed("{}\n");
+    rsock(&["request", &service.tcp, "-d", "{}"]).printed("{}\n");
+    assert_eq!(sent(&service)[1], []);
+}
+
+#[test]
 fn a_trace_has_ids_of_its_own() {
     let service = Service::start();
     let trace = |options: &[&str]| {

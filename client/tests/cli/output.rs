@@ -34,11 +34,82 @@ fn all_but_data_goes_to_stderr() {
         "→ REQUEST_STREAM stream=1 n=2 route=range 1 B + 10 B metadata\n",
         "← PAYLOAD stream=1 [N] 1 B, 1 of 2 credit left\n",
         "→ REQUEST_N stream=1 n=",
-        "→ ERROR stream=0 CONNECTION_CLOSE: closed\n",
+        "→ CONNECTION_CLOSE: closed\n",
         "rsock: 3 items, 3 bytes in ",
     ] {
         assert!(stderr.contains(line), "{line}\n{stderr}");
     }
+}
+
+/// AUTH-12: of their bytes too only what is not secret.
+#[test]
+fn the_bytes_of_frames_are_shown_without_secrets() {
+    let service = Service::start();
+    let auth = ["--auth-simple", "ann:hunter2", "--auth-in", "both"];
+    let done = rsock(&[&["request", &service.tcp, "-d", "hello", "-vvv"][..], &auth].concat());
+    let said = done.stderr();
+    assert_eq!(done.code(), 0, "{said}");
+    assert!(
+        said.contains("    0000  00 00 00 00 05 00 00 01  00 00 00 00 4e 20 00 01  |"),
+        "{said}"
+    );
+    // The end of the request, and so of its answer.
+    assert_eq!(said.matches("68  65 6c 6c 6f").count() + said.matches("68 65 6c 6c 6f").count(), 2);
+    assert!(!said.contains("hunter") && !said.contains("68 75 6e"), "{said}");
+    assert!(said.contains(".. .. .."), "{said}");
+}
+
+#[test]
+fn long_json_is_indented_where_it_is_asked_for() {
+    let service = Service::start();
+    let list = (0..40).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let json = format!("{{\"a\":[{list}],\"b\":{{\"c\":\"d\"}}}}");
+    let indented = format!(
+        "{{\n  \"a\": [\n    {}\n  ],\n  \"b\": {{\"c\": \"d\"}}\n}}\n",
+        list.replace(',', ",\n    ")
+    );
+    for format in ["text", "json"] {
+        let request = ["request", &service.tcp, "-d", &json, "--out", format];
+        // Nothing changes what a program reads.
+        rsock(&request).printed(&format!("{json}\n"));
+        rsock(&[&request[..], &["--pretty=never"]].concat()).printed(&format!("{json}\n"));
+        rsock(&[&request[..], &["--pretty=always"]].concat()).printed(&indented);
+    }
+    let short = ["request", &service.tcp, "-d", "{\"a\":1}", "--pretty=always"];
+    rsock(&short).printed("{\"a\":1}\n");
+}
+
+/// The command on a terminal of 60 columns that `script` makes, and what it shows there; `None` where there
+/// is no `script`.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(arguments: &str) -> Option<String> {
+    let line = format!("stty rows 24 cols 60; exec {} {arguments}", env!("CARGO_BIN_EXE_rsock"));
+    let shown = Command::new("script").args(["-qec", &line, "/dev/null"]).output();
+    let Ok(shown) = shown else {
+        eprintln!("SKIPPED: there is no `script` to make a terminal");
+        return None;
+    };
+    Some(String::from_utf8(shown.stdout).unwrap().replace("\r\n", "\n"))
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_has_colours_and_readable_json() {
+    let service = Service::start();
+    let json = r#"'{"name":"a longer value than half a line","list":[1,2,3]}'"#;
+    let request = format!("request {} -d {json}", service.tcp);
+    let Some(shown) = on_a_terminal(&request) else { return };
+    let indented =
+        "{\n  \"name\": \"a longer value than half a line\",\n  \"list\": [1, 2, 3]\n}\n";
+    // It fits 60 columns.
+    assert_eq!(shown, format!("{}\n", json.trim_matches('\'')));
+    let wide = format!("{} --pretty never", request.replace("longer", "very much longer"));
+    let shown = on_a_terminal(&wide).unwrap();
+    assert_eq!(shown.lines().count(), 1, "{shown}");
+    let shown = on_a_terminal(&request.replace("longer", "very much longer")).unwrap();
+    assert_eq!(shown, indented.replace("longer", "very much longer"));
+    let help = on_a_terminal("request -h").unwrap();
+    assert!(help.contains("\x1b[1m"), "{help}");
 }
 
 #[test]

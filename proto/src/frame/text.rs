@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::{
+    error::ErrorCode,
     frame::{Ext, Frame, KeepAlive, Lease, PayloadFrame, Request, Resume, Setup, StreamId},
     payload::Payload,
     printable::Printable,
@@ -32,6 +33,10 @@ impl Frame {
     }
 
     fn write(&self, note: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::Error { stream: None, code: ErrorCode::CONNECTION_CLOSE, message } = self {
+            // The end of every connection that ends well: not what a reader of a log looks for as an error.
+            return write!(f, "{}: {}", ErrorCode::CONNECTION_CLOSE, error_text(message));
+        }
         f.write_str(self.name())?;
         match self {
             Self::Setup(setup) => {
@@ -62,8 +67,7 @@ impl Frame {
             Self::RequestN { stream, n } => write!(f, " stream={stream} n={n}"),
             Self::Cancel { stream } => write!(f, " stream={stream}"),
             Self::Error { stream, code, message } => {
-                let shown = &message[..message.len().min(MAX_ERROR_TEXT)];
-                write!(f, " stream={} {code}: {}", number(*stream), text(shown))
+                write!(f, " stream={} {code}: {}", number(*stream), error_text(message))
             }
             Self::KeepAlive(KeepAlive { respond, position, data }) => {
                 write_if(*respond, " [R]", f)?;
@@ -106,6 +110,11 @@ impl fmt::Display for Annotated<'_> {
 /// Text of the peer's.
 fn text(bytes: &[u8]) -> impl fmt::Display {
     Printable(String::from_utf8_lossy(bytes))
+}
+
+/// The text of an ERROR, as far as it is shown.
+fn error_text(message: &[u8]) -> impl fmt::Display {
+    text(&message[..message.len().min(MAX_ERROR_TEXT)])
 }
 
 /// A stream's number, 0 for the connection.
@@ -153,6 +162,8 @@ mod tests {
             (b"\0\0\0\x01\x24\0", "CANCEL stream=1"),
             (b"\0\0\0\x01\x2c\0\0\0\x02\x02n\x1bo", "ERROR stream=1 REJECTED: n\\u{1b}o"),
             (b"\0\0\0\0\x2c\0\0\0\x01\x01", "ERROR stream=0 CONNECTION_ERROR: "),
+            (b"\0\0\0\0\x2c\0\0\0\x01\x02bye", "CONNECTION_CLOSE: bye"),
+            (b"\0\0\0\x01\x2c\0\0\0\x01\x02bye", "ERROR stream=1 CONNECTION_CLOSE: bye"),
             (b"\0\0\0\0\x0c\x80\0\0\0\0\0\0\0\0", "KEEPALIVE [R] position=0 0 B"),
             (b"\0\0\0\0\x08\0\0\0\0\x09\0\0\0\x08", "LEASE ttl=9ms requests=8"),
             (b"\0\0\0\0\x38\0\0\0\0\0\0\0\0\x07", "RESUME_OK received=7"),

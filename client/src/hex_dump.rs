@@ -89,7 +89,7 @@ fn is_secret(mime: &str) -> bool {
     mime.to_ascii_lowercase().contains("authentication")
 }
 
-/// Where a part lies that was cut out of these bytes; of one that was not, everywhere.
+/// The place of a part that was cut out of these bytes; all of them for one that was not.
 fn place(whole: &Bytes, part: &Bytes) -> Range<usize> {
     let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
     match start.checked_add(part.len()) {

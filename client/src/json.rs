@@ -3,7 +3,7 @@
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::de::IgnoredAny;
 
-/// What lies deeper is not indented: nobody reads it, and the stack has an end.
+/// Nothing that lies deeper is indented: nobody reads it, and the stack has an end.
 const MAX_DEPTH: usize = 64;
 
 /// JSON on one line; text that is not JSON as a string, other bytes as an object that says so.

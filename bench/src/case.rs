@@ -9,8 +9,12 @@ use crate::{Error, Result};
 pub(crate) enum Interaction {
     /// This many tasks, each with one request outstanding, one after the other.
     RequestResponse { in_flight: usize },
+    /// As many in all, each task going round all the connections.
+    Spread { in_flight: usize, connections: usize },
     /// One stream at a time on the connection.
     RequestStream,
+    /// This many streams at a time on the connection, which share the items.
+    Streams { at_a_time: usize },
     /// One channel at a time, which the server echoes.
     RequestChannel,
     /// One task that sends, timed until the server has handled them all.
@@ -37,6 +41,22 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
     requests.chain(streams.into_iter().flat_map(of(&[32, 1024])))
 }
 
+/// How many requests are in flight on one connection, where that is what is looked at.
+pub(crate) const IN_FLIGHT: [usize; 7] = [1, 4, 16, 64, 256, 1024, 4096];
+/// How many connections 64 requests in flight go over.
+pub(crate) const CONNECTIONS: [usize; 4] = [1, 10, 100, 1000];
+/// How many streams share a connection.
+pub(crate) const AT_A_TIME: [usize; 4] = [1, 64, 256, 4096];
+
+/// The cases that are not of a sitting, but of the series beside it.
+fn beside() -> impl Iterator<Item = Case> {
+    let in_flight = IN_FLIGHT.map(|in_flight| Interaction::RequestResponse { in_flight });
+    let spread = CONNECTIONS.map(|connections| Interaction::Spread { in_flight: 64, connections });
+    let streams = AT_A_TIME.map(|at_a_time| Interaction::Streams { at_a_time });
+    let all = in_flight.into_iter().chain(spread).chain(streams);
+    all.map(|interaction| Case { interaction, size: 32 })
+}
+
 impl Case {
     /// Whether it belongs to a quick run: over TCP; and of those, two over WebSocket too.
     pub(crate) fn is_quick(self, transport: Transport) -> bool {
@@ -57,7 +77,11 @@ impl fmt::Display for Case {
             Interaction::RequestResponse { in_flight } => {
                 write!(f, "request-response/{in_flight}/{size}B")
             }
+            Interaction::Spread { in_flight, connections } => {
+                write!(f, "request-response/{in_flight}-over-{connections}/{size}B")
+            }
             Interaction::RequestStream => write!(f, "request-stream/{size}B"),
+            Interaction::Streams { at_a_time } => write!(f, "request-streams/{at_a_time}/{size}B"),
             Interaction::RequestChannel => write!(f, "request-channel/{size}B"),
             Interaction::FireAndForget => write!(f, "fire-and-forget/{size}B"),
         }
@@ -69,6 +93,7 @@ impl FromStr for Case {
 
     fn from_str(name: &str) -> Result<Self> {
         all()
+            .chain(beside())
             .find(|case| case.to_string() == name)
             .ok_or_else(|| format!("no case is called {name:?}; see --list").into())
     }
@@ -140,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_case_is_found_by_the_name_it_prints() {
-        for case in all() {
+        for case in all().chain(beside()) {
             assert_eq!(case.to_string().parse::<Case>().ok(), Some(case));
         }
         assert!("request-response/64/33B".parse::<Case>().is_err());

@@ -20,7 +20,7 @@ use crate::{
     case::{Case, Interaction, Transport},
     load::{self, Load, Tally},
     mux::Mux,
-    ours::Rsock,
+    ours::{JsonRoute, NoRoute, Pattern, PatternBehind, Resumable, Route, Rsock},
     raw,
     theirs::{AsShipped, NoDelay, RsocketRust},
 };
@@ -100,7 +100,7 @@ impl Arrivals {
     }
 }
 
-/// The contenders, in the order of the table.
+/// The contenders, in the order of the table, and then rsock with an addition each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contender {
     Raw,
@@ -112,6 +112,12 @@ pub(crate) enum Contender {
     Tonic,
     #[cfg(feature = "nats")]
     Nats,
+    RsockResumable,
+    RsockNoRoute,
+    RsockRoute,
+    RsockPattern,
+    RsockPatternBehind,
+    RsockJson,
 }
 
 /// The work to be done with the type of a contender's [`Peer`], and that for `raw`, which has none.
@@ -120,13 +126,19 @@ macro_rules! with_peer {
         match $contender {
             Contender::Raw => $raw,
             Contender::Mux => with_peer!(@ $peer = Mux, $then),
-            Contender::Rsock => with_peer!(@ $peer = Rsock, $then),
+            Contender::Rsock => with_peer!(@ $peer = Rsock<crate::ours::Bare>, $then),
             Contender::RsocketRust => with_peer!(@ $peer = RsocketRust<AsShipped>, $then),
             Contender::RsocketRustNoDelay => with_peer!(@ $peer = RsocketRust<NoDelay>, $then),
             #[cfg(feature = "tonic")]
             Contender::Tonic => with_peer!(@ $peer = crate::grpc::Tonic, $then),
             #[cfg(feature = "nats")]
             Contender::Nats => with_peer!(@ $peer = crate::nats::Nats, $then),
+            Contender::RsockResumable => with_peer!(@ $peer = Rsock<Resumable>, $then),
+            Contender::RsockNoRoute => with_peer!(@ $peer = Rsock<NoRoute>, $then),
+            Contender::RsockRoute => with_peer!(@ $peer = Rsock<Route>, $then),
+            Contender::RsockPattern => with_peer!(@ $peer = Rsock<Pattern>, $then),
+            Contender::RsockPatternBehind => with_peer!(@ $peer = Rsock<PatternBehind>, $then),
+            Contender::RsockJson => with_peer!(@ $peer = Rsock<JsonRoute>, $then),
         }
     };
     (@ $peer:ident = $type:ty, $then:expr) => {{
@@ -136,6 +148,7 @@ macro_rules! with_peer {
 }
 
 impl Contender {
+    /// Those of a sitting.
     pub(crate) const ALL: &[Self] = &[
         Self::Raw,
         Self::Mux,
@@ -146,6 +159,16 @@ impl Contender {
         Self::Tonic,
         #[cfg(feature = "nats")]
         Self::Nats,
+    ];
+
+    /// Those of the series beside it.
+    const BESIDE: &[Self] = &[
+        Self::RsockResumable,
+        Self::RsockNoRoute,
+        Self::RsockRoute,
+        Self::RsockPattern,
+        Self::RsockPatternBehind,
+        Self::RsockJson,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -159,6 +182,12 @@ impl Contender {
             Self::Tonic => "tonic",
             #[cfg(feature = "nats")]
             Self::Nats => "nats",
+            Self::RsockResumable => "rsock-resumable",
+            Self::RsockNoRoute => "rsock-no-route",
+            Self::RsockRoute => "rsock-route",
+            Self::RsockPattern => "rsock-pattern",
+            Self::RsockPatternBehind => "rsock-pattern-behind",
+            Self::RsockJson => "rsock-json",
         }
     }
 
@@ -180,15 +209,25 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// TCP before WebSocket, and within a transport in the order of [`Contender::ALL`].
+    /// Those of a sitting: TCP before WebSocket, and within a transport in the order of
+    /// [`Contender::ALL`].
     pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::of(Contender::ALL)
+    }
+
+    fn of(contenders: &'static [Contender]) -> impl Iterator<Item = Self> {
         Transport::ALL.into_iter().flat_map(|transport| {
-            Contender::ALL
+            contenders
                 .iter()
                 .copied()
                 .filter(move |contender| contender.transports().contains(&transport))
                 .map(move |contender| Self { contender, transport })
         })
+    }
+
+    /// The contender over TCP, which all have.
+    pub(crate) fn tcp(contender: Contender) -> Self {
+        Self { contender, transport: Transport::Tcp }
     }
 
     /// The server's side of this row; see [`Peer::serve`].
@@ -221,6 +260,7 @@ impl FromStr for Entry {
 
     fn from_str(name: &str) -> Result<Self> {
         Self::all()
+            .chain(Self::of(Contender::BESIDE))
             .find(|entry| entry.to_string() == name)
             .ok_or_else(|| format!("nobody competes as {name:?}").into())
     }
@@ -233,11 +273,11 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::{case, machine::Meter};
+    use crate::{case, load::Extent, machine::Meter};
 
     #[test]
     fn an_entry_is_found_by_the_name_it_prints() {
-        for entry in Entry::all() {
+        for entry in Entry::all().chain(Entry::of(Contender::BESIDE)) {
             assert_eq!(entry.to_string().parse::<Entry>().ok(), Some(entry));
         }
         assert!("raw/ws".parse::<Entry>().is_err());
@@ -257,15 +297,17 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn everyone_finishes_the_cases_they_take() {
         let mut running = JoinSet::new();
-        for entry in Entry::all() {
+        for entry in Entry::all().chain(Entry::of(Contender::BESIDE)) {
             let address =
                 entry.serve(Ipv4Addr::LOCALHOST.into()).await.expect("a port of 127.0.0.1");
             for case in case::all().filter(|&case| entry.contender.takes(case)) {
                 let load = Load {
                     case,
-                    warm_up: Duration::ZERO,
-                    count_for: Duration::from_millis(50),
-                    items: 3000,
+                    extent: Extent {
+                        warm_up: Duration::ZERO,
+                        count_for: Duration::from_millis(50),
+                        items: 3000,
+                    },
                     meter: Meter::of_server(std::process::id(), None).expect("a clock"),
                 };
                 running.spawn(async move { (entry, case, entry.drive(address, load).await) });

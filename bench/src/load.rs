@@ -30,17 +30,44 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// measured over a few milliseconds.
 const LEAST_STREAMED: Duration = Duration::from_millis(250);
 
-/// The work to do, and for how long.
+/// The work to do, and how much of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) case: Case,
+    pub(crate) extent: Extent,
+    pub(crate) meter: Meter,
+}
+
+/// How much is done of a case.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
     /// Before counting starts.
     pub(crate) warm_up: Duration,
     /// How long requests are counted.
     pub(crate) count_for: Duration,
     /// How long a stream is.
     pub(crate) items: usize,
-    pub(crate) meter: Meter,
+}
+
+impl Default for Extent {
+    fn default() -> Self {
+        Self {
+            warm_up: Duration::from_millis(150),
+            count_for: Duration::from_millis(500),
+            items: 1_000_000,
+        }
+    }
+}
+
+impl Extent {
+    /// Shorter, for a look.
+    pub(crate) fn quick() -> Self {
+        Self {
+            warm_up: Duration::from_millis(100),
+            count_for: Duration::from_millis(250),
+            items: 100_000,
+        }
+    }
 }
 
 /// The counts of a run.
@@ -134,9 +161,17 @@ pub(crate) async fn drive<P: Peer>(
     let measured = async {
         match load.case.interaction {
             Interaction::RequestResponse { in_flight } => {
-                request_response(requester, in_flight, load).await
+                request_response(vec![requester], in_flight, load).await
+            }
+            Interaction::Spread { in_flight, connections } => {
+                let mut requesters = vec![requester];
+                while requesters.len() < connections {
+                    requesters.push(P::connect(transport, address).await?);
+                }
+                request_response(requesters, in_flight, load).await
             }
             Interaction::RequestStream => request_stream(requester, load).await,
+            Interaction::Streams { at_a_time } => request_streams(requester, at_a_time, load).await,
             Interaction::RequestChannel => request_channel(requester, load).await,
             Interaction::FireAndForget => fire_and_forget(requester, load).await,
         }
@@ -145,26 +180,34 @@ pub(crate) async fn drive<P: Peer>(
 }
 
 /// Requests from `in_flight` tasks, each waiting for its answer before it asks again, counted
-/// from the end of the warm-up.
+/// from the end of the warm-up. Each goes round the connections, where there are several.
 async fn request_response<R: Requester>(
-    requester: R,
+    requesters: Vec<R>,
     in_flight: usize,
     load: Load,
 ) -> Result<Tally> {
-    let data = Bytes::from(vec![b'x'; load.case.size]);
+    let Extent { warm_up, count_for, .. } = load.extent;
+    let data = request_data(load.case.size);
+    let requesters: Arc<[R]> = requesters.into();
+    let count = requesters.len();
     let stop = Arc::new(AtomicBool::new(false));
     let mut askers: JoinSet<Result<()>> = JoinSet::new();
     let counters: Vec<_> = (0..in_flight).map(|_| Arc::new(Counter::default())).collect();
     let histogram = Arc::new(Histogram::new());
     let timed_one_in = if in_flight == 1 { 1 } else { TIMED_ONE_IN };
-    for counter in &counters {
-        let (requester, data, stop) = (requester.clone(), data.clone(), Arc::clone(&stop));
+    for (task, counter) in counters.iter().enumerate() {
+        let (requesters, data, stop) = (Arc::clone(&requesters), data.clone(), Arc::clone(&stop));
+        let (mut next, step) = (task % count, in_flight % count);
         let (counter, histogram) = (Arc::clone(counter), Arc::clone(&histogram));
         askers.spawn(async move {
             while !stop.load(Ordering::Relaxed) {
                 let is_timed = counter.read().is_multiple_of(timed_one_in);
                 let asked = is_timed.then(Instant::now);
-                let answered = requester.request_response(data.clone()).await?;
+                let answered = requesters[next].request_response(data.clone()).await?;
+                next += step;
+                if next >= count {
+                    next -= count;
+                }
                 if let Some(asked) = asked {
                     histogram.record(asked.elapsed());
                 }
@@ -178,10 +221,10 @@ async fn request_response<R: Requester>(
     }
     let total = || counters.iter().map(|counter| counter.read()).sum::<u64>();
 
-    time::sleep(load.warm_up).await;
+    time::sleep(warm_up).await;
     histogram.clear();
     let (before, started) = (total(), load.meter.start()?);
-    time::sleep(load.count_for).await;
+    time::sleep(count_for).await;
     let (after, spent) = (total(), load.meter.since(&started)?);
     let latency = histogram.latency();
 
@@ -201,6 +244,30 @@ async fn request_stream<R: Requester>(requester: R, load: Load) -> Result<Tally>
     laps.tally()
 }
 
+/// Streams that run at the same time, all of which are taken before the next are asked for.
+async fn request_streams<R: Requester>(
+    requester: R,
+    at_a_time: usize,
+    load: Load,
+) -> Result<Tally> {
+    let mut laps = Laps::of(load);
+    while let Some(items) = laps.next()? {
+        let mut takers = JoinSet::new();
+        for stream in 0..at_a_time {
+            let items = (items + stream) / at_a_time;
+            let wanted = StreamRequest { items, size: load.case.size };
+            let requester = requester.clone();
+            takers.spawn(async move {
+                consume(requester.request_stream(wanted.encode()), wanted).await
+            });
+        }
+        while let Some(taken) = takers.join_next().await {
+            taken??;
+        }
+    }
+    laps.tally()
+}
+
 async fn request_channel<R: Requester>(requester: R, load: Load) -> Result<Tally> {
     let mut laps = Laps::of(load);
     while let Some(items) = laps.next()? {
@@ -213,7 +280,7 @@ async fn request_channel<R: Requester>(requester: R, load: Load) -> Result<Tally
 }
 
 async fn fire_and_forget<R: Requester>(requester: R, load: Load) -> Result<Tally> {
-    let data = Bytes::from(vec![b'x'; load.case.size]);
+    let data = request_data(load.case.size);
     let mut sent = 0;
     let mut laps = Laps::of(load);
     while let Some(items) = laps.next()? {
@@ -227,35 +294,44 @@ async fn fire_and_forget<R: Requester>(requester: R, load: Load) -> Result<Tally
     laps.tally()
 }
 
-/// Moves of `load.items`, again and again, timed from the first to the last having been handled.
+/// So many bytes, which are JSON for who reads that.
+fn request_data(size: usize) -> Bytes {
+    let mut data = vec![b'x'; size];
+    if let [first, .., last] = &mut data[..] {
+        (*first, *last) = (b'"', b'"');
+    }
+    Bytes::from(data)
+}
+
+/// Moves of so many items, again and again, timed from the first to the last having been handled.
 pub(crate) struct Laps {
     load: Load,
+    /// When the warm-up began.
+    began: Option<Instant>,
     started: Option<(Instant, Mark)>,
     messages: u64,
 }
 
 impl Laps {
     pub(crate) fn of(load: Load) -> Self {
-        Self { load, started: None, messages: 0 }
+        Self { load, began: None, started: None, messages: 0 }
     }
 
-    /// Called when all before have been handled: how many to move next, the warm-up first. `None`
-    /// when enough has been timed.
+    /// Called when all before have been handled: how many to move next, short moves of the warm-up
+    /// first. `None` when enough has been timed.
     pub(crate) fn next(&mut self) -> Result<Option<usize>> {
+        let Extent { warm_up, items, .. } = self.load.extent;
         match &self.started {
-            None if self.messages == 0 => {
-                self.messages = 1;
-                return Ok(Some(self.load.items / 100 + 1));
+            None if self.began.is_none_or(|began| began.elapsed() < warm_up) => {
+                self.began.get_or_insert_with(Instant::now);
+                return Ok(Some(items / 100 + 1));
             }
-            None => {
-                self.messages = 0;
-                self.started = Some((Instant::now(), self.load.meter.start()?));
-            }
+            None => self.started = Some((Instant::now(), self.load.meter.start()?)),
             Some((began, _)) if began.elapsed() >= LEAST_STREAMED => return Ok(None),
             Some(_) => {}
         }
-        self.messages += self.load.items as u64;
-        Ok(Some(self.load.items))
+        self.messages += items as u64;
+        Ok(Some(items))
     }
 
     pub(crate) fn tally(&self) -> Result<Tally> {

@@ -89,6 +89,7 @@ pub(crate) fn runtime(mode: Mode) -> Result<Runtime> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Meter {
     server: ClockId,
+    server_pid: u32,
     broker: Option<ClockId>,
     /// The clock of threads that run only where nothing else would.
     spinner: Option<ClockId>,
@@ -99,6 +100,8 @@ pub(crate) struct Mark {
     wall: Instant,
     client: Duration,
     server: Duration,
+    client_faults: u64,
+    server_faults: u64,
     /// The whole machine but for the spinner.
     machine: Duration,
 }
@@ -113,13 +116,17 @@ pub(crate) struct Reading {
     pub(crate) server: Duration,
     /// CPU time of everything else on the machine, to the tick of 10 ms.
     pub(crate) others: Duration,
+    /// Pages that this process touched for the first time since it was given them.
+    pub(crate) client_faults: u64,
+    /// Those of the server.
+    pub(crate) server_faults: u64,
 }
 
 impl Meter {
     /// Counts what a broker uses as the server's.
     pub(crate) fn of_server(pid: u32, broker: Option<u32>) -> Result<Self> {
         let broker = broker.map(clock_of).transpose()?;
-        Ok(Self { server: clock_of(pid)?, broker, spinner: None })
+        Ok(Self { server: clock_of(pid)?, server_pid: pid, broker, spinner: None })
     }
 
     /// Does not take what this process uses for others' work.
@@ -134,6 +141,8 @@ impl Meter {
             machine: machine_busy()?.saturating_sub(read_any(self.spinner)?),
             client: read(ClockId::CLOCK_PROCESS_CPUTIME_ID)?,
             server: read(self.server)? + read_any(self.broker)?,
+            client_faults: page_faults(std::process::id())?,
+            server_faults: page_faults(self.server_pid)?,
             wall: Instant::now(),
         })
     }
@@ -146,6 +155,8 @@ impl Meter {
             elapsed: now.wall - mark.wall,
             client,
             server,
+            client_faults: now.client_faults - mark.client_faults,
+            server_faults: now.server_faults - mark.server_faults,
             others: now.machine.saturating_sub(mark.machine).saturating_sub(client + server),
         })
     }
@@ -170,6 +181,14 @@ fn machine_busy() -> Result<Duration> {
     let ticks: u64 =
         [0, 1, 2, 5, 6].iter().map(|&column| columns.get(column).copied().unwrap_or(0)).sum();
     Ok(Duration::from_secs_f64(ticks as f64 / TICKS_A_SECOND))
+}
+
+/// Page faults that were answered without a disk, of all threads a process has had.
+fn page_faults(pid: u32) -> Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program, in parentheses, may hold anything.
+    let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/PID/stat")?;
+    Ok(fields.split_whitespace().nth(7).ok_or("no minflt in /proc/PID/stat")?.parse()?)
 }
 
 /// The most memory a process has ever held, in KiB.

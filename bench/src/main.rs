@@ -1,10 +1,11 @@
 //! `rsock-bench`: the raw limit of this machine, `rsock` and `rsocket_rust`, side by side.
 //!
-//! One binary starts itself a second time as the server, drives it, and lets the contenders take
-//! turns: within a round they run one after the other, and a ratio is taken between neighbours of
+//! One binary starts itself again for each measurement, as the client and as the server, and lets
+//! the contenders take turns: within a round they run one after the other, and a ratio is taken between neighbours of
 //! one round only. What is printed is the median over the rounds, of the ratios as of the rates.
 //! Absolute rates say little on a shared or virtual machine; ratios in one mode say much.
 
+mod apart;
 mod case;
 mod contender;
 mod frames;
@@ -22,6 +23,7 @@ mod pair;
 mod plot;
 mod raw;
 mod report;
+mod series;
 mod sitting;
 mod special;
 mod spinner;
@@ -58,13 +60,15 @@ fn run(command: options::Command) -> Result<()> {
             }
             Ok(())
         }
-        options::Command::Serve(mode, host) => pair::serve(mode, host),
-        options::Command::Memory(entry, case, mode, items) => {
-            sitting::memory_of_one(entry, case, mode, items)
+        options::Command::Serve(entry, mode, host) => pair::serve(entry, mode, host),
+        options::Command::Measure(task) => {
+            println!("{}", task.perform()?.json());
+            Ok(())
         }
         options::Command::Spin => spinner::spin(),
         options::Command::Plot(file, directory) => plot::write(&file, &directory),
         options::Command::Special(special) => special.run(),
+        options::Command::Series(series) => series.run(),
         options::Command::Sit(plan) => {
             let sitting = sitting::hold(&plan)?;
             print!("{}", report::text(&plan, &sitting));

@@ -10,8 +10,11 @@ use std::{
 
 use crate::{
     Error, Result,
+    apart::Task,
     case::{self, Case, Mode},
     contender::{Contender, Entry},
+    load::Extent,
+    series::{Kind, Series},
     special::Special,
 };
 
@@ -20,7 +23,8 @@ pub(crate) const HELP: &str = "\
 rsock-bench: the limits of this machine, rsock and others, side by side
 
 Usage: rsock-bench [OPTIONS]
-       rsock-bench shaped|slow|idle [OPTIONS]   (--help says more)
+       rsock-bench shaped|slow|idle [OPTIONS]      (--help says more)
+       rsock-bench routing|resume|growth [OPTIONS] (--help says more)
        rsock-bench plot FILE DIR                figures and tables of a sitting's JSON
 
 Without options, everything: about forty minutes on an idle machine.
@@ -40,7 +44,6 @@ Without options, everything: about forty minutes on an idle machine.
                       split  one thread each, pinned to different CPUs
                       2w     two tokio workers each, placed by the kernel
   --rounds N        how many rounds
-  --no-memory       leave out the peak memory
   --no-spinner      let the CPUs halt when they are idle; otherwise, but for 1cpu, a thread
                     of the class SCHED_IDLE keeps each busy (by chrt of util-linux)
   --json FILE       also write every measurement to FILE
@@ -56,14 +59,15 @@ pub(crate) enum Command {
     Help,
     List,
     /// Be the server of a pair.
-    Serve(Mode, IpAddr),
-    /// Be the client of a pair whose memory is measured, and start its server.
-    Memory(Entry, Case, Mode, usize),
+    Serve(Entry, Mode, IpAddr),
+    /// Be the client of a pair, and start its server.
+    Measure(Task),
     /// Be the process that keeps the CPUs from halting.
     Spin,
     /// Draw the figures of a file into a directory.
     Plot(PathBuf, PathBuf),
     Special(Special),
+    Series(Series),
     Sit(Plan),
 }
 
@@ -76,13 +80,9 @@ pub(crate) struct Plan {
     /// Whether a case is left out where it [is not quick](Case::is_quick).
     pub(crate) quick: bool,
     pub(crate) rounds: usize,
-    pub(crate) warm_up: Duration,
-    pub(crate) count_for: Duration,
-    /// How long a stream is.
-    pub(crate) items: usize,
+    pub(crate) extent: Extent,
     /// How often a disturbed measurement is made again.
     pub(crate) repeats: usize,
-    pub(crate) memory: bool,
     /// Whether the CPUs are kept from halting.
     pub(crate) spinner: bool,
     pub(crate) json: Option<PathBuf>,
@@ -96,11 +96,8 @@ impl Default for Plan {
             entries: Entry::all().collect(),
             quick: false,
             rounds: 5,
-            warm_up: Duration::from_millis(150),
-            count_for: Duration::from_millis(500),
-            items: 1_000_000,
+            extent: Extent::default(),
             repeats: 2,
-            memory: true,
             spinner: true,
             json: None,
         }
@@ -127,6 +124,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     if let Some(what) = command.as_deref().and_then(Special::named) {
         return Ok(Command::Special(Special::parse(what, arguments)?));
     }
+    if let Some(what) = command.as_deref().and_then(Kind::named) {
+        return Ok(Command::Series(Series::parse(what, arguments)?));
+    }
     if command.as_deref() == Some("plot") {
         let (Some(file), Some(directory), None) =
             (arguments.next(), arguments.next(), arguments.next())
@@ -139,6 +139,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     let mut host = IpAddr::from(Ipv4Addr::LOCALHOST);
     let (mut modes, mut contenders, mut only) = (Vec::new(), Vec::new(), Vec::new());
     let (mut rounds, mut items, mut entry, mut case) = (None, None, None, None);
+    let (mut warm_up, mut count_for, mut spinner) = (None, None, None);
     let mut quick = false;
     while let Some(option) = arguments.next() {
         let mut value = || {
@@ -152,10 +153,12 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
             "--contender" => contenders.push(value()?),
             "--mode" => modes.push(value()?.parse()?),
             "--rounds" => rounds = Some(number(&value()?)?),
-            "--no-memory" => plan.memory = false,
             "--no-spinner" => plan.spinner = false,
             "--json" => plan.json = Some(value()?.into()),
             "--items" => items = Some(number(&value()?)?),
+            "--warm-up" => warm_up = Some(milliseconds(&value()?)?),
+            "--count-for" => count_for = Some(milliseconds(&value()?)?),
+            "--spinner" => spinner = Some(value()?.parse()?),
             "--host" => host = value()?.parse()?,
             "--entry" => entry = Some(value()?.parse()?),
             "--case" => case = Some(value()?.parse()?),
@@ -164,23 +167,27 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     }
     if quick {
         plan.modes = vec![Mode::OneCpu, Mode::TwoWorkers];
-        (plan.rounds, plan.items, plan.repeats) = (3, 100_000, 0);
-        plan.warm_up = Duration::from_millis(100);
-        plan.count_for = Duration::from_millis(250);
+        (plan.rounds, plan.extent, plan.repeats) = (3, Extent::quick(), 0);
         // Whoever names cases gets those.
         plan.quick = only.is_empty();
     }
     plan.rounds = rounds.unwrap_or(plan.rounds);
-    plan.items = items.unwrap_or(plan.items);
+    plan.extent.items = items.unwrap_or(plan.extent.items);
+    plan.extent.warm_up = warm_up.unwrap_or(plan.extent.warm_up);
+    plan.extent.count_for = count_for.unwrap_or(plan.extent.count_for);
 
     match command.as_deref() {
         None => {}
         Some("spin") => return Ok(Command::Spin),
-        Some("serve") => return Ok(Command::Serve(one(modes, "--mode")?, host)),
-        Some("memory") => {
-            let entry = entry.ok_or("memory needs --entry")?;
-            let case = case.ok_or("memory needs --case")?;
-            return Ok(Command::Memory(entry, case, one(modes, "--mode")?, plan.items));
+        Some("serve") => {
+            let entry = entry.ok_or("serve needs --entry")?;
+            return Ok(Command::Serve(entry, one(modes, "--mode")?, host));
+        }
+        Some("measure") => {
+            let entry = entry.ok_or("measure needs --entry")?;
+            let case = case.ok_or("measure needs --case")?;
+            let (mode, extent) = (one(modes, "--mode")?, plan.extent);
+            return Ok(Command::Measure(Task { entry, case, mode, extent, spinner }));
         }
         Some(other) => return Err(format!("{other} is not a command; see --help").into()),
     }
@@ -212,6 +219,10 @@ pub(crate) fn number(text: &str) -> Result<usize> {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(format!("{text:?} is not a number above zero").into()),
     }
+}
+
+fn milliseconds(text: &str) -> Result<Duration> {
+    Ok(Duration::from_millis(text.parse()?))
 }
 
 fn one(modes: Vec<Mode>, option: &str) -> Result<Mode> {
@@ -246,7 +257,7 @@ mod tests {
     fn quick_does_not_overrule_what_is_said() {
         let plan = plan("--rounds 7 --mode split --quick");
         assert_eq!(
-            (plan.rounds, plan.items, plan.modes.as_slice()),
+            (plan.rounds, plan.extent.items, plan.modes.as_slice()),
             (7, 100_000, &[Mode::Split][..])
         );
     }

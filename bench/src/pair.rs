@@ -25,33 +25,36 @@ const PREPARE: &str = "prepare";
 /// The last line a server prints before it only answers.
 const READY: &str = "ready";
 
-/// The server process, and where its contenders listen. It ends with this value.
+/// The server process of a contender. It ends with this value.
 pub(crate) struct Server {
     child: Child,
-    listening: Vec<(Entry, SocketAddr)>,
+    address: Option<SocketAddr>,
     broker: Option<u32>,
     mode: Mode,
+    entry: Entry,
 }
 
 impl Server {
-    pub(crate) fn start(mode: Mode) -> Result<Self> {
-        Self::start_at(Ipv4Addr::LOCALHOST.into(), mode, |_| Ok(()))
+    pub(crate) fn start(entry: Entry, mode: Mode) -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), entry, mode, |_| Ok(()))
     }
 
     /// A server that listens at `host`, once `prepare` has been called with its process. If `host`
     /// is another than this machine's, the server has a network namespace of its own.
     pub(crate) fn start_at(
         host: IpAddr,
+        entry: Entry,
         mode: Mode,
         prepare: impl FnOnce(u32) -> Result<()>,
     ) -> Result<Self> {
         let child = Command::new(std::env::current_exe()?)
-            .args(["serve", "--mode", mode.name(), "--host", &host.to_string()])
+            .args(["serve", "--entry", &entry.to_string()])
+            .args(["--mode", mode.name(), "--host", &host.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         // From here on the child is ended by `drop`, whatever happens.
-        let mut server = Self { child, listening: Vec::new(), broker: None, mode };
+        let mut server = Self { child, address: None, broker: None, mode, entry };
         let said = server.child.stdout.take().ok_or("the server has no stdout")?;
         let mut prepare = Some(prepare);
         for line in BufReader::new(said).lines() {
@@ -66,10 +69,9 @@ impl Server {
                 stdin.write_all(b"\n")?;
                 continue;
             }
-            let (entry, address) = line.split_once(' ').ok_or("the server said something odd")?;
-            match entry {
-                BROKER => server.broker = Some(address.parse()?),
-                _ => server.listening.push((entry.parse()?, address.parse()?)),
+            match line.split_once(' ') {
+                Some((BROKER, pid)) => server.broker = Some(pid.parse()?),
+                _ => server.address = Some(line.parse()?),
             }
         }
         Err("the server ended before it was ready".into())
@@ -83,16 +85,15 @@ impl Server {
         Meter::of_server(self.pid(), self.broker)
     }
 
-    /// The address a contender listens on.
-    pub(crate) fn address(&self, entry: Entry) -> Result<SocketAddr> {
-        let listening = self.listening.iter().find(|(listening, _)| *listening == entry);
-        Ok(listening.ok_or("the server does not serve this contender")?.1)
+    /// The address the contender listens on.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
+        Ok(self.address.ok_or("the server has not said where it listens")?)
     }
 
     /// One measurement, on a connection and a runtime of its own. The calling thread has to be
     /// settled already.
-    pub(crate) fn measure(&self, entry: Entry, load: Load) -> Result<Tally> {
-        let address = self.address(entry)?;
+    pub(crate) fn measure(&self, load: Load) -> Result<Tally> {
+        let (entry, address) = (self.entry, self.address()?);
         let runtime = machine::runtime(self.mode)?;
         // On a worker, where a user's code would be; in the thread of `block_on` every wake would
         // cross threads.
@@ -114,8 +115,8 @@ impl Drop for Server {
     }
 }
 
-/// The server process: every contender listens, until the parent hangs up.
-pub(crate) fn serve(mode: Mode, host: IpAddr) -> Result<()> {
+/// The server process: the contender listens, until the parent hangs up.
+pub(crate) fn serve(entry: Entry, mode: Mode, host: IpAddr) -> Result<()> {
     if !host.is_loopback() {
         link::leave_network()?;
         println!("{PREPARE}");
@@ -130,9 +131,7 @@ pub(crate) fn serve(mode: Mode, host: IpAddr) -> Result<()> {
     Cpus::given()?.settle(Side::Server, mode)?;
     machine::runtime(mode)?.block_on(async {
         let mut out = std::io::stdout();
-        for entry in Entry::all() {
-            writeln!(out, "{entry} {}", entry.serve(host).await?)?;
-        }
+        writeln!(out, "{}", entry.serve(host).await?)?;
         #[cfg(feature = "nats")]
         if let Some(pid) = crate::nats::broker() {
             writeln!(out, "{BROKER} {pid}")?;

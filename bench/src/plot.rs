@@ -5,7 +5,7 @@ use std::{fmt::Write, fs, path::Path};
 use serde_json::Value;
 
 use crate::{
-    Result, report, special,
+    Result, report, series, special,
     svg::{Figure, Group, Panel},
 };
 
@@ -25,6 +25,8 @@ pub(crate) fn write(file: &Path, directory: &Path) -> Result<()> {
         ("streams.svg", streams(&sitting)),
         ("memory.svg", memory(&sitting)),
         ("shaped.svg", shaped(&sitting)),
+        ("additions.svg", additions(&sitting)),
+        ("growth.svg", growth(&sitting)),
     ];
     for (name, figure) in figures {
         if figure.panels.is_empty() {
@@ -130,6 +132,82 @@ fn shaped(sitting: &Value) -> Figure {
     }
 }
 
+/// Routing and sessions: a panel for each interaction, beside what is without.
+fn additions(sitting: &Value) -> Figure {
+    let mut panels = Vec::new();
+    for key in ["routing", "resume"] {
+        panels.extend(series_of(sitting, key).into_iter().map(|(title, rows)| {
+            let group = |row: &&Value| Group {
+                name: text(row, "name").to_owned(),
+                is_ours: row["contender"] != "rsock",
+                figures: vec![nanos(row)],
+            };
+            let groups = rows.iter().map(group).collect();
+            Panel { title: title.to_owned(), unit: CPU_EACH, series: vec![], groups }
+        }));
+    }
+    Figure {
+        title: "A bare connection, and with routing or a session that can be resumed".to_owned(),
+        note: format!(
+            "{}. Both processes on one CPU, client and server together. Shorter is better.",
+            text(sitting, "machine")
+        ),
+        panels,
+    }
+}
+
+/// The cost of one, the more there are: a panel for each kind, a bar for each contender.
+fn growth(sitting: &Value) -> Figure {
+    let panel = |(title, rows): (&str, Vec<&Value>)| {
+        let takes_part = |contender: &&str| rows.iter().any(|row| row["contender"] == **contender);
+        let contenders: Vec<_> = ["rsock", "mux"].into_iter().filter(takes_part).collect();
+        let names = distinct(rows.iter().map(|row| text(row, "name")));
+        let of = |name: &str, contender: &str| {
+            let row = rows.iter().find(|row| row["name"] == name && row["contender"] == contender);
+            row.and_then(|row| nanos(row))
+        };
+        let group = |name: &str| Group {
+            name: name.to_owned(),
+            is_ours: true,
+            figures: contenders.iter().map(|contender| of(name, contender)).collect(),
+        };
+        let groups = names.into_iter().map(group).collect();
+        Panel { title: title.to_owned(), unit: CPU_EACH, series: contenders.clone(), groups }
+    };
+    Figure {
+        title: "What one costs, the more there are".to_owned(),
+        note: format!(
+            "{}. 32 B, both processes on one CPU, client and server together. Shorter is better.",
+            text(sitting, "machine")
+        ),
+        panels: series_of(sitting, "growth").into_iter().map(panel).collect(),
+    }
+}
+
+/// A second a million is a thousand of them.
+const CPU_EACH: &str = "CPU ns each";
+
+fn nanos(row: &Value) -> Option<f64> {
+    Some(row["cpu_seconds_per_million"].as_f64()? * 1e3)
+}
+
+/// The rows of each of a series' groups.
+fn series_of<'a>(sitting: &'a Value, key: &str) -> Vec<(&'a str, Vec<&'a Value>)> {
+    let groups = distinct(entries(sitting, key).map(|row| text(row, "group")));
+    let rows = |group: &str| entries(sitting, key).filter(|row| row["group"] == *group).collect();
+    groups.into_iter().map(|group| (group, rows(group))).collect()
+}
+
+fn distinct<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut distinct = Vec::new();
+    for one in all {
+        if !distinct.contains(&one) {
+            distinct.push(one);
+        }
+    }
+    distinct
+}
+
 fn groups<'a>(rows: impl Iterator<Item = &'a Value>, keys: &[&str]) -> Vec<Group> {
     rows.filter(|row| text(row, "contender") != LIMIT)
         .map(|row| Group {
@@ -210,7 +288,7 @@ fn tables(sitting: &Value) -> String {
             let _ = write!(out, "\n## {mode}\n\n{}\n", report::table(&lines));
         }
     }
-    for (key, title, table) in special::TABLES {
+    for (key, title, table) in series::TABLES.into_iter().chain(special::TABLES) {
         let rows: Vec<_> = entries(sitting, key).cloned().collect();
         if !rows.is_empty() {
             let _ = write!(out, "\n## {title}\n\n{}\n", table(&rows));
@@ -234,6 +312,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_series_has_a_panel_for_each_group_and_a_bar_for_each_contender() {
+        let row = |group: &str, name: &str, contender: &str, cpu: f64| json!({ "group": group, "name": name, "contender": contender, "cpu_seconds_per_million": cpu });
+        let sitting = json!({
+            "machine": "a machine",
+            "growth": [
+                row("streams", "1", "rsock", 0.125),
+                row("in flight", "1", "mux", 17.0),
+                row("in flight", "1", "rsock", 19.0),
+            ],
+            "routing": [row("routing", "bare", "rsock", 0.7), row("routing", "a route", "rsock-route", 0.8)],
+        });
+        let figure = growth(&sitting);
+        let titles: Vec<_> = figure.panels.iter().map(|panel| panel.title.as_str()).collect();
+        assert_eq!(titles, ["streams", "in flight"]);
+        assert_eq!(figure.panels[1].series, ["rsock", "mux"]);
+        assert_eq!(figure.panels[1].groups[0].figures, [Some(19_000.0), Some(17_000.0)]);
+        let additions = additions(&sitting);
+        let ours: Vec<_> = additions.panels[0].groups.iter().map(|group| group.is_ours).collect();
+        assert_eq!(ours, [false, true]);
+    }
+
+    #[test]
     fn a_figure_has_a_panel_for_each_case_of_its_mode() {
         let row = |contender: &str, rate: f64| json!({ "contender": contender, "transport": "tcp", "per_second": rate, "over": {} });
         let rows = json!([row("raw", 9e6), row("rsock", 1e6), row("rsocket_rust", 2e5)]);
@@ -254,6 +354,7 @@ mod tests {
         assert_eq!(names, ["rsock/tcp", "rsocket_rust/tcp"]);
         assert_eq!(streams(&sitting).panels[0].title, "request-stream, 32 B");
         assert!(memory(&sitting).panels.is_empty());
+        assert!(growth(&sitting).panels.is_empty());
         let tables = tables(&sitting);
         assert!(tables.contains("## 1cpu") && tables.contains("raw/tcp"), "{tables}");
     }

@@ -51,6 +51,9 @@ pub(crate) async fn drive(address: SocketAddr, load: Load) -> Result<Tally> {
         Interaction::RequestResponse { in_flight } => return echo(framed, in_flight, load).await,
         Interaction::RequestChannel => put(&mut framed.gathered, ECHO),
         Interaction::RequestStream | Interaction::FireAndForget => {}
+        Interaction::Spread { .. } | Interaction::Streams { .. } => {
+            return Err("it has one connection, and one series of frames".into());
+        }
     }
     let mut laps = Laps::of(load);
     while let Some(items) = laps.next()? {
@@ -63,9 +66,7 @@ pub(crate) async fn drive(address: SocketAddr, load: Load) -> Result<Tally> {
                 put(&mut framed.gathered, &Asked::Arrival(items as u64).encode());
                 (items, (1, 0))
             }
-            Interaction::RequestChannel | Interaction::RequestResponse { .. } => {
-                (items, (items, size))
-            }
+            _ => (items, (items, size)),
         };
         framed.exchange(Repeated::new(sent, size), wanted).await?;
     }
@@ -80,11 +81,11 @@ async fn echo(mut framed: Framed, in_flight: usize, load: Load) -> Result<Tally>
     }
 
     let histogram = Histogram::new();
-    let deadline = time::Instant::now() + load.warm_up;
+    let deadline = time::Instant::now() + load.extent.warm_up;
     framed.echo_until(deadline, in_flight, &histogram).await?;
     histogram.clear();
     let started = load.meter.start()?;
-    let deadline = time::Instant::now() + load.count_for;
+    let deadline = time::Instant::now() + load.extent.count_for;
     let messages = framed.echo_until(deadline, in_flight, &histogram).await?;
     Ok(Tally { messages, spent: load.meter.since(&started)?, latency: histogram.latency() })
 }

@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Result,
+    apart::Measured,
     case::{Interaction, Transport},
     contender::Contender,
     latency::Latency,
-    load::Tally,
     machine,
     options::Plan,
     sitting::{Comparison, Memory, Row, Sitting},
@@ -50,7 +50,7 @@ pub(crate) fn text(plan: &Plan, sitting: &Sitting) -> String {
     }
     if !sitting.memory.is_empty() {
         say("");
-        say("## Peak resident memory, MiB, each in a fresh pair of processes");
+        say("## Peak resident memory, MiB");
         say("");
         let mut lines = vec![["case", "contender", "mode", "client", "server"].map(str::to_owned)];
         lines.extend(sitting.memory.iter().map(|memory| {
@@ -79,19 +79,6 @@ pub(crate) fn text(plan: &Plan, sitting: &Sitting) -> String {
 
 /// Everything, for machines.
 pub(crate) fn json(plan: &Plan, sitting: &Sitting) -> Result<String> {
-    let tally = |tally: &Option<Tally>| {
-        tally.map(|tally| {
-            json!({
-                "messages": tally.messages,
-                "seconds": tally.spent.elapsed.as_secs_f64(),
-                "client_cpu_seconds": tally.spent.client.as_secs_f64(),
-                "server_cpu_seconds": tally.spent.server.as_secs_f64(),
-                "others_cpu_seconds": tally.spent.others.as_secs_f64(),
-                "p50_micros": tally.latency.map(|it| it.p50.as_secs_f64() * 1e6),
-                "p99_micros": tally.latency.map(|it| it.p99.as_secs_f64() * 1e6),
-            })
-        })
-    };
     let row = |comparison: &Comparison, row: &Row| {
         let over: Map<_, _> = Contender::ALL
             .iter()
@@ -102,12 +89,12 @@ pub(crate) fn json(plan: &Plan, sitting: &Sitting) -> Result<String> {
         json!({
             "contender": row.entry.contender.name(),
             "transport": row.entry.transport.name(),
-            "per_second": median(&row.all(Tally::rate)),
-            "cpu_seconds_per_million": median(&row.all(cpu_of_both)),
+            "per_second": median(&row.all(Measured::rate)),
+            "cpu_seconds_per_million": median(&row.all(Measured::cpu)),
             "p50_micros": row.micros(|it| it.p50),
             "p99_micros": row.micros(|it| it.p99),
             "over": over,
-            "rounds": row.rounds.iter().map(tally).collect::<Vec<_>>(),
+            "rounds": rounds(&row.rounds),
         })
     };
     let case = |comparison: &Comparison| {
@@ -142,7 +129,7 @@ pub(crate) fn json(plan: &Plan, sitting: &Sitting) -> Result<String> {
     Ok(serde_json::to_string_pretty(&json!({
         "machine": machine::described(),
         "rounds": plan.rounds,
-        "stream_items": plan.items,
+        "stream_items": plan.extent.items,
         "measurements": all,
         "disturbed": disturbed,
         "results": results,
@@ -172,12 +159,12 @@ fn heading(over: &[Contender]) -> Vec<String> {
 }
 
 fn line(comparison: &Comparison, row: &Row, over: &[Contender]) -> Vec<String> {
-    let rates = row.all(Tally::rate);
+    let rates = row.all(Measured::rate);
     let least = rates.iter().copied().reduce(f64::min);
     let most = rates.iter().copied().reduce(f64::max);
-    let both = median(&row.all(cpu_of_both));
-    let client = median(&row.all(|tally| tally.per_million(tally.spent.client)));
-    let server = median(&row.all(|tally| tally.per_million(tally.spent.server)));
+    let both = median(&row.all(Measured::cpu));
+    let client = median(&row.all(Measured::client_cpu));
+    let server = median(&row.all(Measured::server_cpu));
     let ratios = over.iter().map(|&over| shown(ratio(comparison, row, over), times));
     let before = [
         comparison.case.to_string(),
@@ -200,19 +187,20 @@ fn line(comparison: &Comparison, row: &Row, over: &[Contender]) -> Vec<String> {
 }
 
 impl Row {
-    fn all(&self, figure: impl Fn(&Tally) -> f64) -> Vec<f64> {
+    fn all(&self, figure: impl Fn(&Measured) -> f64) -> Vec<f64> {
         self.rounds.iter().flatten().map(figure).collect()
     }
 
     /// The median of the rounds' latencies; `None` where none is measured.
     fn micros(&self, of: impl Fn(Latency) -> Duration) -> Option<f64> {
-        let micros = |tally: &Tally| Some(of(tally.latency?).as_secs_f64() * 1e6);
+        let micros = |measured: &Measured| Some(of(measured.tally.latency?).as_secs_f64() * 1e6);
         median(&self.rounds.iter().flatten().filter_map(micros).collect::<Vec<_>>())
     }
 }
 
-fn cpu_of_both(tally: &Tally) -> f64 {
-    tally.per_million(tally.spent.client + tally.spent.server)
+/// Every round of a row.
+pub(crate) fn rounds(rounds: &[Option<Measured>]) -> Value {
+    rounds.iter().map(|round| round.as_ref().map(Measured::json)).collect()
 }
 
 /// The row's rate over another contender's, on the same transport if it has that, else on TCP.
@@ -234,7 +222,7 @@ fn ratio(comparison: &Comparison, row: &Row, over: Contender) -> Option<f64> {
     median(&ratios)
 }
 
-fn median(figures: &[f64]) -> Option<f64> {
+pub(crate) fn median(figures: &[f64]) -> Option<f64> {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -251,7 +239,7 @@ fn disturbed(sitting: &Sitting) -> (usize, usize) {
             .flat_map(|comparison| &comparison.rows)
             .flat_map(|row| row.rounds.iter().flatten())
     };
-    (tallies().filter(|tally| tally.is_disturbed()).count(), tallies().count())
+    (tallies().filter(|measured| measured.is_disturbed()).count(), tallies().count())
 }
 
 /// Lines with columns that line up; the first is their heading.
@@ -285,7 +273,7 @@ pub(crate) fn table(lines: &[impl AsRef<[String]>]) -> String {
     table
 }
 
-fn shown(figure: Option<f64>, show: impl Fn(f64) -> String) -> String {
+pub(crate) fn shown(figure: Option<f64>, show: impl Fn(f64) -> String) -> String {
     figure.map_or_else(missing, show)
 }
 
@@ -295,7 +283,7 @@ pub(crate) fn missing() -> String {
 }
 
 /// Two decimals of what is more, three of what is less.
-fn times(ratio: f64) -> String {
+pub(crate) fn times(ratio: f64) -> String {
     if ratio < 1.0 { format!("{ratio:.3}") } else { format!("{ratio:.2}×") }
 }
 
@@ -309,7 +297,7 @@ pub(crate) fn rounded(figure: f64) -> String {
 }
 
 /// Seconds a million messages are microseconds a message: three digits of them, if there are any.
-fn seconds(figure: f64) -> String {
+pub(crate) fn seconds(figure: f64) -> String {
     if figure < 1.0 { format!("{figure:.4}") } else { digits(figure) }
 }
 

@@ -35,8 +35,8 @@ struct Idle {
 
 pub(super) fn measure(entry: Entry, connections: usize) -> Result<Value> {
     let mode = Mode::TwoWorkers;
-    let server = Server::start(mode)?;
-    let address = server.address(entry)?;
+    let server = Server::start(entry, mode)?;
+    let address = server.address()?;
     let idle = Idle { server: server.pid(), connections };
     machine::runtime(mode)?.block_on(measure_peer(entry, address, idle))
 }

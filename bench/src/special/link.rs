@@ -9,7 +9,7 @@ use std::{
 
 use nix::sched::{CloneFlags, unshare};
 
-use crate::{Error, Result, case::Mode, pair::Server};
+use crate::{Error, Result, case::Mode, contender::Entry, pair::Server};
 
 /// How the link is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +63,9 @@ pub(crate) fn leave_network() -> Result<()> {
 }
 
 /// Takes this process to one end of a link and starts a server at the other.
-pub(crate) fn apart(mode: Mode, megabits: u32) -> Result<Server> {
+pub(crate) fn apart(entry: Entry, mode: Mode, megabits: u32) -> Result<Server> {
     leave_network()?;
-    Server::start_at(IpAddr::from(SERVER), mode, |server| {
+    Server::start_at(IpAddr::from(SERVER), entry, mode, |server| {
         ip(&format!("link add rsb0 type veth peer name rsb1 netns {server}"))?;
         raise("", "rsb0", CLIENT, megabits)?;
         raise(&format!("nsenter --target {server} --net "), "rsb1", SERVER, megabits)

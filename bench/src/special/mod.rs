@@ -7,7 +7,12 @@ mod proxy;
 mod shaped;
 mod slow;
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Command};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::{Value, json};
 
@@ -156,7 +161,10 @@ impl Special {
         if let Some((_, _, table)) = TABLES.iter().find(|(name, ..)| *name == self.what.name()) {
             println!("{}", table(&rows));
         }
-        self.write_json(rows)
+        match &self.json {
+            Some(path) => add_to(path, self.what.name(), rows),
+            None => Ok(()),
+        }
     }
 
     fn wants(&self, entry: Entry) -> bool {
@@ -211,17 +219,16 @@ impl Special {
         }
         Ok(serde_json::from_slice(&output.stdout)?)
     }
+}
 
-    /// Adds the rows to what the file has.
-    fn write_json(&self, rows: Vec<Value>) -> Result<()> {
-        let Some(path) = &self.json else { return Ok(()) };
-        let mut all = match fs::read(path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)?,
-            Err(_) => json!({ "machine": machine::described() }),
-        };
-        all[self.what.name()] = Value::Array(rows);
-        Ok(fs::write(path, serde_json::to_string_pretty(&all)?)?)
-    }
+/// Adds the rows of a measurement to what the file has.
+pub(crate) fn add_to(path: &Path, name: &str, rows: Vec<Value>) -> Result<()> {
+    let mut all = match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)?,
+        Err(_) => json!({ "machine": machine::described() }),
+    };
+    all[name] = Value::Array(rows);
+    Ok(fs::write(path, serde_json::to_string_pretty(&all)?)?)
 }
 
 fn contender(name: &str) -> Result<Contender> {

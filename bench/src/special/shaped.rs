@@ -52,18 +52,18 @@ pub(super) fn measure(entry: Entry, link: Link, quick: bool) -> Result<Value> {
     let mode = Mode::TwoWorkers;
     let (server, address) = match link {
         Link::Namespace => {
-            let server = link::apart(mode, MEGABITS)?;
-            let address = server.address(entry)?;
+            let server = link::apart(entry, mode, MEGABITS)?;
+            let address = server.address()?;
             (server, address)
         }
         Link::Loopback => {
-            let server = Server::start(mode)?;
-            let address = server.address(entry)?;
+            let server = Server::start(entry, mode)?;
+            let address = server.address()?;
             (server, address)
         }
         Link::Proxy => {
-            let server = Server::start(mode)?;
-            let address = proxy::start(server.address(entry)?, MEGABITS)?;
+            let server = Server::start(entry, mode)?;
+            let address = proxy::start(server.address()?, MEGABITS)?;
             (server, address)
         }
     };

@@ -41,8 +41,8 @@ struct Slow {
 
 pub(super) fn measure(entry: Entry, quick: bool) -> Result<Value> {
     let mode = Mode::TwoWorkers;
-    let server = Server::start(mode)?;
-    let address = server.address(entry)?;
+    let server = Server::start(entry, mode)?;
+    let address = server.address()?;
     let phase = Duration::from_secs(if quick { 3 } else { 10 });
     let slow = Slow { server: server.pid(), phase };
     machine::runtime(mode)?

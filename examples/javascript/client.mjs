@@ -8,7 +8,14 @@ const { encodeCompositeMetadata, encodeRoute, encodeSimpleAuthMetadata } = compo
 const { MESSAGE_RSOCKET_AUTHENTICATION, MESSAGE_RSOCKET_ROUTING } = composite.WellKnownMimeType;
 
 const BATCH = 4;
-const { hostname: host, port } = new URL(process.argv[2] ?? "tcp://127.0.0.1:7878");
+const uri = process.argv[2] ?? "tcp://127.0.0.1:7878";
+const { hostname: host, port } = new URL(uri);
+
+process.on("uncaughtException", (error) => {
+  const refused = error.code === "ECONNREFUSED";
+  console.error(refused ? `cannot connect to ${uri}: is rsockd running?` : error);
+  process.exit(1);
+});
 
 // rsockd lets everyone in; a server made with the library checks what SETUP says.
 const credentials = encodeCompositeMetadata([

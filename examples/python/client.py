@@ -19,7 +19,11 @@ BATCH = 4
 
 async def main(uri):
     address = urlsplit(uri)
-    transport = TransportTCP(*await asyncio.open_connection(address.hostname, address.port))
+    try:
+        connection = await asyncio.open_connection(address.hostname, address.port)
+    except OSError as error:
+        sys.exit(f"cannot connect to {uri}: {error}\nis rsockd running?")
+    transport = TransportTCP(*connection)
 
     async with RSocketClient(
         single_transport_provider(transport),

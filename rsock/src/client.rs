@@ -29,7 +29,7 @@ use crate::{
     setup::{AskCredentials, SetupTemplate, ask_with},
     transport::{
         address::Uri,
-        dial::{Dial, DialAgain, dial_own, own_again},
+        dial::{Dial, DialAgain, OWN, dial_own, own_again},
         socket::Transport,
     },
 };
@@ -346,7 +346,7 @@ impl ClientBuilder {
                            something that dials";
             return Err(ConnectError::Setting(problem));
         }
-        self.start(Transport::from_caller(io, "memory"), None).await
+        self.start(Transport::from_caller(io, OWN), None).await
     }
 
     async fn start(

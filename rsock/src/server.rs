@@ -32,6 +32,7 @@ use crate::{
     transport::{
         Framing,
         address::{Layout, Uri},
+        dial::OWN,
         listen::{ListenOptions, Listener, ListeningSocket, Remote},
         socket::{Socket, Transport},
     },
@@ -271,7 +272,17 @@ impl Endpoint {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let transport = Transport::from_caller(io, "memory");
+        self.serve_over_named(OWN, io).await;
+    }
+
+    /// The same for a peer of this name: it is its [`Peer::address`](crate::Peer::address), stands in the
+    /// log, and bounds for each address count by it, without the port if it ends with one. All that are
+    /// served without a name are of one address.
+    pub async fn serve_over_named<IO>(&self, peer: &str, io: IO)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let transport = Transport::from_caller(io, peer);
         let accept = Arc::clone(&self.service.acceptor);
         if let Some(driven) = self.service.drive(transport, None, accept) {
             driven.await;

@@ -94,21 +94,6 @@ fn the_table_is_right() {
     assert!(wrong.is_empty(), "docs/spec.md:\n{}", wrong.join("\n"));
 }
 
-#[test]
-fn the_readme_counts_the_rows() {
-    let read = |path| fs::read_to_string(root().join(path)).expect("a document");
-    let readme = read("README.md");
-    for (path, before, behind) in [
-        ("docs/spec.md", "each of the protocol's ", " requirements](docs/spec.md)"),
-        ("docs/hostile.md", "[", " hostile inputs](docs/hostile.md)"),
-    ] {
-        let table = read(path);
-        let rows = table.lines().find_map(|line| line.strip_prefix("- Rows: ")?.split('.').next());
-        let claim = format!("{before}{}{behind}", rows.expect("a count"));
-        assert!(readme.contains(&claim), "the README does not say {claim:?}");
-    }
-}
-
 /// The mistakes in the table of inputs, which are numbered from H001 without a gap.
 fn problems_of_inputs(table: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let mut wrong = problems(table, exists);

@@ -1,6 +1,6 @@
 //! A client of rsockd with rsock: `cargo run -- [tcp://HOST:PORT | ws://HOST:PORT/PATH]`
 
-use std::env;
+use std::{env, process::ExitCode};
 
 use futures_util::{TryStreamExt, stream};
 use rsock::{Client, Error, Payload, PayloadExt, RequestStream, Window, metadata::Authentication};
@@ -8,13 +8,23 @@ use rsock::{Client, Error, Payload, PayloadExt, RequestStream, Window, metadata:
 const BATCH: u32 = 4;
 
 #[tokio::main]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
     let uri = env::args().nth(1).unwrap_or_else(|| "tcp://127.0.0.1:7878".to_owned());
+    match ask(&uri).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn ask(uri: &str) -> Result<(), Error> {
     let client = Client::builder()
         .data_mime("application/json")
         // rsockd lets everyone in; a server made with the library checks what SETUP says.
         .authentication(Authentication::simple("user", "pass"))
-        .connect(&uri)
+        .connect(uri)
         .await?;
 
     let answer = client.request_response(Payload::new("hello").route("echo")?).await?;

@@ -45,10 +45,18 @@ use crate::boxed::BoxFuture;
 ///             let body = request.into_body().bytes().await?;
 ///             HttpResponse::new(200, body.to_ascii_uppercase())
 ///         }
+///         ("GET", "/ticks") => HttpResponse::stream(200, ticks()).header("content-type", "text/plain"),
 ///         _ => HttpResponse::text(404, "Not found.\n"),
 ///     })
 /// }
-/// let server = Server::builder().http(handle);
+///
+/// # fn ticks() -> impl futures_util::Stream<Item = Result<bytes::Bytes, Error>> + Send {
+/// #     futures_util::stream::repeat_with(|| Ok(bytes::Bytes::from_static(b"tick\n")))
+/// # }
+/// # async fn run(app: Router<()>) -> Result<(), Error> {
+/// Server::builder().http(handle).bind(&["ws://127.0.0.1:7879/rsocket"]).await?.serve(app).await;
+/// # Ok(())
+/// # }
 /// ```
 ///
 /// A handler runs in the task of its connection, which has one request at a time. When the client goes,

@@ -99,3 +99,24 @@ async fn a_handler_knows_the_ends_of_its_connection() {
     }
     serving.abort();
 }
+
+/// Whoever brings the byte streams may say whose they are.
+#[tokio::test]
+async fn a_peer_has_the_name_that_it_is_served_by() {
+    let endpoint = Server::builder().without_listeners(async |_: Peer| Ok(Ends));
+    for (name, expected) in [
+        (Some("pipe 7"), "own None None pipe 7"),
+        (None, "own None None a transport of the caller's own"),
+    ] {
+        let ((near, far), endpoint) = (rsock::memory(1_024), endpoint.clone());
+        tokio::spawn(async move {
+            match name {
+                Some(name) => endpoint.serve_over_named(name, far).await,
+                None => endpoint.serve_over(far).await,
+            }
+        });
+        let client = Client::builder().connect_over(near).await.expect("a connection");
+        let said = within(client.request_response("")).await.expect("an answer").data;
+        assert_eq!(said, expected);
+    }
+}

@@ -47,6 +47,18 @@ fn excerpts_stand_in_the_programs() {
     }
 }
 
+/// What `docs/http.md` shows stands in an example of the library's documentation, which is run, and in
+/// the one for axum.
+#[test]
+fn excerpts_about_http_stand_in_examples() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
+    let source = read("rsock/src/http/mod.rs");
+    let docs = source.lines().filter_map(|line| line.trim_start().strip_prefix("///"));
+    let docs: Vec<_> = docs.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+    let examples = format!("{}\n{}", docs.join("\n"), read("examples/axum/src/lib.rs"));
+    assert_eq!(missing(&read("docs/http.md"), "rust", &examples), None);
+}
+
 #[test]
 fn an_excerpt_that_differs_is_found() {
     let program = "if ready {\n    go(1);\n    stop();\n}\n";

@@ -68,6 +68,19 @@ pub(crate) enum Command {
     Push(PushArgs),
 }
 
+impl Command {
+    /// The connection it is for.
+    pub(crate) fn connection(&self) -> &ConnectionArgs {
+        match self {
+            Self::Request(args) => &args.connection,
+            Self::Stream(args) => &args.connection,
+            Self::Channel(args) => &args.connection,
+            Self::Fnf(args) => &args.connection,
+            Self::Push(args) => &args.connection,
+        }
+    }
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct RequestArgs {
     #[command(flatten)]
@@ -370,6 +383,9 @@ pub(crate) struct ConnectionArgs {
     /// -v: a summary; -vv: a line a frame, with the credit left; -vvv: its bytes, too; on stderr
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// No progress, notes and warnings: errors alone
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
     // Last, as its heading holds for what follows.
     #[command(flatten)]
     pub(crate) auth: AuthArgs,

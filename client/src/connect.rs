@@ -2,19 +2,20 @@
 
 use std::{
     future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use rsock::{
-    Client, CloseReason, Config, Payload, Reconnect, ReconnectEvent, Resume, SessionEvent,
+    Client, CloseReason, Config, Meter, Payload, Reconnect, ReconnectEvent, Resume, SessionEvent,
     SharedLease,
 };
 use rsock_cli::Rounded;
 use tokio::time;
 
 use crate::{
-    args::ConnectionArgs, credentials, exit::Failure, frame_log, metadata, render::say,
-    timekeeper::Timekeeper,
+    args::ConnectionArgs, credentials, exit::Failure, frame_log, metadata, progress::Transfer,
+    render::say, timekeeper::Timekeeper,
 };
 
 /// How long the peer's goodbye is waited for once the command has failed.
@@ -24,14 +25,16 @@ const PARTING: Duration = Duration::from_millis(500);
 /// is interrupted or out of time is dropped, which cancels it.
 pub(crate) async fn session(
     args: &ConnectionArgs,
+    transfer: Transfer,
     work: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
 ) -> Result<CloseReason, Failure> {
     let timekeeper = Timekeeper::start()?;
+    let meter = Arc::<Meter>::default();
     let started = Instant::now();
     let client = tokio::select! {
         biased;
         failure = timekeeper.interrupted() => return Err(failure),
-        client = open(args) => client?,
+        client = open(args, &meter) => client?,
     };
     if args.verbose > 0 {
         let uri = credentials::without_credentials(&args.uri);
@@ -48,7 +51,8 @@ pub(crate) async fn session(
         biased;
         failure = timekeeper.interrupted() => Err(failure),
         failure = expired(args.timeout) => Err(failure),
-        outcome = complete => outcome,
+        outcome = complete => outcome.map_err(|failure: Failure| failure.after(meter.read().stats.frames_in)),
+        never = transfer.watch(args, &meter) => match never {},
     };
     if outcome.is_err() && time::timeout(PARTING, client.close()).await.is_err() {
         client.abort().await;
@@ -56,13 +60,14 @@ pub(crate) async fn session(
     outcome
 }
 
-async fn open(args: &ConnectionArgs) -> Result<Client, Failure> {
+async fn open(args: &ConnectionArgs, meter: &Arc<Meter>) -> Result<Client, Failure> {
     let metadata_mime = metadata::mime_name(&args.metadata_mime)?;
     let (interval, lifetime) = args.keepalive;
     let mut config = Config::default();
     config.fragment_bytes = usize::try_from(args.mtu).ok();
     let mut builder = Client::builder()
         .config(config)
+        .meter(Arc::clone(meter))
         .data_mime(metadata::mime_name(&args.data_mime)?)
         .metadata_mime(metadata_mime.clone())
         .keepalive(interval, lifetime)

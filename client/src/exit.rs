@@ -13,7 +13,7 @@ use rsock::{
     proto::MAX_FRAME_BYTES,
 };
 
-use crate::render::say;
+use crate::render::answer;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     Connect(ConnectError),
     /// The peer, or the way to it.
     Error(Error),
+    /// The connection is lost, and the peer had answered on it.
+    Cut(Error),
     /// The time allowed has passed.
     Timeout(Duration),
     /// Something that has no answer was sent, and nothing came back in this time that shows it was
@@ -69,13 +71,22 @@ impl Failure {
         Self::Usage(said.strip_prefix("error: ").unwrap_or(&said).to_owned())
     }
 
+    /// The same failure of a connection on which so many frames had come: then its peer does speak
+    /// RSocket.
+    pub(crate) fn after(self, frames: u64) -> Self {
+        match self {
+            Self::Error(error) if frames > 0 && is_lost(&error) => Self::Cut(error),
+            failure => failure,
+        }
+    }
+
     /// Says what happened, where anything is to be said.
     pub(crate) fn report(&self, form: Form) -> ExitCode {
         if !self.is_silent() {
             match (form, self.hint()) {
-                (Form::Text, None) => say(format_args!("rsock: {self}")),
-                (Form::Text, Some(hint)) => say(format_args!("rsock: {self}; {hint}")),
-                (Form::Json, _) => say(self.json()),
+                (Form::Text, None) => answer(format_args!("rsock: {self}")),
+                (Form::Text, Some(hint)) => answer(format_args!("rsock: {self}; {hint}")),
+                (Form::Json, _) => answer(self.json()),
             }
         }
         ExitCode::from(self.code())
@@ -97,7 +108,7 @@ impl Failure {
     fn wire_code(&self) -> Option<ErrorCode> {
         match self {
             Self::Connect(error) => code_of_connect(error),
-            Self::Error(error) => code_of_error(error),
+            Self::Error(error) | Self::Cut(error) => code_of_error(error),
             _ => None,
         }
     }
@@ -122,7 +133,7 @@ impl Failure {
             Self::Interrupted => INTERRUPTED,
             Self::Local(_) => OTHER,
             Self::Connect(error) => of_connect(error),
-            Self::Error(error) => of_error(error),
+            Self::Error(error) | Self::Cut(error) => of_error(error),
         }
     }
 
@@ -147,9 +158,11 @@ impl Failure {
                 "is this its WebSocket port and path? rsockd has ws://127.0.0.1:7879/rsocket"
             }
             Self::Connect(ConnectError::Timeout { .. }) => "--connect-timeout allows more time",
-            Self::Error(Error::Closed { fragmented: Some(fragmented), .. }) => {
+            Self::Error(Error::Closed { fragmented: Some(fragmented), .. })
+            | Self::Cut(Error::Closed { fragmented: Some(fragmented), .. }) => {
                 hint_at_fragments(fragmented)
             }
+            Self::Cut(_) => "it has stopped, or something on the way to it has cut the connection",
             Self::Error(Error::Closed { reason, .. }) => return hint_at_end(reason),
             Self::Error(Error::Request(RequestError::PayloadTooLarge { .. })) => {
                 "at most 16777215 bytes go at a time: send it in pieces, as a channel"
@@ -157,6 +170,12 @@ impl Failure {
             _ => return None,
         })
     }
+}
+
+/// Whether the connection is gone, and nobody has said why.
+fn is_lost(error: &Error) -> bool {
+    use CloseReason::{Disconnected, Io};
+    matches!(error, Error::Closed { reason: Disconnected | Io(_), .. })
 }
 
 /// The advice where the connection has ended for this reason.
@@ -279,7 +298,7 @@ impl fmt::Display for Failure {
                 write!(f, "cannot connect to {error}")
             }
             Self::Connect(error) => error.fmt(f),
-            Self::Error(error) => error.fmt(f),
+            Self::Error(error) | Self::Cut(error) => error.fmt(f),
             Self::Timeout(limit) => write!(f, "not done within {limit:?}, as --timeout says"),
             Self::NoSign(limit) => write!(
                 f,

@@ -12,6 +12,7 @@ mod hex_dump;
 mod input;
 mod json;
 mod metadata;
+mod progress;
 mod render;
 mod stdout;
 mod terminal;
@@ -50,6 +51,7 @@ fn run(arguments: Vec<OsString>, form: exit::Form) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::Local(format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(command::run(cli.command));
+    render::end_progress();
     // Whoever still reads a terminal or resolves a name is not waited for.
     runtime.shutdown_background();
     outcome

@@ -3,6 +3,8 @@
 use std::{
     fmt,
     io::{self, IsTerminal, Write},
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use base64::{Engine, prelude::BASE64_STANDARD};
@@ -20,11 +22,64 @@ use crate::{
     stdout::Stdout,
 };
 
+/// The state of stderr, between lines.
+struct Stderr {
+    /// Nothing is to be said but what was asked for and why it failed.
+    is_quiet: bool,
+    /// The last line is one of progress, and in the way of another.
+    has_progress: bool,
+}
+
+static STDERR: Mutex<Stderr> = Mutex::new(Stderr { is_quiet: false, has_progress: false });
+
+/// From now on only errors are said, and what was asked for.
+pub(crate) fn be_quiet() {
+    stderr().is_quiet = true;
+}
+
+/// Nothing panics under the lock.
+fn stderr() -> MutexGuard<'static, Stderr> {
+    STDERR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// To the beginning of the line, and all of it gone.
+const CLEARED: &str = "\r\x1b[K";
+
+/// Says something of use, which `--quiet` does without.
+pub(crate) fn say(line: impl fmt::Display) {
+    if !stderr().is_quiet {
+        answer(line);
+    }
+}
+
 /// Writes a line to stderr, in one piece, without what would command a terminal: much of it is the
 /// peer's. Where nobody reads it there is nobody to tell that either.
-pub(crate) fn say(line: impl fmt::Display) {
-    let line = format!("{}\n", Printable(line));
+pub(crate) fn answer(line: impl fmt::Display) {
+    let mut stderr = stderr();
+    let cleared = if mem::take(&mut stderr.has_progress) { CLEARED } else { "" };
+    let line = format!("{cleared}{}\n", Printable(line));
     let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Writes a line that the next one takes the place of, as far as it fits.
+pub(crate) fn show_progress(line: impl fmt::Display) {
+    let columns = terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0);
+    let line: String = line.to_string().chars().take(columns.saturating_sub(1).into()).collect();
+    let mut stderr = stderr();
+    stderr.has_progress = true;
+    let _ = io::stderr().write_all(format!("{CLEARED}{line}").as_bytes());
+}
+
+/// Leaves no line of progress behind.
+pub(crate) fn end_progress() {
+    if mem::take(&mut stderr().has_progress) {
+        let _ = io::stderr().write_all(CLEARED.as_bytes());
+    }
+}
+
+/// Whether replies are shown on a terminal.
+pub(crate) fn is_shown_on_a_terminal(args: &OutputArgs) -> bool {
+    args.out != Format::None && io::stdout().is_terminal()
 }
 
 /// Bytes that are shown at a time where nobody watches, give or take an item.
@@ -140,12 +195,12 @@ fn show_metadata(metadata: &Bytes, connection_mime: &str) {
     if !connection_mime.eq_ignore_ascii_case(composite) {
         let mime = Mime::from_setup(Bytes::copy_from_slice(connection_mime.as_bytes()));
         let content = entries::content(&Entry { mime, content: metadata.clone() });
-        return say(format_args!("{connection_mime}: {content}"));
+        return answer(format_args!("{connection_mime}: {content}"));
     }
     for entry in CompositeMetadata::new(metadata.clone()) {
         match entry {
-            Ok(entry) => say(format_args!("{}: {}", entry.mime, entries::content(&entry))),
-            Err(error) => say(format_args!("not composite metadata: {error}")),
+            Ok(entry) => answer(format_args!("{}: {}", entry.mime, entries::content(&entry))),
+            Err(error) => answer(format_args!("not composite metadata: {error}")),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     args::{ConnectionArgs, FlowArgs, OutputArgs},
     exit::Failure,
     metadata,
-    render::{Output, say},
+    render::{Output, answer, say},
     terminal::{Key, Terminal},
 };
 
@@ -21,7 +21,8 @@ pub(crate) struct Items {
     output: Output,
     terminal: Option<Terminal>,
     verbose: bool,
-    started: Instant,
+    /// When it began, until what came of it is said.
+    started: Option<Instant>,
     first_after: Option<Duration>,
     received: u64,
     bytes: u64,
@@ -41,7 +42,7 @@ impl Items {
             flow,
             output: Output::new(output, metadata_mime)?,
             verbose: connection.verbose > 0,
-            started: Instant::now(),
+            started: None,
             first_after: None,
             received: 0,
             bytes: 0,
@@ -51,7 +52,7 @@ impl Items {
 
     /// Shows all items, or as many as `--take` allows. The rest is cancelled with the stream.
     pub(crate) async fn consume(mut self, stream: RequestStream) -> Result<(), Failure> {
-        self.started = Instant::now();
+        self.started = Some(Instant::now());
         let consumed = self.take_items(stream).await;
         self.end(consumed).await
     }
@@ -62,7 +63,7 @@ impl Items {
         client: &Client,
         payload: Payload,
     ) -> Result<(), Failure> {
-        self.started = Instant::now();
+        self.started = Some(Instant::now());
         let consumed = loop {
             match self.take_items(client.request_stream(payload.clone())).await {
                 Err(Failure::Error(Error::Closed { .. })) if follows(client).await => {
@@ -77,9 +78,7 @@ impl Items {
     async fn end(mut self, consumed: Result<(), Failure>) -> Result<(), Failure> {
         // What has come before a failure is shown as well.
         let shown = self.output.flush().await;
-        if self.verbose {
-            self.summarize();
-        }
+        self.summarize();
         consumed.and(shown)
     }
 
@@ -172,7 +171,7 @@ impl Items {
     fn prompt(&self) {
         if self.received == self.asked && !self.is_enough() {
             let (received, n) = (self.received, self.flow.request_n);
-            say(format_args!("{received} received; Enter asks for {n} more, q quits"));
+            answer(format_args!("{received} received; Enter asks for {n} more, q quits"));
         }
     }
 
@@ -183,7 +182,9 @@ impl Items {
     async fn show(&mut self, item: &Payload) -> Result<(), Failure> {
         self.received += 1;
         self.bytes += item.data.len() as u64;
-        self.first_after.get_or_insert_with(|| self.started.elapsed());
+        if self.first_after.is_none() {
+            self.first_after = self.started.map(|started| started.elapsed());
+        }
         self.output.write(item).await?;
         if let Some(delay) = self.flow.delay
             && !self.is_enough()
@@ -194,8 +195,10 @@ impl Items {
         Ok(())
     }
 
-    fn summarize(&self) {
-        let elapsed = Rounded(self.started.elapsed());
+    /// Says once what came, if it is to.
+    fn summarize(&mut self) {
+        let Some(started) = self.started.take().filter(|_| self.verbose) else { return };
+        let elapsed = Rounded(started.elapsed());
         let (items, bytes) = (Count(self.received, "item"), Count(self.bytes, "byte"));
         match self.first_after.map(Rounded) {
             Some(first) => {
@@ -203,6 +206,13 @@ impl Items {
             }
             None => say(format_args!("rsock: no items in {elapsed}")),
         }
+    }
+}
+
+/// Also where Ctrl-C or the time is what ends it.
+impl Drop for Items {
+    fn drop(&mut self) {
+        self.summarize();
     }
 }
 

@@ -18,10 +18,14 @@ use crate::{
     connect, credentials,
     exit::Failure,
     metadata,
-    render::say,
+    progress::Transfer,
+    render::{be_quiet, say},
 };
 
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
+    if command.connection().quiet {
+        be_quiet();
+    }
     match command {
         Command::Request(args) => request::run(args).await,
         Command::Stream(args) => stream::run(args).await,
@@ -83,6 +87,7 @@ fn payload(
 /// connecting may take.
 async fn tell(
     connection: &ConnectionArgs,
+    size: usize,
     send: impl AsyncFnOnce(&Client) -> Result<(), Error>,
 ) -> Result<(), Failure> {
     let is_sent = Cell::new(false);
@@ -96,7 +101,7 @@ async fn tell(
             Err(_) => Err(Failure::NoSign(limit)),
         }
     };
-    match connect::session(connection, work).await {
+    match connect::session(connection, Transfer::of_payload(size), work).await {
         // What has no answer has failed if the connection did not end in good order.
         Ok(CloseReason::Finished(_)) => Ok(()),
         Ok(reason) => Err(Failure::Error(reason.into())),

@@ -22,7 +22,7 @@ pub(crate) async fn run(args: PushArgs) -> Result<(), Failure> {
         ));
     };
     let size = metadata.len();
-    super::tell(&connection, async |client| client.metadata_push(metadata).await).await?;
+    super::tell(&connection, size, async |client| client.metadata_push(metadata).await).await?;
     if connection.verbose > 0 {
         say(format_args!("rsock: {} of metadata sent", Count(size as u64, "byte")));
     }

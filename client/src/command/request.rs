@@ -9,6 +9,7 @@ use crate::{
     connect,
     exit::Failure,
     metadata,
+    progress::Transfer,
     render::{Output, say},
 };
 
@@ -16,6 +17,7 @@ pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
     let RequestArgs { connection, mut metadata, data, output } = args;
     super::ask_for_form(&connection, &mut metadata, output.out);
     let payload = super::payload(&connection, &metadata, &data)?;
+    let transfer = Transfer::of_payload(payload.data.len());
     let mut output = Output::new(&output, metadata::mime_name(&connection.metadata_mime)?)?;
     let work = async |client: &rsock::Client| {
         let started = Instant::now();
@@ -35,5 +37,5 @@ pub(crate) async fn run(args: RequestArgs) -> Result<(), Failure> {
         }
         output.flush().await
     };
-    connect::session(&connection, work).await.map(drop)
+    connect::session(&connection, transfer, work).await.map(drop)
 }

@@ -2,12 +2,13 @@
 
 use rsock::Client;
 
-use crate::{args::StreamArgs, command::items::Items, connect, exit::Failure};
+use crate::{args::StreamArgs, command::items::Items, connect, exit::Failure, progress::Transfer};
 
 pub(crate) async fn run(args: StreamArgs) -> Result<(), Failure> {
     let StreamArgs { connection, mut metadata, data, flow, output } = args;
     super::ask_for_form(&connection, &mut metadata, output.out);
     let payload = super::payload(&connection, &metadata, &data)?;
+    let transfer = Transfer::of_items(&output);
     let items = Items::new(&connection, flow, &output)?;
     let work = async |client: &Client| {
         if connection.reconnect {
@@ -15,5 +16,5 @@ pub(crate) async fn run(args: StreamArgs) -> Result<(), Failure> {
         }
         items.consume(client.request_stream(payload)).await
     };
-    connect::session(&connection, work).await.map(drop)
+    connect::session(&connection, transfer, work).await.map(drop)
 }

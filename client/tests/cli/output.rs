@@ -83,7 +83,7 @@ fn long_json_is_indented_where_it_is_asked_for() {
 /// is no `script`.
 #[cfg(target_os = "linux")]
 fn on_a_terminal(arguments: &str) -> Option<String> {
-    let line = format!("stty rows 24 cols 60; exec {} {arguments}", env!("CARGO_BIN_EXE_rsock"));
+    let line = format!("stty rows 24 cols 60; {} {arguments}", env!("CARGO_BIN_EXE_rsock"));
     let shown = Command::new("script").args(["-qec", &line, "/dev/null"]).output();
     let Ok(shown) = shown else {
         eprintln!("SKIPPED: there is no `script` to make a terminal");
@@ -110,6 +110,37 @@ fn a_terminal_has_colours_and_readable_json() {
     assert_eq!(shown, indented.replace("longer", "very much longer"));
     let help = on_a_terminal("request -h").unwrap();
     assert!(help.contains("\x1b[1m"), "{help}");
+}
+
+/// On a terminal that shows nothing else for some time, and nowhere else.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_long_transfer_says_how_far_it_is() {
+    let service = Service::start();
+    let stream = format!("stream {} -r range --delay 10ms --timeout 1500ms", service.tcp);
+    let Some(shown) = on_a_terminal(&format!("{stream} --out none")) else { return };
+    let (progress, rest) = shown.split_once("rsock: ").unwrap();
+    assert!(progress.starts_with("\r\x1b[Ksent ") && progress.contains(" items, "), "{shown:?}");
+    // No line of it stays.
+    assert!(progress.ends_with("\r\x1b[K") && !progress.contains('\n'), "{shown:?}");
+    assert_eq!(rest, "not done within 1.5s, as --timeout says\n");
+    for (options, stderr) in [("--out none -q", ""), ("", ""), ("--out none", "2>&1 | cat")] {
+        let shown = on_a_terminal(&format!("{stream} {options} {stderr}")).unwrap();
+        assert!(!shown.contains("sent "), "{shown:?}");
+    }
+}
+
+#[test]
+fn quiet_is_errors_alone() {
+    let service = Service::start();
+    let done = rsock(&["channel", &service.tcp, "-q"]);
+    assert_eq!((done.code(), done.stderr().as_str()), (0, ""));
+    let done = rsock(&["request", &service.tcp, "-r", "nowhere", "-q", "--show", "metadata"]);
+    assert_eq!(done.stderr(), "rsock: REJECTED: no route \"nowhere\"\n");
+    assert_eq!(rsock(&["request", &service.tcp, "-q", "-v"]).code(), 2);
+    let metadata = ["-d", "x", "-m", "json={}", "--show", "metadata"];
+    let done = rsock(&[&["request", &service.tcp, "-q"][..], &metadata].concat());
+    assert_eq!(done.stderr(), "application/json: {}\n");
 }
 
 #[test]

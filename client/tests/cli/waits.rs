@@ -219,6 +219,50 @@ fn a_server_that_says_why_it_closes() {
     }
 }
 
+/// It did speak RSocket: nobody is told to doubt that.
+#[test]
+fn a_server_that_is_gone_after_an_item() {
+    let service = Service::start();
+    let listener = service.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let uri = format!("tcp://{}", listener.local_addr().unwrap());
+    service.runtime.spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        // SETUP and the request, in one piece or two.
+        let (mut read, mut bytes) = (Vec::new(), [0; 1024]);
+        while !read.windows(5).any(|text| text == b"hello") {
+            let n = socket.read(&mut bytes).await.unwrap();
+            read.extend_from_slice(&bytes[..n]);
+        }
+        socket.write_all(b"\0\0\x09\0\0\0\x01\x28\x20one").await.unwrap();
+    });
+    let done = ended(spawn(&["stream", &uri, "-d", "hello"]));
+    assert_eq!((done.code(), done.stdout().as_str()), (56, "one\n"), "{}", done.stderr());
+    let said = done.stderr();
+    assert!(said.contains("; it has stopped, or something on the way"), "{said}");
+}
+
+/// What came until then is said.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_leaves_a_summary() {
+    let service = Service::start();
+    let stream = &["stream", &service.tcp, "-r", "silent", "-v"][..];
+    let channel = &["channel", &service.tcp, "-v", "-d", "x", "-d", "-"];
+    for (command, said) in
+        [(stream, "rsock: 1 item, 1 byte in "), (channel, "rsock: 1 payload sent")]
+    {
+        let mut child = spawn(command);
+        let stdin = child.stdin.take();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        let interrupt = ["-INT", &child.id().to_string()];
+        assert!(std::process::Command::new("kill").args(interrupt).status().unwrap().success());
+        let done = ended(child);
+        assert_eq!(done.code(), 130);
+        assert!(done.stderr().contains(said), "{}", done.stderr());
+        drop(stdin);
+    }
+}
+
 /// One that is stuck ends with the second Ctrl-C, or a moment after the first.
 #[cfg(unix)]
 #[test]

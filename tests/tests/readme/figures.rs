@@ -120,12 +120,16 @@ fn of_sitting(sitting: &Value) -> Vec<String> {
     vec![table, alone, mux, shaped, slow, idle]
 }
 
-/// Instructions of one unit of a scenario, to two digits.
-fn instructions(record: &str, scenario: &str, units: f64) -> String {
+/// Instructions of one unit of a scenario.
+fn instructions(record: &str, scenario: &str, units: f64) -> f64 {
     let is_it = |line: &&str| line.split_whitespace().next() == Some(scenario);
     let line = record.lines().find(is_it).expect(scenario);
     let count: f64 = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a count");
-    with_comma((count / units / 100.0).round() * 100.0)
+    count / units
+}
+
+fn to_nearest(step: f64, number: f64) -> String {
+    with_comma((number / step).round() * step)
 }
 
 /// A document's words, wherever its lines end.
@@ -142,7 +146,7 @@ fn missing(document: &str, passages: &[String]) -> Vec<String> {
 fn the_readme_says_what_was_measured() {
     let sitting = serde_json::from_str(&read("bench/results/latest.json")).expect("JSON");
     let record = read("bench/icount/record.txt");
-    let request = instructions(&record, "request_response_64", REQUESTS);
+    let request = to_nearest(100.0, instructions(&record, "request_response_64", REQUESTS));
     let mut passages = of_sitting(&sitting);
     passages.push(format!("A request and its answer cost some {request} instructions"));
     let missing = missing(&read("README.md"), &passages);
@@ -152,13 +156,27 @@ fn the_readme_says_what_was_measured() {
 #[test]
 fn the_changelog_says_what_is_recorded() {
     let record = read("bench/icount/record.txt");
-    let passages = [format!(
-        "A request and its answer cost {} instructions at 64 in flight, both sides together, where they \
-         cost 7,150, and no allocation; an item of a stream {} (1,915), a fire-and-forget {} (4,030).",
-        instructions(&record, "request_response_64", REQUESTS),
-        instructions(&record, "request_stream", ITEMS),
-        instructions(&record, "fire_and_forget", ITEMS),
-    )];
+    let of_request = |scenario| instructions(&record, scenario, REQUESTS);
+    let of_item = |scenario| to_nearest(100.0, instructions(&record, scenario, ITEMS));
+    let bare = of_request("request_response_64");
+    let websocket = of_request("request_response_64_ws") / of_request("request_response_64_tcp");
+    let passages = [
+        format!(
+            "A request and its answer cost {} instructions at 64 in flight, both sides together, where \
+             they cost 7,150, and no allocation; an item of a stream {} (1,915), a fire-and-forget {} \
+             (4,030). WebSocket adds {:.0} %.",
+            to_nearest(100.0, bare),
+            of_item("request_stream"),
+            of_item("fire_and_forget"),
+            (websocket - 1.0) * 100.0,
+        ),
+        format!(
+            "A request for a route costs {} instructions more than one without a router (it was 3,230), \
+             one for a pattern behind a hundred others {} (it was 27,800)",
+            to_nearest(10.0, of_request("request_routed") - bare),
+            to_nearest(10.0, of_request("request_pattern") - bare),
+        ),
+    ];
     let missing = missing(&read("CHANGELOG.md"), &passages);
     assert!(missing.is_empty(), "CHANGELOG.md should say:\n\n{}", missing.join("\n\n"));
 }
@@ -172,6 +190,6 @@ fn figures_are_written_alike() {
     }
     assert_eq!(with_comma(1308.2), "1,308");
     assert_eq!(with_comma(185.3), "185");
-    assert_eq!(instructions("a 1 0\nb 48936786 9", "b", REQUESTS), "3,800");
+    assert_eq!(to_nearest(100.0, instructions("a 1 0\nb 48936786 9", "b", REQUESTS)), "3,800");
     assert_eq!(missing("a\n b c", &["a b".to_owned(), "b d".to_owned()]), ["b d"]);
 }

@@ -1,7 +1,10 @@
 //! Requests that are answered as they come: those have no place in the table, and no event.
 
 use crate::{
-    connection::{Connection, direct::write_at_once},
+    connection::{
+        Connection,
+        direct::{Direct, write_at_once},
+    },
     frame::{Interaction, PayloadSignal, Request, encode_payload, payload_frame_len},
     payload::Payload,
     stream::{StreamKey, Written},
@@ -70,7 +73,8 @@ impl Connection {
         let key = self.streams.next_key(request.stream);
         let reply = match service.answer(key, payload) {
             Some(reply) if payload_frame_len(&reply) <= self.config.outbound_frame_bytes() => {
-                write_at_once(out, &mut self.stats, |out| {
+                let mut out = Direct { session: self.session.as_deref_mut(), out };
+                write_at_once(&mut out, &mut self.stats, |out| {
                     let signal = PayloadSignal::NextComplete;
                     encode_payload(request.stream, signal, false, reply, out);
                     Written::Item

@@ -71,20 +71,31 @@ impl Connection {
         if let Some(clock) = &mut self.keepalive {
             clock.received(now);
         }
-        let tracked = self.track_received(&frame);
+        let len = frame.len() as u64;
+        let mut tracked = 0;
         let reaction = match self.decode_carrier(&mut frame) {
-            Some(Ok(Carrier::Item(item))) => Ok(self.receive_payload(item, now)),
+            Some(Ok(Carrier::Item(item))) => {
+                self.count_received(len);
+                Ok(self.receive_payload(item, now))
+            }
             Some(Ok(Carrier::Request(request))) => {
+                self.count_received(len);
                 Ok(self.receive_request(request, now, answering))
             }
-            Some(Err(malformed)) => self.react_to(malformed),
-            None => check_len(frame.len(), self.input_limits().max_frame_bytes)
-                .map_err(|violation| self.blame(violation))
-                .and_then(|()| self.check_first(&frame))
-                .and_then(|()| match Frame::decode(frame) {
-                    Ok(frame) => self.receive(frame, now),
-                    Err(malformed) => self.react_to(malformed),
-                }),
+            Some(Err(malformed)) => {
+                tracked = self.count_received(len);
+                self.react_to(malformed)
+            }
+            None => {
+                tracked = self.track_received(&frame);
+                check_len(frame.len(), self.input_limits().max_frame_bytes)
+                    .map_err(|violation| self.blame(violation))
+                    .and_then(|()| self.check_first(&frame))
+                    .and_then(|()| match Frame::decode(frame) {
+                        Ok(frame) => self.receive(frame, now),
+                        Err(malformed) => self.react_to(malformed),
+                    })
+            }
         };
         match reaction {
             Ok(Ok(())) => {}

@@ -133,7 +133,7 @@ impl Session {
 
     /// No more tracked frames may be written for now.
     pub(super) fn is_held(&self) -> bool {
-        self.is_full() || (self.is_up() && self.retained.unwritten() > 0)
+        self.is_full() || (self.is_up() && self.retained.has_unwritten())
     }
 
     /// Nothing is taken before the peer has acknowledged something. One that never does is not
@@ -146,9 +146,46 @@ impl Session {
         self.fruitless >= FRUITLESS_ANSWERS
     }
 
+    /// Whether what fills `out` may be written to it at once, and kept: nothing is to leave before it, and
+    /// there is room for all that `out` takes.
+    #[inline(never)] // It would make the way of connections without a session longer.
+    pub(super) fn is_clear(&self, out: &SendBuf) -> bool {
+        self.is_up()
+            && self.greeting.is_none()
+            && !self.wants_output()
+            && self.retained.is_clear_for(out.high_water())
+    }
+
+    /// Writes a tracked frame to the transport, if there is one for it, and keeps it.
+    #[inline(always)]
+    pub(super) fn frame<const N: usize>(
+        &mut self,
+        head: &[u8; N],
+        metadata: Option<Bytes>,
+        data: Bytes,
+        out: &mut SendBuf,
+    ) {
+        if self.is_up() {
+            out.frame_kept(head, metadata, data, &mut self.retained);
+        } else {
+            self.retained.keep(head, metadata.as_ref(), &data);
+        }
+    }
+
+    /// Something is to be written again, or the peer to be asked what it has.
+    #[inline]
+    fn wants_output(&self) -> bool {
+        self.is_up() && (self.ask || self.retained.has_unwritten() || self.is_to_ask())
+    }
+
+    #[inline]
+    fn is_to_ask(&self) -> bool {
+        !self.asked && self.retained.is_half_full()
+    }
+
     /// Everything retained is written on the transport there is.
     pub(super) fn may_overflow(&self) -> bool {
-        self.is_up() && self.retained.unwritten() == 0
+        self.is_up() && !self.retained.has_unwritten()
     }
 
     /// Makes room for a frame, if that is how this peer is to be treated or nothing else will make
@@ -168,14 +205,14 @@ impl Session {
 
     /// After a tracked frame was written.
     fn ask_if_needed(&mut self) {
-        if self.is_up() && !self.asked && self.retained.is_half_full() {
+        if self.is_up() && self.is_to_ask() {
             self.ask = true;
         }
     }
 
     /// A KEEPALIVE that asks for an answer is written.
     fn note_question(&mut self) {
-        let early = !self.retained.is_full() || self.retained.unwritten() > 0;
+        let early = !self.retained.is_full() || self.retained.has_unwritten();
         self.questions.ask(early);
     }
 
@@ -386,17 +423,26 @@ impl Connection {
     /// Counts a frame received if it is one of those that positions count (RESUME-04 to RESUME-07);
     /// by how much the position rose.
     pub(super) fn track_received(&mut self, frame: &[u8]) -> u64 {
-        if let Some(session) = &mut self.session
-            && session.is_up()
+        if self.session.is_some()
             && let Some(header) = RawHeader::read(frame)
             && header.stream_id != 0
             && FrameType::from_number(header.frame_type).is_some_and(FrameType::is_tracked)
         {
-            let len = frame.len() as u64;
-            session.received += len;
-            return len;
+            return self.count_received(frame.len() as u64);
         }
         0
+    }
+
+    /// Counts a frame received that positions count.
+    #[inline]
+    pub(super) fn count_received(&mut self, len: u64) -> u64 {
+        match &mut self.session {
+            Some(session) if session.is_up() => {
+                session.received += len;
+                len
+            }
+            _ => 0,
+        }
     }
 
     /// Takes back what was counted last: it was no frame after all.
@@ -482,10 +528,9 @@ impl Connection {
 
     /// Something of the session's own is to be written.
     pub(super) fn session_wants_output(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| {
-            session.greeting.is_some()
-                || (session.is_up() && (session.ask || session.retained.unwritten() > 0))
-        })
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.greeting.is_some() || session.wants_output())
     }
 
     /// RESUME or RESUME_OK, before anything else.
@@ -522,7 +567,7 @@ impl Connection {
     /// Writes what the peer lacks, before anything new.
     pub(super) fn transmit_replay(&mut self, out: &mut SendBuf) {
         let Some(session) = &mut self.session else { return };
-        while !out.is_full() && session.retained.unwritten() > 0 {
+        while !out.is_full() && session.retained.has_unwritten() {
             session.retained.write_next(out);
             self.stats.replayed_frames += 1;
         }

@@ -48,14 +48,18 @@ impl Connection {
 
     /// Whether something is to leave whatever streams do: no peer waits for it in vain.
     pub(super) fn wants_control_output(&self) -> bool {
-        self.has_transport()
-            && (self.setup.is_some()
-                || !self.echoes.is_empty()
-                || !self.pushes.is_empty()
-                || !self.pings.is_empty()
-                || self.keepalive.as_ref().is_some_and(|clock| clock.due)
-                || self.leases.as_ref().is_some_and(|leases| leases.has_unsent()))
-            || self.session_wants_output()
+        (self.has_transport() && self.wants_untracked_output()) || self.session_wants_output()
+    }
+
+    /// Whether something waits that belongs to no stream, and is not the session's own.
+    #[inline]
+    pub(super) fn wants_untracked_output(&self) -> bool {
+        self.setup.is_some()
+            || !self.echoes.is_empty()
+            || !self.pushes.is_empty()
+            || !self.pings.is_empty()
+            || self.keepalive.as_ref().is_some_and(|clock| clock.due)
+            || self.leases.as_ref().is_some_and(|leases| leases.has_unsent())
     }
 
     /// Whether something waits for which the retained frames must have room.
@@ -190,11 +194,7 @@ struct SessionOutlet<'a> {
 
 impl Sink for SessionOutlet<'_> {
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
-        let transport = self.session.is_up().then_some(&mut *self.out);
-        self.session.retained.keep(head, metadata.as_ref(), &data, transport.is_some());
-        if let Some(transport) = transport {
-            transport.frame(head, metadata, data);
-        }
+        self.session.frame(head, metadata, data, self.out);
     }
 }
 

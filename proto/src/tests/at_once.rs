@@ -2,9 +2,10 @@
 
 use super::{
     peer::{FNF, RC, RR, RS, Wire},
+    resume,
     wire::*,
 };
-use crate::{AnswerNow, Event, Payload, SendError, StreamKey, frame::Interaction};
+use crate::{AnswerNow, Config, Event, Payload, SendError, StreamKey, frame::Interaction};
 
 /// The frames said to have been written without `poll_transmit`.
 fn written(e: &mut Wire) -> String {
@@ -48,7 +49,7 @@ fn what_waits_is_not_overtaken() {
     assert_eq!(written(&mut e), "");
     assert_eq!(e.sent(), "MP('m') RR(5,'third')");
     // A client's SETUP is the first frame (SETUP-01).
-    let mut e = Wire::fresh_client(crate::Config::default());
+    let mut e = Wire::fresh_client(Config::default());
     open(&mut e, FNF, "d");
     assert_eq!(written(&mut e), "");
     assert!(e.sent().ends_with("FNF(1,'d')"));
@@ -127,6 +128,109 @@ fn a_full_buffer_takes_nothing_at_once() {
     e.send_last_now(3, "reply").unwrap();
     assert!(!written(&mut e).contains("reply"));
     assert!(e.sent().contains("reply"));
+}
+
+/// A session keeps what is written at once, and writes it again (RESUME-13).
+#[test]
+fn what_a_session_writes_at_once_is_kept_as_what_it_writes_later() {
+    let opened = |config: &Config| {
+        let mut e = Wire::fresh_server(config.clone());
+        e.receive(resume::setup_of(resume::TOKEN));
+        e.connection.accept(e.now);
+        e.events();
+        e.receive_all([rs(1, 9, "d"), rr(3, "d"), rc(5, 9, "d"), fnf(7, "d")]);
+        e.events();
+        e
+    };
+    let config = resume::limits(1 << 20);
+    let (mut now, mut later) = (opened(&config), opened(&config));
+    let long: &'static str = Box::leak("l".repeat(5_000).into_boxed_str());
+    now.send_now(1, &["a", "b"]);
+    now.send_last_now(3, "reply").unwrap();
+    now.send_now(5, &["c"]);
+    now.send_last_now(5, "d").unwrap();
+    let at_once = written(&mut now);
+    assert_eq!(at_once, "P(1,N,'a') P(1,N,'b') P(3,N+C,'reply') P(5,N,'c') P(5,N+C,'d')");
+    for item in ["a", "b"] {
+        later.send(1, item).unwrap();
+    }
+    later.send_last(3, "reply").unwrap();
+    assert_eq!(later.sent(), "P(1,N,'a') P(1,N,'b') P(3,N+C,'reply')");
+    later.send(5, "c").unwrap();
+    later.send_last(5, "d").unwrap();
+    later.sent();
+    assert_eq!(now.connection.positions(), later.connection.positions());
+    assert_eq!(now.connection.retained_bytes(), later.connection.retained_bytes());
+    assert_eq!(now.connection.stats(), later.connection.stats());
+    // One that is cut goes the long way, and what is behind it too.
+    now.send_now(1, &[long, "e"]);
+    assert_eq!(written(&mut now), "");
+    now.transmit();
+    now.send_now(1, &["f"]);
+    let rest = written(&mut now);
+    assert!(rest.ends_with("P(1,N,'e') P(1,N,'f')"), "{rest}");
+    // All of it is there for the next transport, and nothing overtakes it.
+    resume::cut(&mut now);
+    now.send_now(1, &["g"]);
+    assert_eq!(written(&mut now), "", "there is no transport");
+    let again = now.now;
+    now.connection.accept_resume(&resume::resume(0, 0), again).expect("a session");
+    now.send_now(1, &["h"]);
+    assert_eq!(written(&mut now), "", "RESUME_OK goes first");
+    let seen = now.sent();
+    let replayed = seen.split_once(' ').map(|(greeting, rest)| {
+        assert!(greeting.starts_with("0x0e("), "{greeting}");
+        rest.to_owned()
+    });
+    assert_eq!(replayed, Some(format!("{at_once} {rest} P(1,N,'g') P(1,N,'h')")));
+}
+
+#[test]
+fn a_session_without_room_writes_nothing_at_once() {
+    let mut e = Wire::fresh_server(resume::limits(100_000));
+    e.receive(resume::setup_of(resume::TOKEN));
+    e.connection.accept(e.now);
+    e.receive(rs(1, MAX, "d"));
+    e.events();
+    let mut at_once = 0;
+    while !e.connection.is_held() {
+        e.send_now(1, &["item"]);
+        at_once += usize::from(!written(&mut e).is_empty());
+        e.transmit();
+        e.drain();
+    }
+    // What the buffer may hold must fit.
+    assert!((1..4_000).contains(&at_once), "{at_once}");
+    assert!(e.connection.retained_bytes() < 100_020);
+    let (sent, _) = e.connection.positions().unwrap();
+    e.receive(ka(0, sent, b""));
+    e.transmit(); // What had to wait.
+    e.drain();
+    e.send_now(1, &["item"]);
+    assert_eq!(written(&mut e), "P(1,N,'item')");
+}
+
+/// As many as are half of what may be kept, and the peer is asked what it has.
+#[test]
+fn a_session_asks_what_has_arrived_of_what_is_written_at_once() {
+    let mut e = Wire::fresh_server(resume::limits(200_000));
+    e.receive(resume::setup_of(resume::TOKEN));
+    e.connection.accept(e.now);
+    e.receive(rs(1, MAX, "d"));
+    e.events();
+    let mut asked = 0;
+    for _ in 0..20_000 {
+        e.send_now(1, &["item"]);
+        e.transmit();
+        let frames = e.drain();
+        if frames.iter().any(|frame| frame.kind == 0x03) {
+            asked += 1;
+            let (sent, _) = e.connection.positions().unwrap();
+            e.receive(ka(0, sent, b""));
+        }
+    }
+    assert!((2..6).contains(&asked), "{asked}");
+    assert_eq!(e.connection.stats().retention_overflows, 0);
 }
 
 /// Answers what it is asked with its text twice; "later" later.

@@ -386,14 +386,14 @@ fn beyond_the_memory_there_is_little_is_retained_and_nothing_lost() {
     e.events();
     e.connection.allow_memory(0);
     let sent = e.send_up_to(1, 10_000);
-    assert!((10..200).contains(&sent), "{sent}");
+    assert!((10..500).contains(&sent), "{sent}");
     assert!(e.connection.is_held());
     e.connection.allow_memory(usize::MAX);
     e.sent();
     assert_eq!(e.send_up_to(1, 1_000), 1_000, "it goes on as soon as there is memory");
 }
 
-/// A retained frame takes a block, or memory of its own that an allocator rounds up.
+/// A retained frame takes a block, which an allocator rounds up.
 #[test]
 fn what_is_retained_counts_as_the_memory_it_takes() {
     let config = Config { resume: Some(ResumeLimits::default()), ..Config::default() };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Config, NotResumed, Payload, ResumeLimits, frame::Resume};
 
-const TOKEN: &[u8] = &[0xFF, 0xFF];
+pub(super) const TOKEN: &[u8] = &[0xFF, 0xFF];
 
 pub(super) fn limits(max_bytes: usize) -> Config {
     let limits = ResumeLimits { max_bytes, ..ResumeLimits::default() };
@@ -37,7 +37,7 @@ fn resume_frame(version: (u16, u16), token: &[u8], server: u64, client: u64) -> 
     raw(0, 0x0D, 0, &body)
 }
 
-fn resume(server: u64, client: u64) -> Resume {
+pub(super) fn resume(server: u64, client: u64) -> Resume {
     Resume {
         version: (1, 0),
         token: TOKEN.into(),
@@ -64,7 +64,7 @@ fn tracked(frames: &[wire::Seen]) -> u64 {
     frames.iter().filter(|frame| frame.stream != 0).map(|frame| frame.len as u64).sum()
 }
 
-fn cut(e: &mut Wire) {
+pub(super) fn cut(e: &mut Wire) {
     e.disconnect(None);
     assert_eq!(e.events(), "Suspended");
     assert_eq!(e.sent(), "");
@@ -530,7 +530,7 @@ fn resume_34_37_a_full_buffer_asks_waits_and_goes_on() {
     let mut e = server_with(limits(4_000));
     e.receive(wire::rs(1, wire::MAX, "x"));
     e.events();
-    assert!(e.send_up_to(1, 10_000) < 130);
+    assert!(e.send_up_to(1, 10_000) < 450);
     let frames = e.sent_frames();
     let asks = frames.iter().filter(|frame| frame.kind == 0x03 && frame.has(R)).count();
     assert_eq!(asks, 1, "the peer is asked what it has");
@@ -642,7 +642,7 @@ fn resume_37_h119_apart_producers_are_held_and_nothing_is_lost() {
         items += 1;
         e.transmit();
     }
-    assert!(items < 120, "{items}");
+    assert!(items < 350, "{items}");
     assert!(e.connection.is_held() && e.connection.retained_bytes() < 4_500);
     resumed(&mut e, 0, 0);
     let mut seen = 0;

@@ -1,30 +1,28 @@
 //! Tracked frames that the peer may not have: what a resume sends again.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::{
-    frame::{Parts, frame_len, write_parts},
-    transmit::send_buf::SendBuf,
+    frame::{PREFIX_LEN, Parts, frame_len, u24_bytes, write_parts},
+    transmit::send_buf::{Keeper, SendBuf},
 };
 
-/// Frames are copied, small ones into blocks of this size: a payload may be a slice of much more, and
-/// how much of that it keeps cannot be told. Where little is retained yet, blocks are smaller: many
-/// sessions have a frame or two.
+/// Frames are copied into blocks of this size: a payload may be a slice of much more, and how much of
+/// that it keeps cannot be told. Where little is retained yet, blocks are smaller: many sessions have
+/// a frame or two.
 const BLOCK_BYTES: usize = 8 << 10;
 const FIRST_BLOCK_BYTES: usize = 1 << 10;
 
-/// Frames from this length on have memory of their own, so that little of a block is left unused.
-const LONG_FRAME: usize = FIRST_BLOCK_BYTES;
+/// Frames from this length on that do not fit in the block begun have one of their own, so that little
+/// of a block is left unused.
+const LONG_FRAME: usize = BLOCK_BYTES / 4;
 
 /// Bytes that may be retained whatever memory there is.
 const LEAST_ALLOWED: usize = 4 << 10;
 
-/// The cost of a frame beside its bytes.
-const FRAME_COST: usize = size_of::<Kept>();
-
-/// Places for frames below which none are given back.
+/// Places for blocks below which none are given back.
 const FEW_PLACES: usize = 32;
 
 /// One side's tracked frames, from the first the peer may still need to the last one produced.
@@ -33,78 +31,92 @@ const FEW_PLACES: usize = 32;
 /// the last one covered (RESUME-05, RESUME-08).
 #[derive(Debug)]
 pub(crate) struct Retained {
-    frames: VecDeque<Kept>,
-    /// The position of the first frame here; rises as frames go (RESUME-36).
-    first: u64,
+    /// Full blocks, the oldest first.
+    full: VecDeque<Block>,
+    /// The block that frames are added to.
+    open: Block,
+    /// The first frame here (RESUME-36).
+    first: Place,
     /// The position behind the last frame.
     sent: u64,
-    /// How many of the frames the present transport has been given.
-    written: usize,
+    /// The first frame that the present transport has not been given, if there is one.
+    unwritten: Option<Place>,
     /// The position up to which transports before it were given frames.
     given_before: u64,
-    /// Bytes held, the cost of each frame included.
-    held_bytes: usize,
+    /// Bytes in full blocks, the length in front of each frame included.
+    full_bytes: usize,
     max_bytes: usize,
     /// As much memory as the owner of the connection has for it.
     allowance: usize,
-    /// The rest of the block that small frames are copied into.
-    block: BytesMut,
-    /// How much memory that is, used up or not.
-    block_bytes: usize,
-    /// Blocks that are full, the oldest first: a position behind the frames in each, and its memory.
-    full_blocks: VecDeque<(u64, usize)>,
-    /// Memory of all blocks, and of the frames that have their own.
-    frame_memory: usize,
-    /// The ends of fire-and-forgets that are not acknowledged; no more than `frames`.
+    /// Memory of all blocks, used or not.
+    block_memory: usize,
+    /// The ends of fire-and-forgets that are not acknowledged.
     fire_and_forgets: VecDeque<u64>,
 }
 
-#[derive(Debug)]
-struct Kept {
+/// Frames, each behind its length.
+#[derive(Debug, Default)]
+struct Block {
+    /// The position of its first frame.
+    at: u64,
+    bytes: Vec<u8>,
+}
+
+/// The start of a frame, or the end of the last.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Place {
     /// Its position.
     at: u64,
-    /// The frame, without a transport's prefix: memory of its own or a part of a block.
-    frame: Bytes,
+    /// The block that it is in, counted from the first; the open one comes after those that are full.
+    block: usize,
+    offset: usize,
 }
 
 impl Retained {
     /// Nothing yet. Holds at most `max_bytes` and one frame more.
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
-            frames: VecDeque::new(),
-            first: 0,
+            full: VecDeque::new(),
+            open: Block::default(),
+            first: Place::default(),
             sent: 0,
-            written: 0,
+            unwritten: None,
             given_before: 0,
-            held_bytes: 0,
+            full_bytes: 0,
             max_bytes,
             allowance: usize::MAX,
-            block: BytesMut::new(),
-            block_bytes: 0,
-            full_blocks: VecDeque::new(),
-            frame_memory: 0,
+            block_memory: 0,
             fire_and_forgets: VecDeque::new(),
         }
     }
 
     pub(crate) fn first(&self) -> u64 {
-        self.first
+        self.first.at
     }
 
+    #[inline]
     pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
     /// No more may be added before some are gone (RESUME-37).
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.is_beyond(1)
+        self.has_no_room_for(0)
     }
 
-    /// Whether this part of what may be held is: as many bytes as the session may, as far as there is
+    /// Whether as many bytes more would fill it: as many as the session may hold, as far as there is
     /// memory. A little is always allowed, so that it goes on however slowly.
-    fn is_beyond(&self, part: usize) -> bool {
-        self.held_bytes >= self.max_bytes / part
-            || self.memory() >= self.allowance.max(LEAST_ALLOWED) / part
+    #[inline]
+    fn has_no_room_for(&self, more: usize) -> bool {
+        self.held_bytes() + more >= self.max_bytes
+            || self.memory() + more >= self.allowance.max(LEAST_ALLOWED)
+    }
+
+    /// Whether this may be kept without asking again: everything is written, and there is room.
+    #[inline]
+    pub(crate) fn is_clear_for(&self, more: usize) -> bool {
+        self.unwritten.is_none() && !self.has_no_room_for(more)
     }
 
     /// Sets how much memory there is for it; what is held beyond that stays.
@@ -113,19 +125,23 @@ impl Retained {
     }
 
     /// Enough is held that the peer should be asked what it has.
+    #[inline]
     pub(crate) fn is_half_full(&self) -> bool {
-        self.is_beyond(2)
+        self.held_bytes() >= self.max_bytes / 2
+            || self.memory() >= self.allowance.max(LEAST_ALLOWED) / 2
     }
 
+    /// Bytes held, the length in front of each frame included.
+    #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
-        self.held_bytes
+        self.full_bytes + self.open.bytes.len() - self.first.offset
     }
 
     /// The memory all of it takes: that of whole blocks, and with the room that queues have to grow.
+    #[inline]
     pub(crate) fn memory(&self) -> usize {
-        self.frame_memory
-            + self.frames.capacity() * FRAME_COST
-            + self.full_blocks.capacity() * size_of::<(u64, usize)>()
+        self.block_memory
+            + self.full.capacity() * size_of::<Block>()
             + self.fire_and_forgets.capacity() * size_of::<u64>()
     }
 
@@ -144,74 +160,119 @@ impl Retained {
     /// transport: the present one may have been asked for by a RESUME that came late, and begun from an
     /// older position.
     pub(crate) fn is_available(&self, position: u64) -> bool {
-        position <= self.given() && self.index_of(position).is_some()
+        position <= self.given() && self.find(position).is_some()
     }
 
-    fn index_of(&self, position: u64) -> Option<usize> {
+    /// The block of this number.
+    fn block(&self, number: usize) -> &Block {
+        self.full.get(number).unwrap_or(&self.open)
+    }
+
+    /// Behind the last frame.
+    fn end(&self) -> Place {
+        Place { at: self.sent, block: self.full.len(), offset: self.open.bytes.len() }
+    }
+
+    /// The frame that begins at this position, or the end.
+    fn find(&self, position: u64) -> Option<Place> {
         if position == self.sent {
-            return Some(self.frames.len());
+            return Some(self.end());
         }
-        self.frames.binary_search_by_key(&position, |frame| frame.at).ok()
+        if position < self.first.at || position > self.sent {
+            return None;
+        }
+        let begun = self.full.partition_point(|block| block.at <= position);
+        let is_open = begun == self.full.len() && self.open.at <= position;
+        let block = if is_open { begun } else { begun.checked_sub(1)? };
+        let mut place = if block == self.first.block {
+            self.first
+        } else {
+            Place { at: self.block(block).at, block, offset: 0 }
+        };
+        let bytes = &self.block(block).bytes;
+        while place.at < position {
+            let len = frame_at(bytes, place.offset)?.len();
+            place.at += len as u64;
+            place.offset += PREFIX_LEN + len;
+        }
+        (place.at == position).then_some(place)
+    }
+
+    /// The frame behind this one, or the end.
+    fn next(&self, place: Place) -> Place {
+        let bytes = &self.block(place.block).bytes;
+        let Some(frame) = frame_at(bytes, place.offset) else { return self.end() };
+        let at = place.at + frame.len() as u64;
+        let offset = place.offset + PREFIX_LEN + frame.len();
+        if offset < bytes.len() || place.block == self.full.len() {
+            Place { at, block: place.block, offset }
+        } else {
+            Place { at, block: place.block + 1, offset: 0 }
+        }
     }
 
     /// The peer has everything before this position. True if that freed something; a position
     /// that cannot be is ignored (RESUME-34, RESUME-35).
     pub(crate) fn acknowledge(&mut self, position: u64) -> bool {
-        let Some(count) = self.index_of(position).filter(|count| *count > 0) else { return false };
         // What the transport was not given cannot have arrived.
-        if count > self.written {
+        if position <= self.first.at || position > self.written() {
             return false;
         }
-        self.drop_oldest(count);
+        let Some(place) = self.find(position) else { return false };
+        self.drop_before(place);
         true
     }
 
     /// Gives up the oldest frames that were written, until there is room for more; how many.
     pub(crate) fn overflow(&mut self) -> u64 {
         let mut dropped = 0;
-        while self.is_full() && self.written > 0 {
-            self.drop_oldest(1);
+        while self.is_full() && self.first.at < self.written() {
+            self.drop_before(self.next(self.first));
             dropped += 1;
         }
         dropped
     }
 
-    fn drop_oldest(&mut self, count: usize) {
-        for Kept { at, frame } in self.frames.drain(..count) {
-            self.held_bytes -= frame.len() + FRAME_COST;
-            self.frame_memory -= own_memory(frame.len());
-            self.first = at + frame.len() as u64;
+    /// Drops the frames before this place.
+    fn drop_before(&mut self, place: Place) {
+        if place.at == self.sent {
+            // Gives memory back after a burst.
+            *self = Self {
+                first: Place { at: self.sent, ..Place::default() },
+                sent: self.sent,
+                given_before: self.given_before,
+                allowance: self.allowance,
+                ..Self::new(self.max_bytes)
+            };
+            return;
         }
-        self.written -= count;
-        while self.fire_and_forgets.front().is_some_and(|end| *end <= self.first) {
+        for block in self.full.drain(..place.block) {
+            self.full_bytes -= block.bytes.len();
+            self.block_memory -= allocated(block.bytes.capacity());
+        }
+        self.first = Place { block: 0, ..place };
+        if let Some(unwritten) = &mut self.unwritten {
+            unwritten.block -= place.block;
+        }
+        while self.fire_and_forgets.front().is_some_and(|end| *end <= place.at) {
             self.fire_and_forgets.pop_front();
         }
-        while let Some((_, bytes)) = self.full_blocks.front().filter(|block| block.0 <= self.first)
-        {
-            self.frame_memory -= bytes;
-            self.full_blocks.pop_front();
-        }
-        // Gives memory back after a burst.
-        if self.frames.is_empty() {
-            self.frames = VecDeque::new();
-            self.block = BytesMut::new();
-            self.block_bytes = 0;
-            self.full_blocks = VecDeque::new();
-            self.frame_memory = 0;
-            self.fire_and_forgets = VecDeque::new();
-        } else {
-            shrink(&mut self.frames);
-            shrink(&mut self.full_blocks);
-            shrink(&mut self.fire_and_forgets);
-        }
+        shrink(&mut self.full);
+        shrink(&mut self.fire_and_forgets);
     }
 
-    /// Gives up at most so many of the oldest frames, of a session that is over; how many.
+    /// Gives up at most so many of the oldest blocks, of a session that is over; how many.
     pub(crate) fn free_some(&mut self, max: usize) -> usize {
-        let freed = max.min(self.frames.len());
         // Nothing is written any more.
-        self.written = self.frames.len();
-        self.drop_oldest(freed);
+        self.unwritten = None;
+        let blocks = self.full.len() + usize::from(!self.open.bytes.is_empty());
+        let freed = max.min(blocks);
+        if freed == 0 {
+            return 0;
+        }
+        let next = self.full.get(freed).unwrap_or(&self.open);
+        let place = Place { at: next.at, block: freed, offset: 0 };
+        self.drop_before(if freed < blocks { place } else { self.end() });
         freed
     }
 
@@ -219,75 +280,113 @@ impl Retained {
     /// is available.
     pub(crate) fn rewind(&mut self, position: u64) {
         self.given_before = self.given();
-        if let Some(count) = self.index_of(position) {
-            self.written = count;
-            self.drop_oldest(count);
+        if let Some(place) = self.find(position) {
+            self.unwritten = None;
+            self.drop_before(place);
+            self.unwritten = (self.first.at < self.sent).then_some(self.first);
         }
+    }
+
+    /// The position up to which the present transport was given frames.
+    fn written(&self) -> u64 {
+        self.unwritten.map_or(self.sent, |place| place.at)
     }
 
     /// The position up to which any transport was given frames: nobody can have those behind it.
     pub(crate) fn given(&self) -> u64 {
-        let written = self.frames.get(self.written).map_or(self.sent, |frame| frame.at);
-        self.given_before.max(written)
+        self.given_before.max(self.written())
     }
 
-    /// Frames the present transport has not been given.
-    pub(crate) fn unwritten(&self) -> usize {
-        self.frames.len() - self.written
+    /// Whether there are frames that the present transport has not been given.
+    #[inline]
+    pub(crate) fn has_unwritten(&self) -> bool {
+        self.unwritten.is_some()
     }
 
     /// Gives the transport the next such frame again, byte for byte (RESUME-13).
     pub(crate) fn write_next(&mut self, out: &mut SendBuf) {
-        let Some(frame) = self.frames.get(self.written) else { return };
-        out.begin(frame.frame.len());
-        out.body(&frame.frame);
-        out.end();
-        self.written += 1;
-    }
-
-    /// Adds a frame; `is_written` if the present transport is given it as well.
-    pub(crate) fn keep(
-        &mut self,
-        head: &[u8],
-        metadata: Option<&Bytes>,
-        data: &Bytes,
-        is_written: bool,
-    ) {
-        let len = frame_len(head.len(), metadata, data);
-        // Whatever shares memory with others is copied: how much that keeps cannot be told.
-        let frame = if len >= LONG_FRAME {
-            let mut own = Vec::with_capacity(len);
-            write_parts(&mut own, head, metadata, data);
-            Bytes::from(own)
-        } else {
-            if self.block.capacity() < len {
-                self.begin_block();
-            }
-            write_parts(&mut self.block, head, metadata, data);
-            self.block.split().freeze()
-        };
-        self.frames.push_back(Kept { at: self.sent, frame });
-        self.sent += len as u64;
-        self.held_bytes += len + FRAME_COST;
-        self.frame_memory += own_memory(len);
-        self.written += usize::from(is_written);
-    }
-
-    /// Leaves the block that is used up, to the frames in it.
-    fn begin_block(&mut self) {
-        if self.block_bytes > 0 {
-            self.full_blocks.push_back((self.sent, self.block_bytes));
+        let Some(place) = self.unwritten else { return };
+        if let Some(frame) = frame_at(&self.block(place.block).bytes, place.offset) {
+            out.begin(frame.len());
+            out.fields(frame);
+            out.end();
         }
-        let held = self.held_bytes.next_power_of_two();
-        self.block_bytes = held.clamp(FIRST_BLOCK_BYTES, BLOCK_BYTES);
-        self.block = BytesMut::with_capacity(self.block_bytes);
-        self.frame_memory += self.block_bytes;
+        self.unwritten = Some(self.next(place)).filter(|next| next.at < self.sent);
+    }
+
+    /// Adds a frame that the present transport is not given, as there is none.
+    pub(crate) fn keep(&mut self, head: &[u8], metadata: Option<&Bytes>, data: &Bytes) {
+        let len = frame_len(head.len(), metadata, data);
+        self.make_room_for(len);
+        let place = self.end();
+        self.unwritten.get_or_insert(place);
+        self.add(len, |bytes| write_parts(bytes, head, metadata, data));
+    }
+
+    #[inline]
+    fn make_room_for(&mut self, len: usize) {
+        if self.open.bytes.capacity() - self.open.bytes.len() < PREFIX_LEN + len {
+            self.begin_block(PREFIX_LEN + len);
+        }
+    }
+
+    /// Writes a frame behind the last, where there is room for it.
+    #[inline]
+    fn add(&mut self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.open.bytes.extend_from_slice(&u24_bytes(len));
+        write(&mut self.open.bytes);
+        self.sent += len as u64;
+    }
+
+    /// Begins a block that has room for so many bytes.
+    #[cold]
+    fn begin_block(&mut self, len: usize) {
+        let usual = self.held_bytes().next_power_of_two().clamp(FIRST_BLOCK_BYTES, BLOCK_BYTES);
+        let mut full = mem::take(&mut self.open);
+        if !full.bytes.is_empty() {
+            let before = full.bytes.capacity();
+            if before - full.bytes.len() > before / 8 {
+                full.bytes.shrink_to_fit();
+                self.block_memory -= allocated(before) - allocated(full.bytes.capacity());
+            }
+            self.full_bytes += full.bytes.len();
+            self.full.push_back(full);
+        }
+        let capacity = if len < LONG_FRAME { usual.max(len) } else { len };
+        self.open = Block { at: self.sent, bytes: Vec::with_capacity(capacity) };
+        self.block_memory += allocated(self.open.bytes.capacity());
     }
 }
 
-/// The memory that a frame has of its own: none below some length.
-fn own_memory(len: usize) -> usize {
-    if len < LONG_FRAME { 0 } else { allocated(len) }
+/// Frames that the present transport is given as well.
+impl Keeper for Retained {
+    #[inline]
+    fn keep_flat(&mut self, frame: &[u8]) {
+        self.make_room_for(frame.len());
+        self.add(frame.len(), |bytes| bytes.extend_from_slice(frame));
+    }
+
+    #[inline]
+    fn keep_prefixed(&mut self, prefixed: &[u8]) {
+        let len = prefixed.len();
+        if self.open.bytes.capacity() - self.open.bytes.len() < len {
+            self.begin_block(len);
+        }
+        self.open.bytes.extend_from_slice(prefixed);
+        self.sent += (len - PREFIX_LEN) as u64;
+    }
+
+    fn keep_parts(&mut self, head: &[u8], metadata: Option<&Bytes>, data: &Bytes) {
+        let len = frame_len(head.len(), metadata, data);
+        self.make_room_for(len);
+        self.add(len, |bytes| write_parts(bytes, head, metadata, data));
+    }
+}
+
+/// The frame whose length is at this offset of a block; `None` at its end.
+fn frame_at(block: &[u8], offset: usize) -> Option<&[u8]> {
+    let [a, b, c, rest @ ..] = block.get(offset..)? else { return None };
+    rest.get(..u32::from_be_bytes([0, *a, *b, *c]) as usize)
 }
 
 /// The bytes that an allocator takes for so many at most: four sizes a doubling are the fewest that
@@ -308,7 +407,7 @@ mod tests {
     use bytes::Buf;
 
     use super::*;
-    use crate::{frame::Sink, transmit::send_buf::CHAIN_THRESHOLD};
+    use crate::transmit::send_buf::CHAIN_THRESHOLD;
 
     fn keep(
         retained: &mut Retained,
@@ -316,9 +415,9 @@ mod tests {
         frame: &[u8; 6],
         body: &Bytes,
     ) {
-        retained.keep(frame, None, body, transport.is_some());
-        if let Some(transport) = transport {
-            transport.frame(frame, None, body.clone());
+        match transport {
+            Some(transport) => transport.frame_kept(frame, None, body.clone(), retained),
+            None => retained.keep(frame, None, body),
         }
     }
 
@@ -335,10 +434,10 @@ mod tests {
             let body = Bytes::from(vec![len as u8; len]);
             keep(&mut retained, Some(&mut first), b"header", &body);
         }
-        assert_eq!(retained.unwritten(), 0);
+        assert!(!retained.has_unwritten());
         retained.rewind(0);
         let mut again = SendBuf::length_prefixed();
-        while retained.unwritten() > 0 {
+        while retained.has_unwritten() {
             retained.write_next(&mut again);
         }
         assert_eq!(bytes_of(again), bytes_of(first));
@@ -354,12 +453,21 @@ mod tests {
         assert!(block.is_unique());
     }
 
-    /// The memory of the frames and blocks, counted one by one.
-    fn memory_of_frames(retained: &Retained) -> usize {
-        let long =
-            retained.frames.iter().map(|kept| kept.frame.len()).filter(|len| *len >= 1 << 10);
-        let blocks: usize = retained.full_blocks.iter().map(|block| block.1).sum();
-        long.map(allocated).sum::<usize>() + blocks + retained.block_bytes
+    /// The memory of the blocks, counted one by one.
+    fn memory_of_blocks(retained: &Retained) -> usize {
+        let blocks = retained.full.iter().chain([&retained.open]);
+        blocks.map(|block| allocated(block.bytes.capacity())).sum()
+    }
+
+    /// The positions of all frames.
+    fn positions(retained: &Retained) -> Vec<u64> {
+        let mut place = retained.first;
+        let mut positions = Vec::new();
+        while place.at < retained.sent {
+            positions.push(place.at);
+            place = retained.next(place);
+        }
+        positions
     }
 
     #[test]
@@ -367,7 +475,7 @@ mod tests {
         let mut retained = Retained::new(1 << 20);
         // A single small frame takes a small block.
         keep(&mut retained, None, b"header", &Bytes::from_static(b"x"));
-        assert_eq!(retained.frame_memory, FIRST_BLOCK_BYTES);
+        assert_eq!(retained.block_memory, FIRST_BLOCK_BYTES);
         assert!(retained.memory() < 2 * FIRST_BLOCK_BYTES);
         let mut out = SendBuf::bare();
         retained.rewind(0);
@@ -379,19 +487,19 @@ mod tests {
                     keep(&mut retained, Some(&mut out), b"header", &body);
                 }
             }
-            assert_eq!(retained.frame_memory, memory_of_frames(&retained), "{round}");
+            assert_eq!(retained.block_memory, memory_of_blocks(&retained), "{round}");
             assert!(retained.memory() >= retained.held_bytes());
             assert!(retained.memory() < retained.held_bytes() * 4 / 3 + 2 * BLOCK_BYTES);
             // Some of it stays.
-            let kept = retained.frames[retained.frames.len() - 7 * round - 1].at;
-            assert!(retained.acknowledge(kept));
-            assert_eq!(retained.frame_memory, memory_of_frames(&retained), "{round}");
+            let at = positions(&retained);
+            assert!(retained.acknowledge(at[at.len() - 7 * round - 1]));
+            assert_eq!(retained.block_memory, memory_of_blocks(&retained), "{round}");
             let (memory, held) = (retained.memory(), retained.held_bytes());
             assert!(memory < 2 * held + 3 * BLOCK_BYTES, "{memory} for {held}");
         }
         let end = retained.sent();
         assert!(retained.acknowledge(end));
-        assert_eq!((retained.memory(), retained.frames.capacity()), (0, 0));
+        assert_eq!((retained.memory(), retained.held_bytes()), (0, 0));
     }
 
     #[test]
@@ -411,7 +519,7 @@ mod tests {
             keep(&mut retained, None, b"header", &Bytes::new());
         }
         assert!(retained.memory() < 2 * LEAST_ALLOWED, "{}", retained.memory());
-        assert!(retained.frames.len() > 20, "{}", retained.frames.len());
+        assert!(positions(&retained).len() > 20, "{}", positions(&retained).len());
     }
 
     #[test]
@@ -427,7 +535,7 @@ mod tests {
             assert_eq!(retained.first(), 0);
         }
         assert!(retained.acknowledge(16));
-        assert_eq!((retained.first(), retained.sent(), retained.unwritten()), (16, 32, 1));
+        assert_eq!((retained.first(), retained.sent(), retained.has_unwritten()), (16, 32, true));
         assert!(!retained.acknowledge(8), "one that is below the last");
         let available: Vec<_> = (0..40).filter(|at| retained.is_available(*at)).collect();
         assert_eq!(available, [16, 24], "no transport was given the last");
@@ -451,7 +559,7 @@ mod tests {
             assert_eq!(available, [0, 8, 16, 24], "{written_again}");
         }
         retained.rewind(24);
-        assert_eq!((retained.first(), retained.unwritten()), (24, 1));
+        assert_eq!((retained.first(), retained.has_unwritten()), (24, true));
     }
 
     #[test]
@@ -461,7 +569,7 @@ mod tests {
         while !retained.is_full() {
             keep(&mut retained, Some(&mut out), b"header", &Bytes::new());
         }
-        assert!(retained.held_bytes() < 10_000 + 6 + FRAME_COST + 1);
+        assert!(retained.held_bytes() < 10_000 + 6 + PREFIX_LEN + 1);
         assert_eq!(retained.overflow(), 1);
         assert!(!retained.is_full() && retained.first() > 0);
         assert_eq!(retained.overflow(), 0);

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, fmt, io::IoSlice};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::frame::{PREFIX_LEN, Parts, Sink, frame_len, u24_bytes, write_parts};
+use crate::{
+    frame::{PREFIX_LEN, Parts, Sink, frame_len, u24_bytes, write_parts},
+    transmit::retained::Retained,
+};
 
 /// Bodies shorter than this are copied beside their header; longer ones are kept by reference.
 ///
@@ -113,6 +116,12 @@ impl SendBuf {
     /// holds can exceed that by one frame.
     pub fn set_high_water(&mut self, bytes: usize) {
         self.high_water = bytes;
+    }
+
+    /// With how many bytes it counts as full.
+    #[inline]
+    pub(crate) fn high_water(&self) -> usize {
+        self.high_water
     }
 
     /// Bytes waiting.
@@ -273,34 +282,88 @@ impl Parts for SendBuf {
     }
 }
 
+/// A keeper of frames that are written: it is shown each of them once, in one of these ways.
+pub(super) trait Keeper {
+    fn keep_flat(&mut self, frame: &[u8]);
+    /// Behind its length of [`PREFIX_LEN`] bytes.
+    fn keep_prefixed(&mut self, prefixed: &[u8]);
+    fn keep_parts(&mut self, head: &[u8], metadata: Option<&Bytes>, data: &Bytes);
+}
+
+/// Keeps nothing.
+struct NoKeeper;
+
+impl Keeper for NoKeeper {
+    #[inline(always)]
+    fn keep_flat(&mut self, _: &[u8]) {}
+
+    #[inline(always)]
+    fn keep_prefixed(&mut self, _: &[u8]) {}
+
+    #[inline(always)]
+    fn keep_parts(&mut self, _: &[u8], _: Option<&Bytes>, _: &Bytes) {}
+}
+
 impl Sink for SendBuf {
     #[inline]
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
+        self.frame_for(head, metadata, data, &mut NoKeeper);
+    }
+}
+
+impl SendBuf {
+    /// Writes a frame of a session, which keeps a copy.
+    #[inline]
+    pub(crate) fn frame_kept<const N: usize>(
+        &mut self,
+        head: &[u8; N],
+        metadata: Option<Bytes>,
+        data: Bytes,
+        retained: &mut Retained,
+    ) {
+        self.frame_for(head, metadata, data, retained);
+    }
+
+    #[inline(always)]
+    fn frame_for<const N: usize>(
+        &mut self,
+        head: &[u8; N],
+        metadata: Option<Bytes>,
+        data: Bytes,
+        keeper: &mut impl Keeper,
+    ) {
         let len = frame_len(head.len(), metadata.as_ref(), &data);
         if len >= CHAIN_THRESHOLD || self.tap.is_some() {
+            keeper.keep_parts(head, metadata.as_ref(), &data);
             self.begin(len);
             write_parts(self, head, metadata.as_ref(), &data);
             return self.end();
         }
         // What nearly all frames are, in one piece.
         let tail = &mut self.tail;
-        let sealed_from = match &mut self.framing {
+        match &mut self.framing {
             Framing::LengthPrefixed => {
+                let start = tail.len();
                 tail.reserve(PREFIX_LEN + len);
                 tail.extend_from_slice(&u24_bytes(len));
-                None
+                write_parts(tail, head, metadata.as_ref(), &data);
+                keeper.keep_prefixed(&tail[start..]);
             }
             Framing::Enveloped { envelope, rewrites } => {
                 tail.reserve(ENVELOPE_LEN + len);
                 envelope.open(len, tail);
-                rewrites.then_some(tail.len())
+                let start = tail.len();
+                write_parts(tail, head, metadata.as_ref(), &data);
+                keeper.keep_flat(&tail[start..]);
+                if *rewrites {
+                    envelope.seal(&mut tail[start..]);
+                }
             }
-            Framing::None => None,
-        };
-        write_parts(tail, head, metadata.as_ref(), &data);
-        if let (Some(start), Framing::Enveloped { envelope, .. }) = (sealed_from, &mut self.framing)
-        {
-            envelope.seal(&mut tail[start..]);
+            Framing::None => {
+                let start = tail.len();
+                write_parts(tail, head, metadata.as_ref(), &data);
+                keeper.keep_flat(&tail[start..]);
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ impl Connection {
             && self.refusals.is_empty()
             && !out.is_full()
             && !self.wants_untracked_output()
-            && self.session.as_ref().is_none_or(|session| session.is_clear(out))
+            && self.session.as_ref().is_none_or(|session| session.is_clear())
     }
 
     /// Opens a stream as [`request`](Self::request) does, and writes the request to `out` at once if

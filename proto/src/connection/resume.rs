@@ -146,14 +146,15 @@ impl Session {
         self.fruitless >= FRUITLESS_ANSWERS
     }
 
-    /// Whether what fills `out` may be written to it at once, and kept: nothing is to leave before it, and
-    /// there is room for all that `out` takes.
-    #[inline(never)] // It would make the way of connections without a session longer.
-    pub(super) fn is_clear(&self, out: &SendBuf) -> bool {
+    /// Whether a [`SendBuf`] may be filled at once: nothing is to leave before it, and there is room to
+    /// keep all that it takes.
+    #[inline]
+    pub(super) fn is_clear(&self) -> bool {
         self.is_up()
             && self.greeting.is_none()
-            && !self.wants_output()
-            && self.retained.is_clear_for(out.high_water())
+            && !self.ask
+            && self.retained.is_clear()
+            && (self.asked || self.retained.is_low() || !self.retained.is_half_full())
     }
 
     /// Writes a tracked frame to the transport, if there is one for it, and keeps it.

@@ -199,7 +199,11 @@ impl Sink for SessionOutlet<'_> {
 }
 
 impl Outlet for SessionOutlet<'_> {
+    #[inline]
     fn has_room(&mut self) -> bool {
+        if self.session.is_clear() {
+            return !self.out.is_full();
+        }
         *self.overflows += self.session.make_room(self.is_deaf);
         !self.session.is_held() && (!self.session.is_up() || !self.out.is_full())
     }

@@ -50,8 +50,20 @@ pub(crate) struct Retained {
     allowance: usize,
     /// Memory of all blocks, used or not.
     block_memory: usize,
+    /// The room ahead, seen at the last look.
+    outlook: Outlook,
     /// The ends of fire-and-forgets that are not acknowledged.
     fire_and_forgets: VecDeque<u64>,
+}
+
+/// The outlook that holds until the open block is full, or something is dropped. Looking at all of it for every frame
+/// would cost as much as keeping the frame.
+#[derive(Clone, Copy, Debug, Default)]
+struct Outlook {
+    /// There is room for the rest of the block, and for as much as a [`SendBuf`] takes at most.
+    has_room: bool,
+    /// With the rest of the block no more is held than half of what may be.
+    is_low: bool,
 }
 
 /// Frames, each behind its length.
@@ -75,7 +87,7 @@ struct Place {
 impl Retained {
     /// Nothing yet. Holds at most `max_bytes` and one frame more.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self {
+        let mut retained = Self {
             full: VecDeque::new(),
             open: Block::default(),
             first: Place::default(),
@@ -86,8 +98,11 @@ impl Retained {
             max_bytes,
             allowance: usize::MAX,
             block_memory: 0,
+            outlook: Outlook::default(),
             fire_and_forgets: VecDeque::new(),
-        }
+        };
+        retained.look_ahead();
+        retained
     }
 
     pub(crate) fn first(&self) -> u64 {
@@ -100,35 +115,50 @@ impl Retained {
     }
 
     /// No more may be added before some are gone (RESUME-37).
-    #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.has_no_room_for(0)
+        self.is_beyond(1, 0)
     }
 
-    /// Whether as many bytes more would fill it: as many as the session may hold, as far as there is
-    /// memory. A little is always allowed, so that it goes on however slowly.
-    #[inline]
-    fn has_no_room_for(&self, more: usize) -> bool {
-        self.held_bytes() + more >= self.max_bytes
-            || self.memory() + more >= self.allowance.max(LEAST_ALLOWED)
+    /// Whether so many bytes more would be this part of what may be held: as many bytes as the session
+    /// may, as far as there is memory. A little is always allowed, so that it goes on however slowly.
+    fn is_beyond(&self, part: usize, more: usize) -> bool {
+        self.held_bytes() + more >= self.max_bytes / part
+            || self.memory() + more >= self.allowance.max(LEAST_ALLOWED) / part
     }
 
-    /// Whether this may be kept without asking again: everything is written, and there is room.
+    /// Whether what a [`SendBuf`] takes may be kept without asking again: everything is written, and there
+    /// is room.
     #[inline]
-    pub(crate) fn is_clear_for(&self, more: usize) -> bool {
-        self.unwritten.is_none() && !self.has_no_room_for(more)
+    pub(crate) fn is_clear(&self) -> bool {
+        self.unwritten.is_none() && self.outlook.has_room
+    }
+
+    /// Whether not even half of what may be held is, as far as that is seen at a glance.
+    #[inline]
+    pub(crate) fn is_low(&self) -> bool {
+        self.outlook.is_low
+    }
+
+    /// Looks ahead as far as the end of the open block.
+    fn look_ahead(&mut self) {
+        let rest = self.open.bytes.capacity() - self.open.bytes.len();
+        self.outlook = Outlook {
+            has_room: !self.is_beyond(1, rest + SendBuf::HIGH_WATER),
+            is_low: !self.is_beyond(2, rest),
+        };
     }
 
     /// Sets how much memory there is for it; what is held beyond that stays.
     pub(crate) fn allow(&mut self, bytes: usize) {
-        self.allowance = bytes;
+        if self.allowance != bytes {
+            self.allowance = bytes;
+            self.look_ahead();
+        }
     }
 
     /// Enough is held that the peer should be asked what it has.
-    #[inline]
     pub(crate) fn is_half_full(&self) -> bool {
-        self.held_bytes() >= self.max_bytes / 2
-            || self.memory() >= self.allowance.max(LEAST_ALLOWED) / 2
+        self.is_beyond(2, 0)
     }
 
     /// Bytes held, the length in front of each frame included.
@@ -244,6 +274,7 @@ impl Retained {
                 allowance: self.allowance,
                 ..Self::new(self.max_bytes)
             };
+            self.look_ahead();
             return;
         }
         for block in self.full.drain(..place.block) {
@@ -259,6 +290,7 @@ impl Retained {
         }
         shrink(&mut self.full);
         shrink(&mut self.fire_and_forgets);
+        self.look_ahead();
     }
 
     /// Gives up at most so many of the oldest blocks, of a session that is over; how many.
@@ -355,6 +387,7 @@ impl Retained {
         let capacity = if len < LONG_FRAME { usual.max(len) } else { len };
         self.open = Block { at: self.sent, bytes: Vec::with_capacity(capacity) };
         self.block_memory += allocated(self.open.bytes.capacity());
+        self.look_ahead();
     }
 }
 

@@ -118,12 +118,6 @@ impl SendBuf {
         self.high_water = bytes;
     }
 
-    /// With how many bytes it counts as full.
-    #[inline]
-    pub(crate) fn high_water(&self) -> usize {
-        self.high_water
-    }
-
     /// Bytes waiting.
     pub fn len(&self) -> usize {
         self.chained_bytes + self.tail.len()

@@ -5,6 +5,7 @@
 mod consoles;
 mod excerpts;
 mod figures;
+mod links;
 mod numbers;
 
 use std::{
@@ -14,6 +15,12 @@ use std::{
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// A heading as links name it.
+fn anchor(heading: &str) -> String {
+    let heading = heading.to_lowercase().replace(' ', "-");
+    heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_')).collect()
 }
 
 /// Every document of the repository, by its path in it, with its text.

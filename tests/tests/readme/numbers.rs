@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use crate::{documents, root};
+use crate::{anchor, documents, root};
 
 /// Documents that tell of other times, or are made of IDs.
 const OWN_NUMBERS: [&str; 1] = ["CHANGELOG.md"];
@@ -15,16 +15,15 @@ fn read(path: &str) -> String {
 
 /// Each requirement's ID, with the heading of its section in `docs/spec.md` as links name it.
 fn requirements() -> BTreeMap<String, String> {
-    let (mut found, mut anchor) = (BTreeMap::new(), String::new());
+    let (mut found, mut section) = (BTreeMap::new(), String::new());
     for line in read("docs/spec.md").lines() {
         if let Some(heading) = line.strip_prefix("## ") {
-            let heading = heading.to_lowercase().replace(' ', "-");
-            anchor = heading.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect();
+            section = anchor(heading);
         } else if let Some(id) = line.strip_prefix("| ").and_then(|row| row.split(' ').next())
             && id.contains('-')
             && !id.starts_with("--")
         {
-            found.insert(id.to_owned(), anchor.clone());
+            found.insert(id.to_owned(), section.clone());
         }
     }
     found

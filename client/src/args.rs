@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
+use clap_complete::Shell;
 
 use rsock::metadata::{Sampling, TraceParent};
 use rsock_cli::{HELP_WIDTH, STYLES, TIMES, any_time, some_time};
@@ -66,18 +67,26 @@ pub(crate) enum Command {
     /// Push metadata to the peer, outside of any request
     #[command(after_help = TIMES)]
     Push(PushArgs),
+    /// Write a script that completes rsock's options to stdout
+    ///
+    /// For bash: source <(rsock completion bash)
+    Completion {
+        /// The shell that is to run it
+        shell: Shell,
+    },
 }
 
 impl Command {
-    /// The connection it is for.
-    pub(crate) fn connection(&self) -> &ConnectionArgs {
-        match self {
+    /// The connection it is for, if it needs one.
+    pub(crate) fn connection(&self) -> Option<&ConnectionArgs> {
+        Some(match self {
             Self::Request(args) => &args.connection,
             Self::Stream(args) => &args.connection,
             Self::Channel(args) => &args.connection,
             Self::Fnf(args) => &args.connection,
             Self::Push(args) => &args.connection,
-        }
+            Self::Completion { .. } => return None,
+        })
     }
 }
 

@@ -4,10 +4,11 @@ use std::{ffi::OsString, iter::Peekable};
 
 use clap::{Arg, CommandFactory};
 use rsock::metadata::WellKnownMime;
+use rsock_cli::any_time;
 
-use crate::{args::Cli, exit::Failure};
+use crate::{args::Cli, exit::Failure, render::say};
 
-const COMMANDS: [&str; 6] = ["request", "stream", "channel", "fnf", "push", "help"];
+const COMMANDS: [&str; 7] = ["request", "stream", "channel", "fnf", "push", "completion", "help"];
 
 /// Options of `rsc` that take a value, and ours for them.
 const RENAMED: &[(&[&str], &str)] = &[
@@ -19,13 +20,9 @@ const RENAMED: &[(&[&str], &str)] = &[
 
 /// Options of `rsc` that have no counterpart, and what to do instead.
 const UNSUPPORTED: &[(&[&str], &str)] = &[
-    (&["--authBasic"], "its format is deprecated: --auth-simple is the extension's"),
     (&["--trustCert"], "tcp:, ws: and unix: are the transports there are"),
     (&["--retry"], "--reconnect connects anew, and --resume goes on where a lost connection was"),
-    (&["--zipkinUrl"], "--trace sends ids, and -v says which"),
     (&["--optsFile", "--dumpOpts"], "a shell script keeps options as well"),
-    (&["--completion"], "there is no completion yet"),
-    (&["--showSystemProperties"], "--version says what there is to say"),
 ];
 
 /// The type of what describes an application, by the name that `rsc` has for it.
@@ -35,16 +32,33 @@ const BASIC: &str = "message/x.rsocket.authentication.basic.v0";
 
 /// The content of an entry of that type: the length of the user's name in four bytes, the name, and the
 /// password.
-fn basic(credentials: &OsString) -> Result<OsString, Failure> {
+fn basic(option: &str, credentials: &OsString) -> Result<OsString, Failure> {
     let text = credentials.to_str().and_then(|text| text.split_once(':'));
     let Some((user, password)) = text.filter(|(user, _)| user.len() < 128) else {
-        return Err(Failure::usage(
-            "--setupMetadata: expected USER:PASSWORD, and a user's name of at most 127 bytes",
-        ));
+        return Err(Failure::Usage(format!(
+            "{option}: expected USER:PASSWORD, and a user's name of at most 127 bytes"
+        )));
     };
     // A byte below 128 is a character of its own.
     let length = char::from(user.len() as u8);
     Ok(format!("\0\0\0{length}{user}{password}").into())
+}
+
+/// Options of one letter that take a value, which may stand right behind it, as in `-d{}`.
+const WITH_VALUE: [&str; 5] = ["-d", "-r", "-m", "-u", "-l"];
+
+/// An option, and a value that is attached to it.
+fn attached(text: &str) -> (&str, Option<OsString>) {
+    match text.split_once('=') {
+        Some((name, value)) if name.starts_with("--") => return (name, Some(value.into())),
+        _ => {}
+    }
+    match text.split_at_checked(2) {
+        Some((name, value)) if !value.is_empty() && WITH_VALUE.contains(&name) => {
+            (name, Some(value.strip_prefix('=').unwrap_or(value).into()))
+        }
+        _ => (text, None),
+    }
 }
 
 /// Arguments as clap is to see them: where no command is named, those of `rsc` are translated. With
@@ -57,6 +71,11 @@ pub(crate) fn translate(mut arguments: Vec<OsString>) -> Result<Vec<OsString>, F
         // `rsock --timeout 5s request …` reads as well as `rsock request … --timeout 5s`.
         let command = arguments.remove(at);
         arguments.insert(1, command);
+        return Ok(arguments);
+    }
+    if first == "-v" && arguments.len() == 2 {
+        // Nothing else can be meant.
+        arguments[1] = "--version".into();
         return Ok(arguments);
     }
     let is_ours = COMMANDS.contains(&first)
@@ -116,6 +135,8 @@ fn literal(value: &OsString) -> OsString {
 
 #[derive(Default)]
 struct Translation {
+    /// Something else than a request is wanted.
+    instead: Option<Vec<OsString>>,
     /// Data is read from stdin, of which `rsc` leaves out the last newline.
     reads_stdin: bool,
     /// How it is told what happens: `-v` or `-vv`.
@@ -154,10 +175,7 @@ impl Translation {
             self.rest.push(trace);
             return Ok(());
         }
-        let (name, attached) = match text.split_once('=') {
-            Some((name, value)) if name.starts_with("--") => (name, Some(value.into())),
-            _ => (text, None),
-        };
+        let (name, attached) = attached(text);
         let mut value = || {
             let value = attached.clone().or_else(|| following.next());
             value.ok_or_else(|| Failure::Usage(format!("{name} needs a value")))
@@ -209,11 +227,31 @@ impl Translation {
                 option.push("ms");
                 self.rest.push(option);
             }
+            "--authBasic" => {
+                let credentials = basic(name, &value()?)?;
+                let mut entry = OsString::from(format!("--metadata={BASIC}="));
+                entry.push(credentials);
+                self.rest.push(entry);
+            }
             "--resume" => {
-                let mut option = OsString::from("--resume=");
-                option.push(value()?);
+                let is_time =
+                    |next: &OsString| next.to_str().is_some_and(|text| any_time(text).is_ok());
+                let mut option = OsString::from("--resume");
+                if let Some(time) = attached.or_else(|| following.next_if(is_time)) {
+                    option.push("=");
+                    option.push(time);
+                }
                 self.rest.push(option);
             }
+            "--zipkinUrl" => {
+                value()?;
+                say(
+                    "rsock: rsc's --zipkinUrl is passed over: no span is reported anywhere; --trace sends its \
+                     ids, and -v says which",
+                );
+            }
+            "--completion" => self.instead = Some(vec!["completion".into(), value()?]),
+            "--showSystemProperties" => self.instead = Some(vec!["--version".into()]),
             "--debug" | "--log" | "-w" | "--wiretap" => self.verbosity = Some("-vv"),
             "--printB3" => self.verbosity = self.verbosity.or(Some("-v")),
             "-q" | "--quiet" => self.rest.push("--out=none".into()),
@@ -268,7 +306,9 @@ impl Translation {
         } else {
             let (mime, metadata) = match mime.as_ref().and_then(|mime| mime.to_str()) {
                 Some("APP_INFO") => (APP_INFO.into(), literal(&metadata)),
-                Some("AUTHENTICATION_BASIC" | BASIC) => (BASIC.into(), basic(&metadata)?),
+                Some("AUTHENTICATION_BASIC" | BASIC) => {
+                    (BASIC.into(), basic("--setupMetadata", &metadata)?)
+                }
                 _ => (mime.unwrap_or_else(|| "json".into()), literal(&metadata)),
             };
             let mut option = OsString::from("--setup-metadata=");
@@ -282,6 +322,9 @@ impl Translation {
     }
 
     fn finish(mut self, program: OsString) -> Result<Vec<OsString>, Failure> {
+        if let Some(arguments) = self.instead {
+            return Ok([vec![program], arguments].concat());
+        }
         self.set_up()?;
         self.rest.extend(self.verbosity.map(OsString::from));
         if self.reads_stdin && self.command != Some(Command::Channel) {
@@ -422,7 +465,21 @@ mod tests {
                 "rsock --authBearer=tok tcp://h:1",
                 "request --auth-bearer=tok --auth-in=request tcp://h:1",
             ),
+            (
+                "rsock --authBasic ann:pw tcp://h:1",
+                "request --metadata=message/x.rsocket.authentication.basic.v0=\0\0\0\u{3}annpw tcp://h:1",
+            ),
+            ("rsock -ra -d{\"a=b\":1} tcp://h:1", "request --route=a --data={\"a=b\":1} tcp://h:1"),
+            (
+                "rsock -r=a -d@x -m{} tcp://h:1",
+                "request --metadata=json={} --route=a --data=@@x tcp://h:1",
+            ),
+            ("rsock --fnf -r a -q tcp://h:1", "fnf --route=a --out=none tcp://h:1"),
             ("rsock --trace tcp://h:1", "request --trace tcp://h:1"),
+            ("rsock --trace --zipkinUrl http://h tcp://h:1", "request --trace tcp://h:1"),
+            ("rsock --completion bash", "completion bash"),
+            ("rsock --showSystemProperties", "--version"),
+            ("rsock -v", "--version"),
             ("rsock --trace NOT_SAMPLE tcp://h:1", "request --trace=not-sampled tcp://h:1"),
             ("rsock --trace=DEBUG tcp://h:1", "request --trace=debug tcp://h:1"),
             ("rsock tcp://h:1 --trace=sampled", "request tcp://h:1 --trace=sampled"),
@@ -461,6 +518,12 @@ mod tests {
 
     #[test]
     fn a_time_to_resume_is_attached() {
+        let ours = "request --resume tcp://h:1";
+        assert_eq!(translated("rsock --resume tcp://h:1").as_deref(), Ok(ours));
+        assert_eq!(
+            translated("rsock --resume=5m tcp://h:1").as_deref(),
+            Ok("request --resume=5m tcp://h:1")
+        );
         let ours = "request --resume=600 tcp://h:1";
         assert_eq!(translated("rsock --resume 600 tcp://h:1").as_deref(), Ok(ours));
     }

@@ -51,7 +51,14 @@ impl Source {
         match self {
             Self::Text(text) => Ok(Bytes::copy_from_slice(text.as_bytes())),
             Self::File(path) => File::open(path).and_then(read_all).map_err(|error| {
-                Failure::Usage(format!("cannot read {}: {error}", path.display()))
+                let path = path.display().to_string();
+                let is_url = path.starts_with("http://") || path.starts_with("https://");
+                let hint = if is_url {
+                    "; what is elsewhere is piped: curl URL | rsock … -d -"
+                } else {
+                    ""
+                };
+                Failure::Usage(format!("cannot read {path}: {error}{hint}"))
             }),
             Self::Stdin => read_all(io::stdin().lock())
                 .map_err(|error| Failure::Local(format!("cannot read stdin: {error}"))),

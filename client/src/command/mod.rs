@@ -1,6 +1,7 @@
 //! The commands.
 
 mod channel;
+mod completion;
 mod fnf;
 mod items;
 mod push;
@@ -23,7 +24,7 @@ use crate::{
 };
 
 pub(crate) async fn run(command: Command) -> Result<(), Failure> {
-    if command.connection().quiet {
+    if command.connection().is_some_and(|connection| connection.quiet) {
         be_quiet();
     }
     match command {
@@ -32,6 +33,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Channel(args) => channel::run(args).await,
         Command::Fnf(args) => fnf::run(args).await,
         Command::Push(args) => push::run(args).await,
+        Command::Completion { shell } => completion::run(shell),
     }
 }
 

@@ -8,6 +8,7 @@ mod input;
 mod interactions;
 mod metadata;
 mod output;
+mod published;
 mod reconnect;
 mod support;
 mod waits;

@@ -275,7 +275,7 @@ pub(crate) struct FlowArgs {
     #[arg(value_parser = value_parser!(u8).range(1..=100))]
     pub(crate) refill: u8,
     /// Take N items and cancel; never asks for more than N
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = some_number)]
     pub(crate) take: Option<u64>,
     /// Be slow: wait so long after each item
     #[arg(long, value_name = "TIME", value_parser = any_time)]
@@ -398,6 +398,15 @@ pub(crate) struct ConnectionArgs {
     // Last, as its heading holds for what follows.
     #[command(flatten)]
     pub(crate) auth: AuthArgs,
+}
+
+/// A number of things: none of them would let nothing happen.
+fn some_number(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("it must be a whole number, 1 or more".to_owned()),
+    }
 }
 
 fn keepalive(text: &str) -> Result<(Duration, Duration), String> {

@@ -186,7 +186,8 @@ fn hint_at_end(reason: &CloseReason) -> Option<&'static str> {
              --data-mime and --metadata-mime"
         }
         CloseReason::ClosedAfterSetup => {
-            "it may not speak RSocket over this transport, or a proxy on the way reaches no server"
+            "it may not speak RSocket over this transport (the port of WebSockets is reached by \
+             ws://HOST:PORT/PATH), or a proxy on the way reaches no server"
         }
         CloseReason::Disconnected => {
             "it may have stopped, or it does not speak RSocket over this transport"

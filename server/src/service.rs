@@ -141,11 +141,7 @@ impl fmt::Display for StartError {
             Self::Listen(error) => {
                 write!(f, "cannot listen: {error}")?;
                 match error {
-                    ConnectError::Io { address, error, .. }
-                        if error.kind() == ErrorKind::AddrInUse =>
-                    {
-                        in_use(address, f)
-                    }
+                    ConnectError::Io { address, error, .. } => advise(address, error.kind(), f),
                     _ => Ok(()),
                 }
             }
@@ -153,16 +149,25 @@ impl fmt::Display for StartError {
     }
 }
 
-/// The advice where an address is taken.
-fn in_use(address: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The advice where a port cannot be listened on.
+fn advise(address: &str, problem: ErrorKind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     // The names of Unix sockets have no port, and their error says who has them.
-    match address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
-        Some((host, port)) => write!(
+    let Some((host, port)) = address.rsplit_once(':') else { return Ok(()) };
+    let Ok(number) = port.parse::<u16>() else { return Ok(()) };
+    match problem {
+        ErrorKind::AddrInUse => write!(
             f,
             "; another process has the port, perhaps another rsockd: `ss -ltnp sport = :{port}` shows \
-             which on Linux; --listen tcp://{host}:0 takes a port that is free"
+             which on Linux; port 0, as in --listen tcp://{host}:0, takes one that is free"
         ),
-        None => Ok(()),
+        ErrorKind::AddrNotAvailable => f.write_str(
+            "; this machine has no such address: 127.0.0.1 is reached from itself alone, and 0.0.0.0 \
+             stands for all that it has",
+        ),
+        ErrorKind::PermissionDenied if number < 1_024 => f.write_str(
+            "; ports below 1024 are for root, and on Linux for programs with CAP_NET_BIND_SERVICE",
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -194,16 +199,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_is_taken_comes_with_advice() {
-        let taken = |address: &str| {
-            let error = std::io::Error::from(ErrorKind::AddrInUse).into();
+    fn an_address_that_is_not_to_be_had_comes_with_advice() {
+        let told = |address: &str, problem: ErrorKind| {
+            let error = std::io::Error::from(problem).into();
             let (address, tried) = (address.to_owned(), String::new());
             StartError::Listen(ConnectError::Io { address, error, tried }).to_string()
         };
-        let told = taken("[::1]:7878");
-        assert!(told.contains("sport = :7878"), "{told}");
-        assert!(told.ends_with("--listen tcp://[::1]:0 takes a port that is free"), "{told}");
-        assert!(!taken("unix:/a").contains("port"), "{}", taken("unix:/a"));
+        let taken = told("[::1]:7878", ErrorKind::AddrInUse);
+        assert!(taken.contains("sport = :7878"), "{taken}");
+        assert!(taken.ends_with("port 0, as in --listen tcp://[::1]:0, takes one that is free"));
+        assert!(!told("unix:/a", ErrorKind::AddrInUse).contains("port"));
+        assert!(told("1.2.3.4:1", ErrorKind::AddrNotAvailable).contains("0.0.0.0 stands for all"));
+        assert!(told("127.0.0.1:80", ErrorKind::PermissionDenied).contains("below 1024 are for"));
+        assert!(!told("127.0.0.1:8080", ErrorKind::PermissionDenied).contains("1024"));
     }
 
     #[test]

@@ -427,10 +427,15 @@ async fn a_shutdown_lets_open_streams_end_and_takes_nothing_new() {
     service.stop.send(()).unwrap();
     for (client, mut stream) in clients.iter().zip(streams) {
         // Until the service has turned to stopping, it still answers.
-        while let Ok(reply) = client.request_response(to("echo", "x")).await {
-            assert_eq!(reply.data, "x");
+        let refused = loop {
+            match client.request_response(to("echo", "x")).await {
+                Ok(reply) => assert_eq!(reply.data, "x"),
+                Err(error) => break error,
+            }
             tokio::task::yield_now().await;
-        }
+        };
+        // With the reason, which its connection ends with, too.
+        assert_eq!(refused, Error::Rejected("the service is stopping".into()));
         stream.request_n(10);
         let rest = within(stream.try_collect::<Vec<_>>()).await.unwrap();
         assert_eq!(rest.last().unwrap().data, "5");

@@ -195,6 +195,23 @@ fn a_wrong_path_is_a_line_that_names_the_right_one() {
 }
 
 #[test]
+fn each_port_asked_in_the_way_of_the_other() {
+    let service = Service::start();
+    let done = rsock(&["request", &service.tcp.replace("tcp:", "ws:")]);
+    assert_eq!(done.code(), 7);
+    let said = done.stderr();
+    assert!(said.contains("handshake failed: what answers does not speak HTTP ("), "{said}");
+    assert!(said.ends_with(
+        "is this its WebSocket port and path? rsockd has ws://127.0.0.1:7879/rsocket\n"
+    ));
+    let tcp = service.ws.replace("ws:", "tcp:").replace("/rsocket", "");
+    let done = rsock(&["request", &tcp]);
+    let said = done.stderr();
+    assert_eq!(done.code(), 56, "{said}");
+    assert!(said.contains("reached by ws://HOST:PORT/PATH"), "{said}");
+}
+
+#[test]
 fn headers_of_the_handshake_are_sent_or_wrong_usage() {
     let service = Service::start();
     for header in ["Host: api.example.com", "Sec-WebSocket-Protocol: rsocket"] {

@@ -72,6 +72,7 @@ fn wrong_input_is_told_before_anything_is_sent() {
         (["-m", "json=@/nonexistent"], "cannot read /nonexistent"),
         (["--setup-data", "-"], "stdin belongs to -d"),
         (["--timeout", "5y"], "\"y\" is not a unit of time: ms, s, m, h and d are"),
+        (["--mtu", "0"], "0 is not in 64..=16777215"),
         (["--timeout", "0s"], "'--timeout <TIME>': it must be more than 0, as 500ms or 10s"),
         (["--timeout", "1h30"], "it is not a time: write 500ms, 10s, 5m, 1h or 1h30m"),
         (["--connect-timeout", "0"], "must be more than 0"),

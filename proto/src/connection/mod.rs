@@ -116,7 +116,7 @@ pub struct Connection {
     /// Fire-and-forgets that it ended without a sign of having been heard, as far as that shows.
     lost_fire_and_forget: u64,
     /// The text of the CONNECTION_CLOSE with which it ends.
-    parting_words: &'static str,
+    parting_words: Option<&'static str>,
     /// Present where SETUP asked for leases.
     leases: Option<Box<Leases>>,
     /// Present where SETUP asked for resume.
@@ -167,7 +167,7 @@ impl Connection {
             first_fragments: None,
             may_be_refused: false,
             lost_fire_and_forget: 0,
-            parting_words: "closed",
+            parting_words: None,
             leases: None,
             session: None,
             allowance: usize::MAX,
@@ -482,10 +482,10 @@ impl Connection {
         Ok(())
     }
 
-    /// Sets the words of the CONNECTION_CLOSE of [`drain`](Self::drain) and [`close`](Self::close);
-    /// "closed" unless it is set.
+    /// Sets the words of the CONNECTION_CLOSE of [`drain`](Self::drain) and [`close`](Self::close), and of
+    /// what is refused until then; "closed", and "the connection is closing", unless it is set.
     pub fn set_parting_words(&mut self, words: &'static str) {
-        self.parting_words = words;
+        self.parting_words = Some(words);
     }
 
     /// Takes no new request in either direction and closes when the last stream has ended.
@@ -701,7 +701,8 @@ impl Connection {
     /// Ends with CONNECTION_CLOSE.
     fn part(&mut self) {
         let reason = CloseReason::Finished(Side::Local);
-        self.end_saying(ErrorCode::CONNECTION_CLOSE, self.parting_words.into(), reason);
+        let words = self.parting_words.unwrap_or("closed");
+        self.end_saying(ErrorCode::CONNECTION_CLOSE, words.into(), reason);
     }
 
     /// Everything ends, for this reason, and the peer is told these words if it can be.

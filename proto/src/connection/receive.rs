@@ -306,7 +306,7 @@ impl Connection {
         }
         let request_bytes = request.payload.size();
         let refusal = if matches!(self.state, State::Draining { .. }) {
-            Some((ErrorCode::REJECTED, "the connection is closing"))
+            Some((ErrorCode::REJECTED, self.parting_words.unwrap_or("the connection is closing")))
         } else if initial_n > MAX_U31 {
             Some((ErrorCode::INVALID, "the initial request-n is above 2147483647")) // RS-12
         } else if self.streams.inbound() >= self.config.max_streams {

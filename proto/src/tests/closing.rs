@@ -91,6 +91,24 @@ fn conn_04_our_drain_lets_streams_end_and_then_says_so() {
     }
 }
 
+/// The reason is in all that is said of it.
+#[test]
+fn conn_04_what_a_drain_refuses_is_told_why() {
+    for (words, refusal, end) in
+        [(None, "the connection is closing", "closed"), (Some("bye"), "bye", "bye")]
+    {
+        let (mut e, theirs, _) = busy(true);
+        if let Some(words) = words {
+            e.connection.set_parting_words(words);
+        }
+        e.connection.drain();
+        e.receive(rr(theirs + 4, "d"));
+        assert_eq!(e.sent_frames().pop().expect("an ERROR").data, refusal.as_bytes());
+        e.connection.close();
+        assert_eq!(e.sent_frames().pop().expect("an ERROR").data, end.as_bytes());
+    }
+}
+
 #[test]
 fn conn_04_a_drain_of_an_idle_connection_is_immediate() {
     for mut e in [Wire::server(), Wire::client()] {

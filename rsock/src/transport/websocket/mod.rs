@@ -89,7 +89,10 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answer(what) => write!(f, "the server's WebSocket handshake is wrong: {what}"),
-            Self::Http(error) => write!(f, "WebSocket handshake: {error}"),
+            Self::Http(error) if error.is_parse() => {
+                write!(f, "what answers does not speak HTTP ({error})")
+            }
+            Self::Http(error) => error.fmt(f),
             Self::Random(error) => write!(f, "no random key for a WebSocket: {error}"),
             Self::Refused { status, location, body } => {
                 write!(f, "the server refused the WebSocket with status {status}")?;

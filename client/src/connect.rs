@@ -61,6 +61,7 @@ pub(crate) async fn session(
 }
 
 async fn open(args: &ConnectionArgs, meter: &Arc<Meter>) -> Result<Client, Failure> {
+    refuse_headers_without_http(args)?;
     let metadata_mime = metadata::mime_name(&args.metadata_mime)?;
     let (interval, lifetime) = args.keepalive;
     let mut config = Config::default();
@@ -102,6 +103,18 @@ async fn open(args: &ConnectionArgs, meter: &Arc<Meter>) -> Result<Client, Failu
         builder = builder.tap(frame_log::tap(metadata_mime, args.verbose > 2));
     }
     Ok(builder.connect(&args.uri).await?)
+}
+
+/// Refuses what would be left out in silence: there is no HTTP that a header could go with.
+fn refuse_headers_without_http(args: &ConnectionArgs) -> Result<(), Failure> {
+    let scheme = args.uri.split(':').next().unwrap_or_default();
+    let has_no_http = ["tcp", "unix"].iter().any(|other| scheme.eq_ignore_ascii_case(other));
+    match args.headers.first() {
+        Some((name, _)) if has_no_http => Err(Failure::usage(format_args!(
+            "-H {name}: only the handshake of a WebSocket has headers, and {scheme}: has none"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The events of a session that is to be resumed: worth a line to whoever watches.

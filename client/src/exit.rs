@@ -153,7 +153,7 @@ impl Failure {
             },
             // A server of rsock says itself where its WebSocket is.
             Self::Connect(ConnectError::Handshake { error, .. })
-                if !error.to_string().contains(" ws://") =>
+                if ![" ws://", " wss://"].iter().any(|uri| error.to_string().contains(uri)) =>
             {
                 "is this its WebSocket port and path? rsockd has ws://127.0.0.1:7879/rsocket"
             }

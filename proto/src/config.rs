@@ -36,7 +36,8 @@ pub struct Config {
     /// Bytes kept of the text of an ERROR that the peer sends, where it is longer; the rest is dropped
     /// unread, and a `…` stands in its place. Default 1 KiB.
     pub max_error_text_bytes: usize,
-    /// How long a client may take to send SETUP, and an acceptor to answer it (SETUP-30). Default 10 s.
+    /// How long a client may take to send SETUP, and an acceptor to answer it (SETUP-30); with
+    /// reconnecting, how long the next server may take to show that it takes the connection. Default 10 s.
     pub setup_timeout: Duration,
     /// How long a frame, or a payload in fragments, may be incomplete without at least 1 KiB more of it
     /// having arrived. Default 30 s.

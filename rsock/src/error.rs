@@ -61,6 +61,7 @@ pub enum Sent {
     /// a byte of it. Asking again elsewhere cannot do it twice.
     Never,
     /// It may have left, in part or whole: whether the peer has received it, and done it, is not known.
+    /// Said of every ping that waited for its answer: to send another does no harm.
     Maybe,
 }
 

@@ -192,7 +192,21 @@ impl ServerBuilder {
     /// the network namespace.
     #[cfg(unix)]
     pub fn unix_mode(mut self, mode: u32) -> Self {
-        self.listen.unix_mode = Some(mode & 0o777);
+        self.listen.access.mode = Some(mode & 0o777);
+        self
+    }
+
+    /// Sets whose the files of Unix sockets are that are listened on, by the numbers of user and group;
+    /// `None` leaves it as the system has it. Nobody connects before it is set. Only root gives a file
+    /// to another user; to a group, whoever is of it as well.
+    #[cfg(unix)]
+    pub fn unix_owner(
+        mut self,
+        user: impl Into<Option<u32>>,
+        group: impl Into<Option<u32>>,
+    ) -> Self {
+        self.listen.access.user = user.into();
+        self.listen.access.group = group.into();
         self
     }
 

@@ -27,10 +27,12 @@ mod frames;
 mod http;
 mod logging;
 mod options;
+mod owner;
 mod service;
 
 pub use app::{App, app};
 pub use files::OpenFiles;
 pub use logging::{Log, LogFilter};
 pub use options::{DefaultRoute, Options, RuntimeKind};
+pub use owner::UnixOwner;
 pub use service::{Service, StartError, try_it};

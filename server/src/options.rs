@@ -7,6 +7,8 @@ use rsock::{HttpLimits, ResumeLimits, proto::Config};
 use rsock_cli::{any_time, some_time};
 use tokio::runtime::{Builder, Runtime};
 
+use crate::owner::UnixOwner;
+
 /// The settings of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct Options {
@@ -17,6 +19,15 @@ pub struct Options {
     /// Permissions of Unix sockets: the mode of their files, as 0660; by default the umask says it
     #[arg(long, value_name = "MODE", value_parser = file_mode)]
     pub unix_mode: Option<u32>,
+    /// Whose the files of Unix sockets are: USER, USER:GROUP or :GROUP, by name or number; only root
+    /// gives them to another user
+    #[arg(long, value_name = "OWNER", value_parser = UnixOwner::read)]
+    pub unix_owner: Option<UnixOwner>,
+    /// A subprotocol of WebSockets that is selected where a client offers it; none is required; may be
+    /// repeated
+    #[arg(long, value_name = "NAME", default_values_t = Self::default().subprotocol)]
+    #[arg(value_parser = token)]
+    pub subprotocol: Vec<String>,
     /// The route of requests that name none, or "none" to refuse them
     #[arg(long, value_name = "NAME", default_value_t = Self::default().default_route)]
     pub default_route: DefaultRoute,
@@ -154,6 +165,8 @@ impl Default for Options {
                 .map(str::to_owned)
                 .into(),
             unix_mode: None,
+            unix_owner: None,
+            subprotocol: vec!["rsocket".to_owned()],
             default_route: DefaultRoute::Route("echo".to_owned()),
             max_connections: 100_000,
             max_newcomers: 1_024,
@@ -249,6 +262,16 @@ fn some_number(text: &str) -> Result<u32, String> {
         Ok(0) => Err("it must be at least 1".to_owned()),
         Ok(number) => Ok(number),
         Err(_) => Err(format!("it must be a whole number from 1 to {}", u32::MAX)),
+    }
+}
+
+/// A name that a header may have in a list.
+fn token(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_token) {
+        Ok(text.to_owned())
+    } else {
+        Err("the name of a subprotocol is of letters, digits and !#$%&'*+-.^_`|~".to_owned())
     }
 }
 
@@ -351,6 +374,9 @@ mod tests {
             "--listen=tcp://[::1]:1",
             "--listen=ws://h:2",
             "--unix-mode=0660",
+            "--unix-owner=12:34",
+            "--subprotocol=a.rsocket",
+            "--subprotocol=rsocket",
             "--default-route=none",
             "--max-frame=65536",
             "--max-error-text=100",
@@ -369,6 +395,8 @@ mod tests {
         let expected = Options {
             listen: vec!["tcp://[::1]:1".to_owned(), "ws://h:2".to_owned()],
             unix_mode: Some(0o660),
+            unix_owner: Some(UnixOwner { user: Some(12), group: Some(34) }),
+            subprotocol: vec!["a.rsocket".to_owned(), "rsocket".to_owned()],
             default_route: DefaultRoute::None,
             max_frame: 65_536,
             max_error_text: 100,
@@ -404,6 +432,8 @@ mod tests {
             ("--mtu=63", "is not in 64..=16777215"),
             ("--unix-mode=0888", "an octal number up to 0777"),
             ("--unix-mode=1777", "an octal number up to 0777"),
+            ("--unix-owner=:", "USER, USER:GROUP or :GROUP"),
+            ("--subprotocol=a b", "of letters, digits and"),
             ("--lease=0", "it must be at least 1"),
             ("--runtime=both", "possible values: shared, per-core"),
             ("--workers=0", "0 is not in 1..=1024"),

@@ -59,6 +59,7 @@ impl Service {
             .meter(meter)
             .memory(Arc::clone(&memory))
             .http(front.clone())
+            .subprotocols(&options.subprotocol)
             .http_limits(options.http_limits());
         if let Some(runtimes) = runtimes {
             builder = builder.runtimes(runtimes.clone());
@@ -66,6 +67,10 @@ impl Service {
         #[cfg(unix)]
         if let Some(mode) = options.unix_mode {
             builder = builder.unix_mode(mode);
+        }
+        #[cfg(unix)]
+        if let Some(owner) = options.unix_owner {
+            builder = builder.unix_owner(owner.user, owner.group);
         }
         if let Some(limits) = options.resume() {
             builder = builder.resume(limits, options.max_sessions as usize);

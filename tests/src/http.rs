@@ -236,6 +236,21 @@ impl Site {
                 let items = [Ok(Bytes::from_static(b"item")), Err(Error::application("failed"))];
                 HttpResponse::stream(200, stream::iter(items))
             }
+            "/fail-first" => {
+                HttpResponse::stream(200, stream::iter([Err(Error::application("failed"))]))
+            }
+            "/panic-first" => {
+                let items = stream::iter(0..1).map(|_| panic!("as it was asked to"));
+                HttpResponse::stream(200, items)
+            }
+            "/fail-later" => {
+                let failing = stream::once(async {
+                    tokio::task::yield_now().await;
+                    Err(Error::application("failed"))
+                });
+                HttpResponse::stream(200, failing)
+            }
+            "/nothing" => HttpResponse::stream(200, stream::empty()),
             "/items" => {
                 let items = (0..3).map(|n| Ok(Bytes::from(format!("item {n}\n"))));
                 HttpResponse::stream(200, stream::iter(items)).header("content-type", "text/plain")

@@ -293,3 +293,18 @@ fn credentials_in_a_uri_are_used_or_refused_and_never_shown() {
     assert_eq!(done.code(), 2, "{said}");
     assert!(said.contains("--auth-simple") && !said.contains("s3cret"), "{said}");
 }
+
+/// It would be left out in silence otherwise, credentials included.
+#[test]
+fn a_header_where_there_is_no_http() {
+    let service = Service::start();
+    let header = "X-Tenant: blue";
+    for uri in [&service.tcp, "unix:/nowhere.sock", "TCP://127.0.0.1:1"] {
+        let done = rsock(&["request", uri, "-H", header, "-d", "x"]);
+        let said = done.stderr();
+        assert_eq!((done.code(), done.stdout().as_str()), (2, ""), "{said}");
+        assert!(said.contains("-H X-Tenant: only the handshake of a WebSocket has"), "{said}");
+    }
+    let done = rsock(&["request", &service.ws, "-H", header, "-r", "echo", "-d", "x"]);
+    assert_eq!(done.code(), 0, "{}", done.stderr());
+}

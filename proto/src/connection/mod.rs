@@ -636,7 +636,7 @@ impl Connection {
         std::mem::take(&mut self.lost_fire_and_forget)
     }
 
-    /// Metadata pushes that wait to be written.
+    /// Metadata pushes that wait to be written; after the end, those that never were.
     pub fn unsent_pushes(&self) -> usize {
         self.pushes.len()
     }
@@ -734,7 +734,6 @@ impl Connection {
         self.scheduler = Scheduler::default();
         self.echoes = VecDeque::new();
         self.refusals = VecDeque::new();
-        self.pushes = VecDeque::new();
         self.pings = VecDeque::new();
         self.keepalive = None;
         self.parts = PartClock::default();
@@ -754,13 +753,13 @@ impl Connection {
         if self.streams.len() > 0 {
             return;
         }
-        if self.is_suspended() {
+        if self.is_suspended() || self.is_resuming() {
             // A client dials again; what it has told the server, and may not have arrived, is worth the
             // wait.
             let waits = self.role == Role::Client && self.unacknowledged_fire_and_forgets() > 0;
             if !waits {
-                // Nobody is waited for who may not come back.
-                self.end(CloseReason::Finished(Side::Local));
+                // Nobody is waited for who may not come back, or not answer. Who has heard is told.
+                self.part();
             }
             return;
         }

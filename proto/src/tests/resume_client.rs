@@ -353,3 +353,39 @@ fn a_drain_without_a_transport_waits_for_what_was_told() {
     assert_eq!(e.connection.take_lost_fire_and_forgets(), 1);
     assert_eq!(e.connection.take_lost_fire_and_forgets(), 0);
 }
+
+/// Nor is a server waited for that does not answer RESUME; one that has heard it is told.
+#[test]
+fn a_drain_does_not_wait_for_the_answer_to_resume() {
+    for is_told in [false, true] {
+        let mut e = client();
+        e.request(FNF, "told", 0);
+        let len = e.sent_frames()[0].len as u64;
+        assert_eq!(e.events(), "Completed(1)");
+        if !is_told {
+            e.receive(wire::ka(0, len, b""));
+        }
+        cut(&mut e);
+        dial(&mut e);
+        e.connection.drain();
+        if is_told {
+            assert_eq!(e.sent(), "", "what was told may not have arrived");
+            assert_eq!(e.events(), "");
+            e.receive(resume_ok(len));
+            assert_eq!(e.events(), "Resumed");
+        }
+        assert_eq!(e.sent(), "ERR(0,0x102)");
+        assert_eq!(e.events(), "Closed(Local)");
+        assert_eq!(e.connection.take_lost_fire_and_forgets(), 0);
+        e.assert_dead();
+    }
+    // A RESUME that has not left needs no goodbye.
+    let mut e = client();
+    cut(&mut e);
+    let now = e.now;
+    e.connection.resume(now).expect("a suspended session");
+    e.connection.drain();
+    assert_eq!(e.sent(), "");
+    assert_eq!(e.events(), "Closed(Local)");
+    e.assert_dead();
+}

@@ -11,9 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use hyper::{
-    Request, Response, Version,
-    body::Incoming,
-    header::{HOST, HeaderValue},
+    HeaderMap, Method, Request, Response, Version,
+    body::{Body as _, Incoming},
+    header::{FORWARDED, HOST, HeaderName, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -34,6 +34,9 @@ use crate::{
     meter::Meter,
     transport::websocket::{self, HandshakeError, HttpHead, MAX_HEAD_BYTES},
 };
+
+/// The header that proxies which end TLS commonly send instead of `Forwarded`.
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// The parts that all HTTP connections of a listener share.
 pub(crate) struct Front {
@@ -255,7 +258,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             self.shared.lock().opened = Some(head);
             return Box::pin(ready(Ok(response.map(|()| Sending::nothing()))));
         }
-        let (answer, has_seat) = self.sit();
+        let (answer, has_seat) = self.sit(!request.body().is_end_stream());
         if let Some(Err((status, text))) = opening {
             let refusal = HttpResponse::text(status.as_u16(), text);
             return Box::pin(ready(Ok(refusal.send(answer, !has_seat))));
@@ -273,22 +276,52 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         {
             // A page that a handler has for browsers would tell nobody what is wrong.
             let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-            let uri = host.map_or_else(|| path.to_string(), |host| format!("ws://{host}{path}"));
+            let scheme = if is_forwarded_from_tls(request.headers()) { "wss" } else { "ws" };
+            let uri = match host {
+                Some(host) => format!("{scheme}://{host}{path}"),
+                None => path.to_string(),
+            };
             let text = format!("There is no WebSocket at this path: it is at {uri}\n");
             return Box::pin(ready(Ok(HttpResponse::text(404, text).send(answer, !has_seat))));
         }
+        let begins = match (request.method(), request.version()) {
+            (&Method::HEAD, _) => Begins::Unasked,
+            _ if !has_seat => Begins::Unasked,
+            (_, Version::HTTP_10) => Begins::WithItem,
+            _ => Begins::AtOnce,
+        };
         let Front { limits, memory, handler, .. } = &*self.front;
         let origin = self.origin.clone();
         let request = HttpRequest::new(request, limits, memory, &self.shared, origin);
         let handling = guard(|| handler.handle(request));
-        Box::pin(answered(handling.ok(), answer, !has_seat))
+        Box::pin(answered(handling.ok(), answer, begins, !has_seat))
     }
+}
+
+/// Whether a proxy before us says that the client came to it over TLS. Whoever says so himself is told
+/// of it, and nobody else.
+fn is_forwarded_from_tls(headers: &HeaderMap) -> bool {
+    let first = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_tls = |proto: &str| {
+        let proto = proto.trim().trim_matches('"');
+        proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
+    };
+    // Of several proxies, the first is the one that the client came to.
+    let nearest = |list: &str| list.split(',').next().unwrap_or_default().to_owned();
+    if let Some(forwarded) = first(FORWARDED) {
+        return nearest(forwarded).split(';').any(|pair| {
+            pair.split_once('=').is_some_and(|(name, proto)| {
+                name.trim().eq_ignore_ascii_case("proto") && is_tls(proto)
+            })
+        });
+    }
+    first(X_FORWARDED_PROTO).is_some_and(|list| is_tls(&nearest(list)))
 }
 
 impl Service {
     /// A request has come that opens no WebSocket: whether its connection has a seat.
-    fn sit(&self) -> (Answer, bool) {
-        let answer = self.shared.answer();
+    fn sit(&self, has_body: bool) -> (Answer, bool) {
+        let answer = self.shared.answer(has_body);
         let mut state = self.shared.lock();
         let visit = state.visit.get_or_insert_with(|| self.front.seats.enter(self.holder));
         let has_seat = visit.sit();
@@ -300,22 +333,38 @@ impl Service {
     }
 }
 
-/// The handler's answer, or 500 where it panics.
+/// When the answer begins to be sent whose body is a stream.
+enum Begins {
+    /// At once, and its body is not asked for: none of it is sent.
+    Unasked,
+    /// At once, when its body was asked for an item: it may not have one yet.
+    AtOnce,
+    /// With the first item: whoever is told no length takes a body that breaks off for a whole one.
+    WithItem,
+}
+
+/// The handler's answer, or 500 where it panics, or what it streams fails before anything was sent.
 async fn answered(
     mut handling: Option<BoxFuture<HttpResponse>>,
     answer: Answer,
+    begins: Begins,
     closes: bool,
 ) -> Result<Response<Sending>, Infallible> {
-    let response = poll_fn(|cx| match &mut handling {
-        None => Poll::Ready(None),
+    let mut response = poll_fn(|cx| match &mut handling {
+        None => Poll::Ready(HttpResponse::failed()),
         Some(handling) => match guard(|| handling.as_mut().poll(cx)) {
-            Ok(poll) => poll.map(Some),
-            Err(_) => Poll::Ready(None),
+            Ok(poll) => poll,
+            Err(_) => Poll::Ready(HttpResponse::failed()),
         },
     })
     .await;
-    let response = response
-        .unwrap_or_else(|| HttpResponse::text(500, "The server failed to answer this request.\n"));
+    match begins {
+        Begins::Unasked => {}
+        Begins::AtOnce => {
+            poll_fn(|cx| Poll::Ready(response.poll_begin(cx).is_ready())).await;
+        }
+        Begins::WithItem => poll_fn(|cx| response.poll_begin(cx)).await,
+    }
     Ok(response.send(answer, closes))
 }
 
@@ -494,6 +543,24 @@ mod tests {
              is at ws://localhost/rsocket"
         );
         assert!(matches!(server.await.unwrap(), Ok(Served::Http)));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_path_behind_a_proxy_with_tls_is_told_with_its_scheme() {
+        for (said, scheme) in [
+            ("", "ws"),
+            ("X-Forwarded-Proto: https\r\n", "wss"),
+            ("X-Forwarded-Proto: WSS, http\r\n", "wss"),
+            ("X-Forwarded-Proto: http, https\r\n", "ws"),
+            ("Forwarded: for=192.0.2.1;Proto=https;by=x, proto=http\r\n", "wss"),
+            ("Forwarded: for=\"[::1]\";proto=\"https\"\r\n", "wss"),
+            ("Forwarded: for=192.0.2.1\r\nX-Forwarded-Proto: https\r\n", "ws"),
+        ] {
+            let head = HEAD.replacen("GET /rsocket", "GET /elsewhere", 1);
+            let (answer, _) = serve(&format!("{head}{said}\r\n")).await;
+            let told = format!("it is at {scheme}://server.example.com/rsocket\n");
+            assert!(answer.contains(&told), "{said}{answer}");
+        }
     }
 
     // ----- helpers

@@ -1,7 +1,7 @@
 //! The answers to HTTP clients, and how they are sent.
 
 use std::{
-    fmt,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -33,6 +33,8 @@ pub struct HttpResponse {
 enum Content {
     Whole(Bytes),
     Stream(BoxStream<Result<Bytes, Error>>),
+    /// A stream that has begun with this.
+    Begun(Bytes, BoxStream<Result<Bytes, Error>>),
 }
 
 impl HttpResponse {
@@ -48,8 +50,10 @@ impl HttpResponse {
 
     /// An answer whose body is a stream. It is polled only while the socket takes what it yields: a
     /// client that reads nothing is given some 200 KiB, most of which lies with the system, and an item.
-    /// It is dropped when the client goes. After an error of it the connection is broken off, so that
-    /// the client sees that the body is not whole.
+    /// It is dropped when the client goes. One that fails when it is first polled is answered with a 500, as is
+    /// any that fails before its first item to a client of HTTP/1.0, who would take it for an empty one;
+    /// after a later error the connection is broken off, so that the client sees that the body is not
+    /// whole.
     pub fn stream<S>(status: u16, body: S) -> Self
     where
         S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
@@ -93,8 +97,30 @@ impl HttpResponse {
     pub fn body(&self) -> Option<&Bytes> {
         match &self.body {
             Content::Whole(body) => Some(body),
-            Content::Stream(_) => None,
+            Content::Stream(_) | Content::Begun(..) => None,
         }
+    }
+
+    /// An answer of which the client is told nothing but that it failed.
+    pub(super) fn failed() -> Self {
+        Self::text(500, "The server failed to answer this request.\n")
+    }
+
+    /// Polls a streamed body before anything is sent, so that one which fails at once is not answered with
+    /// its status and a body that breaks off. Pending if it has nothing yet.
+    pub(super) fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Content::Stream(stream) = &mut self.body else { return Poll::Ready(()) };
+        let first = match guard(|| stream.as_mut().poll_next(cx)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(first)) => first.transpose(),
+            Err(panicked) => Err(panicked),
+        };
+        match (first, mem::replace(&mut self.body, Content::Whole(Bytes::new()))) {
+            (Ok(Some(first)), Content::Stream(rest)) => self.body = Content::Begun(first, rest),
+            (Ok(_), _) => {}
+            (Err(_), _) => *self = Self::failed(),
+        }
+        Poll::Ready(())
     }
 
     /// The answer as it is sent.
@@ -122,7 +148,8 @@ impl HttpResponse {
         if closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let mut response = Response::new(Sending { body, _answer: Some(answer) });
+        let sending = Sending { body, state: State::Unpolled, _answer: Some(answer) };
+        let mut response = Response::new(sending);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         response
@@ -151,13 +178,24 @@ impl fmt::Debug for HttpResponse {
 /// A body that is being sent. The answer is over when hyper drops it.
 pub(super) struct Sending {
     body: Content,
+    state: State,
     /// None of a 101.
     _answer: Option<Answer>,
 }
 
+/// The point that a body has come to.
+enum State {
+    /// It was not polled.
+    Unpolled,
+    /// Its head has left, or is about to.
+    Polled,
+    /// It has failed before its head could leave.
+    Failed(Error),
+}
+
 impl Sending {
     pub(super) fn nothing() -> Self {
-        Self { body: Content::Whole(Bytes::new()), _answer: None }
+        Self { body: Content::Whole(Bytes::new()), state: State::Unpolled, _answer: None }
     }
 }
 
@@ -169,15 +207,32 @@ impl Body for Sending {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let state = mem::replace(&mut self.state, State::Polled);
+        if let State::Failed(error) = state {
+            return Poll::Ready(Some(Err(error)));
+        }
         let item = match &mut self.body {
             Content::Whole(body) if body.is_empty() => None,
-            Content::Whole(body) => Some(Ok(std::mem::take(body))),
+            Content::Whole(body) => Some(Ok(mem::take(body))),
+            content @ Content::Begun(..) => {
+                let begun = mem::replace(content, Content::Whole(Bytes::new()));
+                let Content::Begun(first, rest) = begun else { return Poll::Ready(None) };
+                *content = Content::Stream(rest);
+                Some(Ok(first))
+            }
             Content::Stream(stream) => match guard(|| stream.as_mut().poll_next(cx)) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(item)) => item,
                 Err(panicked) => Some(Err(panicked)),
             },
         };
+        if let (Some(Err(error)), State::Unpolled) = (&item, state) {
+            // hyper closes the connection at once, without the head that it holds; a poll later it has
+            // sent that, and the client sees that something was to come.
+            self.state = State::Failed(error.clone());
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(item.map(|item| item.map(Frame::data)))
     }
 
@@ -188,7 +243,7 @@ impl Body for Sending {
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Content::Whole(body) => SizeHint::with_exact(body.len() as u64),
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream(_) | Content::Begun(..) => SizeHint::default(),
         }
     }
 }

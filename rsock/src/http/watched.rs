@@ -40,6 +40,10 @@ pub(super) struct State {
     pub(super) opened: Option<HttpHead>,
     /// A body was not read to its end.
     pub(super) is_unread: bool,
+    /// The last bytes that were read, behind zeros.
+    tail: [u8; 4],
+    /// The request that is served has a body: what the last bytes belong to is not known.
+    has_body: bool,
 }
 
 /// The point that a connection has come to.
@@ -65,6 +69,8 @@ impl Shared {
             visit: None,
             opened: None,
             is_unread: false,
+            tail: [0; 4],
+            has_body: false,
         };
         Arc::new(Self { state: Mutex::new(state), meter })
     }
@@ -85,9 +91,10 @@ impl Shared {
     }
 
     /// A request has come, and is served until what is returned is dropped.
-    pub(super) fn answer(self: &Arc<Self>) -> Answer {
+    pub(super) fn answer(self: &Arc<Self>, has_body: bool) -> Answer {
         self.meter.http_request();
         let mut state = self.lock();
+        state.has_body = has_body;
         state.stage = Stage::Answering;
         state.is_unread = false;
         Answer(Arc::clone(self))
@@ -105,6 +112,24 @@ impl State {
             Stage::Head(since) => Some(since + limits.head),
         };
         [stalls, waits].into_iter().flatten().min()
+    }
+
+    /// Notes bytes that were read.
+    fn note_read(&mut self, bytes: &[u8]) {
+        let kept = &bytes[bytes.len().saturating_sub(self.tail.len())..];
+        self.tail.rotate_left(kept.len());
+        let at = self.tail.len() - kept.len();
+        self.tail[at..].copy_from_slice(kept);
+        if self.stage == Stage::Idle {
+            self.stage = Stage::Head(Instant::now());
+        }
+    }
+
+    /// Whether a part of the next request's head has been read behind a request without a body: what was
+    /// read last does not end as a head does.
+    fn has_half_head(&self) -> bool {
+        let ends = self.tail.ends_with(b"\n\n") || self.tail.ends_with(b"\n\r\n");
+        !self.has_body && !ends
     }
 
     /// Whether nothing is being served, nor waits to be written.
@@ -131,9 +156,11 @@ impl Answer {
 impl Drop for Answer {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.stage = Stage::Idle;
+        let now = Instant::now();
+        // What came of a head while this one was served could not be looked at before.
+        state.stage = if state.has_half_head() { Stage::Head(now) } else { Stage::Idle };
         // From when on it is idle, at the earliest.
-        state.last_write = Instant::now();
+        state.last_write = now;
     }
 }
 
@@ -168,10 +195,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            let mut state = self.shared.lock();
-            if state.stage == Stage::Idle {
-                state.stage = Stage::Head(Instant::now());
-            }
+            self.shared.lock().note_read(&buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }

@@ -282,8 +282,12 @@ fn check_ipv6(text: &str) -> Result<(), String> {
         Some((address, zone)) => (address, Some(zone)),
         None => (text, None),
     };
-    if address.parse::<Ipv6Addr>().is_err() {
+    let Ok(ip) = address.parse::<Ipv6Addr>() else {
         return Err("an IPv6 address stands between [ and ]".into());
+    };
+    // Every link has such addresses. Linux says no more than "invalid argument"; others may guess.
+    if cfg!(target_os = "linux") && zone.is_none() && ip.is_unicast_link_local() {
+        return Err("an address of a link needs its zone, as in [fe80::1%25eth0]".into());
     }
     if zone == Some("") {
         return Err("its zone is empty; it is written as in [fe80::1%25eth0]".into());
@@ -411,6 +415,8 @@ mod tests {
             ("tcp://[::1]1", "begins with a colon"),
             ("tcp://[localhost]:1", "an IPv6 address stands"),
             ("tcp://[fe80::1%25]:1", "zone is empty"),
+            #[cfg(target_os = "linux")]
+            ("tcp://[fe80::1]:1", "an address of a link needs its zone"),
             ("tcp://a b:1", "its host has a space"),
             ("tcp://é:1", "write the name in ASCII"),
             ("tcp://h:1#x", "no path"),

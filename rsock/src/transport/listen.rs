@@ -87,9 +87,9 @@ impl fmt::Display for Remote {
 /// The options of sockets that listen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ListenOptions {
-    /// Of the file of a Unix socket.
+    /// The owner and the mode of the file of a Unix socket.
     #[cfg(unix)]
-    pub(crate) unix_mode: Option<u32>,
+    pub(crate) access: unix::Access,
 }
 
 impl Listener {
@@ -104,7 +104,7 @@ impl Listener {
             }
             #[cfg(unix)]
             Address::Unix(name) => {
-                let bound = unix::bind(name, options.unix_mode).await;
+                let bound = unix::bind(name, options.access).await;
                 Self::unix(bound.and_then(|bound| bound.listen(BACKLOG)), uri)
             }
         }
@@ -126,7 +126,7 @@ impl Listener {
             }
             #[cfg(unix)]
             Address::Unix(name) => {
-                let bound = unix::bind(name, options.unix_mode).await;
+                let bound = unix::bind(name, options.access).await;
                 let woken_by = runtimes.clone().next().map(Handle::enter);
                 let listening = bound.and_then(|bound| bound.listen(BACKLOG));
                 drop(woken_by);

@@ -4,7 +4,7 @@ use std::{
     fmt,
     fs::{self, Metadata, Permissions},
     io::{self, ErrorKind},
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -106,10 +106,37 @@ impl Bound {
     }
 }
 
+/// Whose the file of a listener is, and its mode; what is not said is left to the system and the
+/// process's umask.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Access {
+    pub(crate) user: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) mode: Option<u32>,
+}
+
+impl Access {
+    fn give(self, path: &Path) -> io::Result<()> {
+        let Self { user, group, mode } = self;
+        if user.is_some() || group.is_some() {
+            lchown(path, user, group).map_err(|error| {
+                let of = |kind, id: Option<u32>| id.map(|id| format!("{kind} {id}"));
+                let owner = [of("user", user), of("group", group)];
+                let owner = owner.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+                let problem = format!("its file cannot be given to {owner}: {error}");
+                io::Error::new(error.kind(), problem)
+            })?;
+        }
+        match mode {
+            Some(mode) => fs::set_permissions(path, Permissions::from_mode(mode)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Takes a name. A file that is left of a listener which has ended is replaced; one that is listened on,
-/// or that is no socket, stays. Nobody can connect before the file has this mode; without one, the
-/// process's umask says who may.
-pub(super) async fn bind(name: &UnixName, mode: Option<u32>) -> io::Result<Bound> {
+/// or that is no socket, stays. Nobody can connect before the file has this owner and mode.
+pub(super) async fn bind(name: &UnixName, access: Access) -> io::Result<Bound> {
     let path = name.path();
     let socket = UnixSocket::new_stream()?;
     if name.is_abstract() {
@@ -124,9 +151,7 @@ pub(super) async fn bind(name: &UnixName, mode: Option<u32>) -> io::Result<Bound
         socket.bind(&path)?;
     }
     let file = SocketFile::new(path)?;
-    if let Some(mode) = mode {
-        fs::set_permissions(&file.path, Permissions::from_mode(mode))?;
-    }
+    access.give(&file.path)?;
     Ok(Bound { socket, file: Some(file) })
 }
 
@@ -245,7 +270,7 @@ mod tests {
     }
 
     async fn listen(name: &UnixName) -> io::Result<(UnixListener, Option<SocketFile>)> {
-        bind(name, None).await?.listen(8)
+        bind(name, Access::default()).await?.listen(8)
     }
 
     #[tokio::test]
@@ -297,12 +322,45 @@ mod tests {
     async fn the_file_has_its_mode_before_anyone_can_connect() {
         let folder = Folder::new("mode");
         for mode in [0o600, 0o660, 0o666] {
-            let bound = bind(&folder.name(), Some(mode)).await.expect("a free name");
+            let bound = bind(&folder.name(), Access { mode: Some(mode), ..Access::default() })
+                .await
+                .expect("a free name");
             let file = fs::metadata(folder.name().path()).expect("a file");
             assert_eq!(file.permissions().mode() & 0o777, mode);
             let early = UnixStream::connect(folder.name().path()).await.map(drop);
             assert_eq!(early.map_err(|error| error.kind()), Err(ErrorKind::ConnectionRefused));
             drop(bound);
+        }
+    }
+
+    /// Only root can give a file away; everybody else is told so, and nothing is left of the file.
+    #[tokio::test]
+    async fn the_file_has_its_owner_before_anyone_can_connect() {
+        let folder = Folder::new("owner");
+        let own = fs::metadata(&folder.0).expect("a folder");
+        let (user, group) = (own.uid(), own.gid());
+        for (user, group) in [(Some(user), None), (None, Some(group)), (Some(user), Some(group))] {
+            let access = Access { user, group, mode: Some(0o660) };
+            let bound = bind(&folder.name(), access).await.expect("it is ours");
+            let file = fs::metadata(folder.name().path()).expect("a file");
+            assert_eq!(file.permissions().mode() & 0o777, 0o660);
+            drop(bound);
+        }
+        let access = Access { user: Some(12_345), group: Some(54_321), mode: None };
+        match bind(&folder.name(), access).await {
+            Ok(bound) => {
+                assert_eq!(user, 0, "only root can");
+                let file = fs::metadata(folder.name().path()).expect("a file");
+                assert_eq!((file.uid(), file.gid()), (12_345, 54_321));
+                drop(bound);
+            }
+            Err(error) => {
+                assert_ne!(user, 0, "root can");
+                assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+                let told = "its file cannot be given to user 12345 and group 54321: ";
+                assert!(error.to_string().starts_with(told), "{error}");
+                assert!(!folder.name().path().exists());
+            }
         }
     }
 
@@ -324,7 +382,8 @@ mod tests {
     async fn who_finds_the_queue_full_waits_for_room() {
         let folder = Folder::new("full");
         let name = folder.name();
-        let (listener, _file) = bind(&name, None).await.and_then(|it| it.listen(0)).expect("free");
+        let (listener, _file) =
+            bind(&name, Access::default()).await.and_then(|it| it.listen(0)).expect("free");
         let mut taken = Vec::new();
         let refused = loop {
             match UnixStream::connect(name.path()).await {

@@ -411,7 +411,7 @@ async fn fire_and_forgets_of_a_session_that_is_gone_are_lost() {
     peer.send(&err(0, 4, "no such session")).await;
     let reason = said_by_the_peer(4, "no such session");
     assert_eq!(ping.await, Err(maybe_sent(reason.clone())));
-    assert_eq!(push.await, Err(maybe_sent(reason.clone())));
+    assert_eq!(push.await, Err(never_sent(reason.clone())));
     assert_eq!(events.recv().await, Some(SessionEvent::Lost { fire_and_forget: 4 }));
     assert_eq!(meter.read().lost_fire_and_forget, 4);
     // Between two sessions nothing is on its way.

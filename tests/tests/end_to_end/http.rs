@@ -413,3 +413,57 @@ async fn what_http_said_is_in_the_peer() {
     drop(small);
     serving.abort();
 }
+
+/// It would look like an empty answer, or no answer, otherwise.
+#[tokio::test]
+async fn a_stream_that_fails_before_its_first_item_is_a_500() {
+    record_panics();
+    let (served, _) = served(HttpLimits::default()).await;
+    for version in ["1.0", "1.1"] {
+        for path in ["/fail-first", "/panic-first"] {
+            let mut peer = HttpPeer::connect(served.ws()).await;
+            peer.send(format!("GET {path} HTTP/{version}\r\nHost: x\r\n\r\n")).await;
+            let answer = peer.answer().await;
+            let told = "The server failed to answer this request.\n";
+            assert_eq!((answer.status(), answer.text()), (500, told), "{path} {version}");
+        }
+        let mut peer = HttpPeer::connect(served.ws()).await;
+        peer.send(format!("GET /nothing HTTP/{version}\r\nHost: x\r\n\r\n")).await;
+        let answer = peer.answer().await;
+        assert_eq!((answer.status(), answer.text()), (200, ""), "{version}");
+    }
+    // One that has nothing yet is not waited for: its head is there, and its body breaks off.
+    let mut peer = HttpPeer::connect(served.ws()).await;
+    peer.send("GET /fail-later HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(peer.head().await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(peer.expect_end().await, "");
+    // Who is told no length would take that for the whole answer.
+    let mut peer = HttpPeer::connect(served.ws()).await;
+    peer.send("GET /fail-later HTTP/1.0\r\n\r\n").await;
+    assert_eq!(peer.answer().await.status(), 500);
+}
+
+/// A part of it had come before its turn, and nothing of it comes any more.
+#[tokio::test]
+async fn half_a_head_behind_a_request_has_a_heads_time() {
+    let mut config = rsock::Config::default();
+    config.setup_timeout = Duration::from_millis(200);
+    let builder = Server::builder().config(config);
+    let (served, _) = served_with(builder).await;
+    let mut idle = HttpPeer::connect(served.ws()).await;
+    assert_eq!(idle.ask("GET", "/hello").await.text(), "hello\n");
+    for (ahead, answers) in [
+        ("GET /hello HTTP/1.1\r\nHost: x\r\n\r\nGET /hel", 1),
+        ("GET /hello HTTP/1.1\r\nHost: x\r\n\r\nGET /hello HTTP/1.1\r\nHost: x\r\n\r\nG", 2),
+    ] {
+        let mut peer = HttpPeer::connect(served.ws()).await;
+        peer.send(ahead).await;
+        for _ in 0..answers {
+            assert_eq!(peer.answer().await.text(), "hello\n");
+        }
+        // Sooner than the next request of one that is idle may come, which has 75 s.
+        peer.expect_end().await;
+    }
+    // Nothing has come of the next one: this had all the time of one that is idle.
+    assert_eq!(idle.ask("GET", "/hello").await.text(), "hello\n");
+}

@@ -9,6 +9,8 @@ mod keepalive;
 mod layer;
 mod lease;
 mod leaving;
+#[cfg(target_os = "linux")]
+mod link_local;
 mod observe;
 mod panics;
 #[cfg(target_os = "linux")]

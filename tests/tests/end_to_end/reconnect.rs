@@ -14,16 +14,16 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt};
 use rsock::{
-    Client, CloseReason, ConnectError, ConnectionState, Error, ErrorCode, Meter, Payload,
-    PayloadExt, Reconnect, ReconnectEvent, ResumeLimits, Sent, Server, Side,
-    metadata::Authentication,
+    Client, CloseReason, Config, ConnectError, ConnectionState, Error, ErrorCode, Meter, Payload,
+    PayloadExt, Peer as Other, Reconnect, ReconnectEvent, Request, Responder, ResumeLimits, Sent,
+    Server, Side, metadata::Authentication,
 };
 use rsock_tests::{
     cutter::Cutter,
     link::{Served, free_path},
     process::{Process, rsockd},
     script::{PATIENCE, Peer, PeerListener, SCHEMES},
-    wire::{C, Framing, N, err, ka, p},
+    wire::{C, Framing, N, err, ka, mp, p},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
@@ -698,4 +698,99 @@ async fn what_panics_while_it_dials_is_tried_again() {
     let request = within(heard(&mut second)).await.expect("a request");
     say(&mut second, p(request.stream, N | C, "y")).await;
     assert_eq!(within(asked).await.expect("no panic").expect("a reply").data, "y");
+}
+
+/// It would be waited for as long as a silent peer may live, 90 s, and with it all that is asked.
+#[tokio::test]
+async fn a_server_that_neither_takes_nor_refuses_a_connection_is_left_for_the_next() {
+    let listener = PeerListener::bind().await;
+    let (events, mut config) = (Events::default(), Config::default());
+    config.setup_timeout = Duration::from_millis(100);
+    let builder = Client::builder().config(config).reconnect(events.reconnect());
+    let client = builder.connect(&listener.uri()).await.expect("a connection");
+    drop(accept(&listener, &client).await);
+    let _silent = within(listener.accept_setup()).await;
+    let waiting = tokio::spawn(client.request_response("x"));
+    let told = "the transport failed: the server has not taken the connection within 100ms";
+    events
+        .wait(
+            1,
+            |event| matches!(event, ReconnectEvent::AttemptFailed { error, .. } if error == told),
+        )
+        .await;
+    let mut peer = within(accept(&listener, &client)).await;
+    let request = within(peer.next()).await;
+    peer.send(p(request.stream, N | C, "y")).await;
+    assert_eq!(within(waiting).await.expect("no panic").expect("a reply").data, "y");
+    // One that was taken has as long as it wants.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert_eq!(client.state(), ConnectionState::Established);
+}
+
+/// A push that never left says so; whether a ping had is not looked at.
+#[tokio::test]
+async fn a_push_that_was_not_written_never_left() {
+    let listener = PeerListener::bind().await;
+    let events = Events::default();
+    let builder = Client::builder().reconnect(events.reconnect().attempts(1));
+    let client = builder.connect(&listener.uri()).await.expect("a connection");
+    let mut peer = accept(&listener, &client).await;
+    // More than the socket takes, so that what follows waits.
+    let mut pushes: Vec<_> = (0..400)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.metadata_push(vec![b'x'; 60_000]).await })
+        })
+        .collect();
+    peer.next().await;
+    tokio::task::yield_now().await;
+    drop(listener);
+    peer.reset();
+    let (mut never, mut left) = (0, 0);
+    for push in pushes.drain(..) {
+        match within(push).await.expect("no panic") {
+            Ok(()) => left += 1,
+            Err(error) => {
+                assert_eq!(error.sent(), Sent::Never, "{error:?}");
+                never += 1;
+            }
+        }
+    }
+    assert!(left > 0 && never > 0, "{left} left, {never} did not");
+}
+
+/// The handler of a push that hangs is ended with its connection.
+#[tokio::test]
+async fn a_push_that_hangs_does_not_hold_up_those_of_the_next_connection() {
+    #[derive(Clone)]
+    struct Pushed(mpsc::Sender<String>);
+
+    impl Responder for Pushed {
+        async fn metadata_push(self: Arc<Self>, request: Request) {
+            let metadata = request.metadata().cloned().unwrap_or_default();
+            let text = String::from_utf8(metadata.to_vec()).expect("UTF-8");
+            self.0.send(text.clone()).await.expect("the test listens");
+            if text == "hangs" {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    let listener = PeerListener::bind().await;
+    let events = Events::default();
+    let (pushed, mut pushes) = mpsc::channel(9);
+    let pushed = Pushed(pushed);
+    let accept_pushes = move |_: Other| {
+        let pushed = pushed.clone();
+        async move { Ok(pushed) }
+    };
+    let builder = Client::builder().reconnect(events.reconnect()).acceptor(accept_pushes);
+    let client = builder.connect(&listener.uri()).await.expect("a connection");
+    let mut peer = accept(&listener, &client).await;
+    peer.send_all([mp("hangs"), mp("waits")]).await;
+    assert_eq!(within(pushes.recv()).await.expect("a push"), "hangs");
+    drop(peer);
+    let mut peer = accept(&listener, &client).await;
+    peer.send(mp("goes on")).await;
+    assert_eq!(within(pushes.recv()).await.expect("a push"), "goes on");
 }

@@ -9,12 +9,14 @@ use rsock::{
 use rsock_tests::{
     fixture::Fixture,
     link::Served,
-    script::{Peer, PeerListener, SCHEMES},
+    script::{PATIENCE, Peer, PeerListener, SCHEMES},
     wire::{
         C, F, Frame, L, N, R, can, err, fnf, ka, lease, mp, p, rc, resume, resume_of, resume_ok,
         rn, rr, rs, setup, setup_resumable, tracked, u,
     },
 };
+
+use tokio::time::timeout;
 
 use crate::spawn;
 
@@ -617,5 +619,20 @@ async fn a_silent_server_is_dialled_again() {
         assert!(request == rr(1, "x"), "{request}");
         peer.send(p(1, N | C, "y")).await;
         assert_eq!(call.await.expect("no panic").expect("a reply").data, "y");
+    }
+}
+
+/// Nothing is pending, and nothing was told that may not have arrived.
+#[tokio::test]
+async fn closing_does_not_wait_for_a_server_that_does_not_answer_resume() {
+    for scheme in SCHEMES {
+        let (client, peer, listener) = resumable(scheme).await;
+        drop(peer);
+        let (mut silent, ..) = comes_back(&listener).await;
+        let closing = tokio::spawn(async move { client.close().await });
+        let reason = timeout(PATIENCE, closing).await.expect("in time").expect("no panic");
+        assert_eq!(reason, CloseReason::Finished(Side::Local));
+        // One that has the session after all is told.
+        silent.expect_error(0, 0x102).await;
     }
 }

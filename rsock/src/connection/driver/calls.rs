@@ -9,7 +9,10 @@ use bytes::Bytes;
 use rsock_proto::ControlError;
 
 use super::{Answer, Driver};
-use crate::{connection::Permit, error::Error};
+use crate::{
+    connection::Permit,
+    error::{Error, Sent},
+};
 
 /// A handle that waits for what has become of its call, and the permit it holds.
 type Caller = (Answer, Permit);
@@ -44,9 +47,13 @@ impl Calls {
         }
     }
 
-    pub(super) fn take_next(&mut self) -> Option<Caller> {
-        let ping = self.pings.pop_first().map(|(_, caller)| caller);
-        ping.or_else(|| self.pushes.pop_front())
+    /// The next of them, and whether it can have left. Of a push that is still here nothing was encoded;
+    /// whether a ping had left is not looked at, since another in its place does no harm.
+    pub(super) fn take_next(&mut self) -> Option<(Caller, Sent)> {
+        if let Some((_, caller)) = self.pings.pop_first() {
+            return Some((caller, Sent::Maybe));
+        }
+        self.pushes.pop_front().map(|caller| (caller, Sent::Never))
     }
 }
 
@@ -73,6 +80,7 @@ impl Driver {
         }
         // KEEPALIVE overtakes streams: what was asked for before it is written first.
         self.connection.poll_transmit(&mut self.wire.output);
+        self.answer_pushes();
         match self.connection.ping(Bytes::copy_from_slice(&number.to_be_bytes())) {
             Ok(()) => drop(self.calls.pings.insert(number, (answer, permit))),
             Err(error) => self.refuse(answer, permit, error),

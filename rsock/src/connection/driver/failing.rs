@@ -47,8 +47,8 @@ impl Failing {
             let sent = if is_unsent { Sent::Never } else { Sent::Maybe };
             self.tell(slot.inlet.as_deref(), sent);
             slot.permit
-        } else if let Some((answer, permit)) = self.calls.take_next() {
-            self.answer(answer, Sent::Maybe);
+        } else if let Some(((answer, permit), sent)) = self.calls.take_next() {
+            self.answer(answer, sent);
             Some(permit)
         } else {
             return self.wakers.drop_last();

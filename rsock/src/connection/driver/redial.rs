@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    mem,
+    io, mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -213,14 +213,42 @@ impl Driver {
         pause
     }
 
+    /// Whether there is no transport, or no server has taken the present connection, which is not the
+    /// first.
     #[inline]
-    pub(super) fn is_redialling(&self) -> bool {
-        self.session.client().is_some_and(|redialler| redialler.redial.is_some())
+    pub(super) fn is_between_connections(&self) -> bool {
+        let client = self.session.client();
+        client.is_some_and(|redialler| redialler.redial.is_some() || redialler.fresh.is_some())
     }
 
-    /// Sees whether there is a new transport.
+    /// When a server must have shown that it takes a connection which follows another. It was asked for
+    /// a sign at once.
+    #[cold]
+    pub(super) fn fresh_deadline(&self) -> Option<Instant> {
+        let redialler = self.session.client()?;
+        let is_asked = redialler.reconnect.is_some() && redialler.redial.is_none();
+        let (_, since) =
+            redialler.last_dialled.filter(|_| is_asked && redialler.fresh.is_some())?;
+        since.checked_add(self.options.config.setup_timeout)
+    }
+
+    /// Gives up a connection that the server neither takes nor refuses, as one that could not be made.
+    fn give_up_untaken(&mut self, now: Instant) -> bool {
+        if self.fresh_deadline().is_none_or(|deadline| now < deadline) {
+            return false;
+        }
+        let limit = self.options.config.setup_timeout;
+        let text = format!("the server has not taken the connection within {limit:?}");
+        self.disconnect(Some(io::Error::new(io::ErrorKind::TimedOut, text)), now);
+        true
+    }
+
+    /// Sees whether there is a new transport, and whether the present one is of use.
     #[cold]
     pub(super) fn poll_redial(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if self.give_up_untaken(now) {
+            return true;
+        }
         // Streams of a fresh connection may have the keys of those before: these end first, and what
         // their consumers have said until then has been heard.
         if !self.wire.socket.is_none() || !self.ending.failing.is_empty() {
@@ -330,6 +358,10 @@ impl Driver {
     /// All that was pending fails, and a fresh connection is dialled for.
     pub(super) fn renew(&mut self, cx: &mut Context<'_>, reason: CloseReason, now: Instant) {
         self.fail_all(reason.clone(), VecDeque::new());
+        // A handler that does not end must not hold up the pushes of the next connection.
+        if let Some(pushes) = &mut self.serving.pushes {
+            pushes.end();
+        }
         self.count_lost();
         if !self.wire.unreachable {
             // If it is we who end it, the server is told, as far as it hears it at once.

@@ -50,7 +50,7 @@ impl Driver {
             again |= self.adopt(now);
         }
         self.drain_mailbox(now);
-        if self.is_redialling() {
+        if self.is_between_connections() {
             again |= self.poll_redial(cx, now);
         }
         if self.admission.returning.is_some() {
@@ -122,7 +122,7 @@ impl Driver {
     fn next_deadline(&self) -> Option<Instant> {
         let failure = self.wire.write_failure.as_ref().map(|failure| failure.1);
         let (lease, memory) = (self.lease_deadline(), self.memory_deadline());
-        let others = [lease, failure, memory, self.waiting.deadline()];
+        let others = [lease, failure, memory, self.waiting.deadline(), self.fresh_deadline()];
         self.alarm.deadline.into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -140,7 +140,8 @@ impl Driver {
         let waits = self.serving.lease.is_some()
             || self.wire.write_failure.is_some()
             || self.memory.has_deadline()
-            || self.waiting.deadline().is_some();
+            || self.waiting.deadline().is_some()
+            || self.is_between_connections();
         let deadline = if waits { self.next_deadline() } else { self.alarm.deadline };
         if let Some(deadline) = deadline
             && !self.alarm.is_timed(cx, deadline, now)

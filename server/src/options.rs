@@ -19,7 +19,7 @@ pub struct Options {
     /// Permissions of Unix sockets: the mode of their files, as 0660; by default the umask says it
     #[arg(long, value_name = "MODE", value_parser = file_mode)]
     pub unix_mode: Option<u32>,
-    /// Whose the files of Unix sockets are: USER, USER:GROUP or :GROUP, by name or number; only root
+    /// Owner of the files of Unix sockets: USER, USER:GROUP or :GROUP, by name or number; only root
     /// gives them to another user
     #[arg(long, value_name = "OWNER", value_parser = UnixOwner::read)]
     pub unix_owner: Option<UnixOwner>,

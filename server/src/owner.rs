@@ -1,4 +1,4 @@
-//! Whose the files of Unix sockets are.
+//! The owner of the files of Unix sockets.
 
 /// The user and the group that files are given to, by their numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -106,7 +106,7 @@ impl Bound {
     }
 }
 
-/// Whose the file of a listener is, and its mode; what is not said is left to the system and the
+/// The owner of a listener's file, and its mode; what is not said is left to the system and the
 /// process's umask.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Access {

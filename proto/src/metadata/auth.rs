@@ -10,33 +10,36 @@ use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::mime::{Head, ID_FLAG, put_name, split_head};
-use super::{LengthCoding, MetadataError, split};
+use crate::metadata::{
+    LengthCoding, MetadataError,
+    mime::{Head, ID_FLAG, put_name, split_head},
+    split,
+};
 
 /// Credentials, of one of the types the authentication extension knows or leaves open.
 ///
-/// Allowed in SETUP and in the four request types (`AUTH-03`), where they hold for that request
-/// only; of several entries the first counts (`AUTH-11`). They travel in clear: use them over a
-/// confidential transport (`AUTH-10`).
+/// Allowed in SETUP and in the four request types (AUTH-03), where they hold for that request
+/// only; of several entries the first counts (AUTH-11). They travel in clear: use them over a
+/// confidential transport (AUTH-10).
 ///
 /// `Debug` shows no secrets, and there is no `PartialEq`: secrets are to be compared in constant
-/// time, by the application (`AUTH-12`).
+/// time, by the application (AUTH-12).
 #[derive(Clone)]
 pub enum Authentication {
     /// Type 0x00. Either may be empty: whether that authenticates is for the application
-    /// (`AUTH-07`). Received bytes are not checked to be UTF-8.
+    /// (AUTH-07). Received bytes are not checked to be UTF-8.
     Simple {
-        /// UTF-8, at most 65,535 bytes, no NUL at the end (`AUTH-04`).
+        /// UTF-8, at most 65,535 bytes, no NUL at the end (AUTH-04).
         username: Bytes,
         /// UTF-8, no NUL at the end.
         password: Bytes,
     },
     /// Type 0x01.
     Bearer {
-        /// UTF-8, no NUL at the end, possibly empty (`AUTH-06`, `-07`). Not checked if received.
+        /// UTF-8, no NUL at the end, possibly empty (AUTH-06, -07). Not checked if received.
         token: Bytes,
     },
-    /// A type with a name, which the application may know (`AUTH-09`).
+    /// A type with a name, which the application may know (AUTH-09).
     Custom {
         /// The name, 1 to 128 bytes; ASCII to be encoded.
         name: Bytes,
@@ -44,7 +47,7 @@ pub enum Authentication {
         payload: Bytes,
     },
     /// An id in 0x02..=0x7F, which stands for nothing yet: not authenticated, but no fault of
-    /// the protocol (`AUTH-09`).
+    /// the protocol (AUTH-09).
     Reserved {
         /// The id.
         id: u8,
@@ -72,14 +75,14 @@ impl Authentication {
     /// # Errors
     ///
     /// [`MetadataError::Truncated`] if the content is empty or a length runs past its end. Treat
-    /// that as failed authentication (`AUTH-05`): REJECTED_SETUP or REJECTED, not INVALID
-    /// (`AUTH-08`).
+    /// that as failed authentication (AUTH-05): REJECTED_SETUP or REJECTED, not INVALID
+    /// (AUTH-08).
     pub fn decode(content: &Bytes) -> Result<Self, MetadataError> {
         Self::decode_with(content, LengthCoding::MinusOne)
     }
 
     /// [`decode`](Self::decode), but with the length of a custom type's name read as the peer
-    /// writes it: [`LengthCoding::Plain`] for rsocket-go (`AUTH-02`).
+    /// writes it: [`LengthCoding::Plain`] for rsocket-go (AUTH-02).
     ///
     /// # Errors
     ///
@@ -117,7 +120,7 @@ impl Authentication {
     }
 
     /// [`encode`](Self::encode), but with the length of a custom type's name written as the peer
-    /// reads it (`AUTH-02`).
+    /// reads it (AUTH-02).
     ///
     /// # Errors
     ///
@@ -179,8 +182,8 @@ const USERNAME: &str = "user name";
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{hex, is_slice_of};
     use super::*;
+    use crate::metadata::testing::{hex, is_slice_of};
 
     fn simple(wire: &str) -> (Bytes, Bytes) {
         match Authentication::decode(&hex(wire)) {

@@ -4,27 +4,29 @@
 //! | head 1 | name 0..=128 | content length u24 | content |  repeated to the end
 //! ```
 
-use std::fmt;
-use std::iter::FusedIterator;
+use std::{fmt, iter::FusedIterator};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::mime::{Head, LengthCoding, split_head};
-use super::{MetadataError, Mime, split};
+use crate::metadata::{
+    MetadataError, Mime,
+    mime::{Head, LengthCoding, split_head},
+    split,
+};
 
 /// One entry of composite metadata.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The type of the content.
     pub mime: Mime,
-    /// The content, up to 2^24 - 1 bytes, possibly none (`CMETA-10`). It is never looked into:
+    /// The content, up to 2^24 - 1 bytes, possibly none (CMETA-10). It is never looked into:
     /// composite metadata inside is opaque like anything else.
     pub content: Bytes,
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The content may hold credentials, which are never logged (`AUTH-12`).
+        // The content may hold credentials, which are never logged (AUTH-12).
         f.debug_struct("Entry")
             .field("mime", &self.mime)
             .field("content_bytes", &self.content.len())
@@ -32,28 +34,28 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// The entries of composite metadata, in order, repeated types included (`CMETA-02`, `-05`,
-/// `-06`).
+/// The entries of composite metadata, in order, repeated types included (CMETA-02, -05,
+/// -06).
 ///
 /// Each step reads one entry and slices it out: no copy, no allocation, and nothing behind it is
-/// looked at (`CMETA-15`). An entry takes at least 4 bytes, so the size of the metadata bounds
-/// their number. Types that mean nothing here are entries like any other (`CMETA-07`, `-08`).
+/// looked at (CMETA-15). An entry takes at least 4 bytes, so the size of the metadata bounds
+/// their number. Types that mean nothing here are entries like any other (CMETA-07, -08).
 ///
 /// The item is [`MetadataError::Truncated`] if an entry is cut short or runs past the end
-/// (`CMETA-11`), and nothing follows it.
+/// (CMETA-11), and nothing follows it.
 #[derive(Clone)]
 pub struct CompositeMetadata {
     rest: Bytes,
 }
 
 impl CompositeMetadata {
-    /// The entries of `metadata`, which may be empty (`CMETA-10`).
+    /// The entries of `metadata`, which may be empty (CMETA-10).
     pub fn new(metadata: Bytes) -> Self {
         Self { rest: metadata }
     }
 
     /// The content of the first entry of this type among those not yet yielded. It stays among
-    /// them. A well-known type is found by its name as well (`CMETA-13`).
+    /// them. A well-known type is found by its name as well (CMETA-13).
     ///
     /// # Errors
     ///
@@ -98,14 +100,14 @@ impl fmt::Debug for CompositeMetadata {
     }
 }
 
-/// Writes composite metadata, entry by entry in the order of the calls (`CMETA-06`).
+/// Writes composite metadata, entry by entry in the order of the calls (CMETA-06).
 #[derive(Default)]
 pub struct CompositeBuilder {
     buf: BytesMut,
 }
 
 impl CompositeBuilder {
-    /// Without entries, which is valid metadata (`CMETA-10`).
+    /// Without entries, which is valid metadata (CMETA-10).
     pub fn new() -> Self {
         Self::default()
     }
@@ -119,7 +121,7 @@ impl CompositeBuilder {
     ///
     /// # Errors
     ///
-    /// [`MetadataError::TooLong`] for content over 2^24 - 1 bytes (`CMETA-14`), and the errors
+    /// [`MetadataError::TooLong`] for content over 2^24 - 1 bytes (CMETA-14), and the errors
     /// of [`Mime::encode`]; the entries so far are then unchanged.
     pub fn push(
         &mut self,
@@ -209,9 +211,11 @@ impl<'a> RawEntry<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::WellKnownMime;
-    use super::super::testing::{hex, is_slice_of};
     use super::*;
+    use crate::metadata::{
+        WellKnownMime,
+        testing::{hex, is_slice_of},
+    };
 
     /// Written by hand from the text of the extension, and not by this encoder.
     const VECTOR: &str = "fe 000006 05 612f6f6e65 · 02 782f79 000002 0102 · \

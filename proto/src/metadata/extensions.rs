@@ -4,17 +4,19 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::composite::RawEntry;
-use super::mime::{Head, TRACEPARENT, is_composite};
-use super::{
+use crate::metadata::{
     AcceptMimes, Authentication, MetadataError, Mime, Route, TraceContext, TraceParent,
-    WellKnownMime, Zipkin, decode_stream_mime, routing,
+    WellKnownMime, Zipkin,
+    composite::RawEntry,
+    decode_stream_mime,
+    mime::{Head, TRACEPARENT, is_composite},
+    routing,
 };
 
 /// The entries of metadata that the extensions give a meaning: the first of each type.
 ///
 /// They are found in one pass and not decoded yet; each is a slice of the metadata. Of repeated
-/// types the first counts (`AUTH-11`, `MIME-07`). `Debug` shows no contents (`AUTH-12`).
+/// types the first counts (AUTH-11, MIME-07). `Debug` shows no contents (AUTH-12).
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Extensions {
     routing: Option<Bytes>,
@@ -34,12 +36,12 @@ struct Others {
 impl Extensions {
     /// Reads `metadata`, on a connection whose SETUP says `connection_mime` for metadata, in any
     /// ASCII case. Where that is no composite metadata but the type of one extension, all of the
-    /// metadata is its one entry (`ROUTE-09`); where it is anything else, there are none.
+    /// metadata is its one entry (ROUTE-09); where it is anything else, there are none.
     ///
     /// # Errors
     ///
     /// [`MetadataError::Truncated`] if any composite entry is cut short, one without a meaning
-    /// here included (`CMETA-11`).
+    /// here included (CMETA-11).
     pub fn read(
         metadata: &Bytes,
         connection_mime: impl AsRef<[u8]>,
@@ -89,32 +91,32 @@ impl Extensions {
     ///
     /// # Errors
     ///
-    /// [`MetadataError::Truncated`] if any tag runs past the end (`ROUTE-06`),
-    /// [`MetadataError::NotUtf8`] if the first is not UTF-8 (`ROUTE-07`).
+    /// [`MetadataError::Truncated`] if any tag runs past the end (ROUTE-06),
+    /// [`MetadataError::NotUtf8`] if the first is not UTF-8 (ROUTE-07).
     pub fn route(&self) -> Result<Option<Route>, MetadataError> {
         self.routing.as_ref().map_or(Ok(None), routing::first_tag)
     }
 
-    /// The type of the data, where it is not that of SETUP (`MIME-02`). What to make of a
-    /// reserved id is for the application (`MIME-10`).
+    /// The type of the data, where it is not that of SETUP (MIME-02). What to make of a
+    /// reserved id is for the application (MIME-10).
     ///
     /// # Errors
     ///
-    /// [`MetadataError::Truncated`] if the entry is empty or cut short (`MIME-09`).
+    /// [`MetadataError::Truncated`] if the entry is empty or cut short (MIME-09).
     pub fn data_mime(&self) -> Result<Option<Mime>, MetadataError> {
         let content = self.others.as_ref().and_then(|others| others.mime_type.as_ref());
         content.map(decode_stream_mime).transpose()
     }
 
     /// The types accepted for answers, the preferred one first; none if nothing is said of them
-    /// or only reserved ids are (`MIME-10`). From a responder they mean nothing (`MIME-06`).
+    /// or only reserved ids are (MIME-10). From a responder they mean nothing (MIME-06).
     ///
     /// The list is whole, so that none of its items is an error; its length is limited by that of
     /// the metadata alone.
     ///
     /// # Errors
     ///
-    /// [`MetadataError::Truncated`] if the list is empty or cut short (`MIME-09`).
+    /// [`MetadataError::Truncated`] if the list is empty or cut short (MIME-09).
     pub fn accepted_mimes(&self) -> Result<AcceptMimes, MetadataError> {
         let content = self.others.as_ref().and_then(|others| others.accept_mime_types.as_ref());
         let Some(content) = content else { return Ok(AcceptMimes::none()) };
@@ -128,7 +130,7 @@ impl Extensions {
     /// # Errors
     ///
     /// [`MetadataError::Truncated`] if they are cut short: failed authentication, and no invalid
-    /// request (`AUTH-05`, `AUTH-08`).
+    /// request (AUTH-05, AUTH-08).
     pub fn authentication(&self) -> Result<Option<Authentication>, MetadataError> {
         self.raw_authentication().map(Authentication::decode).transpose()
     }
@@ -172,10 +174,12 @@ impl fmt::Debug for Extensions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mime::COMPOSITE_METADATA;
-    use super::super::testing::{hex, is_slice_of};
-    use super::super::{CompositeBuilder, mime};
     use super::*;
+    use crate::metadata::{
+        CompositeBuilder, mime,
+        mime::COMPOSITE_METADATA,
+        testing::{hex, is_slice_of},
+    };
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 

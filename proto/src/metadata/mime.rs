@@ -1,12 +1,11 @@
 //! MIME types as the extensions write them: a well-known id or a name.
 
-use std::fmt;
-use std::str::FromStr;
+use std::{fmt, str::FromStr};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-pub use super::well_known::WellKnownMime;
-use super::{MetadataError, split};
+pub use crate::metadata::well_known::WellKnownMime;
+use crate::metadata::{MetadataError, split};
 
 /// `application/cbor`
 pub const CBOR: &str = WellKnownMime::Cbor.as_str();
@@ -36,12 +35,12 @@ pub const COMPOSITE_METADATA: &str = WellKnownMime::CompositeMetadata.as_str();
 ///
 /// Two types are equal if their names are, in any ASCII case (RFC 2045); a well-known name
 /// decodes and parses to its id, so [`WellKnown`](Self::WellKnown) is all there is to compare
-/// with (`CMETA-13`).
+/// with (CMETA-13).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mime {
     /// A type of the table, whether it came as an id or as a name.
     WellKnown(WellKnownMime),
-    /// An id in 0x2B..=0x79 that stands for nothing yet. Unknown, not an error (`CMETA-08`).
+    /// An id in 0x2B..=0x79 that stands for nothing yet. Unknown, not an error (CMETA-08).
     Reserved(u8),
     /// Any other name.
     Custom(CustomMime),
@@ -49,7 +48,7 @@ pub enum Mime {
 
 impl Mime {
     /// Decodes one type from the front of `buf` and leaves `buf` behind it. Custom names are
-    /// slices of `buf`, and not checked: one that is not ASCII is as unknown as any (`CMETA-12`).
+    /// slices of `buf`, and not checked: one that is not ASCII is as unknown as any (CMETA-12).
     ///
     /// # Errors
     ///
@@ -62,13 +61,13 @@ impl Mime {
         Ok(mime)
     }
 
-    /// Appends the type to `buf`: 1 byte, or for a name 2 to 129 bytes (`CMETA-04`). Well-known
-    /// types go as ids (`CMETA-13`), except two that deployed peers do not know (`WKM-04`).
+    /// Appends the type to `buf`: 1 byte, or for a name 2 to 129 bytes (CMETA-04). Well-known
+    /// types go as ids (CMETA-13), except two that deployed peers do not know (WKM-04).
     ///
     /// # Errors
     ///
     /// [`MetadataError::NotAscii`] for a received custom name that may not be forwarded
-    /// (`CMETA-12`), [`MetadataError::NotReserved`] for an id outside 0x2B..=0x79; `buf` is then
+    /// (CMETA-12), [`MetadataError::NotReserved`] for an id outside 0x2B..=0x79; `buf` is then
     /// unchanged.
     pub fn encode(&self, buf: &mut BytesMut) -> Result<(), MetadataError> {
         match self {
@@ -182,7 +181,7 @@ pub enum LengthCoding {
     /// extensions.
     #[default]
     MinusOne,
-    /// The length itself, so 1 to 127 bytes: only rsocket-go's authentication type (`AUTH-02`).
+    /// The length itself, so 1 to 127 bytes: only rsocket-go's authentication type (AUTH-02).
     Plain,
 }
 
@@ -216,7 +215,7 @@ pub(super) enum Head<'a> {
 }
 
 impl Head<'_> {
-    /// Whether this is `mime`, decided without decoding (`CMETA-13`).
+    /// Whether this is `mime`, decided without decoding (CMETA-13).
     pub(super) fn is(self, mime: &Mime) -> bool {
         match (self, mime) {
             (Self::Id(id), Mime::WellKnown(known)) => known.id() == id,
@@ -279,8 +278,8 @@ fn check_name(name: &[u8], what: &'static str, coding: LengthCoding) -> Result<(
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{hex, is_slice_of};
     use super::*;
+    use crate::metadata::testing::{hex, is_slice_of};
 
     fn encoded(mime: &Mime) -> Result<Bytes, MetadataError> {
         let mut buf = BytesMut::new();

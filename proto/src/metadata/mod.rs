@@ -6,7 +6,7 @@
 //! what does not fit and never cut.
 //!
 //! No failure in here concerns the connection: a request whose metadata cannot be read fails
-//! alone, and its neighbours go on (`CMETA-11`). [`MetadataError::is_violation`] says whose
+//! alone, and its neighbours go on (CMETA-11). [`MetadataError::is_violation`] says whose
 //! mistake it was.
 //!
 //! ```
@@ -33,8 +33,7 @@ mod stream_mime;
 mod tracing;
 mod well_known;
 
-use std::error::Error;
-use std::fmt;
+use std::{error::Error, fmt};
 
 pub use auth::Authentication;
 pub use composite::{CompositeBuilder, CompositeMetadata, Entry, append_entry};
@@ -50,8 +49,8 @@ pub use tracing::{Sampling, TraceContext, TraceId, TraceParent, Zipkin, ZipkinSp
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MetadataError {
-    /// Decoding: a length runs past the end of the metadata (`CMETA-11`, `ROUTE-06`, `AUTH-05`,
-    /// `MIME-09`).
+    /// Decoding: a length runs past the end of the metadata (CMETA-11, ROUTE-06, AUTH-05,
+    /// MIME-09).
     Truncated {
         /// The part that is cut short.
         what: &'static str,
@@ -60,7 +59,7 @@ pub enum MetadataError {
         /// Bytes that were left.
         available: usize,
     },
-    /// Decoding: text is not UTF-8 (`ROUTE-07`).
+    /// Decoding: text is not UTF-8 (ROUTE-07).
     NotUtf8 {
         /// The part that is not UTF-8.
         what: &'static str,
@@ -74,8 +73,8 @@ pub enum MetadataError {
         /// The form.
         expected: &'static str,
     },
-    /// Encoding: a value is longer than its length field can say (`CMETA-04`, `CMETA-14`,
-    /// `ROUTE-04`).
+    /// Encoding: a value is longer than its length field can say (CMETA-04, CMETA-14,
+    /// ROUTE-04).
     TooLong {
         /// The part that is too long.
         what: &'static str,
@@ -89,12 +88,12 @@ pub enum MetadataError {
         /// The part that is empty.
         what: &'static str,
     },
-    /// Encoding: a type name has a byte outside ASCII (`CMETA-12`).
+    /// Encoding: a type name has a byte outside ASCII (CMETA-12).
     NotAscii {
         /// The part that is not ASCII.
         what: &'static str,
     },
-    /// Encoding: an id was given as reserved that is assigned, or above 0x7F (`CMETA-08`).
+    /// Encoding: an id was given as reserved that is assigned, or above 0x7F (CMETA-08).
     NotReserved {
         /// The kind of id.
         what: &'static str,

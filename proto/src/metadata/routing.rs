@@ -1,29 +1,31 @@
 //! Routing metadata: tags, each a u8 length and that many bytes of UTF-8, to the end.
 
-use std::fmt;
-use std::iter::FusedIterator;
+use std::{fmt, iter::FusedIterator};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::composite::{RawEntry, find_content};
-use super::mime::{Head, ID_FLAG, ROUTING, is_composite};
-use super::{MetadataError, Mime, WellKnownMime, split};
+use crate::metadata::{
+    MetadataError, Mime, WellKnownMime,
+    composite::{RawEntry, find_content},
+    mime::{Head, ID_FLAG, ROUTING, is_composite},
+    split,
+};
 
 /// The route of a request: the first tag of the first routing entry.
 ///
 /// `connection_mime` is the metadata MIME type of the SETUP frame, in any ASCII case. Composite
 /// metadata is searched for its first routing entry; if the connection's type is routing itself,
-/// the metadata is the tags (`ROUTE-09`). No route if the type is another, or there is no
-/// routing entry, or no tag in it; a tag of no bytes is the route `""` (`ROUTE-05`).
+/// the metadata is the tags (ROUTE-09). No route if the type is another, or there is no
+/// routing entry, or no tag in it; a tag of no bytes is the route `""` (ROUTE-05).
 ///
 /// Allocates nothing; the route is a slice of `metadata`. Composite entries behind the routing
-/// entry are not looked at, and neither is the text of the other tags (`ROUTE-03`).
+/// entry are not looked at, and neither is the text of the other tags (ROUTE-03).
 ///
 /// # Errors
 ///
 /// [`MetadataError::Truncated`] if a composite entry up to the routing entry is cut short
-/// (`CMETA-11`) or any of its tags is (`ROUTE-06`), [`MetadataError::NotUtf8`] if the first tag
-/// is not UTF-8 (`ROUTE-07`).
+/// (CMETA-11) or any of its tags is (ROUTE-06), [`MetadataError::NotUtf8`] if the first tag
+/// is not UTF-8 (ROUTE-07).
 pub fn first_route(
     metadata: &Bytes,
     connection_mime: impl AsRef<[u8]>,
@@ -58,7 +60,7 @@ fn first_whole(tags: &[u8]) -> Result<Option<&[u8]>, MetadataError> {
 
 /// The bytes of the route in composite metadata in which nothing else has to be read to know that they
 /// are right: of what [`Extensions::read`](super::Extensions::read) and its `route` would find, all but
-/// whether it is UTF-8 (`ROUTE-07`).
+/// whether it is UTF-8 (ROUTE-07).
 ///
 /// `None` where that is not so: there is no route, something is malformed, or there are types of data,
 /// which might be.
@@ -83,7 +85,7 @@ pub fn plain_route(composite: &[u8]) -> Option<&[u8]> {
 ///
 /// # Errors
 ///
-/// [`MetadataError::TooLong`] for a route over 255 bytes of UTF-8, which is never cut (`ROUTE-04`).
+/// [`MetadataError::TooLong`] for a route over 255 bytes of UTF-8, which is never cut (ROUTE-04).
 pub fn append_route(before: &[u8], route: &str) -> Result<Bytes, MetadataError> {
     let len = tag_len(route)?;
     let [high, low] = (u16::from(len) + 1).to_be_bytes();
@@ -117,7 +119,7 @@ impl Route {
     }
 }
 
-/// A route from tag bytes; [`MetadataError::NotUtf8`] if they are not (`ROUTE-07`).
+/// A route from tag bytes; [`MetadataError::NotUtf8`] if they are not (ROUTE-07).
 impl TryFrom<Bytes> for Route {
     type Error = MetadataError;
 
@@ -149,11 +151,11 @@ impl fmt::Debug for Route {
     }
 }
 
-/// The tags of routing metadata, in order (`ROUTE-01`, `ROUTE-03`): 0 to 255 bytes each, slices
+/// The tags of routing metadata, in order (ROUTE-01, ROUTE-03): 0 to 255 bytes each, slices
 /// of the metadata, not checked to be UTF-8. [`Route`] is, and made from one.
 ///
 /// A tag takes at least 1 byte, so the size of the metadata bounds their number. The item is
-/// [`MetadataError::Truncated`] if a tag runs past the end (`ROUTE-06`), and nothing follows it.
+/// [`MetadataError::Truncated`] if a tag runs past the end (ROUTE-06), and nothing follows it.
 #[derive(Clone, Debug)]
 pub struct RoutingTags {
     rest: Bytes,
@@ -194,7 +196,7 @@ impl FusedIterator for RoutingTags {}
 ///
 /// # Errors
 ///
-/// [`MetadataError::TooLong`] for a tag over 255 bytes of UTF-8, which is never cut (`ROUTE-04`).
+/// [`MetadataError::TooLong`] for a tag over 255 bytes of UTF-8, which is never cut (ROUTE-04).
 pub fn encode_tags<I>(tags: I) -> Result<Bytes, MetadataError>
 where
     I: IntoIterator<Item: AsRef<str>>,
@@ -222,10 +224,12 @@ fn split_tag(buf: &[u8]) -> Result<(&[u8], &[u8]), MetadataError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::mime::COMPOSITE_METADATA;
-    use super::super::testing::{hex, is_slice_of};
-    use super::super::{CompositeBuilder, Extensions, encode_stream_mime, mime};
     use super::*;
+    use crate::metadata::{
+        CompositeBuilder, Extensions, encode_stream_mime, mime,
+        mime::COMPOSITE_METADATA,
+        testing::{hex, is_slice_of},
+    };
 
     fn composite(routing: &Bytes) -> Bytes {
         let mut builder = CompositeBuilder::new();

@@ -1,25 +1,27 @@
 //! Per-stream MIME types: what one stream's data is, and what its requester accepts.
 //!
-//! Both are written as types alone, without a content length (`MIME-01`).
+//! Both are written as types alone, without a content length (MIME-01).
 
 use std::iter::FusedIterator;
 
 use bytes::{Bytes, BytesMut};
 
-use super::mime::{LengthCoding, MIME, split_head};
-use super::{MetadataError, Mime};
+use crate::metadata::{
+    MetadataError, Mime,
+    mime::{LengthCoding, MIME, split_head},
+};
 
 /// The data type of one stream, from the content of a
 /// [`MimeType`](super::WellKnownMime::MimeType) entry.
 ///
-/// Without such an entry the data type of the SETUP frame holds (`MIME-02`), of several entries
-/// the first (`MIME-07`). What to make of [`Mime::Reserved`] is for the application (`MIME-10`).
+/// Without such an entry the data type of the SETUP frame holds (MIME-02), of several entries
+/// the first (MIME-07). What to make of [`Mime::Reserved`] is for the application (MIME-10).
 /// Bytes behind the type are ignored: deployed encoders can write a list.
 ///
 /// # Errors
 ///
 /// [`MetadataError::Truncated`] if the content is empty or the name runs past its end
-/// (`MIME-09`).
+/// (MIME-09).
 pub fn decode_stream_mime(content: &Bytes) -> Result<Mime, MetadataError> {
     Mime::decode(&mut content.clone())
 }
@@ -37,13 +39,13 @@ pub fn encode_stream_mime(mime: &Mime) -> Result<Bytes, MetadataError> {
 
 /// The data types a requester accepts, from the content of an
 /// [`AcceptMimeTypes`](super::WellKnownMime::AcceptMimeTypes) entry, the preferred one first
-/// (`MIME-07`).
+/// (MIME-07).
 ///
-/// Reserved ids are skipped (`MIME-10`), so there may be none: the default type is then used. A
-/// list that came from a responder is to be ignored (`MIME-06`).
+/// Reserved ids are skipped (MIME-10), so there may be none: the default type is then used. A
+/// list that came from a responder is to be ignored (MIME-06).
 ///
 /// The item is [`MetadataError::Truncated`] if the content is empty or a name runs past its end
-/// (`MIME-09`), and nothing follows it.
+/// (MIME-09), and nothing follows it.
 #[derive(Clone, Debug)]
 pub struct AcceptMimes {
     rest: Bytes,
@@ -112,9 +114,8 @@ pub fn encode_accept_mimes<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::WellKnownMime;
-    use super::super::testing::hex;
     use super::*;
+    use crate::metadata::{WellKnownMime, testing::hex};
 
     fn accepted(wire: &str) -> Vec<Result<Mime, MetadataError>> {
         let mut mimes = AcceptMimes::new(hex(wire));

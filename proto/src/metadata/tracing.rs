@@ -9,19 +9,20 @@
 //! The other is the text of W3C Trace Context, in an entry whose type is named `traceparent` like
 //! the header it comes from: that is how the Java implementation's instrumentation propagates it.
 //!
-//! Tracing never fails a request: what cannot be read is as good as absent (`TRACE-07`).
+//! Tracing never fails a request: what cannot be read is as good as absent (TRACE-07).
 
-use std::fmt;
-use std::num::{NonZeroU64, NonZeroU128};
-use std::str::FromStr;
+use std::{
+    fmt,
+    num::{NonZeroU64, NonZeroU128},
+    str::FromStr,
+};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use super::mime::TRACEPARENT;
-use super::{MetadataError, Mime};
+use crate::metadata::{MetadataError, Mime, mime::TRACEPARENT};
 
 /// The decision about recording a trace. Of several flags on the wire the strongest counts
-/// (`TRACE-05`).
+/// (TRACE-05).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Sampling {
     /// Nothing: whoever receives it decides.
@@ -59,12 +60,12 @@ impl fmt::Display for Sampling {
 
 /// The content of a [`Tracing`](super::WellKnownMime::Tracing) entry, in Zipkin's terms.
 ///
-/// Allowed in the four request types and in PAYLOAD (`TRACE-06`).
+/// Allowed in the four request types and in PAYLOAD (TRACE-06).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Zipkin {
     /// The decision about recording.
     pub sampling: Sampling,
-    /// The span; without it there is only the decision (`TRACE-02`).
+    /// The span; without it there is only the decision (TRACE-02).
     pub span: Option<ZipkinSpan>,
 }
 
@@ -75,11 +76,11 @@ pub struct ZipkinSpan {
     pub trace_id: TraceId,
     /// Its own id.
     pub span_id: u64,
-    /// The span it was started from, unless it is the first (`TRACE-04`).
+    /// The span it was started from, unless it is the first (TRACE-04).
     pub parent_id: Option<u64>,
 }
 
-/// A trace's id, in either of its sizes (`TRACE-03`). `Display` writes 16 or 32 hex digits.
+/// A trace's id, in either of its sizes (TRACE-03). `Display` writes 16 or 32 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TraceId {
     /// 64 bits.
@@ -106,10 +107,10 @@ const HAS_PARENT: u8 = 0x04;
 
 impl Zipkin {
     /// Reads the content of an entry. `None` if it is shorter than its flags require: that is to
-    /// be ignored, as the request goes on without (`TRACE-07`).
+    /// be ignored, as the request goes on without (TRACE-07).
     ///
-    /// Bytes behind the ids are ignored, and so are undefined flags (`TRACE-09`) and flags about
-    /// ids where there are none (`TRACE-08`).
+    /// Bytes behind the ids are ignored, and so are undefined flags (TRACE-09) and flags about
+    /// ids where there are none (TRACE-08).
     pub fn decode(mut content: &[u8]) -> Option<Self> {
         let flags = content.try_get_u8().ok()?;
         let has = |flag| flags & flag != 0;
@@ -137,7 +138,7 @@ impl Zipkin {
         Some(Self { sampling, span })
     }
 
-    /// The content of an entry: 1, 17, 25 or 33 bytes (`TRACE-01`).
+    /// The content of an entry: 1, 17, 25 or 33 bytes (TRACE-01).
     pub fn encode(&self) -> Bytes {
         let mut flags = match self.sampling {
             Sampling::Undecided => 0,
@@ -320,8 +321,8 @@ impl TraceContext {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::hex;
     use super::*;
+    use crate::metadata::testing::hex;
 
     fn span(trace_id: TraceId, parent_id: Option<u64>) -> Option<ZipkinSpan> {
         Some(ZipkinSpan { trace_id, span_id: 2, parent_id })

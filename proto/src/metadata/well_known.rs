@@ -4,7 +4,7 @@ use std::fmt;
 
 macro_rules! well_known {
     ($($id:literal $variant:ident $name:literal)*) => {
-        /// The types with an id of their own (`WKM-01`).
+        /// The types with an id of their own (WKM-01).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u8)]
         #[non_exhaustive]
@@ -99,7 +99,7 @@ impl WellKnownMime {
         Self::ALL.iter().copied().find(|known| known.as_str().as_bytes().eq_ignore_ascii_case(name))
     }
 
-    /// Whether other implementations know the id: no one has the last two (`WKM-04`).
+    /// Whether other implementations know the id: no one has the last two (WKM-04).
     pub(super) const fn is_deployed(self) -> bool {
         !matches!(self, Self::Capnp | Self::Flatbuffers)
     }

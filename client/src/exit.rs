@@ -164,12 +164,26 @@ impl Failure {
             }
             Self::Cut(_) => "it has stopped, or something on the way to it has cut the connection",
             Self::Error(Error::Closed { reason, .. }) => return hint_at_end(reason),
+            Self::Error(Error::Rejected(text)) => return hint_at_refusal(text),
             Self::Error(Error::Request(RequestError::PayloadTooLarge { .. })) => {
                 "at most 16777215 bytes go at a time: send it in pieces, as a channel"
             }
             _ => return None,
         })
     }
+}
+
+/// The advice where a route is asked in a way that it does not answer, as a server of rsock says it.
+fn hint_at_refusal(text: &str) -> Option<&'static str> {
+    let (_, answered) = text.strip_prefix("route ")?.split_once(" does not answer ")?;
+    let (_, answered) = answered.split_once(", only ")?;
+    Some(match answered.split(", ").next()? {
+        "request-response" => "`rsock request` asks so",
+        "fire-and-forget" => "`rsock fnf` asks so",
+        "request-stream" => "`rsock stream` asks so",
+        "request-channel" => "`rsock channel` asks so",
+        _ => return None,
+    })
 }
 
 /// Whether the connection is gone, and nobody has said why.
@@ -308,6 +322,25 @@ impl fmt::Display for Failure {
             ),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Output(error) => write!(f, "cannot write to stdout: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_command_that_is_answered() {
+        let text = |only: &str| format!("route \"a\" does not answer fire-and-forget, only {only}");
+        for (refusal, hint) in [
+            (text("request-stream"), Some("`rsock stream` asks so")),
+            (text("request-response, request-stream"), Some("`rsock request` asks so")),
+            (text("request-channel"), Some("`rsock channel` asks so")),
+            (text("asking"), None),
+            ("no route \"a\"".to_owned(), None),
+        ] {
+            assert_eq!(Failure::Error(Error::rejected(refusal)).hint(), hint);
         }
     }
 }

@@ -6,6 +6,8 @@ use rsock::metadata::{
     WellKnownMime, Zipkin, decode_stream_mime, first_route,
 };
 
+use rsock_cli::Count;
+
 use crate::render::text_or_hex;
 
 /// Types of a list that are shown.
@@ -55,7 +57,7 @@ pub(crate) fn content(entry: &Entry) -> String {
         WellKnownMime::Authentication => match Authentication::decode(content) {
             Ok(credentials) => Some(without_secrets(&credentials)),
             // Whatever it is, it may be a secret.
-            Err(_) => Some(format!("malformed, {} bytes", content.len())),
+            Err(_) => Some(format!("malformed, {}", Count(content.len() as u64, "byte"))),
         },
         WellKnownMime::Tracing => Zipkin::decode(content).map(|zipkin| zipkin.to_string()),
         WellKnownMime::MimeType => decode_stream_mime(content).ok().map(|mime| named(&mime)),

@@ -265,11 +265,23 @@ impl Violation {
     }
 }
 
+/// A number of bytes in words.
+struct Bytes(usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            1 => f.write_str("1 byte"),
+            number => write!(f, "{number} bytes"),
+        }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::FrameTooShort { len } => {
-                write!(f, "a frame of {len} bytes; a frame header has 6")
+                write!(f, "a frame of {}; a frame header has 6", Bytes(len))
             }
             Self::FrameTooLong { len, max } => {
                 write!(f, "a frame of {len} bytes; at most {max} are accepted")
@@ -280,14 +292,17 @@ impl fmt::Display for Violation {
             ),
             Self::FrameStalled { bytes, timeout } => write!(
                 f,
-                "{bytes} bytes of a frame have come, and no more of it for {timeout:?} or longer"
+                "of a frame {} came, and no more of it for {timeout:?} or longer",
+                Bytes(bytes)
             ),
             Self::ReservedStreamIdBit => f.write_str("the reserved bit of the stream id is set"),
             Self::Truncated { frame, field } => write!(f, "{frame} ends before its {field}"),
             Self::MetadataLength { announced, available } => {
                 write!(
                     f,
-                    "metadata of {announced} bytes announced where {available} bytes are left"
+                    "metadata of {} announced, and the frame has {} more",
+                    Bytes(announced),
+                    Bytes(available)
                 )
             }
             Self::UnknownFrame { frame_type } => {

@@ -41,14 +41,16 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Several of them, as the end of a sentence that begins with their number.
-    fn several(self) -> &'static str {
-        match self {
-            Self::Violation => "more connections ended by violations within 10 s",
-            Self::Lost => "more connections lost fire-and-forgets within 10 s",
-            Self::Failed => "more fire-and-forget requests failed within 10 s",
-            Self::Fragments => "more connections ended right behind fragments within 10 s",
-        }
+    /// So many of them, in words.
+    fn counted(self, number: u64) -> String {
+        let s = if number == 1 { "" } else { "s" };
+        let what = match self {
+            Self::Violation => format!("connection{s} ended by violations"),
+            Self::Lost => format!("connection{s} lost fire-and-forgets"),
+            Self::Failed => format!("fire-and-forget request{s} failed"),
+            Self::Fragments => format!("connection{s} ended right behind fragments"),
+        };
+        format!("{number} more {what} within 10 s")
     }
 }
 
@@ -119,17 +121,18 @@ impl LeftOut {
     /// Logs it, a line for each that is named and one for the rest.
     pub(crate) fn log(&self) {
         for ((kind, peer), left_out) in &self.named {
-            let several = kind.several();
+            let counted = kind.counted(*left_out);
             match kind {
-                Kind::Failed => tracing::info!(%peer, "{left_out} {several}"),
+                Kind::Failed => tracing::info!(%peer, "{counted}"),
                 Kind::Violation | Kind::Lost | Kind::Fragments => {
-                    tracing::warn!(%peer, "{left_out} {several}");
+                    tracing::warn!(%peer, "{counted}");
                 }
             }
         }
         if self.others > 0 {
             let others = self.others;
-            tracing::warn!("{others} more warnings about other peers within 10 s");
+            let s = if others == 1 { "" } else { "s" };
+            tracing::warn!("{others} more warning{s} about other peers within 10 s");
         }
     }
 }
@@ -252,6 +255,13 @@ mod tests {
         assert_eq!(left_out, LeftOut { named: vec![named("10.0.0.1:1", 385)], others: 0 });
         let (_, nothing) = warnings.admit(Violation, "10.0.0.1:9", now + WINDOW * 2);
         assert_eq!(nothing, LeftOut::default());
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let one = "1 more connection ended by violations within 10 s";
+        assert_eq!(Violation.counted(1), one);
+        assert_eq!(Lost.counted(2), "2 more connections lost fire-and-forgets within 10 s");
     }
 
     #[test]

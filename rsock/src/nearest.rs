@@ -1,5 +1,7 @@
 //! "Did you mean": of the words there are, the one that is spelled most like another.
 
+use std::array;
+
 /// A longer word is not compared: what a peer sends costs no more than its length justifies.
 const MAX_BYTES: usize = 64;
 
@@ -25,28 +27,27 @@ fn slips(a: &str, b: &str, most: usize) -> Option<usize> {
     if a.len().max(b.len()) > MAX_BYTES || a.len().abs_diff(b.len()) > most {
         return None;
     }
-    // Rows of the table of distances between the beginnings of both words: the last two and this one.
-    let (mut before, mut last) = ([0; MAX_BYTES + 1], [0; MAX_BYTES + 1]);
-    for (at, cell) in last.iter_mut().enumerate() {
-        *cell = at;
-    }
+    // Rows of the table of distances between the beginnings of both words: the last two and this one. A
+    // distance is at most MAX_BYTES, and small cells are quickly made.
+    let mut before = [0_u8; MAX_BYTES + 1];
+    let mut last: [u8; MAX_BYTES + 1] = array::from_fn(|at| at as u8);
     for (i, &from) in a.iter().enumerate() {
         let mut row = [0; MAX_BYTES + 1];
-        row[0] = i + 1;
+        row[0] = last[0] + 1;
         for (j, &to) in b.iter().enumerate() {
-            let changed = last[j] + usize::from(from != to);
+            let changed = last[j] + u8::from(from != to);
             row[j + 1] = changed.min(last[j + 1] + 1).min(row[j] + 1);
             if i > 0 && j > 0 && from == b[j - 1] && to == a[i - 1] {
                 row[j + 1] = row[j + 1].min(before[j - 1] + 1);
             }
         }
         // It becomes no less.
-        if row[..=b.len()].iter().chain(&last[..=b.len()]).all(|&slips| slips > most) {
+        if row[..=b.len()].iter().chain(&last[..=b.len()]).all(|&slips| usize::from(slips) > most) {
             return None;
         }
         (before, last) = (last, row);
     }
-    let slips = last[b.len()];
+    let slips = last[b.len()].into();
     (slips <= most).then_some(slips)
 }
 

@@ -25,13 +25,15 @@ impl Driver {
         }
         while self.may_produce() {
             let mut yielded = 0;
+            // Those that are queued meanwhile have had their turn.
             for _ in 0..self.slots.ready.len() {
-                if yielded < BATCH_BYTES
-                    && let Some(index) = self.slots.ready.pop_front()
-                {
-                    self.slots.entries[index].is_queued = false;
-                    yielded += self.run(index);
+                if yielded >= BATCH_BYTES || self.wire.output.is_full() {
+                    // The others are next. What they yield now would have to wait in their streams.
+                    break;
                 }
+                let Some(index) = self.slots.ready.pop_front() else { break };
+                self.slots.entries[index].is_queued = false;
+                yielded += self.run(index);
             }
             self.bulk.yielded += yielded;
             self.connection.poll_transmit(&mut self.wire.output);

@@ -1,4 +1,5 @@
-//! Requests that are answered as they come: those have no place in the table, and no event.
+//! Requests that are answered as they come, and answers that are taken as they come: neither have an
+//! event, and such requests of the peer no place in the table.
 
 use crate::{
     connection::{
@@ -11,8 +12,8 @@ use crate::{
     transmit::SendBuf,
 };
 
-/// A service that may answer request-responses as they come. It saves their way through the table of
-/// streams and the events: an eighth of what one takes in all.
+/// A service that may answer request-responses as they come, and take the answers to ours. It saves their
+/// way through the table of streams and the events: an eighth of what a request takes in all.
 pub trait AnswerNow {
     /// Whether it takes a request now; otherwise [`Event::Request`](crate::Event::Request) tells of it.
     fn is_willing(&self) -> bool;
@@ -23,6 +24,17 @@ pub trait AnswerNow {
 
     /// The request taken last has its stream: it was not answered, or by `reply`, which fits no frame.
     fn follows(&mut self, key: StreamKey, reply: Option<Payload>);
+
+    /// Whether it takes answers now; otherwise, and by default,
+    /// [`Event::Payload`](crate::Event::Payload) tells of them.
+    fn takes_replies(&self) -> bool {
+        false
+    }
+
+    /// Takes the answer to a request of ours, whose stream is over with it.
+    fn reply(&mut self, key: StreamKey, payload: Payload) {
+        let _ = (key, payload);
+    }
 }
 
 /// Takes none.
@@ -55,6 +67,12 @@ impl<S: AnswerNow> Answering<'_, S> {
             && !connection.has_events()
             && self.service.is_willing()
             && connection.is_clear(self.out)
+    }
+
+    /// Whether it takes the answer to a request of ours: what happened before it has been told.
+    #[inline]
+    pub(super) fn takes_reply(&self, has_events: bool) -> bool {
+        !has_events && self.service.takes_replies()
     }
 }
 

@@ -76,7 +76,7 @@ impl Connection {
         let reaction = match self.decode_carrier(&mut frame) {
             Some(Ok(Carrier::Item(item))) => {
                 self.count_received(len);
-                Ok(self.receive_payload(item, now))
+                Ok(self.receive_payload(item, now, answering))
             }
             Some(Ok(Carrier::Request(request))) => {
                 self.count_received(len);
@@ -165,7 +165,9 @@ impl Connection {
             self.confirm();
         }
         match frame {
-            Frame::Payload(payload) => Ok(self.receive_payload(payload, now)),
+            Frame::Payload(payload) => {
+                Ok(self.receive_payload(payload, now, None::<&mut Answering<'_, Nobody>>))
+            }
             Frame::Request(request) => {
                 Ok(self.receive_request(request, now, None::<&mut Answering<'_, Nobody>>))
             }
@@ -351,7 +353,12 @@ impl Connection {
     }
 
     #[inline]
-    fn receive_payload(&mut self, frame: PayloadFrame, now: Instant) -> Result<(), Ignored> {
+    fn receive_payload(
+        &mut self,
+        frame: PayloadFrame,
+        now: Instant,
+        answering: Option<&mut Answering<'_, impl AnswerNow>>,
+    ) -> Result<(), Ignored> {
         let PayloadFrame { stream: id, follows, next, complete, payload } = frame;
         let Some((key, stream)) = self.streams.find(id) else {
             return Err(Ignored::UnknownStream); // PAY-06
@@ -376,6 +383,16 @@ impl Connection {
         } else {
             let complete = stream.receive_end(complete);
             self.stats.items_in += u64::from(next);
+            if complete
+                && next
+                && stream.is_answered()
+                && let Some(answering) =
+                    answering.filter(|it| it.takes_reply(!self.events.is_empty()))
+            {
+                answering.service.reply(key, payload);
+                self.remove(key);
+                return Ok(());
+            }
             self.events.push_back(if next {
                 Event::Payload { key, payload, complete }
             } else {

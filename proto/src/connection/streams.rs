@@ -232,6 +232,7 @@ impl Streams {
     }
 
     /// The stream a frame of the peer names: it cannot know of one whose request is not written.
+    #[inline]
     pub(crate) fn find(&mut self, id: StreamId) -> Option<(StreamKey, &mut Stream)> {
         let index = self.ids.get(id)?;
         let Slot { tenancy, stream } = self.slots.get_mut(index as usize)?;

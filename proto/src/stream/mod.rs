@@ -195,6 +195,12 @@ impl Stream {
         self.has_sent_all() && !self.recv.is_open() && !self.recv.has_output()
     }
 
+    /// It is a request-response of ours, and over with what has just come.
+    #[inline]
+    pub(crate) fn is_answered(&self) -> bool {
+        self.requester && self.interaction == Interaction::RequestResponse && self.is_over()
+    }
+
     /// We have cancelled it; CANCEL may still be unwritten.
     fn is_cancelled(&self) -> bool {
         self.send.is_done() && !self.recv.is_open() && !self.is_sending_item()

@@ -340,3 +340,89 @@ fn no_answer_overtakes_what_was_told_or_is_to_leave_before() {
     assert_eq!(e.events(), "Request(3,RR,'a')");
     assert_eq!(service.taken, []);
 }
+
+/// Takes what its requests are answered, as it comes.
+#[derive(Default)]
+struct Replies(Vec<(u32, Payload)>);
+
+impl AnswerNow for Replies {
+    fn is_willing(&self) -> bool {
+        false
+    }
+
+    fn answer(&mut self, _: StreamKey, _: Payload) -> Option<Payload> {
+        None
+    }
+
+    fn follows(&mut self, _: StreamKey, _: Option<Payload>) {}
+
+    fn takes_replies(&self) -> bool {
+        true
+    }
+
+    fn reply(&mut self, key: StreamKey, payload: Payload) {
+        self.0.push((key.id().get(), payload));
+    }
+}
+
+#[test]
+fn an_answer_is_taken_while_it_is_read_and_its_stream_is_over() {
+    let (mut now, mut later, mut taken) = (Wire::client(), Wire::client(), Replies::default());
+    for e in [&mut now, &mut later] {
+        for _ in 0..2 {
+            open(e, RR, "q");
+        }
+        written(e);
+    }
+    // RR-11: COMPLETE is not needed.
+    let replies = || [p(1, N | C, "a"), p(3, N, "b"), p(3, N | C, "c")];
+    now.receive_answering(replies(), &mut taken);
+    assert_eq!(taken.0, [(1, "a".into()), (3, "b".into())]);
+    assert_eq!(now.events(), "");
+    later.receive_all(replies());
+    assert_eq!(later.events(), "Item(1,'a',last) Item(3,'b',last)");
+    assert_eq!(now.connection.stats(), later.connection.stats());
+    now.assert_idle();
+}
+
+#[test]
+fn what_has_happened_before_an_answer_is_told_before_it() {
+    let (mut e, mut taken) = (Wire::client(), Replies::default());
+    for interaction in [RS, RR, RR, RC, RR] {
+        open(&mut e, interaction, "q");
+    }
+    written(&mut e);
+    // One without a payload, and one that is no answer to a request, are told.
+    e.receive_answering([p(3, N | C, "a"), p(1, N, "i"), p(5, N | C, "b")], &mut taken);
+    assert_eq!(taken.0, [(3, "a".into())]);
+    assert_eq!(e.events(), "Item(1,'i') Item(5,'b',last)");
+    e.receive_answering([p(7, N | C, "c"), p(9, C, "")], &mut taken);
+    assert_eq!(taken.0.len(), 1);
+    assert_eq!(e.events(), "Item(7,'c',last) Completed(9)");
+}
+
+#[test]
+fn an_answer_to_what_was_cancelled_is_nobodys() {
+    let (mut e, mut taken) = (Wire::client(), Replies::default());
+    open(&mut e, RR, "q");
+    written(&mut e);
+    e.stream(1).cancel();
+    e.receive_answering([p(1, N | C, "a")], &mut taken);
+    assert_eq!(taken.0, []);
+    assert_eq!(e.events(), "");
+    assert_eq!(e.sent(), "CAN(1)");
+    e.assert_idle();
+}
+
+/// A connection that drains ends behind the answer it waited for.
+#[test]
+fn a_drained_connection_ends_with_the_answer_that_is_taken() {
+    let (mut e, mut taken) = (Wire::client(), Replies::default());
+    open(&mut e, RR, "q");
+    written(&mut e);
+    e.connection.drain();
+    e.receive_answering([p(1, N | C, "a")], &mut taken);
+    let told = taken.0.len() + e.events().matches("Item(1,'a',last)").count();
+    assert_eq!(told, 1);
+    assert_eq!(e.sent(), "ERR(0,0x102)");
+}

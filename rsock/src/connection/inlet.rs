@@ -254,6 +254,26 @@ impl Inlet {
         (ended, inner.consumer.take_if(|_| is_wanted || ended))
     }
 
+    /// Leaves the answer to a request, which ends with it: as [`push`](Self::push) does.
+    #[inline]
+    pub(crate) fn answer(
+        &self,
+        reply: Payload,
+        charge: Option<Arc<BlockCharge>>,
+        waiting: &WaitingBytes,
+    ) -> Option<Waker> {
+        let mut inner = self.lock();
+        if !inner.demand.cancel {
+            inner.charges.add(charge);
+            let bytes = reply.size();
+            inner.waiting += bytes;
+            waiting.add(bytes);
+            inner.items.push(reply);
+        }
+        inner.end = Some(Ok(()));
+        inner.consumer.take()
+    }
+
     /// Bytes that wait here, or have been taken and not been consumed.
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.lock().waiting

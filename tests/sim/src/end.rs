@@ -100,6 +100,8 @@ struct Service<'a> {
     taken: Option<Taken>,
     /// Those that have a stream: because they were not answered, or by what fits no frame.
     others: Vec<Taken>,
+    /// Answers to requests of its own.
+    replies: Vec<(StreamKey, Payload)>,
     broken: Check,
 }
 
@@ -145,6 +147,14 @@ impl AnswerNow for Service<'_> {
 
     fn follows(&mut self, key: StreamKey, _: Option<Payload>) {
         self.others.extend(self.taken.take().map(|taken| Taken { key, ..taken }));
+    }
+
+    fn takes_replies(&self) -> bool {
+        true
+    }
+
+    fn reply(&mut self, key: StreamKey, payload: Payload) {
+        self.replies.push((key, payload));
     }
 }
 
@@ -263,14 +273,18 @@ impl End {
     /// Reads, and answers requests meanwhile.
     fn read_answering(&mut self, model: &mut Model, now: Instant) -> Check {
         let (side, written) = (self.side, self.send.len());
-        let others = Vec::new();
-        let mut service = Service { side, model, taken: None, others, broken: Ok(()) };
+        let (others, replies) = (Vec::new(), Vec::new());
+        let mut service = Service { side, model, taken: None, others, replies, broken: Ok(()) };
         let Self { connection, input, send, .. } = self;
         connection.handle_bytes_answering(input, now, send, &mut service);
         service.settle()?;
-        let Service { model, others, broken, .. } = service;
+        let Service { model, others, replies, broken, .. } = service;
         broken?;
         self.unseen += self.send.len() - written;
+        for (key, payload) in replies {
+            hold!(self.connection.stream(key).is_none(), Terminal, "{key:?} goes on");
+            self.hear(Event::Payload { key, payload, complete: true }, model, now)?;
+        }
         for Taken { key, request: payload, reply } in others {
             let interaction = Interaction::RequestResponse;
             self.hear(Event::Request { key, interaction, payload, complete: false }, model, now)?;

@@ -5,7 +5,9 @@ use std::{mem, sync::Arc, task::Context};
 
 use rsock_proto::{AnswerNow, Interaction, Payload, SendError, StreamKey};
 
-use super::{BATCH_BYTES, Driver, ITEM_COST, drop_guarded, serving::Serving, slots::Slots};
+use super::{
+    BATCH_BYTES, Driver, ITEM_COST, drop_guarded, input::Charges, serving::Serving, slots::Slots,
+};
 use crate::{
     connection::{
         Mailbox,
@@ -34,9 +36,9 @@ enum Outcome {
     None,
 }
 
-/// Answers requests while they are read.
+/// Answers requests while they are read, and takes the answers to ours.
 pub(super) struct Answers<'a> {
-    responder: &'a dyn Handle,
+    responder: Option<&'a dyn Handle>,
     slots: &'a mut Slots,
     mailbox: &'a Arc<Mailbox>,
     answered: &'a mut usize,
@@ -44,34 +46,38 @@ pub(super) struct Answers<'a> {
     unanswered: &'a mut Vec<Unanswered>,
     /// The request taken last: its size, and what has become of it.
     taken: (usize, Outcome),
+    charges: Charges<'a>,
 }
 
 impl<'a> Answers<'a> {
-    /// `None` where there is no service.
     #[inline]
     pub(super) fn of(
         serving: &'a mut Serving,
         slots: &'a mut Slots,
         mailbox: &'a Arc<Mailbox>,
-    ) -> Option<Self> {
+        charges: Charges<'a>,
+    ) -> Self {
         let Serving { responder, answered, answered_bytes, unanswered, .. } = serving;
-        let (responder, taken) = (responder.as_deref()?, (0, Outcome::None));
-        Some(Self { responder, slots, mailbox, answered, answered_bytes, unanswered, taken })
+        let (responder, taken) = (responder.as_deref(), (0, Outcome::None));
+        Self { responder, slots, mailbox, answered, answered_bytes, unanswered, taken, charges }
     }
 }
 
 impl AnswerNow for Answers<'_> {
     #[inline]
     fn is_willing(&self) -> bool {
-        *self.answered_bytes < BATCH_BYTES && *self.answered < ANSWERED_AT_ONCE
+        self.responder.is_some()
+            && *self.answered_bytes < BATCH_BYTES
+            && *self.answered < ANSWERED_AT_ONCE
     }
 
     #[inline]
     fn answer(&mut self, key: StreamKey, payload: Payload) -> Option<Payload> {
+        let responder = self.responder?;
         let size = payload.size();
         *self.answered += 1;
         let cx = &mut Context::from_waker(self.slots.wakers.get(key.index(), self.mailbox));
-        let (work, answer) = begin(cx, true, || self.responder.request_response(payload));
+        let (work, answer) = begin(cx, true, || responder.request_response(payload));
         let outcome = match (answer, work) {
             (Some(Ok(Some(reply))), _) => {
                 *self.answered_bytes += reply.size() + ITEM_COST;
@@ -89,6 +95,24 @@ impl AnswerNow for Answers<'_> {
         let (size, outcome) = mem::replace(&mut self.taken, (0, Outcome::None));
         let outcome = reply.map_or(outcome, |reply| Outcome::Answer(Ok(Some(reply))));
         self.unanswered.push(Unanswered { key, size, outcome });
+    }
+
+    #[inline]
+    fn takes_replies(&self) -> bool {
+        true
+    }
+
+    #[inline]
+    fn reply(&mut self, key: StreamKey, payload: Payload) {
+        if let Some(slot) = self.slots.of(key) {
+            let inlet = slot.inlet.take();
+            let waiting = self.mailbox.waiting();
+            if let Some(inlet) = inlet {
+                let charge = self.charges.charge_for(payload.size());
+                self.slots.consumers.extend(inlet.answer(payload, charge, waiting));
+            }
+            self.slots.release_if_over(key);
+        }
     }
 }
 

@@ -40,6 +40,26 @@ impl Block {
     }
 }
 
+/// The charges for what is held of a block.
+pub(super) struct Charges<'a> {
+    size: usize,
+    charge: &'a mut Option<Arc<BlockCharge>>,
+    budget: &'a Arc<MemoryBudget>,
+    /// Shorter payloads are copied, and hold nothing of it.
+    uncharged_below: usize,
+}
+
+impl Charges<'_> {
+    #[inline]
+    pub(super) fn charge_for(&mut self, payload_bytes: usize) -> Option<Arc<BlockCharge>> {
+        if payload_bytes < self.uncharged_below {
+            return None;
+        }
+        let charge = self.charge.get_or_insert_with(|| BlockCharge::new(self.size, self.budget));
+        Some(Arc::clone(charge))
+    }
+}
+
 pub(super) struct Input {
     /// None while the connection rests: see [`spare`]. Boxed, because it changes hands at each wake.
     block: Option<Box<Block>>,
@@ -280,13 +300,16 @@ impl Input {
     /// holds as well.
     #[inline]
     pub(super) fn charge_for(&mut self, payload_bytes: usize) -> Option<Arc<BlockCharge>> {
-        if payload_bytes + FRAME_OVERHEAD < self.copy_below() {
-            return None;
-        }
+        self.bytes_and_charges().1.charge_for(payload_bytes)
+    }
+
+    /// The bytes that have been read and not been taken, and the charges for what they are taken as.
+    #[inline]
+    pub(super) fn bytes_and_charges(&mut self) -> (&mut BytesMut, Charges<'_>) {
+        let uncharged_below = self.copy_below().saturating_sub(FRAME_OVERHEAD);
         let Self { block, budget, .. } = self;
-        let Block { size, charge, .. } = &mut **block.get_or_insert_default();
-        let charge = charge.get_or_insert_with(|| BlockCharge::new(*size, budget));
-        Some(Arc::clone(charge))
+        let Block { bytes, size, charge } = &mut **block.get_or_insert_default();
+        (bytes, Charges { size: *size, charge, budget, uncharged_below })
     }
 
     /// A payload that is going to be held for long: in memory of its own if it is short against its

@@ -85,14 +85,10 @@ impl Driver {
         if matches!(self.wire.framing, Framing::LengthPrefixed) && self.options.tap.is_none() {
             // Nothing stands between the bytes and the connection.
             let Self { connection, wire, serving, slots, mailbox, .. } = self;
-            match Answers::of(serving, slots, mailbox) {
-                Some(mut answers) => {
-                    let (input, output) = (wire.input.bytes(), &mut wire.output);
-                    connection.handle_bytes_answering(input, now, output, &mut answers);
-                    self.take_in_unanswered();
-                }
-                None => connection.handle_bytes(wire.input.bytes(), now),
-            }
+            let (input, charges) = wire.input.bytes_and_charges();
+            let mut answers = Answers::of(serving, slots, mailbox, charges);
+            connection.handle_bytes_answering(input, now, &mut wire.output, &mut answers);
+            self.take_in_unanswered();
             return self.wire.input.len() != before;
         }
         while self.connection.wants_input() {
@@ -103,14 +99,10 @@ impl Driver {
                         show(tap, &self.options.peer, Direction::In, frame.clone());
                     }
                     let Self { connection, wire, serving, slots, mailbox, .. } = self;
-                    match Answers::of(serving, slots, mailbox) {
-                        Some(mut answers) => {
-                            let output = &mut wire.output;
-                            connection.handle_frame_answering(frame, now, output, &mut answers);
-                            self.take_in_unanswered();
-                        }
-                        None => connection.handle_frame(frame, now),
-                    }
+                    let (_, charges) = wire.input.bytes_and_charges();
+                    let mut answers = Answers::of(serving, slots, mailbox, charges);
+                    connection.handle_frame_answering(frame, now, &mut wire.output, &mut answers);
+                    self.take_in_unanswered();
                 }
                 Ok(Some(Received::Control)) => {}
                 Ok(Some(Received::End(None))) => self.connection.handle_disconnect(None, now),

@@ -17,6 +17,9 @@ const MAX_GROWTH_PERCENT: u64 = 30;
 /// And in instructions: what is found beside few; where ids collide, to enter, find and take out one
 /// in a sorted map of thousands.
 const MAX_GROWTH: [u64; 2] = [300, 1_500];
+/// And for each byte of it: libc copies long pieces by an instruction that is counted for each byte,
+/// and how long a piece is depends on how much the reads before have brought.
+const MAX_GROWTH_PER_BYTE: u64 = 2;
 
 /// The counts of a cell: instructions a frame, and the bytes of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +58,9 @@ impl Row {
             return None;
         }
         for (counted, growth) in beside.into_iter().zip(MAX_GROWTH) {
-            let most = few.instructions * (100 + MAX_GROWTH_PERCENT) / 100 + growth;
+            let most = few.instructions * (100 + MAX_GROWTH_PERCENT) / 100
+                + growth
+                + MAX_GROWTH_PER_BYTE * few.bytes;
             if let Some(counted) = counted
                 && counted.instructions > most
             {
@@ -180,7 +185,7 @@ mod tests {
         let dear = MAX_FIXED + MAX_PER_BYTE * 100;
         assert_eq!(row("Stream", [dear; 3], 100).problem(), None);
         assert!(row("Stream", [dear + 1, dear, dear], 100).problem().is_some());
-        let [full, colliding] = MAX_GROWTH.map(|growth| 1_300 + growth);
+        let [full, colliding] = MAX_GROWTH.map(|growth| 1_300 + growth + MAX_GROWTH_PER_BYTE * 100);
         assert_eq!(row("Stream", [1_000, full, colliding], 100).problem(), None);
         assert!(row("Stream", [1_000, full + 1, colliding], 100).problem().is_some());
         assert!(row("Stream", [1_000, full, colliding + 1], 100).problem().is_some());

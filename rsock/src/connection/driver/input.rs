@@ -154,7 +154,8 @@ impl Input {
             self.block.as_ref().map_or((&[][..], 0), |block| (&block.bytes, block.size));
         if bytes.len() <= self.read_size / 4 {
             // One of nearly that size is as good, and may have been made for the peer's frames.
-            let is_right = (self.read_size / 2..self.read_size).contains(&size);
+            // Half of it is that of the reads before they grew.
+            let is_right = size > self.read_size / 2 && size < self.read_size;
             return if is_right { size } else { self.read_size };
         }
         let doubled = bytes.len() + self.read_size.max(bytes.len());
@@ -184,10 +185,13 @@ impl Input {
 
     /// Reads more at once while the peer sends more, and less again when it does not. Whether so much
     /// has come that it is to be counted at once.
+    ///
+    /// A read that was given less room, behind the beginning of a frame or in a block made for whole
+    /// ones, has come to its end as much as one that was given all.
     #[inline]
     pub(super) fn adapt(&mut self, count: usize) -> bool {
         self.taken += count;
-        if count >= self.read_size {
+        if count > self.read_size / 2 && (count >= self.read_size || self.is_full()) {
             self.read_size = (self.read_size * 2).min(*READ_SIZES.end());
         } else if count < self.read_size / 8 {
             self.read_size = (self.read_size / 2).max(*READ_SIZES.start());
@@ -320,6 +324,37 @@ impl Input {
         } else {
             let charge = self.charge_for(payload.size());
             (payload, charge)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fills all the room there is, again and again, with frames of this length that nobody holds.
+    fn read_size_after(reads: usize, frame: usize) -> usize {
+        let mut input = Input::new(BytesMut::new(), MemoryBudget::new(64 << 20));
+        for _ in 0..reads {
+            let size = input.wanted(|_| Some(frame));
+            if size > 0 {
+                input.make_room(size);
+            }
+            let bytes = input.bytes();
+            let room = bytes.capacity() - bytes.len();
+            bytes.resize(bytes.capacity(), 0);
+            input.adapt(room);
+            let whole = input.len() - input.len() % frame;
+            drop(input.bytes().split_to(whole));
+        }
+        input.read_size
+    }
+
+    /// The beginning of a frame that was cut takes room of the next read, which is full all the same.
+    #[test]
+    fn reads_grow_while_more_waits_than_they_take_whatever_a_frame_is_long() {
+        for frame in [1, 41, 1_000, 1_033, 2_047, 4_105, 8_192, 65_545] {
+            assert_eq!(read_size_after(40, frame), *READ_SIZES.end(), "frames of {frame}");
         }
     }
 }

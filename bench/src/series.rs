@@ -109,7 +109,7 @@ fn routing() -> Vec<Row> {
         ("a pattern behind 100", Contender::RsockPatternBehind),
         ("a route, JSON", Contender::RsockJson),
     ]
-    .map(|(name, contender)| row("routing", name, contender, case))
+    .map(|(name, contender)| row("64 requests, 32 B", name, contender, case))
     .into()
 }
 
@@ -126,7 +126,7 @@ fn resume() -> Vec<Row> {
     let both = |(group, interaction, size)| {
         let case = Case { interaction, size };
         [
-            row(group, "none", Contender::Rsock, case),
+            row(group, "no session", Contender::Rsock, case),
             row(group, "resumable", Contender::RsockResumable, case),
         ]
     };

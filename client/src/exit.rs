@@ -211,7 +211,7 @@ fn hint_at_end(reason: &CloseReason) -> Option<&'static str> {
 }
 
 /// The advice where the connection has ended right behind fragments.
-fn hint_at_fragments(fragmented: &Fragmented) -> &'static str {
+pub(crate) fn hint_at_fragments(fragmented: &Fragmented) -> &'static str {
     if fragmented.frame_bytes < MAX_FRAME_BYTES {
         "some peers, as rsocket-kotlin 0.20, cannot take fragments: try --mtu 16777215, which sends \
          what fits one frame whole"

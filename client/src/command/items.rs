@@ -9,7 +9,7 @@ use tokio::{task::consume_budget, time};
 
 use crate::{
     args::{ConnectionArgs, FlowArgs, OutputArgs},
-    exit::Failure,
+    exit::{Failure, hint_at_fragments},
     metadata,
     render::{Output, answer, say},
     terminal::{Key, Terminal},
@@ -66,7 +66,12 @@ impl Items {
         self.started = Some(Instant::now());
         let consumed = loop {
             match self.take_items(client.request_stream(payload.clone())).await {
-                Err(Failure::Error(Error::Closed { .. })) if follows(client).await => {
+                Err(Failure::Error(Error::Closed { fragmented, .. })) if follows(client).await => {
+                    // It may go on like this for ever.
+                    if let Some(fragmented) = fragmented {
+                        let hint = hint_at_fragments(&fragmented);
+                        say(format_args!("rsock: right before, {fragmented}; {hint}"));
+                    }
                     say("rsock: the stream begins anew");
                 }
                 consumed => break consumed,

@@ -2,6 +2,11 @@
 
 use std::io::{BufRead, BufReader, Read};
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
 use crate::support::{Service, rsock, spawn};
 
 fn next_line(output: &mut impl BufRead) -> String {
@@ -67,4 +72,46 @@ fn what_cannot_begin_anew_fails_by_its_reason() {
 fn a_first_connection_is_not_waited_for() {
     let done = rsock(&["stream", "unix:/nonexistent/rsock.sock", "-r", "x", "--reconnect"]);
     assert_eq!((done.code(), done.stdout().as_str()), (7, ""));
+}
+
+/// The next frame of a client, whose KEEPALIVEs are answered: they show that it is taken.
+async fn next_frame(socket: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 4];
+    socket.read_exact(&mut length[1..]).await.unwrap();
+    let mut frame = vec![0; u32::from_be_bytes(length) as usize];
+    socket.read_exact(&mut frame).await.unwrap();
+    if frame[4..6] == [0x0C, 0x80] {
+        let answer = [&length[1..], &frame[..5], &[0], &frame[6..]].concat();
+        socket.write_all(&answer).await.unwrap();
+    }
+    frame
+}
+
+/// A server that cannot take fragments would end one connection after the other, and nothing be said of
+/// why.
+#[test]
+fn a_stream_that_begins_anew_behind_fragments_says_what_to_do() {
+    let service = Service::start();
+    let listener = service.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let uri = format!("tcp://{}", listener.local_addr().unwrap());
+    service.runtime.spawn(async move {
+        for answers in [false, true] {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            while !next_frame(&mut socket).await.ends_with(b"end") {}
+            if answers {
+                // The only item of stream 1.
+                let item = [0, 0, 7, 0, 0, 0, 1, 0x28, 0x60, b'x'];
+                socket.write_all(&item).await.unwrap();
+                let _ = socket.read_to_end(&mut Vec::new()).await;
+            }
+        }
+    });
+    let long = format!("{}end", "x".repeat(200));
+    let done =
+        rsock(&["stream", &uri, "-d", &long, "--mtu", "64", "--reconnect", "--timeout", "20s"]);
+    let said = done.stderr();
+    assert_eq!((done.code(), done.stdout().as_str()), (0, "x\n"), "{said}");
+    let told = "rsock: right before, a request had left in 4 fragments of at most 64 bytes; ";
+    assert!(said.contains(told) && said.contains(": try --mtu 16777215, "), "{said}");
+    assert!(said.ends_with("rsock: the stream begins anew\n"), "{said}");
 }

@@ -9,6 +9,9 @@ use crate::{
     stream::StreamKey,
 };
 
+/// The code with which browsers close the WebSockets of a page that is left (RFC 6455, section 7.4.1).
+const GOING_AWAY: u16 = 1001;
+
 /// A payload that left in fragments, behind which the peer ended the connection without another frame.
 ///
 /// It may be one of those that cannot take fragments: see
@@ -45,6 +48,8 @@ pub(super) struct FirstFragments {
     /// Frames that had come before.
     frames_in: u64,
     fragmented: Fragmented,
+    /// The answer to a KEEPALIVE has come behind them, and is not counted.
+    has_crossed: bool,
     /// The connection has ended right behind them.
     is_last: bool,
 }
@@ -59,7 +64,8 @@ impl FirstFragments {
         stats: &Stats,
     ) -> Box<Self> {
         let fragmented = Fragmented { fragments: 0, frame_bytes, is_request, is_pending: true };
-        Box::new(Self { key, frames_in: stats.frames_in, fragmented, is_last: false })
+        let frames_in = stats.frames_in;
+        Box::new(Self { key, frames_in, fragmented, has_crossed: false, is_last: false })
     }
 
     /// The last frame of this stream was a fragment.
@@ -69,15 +75,25 @@ impl FirstFragments {
         }
     }
 
+    /// The peer has answered a KEEPALIVE. One such answer may have crossed them: a client that reconnects
+    /// asks for it right behind SETUP.
+    pub(super) fn answered_keepalive(&mut self) {
+        if !self.has_crossed {
+            self.has_crossed = true;
+            self.frames_in += 1;
+        }
+    }
+
     /// The connection ends for this reason, and its streams with it.
     pub(super) fn end(&mut self, reason: &CloseReason, streams: &Streams, stats: &Stats) {
         self.fragmented.is_pending = streams.get(self.key).is_some();
         let since = stats.frames_in - self.frames_in;
         self.is_last = match reason {
-            CloseReason::Disconnected
-            | CloseReason::ClosedAfterSetup
-            | CloseReason::WebSocketClosed { .. }
-            | CloseReason::Io(_) => since == 0,
+            CloseReason::Disconnected | CloseReason::ClosedAfterSetup | CloseReason::Io(_) => {
+                since == 0
+            }
+            // Whose page was left did not mind what came.
+            CloseReason::WebSocketClosed { code, .. } => since == 0 && *code != GOING_AWAY,
             // The ERROR itself is a frame.
             CloseReason::Error { code, .. } => {
                 since == 1 && !code.is_setup() && *code != ErrorCode::CONNECTION_CLOSE

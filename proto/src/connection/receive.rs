@@ -276,6 +276,9 @@ impl Connection {
         self.acknowledged(&keepalive);
         let KeepAlive { respond, data, .. } = keepalive;
         if !respond {
+            if let Some(first) = &mut self.first_fragments {
+                first.answered_keepalive();
+            }
             // Replies to KEEPALIVEs that the clock sent are empty, and say nothing more.
             if !data.is_empty() {
                 self.events.push_back(Event::Pong(data));

@@ -109,3 +109,32 @@ fn what_the_peer_goes_on_behind_is_not_why_it_ends() {
     e.disconnect(None);
     assert_eq!(ended_behind(&e), None);
 }
+
+/// One answer to a KEEPALIVE may have crossed the fragments; what answers again is alive behind them.
+#[test]
+fn one_answer_to_a_keepalive_is_not_behind_the_fragments() {
+    for (answers, expected) in [(1, Some((3, true, true))), (2, None)] {
+        let mut e = Wire::fresh_client(config());
+        e.request(RR, data(120), 0);
+        e.sent();
+        for _ in 0..answers {
+            e.receive(ka(0, 0, b"1"));
+        }
+        e.disconnect(None);
+        assert_eq!(ended_behind(&e), expected, "{answers}");
+    }
+}
+
+#[test]
+fn whoever_leaves_a_page_has_nothing_against_fragments() {
+    for (code, expected) in [(1000, Some((2, false, true))), (1001, None)] {
+        let mut e = Wire::server_with(config());
+        e.receive(rs(1, 9, "d"));
+        e.events();
+        e.send(1, data(60)).unwrap();
+        e.sent();
+        let now = e.now;
+        e.connection.handle_websocket_close(code, "".into(), now);
+        assert_eq!(ended_behind(&e), expected, "{code}");
+    }
+}

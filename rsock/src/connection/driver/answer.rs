@@ -30,11 +30,18 @@ pub(super) struct Unanswered {
 }
 
 /// A handler's future, or how it has ended; neither where it was dropped.
+#[derive(Default)]
 enum Outcome {
     Work(Work),
     Answer(Answer),
+    #[default]
     None,
 }
+
+/// The request taken last while it was read, where it was not answered at once: its size, and what has
+/// become of it. Nothing otherwise.
+#[derive(Default)]
+pub(super) struct Taken(usize, Outcome);
 
 /// Answers requests while they are read, and takes the answers to ours.
 pub(super) struct Answers<'a> {
@@ -44,8 +51,7 @@ pub(super) struct Answers<'a> {
     answered: &'a mut usize,
     answered_bytes: &'a mut usize,
     unanswered: &'a mut Vec<Unanswered>,
-    /// The request taken last: its size, and what has become of it.
-    taken: (usize, Outcome),
+    taken: &'a mut Taken,
     charges: Charges<'a>,
 }
 
@@ -57,8 +63,8 @@ impl<'a> Answers<'a> {
         mailbox: &'a Arc<Mailbox>,
         charges: Charges<'a>,
     ) -> Self {
-        let Serving { responder, answered, answered_bytes, unanswered, .. } = serving;
-        let (responder, taken) = (responder.as_deref(), (0, Outcome::None));
+        let Serving { responder, answered, answered_bytes, unanswered, taken, .. } = serving;
+        let responder = responder.as_deref();
         Self { responder, slots, mailbox, answered, answered_bytes, unanswered, taken, charges }
     }
 }
@@ -87,12 +93,12 @@ impl AnswerNow for Answers<'_> {
             (None, Some(work)) => Outcome::Work(work),
             (None, None) => Outcome::None,
         };
-        self.taken = (size, outcome);
+        *self.taken = Taken(size, outcome);
         None
     }
 
     fn follows(&mut self, key: StreamKey, reply: Option<Payload>) {
-        let (size, outcome) = mem::replace(&mut self.taken, (0, Outcome::None));
+        let Taken(size, outcome) = mem::take(self.taken);
         let outcome = reply.map_or(outcome, |reply| Outcome::Answer(Ok(Some(reply))));
         self.unanswered.push(Unanswered { key, size, outcome });
     }
@@ -162,15 +168,20 @@ impl Driver {
     #[inline]
     pub(super) fn take_in_unanswered(&mut self) {
         if !self.serving.unanswered.is_empty() {
-            for Unanswered { key, size, outcome } in mem::take(&mut self.serving.unanswered) {
-                match outcome {
-                    Outcome::Work(work) => self.await_answer(key, work, size),
-                    Outcome::Answer(answer) => {
-                        self.slots.at(key);
-                        self.serving.answered_bytes += self.answer(key, answer) + ITEM_COST;
-                    }
-                    Outcome::None => {}
+            self.take_in_some();
+        }
+    }
+
+    #[inline(never)]
+    fn take_in_some(&mut self) {
+        for Unanswered { key, size, outcome } in mem::take(&mut self.serving.unanswered) {
+            match outcome {
+                Outcome::Work(work) => self.await_answer(key, work, size),
+                Outcome::Answer(answer) => {
+                    self.slots.at(key);
+                    self.serving.answered_bytes += self.answer(key, answer) + ITEM_COST;
                 }
+                Outcome::None => {}
             }
         }
     }

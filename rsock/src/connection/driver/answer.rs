@@ -30,18 +30,11 @@ pub(super) struct Unanswered {
 }
 
 /// A handler's future, or how it has ended; neither where it was dropped.
-#[derive(Default)]
 enum Outcome {
     Work(Work),
     Answer(Answer),
-    #[default]
     None,
 }
-
-/// The request taken last while it was read, where it was not answered at once: its size, and what has
-/// become of it. Nothing otherwise.
-#[derive(Default)]
-pub(super) struct Taken(usize, Outcome);
 
 /// Answers requests while they are read, and takes the answers to ours.
 pub(super) struct Answers<'a> {
@@ -51,7 +44,6 @@ pub(super) struct Answers<'a> {
     answered: &'a mut usize,
     answered_bytes: &'a mut usize,
     unanswered: &'a mut Vec<Unanswered>,
-    taken: &'a mut Taken,
     charges: Charges<'a>,
 }
 
@@ -63,9 +55,9 @@ impl<'a> Answers<'a> {
         mailbox: &'a Arc<Mailbox>,
         charges: Charges<'a>,
     ) -> Self {
-        let Serving { responder, answered, answered_bytes, unanswered, taken, .. } = serving;
+        let Serving { responder, answered, answered_bytes, unanswered, .. } = serving;
         let responder = responder.as_deref();
-        Self { responder, slots, mailbox, answered, answered_bytes, unanswered, taken, charges }
+        Self { responder, slots, mailbox, answered, answered_bytes, unanswered, charges }
     }
 }
 
@@ -93,14 +85,16 @@ impl AnswerNow for Answers<'_> {
             (None, Some(work)) => Outcome::Work(work),
             (None, None) => Outcome::None,
         };
-        *self.taken = Taken(size, outcome);
+        self.unanswered.push(Unanswered { key, size, outcome });
         None
     }
 
     fn follows(&mut self, key: StreamKey, reply: Option<Payload>) {
-        let Taken(size, outcome) = mem::take(self.taken);
-        let outcome = reply.map_or(outcome, |reply| Outcome::Answer(Ok(Some(reply))));
-        self.unanswered.push(Unanswered { key, size, outcome });
+        if let Some(reply) = reply {
+            // Its request is not held any more.
+            let outcome = Outcome::Answer(Ok(Some(reply)));
+            self.unanswered.push(Unanswered { key, size: 0, outcome });
+        }
     }
 
     #[inline]

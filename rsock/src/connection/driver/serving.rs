@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use rsock_proto::{Interaction, Payload, StreamKey};
 
-use super::{
-    Driver,
-    answer::{Taken, Unanswered},
-    lease::Leases,
-    pushes::Pushes,
-};
+use super::{Driver, answer::Unanswered, lease::Leases, pushes::Pushes};
 use crate::{
     connection::{
         Feeder, Inlet,
@@ -30,7 +25,6 @@ pub(super) struct Serving {
     pub(super) answered: usize,
     /// Those of them that are not answered yet; empty between reads.
     pub(super) unanswered: Vec<Unanswered>,
-    pub(super) taken: Taken,
     pub(super) lease: Option<Box<Leases>>,
     /// Present from the first on: few peers push.
     pub(super) pushes: Option<Box<Pushes>>,

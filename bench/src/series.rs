@@ -109,7 +109,7 @@ fn routing() -> Vec<Row> {
         ("a pattern behind 100", Contender::RsockPatternBehind),
         ("a route, JSON", Contender::RsockJson),
     ]
-    .map(|(name, contender)| row("64 requests, 32 B", name, contender, case))
+    .map(|(name, contender)| row("64 routed requests, 32 B", name, contender, case))
     .into()
 }
 

@@ -76,6 +76,7 @@ mod request;
 mod requester;
 mod responder;
 mod resume;
+mod route_cache;
 mod router;
 #[cfg(feature = "rsocket-rust")]
 pub mod rsocket_rust;

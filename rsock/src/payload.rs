@@ -17,7 +17,7 @@ use rsock_proto::{
 
 #[cfg(feature = "json")]
 use crate::body::Json;
-use crate::{body::Text, boxed::BoxStream, error::Error};
+use crate::{body::Text, boxed::BoxStream, error::Error, route_cache::route_metadata};
 
 /// A value that a handler can answer with, and a channel be fed with.
 #[diagnostic::on_unimplemented(
@@ -192,9 +192,11 @@ pub trait PayloadExt: Sized {
 
 impl PayloadExt for Payload {
     fn route(self, route: &str) -> Result<Self, Error> {
-        let before = self.metadata.as_deref().unwrap_or_default();
-        let metadata = append_route(before, route).map_err(Error::invalid)?;
-        Ok(Self { metadata: Some(metadata), data: self.data })
+        let metadata = match &self.metadata {
+            None => route_metadata(route),
+            Some(before) => append_route(before, route),
+        };
+        Ok(Self { metadata: Some(metadata.map_err(Error::invalid)?), data: self.data })
     }
 
     fn entry(self, mime: impl Into<Mime>, content: impl AsRef<[u8]>) -> Result<Self, Error> {

@@ -48,6 +48,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("network", &[]),
     ("memory", &["sync"]),
     ("pattern", &[]),
+    ("route_cache", &[]),
     ("runtimes", &[]),
     ("spawn", &[]),
     // Locks, which models replace.
@@ -55,7 +56,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("tap", &[]),
     ("transport", &["error", "nearest"]),
     ("warnings", &["network", "sync"]),
-    ("payload", &["body", "boxed", "error"]),
+    ("payload", &["body", "boxed", "error", "route_cache"]),
     (
         "connection",
         &[

@@ -95,7 +95,7 @@ impl<T> Paths<T> {
         if let Some((_, entry)) = self.exact.get(name) {
             return Some((entry, None));
         }
-        let leaf = self.patterns.find(Some(name))?;
+        let leaf = self.patterns.find(name)?;
         Some((&leaf.entry, Some(&leaf.pattern)))
     }
 
@@ -114,18 +114,34 @@ impl<T> Paths<T> {
 }
 
 impl<T> Node<T> {
-    fn find(&self, left: Option<&[u8]>) -> Option<&Leaf<T>> {
-        let Some(left) = left else { return self.end.as_ref() };
-        let (first, after) = match left.iter().position(|byte| *byte == b'.') {
-            Some(at) => (&left[..at], Some(&left[at + 1..])),
-            None => (left, None),
-        };
-        let literal = self.literals.get(first).and_then(|node| node.find(after));
-        if literal.is_some() || first.is_empty() {
-            return literal;
+    /// The leaf that a name leads to from here. It comes back only to where a token stands for itself and
+    /// for `{name}` as well.
+    fn find(&self, name: &[u8]) -> Option<&Leaf<T>> {
+        let (mut node, mut left, mut rest) = (self, name, None);
+        loop {
+            let (first, after) = match left.iter().position(|byte| *byte == b'.') {
+                Some(at) => (&left[..at], Some(&left[at + 1..])),
+                None => (left, None),
+            };
+            if first.is_empty() {
+                return rest;
+            }
+            rest = node.rest.as_ref().or(rest);
+            let literal = if node.literals.is_empty() { None } else { node.literals.get(first) };
+            let next = match (literal, node.one.as_deref()) {
+                (None, None) => return rest,
+                (Some(next), None) | (None, Some(next)) => next,
+                (Some(literal), Some(one)) => {
+                    let found = after.map_or(literal.end.as_ref(), |after| literal.find(after));
+                    if found.is_some() {
+                        return found;
+                    }
+                    one
+                }
+            };
+            let Some(after) = after else { return next.end.as_ref().or(rest) };
+            (node, left) = (next, after);
         }
-        let one = self.one.as_ref().and_then(|node| node.find(after));
-        one.or(self.rest.as_ref())
     }
 
     fn list<'a>(&'a self, all: &mut Vec<(&'a str, &'a T)>) {

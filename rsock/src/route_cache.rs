@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_route_that_is_asked_for_again_has_its_metadata_already() {
         let constant = "orders.place";
-        let of = |route| route_metadata(route).expect("a short route").as_ptr();
+        let of = |route: &str| route_metadata(route).expect("a short route").as_ptr();
         of(constant);
         let kept = of(constant);
         assert_eq!(of(constant), kept);

@@ -57,7 +57,7 @@ pub use error::{
     StreamError, Violation,
 };
 pub use frame::Interaction;
-pub use payload::Payload;
+pub use payload::{Payload, SharedPayload};
 pub use printable::Printable;
 pub use stats::{Figure, FigureKind, Stats};
 pub use stream::{Credit, StreamKey, Window};

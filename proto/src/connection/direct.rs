@@ -11,8 +11,8 @@ use crate::{
         Connection, Session, State, StreamMut, Tenancy, check_frame_len, transmit::count_frame,
     },
     error::{RequestError, SendError},
-    frame::{Interaction, Request, Sink, payload_frame_len},
-    payload::Payload,
+    frame::{Interaction, Request, Sink, payload_frame_len, shared_frame_len},
+    payload::{Payload, SharedPayload},
     stats::Stats,
     stream::{Stream, StreamKey, Written},
     transmit::{Scheduler, SendBuf},
@@ -105,6 +105,7 @@ impl Connection {
     /// to leave before them. `None` unless it is a stream or channel whose half is open.
     pub fn items<'a>(&'a mut self, key: StreamKey, out: &'a mut SendBuf) -> Option<Items<'a>> {
         let is_clear = self.is_clear(out);
+        let is_apart = !self.has_transport();
         let Self { streams, scheduler, stats, config, session, .. } = self;
         let stream = streams.get(key)?;
         if !stream.is_sending() || !stream.interaction.has_initial_n() {
@@ -121,6 +122,7 @@ impl Connection {
             key,
             max_frame_bytes: config.outbound_frame_bytes(),
             cuts: config.fragment_bytes.is_some(),
+            is_apart,
         })
     }
 }
@@ -140,12 +142,19 @@ pub struct Items<'a> {
     max_frame_bytes: usize,
     /// Payloads that fit no frame are cut.
     cuts: bool,
+    /// It is a session's that waits for a transport.
+    is_apart: bool,
 }
 
 impl Items<'_> {
     /// Items the peer has asked for that were not sent.
     pub fn credit(&self) -> u64 {
         self.stream.credit()
+    }
+
+    /// Whether it is of a session that waits for a transport: items are kept until there is one.
+    pub fn is_apart(&self) -> bool {
+        self.is_apart
     }
 
     /// How many it takes now: the peer's credit, but no more than a turn's worth of what waits, and
@@ -182,6 +191,24 @@ impl Items<'_> {
         }
         self.stats.credit_stalls += u64::from(self.credit() == 0);
         Ok(())
+    }
+
+    /// Sends an item that others are sent as well, as [`send`](Self::send) does.
+    ///
+    /// # Errors
+    /// As for `send`.
+    #[inline]
+    pub fn send_shared(&mut self, item: &SharedPayload) -> Result<(), SendError> {
+        let fits = shared_frame_len(item) <= self.max_frame_bytes;
+        if fits
+            && let Some(out) = self.out.as_mut().filter(|direct| !direct.out.is_full())
+            && self.stream.spend()
+        {
+            write_at_once(out, self.stats, |out| self.stream.write_shared(item, out));
+            self.stats.credit_stalls += u64::from(self.stream.credit() == 0);
+            return Ok(());
+        }
+        self.send(item.to_payload())
     }
 
     /// Whether it can be written now, and whole.
@@ -226,7 +253,15 @@ impl Sink for Direct<'_> {
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
         match &mut self.session {
             None => self.out.frame(head, metadata, data),
-            Some(session) => session.frame(head, metadata, data, self.out),
+            Some(session) => session.frame(head, metadata.as_ref(), &data, self.out),
+        }
+    }
+
+    #[inline]
+    fn shared_frame<const N: usize>(&mut self, head: &[u8; N], body: &Bytes) {
+        match &mut self.session {
+            None => self.out.shared_frame(head, body),
+            Some(session) => session.shared_frame(head, body, self.out),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     config::ResumeLimits,
     connection::{Connection, Event, Role, State},
     error::{CloseReason, ControlError, ErrorCode, NotResumed, Side, Violation},
-    frame::{Frame, FrameType, KeepAlive, RawHeader, Resume, VERSION, encode_resume_ok},
+    frame::{Frame, FrameType, KeepAlive, RawHeader, Resume, Sink, VERSION, encode_resume_ok},
     transmit::{Retained, SendBuf},
 };
 
@@ -162,14 +162,30 @@ impl Session {
     pub(super) fn frame<const N: usize>(
         &mut self,
         head: &[u8; N],
-        metadata: Option<Bytes>,
-        data: Bytes,
+        metadata: Option<&Bytes>,
+        data: &Bytes,
         out: &mut SendBuf,
     ) {
         if self.is_up() {
             out.frame_kept(head, metadata, data, &mut self.retained);
         } else {
-            self.retained.keep(head, metadata.as_ref(), &data);
+            self.retained.keep(head, metadata, data);
+        }
+    }
+
+    /// Writes a frame of which others are sent the body as well, as [`frame`](Self::frame) does.
+    #[inline]
+    pub(super) fn shared_frame<const N: usize>(
+        &mut self,
+        head: &[u8; N],
+        body: &Bytes,
+        out: &mut SendBuf,
+    ) {
+        if self.is_up() {
+            out.shared_frame(head, body);
+            self.retained.keep_shared(head, body);
+        } else {
+            self.retained.keep(head, None, body);
         }
     }
 

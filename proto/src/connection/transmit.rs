@@ -194,7 +194,7 @@ struct SessionOutlet<'a> {
 
 impl Sink for SessionOutlet<'_> {
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
-        self.session.frame(head, metadata, data, self.out);
+        self.session.frame(head, metadata.as_ref(), &data, self.out);
     }
 }
 

@@ -2,20 +2,24 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::payload::METADATA_LENGTH_LEN;
+
 /// A sink for encoded frames, each whole.
 pub trait Sink {
     /// Writes a frame: its fixed fields, then the metadata behind their length, if there are any,
     /// then the data. A sink may keep metadata and data by reference.
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes);
+
+    /// Writes a frame of which all but the fixed fields is encoded already, and shared with others.
+    fn shared_frame<const N: usize>(&mut self, head: &[u8; N], body: &Bytes) {
+        self.frame(head, None, body.clone());
+    }
 }
 
 /// Bytes of such a frame.
 pub(crate) fn frame_len(head: usize, metadata: Option<&Bytes>, data: &Bytes) -> usize {
     head + metadata.map_or(0, |metadata| METADATA_LENGTH_LEN + metadata.len()) + data.len()
 }
-
-/// Bytes of the length in front of metadata.
-pub(crate) const METADATA_LENGTH_LEN: usize = 3;
 
 /// A sink that takes the parts of a frame, one after the other.
 pub(crate) trait Parts {

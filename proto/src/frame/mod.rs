@@ -29,11 +29,12 @@ pub use self::{
     setup::{Resume, Setup, VERSION},
 };
 pub(crate) use self::{
-    codec::{METADATA_LENGTH_LEN, Parts, frame_len, u24_bytes, write_parts},
+    codec::{Parts, frame_len, u24_bytes, write_parts},
     deframe::check_len,
     header::{Flags, RawHeader},
-    request::INITIAL_N_LEN,
+    request::{INITIAL_N_LEN, encode_shared, shared_frame_len},
 };
+pub(crate) use crate::payload::METADATA_LENGTH_LEN;
 use codec::Reader;
 
 /// A well-formed frame.

@@ -8,7 +8,7 @@ use crate::{
         decode_payload,
         header::{Flags, FrameType, HEADER_LEN, RawHeader, StreamId},
     },
-    payload::Payload,
+    payload::{Payload, SharedPayload},
 };
 
 /// The four interaction models.
@@ -170,4 +170,18 @@ pub fn encode_payload<S: Sink>(
         .with(Flags::COMPLETE, signal != PayloadSignal::Next);
     let header = RawHeader::bytes(stream.get(), FrameType::Payload, flags);
     sink.frame(&header, payload.metadata, payload.data);
+}
+
+/// Bytes of the frame that [`encode_shared`] writes.
+#[inline]
+pub(crate) fn shared_frame_len(item: &SharedPayload) -> usize {
+    HEADER_LEN + item.body().len()
+}
+
+/// Writes a PAYLOAD frame with an item that others are sent as well.
+#[inline]
+pub(crate) fn encode_shared<S: Sink>(stream: StreamId, item: &SharedPayload, sink: &mut S) {
+    let flags = Flags::default().with(Flags::METADATA, item.has_metadata()).with(Flags::NEXT, true);
+    let header = RawHeader::bytes(stream.get(), FrameType::Payload, flags);
+    sink.shared_frame(&header, item.body());
 }

@@ -3,9 +3,9 @@
 use crate::{
     frame::{
         HEADER_LEN, Interaction, PayloadSignal, Request, Sink, encode_cancel, encode_error,
-        encode_payload, encode_request_n, payload_frame_len,
+        encode_payload, encode_request_n, encode_shared, payload_frame_len,
     },
-    payload::Payload,
+    payload::{Payload, SharedPayload},
     stream::{Cut, CutEnd, Stream, send::Output},
 };
 
@@ -87,6 +87,13 @@ impl Stream {
     pub(crate) fn write_item<S: Sink>(&self, item: Payload, last: bool, out: &mut S) -> Written {
         let signal = if last { PayloadSignal::NextComplete } else { PayloadSignal::Next };
         encode_payload(self.id, signal, false, item, out);
+        Written::Item
+    }
+
+    /// Writes an item that others are sent as well, and that fits a frame.
+    #[inline]
+    pub(crate) fn write_shared<S: Sink>(&self, item: &SharedPayload, out: &mut S) -> Written {
+        encode_shared(self.id, item, out);
         Written::Item
     }
 

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, mem};
 use bytes::Bytes;
 
 use crate::{
-    frame::{PREFIX_LEN, Parts, frame_len, u24_bytes, write_parts},
+    frame::{HEADER_LEN, PREFIX_LEN, Parts, frame_len, u24_bytes, write_parts},
     transmit::send_buf::{Keeper, SendBuf},
 };
 
@@ -18,6 +18,17 @@ const FIRST_BLOCK_BYTES: usize = 1 << 10;
 /// Frames from this length on that do not fit in the block begun have one of their own, so that little
 /// of a block is left unused.
 const LONG_FRAME: usize = BLOCK_BYTES / 4;
+
+/// Bodies that others are sent as well are kept by reference from this length on: a copy of a shorter one
+/// takes less than the reference.
+const SHARED_FROM: usize = 128;
+
+/// Bytes of such bodies that may be added before the room ahead is looked at again.
+const SHARED_UNSEEN: usize = 8 << 10;
+
+/// The bit that marks a frame whose body is kept by reference, in the first byte of its header: that of
+/// a stream id, which has 31 bits.
+const SHARED_BIT: u8 = 0x80;
 
 /// Bytes that may be retained whatever memory there is.
 const LEAST_ALLOWED: usize = 4 << 10;
@@ -54,6 +65,20 @@ pub(crate) struct Retained {
     outlook: Outlook,
     /// The ends of fire-and-forgets that are not acknowledged.
     fire_and_forgets: VecDeque<u64>,
+    /// The bodies that are kept by reference, the oldest first.
+    shared: VecDeque<SharedBody>,
+    /// Their bytes; each is counted as if nobody else had it.
+    shared_bytes: usize,
+    /// Those of them that were added since the room ahead was looked at.
+    unseen_bytes: usize,
+}
+
+/// The body of a frame, which others are sent as well.
+#[derive(Debug)]
+struct SharedBody {
+    /// The position of the frame.
+    at: u64,
+    body: Bytes,
 }
 
 /// The outlook that holds until the open block is full, or something is dropped. Looking at all of it for every frame
@@ -100,6 +125,9 @@ impl Retained {
             block_memory: 0,
             outlook: Outlook::default(),
             fire_and_forgets: VecDeque::new(),
+            shared: VecDeque::new(),
+            shared_bytes: 0,
+            unseen_bytes: 0,
         };
         retained.look_ahead();
         retained
@@ -141,11 +169,12 @@ impl Retained {
 
     /// Looks ahead as far as the end of the open block.
     fn look_ahead(&mut self) {
-        let rest = self.open.bytes.capacity() - self.open.bytes.len();
+        let rest = self.open.bytes.capacity() - self.open.bytes.len() + SHARED_UNSEEN;
         self.outlook = Outlook {
             has_room: !self.is_beyond(1, rest + SendBuf::HIGH_WATER),
             is_low: !self.is_beyond(2, rest),
         };
+        self.unseen_bytes = 0;
     }
 
     /// Sets how much memory there is for it; what is held beyond that stays.
@@ -164,7 +193,7 @@ impl Retained {
     /// Bytes held, the length in front of each frame included.
     #[inline]
     pub(crate) fn held_bytes(&self) -> usize {
-        self.full_bytes + self.open.bytes.len() - self.first.offset
+        self.full_bytes + self.open.bytes.len() - self.first.offset + self.shared_bytes
     }
 
     /// The memory all of it takes: that of whole blocks, and with the room that queues have to grow.
@@ -173,6 +202,8 @@ impl Retained {
         self.block_memory
             + self.full.capacity() * size_of::<Block>()
             + self.fire_and_forgets.capacity() * size_of::<u64>()
+            + self.shared.capacity() * size_of::<SharedBody>()
+            + self.shared_bytes
     }
 
     /// Notes that what was kept last is the end of a fire-and-forget.
@@ -221,9 +252,9 @@ impl Retained {
         };
         let bytes = &self.block(block).bytes;
         while place.at < position {
-            let len = frame_at(bytes, place.offset)?.len();
-            place.at += len as u64;
-            place.offset += PREFIX_LEN + len;
+            let frame = frame_at(bytes, place.offset)?;
+            place.at += frame.len as u64;
+            place.offset += PREFIX_LEN + frame.inline.len();
         }
         (place.at == position).then_some(place)
     }
@@ -232,8 +263,8 @@ impl Retained {
     fn next(&self, place: Place) -> Place {
         let bytes = &self.block(place.block).bytes;
         let Some(frame) = frame_at(bytes, place.offset) else { return self.end() };
-        let at = place.at + frame.len() as u64;
-        let offset = place.offset + PREFIX_LEN + frame.len();
+        let at = place.at + frame.len as u64;
+        let offset = place.offset + PREFIX_LEN + frame.inline.len();
         if offset < bytes.len() || place.block == self.full.len() {
             Place { at, block: place.block, offset }
         } else {
@@ -288,8 +319,13 @@ impl Retained {
         while self.fire_and_forgets.front().is_some_and(|end| *end <= place.at) {
             self.fire_and_forgets.pop_front();
         }
+        while let Some(first) = self.shared.front().filter(|first| first.at < place.at) {
+            self.shared_bytes -= first.body.len();
+            self.shared.pop_front();
+        }
         shrink(&mut self.full);
         shrink(&mut self.fire_and_forgets);
+        shrink(&mut self.shared);
         self.look_ahead();
     }
 
@@ -339,8 +375,17 @@ impl Retained {
     pub(crate) fn write_next(&mut self, out: &mut SendBuf) {
         let Some(place) = self.unwritten else { return };
         if let Some(frame) = frame_at(&self.block(place.block).bytes, place.offset) {
-            out.begin(frame.len());
-            out.fields(frame);
+            out.begin(frame.len);
+            match frame.inline {
+                [first, rest @ ..] if frame.is_shared => {
+                    out.fields(&[first & !SHARED_BIT]);
+                    out.fields(rest);
+                    if let Ok(index) = self.shared.binary_search_by_key(&place.at, |it| it.at) {
+                        out.body(&self.shared[index].body);
+                    }
+                }
+                inline => out.fields(inline),
+            }
             out.end();
         }
         self.unwritten = Some(self.next(place)).filter(|next| next.at < self.sent);
@@ -353,6 +398,27 @@ impl Retained {
         let place = self.end();
         self.unwritten.get_or_insert(place);
         self.add(len, |bytes| write_parts(bytes, head, metadata, data));
+    }
+
+    /// Adds a frame of which others are sent the body as well, and which the present transport is given.
+    pub(crate) fn keep_shared<const N: usize>(&mut self, head: &[u8; N], body: &Bytes) {
+        if body.len() < SHARED_FROM {
+            return self.keep_parts(head, None, body);
+        }
+        self.make_room_for(head.len());
+        let len = head.len() + body.len();
+        self.shared.push_back(SharedBody { at: self.sent, body: body.clone() });
+        let bytes = &mut self.open.bytes;
+        bytes.extend_from_slice(&u24_bytes(len));
+        let start = bytes.len();
+        bytes.extend_from_slice(head);
+        bytes[start] |= SHARED_BIT;
+        self.sent += len as u64;
+        self.shared_bytes += body.len();
+        self.unseen_bytes += body.len();
+        if self.unseen_bytes >= SHARED_UNSEEN {
+            self.look_ahead();
+        }
     }
 
     #[inline]
@@ -416,10 +482,21 @@ impl Keeper for Retained {
     }
 }
 
+/// A frame as it is kept.
+struct KeptFrame<'a> {
+    len: usize,
+    /// All of it, or the header alone.
+    inline: &'a [u8],
+    is_shared: bool,
+}
+
 /// The frame whose length is at this offset of a block; `None` at its end.
-fn frame_at(block: &[u8], offset: usize) -> Option<&[u8]> {
+fn frame_at(block: &[u8], offset: usize) -> Option<KeptFrame<'_>> {
     let [a, b, c, rest @ ..] = block.get(offset..)? else { return None };
-    rest.get(..u32::from_be_bytes([0, *a, *b, *c]) as usize)
+    let len = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+    let is_shared = rest.first().is_some_and(|first| first & SHARED_BIT != 0);
+    let inline = rest.get(..if is_shared { HEADER_LEN } else { len })?;
+    Some(KeptFrame { len, inline, is_shared })
 }
 
 /// The bytes that an allocator takes for so many at most: four sizes a doubling are the fewest that
@@ -440,7 +517,7 @@ mod tests {
     use bytes::Buf;
 
     use super::*;
-    use crate::transmit::send_buf::CHAIN_THRESHOLD;
+    use crate::{frame::Sink, transmit::send_buf::CHAIN_THRESHOLD};
 
     fn keep(
         retained: &mut Retained,
@@ -449,7 +526,7 @@ mod tests {
         body: &Bytes,
     ) {
         match transport {
-            Some(transport) => transport.frame_kept(frame, None, body.clone(), retained),
+            Some(transport) => transport.frame_kept(frame, None, body, retained),
             None => retained.keep(frame, None, body),
         }
     }
@@ -533,6 +610,54 @@ mod tests {
         let end = retained.sent();
         assert!(retained.acknowledge(end));
         assert_eq!((retained.memory(), retained.held_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_others_are_sent_as_well_is_kept_by_reference() {
+        let mut retained = Retained::new(1 << 20);
+        let mut first = SendBuf::length_prefixed();
+        let bodies = [10, SHARED_FROM, 300, CHAIN_THRESHOLD, 100].map(|len| vec![7; len]);
+        let bodies = bodies.map(Bytes::from);
+        for body in bodies.iter().cycle().take(20) {
+            first.shared_frame(b"header", body);
+            retained.keep_shared(b"header", body);
+            keep(&mut retained, Some(&mut first), b"others", &Bytes::from_static(b"own"));
+        }
+        let held: usize = bodies.iter().map(|body| 4 * (PREFIX_LEN + 6 + body.len())).sum();
+        assert_eq!(retained.held_bytes(), held + 20 * (PREFIX_LEN + 9));
+        assert!(retained.memory() >= retained.held_bytes());
+        let shared = bodies.each_ref().map(|body| !body.is_unique());
+        assert_eq!(shared, [false, true, true, true, false]);
+        let sent = bytes_of(first);
+        retained.rewind(0);
+        let mut again = SendBuf::length_prefixed();
+        while retained.has_unwritten() {
+            retained.write_next(&mut again);
+        }
+        assert_eq!(bytes_of(again), sent);
+        // Each goes with its acknowledgement, wherever that is.
+        let mut held = retained.held_bytes();
+        for position in positions(&retained).into_iter().skip(1) {
+            assert!(retained.acknowledge(position));
+            assert!(retained.held_bytes() < held);
+            held = retained.held_bytes();
+        }
+        let end = retained.sent();
+        assert!(retained.acknowledge(end));
+        drop(sent);
+        assert!(bodies.iter().all(Bytes::is_unique));
+        assert_eq!((retained.memory(), retained.held_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn room_for_what_is_shared_is_looked_at_before_it_is_gone() {
+        let mut retained = Retained::new(200_000);
+        let body = Bytes::from(vec![7; 1_000]);
+        while retained.is_clear() {
+            retained.keep_shared(b"header", &body);
+        }
+        let most = 200_000 - SendBuf::HIGH_WATER;
+        assert!((most / 2..most).contains(&retained.held_bytes()), "{}", retained.held_bytes());
     }
 
     #[test]

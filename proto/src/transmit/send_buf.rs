@@ -301,7 +301,12 @@ impl Keeper for NoKeeper {
 impl Sink for SendBuf {
     #[inline]
     fn frame<const N: usize>(&mut self, head: &[u8; N], metadata: Option<Bytes>, data: Bytes) {
-        self.frame_for(head, metadata, data, &mut NoKeeper);
+        self.frame_for(head, metadata.as_ref(), &data, &mut NoKeeper);
+    }
+
+    #[inline]
+    fn shared_frame<const N: usize>(&mut self, head: &[u8; N], body: &Bytes) {
+        self.frame_for(head, None, body, &mut NoKeeper);
     }
 }
 
@@ -311,8 +316,8 @@ impl SendBuf {
     pub(crate) fn frame_kept<const N: usize>(
         &mut self,
         head: &[u8; N],
-        metadata: Option<Bytes>,
-        data: Bytes,
+        metadata: Option<&Bytes>,
+        data: &Bytes,
         retained: &mut Retained,
     ) {
         self.frame_for(head, metadata, data, retained);
@@ -322,15 +327,15 @@ impl SendBuf {
     fn frame_for<const N: usize>(
         &mut self,
         head: &[u8; N],
-        metadata: Option<Bytes>,
-        data: Bytes,
+        metadata: Option<&Bytes>,
+        data: &Bytes,
         keeper: &mut impl Keeper,
     ) {
-        let len = frame_len(head.len(), metadata.as_ref(), &data);
+        let len = frame_len(head.len(), metadata, data);
         if len >= CHAIN_THRESHOLD || self.tap.is_some() {
-            keeper.keep_parts(head, metadata.as_ref(), &data);
+            keeper.keep_parts(head, metadata, data);
             self.begin(len);
-            write_parts(self, head, metadata.as_ref(), &data);
+            write_parts(self, head, metadata, data);
             return self.end();
         }
         // What nearly all frames are, in one piece.
@@ -340,14 +345,14 @@ impl SendBuf {
                 let start = tail.len();
                 tail.reserve(PREFIX_LEN + len);
                 tail.extend_from_slice(&u24_bytes(len));
-                write_parts(tail, head, metadata.as_ref(), &data);
+                write_parts(tail, head, metadata, data);
                 keeper.keep_prefixed(&tail[start..]);
             }
             Framing::Enveloped { envelope, rewrites } => {
                 tail.reserve(ENVELOPE_LEN + len);
                 envelope.open(len, tail);
                 let start = tail.len();
-                write_parts(tail, head, metadata.as_ref(), &data);
+                write_parts(tail, head, metadata, data);
                 keeper.keep_flat(&tail[start..]);
                 if *rewrites {
                     envelope.seal(&mut tail[start..]);
@@ -355,7 +360,7 @@ impl SendBuf {
             }
             Framing::None => {
                 let start = tail.len();
-                write_parts(tail, head, metadata.as_ref(), &data);
+                write_parts(tail, head, metadata, data);
                 keeper.keep_flat(&tail[start..]);
             }
         }

@@ -60,12 +60,14 @@ mod error;
 mod forward;
 #[cfg(feature = "websocket")]
 pub mod http;
+mod latest;
 mod layer;
 mod lease;
 mod memory;
 mod meter;
 mod nearest;
 mod network;
+mod newest;
 mod observe;
 mod observed;
 mod pattern;
@@ -95,8 +97,8 @@ mod warnings;
 
 pub use rsock_proto::{
     self as proto, CloseReason, Config, ControlError, ErrorCode, Figure, FigureKind, Fragmented,
-    IoError, Payload, Printable, RequestError, ResumeLimits, SendError, Side, Stats, Violation,
-    Window, frame, metadata,
+    IoError, Payload, Printable, RequestError, ResumeLimits, SendError, SharedPayload, Side, Stats,
+    Violation, Window, frame, metadata,
 };
 
 pub use acceptor::Acceptor;
@@ -105,6 +107,10 @@ pub use body::Json;
 pub use body::Text;
 pub use boxed::{BoxFuture, BoxStream};
 pub use client::{Client, ClientBuilder};
+pub use connection::{
+    WakeGroup,
+    feed::{Feed, ItemSource, Outlet},
+};
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
 pub use demand::{Demand, Grants};
@@ -114,10 +120,12 @@ pub use error::{ConnectError, Error, Sent};
 pub use http::{
     HttpBody, HttpBodyError, HttpHandler, HttpLimits, HttpRequest, HttpResponse, UpgradeRequired,
 };
+pub use latest::{Latest, latest};
 pub use layer::{AcceptorExt, End, Layer, Layered, Next, Reply, Wrap, Wrapped};
 pub use lease::{Grant, LeasePolicy, Load, SharedLease};
 pub use memory::MemoryBudget;
 pub use meter::{Meter, MeterReading};
+pub use newest::Newest;
 pub use observe::{Beginning, Ended, Observe, ObserveRequest, Outcome, Tally};
 pub use payload::{IntoPayload, PayloadExt};
 pub use peer::{Identity, Peer, Setup};
@@ -127,8 +135,8 @@ pub use requester::{Requester, Response};
 pub use responder::{Failed, Rejecting, Responder};
 pub use resume::{Resume, SessionEvent};
 pub use router::{
-    DataMimes, FromRequest, MethodRoute, RouteName, Router, fire_and_forget, request_channel,
-    request_response, request_stream,
+    DataMimes, FromRequest, MethodRoute, RouteName, Router, channel_feed, fire_and_forget,
+    request_channel, request_response, request_stream, stream_feed,
 };
 pub use runtimes::Runtimes;
 pub use server::{Endpoint, Serve, Server, ServerBuilder};

@@ -14,8 +14,9 @@ use pin_project_lite::pin_project;
 use rsock_proto::{Interaction, Payload, Side};
 
 use crate::{
-    boxed::{BoxFuture, BoxStream},
+    boxed::BoxFuture,
     connection::{
+        feed::ItemSource,
         guard,
         handle::{Asked, Handle},
         inflow::Inflow,
@@ -72,22 +73,18 @@ impl<R: Responder> Handle for Observed<R> {
         })
     }
 
-    fn request_stream(&self, payload: Payload, asked: Asked) -> BoxStream<Result<Payload, Error>> {
+    fn request_stream(&self, payload: Payload, asked: Asked) -> ItemSource {
         let (responder, peer) = self.parts();
         let request = Request::of_items(payload, peer, asked);
         let mut guard = Guard::begin(&request, Some(Interaction::RequestStream));
         guard.is_polled = true;
         let items = responder.request_stream(request);
         guard.is_polled = false;
-        Box::pin(Items { items, guard })
+        // Each item is looked at: of a feed, too.
+        ItemSource::stream(Items { items, guard })
     }
 
-    fn request_channel(
-        &self,
-        first: Payload,
-        rest: Inflow,
-        asked: Asked,
-    ) -> BoxStream<Result<Payload, Error>> {
+    fn request_channel(&self, first: Payload, rest: Inflow, asked: Asked) -> ItemSource {
         let (responder, peer) = self.parts();
         let first = Request::of_items(first, peer, asked);
         let mut guard = Guard::begin(&first, Some(Interaction::RequestChannel));
@@ -95,7 +92,7 @@ impl<R: Responder> Handle for Observed<R> {
         guard.is_polled = true;
         let items = responder.request_channel(first, Payloads::counted(rest, counter));
         guard.is_polled = false;
-        Box::pin(Items { items, guard })
+        ItemSource::stream(Items { items, guard })
     }
 
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()> {

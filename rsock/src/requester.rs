@@ -22,8 +22,8 @@ use tokio::{
 
 use crate::{
     connection::{
-        AwaitedPermit, Command, Feeder, Inlet, Mailbox, Outgoing, Permit, inflow, keep_inlet,
-        refused, take_inlet,
+        AwaitedPermit, Command, Feeder, Inlet, Mailbox, Outgoing, Permit, WakeGroup, inflow,
+        keep_inlet, refused, take_inlet,
     },
     demand::{Demand, Grants},
     error::Error,
@@ -55,6 +55,11 @@ impl Requester {
 
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
+    }
+
+    /// A group that feeds of this connection may [wait in](crate::Outlet::wait_in), to be woken together.
+    pub fn wake_group(&self) -> Arc<WakeGroup> {
+        WakeGroup::new(&self.mailbox)
     }
 
     /// Asks for one answer.

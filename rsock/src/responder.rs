@@ -7,8 +7,9 @@ use futures_core::Stream;
 use rsock_proto::Payload;
 
 use crate::{
-    boxed::{BoxFuture, BoxStream},
+    boxed::BoxFuture,
     connection::{
+        feed::ItemSource,
         handle::{Asked, Handle},
         inflow::Inflow,
         work::{Work, work},
@@ -73,6 +74,19 @@ pub trait Responder: Send + Sync + 'static {
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
         drop((first, rest));
         Failed::new(unserved("request-channel"))
+    }
+
+    /// Answers a request with items, from a stream or a [`Feed`](crate::Feed). Implemented by
+    /// [`request_stream`](Self::request_stream); implement both where a feed answers, the one by way of
+    /// [`ItemSource::into_stream`] of the other: who looks at each item asks for a stream.
+    fn stream_items(self: Arc<Self>, request: Request) -> ItemSource {
+        ItemSource::stream(self.request_stream(request))
+    }
+
+    /// Answers a channel, from a stream or a [`Feed`](crate::Feed): as
+    /// [`stream_items`](Self::stream_items) beside [`request_channel`](Self::request_channel).
+    fn channel_items(self: Arc<Self>, first: Request, rest: Payloads) -> ItemSource {
+        ItemSource::stream(self.request_channel(first, rest))
     }
 
     /// Takes metadata that the peer pushes (MDP-02): a request without data, which has no answer. As of any
@@ -144,20 +158,15 @@ impl<R: Responder> Handle for Served<R> {
         work(move || responder.request_response_optional(Request::new(payload, peer)))
     }
 
-    fn request_stream(&self, payload: Payload, asked: Asked) -> BoxStream<Result<Payload, Error>> {
+    fn request_stream(&self, payload: Payload, asked: Asked) -> ItemSource {
         let (responder, peer) = self.parts();
-        Box::pin(responder.request_stream(Request::of_items(payload, peer, asked)))
+        responder.stream_items(Request::of_items(payload, peer, asked))
     }
 
-    fn request_channel(
-        &self,
-        first: Payload,
-        rest: Inflow,
-        asked: Asked,
-    ) -> BoxStream<Result<Payload, Error>> {
+    fn request_channel(&self, first: Payload, rest: Inflow, asked: Asked) -> ItemSource {
         let (responder, peer) = self.parts();
         let first = Request::of_items(first, peer, asked);
-        Box::pin(responder.request_channel(first, Payloads::new(rest)))
+        responder.channel_items(first, Payloads::new(rest))
     }
 
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()> {

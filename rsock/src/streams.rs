@@ -19,6 +19,7 @@ use crate::{
     },
     demand::Demand,
     error::Error,
+    newest::Newest,
     observe::{Counted, Counter, Outcome},
 };
 
@@ -105,6 +106,13 @@ impl RequestStream {
     pub fn demand(mut self, demand: Demand) -> Self {
         self.limit = Some(Limit::new(demand));
         self
+    }
+
+    /// Gives the newest of the items that have arrived, and passes over those before it: who takes 50 ms for
+    /// each of a hundred a second sees what is new, and not what was new seconds ago. What is passed over
+    /// has been consumed: as many are asked for in its place.
+    pub fn newest(self) -> Newest<Self> {
+        Newest::of(self)
     }
 
     /// Asks for `n` more items now, beside what the window asks for. A window made

@@ -4,24 +4,26 @@
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
 /// The sources, in `rsock/src`.
-const SOURCES: [(&str, &str); 11] = [
+const SOURCES: [(&str, &str); 13] = [
     ("demand", "demand.rs"),
     ("error", "error.rs"),
     ("state", "state.rs"),
     ("memory", "memory.rs"),
     ("network", "network.rs"),
+    ("connection::feed", "connection/feed.rs"),
     ("connection::inflow", "connection/inflow.rs"),
     ("connection::inlet", "connection/inlet.rs"),
     ("connection::mailbox", "connection/mailbox.rs"),
     ("connection::producers", "connection/producers.rs"),
     ("connection::sessions", "connection/sessions.rs"),
     ("connection::shares", "connection/shares.rs"),
+    ("connection::wake_group", "connection/wake_group.rs"),
 ];
 
 /// A way of breaking them: its name, the source, what is replaced and by what.
 type Broken = (&'static str, &'static str, &'static str, &'static str);
 
-const BROKEN: [Broken; 23] = [
+const BROKEN: [Broken; 26] = [
     ("sleeps_on_commands", "connection/mailbox.rs", "if !inner.commands.is_empty() || ", "if "),
     ("sleeps_on_ready", "connection/mailbox.rs", "|| !inner.ready.is_empty() ", ""),
     ("sleeps_on_adoption", "connection/mailbox.rs", " || !inner.adoptions.is_empty()", ""),
@@ -131,6 +133,24 @@ const BROKEN: [Broken; 23] = [
         "connection/producers.rs",
         "shared.listed.swap(false, Ordering::AcqRel);",
         "shared.listed.store(false, Ordering::Release);",
+    ),
+    (
+        "groups_unlist_without_looking",
+        "connection/wake_group.rs",
+        "self.is_listed.swap(false, Ordering::AcqRel);",
+        "self.is_listed.store(false, Ordering::Release);",
+    ),
+    (
+        "groups_are_not_told",
+        "connection/mailbox.rs",
+        "            inner.ready.push(GROUP_SLOT);\n",
+        "",
+    ),
+    (
+        "groups_forget_other_wakers",
+        "connection/wake_group.rs",
+        "            other.wake();\n",
+        "            drop(other);\n",
     ),
     (
         "claims_in_two_steps",

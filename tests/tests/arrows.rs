@@ -45,6 +45,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("setup", &["credentials", "error", "resume"]),
     ("meter", &["warnings"]),
     ("nearest", &[]),
+    ("newest", &["error"]),
     ("network", &[]),
     ("memory", &["sync"]),
     ("pattern", &[]),
@@ -79,7 +80,8 @@ const RSOCK: &[(&str, &[&str])] = &[
         ],
     ),
     ("settings", &["connection", "lease", "memory", "meter", "observe", "state", "tap"]),
-    ("streams", &["boxed", "connection", "demand", "error", "observe"]),
+    ("streams", &["boxed", "connection", "demand", "error", "newest", "observe"]),
+    ("latest", &["boxed", "connection", "error"]),
     ("requester", &["connection", "demand", "error", "observe", "payload", "state", "streams"]),
     // Whom a connection is to; what it asks of its other end goes through its mailbox.
     ("peer", &["connection", "error", "memory", "requester", "settings", "state", "transport"]),
@@ -169,9 +171,11 @@ const CONNECTION: &[(&str, &[&str])] = &[
     ("inflow", &["inlet", "mailbox"]),
     ("permit", &["mailbox"]),
     ("sessions", &["mailbox", "shares"]),
-    ("producers", &["mailbox", "work"]),
+    ("wake_group", &["mailbox"]),
+    ("feed", &["mailbox", "wake_group"]),
+    ("producers", &["feed", "mailbox", "work"]),
     // What is above, as the driver holds it.
-    ("handle", &["inflow", "mailbox", "work"]),
+    ("handle", &["feed", "inflow", "mailbox", "work"]),
 ];
 
 /// The crates of the workspace that a crate must not depend on, beside what is developed with it.

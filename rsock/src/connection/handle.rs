@@ -11,8 +11,8 @@ use rsock_proto::{
 #[cfg(feature = "websocket")]
 use crate::transport::websocket::HttpHead;
 use crate::{
-    boxed::{BoxFuture, BoxStream},
-    connection::{inflow::Inflow, mailbox::Mailbox, work::Work},
+    boxed::BoxFuture,
+    connection::{feed::ItemSource, inflow::Inflow, mailbox::Mailbox, work::Work},
     error::Error,
     memory::MemoryBudget,
     transport::socket::Ends,
@@ -38,13 +38,8 @@ pub(crate) trait Handle: Send + Sync {
     /// Answers `Ok(None)`, to nobody.
     fn fire_and_forget(&self, payload: Payload) -> Work;
     fn request_response(&self, payload: Payload) -> Work;
-    fn request_stream(&self, payload: Payload, asked: Asked) -> BoxStream<Result<Payload, Error>>;
-    fn request_channel(
-        &self,
-        first: Payload,
-        rest: Inflow,
-        asked: Asked,
-    ) -> BoxStream<Result<Payload, Error>>;
+    fn request_stream(&self, payload: Payload, asked: Asked) -> ItemSource;
+    fn request_channel(&self, first: Payload, rest: Inflow, asked: Asked) -> ItemSource;
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()>;
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One lock, held for a push or a swap, never while anything of a user's runs. Bounds: a request
 //! holds a permit until its stream ends, a stream is listed at most once for its demand, a producer at
-//! most once as ready, and who takes the peer's request watches its demand once.
+//! most once as ready, a group of them once until it is taken, and who takes the peer's request watches its demand once.
 
 use std::{
     collections::VecDeque,
@@ -111,6 +111,15 @@ pub(crate) struct Refused {
 /// later may be asked for by somebody else.
 const MAX_ADOPTIONS: usize = 8;
 
+/// Producers that are woken together.
+pub(crate) trait Group: Send + Sync {
+    /// Gives the slots of all that wait in it, and tells the others.
+    fn take(&self, go_on: &mut dyn FnMut(usize));
+}
+
+/// The slot number by which the driver is told of groups that were woken.
+pub(crate) const GROUP_SLOT: usize = usize::MAX - 1;
+
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     permits: Semaphore,
@@ -129,6 +138,8 @@ struct Inner {
     commands: Vec<Command>,
     /// Slots whose producers may go on.
     ready: Vec<usize>,
+    /// Groups of which all may go on; `GROUP_SLOT` is in `ready` if there are any.
+    groups: Vec<Arc<dyn Group>>,
     /// Transports for the session, at most `MAX_ADOPTIONS`: of those that are taken, the newest is
     /// kept (H117).
     adoptions: VecDeque<Box<Adoption>>,
@@ -318,6 +329,20 @@ impl Mailbox {
         }
     }
 
+    /// A group was woken; false if the connection is over.
+    pub(crate) fn ready_group(&self, group: Arc<dyn Group>) -> bool {
+        let mut inner = self.lock();
+        if inner.closed {
+            return false;
+        }
+        inner.groups.push(group);
+        if inner.groups.len() == 1 {
+            inner.ready.push(GROUP_SLOT);
+        }
+        Self::wake(inner);
+        true
+    }
+
     /// So many bytes do not wait any more.
     #[inline]
     pub(crate) fn released(&self, bytes: usize) {
@@ -424,6 +449,19 @@ impl Mailbox {
         true
     }
 
+    /// Takes the groups that were woken.
+    pub(crate) fn take_groups(&self) -> Vec<Arc<dyn Group>> {
+        mem::take(&mut self.lock().groups)
+    }
+
+    /// Gives back what they were taken in, to be filled next.
+    pub(crate) fn keep_groups(&self, emptied: Vec<Arc<dyn Group>>) {
+        let mut inner = self.lock();
+        if inner.groups.capacity() == 0 && !inner.closed {
+            inner.groups = emptied;
+        }
+    }
+
     pub(crate) fn take_adoption(&self) -> Option<Box<Adoption>> {
         self.lock().adoptions.pop_front()
     }
@@ -505,8 +543,9 @@ impl Mailbox {
         }
         let left = mem::take(&mut inner.commands);
         let adoptions = mem::take(&mut inner.adoptions);
+        let groups = mem::take(&mut inner.groups);
         drop(inner);
-        drop(adoptions);
+        drop((adoptions, groups));
         self.permits.close();
         self.state.send_replace(ConnectionState::Closed(reason.clone()));
         left

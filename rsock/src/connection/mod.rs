@@ -4,6 +4,7 @@
 mod budget;
 mod doors;
 mod driver;
+pub(crate) mod feed;
 pub(crate) mod handle;
 pub(crate) mod inflow;
 mod inlet;
@@ -13,6 +14,7 @@ mod producers;
 mod sessions;
 mod shares;
 mod spare_inlets;
+mod wake_group;
 pub(crate) mod work;
 
 pub(crate) use doors::{DoorLimits, Doors, Newcomer};
@@ -25,3 +27,4 @@ pub(crate) use sessions::Sessions;
 #[cfg(feature = "websocket")]
 pub(crate) use shares::{Holder, Shares, Spare};
 pub(crate) use spare_inlets::{keep_inlet, take_inlet};
+pub use wake_group::WakeGroup;

@@ -12,7 +12,11 @@ use rsock_proto::Payload;
 
 use crate::{
     boxed::BoxStream,
-    connection::{mailbox::Mailbox, work::Work},
+    connection::{
+        feed::{Feed, ItemSource, Kind},
+        mailbox::Mailbox,
+        work::Work,
+    },
     error::Error,
     sync::AtomicBool,
 };
@@ -23,13 +27,24 @@ pub(super) enum Producer {
     Once(Work),
     /// Items under credit.
     Stream(Source),
+    /// Items under credit, many a poll.
+    Feed(Box<dyn Feed>),
 }
 
 impl Producer {
     pub(super) fn into_work(self) -> Option<Work> {
         match self {
             Self::Once(work) => Some(work),
-            Self::Stream(_) => None,
+            Self::Stream(_) | Self::Feed(_) => None,
+        }
+    }
+}
+
+impl From<ItemSource> for Producer {
+    fn from(source: ItemSource) -> Self {
+        match source.0 {
+            Kind::Stream(items) => Self::Stream(Source::new(items)),
+            Kind::Feed(feed) => Self::Feed(feed),
         }
     }
 }

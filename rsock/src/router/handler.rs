@@ -3,11 +3,13 @@
 use std::{fmt, sync::Arc};
 
 use futures_core::Stream;
-use rsock_proto::{Interaction, Payload};
+use rsock_proto::Interaction;
 
 use crate::{
-    boxed::BoxStream,
-    connection::work::{Work, refused, work},
+    connection::{
+        feed::{Feed, ItemSource, Kind},
+        work::{Work, refused, work},
+    },
     error::Error,
     payload::{IntoPayload, payloads},
     request::Request,
@@ -17,9 +19,8 @@ use crate::{
 };
 
 type ResponseHandler<S> = Arc<dyn Fn(S, Request) -> Work + Send + Sync>;
-type StreamHandler<S> = Arc<dyn Fn(S, Request) -> BoxStream<Result<Payload, Error>> + Send + Sync>;
-type ChannelHandler<S> =
-    Arc<dyn Fn(S, Request, Payloads) -> BoxStream<Result<Payload, Error>> + Send + Sync>;
+type StreamHandler<S> = Arc<dyn Fn(S, Request) -> ItemSource + Send + Sync>;
+type ChannelHandler<S> = Arc<dyn Fn(S, Request, Payloads) -> ItemSource + Send + Sync>;
 
 /// The handlers of one route. Made by [`request_response`] and its siblings, and joined by the
 /// methods of the same names.
@@ -106,6 +107,33 @@ where
     MethodRoute::default().request_channel(handler)
 }
 
+/// Answers request-stream by a [`Feed`], which may share its items with other streams.
+pub fn stream_feed<S, I, F, Fd>(handler: F) -> MethodRoute<S>
+where
+    I: FromRequest + 'static,
+    F: Fn(S, I) -> Result<Fd, Error> + Send + Sync + 'static,
+    Fd: Feed,
+{
+    MethodRoute::default().stream_feed(handler)
+}
+
+/// Answers request-channel by a [`Feed`]: as [`request_channel`].
+pub fn channel_feed<S, I, F, Fd>(handler: F) -> MethodRoute<S>
+where
+    I: FromRequest + 'static,
+    F: Fn(S, I, Payloads) -> Result<Fd, Error> + Send + Sync + 'static,
+    Fd: Feed,
+{
+    MethodRoute::default().channel_feed(handler)
+}
+
+fn fed(feed: Result<impl Feed, Error>) -> ItemSource {
+    match feed {
+        Ok(feed) => ItemSource::feed(feed),
+        Err(error) => ItemSource::stream(Failed::new(error)),
+    }
+}
+
 impl<S> MethodRoute<S> {
     /// Also answers fire-and-forget.
     pub fn fire_and_forget<I, O, F, Fut>(mut self, handler: F) -> Self
@@ -141,8 +169,8 @@ impl<S> MethodRoute<S> {
     {
         self.request_stream =
             Some(Arc::new(move |state, request| match I::from_whole_request(request) {
-                Ok(input) => payloads(handler(state, input)),
-                Err(error) => Box::pin(Failed::new(error)),
+                Ok(input) => ItemSource(Kind::Stream(payloads(handler(state, input)))),
+                Err(error) => ItemSource::stream(Failed::new(error)),
             }));
         self
     }
@@ -157,9 +185,35 @@ impl<S> MethodRoute<S> {
     {
         self.request_channel =
             Some(Arc::new(move |state, request, rest| match I::from_whole_request(request) {
-                Ok(first) => payloads(handler(state, first, rest)),
-                Err(error) => Box::pin(Failed::new(error)),
+                Ok(first) => ItemSource(Kind::Stream(payloads(handler(state, first, rest)))),
+                Err(error) => ItemSource::stream(Failed::new(error)),
             }));
+        self
+    }
+
+    /// Also answers request-stream, by a feed.
+    pub fn stream_feed<I, F, Fd>(mut self, handler: F) -> Self
+    where
+        I: FromRequest + 'static,
+        F: Fn(S, I) -> Result<Fd, Error> + Send + Sync + 'static,
+        Fd: Feed,
+    {
+        self.request_stream = Some(Arc::new(move |state, request| {
+            fed(I::from_whole_request(request).and_then(|input| handler(state, input)))
+        }));
+        self
+    }
+
+    /// Also answers request-channel, by a feed.
+    pub fn channel_feed<I, F, Fd>(mut self, handler: F) -> Self
+    where
+        I: FromRequest + 'static,
+        F: Fn(S, I, Payloads) -> Result<Fd, Error> + Send + Sync + 'static,
+        Fd: Feed,
+    {
+        self.request_channel = Some(Arc::new(move |state, request, rest| {
+            fed(I::from_whole_request(request).and_then(|first| handler(state, first, rest)))
+        }));
         self
     }
 

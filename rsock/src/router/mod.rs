@@ -14,14 +14,19 @@ use self::path::Paths;
 pub use self::{
     entries::DataMimes,
     extract::{FromRequest, RouteName},
-    handler::{MethodRoute, fire_and_forget, request_channel, request_response, request_stream},
+    handler::{
+        MethodRoute, channel_feed, fire_and_forget, request_channel, request_response,
+        request_stream, stream_feed,
+    },
 };
 #[cfg(feature = "tracing")]
 use crate::warnings::Kind;
 use crate::{
     acceptor::Acceptor,
-    boxed::BoxStream,
-    connection::work::{Answer, Answering, refused},
+    connection::{
+        feed::ItemSource,
+        work::{Answer, Answering, refused},
+    },
     error::Error,
     meter::Meter,
     nearest::nearest,
@@ -291,13 +296,7 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         self: Arc<Self>,
         request: Request,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
-        let found = self.dispatch(
-            request,
-            Interaction::RequestStream,
-            |route| route.request_stream.as_ref(),
-            |handler, state, request| handler(state, request),
-        );
-        found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
+        self.stream_items(request).into_stream()
     }
 
     fn request_channel(
@@ -305,13 +304,27 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         first: Request,
         rest: Payloads,
     ) -> impl Stream<Item = Result<Payload, Error>> + Send {
+        self.channel_items(first, rest).into_stream()
+    }
+
+    fn stream_items(self: Arc<Self>, request: Request) -> ItemSource {
+        let found = self.dispatch(
+            request,
+            Interaction::RequestStream,
+            |route| route.request_stream.as_ref(),
+            |handler, state, request| handler(state, request),
+        );
+        found.unwrap_or_else(|error| ItemSource::stream(Failed::new(error)))
+    }
+
+    fn channel_items(self: Arc<Self>, first: Request, rest: Payloads) -> ItemSource {
         let found = self.dispatch(
             first,
             Interaction::RequestChannel,
             |route| route.request_channel.as_ref(),
             |handler, state, request| handler(state, request, rest),
         );
-        found.unwrap_or_else(|error| -> BoxStream<_> { Box::pin(Failed::new(error)) })
+        found.unwrap_or_else(|error| ItemSource::stream(Failed::new(error)))
     }
 }
 

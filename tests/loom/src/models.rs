@@ -4,7 +4,10 @@ use std::{
     future::poll_fn,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     task::{Context, Poll, Waker},
     time::Instant,
@@ -18,10 +21,11 @@ use crate::{
     connection::{
         inflow::{self, Inflow},
         inlet::Inlet,
-        mailbox::{Adoption, Command, Mailbox},
+        mailbox::{Adoption, Command, GROUP_SLOT, Mailbox},
         producers::SlotWakers,
         sessions::Sessions,
         shares::Holder,
+        wake_group::WakeGroup,
     },
     demand::Grants,
     state::ConnectionState,
@@ -469,6 +473,83 @@ pub fn producers_are_polled_again() {
             woken && has_item.load(Relaxed)
         });
         source.join().expect("no panic");
+    });
+}
+
+/// Something that feeds wait for: how often it has been published, as a topic's head.
+struct Head(loom::sync::atomic::AtomicUsize);
+
+impl Head {
+    fn publish(&self, group: &Arc<WakeGroup>) {
+        self.0.fetch_add(1, Release);
+        group.wake();
+    }
+
+    fn is(&self, count: usize) -> bool {
+        self.0.load(Acquire) == count
+    }
+}
+
+/// A publisher of two messages, and the driver of a feed that has read all there is and waits for more: it
+/// sees both.
+pub fn feeds_that_wait_together_are_woken() {
+    model(|| {
+        let (mailbox, head) = (mailbox(), Arc::new(Head(loom::sync::atomic::AtomicUsize::new(0))));
+        let group = WakeGroup::new(&mailbox);
+        let publisher = {
+            let (head, group) = (Arc::clone(&head), Arc::clone(&group));
+            thread::spawn(move || {
+                head.publish(&group);
+                head.publish(&group);
+            })
+        };
+        let mut is_queued = true;
+        drive(&mailbox, |found| {
+            if found.ready.drain(..).any(|slot| slot == GROUP_SLOT) {
+                for group in mailbox.take_groups() {
+                    group.take(&mut |_| is_queued = true);
+                }
+            }
+            // The feed: it looks once more when it has joined.
+            if !std::mem::take(&mut is_queued) {
+                return false;
+            }
+            if !head.is(2) {
+                group.join(&mailbox, 0, Waker::noop());
+            }
+            head.is(2)
+        });
+        publisher.join().expect("no panic");
+    });
+}
+
+/// The same of who is no feed of that connection, and waits by a waker of its own.
+pub fn others_in_a_group_are_woken() {
+    model(|| {
+        let (mailbox, head) = (mailbox(), Arc::new(Head(loom::sync::atomic::AtomicUsize::new(0))));
+        let group = WakeGroup::new(&mailbox);
+        let publisher = {
+            let (head, group) = (Arc::clone(&head), Arc::clone(&group));
+            thread::spawn(move || head.publish(&group))
+        };
+        let driver = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || {
+                drive(&mailbox, |found| {
+                    let is_told = found.ready.drain(..).any(|slot| slot == GROUP_SLOT);
+                    for group in mailbox.take_groups() {
+                        group.take(&mut |_| {});
+                    }
+                    is_told
+                });
+            })
+        };
+        block_on(poll_fn(|cx| {
+            group.join_by_waker(cx.waker());
+            if head.is(1) { Poll::Ready(()) } else { Poll::Pending }
+        }));
+        publisher.join().expect("no panic");
+        driver.join().expect("no panic");
     });
 }
 

@@ -45,6 +45,8 @@ models! {
         demands_meet_the_opening
         demand_is_told
         producers_are_polled_again
+        feeds_that_wait_together_are_woken
+        others_in_a_group_are_woken
         tokens_are_held_by_one
         room_is_made_or_not
         sessions_end_while_found;
@@ -71,6 +73,9 @@ models! {
         opens_in_two_steps by demands_meet_the_opening,
         demands_too_late by demand_is_told,
         unlists_without_looking by producers_are_polled_again,
+        groups_unlist_without_looking by feeds_that_wait_together_are_woken,
+        groups_are_not_told by feeds_that_wait_together_are_woken,
+        groups_forget_other_wakers by others_in_a_group_are_woken,
         claims_in_two_steps by tokens_are_held_by_one,
 }
 

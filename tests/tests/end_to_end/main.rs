@@ -2,6 +2,7 @@
 
 mod demand;
 mod ending;
+mod feed;
 mod forward;
 mod http;
 mod interactions;

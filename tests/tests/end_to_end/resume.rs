@@ -43,7 +43,7 @@ fn client(events: &Events) -> ClientBuilder {
 }
 
 /// Budgets of bytes that look random and are the same each time.
-fn budgets(count: usize, mean: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn budgets(count: usize, mean: usize) -> impl Iterator<Item = usize> {
     let mut state = 0x9E37_79B9_u64;
     std::iter::repeat_with(move || {
         state =

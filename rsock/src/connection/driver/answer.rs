@@ -5,12 +5,11 @@ use std::{mem, sync::Arc, task::Context};
 
 use rsock_proto::{AnswerNow, Interaction, Payload, SendError, StreamKey};
 
-use super::{
-    BATCH_BYTES, Driver, ITEM_COST, drop_guarded, input::Charges, serving::Serving, slots::Slots,
-};
+use super::{BATCH_BYTES, Driver, drop_guarded, input::Charges, serving::Serving, slots::Slots};
 use crate::{
     connection::{
         Mailbox,
+        feed::ITEM_COST,
         handle::Handle,
         producers::{Producer, guard},
         work::{Answer, Work, keep},

@@ -8,6 +8,7 @@ use super::{Driver, PUSH_SLOT, drop_guarded};
 use crate::{
     connection::{
         Command, Feeder, Inlet, Outgoing, Permit,
+        mailbox::GROUP_SLOT,
         producers::{Producer, Source},
     },
     error::Error,
@@ -28,6 +29,8 @@ impl Driver {
         for slot in woken.drain(..) {
             if slot == PUSH_SLOT {
                 self.go_on_with_pushes();
+            } else if slot == GROUP_SLOT {
+                self.wake_groups();
             } else {
                 self.slots.wakers.unlist(slot);
                 self.slots.queue(slot);
@@ -50,6 +53,16 @@ impl Driver {
         if mem::take(&mut self.waiting.has_cancelled) {
             self.forget_cancelled();
         }
+    }
+
+    /// All may go on that wait in the groups which were woken.
+    fn wake_groups(&mut self) {
+        let mut groups = self.mailbox.take_groups();
+        for group in groups.drain(..) {
+            group.take(&mut |slot| self.slots.queue(slot));
+        }
+        // Its memory is for those that are woken next.
+        self.mailbox.keep_groups(groups);
     }
 
     #[inline]

@@ -74,8 +74,6 @@ const WRITE_SLICES: usize = 64;
 const BATCH_BYTES: usize = 64 << 10;
 /// Bytes one producer yields before the others, give or take an item.
 const SHARE_BYTES: usize = 16 << 10;
-/// The bytes that an item counts beside its own, so that empty ones come to an end as well.
-const ITEM_COST: usize = 32;
 /// Streams with more to write than the socket takes, beside which the producers of others are still
 /// polled: what those yield then waits too, so this bounds how much that can be.
 const MAX_OVERTAKEN: usize = 16;

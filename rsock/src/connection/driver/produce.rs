@@ -1,12 +1,19 @@
 //! The items that handlers yield: polled for while the socket keeps up, and no more than the peer has asked for.
 
-use std::{mem, task::Context, time::Instant};
+use std::{
+    mem,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use rsock_proto::{ErrorCode, Payload, StreamKey};
 
-use super::{BATCH_BYTES, Driver, ITEM_COST, MAX_OVERTAKEN, SHARE_BYTES, drop_guarded};
+use super::{BATCH_BYTES, Driver, MAX_OVERTAKEN, SHARE_BYTES, drop_guarded};
 use crate::{
-    connection::producers::{Polled, Producer},
+    connection::{
+        feed::{ITEM_COST, Outlet},
+        producers::{Polled, Producer, guard},
+    },
     demand::Grants,
     error::Error,
 };
@@ -92,6 +99,23 @@ impl Driver {
         let mut yielded = 0;
         match producer {
             Producer::Once(_) => return self.run_once(key),
+            Producer::Feed(feed) => {
+                let limit = if self.slots.ready.is_empty() { BATCH_BYTES } else { SHARE_BYTES };
+                let Some(items) = self.connection.items(key, &mut self.wire.output) else {
+                    return 0;
+                };
+                let mut outlet = Outlet::of_connection(items, &self.mailbox, index, limit);
+                let filled = guard(|| feed.poll_fill(&mut outlet, cx));
+                let (sent, is_refused) = outlet.outcome();
+                yielded = sent;
+                match filled {
+                    Ok(Poll::Pending) if is_refused => self.slots.queue(index),
+                    // Its waker, its group, or the peer's credit, will have it polled again.
+                    Ok(Poll::Pending) => {}
+                    Ok(Poll::Ready(Ok(()))) => self.finish(key, None),
+                    Ok(Poll::Ready(Err(error))) | Err(error) => self.fail(key, error),
+                }
+            }
             Producer::Stream(source) => {
                 let limit = if self.slots.ready.is_empty() { BATCH_BYTES } else { SHARE_BYTES };
                 let Some(mut items) = self.connection.items(key, &mut self.wire.output) else {

@@ -10,7 +10,7 @@ use crate::{
         Feeder, Inlet,
         handle::{Asked, Handle},
         inflow::Inflow,
-        producers::{Producer, Source, guard},
+        producers::guard,
     },
     error::Error,
 };
@@ -57,7 +57,7 @@ impl Driver {
         let mut inlet = None;
         let source = guard(|| {
             if interaction == Interaction::RequestStream {
-                Source::new(handler.request_stream(payload, asked))
+                handler.request_stream(payload, asked)
             } else {
                 let shared = Arc::new(Inlet::default());
                 // Its consumer does not exist yet, so it cannot have gone.
@@ -68,13 +68,13 @@ impl Driver {
                     inlet = Some(Feeder::new(Arc::clone(&shared)));
                 }
                 let rest = Inflow::new(shared, Arc::clone(&self.mailbox), window);
-                Source::new(handler.request_channel(payload, rest, asked))
+                handler.request_channel(payload, rest, asked)
             }
         });
         match source {
             Ok(source) => {
                 let slot = self.slots.fill(key, inlet, None);
-                slot.producer = Some(Producer::Stream(source));
+                slot.producer = Some(source.into());
                 slot.charge = charge;
                 self.slots.queue(key.index());
             }

@@ -82,6 +82,7 @@ impl Driver {
         self.redialled(now);
         self.grant_lease(now);
         self.ping_again();
+        self.slots.queue_feeds();
         log_resumed(&self.options.peer);
     }
 

@@ -106,6 +106,15 @@ impl Slots {
         }
     }
 
+    /// All feeds are to be polled: there is a transport again, without which they are given no room.
+    pub(super) fn queue_feeds(&mut self) {
+        for index in 0..self.entries.len() {
+            if matches!(self.entries[index].producer, Some(Producer::Feed(_))) {
+                self.queue(index);
+            }
+        }
+    }
+
     #[inline]
     pub(super) fn release_if_over(&mut self, key: StreamKey) {
         let slot = &self.entries[key.index()];

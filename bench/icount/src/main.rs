@@ -5,6 +5,7 @@
 //! from [`measured`] on; calls of the allocator are counted in the same profile.
 
 mod count;
+mod fan_out;
 mod frames;
 mod record;
 mod scenario;

@@ -22,7 +22,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{Result, measured};
+use crate::{Result, fan_out, measured};
 
 /// Work that is always the same.
 pub(crate) struct Scenario {
@@ -65,6 +65,8 @@ enum Work {
     /// Requests, 64 in flight, with an observer on both sides.
     Observed,
     Channel,
+    /// Messages that many streams are sent, by feeds.
+    FanOut,
     FireAndForget {
         is_resumable: bool,
     },
@@ -190,6 +192,13 @@ pub(crate) const ALL: &[Scenario] = &[
         work: Work::Streams { at_a_time: 4_096 },
     },
     Scenario {
+        name: "fan_out",
+        what: "messages of 200 B and 77 B of metadata, each to 64 streams of a connection by feeds",
+        unit: "delivery",
+        units: 64 * 500,
+        work: Work::FanOut,
+    },
+    Scenario {
         name: "channel_echo",
         what: "items of 32 B on a channel, and back",
         unit: "item",
@@ -271,6 +280,13 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
         }
         Work::Stream { is_resumable, over } => {
             Line::new(is_resumable, over)?.count(warm_up, units, items)
+        }
+        Work::FanOut => {
+            let (topic, router) = fan_out::Topic::router();
+            let line = Line::serving(router, false, Over::Memory)?;
+            line.count(warm_up, units, |client, units| {
+                fan_out::deliveries(client, Arc::clone(&topic), units)
+            })
         }
         Work::Channel => Line::new(false, Over::Memory)?.count(warm_up, units, echoes),
         Work::Streams { at_a_time } => {

@@ -28,7 +28,7 @@ pub struct WakeGroup {
 struct Waiting {
     /// Slots of the driver. One may be there twice, or be another's by now: that is polled in vain.
     slots: Vec<u32>,
-    /// Those of whom the driver knows nothing.
+    /// Those of whom the driver knows nothing; one may be there twice, too.
     others: Vec<Waker>,
 }
 
@@ -78,9 +78,12 @@ impl WakeGroup {
 
     pub(crate) fn join_by_waker(&self, waker: &Waker) {
         let others = &mut self.lock().others;
-        if !others.iter().any(|other| other.will_wake(waker)) {
-            others.push(waker.clone());
+        if others.len() == others.capacity() {
+            // As for the slots. Not at each join: thousands may wait.
+            others.sort_unstable_by_key(|other| other.data().addr());
+            others.dedup_by(|other, before| other.will_wake(before));
         }
+        others.push(waker.clone());
     }
 }
 
@@ -107,5 +110,36 @@ impl Group for WakeGroup {
 impl fmt::Debug for WakeGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WakeGroup").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+    use crate::state::ConnectionState;
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// Who is polled in vain and joins again, by either way, does not make it grow.
+    #[test]
+    fn it_holds_no_more_than_twice_as_many_as_wait() {
+        let mailbox = Mailbox::new(1, ConnectionState::Established);
+        let group = WakeGroup::new(&mailbox);
+        let wakers: Vec<_> = (0..100).map(|_| Waker::from(Arc::new(Nobody))).collect();
+        for _ in 0..1_000 {
+            for (slot, waker) in wakers.iter().enumerate() {
+                group.join(&mailbox, slot, waker);
+                group.join_by_waker(waker);
+            }
+        }
+        let Waiting { slots, others } = &*group.lock();
+        assert!((100..=400).contains(&slots.len()), "{}", slots.len());
+        assert!((100..=400).contains(&others.len()), "{}", others.len());
     }
 }

@@ -158,6 +158,66 @@ const RSOCK: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Modules of `rsock-topics`. Each engine is a function of its state, its input and the time it is given;
+/// `serve` alone, behind its feature, knows connections and tasks, and `store` files.
+const TOPICS: &[(&str, &[&str])] = &[
+    ("refusal", &[]),
+    ("sync", &[]),
+    ("name", &["refusal"]),
+    ("position", &[]),
+    ("time", &[]),
+    ("rate", &["time"]),
+    ("settings", &["name", "time"]),
+    ("options", &["entry", "name", "position", "refusal", "time"]),
+    ("entry", &["name", "position", "sync"]),
+    ("log", &["entry", "position", "settings", "sync", "time"]),
+    ("dedup", &["position"]),
+    ("ephemeral", &["entry", "position", "time"]),
+    ("presence", &["entry", "log", "name", "options", "position", "refusal", "settings", "time"]),
+    // What topics are written to, and read from after a crash.
+    ("store", &["entry", "name", "position", "refusal", "sync", "time"]),
+    (
+        "topic",
+        &[
+            "dedup",
+            "entry",
+            "ephemeral",
+            "log",
+            "name",
+            "options",
+            "position",
+            "presence",
+            "rate",
+            "refusal",
+            "settings",
+            "sync",
+            "time",
+        ],
+    ),
+    (
+        "cursor",
+        &["entry", "log", "name", "options", "position", "refusal", "settings", "time", "topic"],
+    ),
+    (
+        "history",
+        &["cursor", "entry", "log", "name", "options", "position", "refusal", "time", "topic"],
+    ),
+    (
+        "registry",
+        &[
+            "entry", "name", "options", "position", "presence", "rate", "refusal", "settings",
+            "sync", "time", "topic",
+        ],
+    ),
+    (
+        "serve",
+        &[
+            "cursor", "dedup", "entry", "history", "name", "options", "position", "presence",
+            "rate", "refusal", "registry", "settings", "store", "sync", "time", "topic",
+        ],
+    ),
+];
+
 /// The files beside the driver, which uses all of them: each with those of its siblings that it may use.
 const CONNECTION: &[(&str, &[&str])] = &[
     ("budget", &[]),
@@ -180,9 +240,11 @@ const CONNECTION: &[(&str, &[&str])] = &[
 
 /// The crates of the workspace that a crate must not depend on, beside what is developed with it.
 const FORBIDDEN: &[(&str, &[&str])] = &[
-    ("rsock", &["rsock-server", "rsock-client", "rsock-sim", "rsock-tests"]),
+    ("rsock", &["rsock-server", "rsock-topics", "rsock-client", "rsock-sim", "rsock-tests"]),
+    ("topics", &["rsock-server", "rsock-client", "rsock-sim", "rsock-tests"]),
     ("server", &["rsock-client", "rsock-sim", "rsock-tests"]),
-    ("client", &["rsock-server", "rsock-sim", "rsock-tests"]),
+    // It speaks to whatever serves topics, and knows the wire alone.
+    ("client", &["rsock-server", "rsock-topics", "rsock-sim", "rsock-tests"]),
     ("fuzz", &["rsock", "rsock-server", "rsock-client", "rsock-tests"]),
 ];
 
@@ -310,7 +372,9 @@ fn check(krate: &str, table: &[(&str, &[&str])]) -> Vec<String> {
 
 #[test]
 fn modules_keep_to_the_arrows() {
-    let wrong = [check("proto", PROTO), check("rsock", RSOCK), check_connection()].concat();
+    let wrong =
+        [check("proto", PROTO), check("rsock", RSOCK), check("topics", TOPICS), check_connection()]
+            .concat();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

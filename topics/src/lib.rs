@@ -6,7 +6,9 @@
 mod name;
 mod position;
 mod refusal;
+mod time;
 
 pub use name::{Pattern, TopicName};
 pub use position::{Epoch, Offset, Position};
 pub use refusal::Refusal;
+pub use time::{Instant, Now};

@@ -3,12 +3,21 @@
 //! A message is appended once and encoded once; a subscriber is a cursor, which holds nothing. The core
 //! knows no sockets, no tasks and no clock.
 
+mod entry;
+mod log;
+mod memory;
 mod name;
 mod position;
 mod refusal;
+mod settings;
+mod sync;
 mod time;
 
+pub use entry::{Description, Encoded, Encoder, Entry, Form, Item, Message, Meta, Room};
+pub use log::{Ring, Segment};
+pub use memory::Held;
 pub use name::{Pattern, TopicName};
 pub use position::{Epoch, Offset, Position};
 pub use refusal::Refusal;
+pub use settings::Retention;
 pub use time::{Instant, Now};

@@ -1,0 +1,5 @@
+//! Logs of messages.
+
+mod ring;
+
+pub use ring::{Ring, Segment};

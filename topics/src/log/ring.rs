@@ -1,0 +1,392 @@
+//! A log in memory: segments of write-once entries, the oldest of which go.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use crate::{
+    entry::{Encoder, Entry, Message, Room},
+    memory::Held,
+    position::Offset,
+    settings::Retention,
+    sync::{AtomicUsize, Ordering},
+    time::{Instant, Now},
+};
+
+/// Entries of a segment at most: they are freed together. A log's first segments are smaller, so that the
+/// log of a few messages is small.
+const SEGMENT_ENTRIES: usize = 64;
+const FIRST_SEGMENT_ENTRIES: usize = 4;
+/// A segment is closed when it holds this part of the bytes that a log may.
+const SEGMENT_PART: usize = 16;
+/// Messages younger than this are spared by the bound on their number: a reader that was held up for a
+/// moment would be overrun by a burst.
+const SPARED: Duration = Duration::from_secs(2);
+/// Messages that a log keeps when others need memory.
+const KEPT_FOR_OTHERS: u64 = 16;
+
+/// Entries that follow each other, written once and read without a lock.
+#[derive(Debug)]
+pub struct Segment {
+    first: Offset,
+    entries: Box<[OnceLock<Entry>]>,
+    held: Arc<Held>,
+    /// The memory of its entries, and of further forms of them.
+    bytes: AtomicUsize,
+    forms: AtomicUsize,
+    /// The most that its log may hold with further forms.
+    limit: usize,
+}
+
+impl Segment {
+    fn new(first: Offset, entries: usize, held: Arc<Held>, limit: usize) -> Arc<Self> {
+        let entries: Box<[_]> = (0..entries).map(|_| OnceLock::new()).collect();
+        let bytes = size_of::<Self>() + entries.len() * size_of::<OnceLock<Entry>>();
+        held.add(bytes);
+        let bytes = AtomicUsize::new(bytes);
+        Arc::new(Self { first, entries, held, bytes, forms: AtomicUsize::new(0), limit })
+    }
+
+    /// The entry of this offset, if it is here.
+    #[inline]
+    pub fn get(&self, offset: Offset) -> Option<&Entry> {
+        let index = offset.0.checked_sub(self.first.0)?;
+        self.entries.get(usize::try_from(index).ok()?)?.get()
+    }
+
+    /// The room for further forms of its entries.
+    pub fn room(&self) -> Room<'_> {
+        Room { of: &self.forms, held: &self.held, limit: self.limit }
+    }
+
+    fn set(&self, index: usize, entry: Entry) {
+        let bytes = entry.bytes();
+        self.held.add(bytes);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let set = self.entries.get(index).map(|place| place.set(entry));
+        debug_assert!(matches!(set, Some(Ok(()))), "L2: an entry is written once, in its place");
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed) + self.forms.load(Ordering::Relaxed)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().map_while(OnceLock::get)
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        self.held.release(self.bytes());
+    }
+}
+
+/// The messages of a topic, from the oldest that is kept to the newest.
+#[derive(Debug)]
+pub struct Ring {
+    segments: VecDeque<Kept>,
+    /// The oldest that is kept; the next one where nothing is.
+    base: Offset,
+    next: Offset,
+    /// The time of the newest message: later ones are not older.
+    newest: u64,
+    retention: Retention,
+    held: Arc<Held>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    segment: Arc<Segment>,
+    len: usize,
+    /// The moment that the age of its newest entry counts from.
+    newest: Instant,
+}
+
+impl Ring {
+    /// Nothing yet; the first message gets this offset.
+    pub fn new(first: Offset, retention: Retention, held: Arc<Held>) -> Self {
+        let segments = VecDeque::new();
+        Self { segments, base: first, next: first, newest: 0, retention, held }
+    }
+
+    /// The oldest message that is kept: the next one, if none is.
+    pub fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// The offset that the next message gets.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Messages that are kept.
+    pub fn len(&self) -> u64 {
+        self.next.0 - self.base.0
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.base == self.next
+    }
+
+    /// Adds a message.
+    pub fn append(&mut self, encoder: &Encoder, message: &Message<'_>, now: Now) -> &Entry {
+        let offset = self.next;
+        self.newest = self.newest.max(now.unix_ms);
+        let entry = Entry::new(encoder, offset, self.newest, now.monotonic, message);
+        let part = self.retention.bytes / SEGMENT_PART;
+        let last = self.segments.back();
+        let is_full = last.is_none_or(|last| {
+            last.len == last.segment.entries.len() || last.segment.bytes() >= part
+        });
+        if is_full {
+            let entries = last.map_or(FIRST_SEGMENT_ENTRIES, |last| 2 * last.segment.entries.len());
+            let entries = entries.min(SEGMENT_ENTRIES);
+            let held = Arc::clone(&self.held);
+            let segment = Segment::new(offset, entries, held, self.retention.bytes);
+            self.segments.push_back(Kept { segment, len: 0, newest: now.monotonic });
+        }
+        self.next = offset.next();
+        // One was pushed where there was none with room.
+        let last = self.segments.back_mut().expect("a segment with room");
+        last.newest = now.monotonic;
+        last.len += 1;
+        last.segment.set(last.len - 1, entry);
+        last.segment.get(offset).expect("it was set")
+    }
+
+    /// Lets the oldest segments go that are beyond a bound: none of these offsets or later ones. Whether
+    /// any went.
+    pub fn retain(&mut self, now: Now, keep_from: Offset) -> bool {
+        let before = self.base;
+        let mut bytes: usize = self.held.bytes();
+        while let Some(oldest) = self.segments.front() {
+            let age = now.monotonic.since(oldest.newest);
+            let left = self.next.0 - oldest.segment.first.0 - oldest.len as u64;
+            let is_old = age >= self.retention.age;
+            let are_many = left >= self.retention.messages && age >= SPARED;
+            let is_large = bytes > self.retention.bytes && self.segments.len() > 1;
+            let may_go = oldest.segment.first.0 + oldest.len as u64 <= keep_from.0;
+            if !(may_go && (is_old || are_many || is_large)) {
+                break;
+            }
+            bytes = bytes.saturating_sub(oldest.segment.bytes());
+            self.drop_oldest();
+        }
+        self.base != before
+    }
+
+    /// The moment at which the oldest segment is too old.
+    pub fn expires(&self) -> Option<Instant> {
+        self.segments.front().map(|oldest| oldest.newest + self.retention.age)
+    }
+
+    /// Gives up the oldest segment, for others' memory; its bytes, 0 if there are only 16 messages.
+    pub fn give_way(&mut self) -> usize {
+        match self.segments.front() {
+            Some(oldest) if self.len() - oldest.len as u64 >= KEPT_FOR_OTHERS => {
+                let bytes = oldest.segment.bytes();
+                self.drop_oldest();
+                bytes
+            }
+            _ => 0,
+        }
+    }
+
+    /// Gives up all of it. Offsets go on.
+    pub fn purge(&mut self) {
+        self.segments.clear();
+        self.base = self.next;
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.segments.pop_front() {
+            self.base = Offset(oldest.segment.first.0 + oldest.len as u64);
+        }
+    }
+
+    /// The segment that has this message.
+    pub fn find(&self, offset: Offset) -> Option<&Arc<Segment>> {
+        if offset < self.base || offset >= self.next {
+            return None;
+        }
+        // Most readers are at the newest.
+        let newest = self.segments.back().map(|kept| &kept.segment);
+        if newest.is_some_and(|newest| newest.first <= offset) {
+            return newest;
+        }
+        let after = self.segments.partition_point(|kept| kept.segment.first <= offset);
+        self.segments.get(after.checked_sub(1)?).map(|kept| &kept.segment)
+    }
+
+    /// The first message that is not older than this.
+    pub fn since(&self, time: u64) -> Offset {
+        let is_before =
+            |kept: &Kept| kept.segment.entries().last().is_some_and(|newest| newest.time < time);
+        let after = self.segments.partition_point(is_before);
+        let Some(kept) = self.segments.get(after) else { return self.next };
+        let older = kept.segment.entries().take_while(|entry| entry.time < time).count();
+        Offset(kept.segment.first.0 + older as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{name::TopicName, position::Epoch};
+
+    struct Log {
+        ring: Ring,
+        encoder: Encoder,
+        all: Arc<AtomicUsize>,
+    }
+
+    fn at(ms: u64) -> Now {
+        Now { monotonic: Instant(1_000 * ms), unix_ms: ms }
+    }
+
+    impl Log {
+        fn new(messages: u64, bytes: usize) -> Self {
+            let all = Arc::default();
+            let held = Held::new(Arc::clone(&all));
+            let retention = Retention { messages, bytes, ..Retention::default() };
+            let topic = TopicName::parse("t").expect("a name");
+            let encoder = Encoder::new(&topic, Epoch(1));
+            Self { ring: Ring::new(Offset(1), retention, held), encoder, all }
+        }
+
+        fn append(&mut self, data: usize, ms: u64) -> Offset {
+            let data = vec![b'x'; data];
+            let message = Message { data: &data, ..Message::default() };
+            let offset = self.ring.append(&self.encoder, &message, at(ms)).offset;
+            self.ring.retain(at(ms), Offset::MAX);
+            offset
+        }
+
+        /// L1: all from the base to the head are there, and no others.
+        fn check(&self) {
+            let ring = &self.ring;
+            let found = |offset: u64| {
+                let segment = ring.find(Offset(offset));
+                let entry = segment.and_then(|segment| segment.get(Offset(offset)));
+                entry.is_some_and(|entry| entry.offset.0 == offset)
+            };
+            assert!((ring.base.0..ring.next.0).all(found));
+            assert!(!found(ring.base.0 - 1) && !found(ring.next.0));
+            let bytes: usize = ring.segments.iter().map(|kept| kept.segment.bytes()).sum();
+            assert_eq!(bytes, ring.held.bytes());
+            assert_eq!(bytes, self.all.load(Ordering::Relaxed));
+        }
+    }
+
+    #[test]
+    fn offsets_follow_each_other_whatever_goes() {
+        let mut log = Log::new(100, 1 << 20);
+        for n in 1..=1_000 {
+            assert_eq!(log.append(10, n * 1_000), Offset(n));
+            log.check();
+            // A segment more than were asked for at most, and what came within the last two seconds.
+            assert!(log.ring.len() <= 102 + SEGMENT_ENTRIES as u64, "{}", log.ring.len());
+        }
+        assert!(log.ring.len() >= 100);
+    }
+
+    #[test]
+    fn a_burst_does_not_overrun_its_readers() {
+        let mut log = Log::new(100, 1 << 30);
+        for n in 0..10_000 {
+            log.append(10, n / 100);
+        }
+        assert_eq!(log.ring.base(), Offset(1), "all of it is younger than two seconds");
+        log.append(10, 5_000);
+        log.check();
+        assert!(log.ring.len() <= 100 + SEGMENT_ENTRIES as u64);
+    }
+
+    #[test]
+    fn bytes_are_bounded_whatever_the_messages() {
+        for data in [0, 100, 10_000, 200_000] {
+            let mut log = Log::new(u64::MAX, 1 << 20);
+            for n in 0..2_000 {
+                log.append(data, n);
+                let one = data + 1_000 + SEGMENT_ENTRIES * size_of::<OnceLock<Entry>>();
+                let bytes = log.ring.held.bytes();
+                assert!(bytes <= (1 << 20) + one, "{bytes} of {data}");
+            }
+            log.check();
+            assert!(!log.ring.is_empty(), "the newest stays");
+        }
+    }
+
+    #[test]
+    fn what_is_old_goes_and_offsets_stay() {
+        let mut log = Log::new(1_000, 1 << 20);
+        for n in 0..200 {
+            log.append(10, n);
+        }
+        let day = Duration::from_secs(24 * 60 * 60);
+        log.ring.retain(at(0).after(day), Offset::MAX);
+        assert_eq!(log.ring.base(), Offset(1), "its segment's newest is younger");
+        log.ring.retain(at(3).after(day), Offset::MAX);
+        assert_eq!(log.ring.base(), Offset(5));
+        log.ring.retain(at(300).after(day), Offset::MAX);
+        assert_eq!((log.ring.base(), log.ring.next()), (Offset(201), Offset(201)));
+        assert_eq!(log.all.load(Ordering::Relaxed), 0);
+        log.check();
+        assert_eq!(log.append(10, 7), Offset(201));
+    }
+
+    /// A clock that is set back or forward expires nothing, and time never runs backwards.
+    #[test]
+    fn a_clock_that_jumps_expires_nothing() {
+        let mut log = Log::new(1_000, 1 << 20);
+        for (step, unix_ms) in [1_000, 5, 1 << 41, 7].into_iter().enumerate() {
+            let now = Now { monotonic: Instant(step as u64), unix_ms };
+            let message = Message { data: b"x", ..Message::default() };
+            log.ring.append(&log.encoder, &message, now);
+            log.ring.retain(now, Offset::MAX);
+        }
+        log.check();
+        let time = |n| log.ring.find(Offset(n)).and_then(|s| s.get(Offset(n))).map(|e| e.time);
+        assert_eq!([1, 2, 3, 4].map(|n| time(n).expect("kept")), [1_000, 1_000, 1 << 41, 1 << 41]);
+    }
+
+    #[test]
+    fn a_reader_keeps_its_segment_counted() {
+        let mut log = Log::new(10, 1 << 20);
+        for n in 0..64 {
+            log.append(10, n);
+        }
+        let read = Arc::clone(log.ring.find(Offset(1)).expect("kept"));
+        log.ring.purge();
+        assert_eq!(log.all.load(Ordering::Relaxed), read.bytes());
+        drop(read);
+        assert_eq!(log.all.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn nothing_goes_that_is_to_be_kept() {
+        let mut log = Log::new(10, 1 << 20);
+        for n in 0..100 {
+            let message = Message { data: b"x", ..Message::default() };
+            log.ring.append(&log.encoder, &message, at(n));
+        }
+        log.ring.retain(at(1 << 40), Offset(30));
+        assert!((20..=30).contains(&log.ring.base().0), "{:?}", log.ring.base());
+    }
+
+    #[test]
+    fn since_a_time_is_found() {
+        let mut log = Log::new(1_000, 1 << 20);
+        for n in 0..300 {
+            log.append(10, 10 * n);
+        }
+        assert_eq!(log.ring.since(0), Offset(1));
+        assert_eq!(log.ring.since(2_991), log.ring.next());
+        assert_eq!(log.ring.since(2_990), Offset(300));
+        assert_eq!(log.ring.since(2_985), Offset(300));
+    }
+}

@@ -167,7 +167,7 @@ const TOPICS: &[(&str, &[&str])] = &[
     ("position", &[]),
     ("time", &[]),
     ("rate", &["time"]),
-    ("settings", &["name", "time"]),
+    ("settings", &["name", "rate"]),
     ("options", &["entry", "name", "position", "refusal", "time"]),
     ("memory", &["sync"]),
     ("entry", &["memory", "name", "position", "sync", "time"]),

@@ -168,7 +168,7 @@ const TOPICS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("rate", &["time"]),
     ("settings", &["name", "rate"]),
-    ("options", &["entry", "name", "position", "refusal", "time"]),
+    ("options", &["entry", "name", "position", "refusal"]),
     ("memory", &["sync"]),
     ("entry", &["memory", "name", "position", "sync", "time"]),
     ("log", &["entry", "memory", "position", "settings", "sync", "time"]),

@@ -7,6 +7,7 @@ mod entry;
 mod log;
 mod memory;
 mod name;
+mod options;
 mod position;
 mod rate;
 mod refusal;
@@ -18,6 +19,11 @@ pub use entry::{Description, Encoded, Encoder, Entry, Form, Item, Message, Meta,
 pub use log::{Ring, Segment};
 pub use memory::Held;
 pub use name::{Pattern, TopicName};
+pub use options::{
+    Around, HistoryOptions, HistoryPageOptions, JoinOptions, Lag, PresenceOptions,
+    PresencePageOptions, PublishOptions, Receive, Start, SubscribeOptions, TopicsOptions,
+    is_member_name,
+};
 pub use position::{Epoch, Offset, Position};
 pub use rate::{Bucket, Rate};
 pub use refusal::Refusal;

@@ -9,6 +9,7 @@ mod memory;
 mod name;
 mod options;
 mod position;
+mod presence;
 mod rate;
 mod refusal;
 mod settings;
@@ -25,6 +26,10 @@ pub use options::{
     is_member_name,
 };
 pub use position::{Epoch, Offset, Position};
+pub use presence::{
+    Begun, MembersQuery, Presence, PresenceFigures, PresenceSettings, SessionEnd, SessionId, Watch,
+    Watcher,
+};
 pub use rate::{Bucket, Rate};
 pub use refusal::Refusal;
 pub use settings::{Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicSettings};

@@ -64,8 +64,7 @@ impl Presence {
         Watcher { watch, next: self.changes.next(), reads: Reads::Members(None) }
     }
 
-    /// Ends a watcher.
-
+    /// Ends a watcher: it is taken, so that none is given back twice.
     pub fn unwatch(&mut self, watcher: Watcher) {
         self.changes.remove_watcher(watcher.watch);
     }

@@ -27,8 +27,7 @@ pub use options::{
 };
 pub use position::{Epoch, Offset, Position};
 pub use presence::{
-    Begun, MembersQuery, Presence, PresenceFigures, PresenceSettings, SessionEnd, SessionId, Watch,
-    Watcher,
+    Begun, Presence, PresenceFigures, PresenceSettings, SessionEnd, SessionId, Watcher,
 };
 pub use rate::{Bucket, Rate};
 pub use refusal::Refusal;

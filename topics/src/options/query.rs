@@ -152,7 +152,7 @@ impl Members for PageForm {
 }
 
 /// Options of a stream of presence.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PresenceOptions {
     /// It tells who is away and who is back (`away`).
     pub tells_away: bool,

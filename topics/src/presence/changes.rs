@@ -6,8 +6,8 @@ use std::{collections::VecDeque, sync::Arc};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{member::Look, watcher::Watch};
-use crate::entry::Item;
+use super::member::Look;
+use crate::{entry::Item, options::PresenceOptions};
 
 /// An event that is told of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -54,12 +54,12 @@ pub(super) enum Audience {
 }
 
 impl Audience {
-    pub(super) fn has(self, watch: Watch) -> bool {
+    pub(super) fn has(self, options: PresenceOptions) -> bool {
         match self {
             Self::All => true,
-            Self::Members => !watch.each,
-            Self::Sessions => watch.each,
-            Self::Away => watch.away,
+            Self::Members => !options.tells_each,
+            Self::Sessions => options.tells_each,
+            Self::Away => options.tells_away,
         }
     }
 }
@@ -99,10 +99,10 @@ struct Watchers {
 }
 
 impl Watchers {
-    fn add(&mut self, watch: Watch, add: impl Fn(usize) -> usize) {
-        let kind = if watch.each { &mut self.of_sessions } else { &mut self.of_members };
+    fn add(&mut self, options: PresenceOptions, add: impl Fn(usize) -> usize) {
+        let kind = if options.tells_each { &mut self.of_sessions } else { &mut self.of_members };
         *kind = add(*kind);
-        if watch.away {
+        if options.tells_away {
             self.of_away = add(self.of_away);
         }
     }
@@ -122,13 +122,13 @@ impl Changes {
         Self { kept: VecDeque::new(), first: 0, bytes: 0, max_bytes, watchers: Watchers::default() }
     }
 
-    pub(super) fn add_watcher(&mut self, watch: Watch) {
-        self.watchers.add(watch, |count| count + 1);
+    pub(super) fn add_watcher(&mut self, options: PresenceOptions) {
+        self.watchers.add(options, |count| count + 1);
     }
 
     /// One watcher less: behind the last one nothing is kept.
-    pub(super) fn remove_watcher(&mut self, watch: Watch) {
-        self.watchers.add(watch, |count| count - 1);
+    pub(super) fn remove_watcher(&mut self, options: PresenceOptions) {
+        self.watchers.add(options, |count| count - 1);
         if self.watchers() == 0 {
             self.clear();
         }

@@ -19,13 +19,10 @@ use std::{
 
 use serde_json::value::RawValue;
 
+pub use self::watcher::Watcher;
 use self::{
     changes::Changes,
     member::{Member, Session, Standing},
-};
-pub use self::{
-    page::MembersQuery,
-    watcher::{Watch, Watcher},
 };
 use crate::{
     name::TopicName,

@@ -6,26 +6,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Presence, member::Look};
+use crate::options::PresencePageOptions;
 
 /// Bytes of an answer, above which it ends before its limit.
 const MAX_PAGE_BYTES: usize = 256 << 10;
-
-/// The members that are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MembersQuery<'a> {
-    /// From the first name behind this one.
-    pub after: Option<&'a str>,
-    /// Members at most.
-    pub limit: usize,
-    /// The totals, and no members.
-    pub is_count: bool,
-}
-
-impl Default for MembersQuery<'_> {
-    fn default() -> Self {
-        Self { after: None, limit: 100, is_count: false }
-    }
-}
 
 /// Bytes of a member there, beside its name and what it says.
 const MEMBER_BYTES: usize = 64;
@@ -56,8 +40,8 @@ struct Listed<'a> {
 impl Presence {
     /// The members as they are at this moment, in the order of their names, as JSON: those for whom there is
     /// room, and behind which name the next page begins.
-    pub fn page(&self, query: MembersQuery<'_>) -> Vec<u8> {
-        let behind = query.after.map_or(Bound::Unbounded, Bound::Excluded);
+    pub fn page(&self, options: &PresencePageOptions) -> Vec<u8> {
+        let behind = options.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.members.range::<str, _>((behind, Bound::Unbounded));
         let members =
             range.filter_map(|(name, member)| Some((&**name, member.since, member.look()?)));
@@ -68,7 +52,7 @@ impl Presence {
             room = room.saturating_sub(bytes);
             fits
         };
-        let limit = if query.is_count { 0 } else { query.limit };
+        let limit = if options.is_count { 0 } else { options.limit };
         let looks: Vec<_> = members.take(limit).take_while(fits).collect();
         let last = looks.last().map(|(name, ..)| *name);
         let is_whole = last.is_none_or(|last| self.is_last(last));
@@ -81,8 +65,8 @@ impl Presence {
         });
         let page = Page {
             topic: self.topic.as_str(),
-            members: (!query.is_count).then(|| listed.collect()),
-            sessions: query.is_count.then_some(self.sessions.len()),
+            members: (!options.is_count).then(|| listed.collect()),
+            sessions: options.is_count.then_some(self.sessions.len()),
             total: self.present,
             next: last.filter(|_| !is_whole),
         };

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::entry::Form;
+use crate::{
+    entry::Form,
+    options::{PresenceOptions, PresencePageOptions},
+};
 
 fn settings() -> PresenceSettings {
     PresenceSettings::of(&TopicSettings::default())
@@ -59,8 +62,8 @@ fn read(presence: &mut Presence, watcher: &mut Watcher) -> Vec<String> {
     read
 }
 
-fn page(presence: &Presence, query: MembersQuery<'_>) -> Value {
-    serde_json::from_slice(&presence.page(query)).expect("JSON")
+fn page(presence: &Presence, options: &PresencePageOptions) -> Value {
+    serde_json::from_slice(&presence.page(options)).expect("JSON")
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn a_watcher_is_told_who_is_here_and_then_what_changes() {
     let mut presence = presence(settings());
     let _ = presence.begin(SessionId(1), "bob", Some(&info(r#"{"a": 3}"#)), at(0));
     begin(&mut presence, 2, "ann", 1);
-    let mut watcher = presence.watch(Watch::default());
+    let mut watcher = presence.watch(PresenceOptions::default());
     assert_eq!(read(&mut presence, &mut watcher), ["here ann 1", "here bob 1", "all 2"]);
     begin(&mut presence, 3, "cy", 2);
     presence.update(SessionId(3), Some(&info("7")), at(3));
@@ -77,7 +80,7 @@ fn a_watcher_is_told_who_is_here_and_then_what_changes() {
     assert_eq!(read(&mut presence, &mut watcher), ["join cy", "update cy", "leave bob"]);
     assert_eq!(read(&mut presence, &mut watcher), [""; 0]);
     presence.unwatch(watcher);
-    let mut watcher = presence.watch(Watch::default());
+    let mut watcher = presence.watch(PresenceOptions::default());
     let items: Vec<_> = std::iter::from_fn(|| item(&mut presence, &mut watcher)).collect();
     let wanted = [
         json!({"event": "here", "name": "ann", "sessions": 1}),
@@ -91,8 +94,8 @@ fn a_watcher_is_told_who_is_here_and_then_what_changes() {
 #[test]
 fn two_devices_are_one_member() {
     let mut presence = presence(settings());
-    let mut watcher = presence.watch(Watch::default());
-    let mut of_each = presence.watch(Watch { each: true, away: false });
+    let mut watcher = presence.watch(PresenceOptions::default());
+    let mut of_each = presence.watch(PresenceOptions { tells_each: true, tells_away: false });
     for watcher in [&mut watcher, &mut of_each] {
         assert_eq!(read(&mut presence, watcher), ["all 0"]);
     }
@@ -110,7 +113,8 @@ fn two_devices_are_one_member() {
 #[test]
 fn what_the_newest_device_says_is_shown() {
     let mut presence = presence(settings());
-    let shown = |presence: &Presence| page(presence, MembersQuery::default())["members"][0].clone();
+    let shown =
+        |presence: &Presence| page(presence, &PresencePageOptions::default())["members"][0].clone();
     let _ = presence.begin(SessionId(1), "ann", Some(&info("1")), at(0));
     let _ = presence.begin(SessionId(2), "ann", Some(&info("2")), at(1));
     begin(&mut presence, 3, "ann", 2);
@@ -128,7 +132,7 @@ fn what_the_newest_device_says_is_shown() {
 fn a_join_within_the_grace_is_silent() {
     let mut presence = presence(settings());
     begin(&mut presence, 1, "ann", 0);
-    let mut watcher = presence.watch(Watch { away: true, each: true });
+    let mut watcher = presence.watch(PresenceOptions { tells_away: true, tells_each: true });
     read(&mut presence, &mut watcher);
     for (session, ms) in [(2, 1_000), (3, 7_000), (4, 13_000)] {
         end(&mut presence, session - 1, SessionEnd::Lost, ms);
@@ -137,7 +141,7 @@ fn a_join_within_the_grace_is_silent() {
     }
     tick_until(&mut presence, 60_000);
     assert_eq!(read(&mut presence, &mut watcher), [""; 0]);
-    let members = &page(&presence, MembersQuery::default())["members"];
+    let members = &page(&presence, &PresencePageOptions::default())["members"];
     assert_eq!(*members, json!([{"name": "ann", "sessions": 1, "since": at(0).unix_ms}]));
 }
 
@@ -146,7 +150,7 @@ fn a_join_within_the_grace_is_silent() {
 fn a_lost_member_leaves_when_its_grace_is_over() {
     let mut presence = presence(settings());
     begin(&mut presence, 1, "ann", 0);
-    let mut watcher = presence.watch(Watch::default());
+    let mut watcher = presence.watch(PresenceOptions::default());
     read(&mut presence, &mut watcher);
     end(&mut presence, 1, SessionEnd::Lost, 1_000);
     assert_eq!(presence.next_deadline(), Some(at(6_000).monotonic));
@@ -161,10 +165,10 @@ fn a_lost_member_leaves_when_its_grace_is_over() {
 fn a_suspended_session_is_away_until_it_is_back_or_over() {
     let mut presence = presence(settings());
     begin(&mut presence, 1, "ann", 0);
-    let mut watcher = presence.watch(Watch::default());
-    let mut of_away = presence.watch(Watch { away: true, each: false });
+    let mut watcher = presence.watch(PresenceOptions::default());
+    let mut of_away = presence.watch(PresenceOptions { tells_away: true, tells_each: false });
     end(&mut presence, 1, SessionEnd::Suspended, 1);
-    assert_eq!(page(&presence, MembersQuery::default())["members"][0]["away"], true);
+    assert_eq!(page(&presence, &PresencePageOptions::default())["members"][0]["away"], true);
     assert_eq!(read(&mut presence, &mut watcher), ["here ann 1 away", "all 1"]);
     assert_eq!(read(&mut presence, &mut of_away), ["here ann 1 away", "all 1"]);
     presence.resume(SessionId(1), at(2));
@@ -186,7 +190,7 @@ fn a_leave_while_the_members_are_read_is_told_of_those_that_were_read() {
     for (session, name) in ["ann", "bob", "cy", "dan"].into_iter().enumerate() {
         begin(&mut presence, session as u64, name, 0);
     }
-    let mut watcher = presence.watch(Watch::default());
+    let mut watcher = presence.watch(PresenceOptions::default());
     for name in ["ann", "bob"] {
         assert_eq!(item(&mut presence, &mut watcher).expect("an item")["name"], name);
     }
@@ -204,7 +208,7 @@ fn among_many_what_cancels_out_is_not_told() {
     for session in 0..101 {
         begin(&mut presence, session, &format!("m{session:03}"), 0);
     }
-    let mut watcher = presence.watch(Watch::default());
+    let mut watcher = presence.watch(PresenceOptions::default());
     read(&mut presence, &mut watcher);
     end(&mut presence, 7, SessionEnd::Orderly, 1_000);
     begin(&mut presence, 200, "m007", 1_100);
@@ -216,9 +220,9 @@ fn among_many_what_cancels_out_is_not_told() {
     assert_eq!(read(&mut presence, &mut watcher), [""; 0]);
     assert_eq!(presence.next_deadline(), Some(at(1_200).monotonic));
     // A page is as it is now.
-    let query = MembersQuery { is_count: true, ..MembersQuery::default() };
+    let query = PresencePageOptions { is_count: true, ..PresencePageOptions::default() };
     let count = json!({"topic": "room.1", "sessions": 101, "total": 101});
-    assert_eq!(page(&presence, query), count);
+    assert_eq!(page(&presence, &query), count);
     tick_until(&mut presence, 1_200);
     assert_eq!(read(&mut presence, &mut watcher), ["leave m008", "join new"]);
     assert_eq!(presence.next_deadline(), None);
@@ -227,7 +231,7 @@ fn among_many_what_cancels_out_is_not_told() {
 #[test]
 fn a_full_topic_shows_no_further_members() {
     let mut presence = presence(PresenceSettings { max_members: 2, max_sessions: 3, ..settings() });
-    let mut watcher = presence.watch(Watch::default());
+    let mut watcher = presence.watch(PresenceOptions::default());
     for (session, name, wanted) in [
         (1, "ann", Begun::Shown),
         (2, "bob", Begun::Shown),
@@ -254,9 +258,9 @@ fn a_full_topic_shows_no_further_members() {
 fn a_watcher_that_is_overrun_begins_anew_and_is_told() {
     let mut presence = presence(PresenceSettings { max_change_bytes: 4_096, ..settings() });
     begin(&mut presence, 0, "ann", 0);
-    let mut slow = presence.watch(Watch::default());
+    let mut slow = presence.watch(PresenceOptions::default());
     assert_eq!(read(&mut presence, &mut slow), ["here ann 1", "all 1"]);
-    let mut idle = presence.watch(Watch::default());
+    let mut idle = presence.watch(PresenceOptions::default());
     end(&mut presence, 0, SessionEnd::Orderly, 1);
     for session in 1..100 {
         begin(&mut presence, session, "bob", 2);
@@ -279,16 +283,16 @@ fn pages_follow_each_other_by_name() {
     for session in 0..25 {
         begin(&mut presence, session, &format!("m{session:02}"), 0);
     }
-    let (mut after, mut names, mut pages) = (None::<String>, Vec::new(), 0);
+    let (mut after, mut names, mut pages) = (None::<Box<str>>, Vec::new(), 0);
     loop {
-        let query = MembersQuery { after: after.as_deref(), limit: 5, is_count: false };
-        let page = page(&presence, query);
+        let query = PresencePageOptions { after: after.take(), limit: 5, is_count: false };
+        let page = page(&presence, &query);
         assert_eq!(page["total"], 25);
         let members = page["members"].as_array().expect("a list");
         names.extend(members.iter().map(|member| member["name"].clone()));
         pages += 1;
         match page["next"].as_str() {
-            Some(next) => after = Some(next.to_owned()),
+            Some(next) => after = Some(next.into()),
             None => break,
         }
     }
@@ -299,7 +303,7 @@ fn pages_follow_each_other_by_name() {
         let long = info(&format!("{:?}", "x".repeat(20_000)));
         presence.update(SessionId(session), Some(&long), at(1));
     }
-    let long = page(&presence, MembersQuery::default());
+    let long = page(&presence, &PresencePageOptions::default());
     let len = long["members"].as_array().expect("a list").len();
     assert!((10..20).contains(&len) && long["next"].is_string(), "{len}");
 }
@@ -315,7 +319,7 @@ fn a_deploy_leaves_no_ghosts() {
         for session in 0..5_000 {
             begin(&mut presence, session, &format!("m{session}"), 0);
         }
-        let mut watcher = presence.watch(Watch::default());
+        let mut watcher = presence.watch(PresenceOptions::default());
         let mut present = read(&mut presence, &mut watcher).len() - 1;
         for session in 0..5_000 {
             end(&mut presence, session, how, 1_000);
@@ -357,7 +361,7 @@ type Members = BTreeMap<String, (u64, bool, Option<u64>)>;
 /// A watcher, and what it makes of what it was told.
 struct Folded {
     watcher: Watcher,
-    watch: Watch,
+    options: PresenceOptions,
     members: Members,
 }
 
@@ -376,16 +380,16 @@ impl Folded {
             ("all", None) => assert_eq!(item["total"], self.members.len()),
             ("reset", None) => self.members.clear(),
             ("join", None) => {
-                assert!(sessions == Some(1) || !self.watch.each);
+                assert!(sessions == Some(1) || !self.options.tells_each);
                 self.members.insert(name, (1, false, info));
             }
-            ("join", Some(member)) if self.watch.each => {
+            ("join", Some(member)) if self.options.tells_each => {
                 member.0 += 1;
                 assert_eq!(sessions, Some(member.0));
             }
             ("leave", Some(member)) => {
-                member.0 -= if self.watch.each { 1 } else { member.0 };
-                assert!(sessions == Some(member.0) || !self.watch.each);
+                member.0 -= if self.options.tells_each { 1 } else { member.0 };
+                assert!(sessions == Some(member.0) || !self.options.tells_each);
                 if member.0 == 0 {
                     self.members.remove(&name);
                 }
@@ -403,11 +407,11 @@ impl Folded {
     /// Whether it was told all of this that it asked to be told.
     fn check(&self, members: &Members) {
         let known = |(name, (sessions, is_away, info)): (&String, &(u64, bool, Option<u64>))| {
-            let sessions = if self.watch.each { *sessions } else { 1 };
-            (name.clone(), (sessions, *is_away && self.watch.away, *info))
+            let sessions = if self.options.tells_each { *sessions } else { 1 };
+            (name.clone(), (sessions, *is_away && self.options.tells_away, *info))
         };
         let told: Members = self.members.iter().map(known).collect();
-        assert_eq!(told, members.iter().map(known).collect(), "{:?}", self.watch);
+        assert_eq!(told, members.iter().map(known).collect(), "{:?}", self.options);
     }
 }
 
@@ -543,10 +547,11 @@ impl World {
             7 => self.update(step),
             8 => self.resume(),
             9 if self.watchers.len() < 4 => {
-                let [away, each] = [self.random.below(2) == 0, self.random.below(2) == 0];
-                let watch = Watch { away, each };
-                let watcher = self.presence.watch(watch);
-                self.watchers.push(Folded { watcher, watch, members: Members::new() });
+                let [tells_away, tells_each] =
+                    [self.random.below(2) == 0, self.random.below(2) == 0];
+                let options = PresenceOptions { tells_away, tells_each };
+                let watcher = self.presence.watch(options);
+                self.watchers.push(Folded { watcher, options, members: Members::new() });
             }
             10 if self.random.below(4) == 0 => {
                 if let Some(of) = self.watchers.pop() {
@@ -569,7 +574,10 @@ impl World {
 
     fn check(&self) {
         let presence = &self.presence;
-        let listed = page(presence, MembersQuery { limit: usize::MAX, ..MembersQuery::default() });
+        let listed = page(
+            presence,
+            &PresencePageOptions { limit: usize::MAX, ..PresencePageOptions::default() },
+        );
         let listed = listed["members"].as_array().expect("a list").iter().map(|member| {
             let name = member["name"].as_str().expect("a name").to_owned();
             let sessions = member["sessions"].as_u64().expect("a number");

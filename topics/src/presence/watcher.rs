@@ -7,21 +7,15 @@
 use std::{ops::Bound, sync::Arc};
 
 use super::{Presence, changes::Changes, member::Member};
-use crate::entry::{Encoded, Form, Item};
-
-/// The changes that a watcher is told of, beside those of members and of what they say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Watch {
-    /// Those who go away, and are back.
-    pub away: bool,
-    /// An event for each session.
-    pub each: bool,
-}
+use crate::{
+    entry::{Encoded, Form, Item},
+    options::PresenceOptions,
+};
 
 /// The place of a watcher in a topic's presence. Nothing is queued for it.
 #[derive(Debug)]
 pub struct Watcher {
-    watch: Watch,
+    options: PresenceOptions,
     /// The number of the change that it reads next.
     next: u64,
     reads: Reads,
@@ -48,7 +42,7 @@ impl Watcher {
     fn seek(&mut self, changes: &Changes) -> Option<u64> {
         while let Some(change) = changes.get(self.next) {
             self.next += 1;
-            if change.audience.has(self.watch) && self.knows(&change.name) {
+            if change.audience.has(self.options) && self.knows(&change.name) {
                 return Some(self.next - 1);
             }
         }
@@ -59,14 +53,14 @@ impl Watcher {
 impl Presence {
     /// A watcher that begins with the members that are shown. It is to be given back to
     /// [`unwatch`](Self::unwatch).
-    pub fn watch(&mut self, watch: Watch) -> Watcher {
-        self.changes.add_watcher(watch);
-        Watcher { watch, next: self.changes.next(), reads: Reads::Members(None) }
+    pub fn watch(&mut self, options: PresenceOptions) -> Watcher {
+        self.changes.add_watcher(options);
+        Watcher { options, next: self.changes.next(), reads: Reads::Members(None) }
     }
 
     /// Ends a watcher: it is taken, so that none is given back twice.
     pub fn unwatch(&mut self, watcher: Watcher) {
-        self.changes.remove_watcher(watcher.watch);
+        self.changes.remove_watcher(watcher.options);
     }
 
     /// The next item for a watcher, which is now told of it; none until the [version](Self::version) grows.

@@ -3,6 +3,7 @@
 //! A message is appended once and encoded once; a subscriber is a cursor, which holds nothing. The core
 //! knows no sockets, no tasks and no clock.
 
+mod dedup;
 mod entry;
 mod log;
 mod memory;
@@ -16,6 +17,7 @@ mod settings;
 mod sync;
 mod time;
 
+pub use dedup::{Dedup, DedupKey, DedupSecret};
 pub use entry::{Description, Encoded, Encoder, Entry, Form, Item, Message, Meta, Room};
 pub use log::{Ring, Segment};
 pub use memory::Held;

@@ -173,7 +173,7 @@ const TOPICS: &[(&str, &[&str])] = &[
     ("entry", &["memory", "name", "position", "sync", "time"]),
     ("log", &["entry", "memory", "position", "settings", "sync", "time"]),
     ("dedup", &["position"]),
-    ("ephemeral", &["entry", "position", "time"]),
+    ("ephemeral", &["entry", "memory", "name", "position", "sync", "time"]),
     ("presence", &["entry", "log", "name", "options", "position", "refusal", "settings", "time"]),
     // What topics are written to, and read from after a crash.
     ("store", &["entry", "name", "position", "refusal", "sync", "time"]),

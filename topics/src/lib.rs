@@ -5,6 +5,7 @@
 
 mod dedup;
 mod entry;
+mod ephemeral;
 mod log;
 mod memory;
 mod name;
@@ -19,6 +20,7 @@ mod time;
 
 pub use dedup::{Dedup, DedupKey, DedupSecret};
 pub use entry::{Description, Encoded, Encoder, Entry, Form, Item, Message, Meta, Room};
+pub use ephemeral::{Event, Events};
 pub use log::{Ring, Segment};
 pub use memory::Held;
 pub use name::{Pattern, TopicName};

@@ -165,10 +165,11 @@ const TOPICS: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("name", &["refusal"]),
     ("position", &[]),
+    ("json", &[]),
     ("time", &[]),
     ("rate", &["time"]),
     ("settings", &["name", "rate"]),
-    ("options", &["entry", "name", "position", "refusal"]),
+    ("options", &["entry", "json", "name", "position", "refusal"]),
     ("memory", &["sync"]),
     ("entry", &["memory", "name", "position", "sync", "time"]),
     ("log", &["entry", "memory", "position", "settings", "sync", "time"]),
@@ -201,7 +202,10 @@ const TOPICS: &[(&str, &[&str])] = &[
     ),
     (
         "history",
-        &["cursor", "entry", "log", "name", "options", "position", "refusal", "time", "topic"],
+        &[
+            "cursor", "entry", "json", "log", "name", "options", "position", "refusal", "time",
+            "topic",
+        ],
     ),
     (
         "registry",

@@ -6,6 +6,8 @@
 mod dedup;
 mod entry;
 mod ephemeral;
+mod history;
+mod json;
 mod log;
 mod memory;
 mod name;
@@ -21,6 +23,7 @@ mod time;
 pub use dedup::{Dedup, DedupKey, DedupSecret};
 pub use entry::{Description, Encoded, Encoder, Entry, Form, Item, Message, Meta, Room};
 pub use ephemeral::{Event, Events};
+pub use history::{Moment, Question, Wanted};
 pub use log::{Ring, Segment};
 pub use memory::Held;
 pub use name::{Pattern, TopicName};

@@ -201,6 +201,7 @@ mod tests {
             (&format!(r#"{{"key":"{longer}"}}"#), "too large: key of 129 bytes, 128 at most"),
             (&headers, "too large: headers of 1032 bytes, 1024 at most"),
             (&object, "too large: options of 16392 bytes, 16384 at most"),
+            (r#"{"headers":{"x":"\ud800"}}"#, "in whole characters"),
             (r#"{"headers":[1]}"#, "not a valid headers: [1]; it is an object"),
             (r#"{"from":"a\u200bb"}"#, "without control and format characters"),
             (r#"{"from":"a\nb"}"#, "without control and format characters"),

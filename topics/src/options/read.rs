@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::{position::Offset, refusal::Refusal};
+use crate::{json::is_plain, position::Offset, refusal::Refusal};
 
 /// Bytes of the largest object of options: what is kept of it is bounded member by member.
 const MAX_BYTES: usize = 16 << 10;
@@ -192,6 +192,10 @@ impl<'a> Value<'a> {
     pub(super) fn verbatim(self, most: usize) -> Result<Box<RawValue>, Refusal> {
         if self.json.len() > most {
             return Err(self.too_large(self.json.len(), most));
+        }
+        // It becomes a part of JSON that others read.
+        if !is_plain(self.json.as_bytes()) {
+            return Err(self.wrong("JSON of at most 32 levels, in whole characters"));
         }
         // It was read as JSON before.
         RawValue::from_string(self.json.to_owned()).map_err(|error| self.wrong(error))

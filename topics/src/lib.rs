@@ -36,7 +36,7 @@ pub use position::{Epoch, Offset, Position};
 pub use presence::{
     Begun, Presence, PresenceFigures, PresenceSettings, SessionEnd, SessionId, Watcher,
 };
-pub use rate::{Bucket, Rate};
+pub use rate::{Bucket, Buckets, Rate};
 pub use refusal::Refusal;
 pub use settings::{Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicSettings};
 pub use time::{Instant, Now};

@@ -1,6 +1,6 @@
 //! Rates: so many a second, and so many at once.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
@@ -8,6 +8,9 @@ use crate::time::Instant;
 
 /// The highest rate: above it the time from one to the next, in nanoseconds, becomes inexact.
 const MAX_PER_SECOND: u32 = 1_000_000;
+
+/// Nanoseconds of a moment's unit.
+const NANOS: u64 = 1_000;
 
 /// A rate that is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -77,12 +80,16 @@ impl Bucket {
         self.rate
     }
 
+    fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now.0.saturating_mul(NANOS)
+    }
+
     /// Takes a token.
     ///
     /// # Errors
     /// The time after which there will be one; nothing is taken.
     pub fn try_take(&mut self, now: Instant) -> Result<(), Duration> {
-        let now = now.0.saturating_mul(1_000);
+        let now = now.0.saturating_mul(NANOS);
         let interval = self.rate.interval();
         let full_at = self.full_at.max(now);
         // With one token taken more it is full after as many intervals as it holds, or sooner.
@@ -94,6 +101,43 @@ impl Bucket {
             }
             Some(early) => Err(Duration::from_nanos(early)),
         }
+    }
+}
+
+/// Buckets of one rate, for each of many who come and go. One that is full again is not kept.
+#[derive(Debug)]
+pub struct Buckets<K> {
+    rate: Rate,
+    by_key: BTreeMap<K, Bucket>,
+    /// When there are so many, the full ones go.
+    sweep_at: usize,
+}
+
+/// Buckets that are kept without a look at whether they are full.
+const FEW_BUCKETS: usize = 64;
+
+impl<K: Ord> Buckets<K> {
+    /// A full one for everybody.
+    pub fn new(rate: Rate) -> Self {
+        Self { rate, by_key: BTreeMap::new(), sweep_at: FEW_BUCKETS }
+    }
+
+    /// Takes a token from somebody's bucket.
+    ///
+    /// # Errors
+    /// The time after which there will be one; nothing is taken.
+    pub fn try_take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
+        if self.by_key.len() >= self.sweep_at {
+            self.by_key.retain(|_, bucket| !bucket.is_full(now));
+            // As many come as there are before all are looked at again.
+            self.sweep_at = (2 * self.by_key.len()).max(FEW_BUCKETS);
+        }
+        self.by_key.entry(key).or_insert_with(|| Bucket::new(self.rate)).try_take(now)
+    }
+
+    /// Their rate.
+    pub fn rate(&self) -> Rate {
+        self.rate
     }
 }
 
@@ -143,6 +187,21 @@ mod tests {
                 assert!(f64::from(taken) <= f64::from(burst) + by_rate, "{per_second} {burst}");
             }
         }
+    }
+
+    #[test]
+    fn everybody_has_a_bucket_for_as_long_as_it_is_not_full() {
+        let mut buckets = Buckets::new(Rate::new(1_000, 2).expect("a rate"));
+        for who in 0..10_000_u64 {
+            // One each 10 µs: after 2 ms a bucket is full.
+            let now = Instant(10 * who);
+            assert_eq!(buckets.try_take(who, now), Ok(()));
+            assert_eq!(buckets.try_take(who, now), Ok(()));
+            assert_eq!(buckets.try_take(who, now), Err(Duration::from_millis(1)));
+            assert!(buckets.by_key.len() <= 2 * 200 + FEW_BUCKETS, "{}", buckets.by_key.len());
+        }
+        // Those that are not full have not gone.
+        assert!(buckets.try_take(9_999, Instant(100_000)).is_err());
     }
 
     #[test]

@@ -230,6 +230,67 @@ mod tests {
         assert!(text(PublishOptions::parse(b"{\"id\":\"\xff\"}")).contains("not valid options"));
     }
 
+    /// Pieces of options and of nonsense, one behind the other: whatever they make, they are read or refused,
+    /// and a refusal says no more of them than its bound.
+    #[test]
+    fn nonsense_is_refused() {
+        let pieces = [
+            "{",
+            "}",
+            "[",
+            "]",
+            ":",
+            ",",
+            "\"",
+            "\\",
+            "\\u",
+            "null",
+            "true",
+            "-1",
+            "1e9",
+            "\"id\"",
+            "\"from\"",
+            "\"headers\"",
+            "\"last\":",
+            "{\"last\":",
+            "\"new\"",
+            "{\"id\":\"a\"",
+            "{\"from\":",
+            "\u{feff}",
+            "ä",
+            " ",
+            "{\"epoch\":\"9f3c1a7be2d04411\"",
+            "\"after\":",
+            "99999999999999999999",
+            "\"2026-11-30T04:05:06",
+        ];
+        let mut random = 1_u64;
+        for _ in 0..20_000 {
+            let mut json = String::new();
+            for _ in 0..6 {
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                json.push_str(pieces[(random >> 33) as usize % pieces.len()]);
+            }
+            let json = json.as_bytes();
+            let refusals = [
+                PublishOptions::parse(json).err(),
+                JoinOptions::parse(json).err(),
+                HistoryOptions::parse(json).err(),
+                HistoryPageOptions::parse(json).err(),
+                PresencePageOptions::parse(json).err(),
+                TopicsOptions::parse(json).err(),
+            ];
+            for refusal in refusals.into_iter().flatten() {
+                assert!(
+                    matches!(&refusal, Refusal::Invalid(text) if text.len() < 600),
+                    "{refusal}"
+                );
+            }
+        }
+    }
+
     /// The last arm of a reader takes the last name of its list, and no other.
     #[test]
     fn every_name_that_is_told_is_known() {

@@ -91,6 +91,8 @@ mod state;
 mod streams;
 mod sync;
 mod tap;
+#[cfg(feature = "topic")]
+pub mod topic;
 mod transport;
 #[cfg(feature = "tracing")]
 mod warnings;

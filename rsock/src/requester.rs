@@ -236,6 +236,12 @@ impl Requester {
         self.mailbox.watch().borrow().clone()
     }
 
+    /// Tells of each change of that.
+    #[cfg(feature = "topic")]
+    pub(crate) fn watch(&self) -> tokio::sync::watch::Receiver<ConnectionState> {
+        self.mailbox.watch()
+    }
+
     /// Waits for the end of the connection.
     pub async fn closed(&self) -> CloseReason {
         let mut watch = self.mailbox.watch();
@@ -337,6 +343,12 @@ impl Response {
     /// What the responder said, or why the connection ended.
     pub async fn optional(mut self) -> Result<Option<Payload>, Error> {
         std::future::poll_fn(|cx| self.poll_reply(cx)).await
+    }
+
+    /// Whether the driver has it: then those that are polled after it are sent behind it.
+    #[cfg(feature = "topic")]
+    pub(crate) fn is_sent(&self) -> bool {
+        !matches!(self.state, ResponseState::Idle(_))
     }
 
     fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Payload>, Error>> {

@@ -133,6 +133,8 @@ const RSOCK: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
+    // Behind a feature: topics, as a client sees them, which is on the wire alone.
+    ("topic", &["boxed", "error", "payload", "reconnect", "requester", "state", "streams"]),
     // Behind a feature: the trait of another crate, beside the public API.
     (
         "rsocket_rust",

@@ -242,6 +242,26 @@ impl Requester {
         self.mailbox.watch()
     }
 
+    /// Waits until the connection is in another state than this one. Nothing comes after
+    /// [`Closed`](ConnectionState::Closed).
+    pub async fn state_after(&self, state: &ConnectionState) -> ConnectionState {
+        let mut watch = self.mailbox.watch();
+        match watch.wait_for(|now| now != state).await {
+            Ok(now) => now.clone(),
+            // It is kept by the mailbox, which we hold.
+            Err(_) => self.state(),
+        }
+    }
+
+    /// Has the connection end when the peer is silent for this long, where that is less than was agreed in
+    /// SETUP: for as long as somebody relies on it that whoever is connected is alive. The interval at
+    /// which a client sends KEEPALIVEs stays, and is the least that this can be. A session is suspended by
+    /// such silence.
+    pub fn shorten_lifetime(&self, most: Duration) {
+        // One that has ended is silent for ever.
+        let _ = self.mailbox.send(Command::Shorten(most));
+    }
+
     /// Waits for the end of the connection.
     pub async fn closed(&self) -> CloseReason {
         let mut watch = self.mailbox.watch();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Connection;
 use crate::frame::Setup;
 
 /// The clock of one side. Any frame received counts as life for us; KEEPALIVE goes out for the
@@ -48,6 +49,11 @@ impl KeepaliveClock {
         }
     }
 
+    /// Tolerates no more silence than this from here on; never more than before.
+    pub(crate) fn shorten(&mut self, most: Duration) {
+        self.tolerance = self.tolerance.min(most.max(self.interval));
+    }
+
     /// Begins anew on another transport, with the times that were agreed upon (RESUME-43).
     pub(crate) fn restart(&mut self, now: Instant) {
         self.next = self.next.map(|_| now + self.interval);
@@ -87,5 +93,22 @@ impl KeepaliveClock {
             self.asked.get_or_insert(now);
         }
         now < self.last_received + self.tolerance
+    }
+}
+
+impl Connection {
+    /// Tolerates no more silence of the peer than this from here on: for as long as somebody relies on it
+    /// that whoever is connected is alive. It is never more than before, and never less than the interval
+    /// at which the client sends KEEPALIVEs.
+    pub fn shorten_lifetime(&mut self, most: Duration) {
+        if let Some(clock) = &mut self.keepalive {
+            clock.shorten(most);
+        }
+    }
+
+    /// How long the last KEEPALIVE of the clock took there and back, from the time it was due on.
+    /// None on a server, which sends none by itself.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.keepalive.as_ref().and_then(KeepaliveClock::round_trip)
     }
 }

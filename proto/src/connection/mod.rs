@@ -26,11 +26,7 @@ mod stream_mut;
 mod streams;
 mod transmit;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -644,12 +640,6 @@ impl Connection {
     /// Which side of the connection this is.
     pub fn role(&self) -> Role {
         self.role
-    }
-
-    /// How long the last KEEPALIVE of the clock took there and back, from the time it was due on.
-    /// None on a server, which sends none by itself.
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.keepalive.as_ref().and_then(KeepaliveClock::round_trip)
     }
 
     /// Streams in the table, of both sides.

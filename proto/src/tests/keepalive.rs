@@ -100,6 +100,25 @@ fn ka_10_a_silent_client_is_dead_after_its_lifetime() {
 }
 
 #[test]
+fn a_lifetime_is_shortened_but_never_lengthened() {
+    let mut e = Wire::server();
+    e.advance(1_000);
+    for (most, left) in [(9_000, 2_000), (2_500, 1_500), (2_600, 1_500)] {
+        e.connection.shorten_lifetime(std::time::Duration::from_millis(most));
+        assert_eq!(e.deadline(), Some(left), "{most}");
+    }
+    e.receive(ka(0, 0, b""));
+    e.advance(2_499);
+    e.assert_silent("alive");
+    e.advance(1);
+    e.assert_ended_with(0x101, "dead");
+    // A client that keeps to its interval is never dead.
+    let mut e = Wire::server();
+    e.connection.shorten_lifetime(std::time::Duration::ZERO);
+    assert_eq!(e.deadline(), Some(1_000));
+}
+
+#[test]
 fn ka_08_09_any_frame_is_a_sign_of_life() {
     let signs = [
         ka(0, 0, b""),

@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Ping { answer: oneshot::Sender<Result<(), Error>>, permit: Permit },
     /// Send METADATA_PUSH, and tell when it is in the send buffer.
     Push { metadata: Bytes, answer: oneshot::Sender<Result<(), Error>>, permit: Permit },
+    /// Tolerate no more silence of the peer than this.
+    Shorten(Duration),
     /// Take no new requests, end with the last stream.
     Drain,
     /// End now.

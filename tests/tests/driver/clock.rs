@@ -282,6 +282,34 @@ async fn a_server_keeps_a_session_for_its_window() {
     assert_eq!(peer.next().await.code(), Some(4), "REJECTED_RESUME");
 }
 
+/// Somebody relies on it that the client is alive: silence counts for what it is sooner, on every
+/// transport of the session from then on.
+#[tokio::test(start_paused = true)]
+async fn a_shortened_lifetime_suspends_a_mute_session() {
+    let line = Line::new(Server::builder().resume(ResumeLimits::default(), 10));
+    let mut peer = Peer::join(&line);
+    peer.send(&setup_resumable(b"token")).await;
+    peer.send(&ka(R, 0, "")).await;
+    peer.next().await;
+    let back = line.fixture.requester().expect("a client was accepted");
+    back.shorten_lifetime(seconds(60));
+    back.shorten_lifetime(seconds(70));
+    for round in 0..2 {
+        let start = Instant::now();
+        let state = back.state_after(&ConnectionState::Established).await;
+        assert_eq!((state, start.elapsed()), (ConnectionState::Suspended, seconds(60)), "{round}");
+        peer = Peer::join(&line);
+        peer.send(&resume_of((1, 0), b"token", 0, 0)).await;
+        assert_eq!(peer.next().await.to_string(), "RESUME_OK(0)");
+    }
+    drop(peer);
+    assert_eq!(back.state_after(&ConnectionState::Established).await, ConnectionState::Suspended);
+    let over = back.state_after(&ConnectionState::Suspended).await;
+    assert_eq!(over, ConnectionState::Closed(CloseReason::ResumeWindowOver));
+    // It may be said too late.
+    back.shorten_lifetime(seconds(60));
+}
+
 // ---- reconnecting ---------------------------------------------------------------------------------
 
 /// A server that takes connections and drops them is not dialled without end, and one that was there

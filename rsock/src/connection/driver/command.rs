@@ -99,6 +99,7 @@ impl Driver {
             }
             Command::Push { metadata, answer, permit } => self.push(metadata, answer, permit),
             Command::Ping { answer, permit } => self.start_ping(answer, permit),
+            Command::Shorten(lifetime) => self.connection.shorten_lifetime(lifetime),
             Command::Drain => {
                 self.part(true);
                 // What has come in the meantime is heard before it is told to go.

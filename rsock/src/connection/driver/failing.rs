@@ -68,7 +68,11 @@ impl Failing {
                 self.answer(answer, Sent::Never);
                 Some(permit)
             }
-            Command::Demanded(_) | Command::Watch { .. } | Command::Drain | Command::Close => None,
+            Command::Demanded(_)
+            | Command::Watch { .. }
+            | Command::Shorten(_)
+            | Command::Drain
+            | Command::Close => None,
         }
     }
 

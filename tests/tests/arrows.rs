@@ -187,6 +187,7 @@ const TOPICS: &[(&str, &[&str])] = &[
             "entry",
             "ephemeral",
             "log",
+            "memory",
             "name",
             "options",
             "position",

@@ -3,6 +3,7 @@
 //! A message is appended once and encoded once; a subscriber is a cursor, which holds nothing. The core
 //! knows no sockets, no tasks and no clock.
 
+mod cursor;
 mod dedup;
 mod entry;
 mod ephemeral;
@@ -13,13 +14,15 @@ mod memory;
 mod name;
 mod options;
 mod position;
-mod presence;
 mod rate;
 mod refusal;
+mod registry;
 mod settings;
 mod sync;
 mod time;
+mod topic;
 
+pub use cursor::{Cursor, Fill, Sink};
 pub use dedup::{Dedup, DedupKey, DedupSecret};
 pub use entry::{Description, Encoded, Encoder, Entry, Form, Item, Message, Meta, Room};
 pub use ephemeral::{Event, Events};
@@ -37,6 +40,9 @@ pub use presence::{
     Begun, Presence, PresenceFigures, PresenceSettings, SessionEnd, SessionId, Watcher,
 };
 pub use rate::{Bucket, Buckets, Rate};
+pub use rate::{Bucket, Rate};
 pub use refusal::Refusal;
+pub use registry::{Reader, Topics};
 pub use settings::{Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicSettings};
 pub use time::{Instant, Now};
+pub use topic::{Ended, Hub, Publish, Published, Pumped, Topic, Wake};

@@ -1,6 +1,6 @@
 //! Names of topics, and patterns of them.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use crate::refusal::Refusal;
 
@@ -50,6 +50,13 @@ impl TopicName {
     /// Its tokens, in order.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         self.0.split('.')
+    }
+}
+
+/// Names are ordered and found as text is.
+impl Borrow<str> for TopicName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -88,7 +88,7 @@ impl Refusal {
     #[cold]
     pub fn no_topic(topic: impl fmt::Debug) -> Self {
         Self::rejected(format_args!(
-            "no such topic: {topic:?}; request the route \"topics\" for the list"
+            "no topic: {topic:?}; request the route \"topics\" for the list"
         ))
     }
 
@@ -96,7 +96,7 @@ impl Refusal {
     #[cold]
     pub fn undeclared(topic: impl fmt::Debug) -> Self {
         Self::rejected(format_args!(
-            "no such topic: {topic:?}, and none is made on use here; request the route \"topics\" for the \
+            "no topic: {topic:?}, and none is made on use here; request the route \"topics\" for the \
              list"
         ))
     }
@@ -264,7 +264,7 @@ mod tests {
             ),
             (
                 Refusal::undeclared(topic),
-                "no such topic: \"room.1\", and none is made on use here; request the route \"topics\" for \
+                "no topic: \"room.1\", and none is made on use here; request the route \"topics\" for \
                  the list",
             ),
             (

@@ -93,6 +93,8 @@ pub struct Ring {
     next: Offset,
     /// The time of the newest message: later ones are not older.
     newest: u64,
+    /// That of the newest message that has gone.
+    newest_gone: Option<u64>,
     retention: Retention,
     held: Arc<Held>,
 }
@@ -109,7 +111,7 @@ impl Ring {
     /// Nothing yet; the first message gets this offset.
     pub fn new(first: Offset, retention: Retention, held: Arc<Held>) -> Self {
         let segments = VecDeque::new();
-        Self { segments, base: first, next: first, newest: 0, retention, held }
+        Self { segments, base: first, next: first, newest: 0, newest_gone: None, retention, held }
     }
 
     /// The oldest message that is kept: the next one, if none is.
@@ -198,14 +200,26 @@ impl Ring {
 
     /// Gives up all of it. Offsets go on.
     pub fn purge(&mut self) {
-        self.segments.clear();
-        self.base = self.next;
+        while !self.segments.is_empty() {
+            self.drop_oldest();
+        }
     }
 
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.segments.pop_front() {
             self.base = Offset(oldest.segment.first.0 + oldest.len as u64);
+            self.newest_gone = oldest.segment.entries().last().map(|newest| newest.time);
         }
+    }
+
+    /// The time of the newest message that is not kept any more.
+    pub fn newest_gone(&self) -> Option<u64> {
+        self.newest_gone
+    }
+
+    /// Whether this offset would be in the newest segment.
+    pub fn is_newest(&self, offset: Offset) -> bool {
+        self.segments.back().is_none_or(|newest| newest.segment.first <= offset)
     }
 
     /// The segment that has this message.

@@ -1,0 +1,331 @@
+//! Cursors: readers of a topic. One holds its place and no messages.
+
+use serde::Serialize;
+
+use rsock_proto::SharedPayload;
+
+use crate::{
+    entry::{Form, Meta},
+    options::{Lag, SubscribeOptions},
+    position::{Epoch, Offset, Position},
+    refusal::Refusal,
+    time::Now,
+    topic::{Beginning, Ended, Read, Topic},
+};
+
+/// The stream that a cursor fills.
+pub trait Sink {
+    /// Whether an item may be sent now.
+    fn has_room(&mut self) -> bool;
+
+    /// Sends an item. It has room for it.
+    ///
+    /// # Errors
+    /// The reason why it can never be sent, for the stream to fail with.
+    fn send(&mut self, item: &SharedPayload) -> Result<(), Refusal>;
+
+    /// The time.
+    fn now(&self) -> Now;
+}
+
+/// How far a cursor came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// It has sent all there is: it may wait for a version of the topic later than the one it has
+    /// [seen](Cursor::seen).
+    CaughtUp,
+    /// There is more than its reader takes.
+    NoRoom,
+    /// The stream completes.
+    Ended,
+    /// The stream fails.
+    Failed(Refusal),
+}
+
+/// The place of a reader in a topic's log, and what it has to be told before it goes on.
+#[derive(Debug)]
+pub struct Cursor {
+    next: Offset,
+    /// The message behind the last that it reads; none where it reads what is published later.
+    until: Option<Offset>,
+    gap: Option<(Offset, Offset)>,
+    /// Items of the service's own that come first.
+    first: Option<Box<First>>,
+    /// Messages that it passed over, since its reader wants the newest alone.
+    skipped: u64,
+    max_lag: u64,
+    /// The connection whose messages it leaves out; 0 for none.
+    leaves_out: u64,
+    seen: u64,
+    tells_live: bool,
+    lag: Lag,
+    meta: Meta,
+    /// None where the connection's metadata cannot hold JSON.
+    form: Option<Form>,
+}
+
+/// The things that a reader is told before its first message.
+#[derive(Debug)]
+struct First {
+    start: bool,
+    reset: Option<Position>,
+    base: Offset,
+    visible: Offset,
+}
+
+/// An item of the service's own.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Marker {
+    Gap { gap: Range, epoch: Epoch },
+    Reset { gap: Lost, epoch: Epoch, base: Offset },
+    Start { start: Start },
+    Live { live: Live },
+}
+
+#[derive(Serialize)]
+struct Range {
+    from: Offset,
+    to: Offset,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exact: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Lost {
+    epoch: Epoch,
+    from: Offset,
+}
+
+#[derive(Serialize)]
+struct Start {
+    epoch: Epoch,
+    next: Offset,
+    base: Offset,
+    head: Offset,
+}
+
+#[derive(Serialize)]
+struct Live {
+    epoch: Epoch,
+    offset: Offset,
+}
+
+impl Marker {
+    fn item(&self, form: Form) -> SharedPayload {
+        // Numbers and names of ours can be written as JSON.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        SharedPayload::new(Some(&form.metadata(&json)), b"")
+    }
+}
+
+fn overrun(next: Offset, base: Offset, visible: Offset) -> Refusal {
+    Refusal::overrun(visible.0 - next.0, base)
+}
+
+impl Cursor {
+    /// A cursor where these options have it begin. `form` is that of JSON in its connection's metadata, if
+    /// they can hold it; `connection` is the one it reads by.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for items that such a connection cannot be sent, [`Refusal::Rejected`] where
+    /// messages were missed of a reader that does not want to be told of gaps, or cannot be.
+    pub fn new(
+        topic: &Topic,
+        options: &SubscribeOptions,
+        form: Option<Form>,
+        connection: u64,
+        now: Now,
+    ) -> Result<Self, Refusal> {
+        if form.is_none() && (options.tells_start || options.tells_live) {
+            let option = if options.tells_start { "start" } else { "live" };
+            return Err(Refusal::no_metadata(option));
+        }
+        let Beginning { next, gap, reset, base, visible } = topic.begin(&options.from, now);
+        // Where a gap cannot be told, the stream fails instead.
+        let lag = match options.lag {
+            Lag::Gap | Lag::Latest if form.is_none() => Lag::Close,
+            lag => lag,
+        };
+        if lag == Lag::Close {
+            if let Some((from, _)) = gap {
+                return Err(overrun(from, base, visible));
+            }
+            if let Some(position) = reset {
+                return Err(Refusal::began_anew(topic.name(), topic.epoch(), position.epoch));
+            }
+        }
+        let first = First { start: options.tells_start, reset, base, visible };
+        let has_first = first.start || first.reset.is_some();
+        Ok(Self {
+            next,
+            until: None,
+            gap,
+            first: has_first.then(|| Box::new(first)),
+            skipped: 0,
+            max_lag: options.max_lag.unwrap_or(u64::MAX),
+            leaves_out: if options.has_echo { 0 } else { connection },
+            seen: 0,
+            tells_live: options.tells_live,
+            lag,
+            meta: if form.is_none() { Meta::None } else { options.meta },
+            form,
+        })
+    }
+
+    /// The same cursor, ending before this message.
+    #[must_use]
+    pub fn until(mut self, end: Offset) -> Self {
+        self.until = Some(end);
+        self
+    }
+
+    /// The version of the topic of which it has sent everything.
+    #[inline]
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// The message that it reads next.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Sends all there is, as long as there is room.
+    pub fn fill(&mut self, topic: &Topic, out: &mut impl Sink) -> Fill {
+        match self.try_fill(topic, out) {
+            Ok(fill) => fill,
+            Err(refusal) => Fill::Failed(refusal),
+        }
+    }
+
+    fn try_fill(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<Fill, Refusal> {
+        let version = topic.version();
+        if self.first.is_some() && !self.send_first(topic, out)? {
+            return Ok(Fill::NoRoom);
+        }
+        loop {
+            let ended = topic.ended();
+            if ended == Ended::Deleted {
+                return Ok(Fill::Ended);
+            }
+            // Behind `ended`: a topic that was closed before is seen whole.
+            let visible = topic.visible();
+            let end = self.until.map_or(visible, |until| until.min(visible));
+            if self.next < end || self.gap.is_some() {
+                if !out.has_room() {
+                    return Ok(Fill::NoRoom);
+                }
+                self.catch_up(topic.base(), visible)?;
+                if self.gap.is_some() {
+                    self.send_gap(topic, out)?;
+                    continue;
+                }
+                match topic.read(self.next, || out.now()) {
+                    Read::Below(base) => self.catch_up(base, visible)?,
+                    Read::Nothing => {}
+                    Read::Segment(segment) => {
+                        while self.next < end {
+                            if !out.has_room() {
+                                return Ok(Fill::NoRoom);
+                            }
+                            let Some(entry) = segment.get(self.next) else { break };
+                            self.next = self.next.next();
+                            if self.leaves_out != 0 && self.leaves_out == entry.origin {
+                                continue;
+                            }
+                            let form = self.form.unwrap_or(Form::Plain);
+                            if self.skipped > 0 {
+                                let skipped = std::mem::take(&mut self.skipped);
+                                out.send(&entry.item_after_skipped(skipped, self.meta, form))?;
+                            } else {
+                                out.send(&entry.item(self.meta, form, &segment.room()))?;
+                            }
+                        }
+                    }
+                }
+                continue;
+            }
+            if self.until.is_some_and(|until| self.next >= until) || ended == Ended::Closed {
+                return Ok(Fill::Ended);
+            }
+            if self.tells_live {
+                if !out.has_room() {
+                    return Ok(Fill::NoRoom);
+                }
+                self.tells_live = false;
+                let offset = Offset(self.next.0 - 1);
+                self.send(Marker::Live { live: Live { epoch: topic.epoch(), offset } }, out)?;
+            }
+            self.seen = version;
+            return Ok(Fill::CaughtUp);
+        }
+    }
+
+    /// Passes over what is gone, or further behind than its reader wants, as its reader wants it.
+    fn catch_up(&mut self, base: Offset, visible: Offset) -> Result<(), Refusal> {
+        let newest = Offset(visible.0 - 1);
+        if self.lag == Lag::Conflate {
+            if self.next < newest {
+                self.skipped += newest.0 - self.next.0;
+                self.next = newest;
+            }
+            return Ok(());
+        }
+        let allowed = Offset(visible.0.saturating_sub(self.max_lag)).max(base);
+        if self.next >= allowed {
+            return Ok(());
+        }
+        let to = match self.lag {
+            Lag::Latest => newest.max(base),
+            Lag::Close => return Err(overrun(self.next, base, visible)),
+            _ => allowed,
+        };
+        let from = self.gap.map_or(self.next, |(from, _)| from);
+        self.gap = Some((from, Offset(to.0 - 1)));
+        self.next = to;
+        Ok(())
+    }
+
+    /// Whether all of it could be sent.
+    fn send_first(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<bool, Refusal> {
+        let epoch = topic.epoch();
+        while let Some(first) = &mut self.first {
+            if !out.has_room() {
+                return Ok(false);
+            }
+            let marker = if std::mem::take(&mut first.start) {
+                let head = Offset(first.visible.0 - 1);
+                // A reader that missed something begins where it is told of it.
+                let next = self.gap.map_or(self.next, |(from, _)| from);
+                Marker::Start { start: Start { epoch, next, base: first.base, head } }
+            } else if let Some(Position { epoch: lost, after }) = first.reset.take() {
+                let gap = Lost { epoch: lost, from: after.next() };
+                Marker::Reset { gap, epoch, base: first.base }
+            } else {
+                self.first = None;
+                continue;
+            };
+            self.send(marker, out)?;
+        }
+        Ok(true)
+    }
+
+    fn send_gap(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<(), Refusal> {
+        let Some((from, to)) = self.gap.take() else { return Ok(()) };
+        let exact = (from < topic.first()).then_some(false);
+        let gap = Range { from, to, exact };
+        self.send(Marker::Gap { gap, epoch: topic.epoch() }, out)
+    }
+
+    fn send(&self, marker: Marker, out: &mut impl Sink) -> Result<(), Refusal> {
+        match self.form {
+            Some(form) => out.send(&marker.item(form)),
+            // It is not told, and what it would tell of has failed the stream.
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,364 @@
+//! All topics of a service: made when they are used, remembered when they are empty, and bounded together.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+    sync::Arc,
+};
+
+use crate::{
+    name::TopicName,
+    position::{Epoch, Offset},
+    refusal::Refusal,
+    settings::Settings,
+    sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock, lock, read, write},
+    time::{Instant, Now},
+    topic::{Ended, Hub, Publish, Published, Topic, Wake},
+};
+
+/// Maps of names: a publisher holds one for reading only.
+const SHARDS: usize = 64;
+/// The part of the memory of all logs that is made free when there is none left.
+const FREED_PART: usize = 64;
+/// Topics looked at for what has grown too old, in one call.
+const TOPICS_A_TICK: usize = 8_192;
+
+/// A topic, or what is left of one.
+#[derive(Debug)]
+enum Place {
+    Topic(Arc<Topic>),
+    Record(Record),
+}
+
+/// The memory of a topic without messages and readers: its offsets go on from here.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    next: Offset,
+    since: Instant,
+}
+
+/// All topics.
+#[derive(Debug)]
+pub struct Topics {
+    settings: Arc<Settings>,
+    /// The numbering of all topics that are in memory alone.
+    epoch: Epoch,
+    shards: Box<[RwLock<HashMap<TopicName, Place>>]>,
+    index: Mutex<Index>,
+    /// Bytes of all logs in memory.
+    held: Arc<AtomicUsize>,
+    /// No topic that nobody remembers had a message of this offset or a later one.
+    floor: AtomicU64,
+    subscriptions: AtomicUsize,
+    making_room: Mutex<()>,
+    refused_for_memory: AtomicU64,
+    dropped_for_memory: AtomicU64,
+}
+
+/// The names in order, and the records by age.
+#[derive(Debug, Default)]
+struct Index {
+    topics: BTreeSet<TopicName>,
+    records: BTreeSet<(Instant, TopicName)>,
+    /// The topic that the last tick came to.
+    ticked: Option<TopicName>,
+}
+
+impl Topics {
+    /// No topics yet. `epoch` is 64 random bits.
+    pub fn new(settings: Settings, epoch: Epoch) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            epoch,
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            index: Mutex::default(),
+            held: Arc::default(),
+            floor: AtomicU64::new(1),
+            subscriptions: AtomicUsize::new(0),
+            making_room: Mutex::new(()),
+            refused_for_memory: AtomicU64::new(0),
+            dropped_for_memory: AtomicU64::new(0),
+        }
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Bytes of all logs in memory.
+    pub fn bytes(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Topics there are, without those that are only remembered.
+    pub fn len(&self) -> usize {
+        lock(&self.index).topics.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn shard(&self, name: &TopicName) -> &RwLock<HashMap<TopicName, Place>> {
+        // A name that was made to lie beside others makes one shard slow, and no map: its hash is keyed.
+        let bytes = name.as_str().as_bytes();
+        let sum = bytes.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
+        &self.shards[sum % SHARDS]
+    }
+
+    /// The topic of this name, if there is one.
+    pub fn find(&self, name: &TopicName) -> Option<Arc<Topic>> {
+        match read(self.shard(name)).get(name) {
+            Some(Place::Topic(topic)) => Some(Arc::clone(topic)),
+            _ => None,
+        }
+    }
+
+    /// The topic of this name, made if there is none.
+    ///
+    /// # Errors
+    /// [`Refusal::Rejected`] where none of this name is made, or no more at all.
+    pub fn open(&self, name: &TopicName) -> Result<Arc<Topic>, Refusal> {
+        if let Some(topic) = self.find(name) {
+            return Ok(topic);
+        }
+        let Some(settings) = self.settings.of(name) else {
+            return Err(Refusal::undeclared(name));
+        };
+        let mut shard = write(self.shard(name));
+        let record = match shard.get(name) {
+            Some(Place::Topic(topic)) => return Ok(Arc::clone(topic)),
+            Some(Place::Record(record)) => Some(*record),
+            None => None,
+        };
+        let mut index = lock(&self.index);
+        let limit = self.settings.limits().topics;
+        if index.topics.len() >= limit {
+            return Err(Refusal::too_many_topics(limit));
+        }
+        let floor = || Offset(self.floor.load(Ordering::Acquire));
+        let first = record.map_or_else(floor, |record| record.next);
+        let settings = Arc::clone(settings);
+        let topic = Topic::new(name.clone(), self.epoch, first, settings, &self.held);
+        let topic = Arc::new(topic);
+        index.topics.insert(name.clone());
+        if let Some(Record { since, .. }) = record {
+            index.records.remove(&(since, name.clone()));
+        }
+        shard.insert(name.clone(), Place::Topic(Arc::clone(&topic)));
+        Ok(topic)
+    }
+
+    /// Publishes a message to the topic of this name, and keeps the bound on the memory of all. The caller
+    /// pumps the topic if the answer says so.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) and of [`Topic::publish`].
+    pub fn publish(
+        &self,
+        name: &TopicName,
+        publish: &Publish<'_>,
+        now: Now,
+    ) -> Result<(Published, Arc<Topic>), Refusal> {
+        self.make_room(publish.message.data.len())?;
+        loop {
+            let topic = self.open(name)?;
+            match topic.publish(publish, now) {
+                // It went between the two: the next has its name.
+                Err(_) if topic.ended() == Ended::Deleted => {}
+                published => return Ok((published?, topic)),
+            }
+        }
+    }
+
+    /// Lets messages of those topics go that hold most, if all together hold more than they may.
+    fn make_room(&self, bytes: usize) -> Result<(), Refusal> {
+        let limit = self.settings.limits().memory;
+        if self.bytes().saturating_add(bytes) <= limit {
+            return Ok(());
+        }
+        // Those who come while one makes room wait for it here.
+        let _one_at_a_time = lock(&self.making_room);
+        let enough = limit - (limit / FREED_PART).max(bytes).min(limit);
+        let all = self.list(None, "", usize::MAX).into_iter();
+        let mut by_bytes: Vec<_> = all.map(|topic| (topic.bytes(), topic)).collect();
+        by_bytes.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        // Each gives up what it holds beyond the next one, so that the largest are made equal.
+        'all: for most in 1..=by_bytes.len() {
+            let least = by_bytes.get(most).map_or(0, |(bytes, _)| *bytes);
+            for (_, topic) in &by_bytes[..most] {
+                while topic.bytes() > least {
+                    if self.bytes() <= enough {
+                        break 'all;
+                    }
+                    if topic.give_way() == 0 {
+                        break;
+                    }
+                    self.dropped_for_memory.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        if self.bytes().saturating_add(bytes) <= limit {
+            return Ok(());
+        }
+        self.refused_for_memory.fetch_add(1, Ordering::Relaxed);
+        Err(Refusal::no_memory(limit))
+    }
+
+    /// One more reader.
+    ///
+    /// # Errors
+    /// [`Refusal::Rejected`] where there are as many as allowed.
+    pub fn enter(
+        self: &Arc<Self>,
+        topic: &Arc<Topic>,
+        connection: u64,
+        wake: impl FnOnce() -> Box<dyn Wake>,
+    ) -> Result<Reader, Refusal> {
+        let limit = self.settings.limits().subscriptions;
+        if self.subscriptions.fetch_add(1, Ordering::Relaxed) >= limit {
+            self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::too_many_subscriptions(limit));
+        }
+        let limit = topic.settings().max_subscriptions;
+        if topic.readers() >= limit {
+            self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::too_many_subscriptions_of(topic.name(), limit));
+        }
+        let hub = topic.enter(connection, wake);
+        Ok(Reader { topics: Arc::clone(self), topic: Arc::clone(topic), hub })
+    }
+
+    /// Lets go of what is too old: messages, topics without any, and records. To be called each second; a
+    /// call looks at no more than some thousand topics.
+    pub fn tick(&self, now: Now) {
+        let names: Vec<_> = {
+            let mut index = lock(&self.index);
+            let after = match index.ticked.take() {
+                Some(name) => Bound::Excluded(name),
+                None => Bound::Unbounded,
+            };
+            let names = index.topics.range((after, Bound::Unbounded));
+            let names: Vec<_> = names.take(TOPICS_A_TICK).cloned().collect();
+            index.ticked = names.last().cloned().filter(|_| names.len() == TOPICS_A_TICK);
+            names
+        };
+        for name in names {
+            if let Some(topic) = self.find(&name) {
+                topic.expire(now);
+                if topic.is_idle() {
+                    self.put_away(&topic, now.monotonic);
+                }
+            }
+        }
+        let memory = self.settings.limits().topic_memory;
+        self.forget(|index| {
+            let oldest = index.records.first()?;
+            let is_old = now.monotonic.since(oldest.0) >= memory;
+            (is_old || index.records.len() > self.settings.limits().records)
+                .then(|| oldest.1.clone())
+        });
+    }
+
+    /// Keeps no more than a record of a topic that has no messages and that nobody uses, but the caller.
+    fn put_away(&self, topic: &Arc<Topic>, now: Instant) {
+        let name = topic.name();
+        let mut shard = write(self.shard(name));
+        let is_there =
+            matches!(shard.get(name), Some(Place::Topic(there)) if Arc::ptr_eq(there, topic));
+        // It is here and in the map; nobody else can come to it while the shard is held.
+        if !is_there || Arc::strong_count(topic) > 2 || !topic.is_idle() {
+            return;
+        }
+        let mut index = lock(&self.index);
+        index.topics.remove(name);
+        let record = Record { next: topic.visible(), since: now };
+        if record.next.0 > self.floor.load(Ordering::Acquire) {
+            index.records.insert((record.since, name.clone()));
+            shard.insert(name.clone(), Place::Record(record));
+        } else {
+            // One that is made anew begins no earlier.
+            shard.remove(name);
+        }
+    }
+
+    /// Forgets records: the floor rises above all that they gave.
+    fn forget(&self, next: impl Fn(&Index) -> Option<TopicName>) {
+        loop {
+            let Some(name) = next(&lock(&self.index)) else { return };
+            let mut shard = write(self.shard(&name));
+            let mut index = lock(&self.index);
+            if let Some(&Place::Record(record)) = shard.get(&name) {
+                self.floor.fetch_max(record.next.0, Ordering::AcqRel);
+                index.records.remove(&(record.since, name.clone()));
+                shard.remove(&name);
+            }
+        }
+    }
+
+    /// Deletes a topic: its readers complete, its messages go. Its offsets are remembered, as those of any
+    /// topic that is empty. The topic, for the caller to pump.
+    pub fn delete(&self, name: &TopicName, now: Now) -> Option<(Arc<Topic>, bool)> {
+        let mut shard = write(self.shard(name));
+        let Some(Place::Topic(topic)) = shard.get(name) else { return None };
+        let topic = Arc::clone(topic);
+        let pump = topic.delete();
+        let mut index = lock(&self.index);
+        index.topics.remove(name);
+        let record = Record { next: topic.visible(), since: now.monotonic };
+        index.records.insert((record.since, name.clone()));
+        shard.insert(name.clone(), Place::Record(record));
+        Some((topic, pump))
+    }
+
+    /// The topics behind this name, in order.
+    pub fn list(&self, after: Option<&TopicName>, prefix: &str, at_most: usize) -> Vec<Arc<Topic>> {
+        let begin = match after {
+            Some(name) => Bound::Excluded(name.as_str()),
+            None => Bound::Included(prefix),
+        };
+        // The index is let go before shards are looked at: who changes both takes the shard first.
+        let names: Vec<_> = {
+            let index = lock(&self.index);
+            let names = index.topics.range::<str, _>((begin, Bound::Unbounded));
+            let names = names.take_while(|name| name.as_str().starts_with(prefix));
+            names.take(at_most).cloned().collect()
+        };
+        names.iter().filter_map(|name| self.find(name)).collect()
+    }
+}
+
+/// A reader of a topic, for as long as this is held.
+#[derive(Debug)]
+pub struct Reader {
+    topics: Arc<Topics>,
+    topic: Arc<Topic>,
+    hub: Arc<Hub>,
+}
+
+impl Reader {
+    /// The topic it reads.
+    #[inline]
+    pub fn topic(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+
+    /// Has it woken when there are news: see [`Topic::wait`].
+    #[inline]
+    pub fn wait(&self) {
+        self.topic.wait(&self.hub);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.topic.leave(&self.hub);
+        self.topics.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        // Who asks for topics and publishes nothing leaves none behind.
+        if self.topic.is_idle() && self.topic.visible() == self.topic.first() {
+            self.topics.put_away(&self.topic, Instant::default());
+        }
+    }
+}

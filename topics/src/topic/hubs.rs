@@ -1,0 +1,160 @@
+//! Readers that wait for news of a topic, by connection, and the pump that wakes them.
+
+use std::{fmt, mem, sync::Arc};
+
+use rustc_hash::FxHashMap;
+
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+
+/// A way to have all readers of a connection look again.
+pub trait Wake: Send + Sync {
+    /// Wakes those that wait. False if the connection is over.
+    fn wake(&self) -> bool;
+}
+
+/// The cost of waking a connection, and that of each reader of it: a pump counts what it does in eighths.
+const CONNECTION_COST: usize = 8;
+/// Connections, each with one reader, that are woken before others have their turn.
+const HANDFUL: usize = 64 * (CONNECTION_COST + 1);
+
+/// The readers of one connection on one topic.
+pub struct Hub {
+    connection: u64,
+    wake: Box<dyn Wake>,
+    /// It is in the list of those that wait, or will be woken by whoever took it from there.
+    is_waiting: AtomicBool,
+    /// Readers of this connection. Changed under the lock of the topic's hubs.
+    readers: AtomicUsize,
+}
+
+impl Hub {
+    fn cost(&self) -> usize {
+        CONNECTION_COST + self.readers.load(Ordering::Relaxed)
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
+
+/// Whether a pump has more to wake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pumped {
+    /// All were woken that waited for news: the pump has ended.
+    All,
+    /// Others are to have their turn, then it goes on.
+    More,
+}
+
+/// All hubs of a topic.
+#[derive(Default)]
+pub(super) struct Hubs {
+    by_connection: Mutex<FxHashMap<u64, Arc<Hub>>>,
+    waiting: Mutex<Vec<Arc<Hub>>>,
+    /// As many as wait: a publisher looks at it without the lock.
+    are_waiting: AtomicUsize,
+    is_pumping: AtomicBool,
+    /// The hubs that the pump has taken and not yet woken.
+    pass: Mutex<Vec<Arc<Hub>>>,
+    /// The version of the topic that everybody was told of who waited then.
+    pumped: AtomicU64,
+    /// Raised by what readers do not know yet. Its first value is 1: a reader that knows nothing has 0.
+    version: AtomicU64,
+}
+
+impl Hubs {
+    pub(super) fn new() -> Self {
+        Self { version: AtomicU64::new(1), pumped: AtomicU64::new(1), ..Self::default() }
+    }
+
+    /// The version of the topic: a reader that has seen all of this one may wait.
+    #[inline]
+    pub(super) fn version(&self) -> u64 {
+        // Behind `wait`, it is read after the registration is seen: see `tell`.
+        self.version.load(Ordering::SeqCst)
+    }
+
+    /// Tells of news, after they can be seen. Whether the caller has to pump.
+    #[must_use]
+    pub(super) fn tell(&self) -> bool {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        // Whoever registers later than this sees the version above.
+        self.are_waiting.load(Ordering::SeqCst) > 0 && !self.is_pumping.swap(true, Ordering::AcqRel)
+    }
+
+    /// One more reader of this connection.
+    pub(super) fn enter(&self, connection: u64, wake: impl FnOnce() -> Box<dyn Wake>) -> Arc<Hub> {
+        let mut hubs = lock(&self.by_connection);
+        let hub = hubs.entry(connection).or_insert_with(|| {
+            let (is_waiting, readers) = (AtomicBool::new(false), AtomicUsize::new(0));
+            Arc::new(Hub { connection, wake: wake(), is_waiting, readers })
+        });
+        hub.readers.fetch_add(1, Ordering::Relaxed);
+        Arc::clone(hub)
+    }
+
+    /// One reader less.
+    pub(super) fn leave(&self, hub: &Hub) {
+        let mut hubs = lock(&self.by_connection);
+        if hub.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
+            hubs.remove(&hub.connection);
+            if hubs.capacity() > 64 && hubs.len() < hubs.capacity() / 4 {
+                hubs.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Has the hub woken when there are news. To be called after its reader has joined what the hub
+    /// wakes; it then looks at the version once more.
+    pub(super) fn wait(&self, hub: &Arc<Hub>) {
+        // A hub that is taken already will be woken after this: see `pump`.
+        if !hub.is_waiting.swap(true, Ordering::AcqRel) {
+            let mut waiting = lock(&self.waiting);
+            waiting.push(Arc::clone(hub));
+            self.are_waiting.store(waiting.len(), Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes a handful of those that wait, after [`tell`](Self::tell) or `More` have said so.
+    pub(super) fn pump(&self) -> Pumped {
+        let mut budget = HANDFUL;
+        let mut pass = lock(&self.pass);
+        loop {
+            while let Some(hub) = pass.pop() {
+                // Before it is woken: whoever finds it set relies on being woken after that.
+                hub.is_waiting.swap(false, Ordering::AcqRel);
+                let cost = hub.cost();
+                hub.wake.wake();
+                budget = budget.saturating_sub(cost);
+                if budget == 0 {
+                    return Pumped::More;
+                }
+            }
+            let version = self.version();
+            if self.pumped.swap(version, Ordering::Relaxed) == version {
+                self.is_pumping.swap(false, Ordering::AcqRel);
+                // What was published since did not pump, because we did.
+                let is_news =
+                    self.version() != version && self.are_waiting.load(Ordering::SeqCst) > 0;
+                if !is_news || self.is_pumping.swap(true, Ordering::AcqRel) {
+                    return Pumped::All;
+                }
+                continue;
+            }
+            let mut waiting = lock(&self.waiting);
+            mem::swap(&mut *waiting, &mut *pass);
+            self.are_waiting.store(0, Ordering::SeqCst);
+            drop(waiting);
+            // The first who waited is woken first.
+            pass.reverse();
+        }
+    }
+}
+
+impl fmt::Debug for Hubs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hubs").field("version", &self.version()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,337 @@
+//! Topics: a log that is shared by all who publish to it and read from it.
+
+mod hubs;
+
+use std::sync::Arc;
+
+pub use hubs::{Hub, Pumped, Wake};
+
+use hubs::Hubs;
+
+use crate::{
+    entry::{Encoder, Message},
+    log::{Ring, Segment},
+    memory::Held,
+    name::TopicName,
+    options::Start,
+    position::{Epoch, Offset, Position},
+    refusal::Refusal,
+    settings::TopicSettings,
+    sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
+    time::Now,
+};
+
+/// A message to be published, and the conditions under which it is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Publish<'a> {
+    /// The message.
+    pub message: Message<'a>,
+    /// The idempotency key: what was published under it is not published again.
+    pub id: Option<&'a str>,
+    /// The offset that the topic's last message must have; in a topic of the newest by key, that of the
+    /// key's.
+    pub expect: Option<Offset>,
+    /// It is the last message: readers complete behind it, and nothing is published any more.
+    pub closes: bool,
+}
+
+/// The answer to a publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The numbering.
+    pub epoch: Epoch,
+    /// The message's number; none for an event that is not kept.
+    pub offset: Option<Offset>,
+    /// It had been published before, under the same idempotency key.
+    pub is_duplicate: bool,
+    /// Readers wait for it: the caller has to [pump](Topic::pump).
+    pub pump: bool,
+}
+
+/// The way in which a topic has ended, as readers look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It goes on.
+    Not,
+    /// Its last message has been published.
+    Closed,
+    /// It was deleted.
+    Deleted,
+}
+
+impl Ended {
+    const ALL: [Self; 3] = [Self::Not, Self::Closed, Self::Deleted];
+}
+
+/// A topic.
+#[derive(Debug)]
+pub struct Topic {
+    name: TopicName,
+    epoch: Epoch,
+    settings: Arc<TopicSettings>,
+    encoder: Encoder,
+    /// The offset that its first message here got or gets. Whether there were messages of lower ones
+    /// nobody knows any more.
+    first: Offset,
+    /// The end of what readers see.
+    visible: AtomicU64,
+    /// The oldest that is kept.
+    base: AtomicU64,
+    ended: AtomicU8,
+    log: Mutex<Log>,
+    hubs: Hubs,
+    held: Arc<Held>,
+    readers: AtomicUsize,
+}
+
+/// The part of a topic that its lock protects.
+#[derive(Debug)]
+struct Log {
+    ring: Ring,
+}
+
+/// The place in a log at which a reader goes on.
+pub(crate) enum Read {
+    /// Messages from this offset on.
+    Segment(Arc<Segment>),
+    /// They are gone; this is the oldest that is kept.
+    Below(Offset),
+    /// There are no more.
+    Nothing,
+}
+
+/// The place at which a reader begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Beginning {
+    /// The first message it gets, if that is still kept.
+    pub(crate) next: Offset,
+    /// The messages that it missed.
+    pub(crate) gap: Option<(Offset, Offset)>,
+    /// The position means nothing here.
+    pub(crate) reset: Option<Position>,
+    pub(crate) base: Offset,
+    pub(crate) visible: Offset,
+}
+
+impl Topic {
+    /// A topic without messages. The first gets this offset.
+    pub fn new(
+        name: TopicName,
+        epoch: Epoch,
+        first: Offset,
+        settings: Arc<TopicSettings>,
+        all: &Arc<AtomicUsize>,
+    ) -> Self {
+        let held = Held::new(Arc::clone(all));
+        let ring = Ring::new(first, settings.retention, Arc::clone(&held));
+        Self {
+            encoder: Encoder::new(&name, epoch),
+            name,
+            epoch,
+            settings,
+            first,
+            visible: AtomicU64::new(first.0),
+            base: AtomicU64::new(first.0),
+            ended: AtomicU8::new(Ended::Not as u8),
+            log: Mutex::new(Log { ring }),
+            hubs: Hubs::new(),
+            held,
+            readers: AtomicUsize::new(0),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// Its numbering.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Its settings.
+    pub fn settings(&self) -> &Arc<TopicSettings> {
+        &self.settings
+    }
+
+    /// The offset behind the newest message that readers see.
+    #[inline]
+    pub fn visible(&self) -> Offset {
+        Offset(self.visible.load(Ordering::Acquire))
+    }
+
+    /// The oldest message that is kept; [`visible`](Self::visible) if none is.
+    pub fn base(&self) -> Offset {
+        Offset(self.base.load(Ordering::Acquire))
+    }
+
+    /// Bytes that its log holds.
+    pub fn bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// Whether it has ended.
+    #[inline]
+    pub fn ended(&self) -> Ended {
+        Ended::ALL[usize::from(self.ended.load(Ordering::Acquire))]
+    }
+
+    /// Publishes a message.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for one that can never be published here, [`Refusal::Rejected`] for one that
+    /// cannot be now. Nothing of it remains.
+    pub fn publish(&self, publish: &Publish<'_>, now: Now) -> Result<Published, Refusal> {
+        let Publish { message, expect, closes, .. } = publish;
+        let max = self.settings.max_bytes(false);
+        if message.data.len() > max {
+            return Err(Refusal::too_large(&self.name, message.data.len(), max));
+        }
+        let mut log = lock(&self.log);
+        let last = Offset(log.ring.next().0 - 1);
+        match self.ended() {
+            Ended::Not => {}
+            Ended::Closed => return Err(Refusal::closed(&self.name, last)),
+            Ended::Deleted => return Err(Refusal::no_topic(&self.name)),
+        }
+        if let Some(expected) = expect.filter(|expected| *expected != last) {
+            return Err(Refusal::conflict(None, last, expected));
+        }
+        let offset = log.ring.append(&self.encoder, message, now).offset;
+        log.ring.retain(now, offset);
+        self.base.store(log.ring.base().0, Ordering::Release);
+        // L2: it is set before it can be seen.
+        self.visible.store(offset.next().0, Ordering::Release);
+        if *closes {
+            self.ended.store(Ended::Closed as u8, Ordering::Release);
+        }
+        drop(log);
+        let pump = self.hubs.tell();
+        Ok(Published { epoch: self.epoch, offset: Some(offset), is_duplicate: false, pump })
+    }
+
+    /// Lets messages go that are too old. Whether any did.
+    pub fn expire(&self, now: Now) -> bool {
+        let mut log = lock(&self.log);
+        let keep_from = self.visible();
+        let have_gone = log.ring.retain(now, keep_from);
+        self.base.store(log.ring.base().0, Ordering::Release);
+        have_gone
+    }
+
+    /// Lets all messages go. Offsets go on.
+    pub fn purge(&self) {
+        let mut log = lock(&self.log);
+        log.ring.purge();
+        self.base.store(log.ring.base().0, Ordering::Release);
+    }
+
+    /// Whether it has no messages and no readers.
+    pub fn is_idle(&self) -> bool {
+        self.readers() == 0 && self.base() == self.visible() && self.ended() != Ended::Closed
+    }
+
+    /// Gives up its oldest messages for those of others; their bytes.
+    pub fn give_way(&self) -> usize {
+        let mut log = lock(&self.log);
+        let bytes = log.ring.give_way();
+        self.base.store(log.ring.base().0, Ordering::Release);
+        bytes
+    }
+
+    /// Ends all readers, and lets its messages go. Whether the caller has to [pump](Self::pump).
+    pub fn delete(&self) -> bool {
+        self.ended.store(Ended::Deleted as u8, Ordering::Release);
+        self.purge();
+        self.hubs.tell()
+    }
+
+    /// The place at which a reader begins that asks for this.
+    pub(crate) fn begin(&self, from: &Start, now: Now) -> Beginning {
+        let mut log = lock(&self.log);
+        let visible = self.visible();
+        log.ring.retain(now, visible);
+        let base = log.ring.base();
+        self.base.store(base.0, Ordering::Release);
+        let beginning = |next| Beginning { next, gap: None, reset: None, base, visible };
+        let missed =
+            |from: Offset| Beginning { gap: Some((from, Offset(base.0 - 1))), ..beginning(base) };
+        match *from {
+            Start::New => beginning(visible),
+            Start::Oldest => beginning(base),
+            Start::Last(count) => beginning(base.max(Offset(visible.0.saturating_sub(count)))),
+            Start::Since(time) => {
+                let first = log.ring.since(time).min(visible);
+                match log.ring.newest_gone() {
+                    // Which of them were of that time nobody knows any more.
+                    Some(gone) if gone >= time => missed(self.first),
+                    _ => beginning(first),
+                }
+            }
+            Start::After(position) if position.epoch != self.epoch || position.after >= visible => {
+                Beginning { reset: Some(position), ..beginning(base) }
+            }
+            Start::After(position) => match position.after.next() {
+                next if next < base => missed(next),
+                next => beginning(next),
+            },
+        }
+    }
+
+    /// The offset that its first message here got: whether there were others of lower ones, in this epoch,
+    /// is not known any more.
+    pub(crate) fn first(&self) -> Offset {
+        self.first
+    }
+
+    /// The messages from this offset on.
+    pub(crate) fn read(&self, next: Offset, now: impl Fn() -> Now) -> Read {
+        let mut log = lock(&self.log);
+        let visible = self.visible();
+        // The newest is young, or a timer will let it go.
+        if !log.ring.is_newest(next) && log.ring.expires().is_some_and(|at| at <= now().monotonic) {
+            log.ring.retain(now(), visible);
+            self.base.store(log.ring.base().0, Ordering::Release);
+        }
+        match log.ring.find(next) {
+            _ if next >= visible => Read::Nothing,
+            Some(segment) => Read::Segment(Arc::clone(segment)),
+            None => Read::Below(log.ring.base()),
+        }
+    }
+
+    /// One more reader of this connection.
+    pub fn enter(&self, connection: u64, wake: impl FnOnce() -> Box<dyn Wake>) -> Arc<Hub> {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+        self.hubs.enter(connection, wake)
+    }
+
+    /// One reader less.
+    pub fn leave(&self, hub: &Hub) {
+        self.readers.fetch_sub(1, Ordering::Relaxed);
+        self.hubs.leave(hub);
+    }
+
+    /// Its readers.
+    pub fn readers(&self) -> usize {
+        self.readers.load(Ordering::Relaxed)
+    }
+
+    /// The version of the topic: it is raised with all that a reader would want to be woken for.
+    #[inline]
+    pub fn version(&self) -> u64 {
+        self.hubs.version()
+    }
+
+    /// Has the hub woken when there are news; its reader then looks at the [version](Self::version) once
+    /// more.
+    pub fn wait(&self, hub: &Arc<Hub>) {
+        self.hubs.wait(hub);
+    }
+
+    /// Wakes a handful of those that wait for news.
+    pub fn pump(&self) -> Pumped {
+        self.hubs.pump()
+    }
+}

@@ -7,6 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use rsock::{MemoryBudget, Meter, Router, Runtimes, frame::Interaction};
+use rsock_topics::{Service, Settings};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -54,7 +55,9 @@ pub(crate) fn app_on(
         fire_and_forget: AtomicU64::new(0),
         routes: OnceLock::new(),
     }));
-    let router = api::add_to(Router::new(app.clone()))
+    let topics = Service::new(Settings::default());
+    let router = topics
+        .add_to(api::add_to(Router::new(app.clone())))
         .meter(meter)
         .unknown_route_hint("request the route \"routes\" for the list")
         // Whoever may ask for anything may ask for the list.

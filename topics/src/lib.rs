@@ -17,6 +17,8 @@ mod position;
 mod rate;
 mod refusal;
 mod registry;
+#[cfg(feature = "serve")]
+mod serve;
 mod settings;
 mod sync;
 mod time;
@@ -43,6 +45,8 @@ pub use rate::{Bucket, Buckets, Rate};
 pub use rate::{Bucket, Rate};
 pub use refusal::Refusal;
 pub use registry::{Reader, Topics};
+#[cfg(feature = "serve")]
+pub use serve::{Action, AllowAll, Clock, Permit, Service};
 pub use settings::{Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicSettings};
 pub use time::{Instant, Now};
 pub use topic::{Ended, Hub, Publish, Published, Pumped, Topic, Wake};

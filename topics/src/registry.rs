@@ -35,6 +35,14 @@ enum Place {
 struct Record {
     next: Offset,
     since: Instant,
+    is_closed: bool,
+}
+
+impl Record {
+    fn of(topic: &Topic, since: Instant) -> Self {
+        let is_closed = topic.ended() == Ended::Closed;
+        Self { next: topic.visible(), since, is_closed }
+    }
 }
 
 /// All topics.
@@ -141,7 +149,9 @@ impl Topics {
         let floor = || Offset(self.floor.load(Ordering::Acquire));
         let first = record.map_or_else(floor, |record| record.next);
         let settings = Arc::clone(settings);
-        let topic = Topic::new(name.clone(), self.epoch, first, settings, &self.held);
+        let is_closed = record.is_some_and(|record| record.is_closed);
+        let ended = if is_closed { Ended::Closed } else { Ended::Not };
+        let topic = Topic::new(name.clone(), self.epoch, first, ended, settings, &self.held);
         let topic = Arc::new(topic);
         index.topics.insert(name.clone());
         if let Some(Record { since, .. }) = record {
@@ -274,8 +284,8 @@ impl Topics {
         }
         let mut index = lock(&self.index);
         index.topics.remove(name);
-        let record = Record { next: topic.visible(), since: now };
-        if record.next.0 > self.floor.load(Ordering::Acquire) {
+        let record = Record::of(topic, now);
+        if record.is_closed || record.next.0 > self.floor.load(Ordering::Acquire) {
             index.records.insert((record.since, name.clone()));
             shard.insert(name.clone(), Place::Record(record));
         } else {
@@ -307,7 +317,7 @@ impl Topics {
         let pump = topic.delete();
         let mut index = lock(&self.index);
         index.topics.remove(name);
-        let record = Record { next: topic.visible(), since: now.monotonic };
+        let record = Record::of(&topic, now.monotonic);
         index.records.insert((record.since, name.clone()));
         shard.insert(name.clone(), Place::Record(record));
         Some((topic, pump))
@@ -345,6 +355,11 @@ impl Reader {
         &self.topic
     }
 
+    /// The way to wake its connection's readers, as it was made for the first of them.
+    pub fn wake(&self) -> &dyn Wake {
+        self.hub.wake()
+    }
+
     /// Has it woken when there are news: see [`Topic::wait`].
     #[inline]
     pub fn wait(&self) {
@@ -360,5 +375,180 @@ impl Drop for Reader {
         if self.topic.is_idle() && self.topic.visible() == self.topic.first() {
             self.topics.put_away(&self.topic, Instant::default());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        entry::Message,
+        settings::{Creation, Limits, Retention, TopicSettings},
+    };
+
+    struct Nobody;
+
+    impl Wake for Nobody {
+        fn wake(&self) -> bool {
+            true
+        }
+    }
+
+    fn topics(limits: Limits) -> Arc<Topics> {
+        let settings = Settings::new(limits, []).expect("valid");
+        Arc::new(Topics::new(settings, Epoch(1)))
+    }
+
+    fn name(text: &str) -> TopicName {
+        TopicName::parse(text).expect("a name")
+    }
+
+    fn publish(topics: &Topics, topic: &str, data: &[u8], now: Now) -> Result<u64, Refusal> {
+        let message = Message { data, ..Message::default() };
+        let publish = Publish { message, ..Publish::default() };
+        let (published, _) = topics.publish(&name(topic), &publish, now)?;
+        Ok(published.offset.expect("it is kept").0)
+    }
+
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// Within an epoch no offset is given twice, whatever is forgotten.
+    #[test]
+    fn offsets_never_repeat_whatever_is_forgotten() {
+        let topics = topics(Limits::default());
+        let now = Now::default();
+        for n in 1..=5 {
+            assert_eq!(publish(&topics, "a", b"x", now), Ok(n));
+        }
+        assert_eq!(publish(&topics, "b", b"x", now), Ok(1));
+        let later = now.after(DAY);
+        topics.tick(later);
+        assert_eq!((topics.len(), topics.bytes()), (0, 0), "only records are left");
+        assert_eq!(publish(&topics, "a", b"x", later), Ok(6), "its record was kept");
+        let much_later = later.after(DAY);
+        topics.tick(much_later);
+        topics.tick(much_later.after(DAY));
+        let reopened = publish(&topics, "a", b"x", much_later);
+        assert_eq!(reopened, Ok(7), "the floor is above all that was given");
+        assert_eq!(publish(&topics, "c", b"x", much_later), Ok(7), "for everybody");
+    }
+
+    #[test]
+    fn deleted_topics_go_on_with_their_offsets() {
+        let topics = topics(Limits::default());
+        let now = Now::default();
+        assert_eq!(publish(&topics, "a", b"x", now), Ok(1));
+        let old = topics.open(&name("a")).expect("there");
+        topics.delete(&name("a"), now).expect("there");
+        assert_eq!(old.ended(), Ended::Deleted);
+        assert!(topics.find(&name("a")).is_none());
+        assert_eq!(publish(&topics, "a", b"x", now), Ok(2));
+        assert!(topics.delete(&name("b"), now).is_none());
+    }
+
+    #[test]
+    fn closed_topics_stay_closed_when_they_are_put_away() {
+        let topics = topics(Limits::default());
+        let message = Message { data: b"end", ..Message::default() };
+        let last = Publish { message, closes: true, ..Publish::default() };
+        topics.publish(&name("a"), &last, Now::default()).expect("room");
+        let later = Now::default().after(DAY);
+        topics.tick(later);
+        assert!(topics.is_empty());
+        let refused = publish(&topics, "a", b"x", later).expect_err("closed");
+        assert!(refused.to_string().starts_with("closed: "), "{refused}");
+        assert!(refused.to_string().ends_with(" 1"), "{refused}");
+    }
+
+    /// Names that are asked for and never published to are not remembered.
+    #[test]
+    fn subscribing_leaves_no_record() {
+        let topics = topics(Limits::default());
+        for n in 0..1_000 {
+            let topic = topics.open(&name(&format!("squat.{n}"))).expect("room");
+            let reader = topics.enter(&topic, 1, || Box::new(Nobody)).expect("room");
+            drop(topic);
+            assert_eq!(topics.len(), 1);
+            drop(reader);
+            assert_eq!(topics.len(), 0);
+        }
+        assert!(lock(&topics.index).records.is_empty());
+    }
+
+    #[test]
+    fn records_are_bounded_and_the_oldest_goes() {
+        let topics = topics(Limits { records: 10, ..Limits::default() });
+        let mut now = Now::default();
+        for n in 0..20 {
+            assert_eq!(publish(&topics, &format!("t.{n}"), b"x", now), Ok(1));
+            now = now.after(Duration::from_secs(1));
+        }
+        let later = now.after(DAY);
+        topics.tick(later);
+        assert_eq!(lock(&topics.index).records.len(), 10);
+        assert_eq!(publish(&topics, "new", b"x", later), Ok(2), "the floor");
+    }
+
+    #[test]
+    fn topics_and_subscriptions_are_bounded() {
+        let topics = topics(Limits { topics: 3, subscriptions: 2, ..Limits::default() });
+        let now = Now::default();
+        for topic in ["a", "b", "c"] {
+            publish(&topics, topic, b"x", now).expect("room");
+        }
+        let refused = publish(&topics, "d", b"x", now).expect_err("full");
+        assert!(refused.to_string().starts_with("too many topics: 3"), "{refused}");
+        let topic = topics.open(&name("a")).expect("there");
+        let readers = [1, 2].map(|id| topics.enter(&topic, id, || Box::new(Nobody)));
+        let refused = topics.enter(&topic, 3, || Box::new(Nobody)).expect_err("full");
+        assert!(refused.to_string().starts_with("too many subscriptions: 2"), "{refused}");
+        drop(readers);
+        topics.enter(&topic, 3, || Box::new(Nobody)).expect("room again");
+    }
+
+    #[test]
+    fn undeclared_topics_are_refused_where_none_is_made_on_use() {
+        let limits = Limits { create: Creation::Config, ..Limits::default() };
+        let settings =
+            Settings::new(limits, [("room.*", TopicSettings::default())]).expect("valid");
+        let topics = Topics::new(settings, Epoch(1));
+        publish(&topics, "room.1", b"x", Now::default()).expect("declared");
+        let refused = publish(&topics, "other", b"x", Now::default()).expect_err("undeclared");
+        assert!(refused.to_string().starts_with("no topic: \"other\""), "{refused}");
+    }
+
+    /// L4: whoever holds most gives way, and nobody's last messages go.
+    #[test]
+    fn the_memory_of_all_logs_is_bounded() {
+        let limit = 4 << 20;
+        let limits = Limits { memory: limit, ..Limits::default() };
+        let retention = Retention { messages: u64::MAX, ..Retention::default() };
+        let of_all = TopicSettings { retention, ..TopicSettings::default() };
+        let topics = Topics::new(Settings::new(limits, [(">", of_all)]).expect("valid"), Epoch(1));
+        let now = Now::default();
+        for n in 0..20 {
+            publish(&topics, "small", &[b'x'; 100], now).expect("room");
+            publish(&topics, &format!("few.{n}"), &[b'x'; 1_000], now).expect("room");
+        }
+        for _ in 0..20_000 {
+            publish(&topics, "greedy", &[b'x'; 1_000], now).expect("room");
+            assert!(topics.bytes() <= limit + 10_000, "{}", topics.bytes());
+        }
+        let small = topics.find(&name("small")).expect("there");
+        assert_eq!((small.base(), small.visible()), (Offset(1), Offset(21)));
+        let greedy = topics.find(&name("greedy")).expect("there");
+        assert!(greedy.bytes() > limit / 2, "{}", greedy.bytes());
+    }
+
+    #[test]
+    fn where_nobody_can_give_way_a_publish_is_refused() {
+        let topics = topics(Limits { memory: 1 << 20, ..Limits::default() });
+        let refused = (0..10_000)
+            .find_map(|n| publish(&topics, &format!("t.{n}"), &[b'x'; 1_000], Now::default()).err())
+            .expect("too many last messages");
+        assert!(refused.to_string().starts_with("no memory: "), "{refused}");
+        assert!(topics.bytes() <= 1 << 20);
     }
 }

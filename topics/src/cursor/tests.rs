@@ -54,7 +54,7 @@ impl World {
         let retention = Retention { messages, ..Retention::default() };
         let settings = Arc::new(TopicSettings { retention, ..TopicSettings::default() });
         let name = TopicName::parse("room.1").expect("a name");
-        let topic = Topic::new(name, EPOCH, Offset(first), settings, &Arc::default());
+        let topic = Topic::new(name, EPOCH, Offset(first), Ended::Not, settings, &Arc::default());
         Self { topic, now: Now { monotonic: Instant(0), unix_ms: 1_000 }, published: first }
     }
 

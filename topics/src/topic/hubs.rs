@@ -1,13 +1,13 @@
 //! Readers that wait for news of a topic, by connection, and the pump that wakes them.
 
-use std::{fmt, mem, sync::Arc};
+use std::{any::Any, fmt, mem, sync::Arc};
 
 use rustc_hash::FxHashMap;
 
 use crate::sync::{AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
 
 /// A way to have all readers of a connection look again.
-pub trait Wake: Send + Sync {
+pub trait Wake: Any + Send + Sync {
     /// Wakes those that wait. False if the connection is over.
     fn wake(&self) -> bool;
 }
@@ -28,6 +28,11 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// The way to wake its readers.
+    pub(crate) fn wake(&self) -> &dyn Wake {
+        &*self.wake
+    }
+
     fn cost(&self) -> usize {
         CONNECTION_COST + self.readers.load(Ordering::Relaxed)
     }

@@ -9,6 +9,7 @@ pub use hubs::{Hub, Pumped, Wake};
 use hubs::Hubs;
 
 use crate::{
+    dedup::{Dedup, DedupKey},
     entry::{Encoder, Message},
     log::{Ring, Segment},
     memory::Held,
@@ -27,7 +28,7 @@ pub struct Publish<'a> {
     /// The message.
     pub message: Message<'a>,
     /// The idempotency key: what was published under it is not published again.
-    pub id: Option<&'a str>,
+    pub id: Option<DedupKey>,
     /// The offset that the topic's last message must have; in a topic of the newest by key, that of the
     /// key's.
     pub expect: Option<Offset>,
@@ -88,6 +89,26 @@ pub struct Topic {
 #[derive(Debug)]
 struct Log {
     ring: Ring,
+    dedup: Dedup,
+    /// Bytes of the idempotency keys, as they are counted.
+    dedup_bytes: usize,
+    held: Arc<Held>,
+}
+
+impl Log {
+    /// Enters the key of an append, with its memory.
+    fn enter(&mut self, id: DedupKey, offset: Offset) {
+        self.dedup.insert(id, offset);
+        let bytes = self.dedup.bytes();
+        self.held.add(bytes.saturating_sub(self.dedup_bytes));
+        self.dedup_bytes = bytes.max(self.dedup_bytes);
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.held.release(self.dedup_bytes);
+    }
 }
 
 /// The place in a log at which a reader goes on.
@@ -114,29 +135,31 @@ pub(crate) struct Beginning {
 }
 
 impl Topic {
-    /// A topic without messages. The first gets this offset.
+    /// A topic without messages. The first gets this offset, unless the topic was closed before.
     pub fn new(
         name: TopicName,
         epoch: Epoch,
         first: Offset,
+        ended: Ended,
         settings: Arc<TopicSettings>,
         all: &Arc<AtomicUsize>,
     ) -> Self {
         let held = Held::new(Arc::clone(all));
         let ring = Ring::new(first, settings.retention, Arc::clone(&held));
+        let dedup = Dedup::new(settings.dedup_entries);
         Self {
             encoder: Encoder::new(&name, epoch),
             name,
             epoch,
-            settings,
             first,
             visible: AtomicU64::new(first.0),
             base: AtomicU64::new(first.0),
-            ended: AtomicU8::new(Ended::Not as u8),
-            log: Mutex::new(Log { ring }),
+            ended: AtomicU8::new(ended as u8),
+            log: Mutex::new(Log { ring, dedup, dedup_bytes: 0, held: Arc::clone(&held) }),
             hubs: Hubs::new(),
             held,
             readers: AtomicUsize::new(0),
+            settings,
         }
     }
 
@@ -183,12 +206,17 @@ impl Topic {
     /// [`Refusal::Invalid`] for one that can never be published here, [`Refusal::Rejected`] for one that
     /// cannot be now. Nothing of it remains.
     pub fn publish(&self, publish: &Publish<'_>, now: Now) -> Result<Published, Refusal> {
-        let Publish { message, expect, closes, .. } = publish;
+        let Publish { message, id, expect, closes } = publish;
         let max = self.settings.max_bytes(false);
         if message.data.len() > max {
             return Err(Refusal::too_large(&self.name, message.data.len(), max));
         }
         let mut log = lock(&self.log);
+        // What was acknowledged is acknowledged again, whatever else would refuse it now.
+        if let Some(offset) = id.and_then(|id| log.dedup.find(id)) {
+            let (epoch, offset) = (self.epoch, Some(offset));
+            return Ok(Published { epoch, offset, is_duplicate: true, pump: false });
+        }
         let last = Offset(log.ring.next().0 - 1);
         match self.ended() {
             Ended::Not => {}
@@ -199,6 +227,9 @@ impl Topic {
             return Err(Refusal::conflict(None, last, expected));
         }
         let offset = log.ring.append(&self.encoder, message, now).offset;
+        if let Some(id) = *id {
+            log.enter(id, offset);
+        }
         log.ring.retain(now, offset);
         self.base.store(log.ring.base().0, Ordering::Release);
         // L2: it is set before it can be seen.
@@ -229,7 +260,7 @@ impl Topic {
 
     /// Whether it has no messages and no readers.
     pub fn is_idle(&self) -> bool {
-        self.readers() == 0 && self.base() == self.visible() && self.ended() != Ended::Closed
+        self.readers() == 0 && self.base() == self.visible()
     }
 
     /// Gives up its oldest messages for those of others; their bytes.

@@ -1,0 +1,146 @@
+//! Topics as routes of RSocket: connections, tasks and the clock are here, and nowhere else.
+
+mod clock;
+mod permit;
+mod publish;
+mod pump;
+mod subscribe;
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use rsock::{
+    Error, Identity, Request, Router, SendError,
+    metadata::{CompositeMetadata, WellKnownMime, mime::is_composite},
+};
+
+pub use clock::Clock;
+pub use permit::{Action, AllowAll, Permit};
+
+use crate::{
+    dedup::DedupSecret, entry::Form, name::TopicName, options::PublishOptions, position::Epoch,
+    refusal::Refusal, registry::Topics, settings::Settings,
+};
+
+/// How often all topics are looked at for what is too old.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The topics of a process, served over RSocket.
+///
+/// ```
+/// use rsock::{Router, Server};
+/// use rsock_topics::{Service, Settings};
+///
+/// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+/// let topics = Service::new(Settings::default());
+/// let app = topics.add_to(Router::new(()));
+/// Server::bind("tcp://127.0.0.1:7878").await?.serve(app).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Service(Arc<Shared>);
+
+struct Shared {
+    topics: Arc<Topics>,
+    permit: Box<dyn Permit>,
+    secret: DedupSecret,
+    clock: Clock,
+    /// The timer runs.
+    started: OnceLock<()>,
+}
+
+impl Service {
+    /// No topics yet. Everybody may do everything: see [`with_permit`](Self::with_permit).
+    pub fn new(settings: Settings) -> Self {
+        Self::with_permit(settings, AllowAll)
+    }
+
+    /// No topics yet; `permit` is asked before anything is done.
+    pub fn with_permit(settings: Settings, permit: impl Permit) -> Self {
+        let topics = Arc::new(Topics::new(settings, Epoch(random())));
+        let secret = DedupSecret::new([random(), random()]);
+        let (permit, clock) = (Box::new(permit), Clock::start());
+        Self(Arc::new(Shared { topics, permit, secret, clock, started: OnceLock::new() }))
+    }
+
+    /// The topics themselves.
+    pub fn topics(&self) -> &Arc<Topics> {
+        &self.0.topics
+    }
+
+    /// The time, as it is given to them.
+    pub fn clock(&self) -> Clock {
+        self.0.clock
+    }
+
+    /// Adds their routes: `topic.{name}`, `presence.{name}`, `history.{name}` and `topics`.
+    #[must_use]
+    pub fn add_to<S: Clone + Send + Sync + 'static>(&self, router: Router<S>) -> Router<S> {
+        router.route("topic.{*name}", self.topic_route())
+    }
+
+    /// Looks at all topics each second, from the first request on, for as long as they are there.
+    fn start(&self) {
+        self.0.started.get_or_init(|| {
+            let (topics, clock) = (Arc::downgrade(&self.0.topics), self.0.clock);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(TICK).await;
+                    let Some(topics) = topics.upgrade() else { return };
+                    topics.tick(clock.now());
+                }
+            });
+        });
+    }
+
+    /// The topic that a request's route names, if this action on it is permitted.
+    fn topic_of(&self, request: &Request, action: Action) -> Result<TopicName, Refusal> {
+        self.start();
+        let name = TopicName::of_client(request.param("name").unwrap_or_default())?;
+        self.0.permit.permits(request, action, &name)?;
+        Ok(name)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("topics", &self.0.topics.len()).finish_non_exhaustive()
+    }
+}
+
+/// # Panics
+/// Where the system has no random numbers, and nothing could be served.
+fn random() -> u64 {
+    getrandom::u64().expect("the system has random numbers")
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Invalid(text) => Self::invalid(text),
+            Refusal::Rejected(text) => Self::rejected(text),
+            Refusal::Failed(text) => Self::application(text),
+        }
+    }
+}
+
+/// The form that JSON has in the metadata of the connection that a request came by, if they can hold it.
+fn form_of(request: &Request) -> Option<Form> {
+    let mime = request.metadata_mime();
+    if is_composite(mime) {
+        Some(Form::Composite)
+    } else if mime.eq_ignore_ascii_case(WellKnownMime::Json.as_str().as_bytes()) {
+        Some(Form::Plain)
+    } else {
+        None
+    }
+}
+
+/// The name of who asks, if it is authenticated.
+fn name_of(request: &Request) -> Option<&str> {
+    request.identity().map(Identity::name)
+}

@@ -1,0 +1,103 @@
+//! `topic.{name}` as a request-stream: its messages, from wherever one likes.
+
+use std::{
+    any::Any,
+    task::{Context, Poll},
+};
+
+use rsock::{Error, Feed, Outlet, Request, SharedPayload, WakeGroup};
+
+use super::{pump::Group, *};
+use crate::{
+    cursor::{Cursor, Fill, Sink},
+    options::SubscribeOptions,
+    registry::Reader,
+    time::Now,
+};
+
+/// A subscriber: a cursor, and the connection that wakes it.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    cursor: Cursor,
+    reader: Reader,
+    group: Arc<WakeGroup>,
+    clock: Clock,
+}
+
+impl Service {
+    pub(super) fn subscribe(&self, request: &Request) -> Result<Subscription, Refusal> {
+        let name = self.topic_of(request, Action::Subscribe)?;
+        let options = SubscribeOptions::parse(request.data())?;
+        self.subscription(request, &name, &options)
+    }
+
+    /// A reader of this topic on the connection that a request came by.
+    pub(super) fn subscription(
+        &self,
+        request: &Request,
+        name: &TopicName,
+        options: &SubscribeOptions,
+    ) -> Result<Subscription, Refusal> {
+        let (topics, clock) = (&self.0.topics, self.0.clock);
+        let topic = topics.open(name)?;
+        let connection = request.peer().connection_id();
+        let reader = topics.enter(&topic, connection, || {
+            Box::new(Group(request.peer().requester().wake_group()))
+        })?;
+        let cursor = Cursor::new(&topic, options, form_of(request), connection, clock.now())?;
+        let wake: &dyn Any = reader.wake();
+        // All hubs of these topics are made here.
+        let group = wake.downcast_ref::<Group>().map(|group| Arc::clone(&group.0));
+        let group = group.unwrap_or_else(|| request.peer().requester().wake_group());
+        Ok(Subscription { cursor, reader, group, clock })
+    }
+}
+
+/// An outlet, as cursors fill it.
+struct Outgoing<'a, 'b> {
+    out: &'a mut Outlet<'b>,
+    clock: Clock,
+}
+
+impl Sink for Outgoing<'_, '_> {
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        self.out.has_room()
+    }
+
+    #[inline]
+    fn send(&mut self, item: &SharedPayload) -> Result<(), Refusal> {
+        self.out.send_shared(item).map_err(too_large)
+    }
+
+    fn now(&self) -> Now {
+        self.clock.now()
+    }
+}
+
+#[cold]
+fn too_large(error: SendError) -> Refusal {
+    Refusal::rejected(format_args!("too large for this connection: {error}"))
+}
+
+impl Feed for Subscription {
+    fn poll_fill(&mut self, out: &mut Outlet<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let topic = self.reader.topic();
+        loop {
+            let filled = self.cursor.fill(topic, &mut Outgoing { out, clock: self.clock });
+            match filled {
+                Fill::CaughtUp => {
+                    out.wait_in(&self.group, cx);
+                    self.reader.wait();
+                    // What came just before has woken nobody.
+                    if topic.version() == self.cursor.seen() {
+                        return Poll::Pending;
+                    }
+                }
+                Fill::NoRoom => return Poll::Pending,
+                Fill::Ended => return Poll::Ready(Ok(())),
+                Fill::Failed(refusal) => return Poll::Ready(Err(refusal.into())),
+            }
+        }
+    }
+}

@@ -155,9 +155,9 @@ mod tests {
         let lines = list(&app(Arc::default()));
         let names: Vec<_> =
             lines.lines().filter_map(|line| line.split_whitespace().next()).collect();
-        assert_eq!(names, ["clock", "echo", "range", "routes", "status"]);
+        assert_eq!(names, ["clock", "echo", "range", "routes", "status", "topic.{*name}"]);
         assert!(lines.contains(
-            "echo    request-response, fire-and-forget, request-stream, request-channel  what"
+            "echo           request-response, fire-and-forget, request-stream, request-channel  what"
         ));
     }
 }

@@ -14,6 +14,7 @@ mod memory;
 mod name;
 mod options;
 mod position;
+mod presence;
 mod rate;
 mod refusal;
 mod registry;
@@ -42,7 +43,6 @@ pub use presence::{
     Begun, Presence, PresenceFigures, PresenceSettings, SessionEnd, SessionId, Watcher,
 };
 pub use rate::{Bucket, Buckets, Rate};
-pub use rate::{Bucket, Rate};
 pub use refusal::Refusal;
 pub use registry::{Reader, Topics};
 #[cfg(feature = "serve")]

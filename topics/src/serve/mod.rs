@@ -13,16 +13,16 @@ use std::{
 };
 
 use rsock::{
-    Error, Identity, Request, Router, SendError,
-    metadata::{CompositeMetadata, WellKnownMime, mime::is_composite},
+    Error, Identity, Request, Router,
+    metadata::{WellKnownMime, mime::is_composite},
 };
 
 pub use clock::Clock;
 pub use permit::{Action, AllowAll, Permit};
 
 use crate::{
-    dedup::DedupSecret, entry::Form, name::TopicName, options::PublishOptions, position::Epoch,
-    refusal::Refusal, registry::Topics, settings::Settings,
+    dedup::DedupSecret, entry::Form, name::TopicName, position::Epoch, refusal::Refusal,
+    registry::Topics, settings::Settings,
 };
 
 /// How often all topics are looked at for what is too old.
@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
 /// let topics = Service::new(Settings::default());
 /// let app = topics.add_to(Router::new(()));
-/// Server::bind("tcp://127.0.0.1:7878").await?.serve(app).await?;
+/// Server::bind("tcp://127.0.0.1:7878").await?.serve(app).await;
 /// # Ok(())
 /// # }
 /// ```

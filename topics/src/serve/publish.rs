@@ -1,12 +1,18 @@
 //! `topic.{name}` as a request-response, or as fire-and-forget: a message is published.
 
-use rsock::{Error, MethodRoute, Payload, Request, request_response};
+use rsock::{
+    Error, MethodRoute, Payload, Request,
+    metadata::{CompositeMetadata, WellKnownMime},
+    request_response,
+};
 use serde::Serialize;
 
-use super::*;
+use super::{Action, Service, form_of, name_of, pump};
 use crate::{
-    entry::Message,
-    position::Offset,
+    entry::{Form, Message},
+    name::TopicName,
+    options::PublishOptions,
+    position::{Epoch, Offset},
     topic::{Publish, Published},
 };
 

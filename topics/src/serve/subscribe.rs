@@ -2,15 +2,18 @@
 
 use std::{
     any::Any,
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use rsock::{Error, Feed, Outlet, Request, SharedPayload, WakeGroup};
+use rsock::{Error, Feed, Outlet, Request, SendError, SharedPayload, WakeGroup};
 
-use super::{pump::Group, *};
+use super::{Action, Clock, Service, form_of, pump::Group};
 use crate::{
     cursor::{Cursor, Fill, Sink},
+    name::TopicName,
     options::SubscribeOptions,
+    refusal::Refusal,
     registry::Reader,
     time::Now,
 };

@@ -51,6 +51,8 @@ pub struct Cursor {
     gap: Option<(Offset, Offset)>,
     /// Items of the service's own that come first.
     first: Option<Box<First>>,
+    /// The number of the next event that it may see.
+    event: u64,
     /// Messages that it passed over, since its reader wants the newest alone.
     skipped: u64,
     max_lag: u64,
@@ -162,6 +164,7 @@ impl Cursor {
             until: None,
             gap,
             first: has_first.then(|| Box::new(first)),
+            event: topic.next_event(),
             skipped: 0,
             max_lag: options.max_lag.unwrap_or(u64::MAX),
             leaves_out: if options.has_echo { 0 } else { connection },
@@ -249,6 +252,13 @@ impl Cursor {
             if self.until.is_some_and(|until| self.next >= until) || ended == Ended::Closed {
                 return Ok(Fill::Ended);
             }
+            if self.event != topic.next_event() && self.until.is_none() {
+                if !self.send_events(topic, out)? {
+                    return Ok(Fill::NoRoom);
+                }
+                // The log goes first: there may be messages behind those events by now.
+                continue;
+            }
             if self.tells_live {
                 if !out.has_room() {
                     return Ok(Fill::NoRoom);
@@ -309,6 +319,21 @@ impl Cursor {
             self.send(marker, out)?;
         }
         Ok(true)
+    }
+
+    /// Whether all that wait for it could be sent.
+    fn send_events(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<bool, Refusal> {
+        loop {
+            if !out.has_room() {
+                return Ok(false);
+            }
+            let Some(event) = topic.read_event(&mut self.event, self.next, out.now()) else {
+                return Ok(true);
+            };
+            if self.leaves_out == 0 || self.leaves_out != event.origin {
+                out.send(event.item(self.meta, self.form.unwrap_or(Form::Plain)))?;
+            }
+        }
     }
 
     fn send_gap(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<(), Refusal> {

@@ -164,11 +164,15 @@ impl Events {
     }
 
     /// The next event for a reader that has read the log up to this offset, which it reads next. `number` is
-    /// its own, and goes on. None until it has read more, or there is another event.
+    /// its own, and goes on. None until it has read more, if its number stays behind, or there is another
+    /// event.
     pub fn read(&self, number: &mut u64, read_to: Offset, now: Now) -> Option<Arc<Event>> {
         let first = self.waiting.partition_point(|(of, _)| *of < *number);
         let mut waiting = self.waiting.range(first..);
-        let (of, event) = waiting.find(|(_, event)| !event.is_over(now))?;
+        let Some((of, event)) = waiting.find(|(_, event)| !event.is_over(now)) else {
+            *number = self.next;
+            return None;
+        };
         if event.at > read_to {
             return None;
         }

@@ -407,3 +407,50 @@ fn what_is_told_accounts_for_every_offset() {
         assert_eq!(rest, numbers(next..world.published));
     }
 }
+
+fn event<'a>(key: Option<&'a str>, data: &'a [u8]) -> Publish<'a> {
+    let message = Message { data, key, origin: 2, ..Message::default() };
+    Publish { message, is_ephemeral: true, ..Publish::default() }
+}
+
+/// The log goes first, and an event of before is not sent to who came later.
+#[test]
+fn events_never_overtake_messages_and_never_hold_them_up() {
+    let mut world = World::new(1, 1_000);
+    let mut cursor = world.from(From::New);
+    world.topic.publish(&event(None, b"typing"), world.now).expect("room");
+    world.publish(1);
+    world.topic.publish(&event(None, b"idle"), world.now).expect("room");
+    let mut late = world.from(From::Oldest);
+    assert_eq!(world.read(&mut cursor, 1).0, ["1"]);
+    assert_eq!(world.all(&mut cursor), ["typing", "idle"]);
+    assert_eq!(world.all(&mut late), ["1"], "they were before it came");
+}
+
+#[test]
+fn events_wait_five_seconds_and_then_nobody_is_woken_for_them() {
+    let mut world = World::new(1, 1_000);
+    let mut cursor = world.from(From::New);
+    world.topic.publish(&event(Some("p"), b"pointer 1"), world.now).expect("room");
+    world.topic.publish(&event(Some("p"), b"pointer 2"), world.now).expect("room");
+    assert_eq!(world.read(&mut cursor, 0), (vec![], Fill::NoRoom));
+    assert_eq!(world.read(&mut cursor, 5).0, ["pointer 2"], "the newest of its key");
+    world.topic.publish(&event(None, b"old"), world.now).expect("room");
+    world.now = world.now.after(std::time::Duration::from_secs(6));
+    assert!(world.all(&mut cursor).is_empty());
+    assert_eq!(cursor.seen(), world.topic.version());
+}
+
+#[test]
+fn a_topic_without_a_log_has_events_alone() {
+    let settings = TopicSettings { kind: crate::settings::Kind::None, ..TopicSettings::default() };
+    let name = TopicName::parse("cursors").expect("a name");
+    let topic = Topic::new(name, EPOCH, Offset(1), Ended::Not, Arc::new(settings), &Arc::default());
+    let world = World { topic, now: Now::default(), published: 1 };
+    let mut cursor = world.from(From::Oldest);
+    let message = Message { data: b"10,20", ..Message::default() };
+    let publish = Publish { message, ..Publish::default() };
+    let published = world.topic.publish(&publish, world.now).expect("room");
+    assert_eq!(published.offset, None);
+    assert_eq!(world.all(&mut cursor), ["10,20"]);
+}

@@ -9,7 +9,7 @@ use crate::{name::TopicName, refusal::Refusal};
 pub enum Action {
     /// To publish messages.
     Publish,
-    /// To publish events that are not kept.
+    /// To publish events that are not kept: whoever may publish may do this as well.
     Signal,
     /// To read what is published from now on.
     Subscribe,

@@ -60,8 +60,9 @@ impl Service {
     }
 
     fn publish(&self, request: &Request) -> Result<(TopicName, Published), Error> {
-        let name = self.topic_of(request, Action::Publish)?;
         let options = publish_options(request)?;
+        let action = if options.is_ephemeral { Action::Signal } else { Action::Publish };
+        let name = self.topic_of(request, action)?;
         let own = name_of(request);
         let from = match (options.from.as_deref(), own) {
             (Some(from), Some(own)) if from != own => {
@@ -80,7 +81,13 @@ impl Service {
         };
         let id = options.id.as_deref();
         let id = id.map(|id| self.0.secret.key(name.as_str(), own, id));
-        let publish = Publish { message, id, expect: options.expect, closes: options.is_last };
+        let publish = Publish {
+            message,
+            id,
+            expect: options.expect,
+            closes: options.is_last,
+            is_ephemeral: options.is_ephemeral,
+        };
         let (published, topic) = self.0.topics.publish(&name, &publish, self.0.clock.now())?;
         if published.pump {
             pump::pump(&topic);

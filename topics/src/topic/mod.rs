@@ -11,13 +11,14 @@ use hubs::Hubs;
 use crate::{
     dedup::{Dedup, DedupKey},
     entry::{Encoder, Message},
+    ephemeral::{Event, Events},
     log::{Ring, Segment},
     memory::Held,
     name::TopicName,
     options::Start,
     position::{Epoch, Offset, Position},
     refusal::Refusal,
-    settings::TopicSettings,
+    settings::{Kind, TopicSettings},
     sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
     time::Now,
 };
@@ -34,6 +35,8 @@ pub struct Publish<'a> {
     pub expect: Option<Offset>,
     /// It is the last message: readers complete behind it, and nothing is published any more.
     pub closes: bool,
+    /// It is an event of the moment, which is not kept. In a topic without a log every message is.
+    pub is_ephemeral: bool,
 }
 
 /// The answer to a publish.
@@ -80,6 +83,9 @@ pub struct Topic {
     base: AtomicU64,
     ended: AtomicU8,
     log: Mutex<Log>,
+    events: Mutex<Events>,
+    /// The number of the next event: readers look at it without the lock.
+    next_event: AtomicU64,
     hubs: Hubs,
     held: Arc<Held>,
     readers: AtomicUsize,
@@ -149,16 +155,18 @@ impl Topic {
         let dedup = Dedup::new(settings.dedup_entries);
         Self {
             encoder: Encoder::new(&name, epoch),
-            name,
             epoch,
             first,
             visible: AtomicU64::new(first.0),
             base: AtomicU64::new(first.0),
             ended: AtomicU8::new(ended as u8),
             log: Mutex::new(Log { ring, dedup, dedup_bytes: 0, held: Arc::clone(&held) }),
+            events: Mutex::new(Events::new(name.clone(), Held::new(Arc::clone(all)))),
+            next_event: AtomicU64::new(0),
             hubs: Hubs::new(),
             held,
             readers: AtomicUsize::new(0),
+            name,
             settings,
         }
     }
@@ -206,10 +214,14 @@ impl Topic {
     /// [`Refusal::Invalid`] for one that can never be published here, [`Refusal::Rejected`] for one that
     /// cannot be now. Nothing of it remains.
     pub fn publish(&self, publish: &Publish<'_>, now: Now) -> Result<Published, Refusal> {
-        let Publish { message, id, expect, closes } = publish;
-        let max = self.settings.max_bytes(false);
+        let Publish { message, id, expect, closes, is_ephemeral } = publish;
+        let is_ephemeral = *is_ephemeral || self.settings.kind == Kind::None;
+        let max = self.settings.max_bytes(is_ephemeral);
         if message.data.len() > max {
             return Err(Refusal::too_large(&self.name, message.data.len(), max));
+        }
+        if is_ephemeral {
+            return self.publish_event(message, now);
         }
         let mut log = lock(&self.log);
         // What was acknowledged is acknowledged again, whatever else would refuse it now.
@@ -242,8 +254,42 @@ impl Topic {
         Ok(Published { epoch: self.epoch, offset: Some(offset), is_duplicate: false, pump })
     }
 
-    /// Lets messages go that are too old. Whether any did.
+    /// An event waits behind the log as it is: it overtakes no message.
+    fn publish_event(&self, message: &Message<'_>, now: Now) -> Result<Published, Refusal> {
+        match self.ended() {
+            Ended::Not => {}
+            Ended::Closed => {
+                return Err(Refusal::closed(&self.name, Offset(self.visible().0 - 1)));
+            }
+            Ended::Deleted => return Err(Refusal::no_topic(&self.name)),
+        }
+        let mut events = lock(&self.events);
+        events.publish(message, self.visible(), now);
+        self.next_event.store(events.next(), Ordering::Release);
+        drop(events);
+        let pump = self.hubs.tell();
+        Ok(Published { epoch: self.epoch, offset: None, is_duplicate: false, pump })
+    }
+
+    /// The number of the next event, which a new reader begins with.
+    #[inline]
+    pub(crate) fn next_event(&self) -> u64 {
+        self.next_event.load(Ordering::Acquire)
+    }
+
+    /// The next event for a reader that has read as far as this; its own number goes on.
+    pub(crate) fn read_event(
+        &self,
+        number: &mut u64,
+        next: Offset,
+        now: Now,
+    ) -> Option<Arc<Event>> {
+        lock(&self.events).read(number, next, now)
+    }
+
+    /// Lets messages and events go that are too old. Whether any messages did.
     pub fn expire(&self, now: Now) -> bool {
+        lock(&self.events).expire(now);
         let mut log = lock(&self.log);
         let keep_from = self.visible();
         let have_gone = log.ring.retain(now, keep_from);

@@ -155,9 +155,21 @@ mod tests {
         let lines = list(&app(Arc::default()));
         let names: Vec<_> =
             lines.lines().filter_map(|line| line.split_whitespace().next()).collect();
-        assert_eq!(names, ["clock", "echo", "range", "routes", "status", "topic.{*name}"]);
+        assert_eq!(
+            names,
+            [
+                "clock",
+                "echo",
+                "history.{*name}",
+                "range",
+                "routes",
+                "status",
+                "topic.{*name}",
+                "topics",
+            ]
+        );
         assert!(lines.contains(
-            "echo           request-response, fire-and-forget, request-stream, request-channel  what"
+            "echo             request-response, fire-and-forget, request-stream, request-channel  what"
         ));
     }
 }

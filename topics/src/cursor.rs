@@ -5,7 +5,7 @@ use serde::Serialize;
 use rsock_proto::SharedPayload;
 
 use crate::{
-    entry::{Form, Meta},
+    entry::{Entry, Form, Meta, Room},
     options::{Lag, SubscribeOptions},
     position::{Epoch, Offset, Position},
     refusal::Refusal,
@@ -24,8 +24,32 @@ pub trait Sink {
     /// The reason why it can never be sent, for the stream to fail with.
     fn send(&mut self, item: &SharedPayload) -> Result<(), Refusal>;
 
+    /// Sends a message. It has room for it.
+    ///
+    /// # Errors
+    /// As for [`send`](Self::send).
+    #[inline]
+    fn send_entry(&mut self, entry: &Entry, shape: Shape, room: &Room<'_>) -> Result<(), Refusal> {
+        let Shape { meta, form, skipped } = shape;
+        match skipped {
+            0 => self.send(&entry.item(meta, form, room)),
+            _ => self.send(&entry.item_after_skipped(skipped, meta, form)),
+        }
+    }
+
     /// The time.
     fn now(&self) -> Now;
+}
+
+/// The shape of a reader's item of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// The parts of its metadata.
+    pub meta: Meta,
+    /// The form of its metadata.
+    pub form: Form,
+    /// Messages that were passed over before it, since its reader wants the newest alone.
+    pub skipped: u64,
 }
 
 /// How far a cursor came.
@@ -78,7 +102,7 @@ struct First {
 /// An item of the service's own.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Marker {
+pub(crate) enum Marker {
     Gap { gap: Range, epoch: Epoch },
     Reset { gap: Lost, epoch: Epoch, base: Offset },
     Start { start: Start },
@@ -86,7 +110,7 @@ enum Marker {
 }
 
 #[derive(Serialize)]
-struct Range {
+pub(crate) struct Range {
     from: Offset,
     to: Offset,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,13 +118,13 @@ struct Range {
 }
 
 #[derive(Serialize)]
-struct Lost {
+pub(crate) struct Lost {
     epoch: Epoch,
     from: Offset,
 }
 
 #[derive(Serialize)]
-struct Start {
+pub(crate) struct Start {
     epoch: Epoch,
     next: Offset,
     base: Offset,
@@ -108,13 +132,25 @@ struct Start {
 }
 
 #[derive(Serialize)]
-struct Live {
+pub(crate) struct Live {
     epoch: Epoch,
     offset: Offset,
 }
 
 impl Marker {
-    fn item(&self, form: Form) -> SharedPayload {
+    /// Messages that were missed.
+    pub(crate) fn gap(topic: &Topic, from: Offset, to: Offset) -> Self {
+        let exact = (from < topic.first()).then_some(false);
+        Self::Gap { gap: Range { from, to, exact }, epoch: topic.epoch() }
+    }
+
+    /// A position that means nothing here.
+    pub(crate) fn reset(topic: &Topic, Position { epoch, after }: Position) -> Self {
+        let gap = Lost { epoch, from: after.next() };
+        Self::Reset { gap, epoch: topic.epoch(), base: topic.base() }
+    }
+
+    pub(crate) fn item(&self, form: Form) -> SharedPayload {
         // Numbers and names of ours can be written as JSON.
         let json = serde_json::to_vec(self).unwrap_or_default();
         SharedPayload::new(Some(&form.metadata(&json)), b"")
@@ -238,12 +274,9 @@ impl Cursor {
                                 continue;
                             }
                             let form = self.form.unwrap_or(Form::Plain);
-                            if self.skipped > 0 {
-                                let skipped = std::mem::take(&mut self.skipped);
-                                out.send(&entry.item_after_skipped(skipped, self.meta, form))?;
-                            } else {
-                                out.send(&entry.item(self.meta, form, &segment.room()))?;
-                            }
+                            let skipped = std::mem::take(&mut self.skipped);
+                            let shape = Shape { meta: self.meta, form, skipped };
+                            out.send_entry(entry, shape, &segment.room())?;
                         }
                     }
                 }
@@ -338,9 +371,7 @@ impl Cursor {
 
     fn send_gap(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<(), Refusal> {
         let Some((from, to)) = self.gap.take() else { return Ok(()) };
-        let exact = (from < topic.first()).then_some(false);
-        let gap = Range { from, to, exact };
-        self.send(Marker::Gap { gap, epoch: topic.epoch() }, out)
+        self.send(Marker::gap(topic, from, to), out)
     }
 
     fn send(&self, marker: Marker, out: &mut impl Sink) -> Result<(), Refusal> {

@@ -25,11 +25,11 @@ mod sync;
 mod time;
 mod topic;
 
-pub use cursor::{Cursor, Fill, Sink};
+pub use cursor::{Cursor, Fill, Shape, Sink};
 pub use dedup::{Dedup, DedupKey, DedupSecret};
 pub use entry::{Description, Encoded, Encoder, Entry, Form, Item, Message, Meta, Room};
 pub use ephemeral::{Event, Events};
-pub use history::{Moment, Question, Wanted};
+pub use history::{Backward, Moment, Question, Wanted, page};
 pub use log::{Ring, Segment};
 pub use memory::Held;
 pub use name::{Pattern, TopicName};

@@ -132,6 +132,11 @@ impl<'a> Question<'a> {
         self.wanted
     }
 
+    /// The offset behind the newest message of its moment.
+    pub fn end(&self) -> Offset {
+        self.of.end
+    }
+
     /// Messages at most that are looked at: the last of them only says that there are more.
     pub fn limit(&self) -> usize {
         self.options.limit + 1

@@ -73,8 +73,9 @@ impl Segment {
         self.bytes.load(Ordering::Relaxed) + self.forms.load(Ordering::Relaxed)
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().map_while(OnceLock::get)
+    /// Its entries, in their order.
+    pub(crate) fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.iter().filter_map(OnceLock::get)
     }
 }
 
@@ -105,6 +106,13 @@ struct Kept {
     len: usize,
     /// The moment that the age of its newest entry counts from.
     newest: Instant,
+}
+
+impl Kept {
+    /// The offset behind its newest entry.
+    fn end(&self) -> Offset {
+        Offset(self.segment.first.0 + self.len as u64)
+    }
 }
 
 impl Ring {
@@ -234,6 +242,24 @@ impl Ring {
         }
         let after = self.segments.partition_point(|kept| kept.segment.first <= offset);
         self.segments.get(after.checked_sub(1)?).map(|kept| &kept.segment)
+    }
+
+    /// The segments from the one with this message on, as far as they have so many from there.
+    pub fn upwards(&self, from: Offset, messages: usize) -> Vec<Arc<Segment>> {
+        let begin = self.segments.partition_point(|kept| kept.end() <= from);
+        let enough = from.0.saturating_add(messages as u64);
+        let kept = self.segments.range(begin..);
+        let kept = kept.take_while(|kept| kept.segment.first.0 < enough);
+        kept.map(|kept| Arc::clone(&kept.segment)).collect()
+    }
+
+    /// The segments from the one with the message before this one down, as far as they have so many.
+    pub fn downwards(&self, before: Offset, messages: usize) -> Vec<Arc<Segment>> {
+        let end = self.segments.partition_point(|kept| kept.segment.first < before);
+        let enough = before.0.saturating_sub(messages as u64);
+        let kept = self.segments.range(..end).rev();
+        let kept = kept.take_while(|kept| kept.end().0 > enough);
+        kept.map(|kept| Arc::clone(&kept.segment)).collect()
     }
 
     /// The first message that is not older than this.

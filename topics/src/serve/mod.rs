@@ -1,6 +1,8 @@
 //! Topics as routes of RSocket: connections, tasks and the clock are here, and nowhere else.
 
 mod clock;
+mod history;
+mod list;
 mod permit;
 mod publish;
 mod pump;
@@ -80,7 +82,10 @@ impl Service {
     /// Adds their routes: `topic.{name}`, `presence.{name}`, `history.{name}` and `topics`.
     #[must_use]
     pub fn add_to<S: Clone + Send + Sync + 'static>(&self, router: Router<S>) -> Router<S> {
-        router.route("topic.{*name}", self.topic_route())
+        router
+            .route("topic.{*name}", self.topic_route())
+            .route("history.{*name}", self.history_route())
+            .route("topics", self.list_route())
     }
 
     /// Looks at all topics each second, from the first request on, for as long as they are there.
@@ -95,6 +100,11 @@ impl Service {
                 }
             });
         });
+    }
+
+    /// Whether whoever sent this request may do this to a topic.
+    fn may(&self, request: &Request, action: Action, topic: &TopicName) -> bool {
+        self.0.permit.permits(request, action, topic).is_ok()
     }
 
     /// The topic that a request's route names, if this action on it is permitted.

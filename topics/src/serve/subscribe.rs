@@ -34,32 +34,43 @@ impl Service {
         self.subscription(request, &name, &options)
     }
 
-    /// A reader of this topic on the connection that a request came by.
+    /// A reader of this topic, by a cursor, on the connection that a request came by.
     pub(super) fn subscription(
         &self,
         request: &Request,
         name: &TopicName,
         options: &SubscribeOptions,
     ) -> Result<Subscription, Refusal> {
-        let (topics, clock) = (&self.0.topics, self.0.clock);
-        let topic = topics.open(name)?;
+        let (reader, group) = self.reader(request, name)?;
+        let (clock, connection) = (self.0.clock, request.peer().connection_id());
+        let (topic, form) = (reader.topic(), form_of(request));
+        let cursor = Cursor::new(topic, options, form, connection, clock.now())?;
+        Ok(Subscription { cursor, reader, group, clock })
+    }
+
+    /// A reader of this topic on the connection that a request came by, and what wakes it.
+    pub(super) fn reader(
+        &self,
+        request: &Request,
+        name: &TopicName,
+    ) -> Result<(Reader, Arc<WakeGroup>), Refusal> {
+        let topic = self.0.topics.open(name)?;
         let connection = request.peer().connection_id();
-        let reader = topics.enter(&topic, connection, || {
+        let reader = self.0.topics.enter(&topic, connection, || {
             Box::new(Group(request.peer().requester().wake_group()))
         })?;
-        let cursor = Cursor::new(&topic, options, form_of(request), connection, clock.now())?;
         let wake: &dyn Any = reader.wake();
         // All hubs of these topics are made here.
         let group = wake.downcast_ref::<Group>().map(|group| Arc::clone(&group.0));
         let group = group.unwrap_or_else(|| request.peer().requester().wake_group());
-        Ok(Subscription { cursor, reader, group, clock })
+        Ok((reader, group))
     }
 }
 
 /// An outlet, as cursors fill it.
-struct Outgoing<'a, 'b> {
-    out: &'a mut Outlet<'b>,
-    clock: Clock,
+pub(super) struct Outgoing<'a, 'b> {
+    pub(super) out: &'a mut Outlet<'b>,
+    pub(super) clock: Clock,
 }
 
 impl Sink for Outgoing<'_, '_> {

@@ -378,6 +378,15 @@ impl Topic {
         }
     }
 
+    /// Looks at the log at one moment, with the end of what readers see.
+    pub(crate) fn look<T>(&self, now: Now, see: impl FnOnce(&Ring, Offset) -> T) -> T {
+        let mut log = lock(&self.log);
+        let visible = self.visible();
+        log.ring.retain(now, visible);
+        self.base.store(log.ring.base().0, Ordering::Release);
+        see(&log.ring, visible)
+    }
+
     /// One more reader of this connection.
     pub fn enter(&self, connection: u64, wake: impl FnOnce() -> Box<dyn Wake>) -> Arc<Hub> {
         self.readers.fetch_add(1, Ordering::Relaxed);

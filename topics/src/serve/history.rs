@@ -1,0 +1,112 @@
+//! `history.{name}`: the messages that a topic has kept, as a page or as a stream that ends.
+
+use std::{
+    future::ready,
+    task::{Context, Poll},
+};
+
+use rsock::{Error, Feed, MethodRoute, Outlet, Payload, Request, SharedPayload, request_response};
+
+use super::{Action, Clock, Service, form_of, subscribe::Outgoing};
+use crate::{
+    cursor::{Cursor, Fill, Shape, Sink},
+    entry::{Entry, Room},
+    history::{Backward, page},
+    options::{HistoryOptions, HistoryPageOptions, SubscribeOptions},
+    refusal::Refusal,
+    registry::Reader,
+    time::Now,
+};
+
+/// A reader of what is there now.
+struct History {
+    way: Way,
+    /// Messages that it may still send.
+    left: u64,
+    reader: Reader,
+    clock: Clock,
+}
+
+enum Way {
+    Forward(Cursor),
+    Backward(Backward),
+}
+
+impl Service {
+    pub(super) fn history_route<S: Clone + Send + Sync + 'static>(&self) -> MethodRoute<S> {
+        let (pages, streams) = (self.clone(), self.clone());
+        request_response(move |_: S, request: Request| {
+            ready(pages.history_page(&request).map_err(Error::from))
+        })
+        .stream_feed(move |_, request: Request| streams.history(&request).map_err(Error::from))
+        .about("what a topic has kept: a page with {\"after\":O,\"epoch\":E}, a stream with {\"from\":\"start\"}")
+    }
+
+    fn history_page(&self, request: &Request) -> Result<Payload, Refusal> {
+        let name = self.topic_of(request, Action::History)?;
+        let options = HistoryPageOptions::parse(request.data())?;
+        // Whoever reads a topic that nobody has written to leaves none behind.
+        let (reader, _) = self.reader(request, &name)?;
+        page(reader.topic(), &options, self.0.clock.now()).map(Payload::new)
+    }
+
+    fn history(&self, request: &Request) -> Result<History, Refusal> {
+        let name = self.topic_of(request, Action::History)?;
+        let options = HistoryOptions::parse(request.data())?;
+        let (reader, _) = self.reader(request, &name)?;
+        let (clock, topic, form) = (self.0.clock, reader.topic(), form_of(request));
+        let left = options.limit.unwrap_or(u64::MAX);
+        let way = if options.is_reversed {
+            Way::Backward(Backward::new(topic, &options, form, clock.now()))
+        } else {
+            let HistoryOptions { from, to, meta, .. } = options;
+            let subscribe = SubscribeOptions { from, meta, ..SubscribeOptions::default() };
+            let cursor = Cursor::new(topic, &subscribe, form, 0, clock.now())?;
+            let head = topic.visible();
+            Way::Forward(cursor.until(to.map_or(head, |to| to.next().min(head))))
+        };
+        Ok(History { way, left, reader, clock })
+    }
+}
+
+/// A stream of so many messages.
+struct Limited<'a, 'b> {
+    out: Outgoing<'a, 'b>,
+    left: &'a mut u64,
+}
+
+impl Sink for Limited<'_, '_> {
+    fn has_room(&mut self) -> bool {
+        *self.left > 0 && self.out.has_room()
+    }
+
+    fn send(&mut self, item: &SharedPayload) -> Result<(), Refusal> {
+        self.out.send(item)
+    }
+
+    fn send_entry(&mut self, entry: &Entry, shape: Shape, room: &Room<'_>) -> Result<(), Refusal> {
+        *self.left -= 1;
+        self.out.send_entry(entry, shape, room)
+    }
+
+    fn now(&self) -> Now {
+        self.out.now()
+    }
+}
+
+impl Feed for History {
+    fn poll_fill(&mut self, out: &mut Outlet<'_>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let (topic, left) = (self.reader.topic(), &mut self.left);
+        let mut out = Limited { out: Outgoing { out, clock: self.clock }, left };
+        let filled = match &mut self.way {
+            Way::Forward(cursor) => cursor.fill(topic, &mut out),
+            Way::Backward(backward) => backward.fill(topic, &mut out),
+        };
+        match filled {
+            Fill::NoRoom if self.left > 0 => Poll::Pending,
+            // What is there now has been sent: nothing later is waited for.
+            Fill::NoRoom | Fill::CaughtUp | Fill::Ended => Poll::Ready(Ok(())),
+            Fill::Failed(refusal) => Poll::Ready(Err(refusal.into())),
+        }
+    }
+}

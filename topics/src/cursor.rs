@@ -307,7 +307,8 @@ impl Cursor {
 
     /// Passes over what is gone, or further behind than its reader wants, as its reader wants it.
     fn catch_up(&mut self, base: Offset, visible: Offset) -> Result<(), Refusal> {
-        let newest = Offset(visible.0 - 1);
+        // Also the newest may have gone.
+        let newest = Offset(visible.0 - 1).max(base);
         if self.lag == Lag::Conflate {
             if self.next < newest {
                 self.skipped += newest.0 - self.next.0;
@@ -320,7 +321,7 @@ impl Cursor {
             return Ok(());
         }
         let to = match self.lag {
-            Lag::Latest => newest.max(base),
+            Lag::Latest => newest,
             Lag::Close => return Err(overrun(self.next, base, visible)),
             _ => allowed,
         };

@@ -290,6 +290,20 @@ fn the_newest_alone_is_never_more_than_one_behind() {
     }
 }
 
+/// A reader of the newest alone that waited for credit until all of it had gone.
+#[test]
+fn the_newest_may_have_gone() {
+    let mut world = World::new(1, 1_000);
+    let mut cursor =
+        world.cursor(SubscribeOptions { lag: Lag::Conflate, ..SubscribeOptions::default() });
+    world.publish(10);
+    assert_eq!(world.read(&mut cursor, 0), (vec![], Fill::NoRoom));
+    world.topic.purge();
+    assert!(world.all(&mut cursor).is_empty());
+    world.publish(1);
+    assert_eq!(world.all(&mut cursor), [r#"11"skipped":10}"#]);
+}
+
 #[test]
 fn where_the_head_is_first_reached_is_told_once() {
     let mut world = World::new(1, 1_000);

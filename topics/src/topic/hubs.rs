@@ -16,6 +16,8 @@ pub trait Wake: Any + Send + Sync {
 const CONNECTION_COST: usize = 8;
 /// Connections, each with one reader, that are woken before others have their turn.
 const HANDFUL: usize = 64 * (CONNECTION_COST + 1);
+/// Hubs without readers that may stay in the list of those that wait, beside half of it.
+const LEFT: usize = 16;
 
 /// The readers of one connection on one topic.
 pub struct Hub {
@@ -57,7 +59,7 @@ pub enum Pumped {
 #[derive(Default)]
 pub(super) struct Hubs {
     by_connection: Mutex<FxHashMap<u64, Arc<Hub>>>,
-    waiting: Mutex<Vec<Arc<Hub>>>,
+    waiting: Mutex<Waiting>,
     /// As many as wait: a publisher looks at it without the lock.
     are_waiting: AtomicUsize,
     is_pumping: AtomicBool,
@@ -67,6 +69,14 @@ pub(super) struct Hubs {
     pumped: AtomicU64,
     /// Raised by what readers do not know yet. Its first value is 1: a reader that knows nothing has 0.
     version: AtomicU64,
+}
+
+/// The hubs that wait for news.
+#[derive(Default)]
+struct Waiting {
+    hubs: Vec<Arc<Hub>>,
+    /// Those of them at most whose last reader has left.
+    left: usize,
 }
 
 impl Hubs {
@@ -108,6 +118,23 @@ impl Hubs {
             if hubs.capacity() > 64 && hubs.len() < hubs.capacity() / 4 {
                 hubs.shrink_to_fit();
             }
+            drop(hubs);
+            if hub.is_waiting.load(Ordering::Acquire) {
+                self.one_has_left();
+            }
+        }
+    }
+
+    /// Lets go of the hubs without readers when they are many: nobody may come who would wake them.
+    fn one_has_left(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.left += 1;
+        if waiting.left > LEFT + waiting.hubs.len() / 2 {
+            waiting.left = 0;
+            waiting.hubs.retain(|hub| hub.readers.load(Ordering::Relaxed) > 0);
+            let few = 2 * waiting.hubs.len();
+            waiting.hubs.shrink_to(few);
+            self.are_waiting.store(waiting.hubs.len(), Ordering::SeqCst);
         }
     }
 
@@ -117,8 +144,8 @@ impl Hubs {
         // A hub that is taken already will be woken after this: see `pump`.
         if !hub.is_waiting.swap(true, Ordering::AcqRel) {
             let mut waiting = lock(&self.waiting);
-            waiting.push(Arc::clone(hub));
-            self.are_waiting.store(waiting.len(), Ordering::SeqCst);
+            waiting.hubs.push(Arc::clone(hub));
+            self.are_waiting.store(waiting.hubs.len(), Ordering::SeqCst);
         }
     }
 
@@ -149,7 +176,8 @@ impl Hubs {
                 continue;
             }
             let mut waiting = lock(&self.waiting);
-            mem::swap(&mut *waiting, &mut *pass);
+            mem::swap(&mut waiting.hubs, &mut *pass);
+            waiting.left = 0;
             self.are_waiting.store(0, Ordering::SeqCst);
             drop(waiting);
             // The first who waited is woken first.
@@ -161,5 +189,94 @@ impl Hubs {
 impl fmt::Debug for Hubs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hubs").field("version", &self.version()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::AtomicUsize;
+
+    struct Count(Arc<AtomicUsize>);
+
+    impl Wake for Count {
+        fn wake(&self) -> bool {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            true
+        }
+    }
+
+    struct World {
+        hubs: Hubs,
+        wakes: Arc<AtomicUsize>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self { hubs: Hubs::new(), wakes: Arc::default() }
+        }
+
+        fn enter(&self, connection: u64) -> Arc<Hub> {
+            self.hubs.enter(connection, || Box::new(Count(Arc::clone(&self.wakes))))
+        }
+
+        fn wakes(&self) -> usize {
+            self.wakes.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn who_waits_is_woken_once_and_who_does_not_never() {
+        let world = World::new();
+        let hubs: Vec<_> = (1..=10).map(|connection| world.enter(connection)).collect();
+        let another_reader = world.enter(1);
+        assert!(Arc::ptr_eq(&hubs[0], &another_reader), "one for each connection");
+        for hub in hubs[..5].iter().chain([&another_reader]) {
+            world.hubs.wait(hub);
+        }
+        assert!(world.hubs.tell(), "somebody waits");
+        assert!(!world.hubs.tell(), "one pumps");
+        assert_eq!((world.hubs.pump(), world.wakes()), (Pumped::All, 5));
+        assert!(!world.hubs.tell(), "nobody waits");
+        world.hubs.wait(&hubs[7]);
+        assert!(world.hubs.tell());
+        assert_eq!((world.hubs.pump(), world.wakes()), (Pumped::All, 1));
+    }
+
+    #[test]
+    fn a_pump_wakes_a_handful() {
+        let world = World::new();
+        let hubs: Vec<_> = (1..=1_000).map(|connection| world.enter(connection)).collect();
+        for hub in &hubs {
+            world.hubs.wait(hub);
+        }
+        assert!(world.hubs.tell());
+        let mut handfuls = 0;
+        while world.hubs.pump() == Pumped::More {
+            assert_eq!(world.wakes(), 64);
+            handfuls += 1;
+        }
+        assert_eq!((handfuls, world.wakes()), (1_000 / 64, 1_000 % 64));
+    }
+
+    /// Nothing is published, and readers come, wait and go.
+    #[test]
+    fn those_who_left_do_not_pile_up() {
+        let world = World::new();
+        let stays = world.enter(1);
+        world.hubs.wait(&stays);
+        for connection in 0..10_000 {
+            let hub = world.enter(connection % 3 + 2);
+            world.hubs.wait(&hub);
+            world.hubs.leave(&hub);
+            assert!(lock(&world.hubs.waiting).hubs.len() <= 2 * (LEFT + 2));
+        }
+        assert!(world.hubs.tell());
+        assert_eq!(world.hubs.pump(), Pumped::All);
+        assert!((1..=2 * (LEFT + 2)).contains(&world.wakes()));
+        let hubs = world.hubs;
+        assert!(Arc::strong_count(&stays) > 1);
+        drop(hubs);
+        assert_eq!(Arc::strong_count(&stays), 1);
     }
 }

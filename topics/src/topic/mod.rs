@@ -299,7 +299,10 @@ impl Topic {
 
     /// Lets all messages go. Offsets go on.
     pub fn purge(&self) {
-        let mut log = lock(&self.log);
+        self.let_all_go(&mut lock(&self.log));
+    }
+
+    fn let_all_go(&self, log: &mut Log) {
         log.ring.purge();
         self.base.store(log.ring.base().0, Ordering::Release);
     }
@@ -319,8 +322,11 @@ impl Topic {
 
     /// Ends all readers, and lets its messages go. Whether the caller has to [pump](Self::pump).
     pub fn delete(&self) -> bool {
+        // Whoever publishes has the log: one that closes the topic meanwhile does not open it again.
+        let mut log = lock(&self.log);
         self.ended.store(Ended::Deleted as u8, Ordering::Release);
-        self.purge();
+        self.let_all_go(&mut log);
+        drop(log);
         self.hubs.tell()
     }
 

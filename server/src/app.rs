@@ -22,6 +22,7 @@ struct State {
     meter: Arc<Meter>,
     memory: Arc<MemoryBudget>,
     runtimes: Option<Runtimes>,
+    topics: Service,
     started: Instant,
     fire_and_forget: AtomicU64,
     /// Set once all routes are known.
@@ -47,15 +48,16 @@ pub(crate) fn app_on(
     memory: Arc<MemoryBudget>,
     runtimes: Option<Runtimes>,
 ) -> Router<App> {
+    let topics = Service::new(Settings::default());
     let app = App(Arc::new(State {
         meter: Arc::clone(&meter),
         memory,
         runtimes,
+        topics: topics.clone(),
         started: Instant::now(),
         fire_and_forget: AtomicU64::new(0),
         routes: OnceLock::new(),
     }));
-    let topics = Service::new(Settings::default());
     let router = topics
         .add_to(api::add_to(Router::new(app.clone())))
         .meter(meter)
@@ -114,6 +116,11 @@ impl App {
 
     pub(crate) fn memory(&self) -> &MemoryBudget {
         &self.0.memory
+    }
+
+    /// The topics, and their figures.
+    pub(crate) fn topics(&self) -> &Service {
+        &self.0.topics
     }
 
     /// For each runtime, if there are several, the connections it has and those it has had.

@@ -169,7 +169,7 @@ const TOPICS: &[(&str, &[&str])] = &[
     ("position", &[]),
     ("json", &[]),
     ("time", &[]),
-    ("rate", &["time"]),
+    ("rate", &["refusal", "time"]),
     ("settings", &["name", "rate"]),
     ("options", &["entry", "json", "name", "position", "refusal"]),
     ("memory", &["sync"]),

@@ -39,6 +39,9 @@ pub trait Sink {
 
     /// The time.
     fn now(&self) -> Now;
+
+    /// Counts messages that the reader is not sent: they are gone, or it wants the newest alone.
+    fn missed(&mut self, _messages: u64) {}
 }
 
 /// The shape of a reader's item of a message.
@@ -255,13 +258,13 @@ impl Cursor {
                 if !out.has_room() {
                     return Ok(Fill::NoRoom);
                 }
-                self.catch_up(topic.base(), visible)?;
+                self.catch_up(topic.base(), visible, out)?;
                 if self.gap.is_some() {
                     self.send_gap(topic, out)?;
                     continue;
                 }
                 match topic.read(self.next, || out.now()) {
-                    Read::Below(base) => self.catch_up(base, visible)?,
+                    Read::Below(base) => self.catch_up(base, visible, out)?,
                     Read::Nothing => {}
                     Read::Segment(segment) => {
                         while self.next < end {
@@ -306,12 +309,18 @@ impl Cursor {
     }
 
     /// Passes over what is gone, or further behind than its reader wants, as its reader wants it.
-    fn catch_up(&mut self, base: Offset, visible: Offset) -> Result<(), Refusal> {
+    fn catch_up(
+        &mut self,
+        base: Offset,
+        visible: Offset,
+        out: &mut impl Sink,
+    ) -> Result<(), Refusal> {
         // Also the newest may have gone.
         let newest = Offset(visible.0 - 1).max(base);
         if self.lag == Lag::Conflate {
             if self.next < newest {
                 self.skipped += newest.0 - self.next.0;
+                out.missed(newest.0 - self.next.0);
                 self.next = newest;
             }
             return Ok(());
@@ -372,6 +381,7 @@ impl Cursor {
 
     fn send_gap(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<(), Refusal> {
         let Some((from, to)) = self.gap.take() else { return Ok(()) };
+        out.missed(to.0 + 1 - from.0);
         self.send(Marker::gap(topic, from, to), out)
     }
 

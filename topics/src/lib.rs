@@ -42,11 +42,11 @@ pub use position::{Epoch, Offset, Position};
 pub use presence::{
     Begun, Presence, PresenceFigures, PresenceSettings, SessionEnd, SessionId, Watcher,
 };
-pub use rate::{Bucket, Buckets, Rate};
+pub use rate::{Bucket, Buckets, Rate, TooFast};
 pub use refusal::Refusal;
 pub use registry::{Reader, Topics};
 #[cfg(feature = "serve")]
-pub use serve::{Action, AllowAll, Clock, Permit, Service};
+pub use serve::{Action, AllowAll, Clock, Permit, Service, TopicFigures};
 pub use settings::{Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicSettings};
 pub use time::{Instant, Now};
 pub use topic::{Ended, Hub, Publish, Published, Pumped, Topic, Wake};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use crate::time::Instant;
+use crate::{refusal::Refusal, time::Instant};
 
 /// The highest rate: above it the time from one to the next, in nanoseconds, becomes inexact.
 const MAX_PER_SECOND: u32 = 1_000_000;
@@ -58,6 +58,21 @@ impl Rate {
     /// Nanoseconds from one to the next.
     fn interval(self) -> u64 {
         1_000_000_000 / u64::from(self.per_second)
+    }
+}
+
+/// A publish that comes sooner than a rate allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooFast {
+    /// The rate.
+    pub rate: Rate,
+    /// The time after which it may come.
+    pub wait: Duration,
+}
+
+impl From<TooFast> for Refusal {
+    fn from(TooFast { rate, wait }: TooFast) -> Self {
+        Self::too_fast(rate.per_second(), wait)
     }
 }
 

@@ -24,6 +24,40 @@ impl Refusal {
         Self::Rejected(text.to_string())
     }
 
+    /// The reason in a word, to be counted by: one of [`REASONS`](Self::REASONS).
+    pub fn reason(&self) -> &'static str {
+        match self {
+            // What peers wrote stands before the colon of some of these.
+            Self::Invalid(_) => "invalid",
+            Self::Failed(_) => "outcome unknown",
+            Self::Rejected(text) => {
+                let phrase = text.split(':').next().unwrap_or_default();
+                Self::REASONS.iter().find(|reason| **reason == phrase).copied().unwrap_or("other")
+            }
+        }
+    }
+
+    /// All reasons there are.
+    pub const REASONS: &[&str] = &[
+        "invalid",
+        "outcome unknown",
+        "other",
+        "began anew",
+        "closed",
+        "conflict",
+        "disk behind",
+        "no memory",
+        "no topic",
+        "not permitted",
+        "overrun",
+        "permission ended",
+        "read-only",
+        "too fast",
+        "too many keys",
+        "too many subscriptions",
+        "too many topics",
+    ];
+
     /// A request that may have been done.
     pub fn failed(text: impl fmt::Display) -> Self {
         Self::Failed(text.to_string())
@@ -233,6 +267,35 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_rejection_has_a_reason_of_its_own() {
+        let t = "room.1";
+        for (refusal, reason) in [
+            (Refusal::no_topic(t), "no topic"),
+            (Refusal::undeclared(t), "no topic"),
+            (Refusal::too_many_topics(1), "too many topics"),
+            (Refusal::too_many_subscriptions_of(t, 1), "too many subscriptions"),
+            (Refusal::too_many_subscriptions(1), "too many subscriptions"),
+            (Refusal::too_many_keys(t, 1), "too many keys"),
+            (Refusal::no_memory(1), "no memory"),
+            (Refusal::too_fast(1, Duration::ZERO), "too fast"),
+            (Refusal::disk_behind(t), "disk behind"),
+            (Refusal::conflict(None, 1, 2), "conflict"),
+            (Refusal::closed(t, 1), "closed"),
+            (Refusal::overrun(1, 2), "overrun"),
+            (Refusal::began_anew(t, 1, 2), "began anew"),
+            (Refusal::not_permitted("join", t, None), "not permitted"),
+            (Refusal::permission_ended("join", t), "permission ended"),
+            (Refusal::read_only(t, "x"), "read-only"),
+            (Refusal::no_key(t), "invalid"),
+            (Refusal::outcome_unknown("x"), "outcome unknown"),
+            (Refusal::rejected("x"), "other"),
+        ] {
+            assert_eq!(refusal.reason(), reason, "{refusal}");
+            assert!(Refusal::REASONS.contains(&reason));
+        }
+    }
 
     #[test]
     fn texts_are_words_up_to_a_colon_then_figures_then_a_remedy() {

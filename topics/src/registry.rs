@@ -9,6 +9,7 @@ use std::{
 use crate::{
     name::TopicName,
     position::{Epoch, Offset},
+    rate::{Buckets, TooFast},
     refusal::Refusal,
     settings::Settings,
     sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock, lock, read, write},
@@ -59,7 +60,9 @@ pub struct Topics {
     floor: AtomicU64,
     subscriptions: AtomicUsize,
     making_room: Mutex<()>,
-    refused_for_memory: AtomicU64,
+    /// The publishes of each connection, and of each name that is authenticated.
+    connection_rates: Option<Mutex<Buckets<u64>>>,
+    name_rates: Option<Mutex<Buckets<Box<str>>>>,
     dropped_for_memory: AtomicU64,
 }
 
@@ -75,7 +78,10 @@ struct Index {
 impl Topics {
     /// No topics yet. `epoch` is 64 random bits.
     pub fn new(settings: Settings, epoch: Epoch) -> Self {
+        let limits = settings.limits();
         Self {
+            connection_rates: limits.connection_rate.map(|rate| Mutex::new(Buckets::new(rate))),
+            name_rates: limits.name_rate.map(|rate| Mutex::new(Buckets::new(rate))),
             settings: Arc::new(settings),
             epoch,
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
@@ -84,7 +90,6 @@ impl Topics {
             floor: AtomicU64::new(1),
             subscriptions: AtomicUsize::new(0),
             making_room: Mutex::new(()),
-            refused_for_memory: AtomicU64::new(0),
             dropped_for_memory: AtomicU64::new(0),
         }
     }
@@ -97,6 +102,16 @@ impl Topics {
     /// Bytes of all logs in memory.
     pub fn bytes(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Readers there are.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// Portions of the oldest messages that topics gave up because all held too much.
+    pub fn dropped_for_memory(&self) -> u64 {
+        self.dropped_for_memory.load(Ordering::Relaxed)
     }
 
     /// Topics there are, without those that are only remembered.
@@ -161,23 +176,64 @@ impl Topics {
         Ok(topic)
     }
 
-    /// Publishes a message to the topic of this name, and keeps the bound on the memory of all. The caller
-    /// pumps the topic if the answer says so.
+    /// Takes a token for a publish from each rate that it counts for: its connection's, that of its sender's
+    /// name, and its topic's.
+    ///
+    /// # Errors
+    /// The rate that is exceeded, and the time after which it is not.
+    pub fn take_token(
+        &self,
+        topic: &Topic,
+        connection: u64,
+        name: Option<&str>,
+        now: Now,
+    ) -> Result<(), TooFast> {
+        fn take<K: Ord>(buckets: &Mutex<Buckets<K>>, key: K, now: Now) -> Result<(), TooFast> {
+            let mut buckets = lock(buckets);
+            let rate = buckets.rate();
+            buckets.try_take(key, now.monotonic).map_err(|wait| TooFast { rate, wait })
+        }
+        if let Some(buckets) = &self.connection_rates {
+            take(buckets, connection, now)?;
+        }
+        if let (Some(buckets), Some(name)) = (&self.name_rates, name) {
+            take(buckets, name.into(), now)?;
+        }
+        topic.take_token(now)
+    }
+
+    /// Publishes a message to the topic of this name, by a sender whose name is authenticated or none, and
+    /// keeps the bound on the memory of all. The caller pumps the topic if the answer says so.
     ///
     /// # Errors
     /// Those of [`open`](Self::open) and of [`Topic::publish`].
     pub fn publish(
         &self,
         name: &TopicName,
+        sender: Option<&str>,
+        publish: &Publish<'_>,
+        now: Now,
+    ) -> Result<(Published, Arc<Topic>), Refusal> {
+        let topic = self.open(name)?;
+        self.take_token(&topic, publish.message.origin, sender, now)?;
+        self.append(topic, publish, now)
+    }
+
+    /// As [`publish`](Self::publish), whatever the rates are.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn append(
+        &self,
+        mut topic: Arc<Topic>,
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(Published, Arc<Topic>), Refusal> {
         self.make_room(publish.message.data.len())?;
         loop {
-            let topic = self.open(name)?;
             match topic.publish(publish, now) {
                 // It went between the two: the next has its name.
-                Err(_) if topic.ended() == Ended::Deleted => {}
+                Err(_) if topic.ended() == Ended::Deleted => topic = self.open(topic.name())?,
                 published => return Ok((published?, topic)),
             }
         }
@@ -213,7 +269,6 @@ impl Topics {
         if self.bytes().saturating_add(bytes) <= limit {
             return Ok(());
         }
-        self.refused_for_memory.fetch_add(1, Ordering::Relaxed);
         Err(Refusal::no_memory(limit))
     }
 
@@ -408,7 +463,7 @@ mod tests {
     fn publish(topics: &Topics, topic: &str, data: &[u8], now: Now) -> Result<u64, Refusal> {
         let message = Message { data, ..Message::default() };
         let publish = Publish { message, ..Publish::default() };
-        let (published, _) = topics.publish(&name(topic), &publish, now)?;
+        let (published, _) = topics.publish(&name(topic), None, &publish, now)?;
         Ok(published.offset.expect("it is kept").0)
     }
 
@@ -453,7 +508,7 @@ mod tests {
         let topics = topics(Limits::default());
         let message = Message { data: b"end", ..Message::default() };
         let last = Publish { message, closes: true, ..Publish::default() };
-        topics.publish(&name("a"), &last, Now::default()).expect("room");
+        topics.publish(&name("a"), None, &last, Now::default()).expect("room");
         let later = Now::default().after(DAY);
         topics.tick(later);
         assert!(topics.is_empty());
@@ -517,6 +572,30 @@ mod tests {
         publish(&topics, "room.1", b"x", Now::default()).expect("declared");
         let refused = publish(&topics, "other", b"x", Now::default()).expect_err("undeclared");
         assert!(refused.to_string().starts_with("no topic: \"other\""), "{refused}");
+    }
+
+    #[test]
+    fn publishes_are_as_fast_as_their_rates_allow() {
+        let rate = |per_second| Some(crate::rate::Rate::new(per_second, 2).expect("a rate"));
+        let limits = Limits { connection_rate: rate(10), name_rate: rate(1), ..Limits::default() };
+        let of_topic = TopicSettings { rate: rate(100), ..TopicSettings::default() };
+        let settings = Settings::new(limits, [("slow", of_topic)]).expect("valid");
+        let topics = Topics::new(settings, Epoch(1));
+        let now = Now::default();
+        let text = |topic: &str, origin, sender| {
+            let message = Message { data: b"x", origin, ..Message::default() };
+            let publish = Publish { message, ..Publish::default() };
+            topics.publish(&name(topic), sender, &publish, now).err().map(|error| error.to_string())
+        };
+        assert_eq!([text("a", 1, None), text("b", 1, None)], [None, None]);
+        let of_connection = "too fast: 10 messages/s allowed; again in 100 ms";
+        assert_eq!(text("c", 1, None).as_deref(), Some(of_connection));
+        assert_eq!([text("a", 2, Some("ann")), text("a", 3, Some("ann"))], [None, None]);
+        let of_name = "too fast: 1 messages/s allowed; again in 1000 ms";
+        assert_eq!(text("a", 4, Some("ann")).as_deref(), Some(of_name));
+        assert_eq!([text("slow", 5, None), text("slow", 6, None)], [None, None]);
+        let of_topic = "too fast: 100 messages/s allowed; again in 10 ms";
+        assert_eq!(text("slow", 7, None).as_deref(), Some(of_topic));
     }
 
     /// L4: whoever holds most gives way, and nobody's last messages go.

@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt;
 use rsock::{Json, MeterReading, MethodRoute, request_response};
+use rsock_topics::TopicFigures;
 use serde::Serialize;
 
 use super::{Every, JsonOptions, ticks::Ticks};
@@ -57,6 +58,7 @@ sections! {
         leases: Leases = Leases::of(app, reading);
         fire_and_forget: FireAndForget = FireAndForget::of(app, reading);
         items: Items = Items::of(app, reading);
+        topics: TopicFigures = app.topics().figures();
         frames: Frames = Frames::of(app, reading);
         bytes: Bytes = Bytes::of(app, reading);
         credit_stalls: u64 = reading.stats.credit_stalls;

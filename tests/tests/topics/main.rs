@@ -2,6 +2,7 @@
 
 mod history;
 mod list;
+mod subscribe;
 
 use rsock::{Client, Payload, PayloadExt, Router, Server, topic::Topic};
 use rsock_tests::record::limit_time;

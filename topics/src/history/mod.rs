@@ -23,7 +23,7 @@ pub fn page(topic: &Topic, options: &HistoryPageOptions, now: Now) -> Result<Vec
             Wanted::From(from) => ring.upwards(from, question.limit()),
             Wanted::Before(before) => ring.downwards(before, question.limit()),
         };
-        Ok((question, segments))
+        Ok::<_, Refusal>((question, segments))
     })?;
     let end = question.end();
     Ok(match question.wanted() {

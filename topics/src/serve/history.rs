@@ -7,7 +7,7 @@ use std::{
 
 use rsock::{Error, Feed, MethodRoute, Outlet, Payload, Request, SharedPayload, request_response};
 
-use super::{Action, Clock, Service, form_of, subscribe::Outgoing};
+use super::{Action, Service, form_of, subscribe::Outgoing};
 use crate::{
     cursor::{Cursor, Fill, Shape, Sink},
     entry::{Entry, Room},
@@ -24,7 +24,7 @@ struct History {
     /// Messages that it may still send.
     left: u64,
     reader: Reader,
-    clock: Clock,
+    service: Service,
 }
 
 enum Way {
@@ -36,9 +36,9 @@ impl Service {
     pub(super) fn history_route<S: Clone + Send + Sync + 'static>(&self) -> MethodRoute<S> {
         let (pages, streams) = (self.clone(), self.clone());
         request_response(move |_: S, request: Request| {
-            ready(pages.history_page(&request).map_err(Error::from))
+            ready(pages.history_page(&request).map_err(|refusal| pages.refuse(refusal)))
         })
-        .stream_feed(move |_, request: Request| streams.history(&request).map_err(Error::from))
+        .stream_feed(move |_, request: Request| streams.history(&request).map_err(|refusal| streams.refuse(refusal)))
         .about("what a topic has kept: a page with {\"after\":O,\"epoch\":E}, a stream with {\"from\":\"start\"}")
     }
 
@@ -65,7 +65,7 @@ impl Service {
             let head = topic.visible();
             Way::Forward(cursor.until(to.map_or(head, |to| to.next().min(head))))
         };
-        Ok(History { way, left, reader, clock })
+        Ok(History { way, left, reader, service: self.clone() })
     }
 }
 
@@ -92,12 +92,16 @@ impl Sink for Limited<'_, '_> {
     fn now(&self) -> Now {
         self.out.now()
     }
+
+    fn missed(&mut self, messages: u64) {
+        self.out.missed(messages);
+    }
 }
 
 impl Feed for History {
     fn poll_fill(&mut self, out: &mut Outlet<'_>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let (topic, left) = (self.reader.topic(), &mut self.left);
-        let mut out = Limited { out: Outgoing { out, clock: self.clock }, left };
+        let mut out = Limited { out: Outgoing { out, service: &self.service }, left };
         let filled = match &mut self.way {
             Way::Forward(cursor) => cursor.fill(topic, &mut out),
             Way::Backward(backward) => backward.fill(topic, &mut out),
@@ -106,7 +110,7 @@ impl Feed for History {
             Fill::NoRoom if self.left > 0 => Poll::Pending,
             // What is there now has been sent: nothing later is waited for.
             Fill::NoRoom | Fill::CaughtUp | Fill::Ended => Poll::Ready(Ok(())),
-            Fill::Failed(refusal) => Poll::Ready(Err(refusal.into())),
+            Fill::Failed(refusal) => Poll::Ready(Err(self.service.refuse(refusal))),
         }
     }
 }

@@ -66,9 +66,9 @@ impl Service {
         let (pages, streams) = (self.clone(), self.clone());
         request_response(move |_: S, request: Request| {
             let pages = pages.clone();
-            async move { pages.topics_page(&request).await.map_err(Error::from) }
+            async move { pages.topics_page(&request).await.map_err(|refusal| pages.refuse(refusal)) }
         })
-        .stream_feed(move |_, request: Request| streams.list(request).map_err(Error::from))
+        .stream_feed(move |_, request: Request| streams.list(request).map_err(|refusal| streams.refuse(refusal)))
         .about("the topics there are, with their figures; {\"prefix\":\"room.\"} for some")
     }
 
@@ -108,7 +108,8 @@ impl Service {
             }
         }
         let more = topics.len() > PAGE;
-        let topics = topics.iter().take(PAGE).map(|topic| self.figures(request, topic)).collect();
+        let topics =
+            topics.iter().take(PAGE).map(|topic| self.figures_of(request, topic)).collect();
         // Names and numbers can be written as JSON.
         Payload::new(serde_json::to_vec(&Page { topics, more }).unwrap_or_default())
     }
@@ -124,7 +125,7 @@ impl Service {
         }
     }
 
-    fn figures<'a>(&self, request: &Request, topic: &'a Topic) -> Figures<'a> {
+    fn figures_of<'a>(&self, request: &Request, topic: &'a Topic) -> Figures<'a> {
         let name = topic.name();
         let is_admin = self.may(request, Action::Admin, name);
         Figures {
@@ -197,7 +198,7 @@ impl Feed for List {
         while out.has_room() {
             match self.walk.next(&self.request) {
                 Walked::Topic(topic) => {
-                    let figures = self.walk.service.figures(&self.request, &topic);
+                    let figures = self.walk.service.figures_of(&self.request, &topic);
                     // Names and numbers can be written as JSON.
                     out.send(Payload::new(serde_json::to_vec(&figures).unwrap_or_default()))?;
                 }

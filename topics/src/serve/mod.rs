@@ -1,6 +1,7 @@
 //! Topics as routes of RSocket: connections, tasks and the clock are here, and nowhere else.
 
 mod clock;
+mod figures;
 mod history;
 mod list;
 mod permit;
@@ -20,6 +21,8 @@ use rsock::{
 };
 
 pub use clock::Clock;
+use figures::Counters;
+pub use figures::TopicFigures;
 pub use permit::{Action, AllowAll, Permit};
 
 use crate::{
@@ -51,6 +54,7 @@ struct Shared {
     permit: Box<dyn Permit>,
     secret: DedupSecret,
     clock: Clock,
+    counters: Counters,
     /// The timer runs.
     started: OnceLock<()>,
 }
@@ -66,7 +70,8 @@ impl Service {
         let topics = Arc::new(Topics::new(settings, Epoch(random())));
         let secret = DedupSecret::new([random(), random()]);
         let (permit, clock) = (Box::new(permit), Clock::start());
-        Self(Arc::new(Shared { topics, permit, secret, clock, started: OnceLock::new() }))
+        let (counters, started) = (Counters::default(), OnceLock::new());
+        Self(Arc::new(Shared { topics, permit, secret, clock, counters, started }))
     }
 
     /// The topics themselves.
@@ -77,6 +82,17 @@ impl Service {
     /// The time, as it is given to them.
     pub fn clock(&self) -> Clock {
         self.0.clock
+    }
+
+    /// The figures of all topics.
+    pub fn figures(&self) -> TopicFigures {
+        self.0.counters.read(&self.0.topics)
+    }
+
+    /// A refusal as whoever asked is told of it: counted.
+    fn refuse(&self, refusal: Refusal) -> Error {
+        self.0.counters.refused(&refusal);
+        refusal.into()
     }
 
     /// Adds their routes: `topic.{name}`, `presence.{name}`, `history.{name}` and `topics`.

@@ -13,6 +13,7 @@ use crate::{
     name::TopicName,
     options::PublishOptions,
     position::{Epoch, Offset},
+    refusal::Refusal,
     topic::{Publish, Published},
 };
 
@@ -41,12 +42,15 @@ impl Service {
         .fire_and_forget(move |_, request: Request| {
             std::future::ready(forget.acknowledge(&request).map(drop))
         })
-        .stream_feed(move |_, request: Request| subscribe.subscribe(&request).map_err(Error::from))
+        .stream_feed(move |_, request: Request| {
+            subscribe.subscribe(&request).map_err(|refusal| subscribe.refuse(refusal))
+        })
         .about("publish a message, or subscribe with {\"from\":\"new\"}")
     }
 
     fn acknowledge(&self, request: &Request) -> Result<Payload, Error> {
-        let (name, published) = self.publish(request)?;
+        let (name, published) = self.publish(request).map_err(|refusal| self.refuse(refusal))?;
+        self.0.counters.published(&published);
         let Published { epoch, offset, is_duplicate, .. } = published;
         let ack = Ack {
             topic: name.as_str(),
@@ -59,7 +63,7 @@ impl Service {
         Ok(Payload::new(json))
     }
 
-    fn publish(&self, request: &Request) -> Result<(TopicName, Published), Error> {
+    fn publish(&self, request: &Request) -> Result<(TopicName, Published), Refusal> {
         let options = publish_options(request)?;
         let action = if options.is_ephemeral { Action::Signal } else { Action::Publish };
         let name = self.topic_of(request, action)?;
@@ -88,7 +92,7 @@ impl Service {
             closes: options.is_last,
             is_ephemeral: options.is_ephemeral,
         };
-        let (published, topic) = self.0.topics.publish(&name, &publish, self.0.clock.now())?;
+        let (published, topic) = self.0.topics.publish(&name, own, &publish, self.0.clock.now())?;
         if published.pump {
             pump::pump(&topic);
         }
@@ -97,15 +101,15 @@ impl Service {
 }
 
 /// The options of a publish: JSON in the request's metadata.
-fn publish_options(request: &Request) -> Result<PublishOptions, Error> {
+fn publish_options(request: &Request) -> Result<PublishOptions, Refusal> {
     let json = match (form_of(request), request.metadata()) {
         (Some(Form::Plain), Some(metadata)) => Some(metadata.clone()),
         (Some(Form::Composite), Some(metadata)) => {
             // The router has read it.
             let metadata = CompositeMetadata::new(metadata.clone());
-            metadata.find(WellKnownMime::Json).map_err(Error::invalid)?
+            metadata.find(WellKnownMime::Json).map_err(Refusal::invalid)?
         }
         _ => None,
     };
-    Ok(PublishOptions::parse(&json.unwrap_or_default())?)
+    PublishOptions::parse(&json.unwrap_or_default())
 }

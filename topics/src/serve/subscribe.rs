@@ -8,7 +8,7 @@ use std::{
 
 use rsock::{Error, Feed, Outlet, Request, SendError, SharedPayload, WakeGroup};
 
-use super::{Action, Clock, Service, form_of, pump::Group};
+use super::{Action, Service, form_of, pump::Group};
 use crate::{
     cursor::{Cursor, Fill, Sink},
     name::TopicName,
@@ -24,7 +24,7 @@ pub(super) struct Subscription {
     cursor: Cursor,
     reader: Reader,
     group: Arc<WakeGroup>,
-    clock: Clock,
+    service: Service,
 }
 
 impl Service {
@@ -42,10 +42,10 @@ impl Service {
         options: &SubscribeOptions,
     ) -> Result<Subscription, Refusal> {
         let (reader, group) = self.reader(request, name)?;
-        let (clock, connection) = (self.0.clock, request.peer().connection_id());
+        let (now, connection) = (self.0.clock.now(), request.peer().connection_id());
         let (topic, form) = (reader.topic(), form_of(request));
-        let cursor = Cursor::new(topic, options, form, connection, clock.now())?;
-        Ok(Subscription { cursor, reader, group, clock })
+        let cursor = Cursor::new(topic, options, form, connection, now)?;
+        Ok(Subscription { cursor, reader, group, service: self.clone() })
     }
 
     /// A reader of this topic on the connection that a request came by, and what wakes it.
@@ -70,7 +70,7 @@ impl Service {
 /// An outlet, as cursors fill it.
 pub(super) struct Outgoing<'a, 'b> {
     pub(super) out: &'a mut Outlet<'b>,
-    pub(super) clock: Clock,
+    pub(super) service: &'a Service,
 }
 
 impl Sink for Outgoing<'_, '_> {
@@ -85,7 +85,11 @@ impl Sink for Outgoing<'_, '_> {
     }
 
     fn now(&self) -> Now {
-        self.clock.now()
+        self.service.0.clock.now()
+    }
+
+    fn missed(&mut self, messages: u64) {
+        self.service.0.counters.missed(messages);
     }
 }
 
@@ -98,8 +102,8 @@ impl Feed for Subscription {
     fn poll_fill(&mut self, out: &mut Outlet<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let topic = self.reader.topic();
         loop {
-            let filled = self.cursor.fill(topic, &mut Outgoing { out, clock: self.clock });
-            match filled {
+            let mut outgoing = Outgoing { out, service: &self.service };
+            match self.cursor.fill(topic, &mut outgoing) {
                 Fill::CaughtUp => {
                     out.wait_in(&self.group, cx);
                     self.reader.wait();
@@ -110,7 +114,7 @@ impl Feed for Subscription {
                 }
                 Fill::NoRoom => return Poll::Pending,
                 Fill::Ended => return Poll::Ready(Ok(())),
-                Fill::Failed(refusal) => return Poll::Ready(Err(refusal.into())),
+                Fill::Failed(refusal) => return Poll::Ready(Err(self.service.refuse(refusal))),
             }
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     name::TopicName,
     options::Start,
     position::{Epoch, Offset, Position},
+    rate::{Bucket, TooFast},
     refusal::Refusal,
     settings::{Kind, TopicSettings},
     sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
@@ -89,6 +90,7 @@ pub struct Topic {
     hubs: Hubs,
     held: Arc<Held>,
     readers: AtomicUsize,
+    rate: Option<Mutex<Bucket>>,
 }
 
 /// The part of a topic that its lock protects.
@@ -166,6 +168,7 @@ impl Topic {
             hubs: Hubs::new(),
             held,
             readers: AtomicUsize::new(0),
+            rate: settings.rate.map(|rate| Mutex::new(Bucket::new(rate))),
             name,
             settings,
         }
@@ -252,6 +255,13 @@ impl Topic {
         drop(log);
         let pump = self.hubs.tell();
         Ok(Published { epoch: self.epoch, offset: Some(offset), is_duplicate: false, pump })
+    }
+
+    /// Takes a token for a publish from the topic's rate.
+    pub(crate) fn take_token(&self, now: Now) -> Result<(), TooFast> {
+        let Some(bucket) = &self.rate else { return Ok(()) };
+        let mut bucket = lock(bucket);
+        bucket.try_take(now.monotonic).map_err(|wait| TooFast { rate: bucket.rate(), wait })
     }
 
     /// An event waits behind the log as it is: it overtakes no message.

@@ -168,6 +168,7 @@ mod tests {
                 "clock",
                 "echo",
                 "history.{*name}",
+                "presence.{*name}",
                 "range",
                 "routes",
                 "status",
@@ -176,7 +177,7 @@ mod tests {
             ]
         );
         assert!(lines.contains(
-            "echo             request-response, fire-and-forget, request-stream, request-channel  what"
+            "echo              request-response, fire-and-forget, request-stream, request-channel  what"
         ));
     }
 }

@@ -46,7 +46,7 @@ pub use rate::{Bucket, Buckets, Rate, TooFast};
 pub use refusal::Refusal;
 pub use registry::{Reader, Topics};
 #[cfg(feature = "serve")]
-pub use serve::{Action, AllowAll, Clock, Permit, Service, TopicFigures};
+pub use serve::{Action, AllowAll, Clock, Permit, PresenceSession, Service, TopicFigures};
 pub use settings::{Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicSettings};
 pub use time::{Instant, Now};
 pub use topic::{Ended, Hub, Publish, Published, Pumped, Topic, Wake};

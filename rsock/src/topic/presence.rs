@@ -172,7 +172,8 @@ impl fmt::Debug for Presence {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum PresenceEvent {
-    /// It was broken off: what was told before may be true no more, and all members are told again.
+    /// It was broken off, or its reader was too slow: what was told before may be true no more, and all
+    /// members are told again.
     Anew,
     /// A member that is there.
     Here(Member),
@@ -228,6 +229,8 @@ fn event(payload: &Payload) -> Result<Option<PresenceEvent>, Error> {
     let Told { name, sessions, since, info, away, total, node, .. } = told;
     let member = |name| Member { name, sessions, since, info, away };
     Ok(Some(match told.event.as_str() {
+        // The service had more changes than it keeps for whoever is slow.
+        "reset" => PresenceEvent::Anew,
         "here" => PresenceEvent::Here(member(name)),
         "all" => PresenceEvent::All { total },
         "join" => PresenceEvent::Join(member(name)),

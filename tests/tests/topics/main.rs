@@ -2,6 +2,7 @@
 
 mod history;
 mod list;
+mod presence;
 mod subscribe;
 
 use rsock::{Client, Payload, PayloadExt, Router, Server, topic::Topic};

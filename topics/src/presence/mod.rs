@@ -210,9 +210,12 @@ impl Presence {
         }
     }
 
-    /// Takes up a session whose connection was suspended.
+    /// Takes up a session whose connection was suspended. One that is over meanwhile stays so.
     pub fn resume(&mut self, session: SessionId, now: Now) {
-        if let Some(name) = self.stand(session, Some(Standing::Here)) {
+        let of = self.sessions.get(&session);
+        if of.is_some_and(|of| of.standing == Standing::Suspended)
+            && let Some(name) = self.stand(session, Some(Standing::Here))
+        {
             self.changed(&name, now);
         }
     }
@@ -331,7 +334,8 @@ impl Presence {
     /// Shows a member's change, or has it wait for those that follow.
     fn changed(&mut self, name: &Arc<str>, now: Now) {
         let are_many = self.present.max(self.shown) > self.settings.gather_above;
-        if are_many && self.changes.watchers() > 0 {
+        // What waits goes first.
+        if are_many && self.changes.watchers() > 0 || !self.gathered.is_empty() {
             self.gathered.insert(Arc::clone(name));
             let until = now.monotonic + self.settings.gather_for;
             self.gathered_until.get_or_insert(until);

@@ -504,7 +504,9 @@ impl World {
     fn resume(&mut self) {
         let id = self.any_session();
         self.presence.resume(SessionId(id), at(self.ms));
-        if let Some(session) = self.sessions.get_mut(&id) {
+        if let Some(session) = self.sessions.get_mut(&id)
+            && session.standing == Standing::Suspended
+        {
             session.standing = Standing::Here;
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::presence;
 use crate::{
     refusal::Refusal,
     registry::Topics,
@@ -54,25 +55,28 @@ impl Counters {
         }
     }
 
-    pub(super) fn read(&self, topics: &Topics) -> TopicFigures {
+    pub(super) fn read(&self, topics: &Topics, presence: &presence::All) -> TopicFigures {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let refused = Refusal::REASONS.iter().zip(&self.refused);
         TopicFigures {
             topics: topics.len(),
             bytes: topics.bytes(),
             subscriptions: topics.subscriptions(),
+            watchers: presence.watchers(),
             published: of(&self.published),
             duplicates: of(&self.duplicates),
             events: of(&self.events),
             missed: of(&self.missed),
+            unseen_members: presence.unseen(),
+            overrun_watchers: presence.overrun(),
             dropped_for_memory: topics.dropped_for_memory(),
             refused: refused.map(|(reason, counter)| (*reason, of(counter))).collect(),
         }
     }
 }
 
-/// The figures of all topics. Those of now are `topics`, `bytes` and `subscriptions`; the others count from
-/// the start.
+/// The figures of all topics. Those of now are `topics`, `bytes`, `subscriptions` and `watchers`; the others
+/// count from the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TopicFigures {
     /// Topics with messages or readers.
@@ -81,6 +85,8 @@ pub struct TopicFigures {
     pub bytes: usize,
     /// Subscriptions of topics, joins among them.
     pub subscriptions: usize,
+    /// Those who watch members come and go.
+    pub watchers: usize,
     /// Messages published.
     pub published: u64,
     /// Publishes of an idempotency key that was known.
@@ -89,6 +95,10 @@ pub struct TopicFigures {
     pub events: u64,
     /// Messages that readers were not sent: they were gone, or the reader wanted the newest alone.
     pub missed: u64,
+    /// Sessions that appeared nowhere, because there were as many members as there may be.
+    pub unseen_members: u64,
+    /// Times that a watcher of members had to begin anew, because it was too slow.
+    pub overrun_watchers: u64,
     /// Portions of the oldest messages that a topic gave up because all together held too much.
     pub dropped_for_memory: u64,
     /// Refusals by reason.

@@ -42,6 +42,8 @@ struct Figures<'a> {
     head: Offset,
     bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     subscribers: Option<usize>,
 }
 
@@ -135,6 +137,9 @@ impl Service {
             base: topic.base(),
             head: Offset(topic.visible().0 - 1),
             bytes: topic.bytes(),
+            members: self
+                .may(request, Action::Presence, name)
+                .then(|| self.presence_of(name).members),
             subscribers: is_admin.then(|| topic.readers()),
         }
     }

@@ -5,6 +5,7 @@ mod figures;
 mod history;
 mod list;
 mod permit;
+mod presence;
 mod publish;
 mod pump;
 mod subscribe;
@@ -24,6 +25,7 @@ pub use clock::Clock;
 use figures::Counters;
 pub use figures::TopicFigures;
 pub use permit::{Action, AllowAll, Permit};
+pub use presence::PresenceSession;
 
 use crate::{
     dedup::DedupSecret, entry::Form, name::TopicName, position::Epoch, refusal::Refusal,
@@ -51,6 +53,7 @@ pub struct Service(Arc<Shared>);
 
 struct Shared {
     topics: Arc<Topics>,
+    presence: Arc<presence::All>,
     permit: Box<dyn Permit>,
     secret: DedupSecret,
     clock: Clock,
@@ -71,7 +74,9 @@ impl Service {
         let secret = DedupSecret::new([random(), random()]);
         let (permit, clock) = (Box::new(permit), Clock::start());
         let (counters, started) = (Counters::default(), OnceLock::new());
-        Self(Arc::new(Shared { topics, permit, secret, clock, counters, started }))
+        let limits = topics.settings().limits();
+        let presence = presence::All::new(limits.topics, limits.subscriptions, clock);
+        Self(Arc::new(Shared { topics, presence, permit, secret, clock, counters, started }))
     }
 
     /// The topics themselves.
@@ -86,7 +91,7 @@ impl Service {
 
     /// The figures of all topics.
     pub fn figures(&self) -> TopicFigures {
-        self.0.counters.read(&self.0.topics)
+        self.0.counters.read(&self.0.topics, &self.0.presence)
     }
 
     /// A refusal as whoever asked is told of it: counted.
@@ -102,6 +107,7 @@ impl Service {
             .route("topic.{*name}", self.topic_route())
             .route("history.{*name}", self.history_route())
             .route("topics", self.list_route())
+            .route("presence.{*name}", self.presence_route())
     }
 
     /// Looks at all topics each second, from the first request on, for as long as they are there.

@@ -94,7 +94,7 @@ impl Sink for Outgoing<'_, '_> {
 }
 
 #[cold]
-fn too_large(error: SendError) -> Refusal {
+pub(super) fn too_large(error: SendError) -> Refusal {
     Refusal::rejected(format_args!("too large for this connection: {error}"))
 }
 

@@ -57,7 +57,7 @@ pub enum Pumped {
 
 /// All hubs of a topic.
 #[derive(Default)]
-pub(super) struct Hubs {
+pub(crate) struct Hubs {
     by_connection: Mutex<FxHashMap<u64, Arc<Hub>>>,
     waiting: Mutex<Waiting>,
     /// As many as wait: a publisher looks at it without the lock.
@@ -80,27 +80,27 @@ struct Waiting {
 }
 
 impl Hubs {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { version: AtomicU64::new(1), pumped: AtomicU64::new(1), ..Self::default() }
     }
 
     /// The version of the topic: a reader that has seen all of this one may wait.
     #[inline]
-    pub(super) fn version(&self) -> u64 {
+    pub(crate) fn version(&self) -> u64 {
         // Behind `wait`, it is read after the registration is seen: see `tell`.
         self.version.load(Ordering::SeqCst)
     }
 
     /// Tells of news, after they can be seen. Whether the caller has to pump.
     #[must_use]
-    pub(super) fn tell(&self) -> bool {
+    pub(crate) fn tell(&self) -> bool {
         self.version.fetch_add(1, Ordering::SeqCst);
         // Whoever registers later than this sees the version above.
         self.are_waiting.load(Ordering::SeqCst) > 0 && !self.is_pumping.swap(true, Ordering::AcqRel)
     }
 
     /// One more reader of this connection.
-    pub(super) fn enter(&self, connection: u64, wake: impl FnOnce() -> Box<dyn Wake>) -> Arc<Hub> {
+    pub(crate) fn enter(&self, connection: u64, wake: impl FnOnce() -> Box<dyn Wake>) -> Arc<Hub> {
         let mut hubs = lock(&self.by_connection);
         let hub = hubs.entry(connection).or_insert_with(|| {
             let (is_waiting, readers) = (AtomicBool::new(false), AtomicUsize::new(0));
@@ -111,7 +111,7 @@ impl Hubs {
     }
 
     /// One reader less.
-    pub(super) fn leave(&self, hub: &Hub) {
+    pub(crate) fn leave(&self, hub: &Hub) {
         let mut hubs = lock(&self.by_connection);
         if hub.readers.fetch_sub(1, Ordering::Relaxed) == 1 {
             hubs.remove(&hub.connection);
@@ -140,7 +140,7 @@ impl Hubs {
 
     /// Has the hub woken when there are news. To be called after its reader has joined what the hub
     /// wakes; it then looks at the version once more.
-    pub(super) fn wait(&self, hub: &Arc<Hub>) {
+    pub(crate) fn wait(&self, hub: &Arc<Hub>) {
         // A hub that is taken already will be woken after this: see `pump`.
         if !hub.is_waiting.swap(true, Ordering::AcqRel) {
             let mut waiting = lock(&self.waiting);
@@ -150,7 +150,7 @@ impl Hubs {
     }
 
     /// Wakes a handful of those that wait, after [`tell`](Self::tell) or `More` have said so.
-    pub(super) fn pump(&self) -> Pumped {
+    pub(crate) fn pump(&self) -> Pumped {
         let mut budget = HANDFUL;
         let mut pass = lock(&self.pass);
         loop {

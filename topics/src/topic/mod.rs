@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 pub use hubs::{Hub, Pumped, Wake};
 
-use hubs::Hubs;
+pub(crate) use hubs::Hubs;
 
 use crate::{
     dedup::{Dedup, DedupKey},

@@ -85,6 +85,10 @@ pub struct Cursor {
     max_lag: u64,
     /// The connection whose messages it leaves out; 0 for none.
     leaves_out: u64,
+    /// The join that it belongs to, whose events it leaves out; 0 for none.
+    join: u32,
+    /// It leaves out the join's messages, too.
+    leaves_out_own: bool,
     seen: u64,
     tells_live: bool,
     lag: Lag,
@@ -97,6 +101,7 @@ pub struct Cursor {
 #[derive(Debug)]
 struct First {
     start: bool,
+    presence: Option<&'static str>,
     reset: Option<Position>,
     base: Offset,
     visible: Offset,
@@ -132,6 +137,8 @@ pub(crate) struct Start {
     next: Offset,
     base: Offset,
     head: Offset,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -196,7 +203,7 @@ impl Cursor {
                 return Err(Refusal::began_anew(topic.name(), topic.epoch(), position.epoch));
             }
         }
-        let first = First { start: options.tells_start, reset, base, visible };
+        let first = First { start: options.tells_start, presence: None, reset, base, visible };
         let has_first = first.start || first.reset.is_some();
         Ok(Self {
             next,
@@ -207,6 +214,8 @@ impl Cursor {
             skipped: 0,
             max_lag: options.max_lag.unwrap_or(u64::MAX),
             leaves_out: if options.has_echo { 0 } else { connection },
+            join: 0,
+            leaves_out_own: false,
             seen: 0,
             tells_live: options.tells_live,
             lag,
@@ -219,6 +228,17 @@ impl Cursor {
     #[must_use]
     pub fn until(mut self, end: Offset) -> Self {
         self.until = Some(end);
+        self
+    }
+
+    /// The same cursor as that of a join, which is not sent its own events; nor its own messages, if it
+    /// leaves them out. One that is not seen by others, since they are too many, is told so where it begins.
+    #[must_use]
+    pub fn of_join(mut self, join: u32, leaves_out_own: bool, is_seen: bool) -> Self {
+        (self.join, self.leaves_out_own) = (join, leaves_out_own);
+        if let Some(first) = &mut self.first {
+            first.presence = (!is_seen).then_some("full");
+        }
         self
     }
 
@@ -273,7 +293,8 @@ impl Cursor {
                             }
                             let Some(entry) = segment.get(self.next) else { break };
                             self.next = self.next.next();
-                            if self.leaves_out != 0 && self.leaves_out == entry.origin {
+                            let is_own = self.leaves_out_own && entry.join == self.join;
+                            if is_own || self.leaves_out != 0 && self.leaves_out == entry.origin {
                                 continue;
                             }
                             let form = self.form.unwrap_or(Form::Plain);
@@ -351,7 +372,8 @@ impl Cursor {
                 let head = Offset(first.visible.0 - 1);
                 // A reader that missed something begins where it is told of it.
                 let next = self.gap.map_or(self.next, |(from, _)| from);
-                Marker::Start { start: Start { epoch, next, base: first.base, head } }
+                let First { base, presence, .. } = **first;
+                Marker::Start { start: Start { epoch, next, base, head, presence } }
             } else if let Some(Position { epoch: lost, after }) = first.reset.take() {
                 let gap = Lost { epoch: lost, from: after.next() };
                 Marker::Reset { gap, epoch, base: first.base }
@@ -373,7 +395,8 @@ impl Cursor {
             let Some(event) = topic.read_event(&mut self.event, self.next, out.now()) else {
                 return Ok(true);
             };
-            if self.leaves_out == 0 || self.leaves_out != event.origin {
+            let is_own = self.join != 0 && self.join == event.join;
+            if !(is_own || self.leaves_out != 0 && self.leaves_out == event.origin) {
                 out.send(event.item(self.meta, self.form.unwrap_or(Form::Plain)))?;
             }
         }

@@ -34,6 +34,8 @@ pub struct Message<'a> {
     pub is_tombstone: bool,
     /// The connection that it came by, for readers that do not want their own; 0 for none.
     pub origin: u64,
+    /// The number of the join that it came by, for that it knows its own; 0 for none.
+    pub join: u32,
 }
 
 /// The parts of an item's metadata that a reader asks for.
@@ -189,6 +191,8 @@ pub struct Entry {
     pub appended: Instant,
     /// The connection that it came by; 0 for none.
     pub origin: u64,
+    /// The join that it came by; 0 for none.
+    pub join: u32,
     /// The key that it replaces.
     pub key: Option<Arc<str>>,
     /// It deletes its key.
@@ -262,6 +266,7 @@ impl Entry {
             time,
             appended,
             origin: message.origin,
+            join: message.join,
             key: message.key.map(Into::into),
             is_tombstone: message.is_tombstone,
             full: SharedPayload::new(Some(&metadata), message.data),
@@ -326,10 +331,15 @@ impl Entry {
 
     /// The item for a reader that was not sent as many before it, because it wants the newest alone.
     pub fn item_after_skipped(&self, skipped: u64, meta: Meta, form: Form) -> SharedPayload {
+        self.item_with(&format!(r#","skipped":{skipped}"#), meta, form)
+    }
+
+    /// The item with these members more in its metadata, each with its comma; if it has any.
+    pub(crate) fn item_with(&self, members: &str, meta: Meta, form: Form) -> SharedPayload {
         let item = self.encode(meta, Form::Plain).to_payload();
         let Some(json) = item.metadata else { return SharedPayload::from(&item) };
         let begin = json.strip_suffix(b"}").unwrap_or_default();
-        let json = [begin, format!(r#","skipped":{skipped}}}"#).as_bytes()].concat();
+        let json = [begin, members.as_bytes(), b"}"].concat();
         SharedPayload::new(Some(&form.metadata(&json)), &item.data)
     }
 
@@ -389,6 +399,7 @@ mod tests {
             headers: Some(r#"{"edits": 41}"#),
             is_tombstone: true,
             origin: 3,
+            join: 0,
         });
         let (json, _) = text(&whole.item(Meta::Full, Form::Plain, &forms.room(usize::MAX)));
         let rest = r#","from":"an\"n","key":"42/ä","headers":{"edits": 41},"deleted":true}"#;

@@ -35,6 +35,8 @@ pub struct Event {
     pub at: Offset,
     /// The connection that it came by; 0 for none.
     pub origin: u64,
+    /// The join that it came by; 0 for none.
+    pub join: u32,
     published: Instant,
     from: Option<Box<str>>,
     key: Option<Box<str>>,
@@ -144,6 +146,7 @@ impl Events {
         let event = Event {
             at,
             origin: message.origin,
+            join: message.join,
             published: now.monotonic,
             from: message.from.map(Into::into),
             key: message.key.map(Into::into),

@@ -1,6 +1,7 @@
 //! Topics over real connections: the routes of `rsock-topics`, asked by our client and by frames of a script.
 
 mod history;
+mod join;
 mod list;
 mod presence;
 mod subscribe;
@@ -12,6 +13,7 @@ use rsock_topics::{Permit, Service, Settings};
 /// A service, and a client of it.
 struct World {
     service: Service,
+    uri: String,
     client: Client,
 }
 
@@ -31,7 +33,7 @@ impl World {
         let app = service.add_to(Router::new(()));
         tokio::spawn(server.serve(app).into_future());
         let client = Client::connect(&uri).await.expect("it listens");
-        Self { service, client }
+        Self { service, uri, client }
     }
 
     fn topic(&self, name: &str) -> Topic {

@@ -3,6 +3,7 @@
 mod clock;
 mod figures;
 mod history;
+mod join;
 mod list;
 mod permit;
 mod presence;
@@ -12,7 +13,7 @@ mod subscribe;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU32},
     time::Duration,
 };
 
@@ -58,6 +59,8 @@ struct Shared {
     secret: DedupSecret,
     clock: Clock,
     counters: Counters,
+    /// The number of the last join.
+    joins: AtomicU32,
     /// The timer runs.
     started: OnceLock<()>,
 }
@@ -77,6 +80,8 @@ impl Service {
         let limits = topics.settings().limits();
         let presence = presence::All::new(limits.topics, limits.subscriptions, clock);
         Self(Arc::new(Shared { topics, presence, permit, secret, clock, counters, started }))
+        let joins = AtomicU32::new(0);
+        Self(Arc::new(Shared { topics, permit, secret, clock, counters, joins, started }))
     }
 
     /// The topics themselves.

@@ -1,5 +1,6 @@
 //! `topic.{name}` as a request-response, or as fire-and-forget: a message is published.
 
+use bytes::Bytes;
 use rsock::{
     Error, MethodRoute, Payload, Request,
     metadata::{CompositeMetadata, WellKnownMime},
@@ -33,7 +34,8 @@ struct Ack<'a> {
 
 impl Service {
     pub(super) fn topic_route<S: Clone + Send + Sync + 'static>(&self) -> MethodRoute<S> {
-        let (publish, forget, subscribe) = (self.clone(), self.clone(), self.clone());
+        let (publish, forget) = (self.clone(), self.clone());
+        let (subscribe, join) = (self.clone(), self.clone());
         // What is appended is appended as the frame is read: a future does it later, but is polled at once.
         request_response(move |_: S, request: Request| {
             let acknowledged = publish.acknowledge(&request);
@@ -45,7 +47,10 @@ impl Service {
         .stream_feed(move |_, request: Request| {
             subscribe.subscribe(&request).map_err(|refusal| subscribe.refuse(refusal))
         })
-        .about("publish a message, or subscribe with {\"from\":\"new\"}")
+        .channel_feed(move |_, request: Request, payloads| {
+            join.join(request, payloads).map_err(|refusal| join.refuse(refusal))
+        })
+        .about("publish a message; subscribe with {\"from\":\"new\"}; join with {\"name\":\"…\"}")
     }
 
     fn acknowledge(&self, request: &Request) -> Result<Payload, Error> {
@@ -64,7 +69,7 @@ impl Service {
     }
 
     fn publish(&self, request: &Request) -> Result<(TopicName, Published), Refusal> {
-        let options = publish_options(request)?;
+        let options = publish_options(form_of(request), request.metadata())?;
         let action = if options.is_ephemeral { Action::Signal } else { Action::Publish };
         let name = self.topic_of(request, action)?;
         let own = name_of(request);
@@ -75,37 +80,50 @@ impl Service {
             }
             (from, own) => from.or(own),
         };
-        let message = Message {
-            data: request.data(),
-            from,
-            key: options.key.as_deref(),
-            headers: options.headers.as_deref().map(|headers| headers.get()),
-            is_tombstone: options.is_tombstone,
-            origin: request.peer().connection_id(),
-        };
-        let id = options.id.as_deref();
-        let id = id.map(|id| self.0.secret.key(name.as_str(), own, id));
-        let publish = Publish {
-            message,
-            id,
-            expect: options.expect,
-            closes: options.is_last,
-            is_ephemeral: options.is_ephemeral,
-        };
+        let data = request.data();
+        let origin = request.peer().connection_id();
+        let message = Message { data, from, origin, ..Message::default() };
+        let publish = self.to_publish(&name, own, message, &options);
         let (published, topic) = self.0.topics.publish(&name, own, &publish, self.0.clock.now())?;
         if published.pump {
             pump::pump(&topic);
         }
         Ok((name, published))
     }
+
+    /// The message with its options, by a sender whose name is authenticated or none.
+    pub(super) fn to_publish<'a>(
+        &self,
+        name: &TopicName,
+        sender: Option<&str>,
+        message: Message<'a>,
+        options: &'a PublishOptions,
+    ) -> Publish<'a> {
+        let message = Message {
+            key: options.key.as_deref(),
+            headers: options.headers.as_deref().map(|headers| headers.get()),
+            is_tombstone: options.is_tombstone,
+            ..message
+        };
+        let id = options.id.as_deref();
+        Publish {
+            message,
+            id: id.map(|id| self.0.secret.key(name.as_str(), sender, id)),
+            expect: options.expect,
+            closes: options.is_last,
+            is_ephemeral: options.is_ephemeral,
+        }
+    }
 }
 
-/// The options of a publish: JSON in the request's metadata.
-fn publish_options(request: &Request) -> Result<PublishOptions, Refusal> {
-    let json = match (form_of(request), request.metadata()) {
+/// The options of a publish: JSON in metadata of this form.
+pub(super) fn publish_options(
+    form: Option<Form>,
+    metadata: Option<&Bytes>,
+) -> Result<PublishOptions, Refusal> {
+    let json = match (form, metadata) {
         (Some(Form::Plain), Some(metadata)) => Some(metadata.clone()),
         (Some(Form::Composite), Some(metadata)) => {
-            // The router has read it.
             let metadata = CompositeMetadata::new(metadata.clone());
             metadata.find(WellKnownMime::Json).map_err(Refusal::invalid)?
         }

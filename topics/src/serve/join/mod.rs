@@ -1,0 +1,350 @@
+//! `topic.{name}` as a request-channel: a member, who publishes and receives under one name.
+
+mod answers;
+
+use std::{
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_core::Stream;
+use rsock::{Error, Feed, Outlet, Payload, Payloads, Request, SharedPayload, WakeGroup};
+use tokio::time::{Sleep, sleep};
+
+use self::answers::{Answer, Answers, Outcome};
+use super::{
+    Action, Service, form_of, name_of, publish::publish_options, pump::pump, subscribe::Outgoing,
+};
+use crate::{
+    cursor::{Cursor, Fill, Shape, Sink},
+    entry::{Entry, Message, Room},
+    options::{JoinOptions, PublishOptions},
+    position::Offset,
+    rate::TooFast,
+    refusal::Refusal,
+    registry::Reader,
+    settings::Kind,
+    time::Now,
+    topic::{Ended, Published, Topic},
+};
+
+/// Payloads that a member may send before they are answered.
+const WINDOW: usize = 64;
+/// The same where each is written to disk first: credit that was granted cannot be taken back.
+const DURABLE_WINDOW: usize = 8;
+
+/// A member.
+pub(super) struct Join {
+    service: Service,
+    /// The request that it joined with, whose payload is taken out.
+    request: Request,
+    member: Member,
+    /// None when it sends no more.
+    payloads: Option<Payloads>,
+    held: Option<Held>,
+    answers: Answers,
+    /// None if it does not receive messages.
+    cursor: Option<Cursor>,
+    reader: Reader,
+    group: Arc<WakeGroup>,
+}
+
+/// A payload that came sooner than a rate allows: those behind it wait, and their sender is asked for no more.
+struct Held {
+    payload: Payload,
+    pause: Pin<Box<Sleep>>,
+}
+
+/// The reason why a payload is not published.
+enum Stop {
+    Refused(Refusal),
+    TooFast(Duration),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The names of a member.
+struct Member {
+    /// That which it is known by in the topic.
+    name: Box<str>,
+    /// That which is authenticated.
+    own: Option<Box<str>>,
+    /// The number of its join.
+    join: u32,
+}
+
+impl Service {
+    pub(super) fn join(&self, mut request: Request, payloads: Payloads) -> Result<Join, Refusal> {
+        let topic = self.topic_of(&request, Action::Join)?;
+        let options = JoinOptions::parse(request.data())?;
+        let own = name_of(&request).map(Box::from);
+        let name = match (options.name.as_deref(), own.as_deref()) {
+            (Some(name), Some(own)) if name != own => {
+                return Err(Refusal::not_own_name(name, own));
+            }
+            (Some(name), _) | (None, Some(name)) => name.into(),
+            (None, None) => return Err(Refusal::no_name()),
+        };
+        let (receive, form) = (options.receive, form_of(&request));
+        if receive.has_messages() {
+            self.0.permit.permits(&request, Action::Subscribe, &topic)?;
+        }
+        if receive.has_acks() && form.is_none() {
+            return Err(Refusal::no_metadata("the answer to a payload"));
+        }
+        let (reader, group) = self.reader(&request, &topic)?;
+        let member = Member { name, own, join: self.new_join() };
+        let cursor = if receive.has_messages() {
+            let (connection, now) = (request.peer().connection_id(), self.0.clock.now());
+            let cursor = Cursor::new(reader.topic(), &options.subscribe, form, connection, now)?;
+            Some(cursor.of_join(member.join, !receive.has_acks(), true))
+        } else {
+            None
+        };
+        let window = match reader.topic().settings().kind {
+            Kind::Durable => DURABLE_WINDOW,
+            _ => WINDOW,
+        };
+        request.take_payload();
+        let begin = cursor.as_ref().map(Cursor::next);
+        Ok(Join {
+            service: self.clone(),
+            answers: Answers::new(receive, form, reader.topic().epoch(), window, begin),
+            payloads: Some(payloads.credit(window as u32)),
+            held: None,
+            request,
+            member,
+            cursor,
+            reader,
+            group,
+        })
+    }
+
+    /// A number that no other join has, but for one of four thousand million joins ago.
+    fn new_join(&self) -> u32 {
+        let number = || self.0.joins.fetch_add(1, Relaxed).wrapping_add(1);
+        // 0 is none.
+        Some(number()).filter(|number| *number != 0).unwrap_or_else(number)
+    }
+}
+
+/// The way in which payloads came to an end for now.
+#[derive(PartialEq, Eq)]
+enum Taken {
+    /// There are none, or it sends no more.
+    All,
+    /// Too many wait for their answers.
+    Full,
+}
+
+impl Join {
+    /// Publishes what has come, as far as there is room for the answers.
+    fn take_payloads(&mut self, cx: &mut Context<'_>) -> Result<Taken, Refusal> {
+        loop {
+            if self.answers.is_full() {
+                return Ok(Taken::Full);
+            }
+            let payload = match (self.held.take(), &mut self.payloads) {
+                (Some(mut held), _) => match held.pause.as_mut().poll(cx) {
+                    Poll::Ready(()) => held.payload,
+                    Poll::Pending => {
+                        self.held = Some(held);
+                        return Ok(Taken::All);
+                    }
+                },
+                (None, Some(payloads)) => match Pin::new(payloads).poll_next(cx) {
+                    Poll::Ready(Some(Ok(payload))) => payload,
+                    // Its sender has failed, and says so to itself; or the connection is over.
+                    Poll::Ready(Some(Err(_)) | None) => {
+                        self.payloads = None;
+                        return Ok(Taken::All);
+                    }
+                    Poll::Pending => return Ok(Taken::All),
+                },
+                (None, None) => return Ok(Taken::All),
+            };
+            self.take(payload)?;
+        }
+    }
+
+    /// Publishes a payload, and keeps the answer.
+    fn take(&mut self, payload: Payload) -> Result<(), Refusal> {
+        let options = publish_options(form_of(&self.request), payload.metadata.as_ref());
+        let (id, published) = match options {
+            Ok(mut options) => {
+                let published = self.publish(&payload, &options);
+                (options.id.take(), published)
+            }
+            Err(refusal) => (None, Err(refusal.into())),
+        };
+        let outcome = match published {
+            Ok(published) => {
+                self.service.0.counters.published(&published);
+                match published.offset {
+                    Some(offset) if published.is_duplicate => Outcome::Known(offset),
+                    Some(offset) => Outcome::Appended(offset),
+                    None => Outcome::Event,
+                }
+            }
+            Err(Stop::TooFast(wait)) => {
+                self.held = Some(Held { payload, pause: Box::pin(sleep(wait)) });
+                return Ok(());
+            }
+            // A loss that nobody hears of would be worse than the end.
+            Err(Stop::Refused(refusal)) if !self.answers.are_told() => return Err(refusal),
+            Err(Stop::Refused(refusal)) => {
+                self.service.0.counters.refused(&refusal);
+                Outcome::Refused(refusal)
+            }
+        };
+        self.answers.push(Answer { id, outcome });
+        Ok(())
+    }
+
+    fn publish(&self, payload: &Payload, options: &PublishOptions) -> Result<Published, Stop> {
+        let (service, topic) = (&self.service.0, self.reader.topic());
+        let Member { name, own, join } = &self.member;
+        let (own, origin) = (own.as_deref(), self.request.peer().connection_id());
+        let action = if options.is_ephemeral { Action::Signal } else { Action::Publish };
+        service.permit.permits(&self.request, action, topic.name())?;
+        let from = options.from.as_deref().unwrap_or(name);
+        if from != &**name {
+            service.permit.permits(&self.request, Action::PublishAs, topic.name())?;
+        }
+        let now = service.clock.now();
+        let too_fast = |error: TooFast| Stop::TooFast(error.wait);
+        service.topics.take_token(topic, origin, own, now).map_err(too_fast)?;
+        let data = &payload.data;
+        let message = Message { data, from: Some(from), origin, join: *join, ..Message::default() };
+        let publish = self.service.to_publish(topic.name(), own, message, options);
+        let (published, topic) = service.topics.append(Arc::clone(topic), &publish, now)?;
+        if published.pump {
+            pump(&topic);
+        }
+        Ok(published)
+    }
+
+    /// Sends messages and answers, as long as there is room.
+    fn send(&mut self, topic: &Topic, out: &mut Outlet<'_>) -> Result<Fill, Refusal> {
+        let (answers, join) = (&mut self.answers, self.member.join);
+        let (out, visible) = (Outgoing { out, service: &self.service }, topic.visible());
+        let mut sink = Inbox { out, answers, visible, join, failure: None };
+        let filled = match &mut self.cursor {
+            Some(cursor) => {
+                let filled = cursor.fill(topic, &mut sink);
+                sink.answers.pass(cursor.next());
+                filled
+            }
+            None if topic.ended() == Ended::Deleted => Fill::Ended,
+            None => Fill::CaughtUp,
+        };
+        let is_failed = matches!(filled, Fill::Failed(_));
+        let is_whole = is_failed || sink.answer();
+        match sink.failure {
+            Some(refusal) => Err(refusal),
+            None => Ok(if is_whole { filled } else { Fill::NoRoom }),
+        }
+    }
+
+    fn try_fill(
+        &mut self,
+        out: &mut Outlet<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Poll<()>, Refusal> {
+        let topic = Arc::clone(self.reader.topic());
+        loop {
+            let version = topic.version();
+            let taken = self.take_payloads(cx)?;
+            let filled = self.send(&topic, out)?;
+            match filled {
+                Fill::Failed(refusal) => return Err(refusal),
+                Fill::Ended => return Ok(Poll::Ready(())),
+                Fill::NoRoom | Fill::CaughtUp
+                    if taken == Taken::Full && !self.answers.is_full() => {}
+                Fill::NoRoom => return Ok(Poll::Pending),
+                Fill::CaughtUp => {
+                    if self.payloads.is_none() && self.held.is_none() && self.answers.is_all() {
+                        return Ok(Poll::Ready(()));
+                    }
+                    out.wait_in(&self.group, cx);
+                    self.reader.wait();
+                    // What came just before has woken nobody.
+                    if topic.version() == version {
+                        return Ok(Poll::Pending);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Feed for Join {
+    fn poll_fill(&mut self, out: &mut Outlet<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self.try_fill(out, cx) {
+            Ok(Poll::Ready(())) => Poll::Ready(Ok(())),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(refusal) => Poll::Ready(Err(self.service.refuse(refusal))),
+        }
+    }
+}
+
+/// The stream to a member: messages, and answers between them.
+struct Inbox<'a, 'b> {
+    out: Outgoing<'a, 'b>,
+    answers: &'a mut Answers,
+    /// The end of what is committed.
+    visible: Offset,
+    join: u32,
+    /// The reason why an answer could not be sent: the stream is about to fail with it.
+    failure: Option<Refusal>,
+}
+
+impl Inbox<'_, '_> {
+    /// Sends the answers that are due. Whether there was room for all of them.
+    fn answer(&mut self) -> bool {
+        while self.failure.is_none() && self.answers.is_due(self.visible) {
+            if self.answers.are_told() && !self.out.has_room() {
+                return false;
+            }
+            if let Some(item) = self.answers.next() {
+                self.failure = self.out.send(&item).err();
+            }
+        }
+        self.failure.is_none()
+    }
+}
+
+impl Sink for Inbox<'_, '_> {
+    fn has_room(&mut self) -> bool {
+        self.answer() && self.out.has_room()
+    }
+
+    fn send(&mut self, item: &SharedPayload) -> Result<(), Refusal> {
+        self.out.send(item)
+    }
+
+    fn send_entry(&mut self, entry: &Entry, shape: Shape, room: &Room<'_>) -> Result<(), Refusal> {
+        if entry.join != self.join {
+            self.out.send_entry(entry, shape, room)?;
+        } else {
+            let own = self.answers.shown_as(entry, shape);
+            self.out.send(&own)?;
+        }
+        self.answers.pass(entry.offset.next());
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        self.out.now()
+    }
+
+    fn missed(&mut self, messages: u64) {
+        self.out.missed(messages);
+    }
+}

@@ -79,9 +79,8 @@ impl Service {
         let (counters, started) = (Counters::default(), OnceLock::new());
         let limits = topics.settings().limits();
         let presence = presence::All::new(limits.topics, limits.subscriptions, clock);
-        Self(Arc::new(Shared { topics, presence, permit, secret, clock, counters, started }))
         let joins = AtomicU32::new(0);
-        Self(Arc::new(Shared { topics, permit, secret, clock, counters, joins, started }))
+        Self(Arc::new(Shared { topics, presence, permit, secret, clock, counters, joins, started }))
     }
 
     /// The topics themselves.

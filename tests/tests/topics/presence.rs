@@ -3,18 +3,21 @@
 
 use std::{
     collections::BTreeSet,
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use rsock::{
-    Acceptor, Client, Error, Feed, Outlet, Payload, PayloadExt, Request, RequestStream, Requester,
-    Resume, ResumeLimits, Router, Server, memory, stream_feed,
+    Acceptor, Client, Error, Feed, Outlet, Payload, Request, RequestStream, Requester, Resume,
+    ResumeLimits, Router, Server, memory, stream_feed,
     topic::{PresenceEvent, PresenceEvents, Topic},
 };
 use rsock_tests::{cutter::Cutter, record::limit_time, script::PATIENCE};
 use rsock_topics::{Limits, PresenceSession, Service, Settings, TopicName, TopicSettings};
+
+use crate::ask;
 
 async fn within<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(3 * PATIENCE, what).await.expect("in time")
@@ -31,9 +34,9 @@ fn topics() -> Service {
     Service::new(Settings::new(Limits::default(), patterns).expect("valid"))
 }
 
-/// A stream whose client is present for as long as it lasts: it says whether it is seen, and then nothing.
+/// A stream whose client is present for as long as it lasts: it says so, and then nothing.
 struct Here {
-    session: PresenceSession,
+    _session: PresenceSession,
     is_told: bool,
 }
 
@@ -42,14 +45,14 @@ impl Here {
         let topic = TopicName::of_client(request.param("topic").unwrap_or_default())?;
         let name = String::from_utf8_lossy(request.data());
         let session = topics.appear(request, &topic, &name, None)?;
-        Ok(Self { session, is_told: false })
+        Ok(Self { _session: session, is_told: false })
     }
 }
 
 impl Feed for Here {
     fn poll_fill(&mut self, out: &mut Outlet<'_>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.is_told && out.has_room() {
-            out.send(if self.session.is_full() { "full" } else { "here" }.into())?;
+            out.send("here".into())?;
             self.is_told = true;
         }
         Poll::Pending
@@ -80,12 +83,26 @@ async fn connect(uri: &str) -> Client {
     Client::connect(uri).await.expect("a connection")
 }
 
-/// Has a client be there; it is when this returns.
-async fn appear(client: &Requester, topic: &str, name: &str) -> RequestStream {
-    let request = Payload::new(name.to_owned()).route(&format!("here.{topic}")).expect("a route");
-    let mut there = client.request_stream(request);
-    let first = within(there.next()).await.expect("an item").expect("it may");
-    assert_eq!(first.data, "here");
+/// A client joins; it is there when this returns, unless there are too many to be seen.
+async fn join(client: &Requester, topic: &str, name: &str) -> (Pin<Box<RequestStream>>, bool) {
+    let options = format!(r#"{{"name":"{name}","start":true}}"#);
+    let first = ask(&format!("topic.{topic}"), &options);
+    let sent = stream::iter([first]).chain(stream::pending());
+    let mut items = Box::pin(client.request_channel(sent));
+    let start = within(items.next()).await.expect("an item").expect("it may");
+    let start = json(&start);
+    (items, start["start"]["presence"] != "full")
+}
+
+/// The JSON of an item: behind the header of an entry of composite metadata.
+fn json(item: &Payload) -> serde_json::Value {
+    let metadata = item.metadata.as_deref().expect("metadata");
+    serde_json::from_slice(&metadata[4..]).expect("JSON")
+}
+
+async fn appear(client: &Requester, topic: &str, name: &str) -> Pin<Box<RequestStream>> {
+    let (there, is_seen) = join(client, topic, name).await;
+    assert!(is_seen);
     there
 }
 
@@ -216,7 +233,7 @@ async fn a_resumable_session_is_away_until_it_is_back() {
     }
 }
 
-/// Whom a topic is full for is told, and is seen nowhere.
+/// Whom a topic is full for is told, and is seen nowhere, but takes part.
 #[tokio::test]
 async fn a_full_topic_shows_no_more_members() {
     let topics = topics();
@@ -224,13 +241,39 @@ async fn a_full_topic_shows_no_more_members() {
     let client = connect(&uris[0]).await;
     let _members =
         [appear(&client, "small.1", "ann").await, appear(&client, "small.1", "bob").await];
-    let request = Payload::new("cy").route("here.small.1").expect("a route");
-    let mut there = client.request_stream(request);
-    let first = within(there.next()).await.expect("an item").expect("it may");
-    assert_eq!(first.data, "full");
+    let (mut cy, is_seen) = join(&client, "small.1", "cy").await;
+    assert!(!is_seen);
+    Topic::new(&client, "small.1").publish("hello").await.expect("room");
+    assert_eq!(within(cy.next()).await.expect("an item").expect("no failure").data, "hello");
     let topic = TopicName::parse("small.1").expect("a name");
     let figures = topics.presence_of(&topic);
     assert_eq!((figures.members, figures.sessions, figures.full), (2, 2, 1));
+    assert_eq!(topics.figures().unseen_members, 1);
+    let names = Topic::new(&client, "small.1").presence().members().await.expect("a page");
+    assert!(names.members.iter().all(|member| member.name != "cy"));
+}
+
+/// A stream of an application's own, whose client is present for as long as it lasts.
+#[tokio::test]
+async fn somebody_is_present_who_has_not_joined() {
+    let topics = topics();
+    let uris = serve(app(&topics), MINUTE).await;
+    let client = connect(&uris[0]).await;
+    let mut events = watch(&client, "long.1");
+    assert_eq!(next(&mut events).await, "all 0");
+    let mut here = client.request_stream(ask("here.long.1", "ann"));
+    assert_eq!(within(here.next()).await.expect("an item").expect("it may").data, "here");
+    assert_eq!(next(&mut events).await, "join ann");
+    // It said so itself, and joins beside it unseen.
+    let first = ask("topic.long.1", r#"{"name":"bob","presence":false,"start":true}"#);
+    let sent = stream::iter([first]).chain(stream::pending());
+    let mut unseen = Box::pin(client.request_channel(sent));
+    within(unseen.next()).await.expect("an item").expect("it may");
+    drop(here);
+    assert_eq!(next(&mut events).await, "leave ann");
+    let error = client.request_stream(ask("here.long.1", "a\nb")).next().await;
+    let error = error.expect("an end").expect_err("not a name").to_string();
+    assert!(error.contains("is not a valid name"), "{error}");
 }
 
 /// A watcher that asks for few items at a time, while members come and go, knows who is there in the end.
@@ -244,16 +287,13 @@ async fn a_slow_watcher_knows_who_is_there_in_the_end() {
     for n in 0..150 {
         sessions.push(appear(&client, "long.1", &format!("m{n:03}")).await);
     }
-    let request = Payload::default().route("presence.long.1").expect("a route");
-    let mut items = watching.request_stream(request).credit(1);
+    let mut items = watching.request_stream(ask("presence.long.1", "")).credit(1);
     let mut known = BTreeSet::new();
     let mut is_whole = false;
     let mut last = None;
     loop {
         let item = within(items.next()).await.expect("an item").expect("no failure");
-        let metadata = item.metadata.expect("metadata");
-        // Behind the header of an entry of composite metadata.
-        let event: serde_json::Value = serde_json::from_slice(&metadata[4..]).expect("JSON");
+        let event = json(&item);
         let name = event["name"].as_str().unwrap_or_default().to_owned();
         match event["event"].as_str().expect("an event") {
             "here" | "join" => assert!(known.insert(name.clone()), "{name} twice"),

@@ -15,7 +15,8 @@ use tokio::time::{Sleep, sleep};
 
 use self::answers::{Answer, Answers, Outcome};
 use super::{
-    Action, Service, form_of, name_of, publish::publish_options, pump::pump, subscribe::Outgoing,
+    Action, PresenceSession, Service, form_of, name_of, publish::publish_options, pump::pump,
+    subscribe::Outgoing,
 };
 use crate::{
     cursor::{Cursor, Fill, Shape, Sink},
@@ -49,6 +50,8 @@ pub(super) struct Join {
     cursor: Option<Cursor>,
     reader: Reader,
     group: Arc<WakeGroup>,
+    /// Others see that it is there for as long as this is.
+    _session: Option<PresenceSession>,
 }
 
 /// A payload that came sooner than a rate allows: those behind it wait, and their sender is asked for no more.
@@ -102,11 +105,18 @@ impl Service {
         let member = Member { name, own, join: self.new_join() };
         let cursor = if receive.has_messages() {
             let (connection, now) = (request.peer().connection_id(), self.0.clock.now());
-            let cursor = Cursor::new(reader.topic(), &options.subscribe, form, connection, now)?;
-            Some(cursor.of_join(member.join, !receive.has_acks(), true))
+            Some(Cursor::new(reader.topic(), &options.subscribe, form, connection, now)?)
         } else {
             None
         };
+        // Last, so that nobody is seen who does not join.
+        let session = match options.is_present {
+            true => Some(self.appear(&request, &topic, &member.name, options.info.as_deref())?),
+            false => None,
+        };
+        let is_seen = session.as_ref().is_none_or(|session| !session.is_full());
+        let leaves_out_own = !receive.has_acks();
+        let cursor = cursor.map(|cursor| cursor.of_join(member.join, leaves_out_own, is_seen));
         let window = match reader.topic().settings().kind {
             Kind::Durable => DURABLE_WINDOW,
             _ => WINDOW,
@@ -123,6 +133,7 @@ impl Service {
             cursor,
             reader,
             group,
+            _session: session,
         })
     }
 

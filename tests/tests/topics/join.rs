@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use rsock::{Error, Payload, PayloadExt, RequestStream, metadata::WellKnownMime};
+use rsock::{Error, Payload, PayloadExt, RequestStream, Requester, metadata::WellKnownMime};
 use rsock_tests::script::PATIENCE;
 use rsock_topics::{Limits, Rate, Service, Settings, TopicSettings};
 use serde_json::Value;
@@ -24,35 +24,39 @@ fn message(options: &str, data: impl ToString) -> Payload {
 }
 
 /// A member.
-struct Member {
+pub(crate) struct Member {
     send: Option<mpsc::Sender<Payload>>,
     items: Pin<Box<RequestStream>>,
 }
 
 impl Member {
     /// Joins with these options, and asks for so many items.
-    fn join(world: &World, options: &str, credit: u32) -> Self {
+    pub(crate) fn join(world: &World, options: &str, credit: u32) -> Self {
+        Self::at(&world.client, "room.1", options, credit)
+    }
+
+    pub(crate) fn at(client: &Requester, topic: &str, options: &str, credit: u32) -> Self {
         let (send, mut sent) = mpsc::channel(1_000);
         let rest = stream::poll_fn(move |cx| sent.poll_recv(cx));
-        let first = stream::iter([ask("topic.room.1", options)]);
-        let items = world.client.request_channel(first.chain(rest)).credit(credit);
+        let first = stream::iter([ask(&format!("topic.{topic}"), options)]);
+        let items = client.request_channel(first.chain(rest)).credit(credit);
         Self { send: Some(send), items: Box::pin(items) }
     }
 
-    async fn send(&self, options: &str, data: impl ToString) {
+    pub(crate) async fn send(&self, options: &str, data: impl ToString) {
         let send = self.send.as_ref().expect("it sends");
         send.send(message(options, data)).await.expect("it is there");
     }
 
     /// The next item, in words.
-    async fn next(&mut self) -> String {
+    pub(crate) async fn next(&mut self) -> String {
         match self.end().await {
             Some(Ok(item)) => told(&item),
             other => panic!("{other:?}"),
         }
     }
 
-    async fn next_of(&mut self, count: usize) -> Vec<String> {
+    pub(crate) async fn next_of(&mut self, count: usize) -> Vec<String> {
         let mut told = Vec::new();
         for _ in 0..count {
             told.push(self.next().await);
@@ -60,12 +64,17 @@ impl Member {
         told
     }
 
-    async fn end(&mut self) -> Option<Result<Payload, Error>> {
+    pub(crate) async fn end(&mut self) -> Option<Result<Payload, Error>> {
         tokio::time::timeout(PATIENCE, self.items.next()).await.expect("in time")
     }
 
+    /// Sends no more.
+    pub(crate) fn finish(&mut self) {
+        self.send = None;
+    }
+
     /// The text of the error that it ends with.
-    async fn error(&mut self) -> String {
+    pub(crate) async fn error(&mut self) -> String {
         match self.end().await {
             Some(Err(error)) => error.to_string(),
             other => panic!("{other:?}"),
@@ -73,7 +82,7 @@ impl Member {
     }
 
     /// Waits until it has joined.
-    async fn started(&mut self) {
+    pub(crate) async fn started(&mut self) {
         let start = self.next().await;
         assert!(start.starts_with("start"), "{start}");
     }
@@ -98,7 +107,9 @@ fn told(item: &Payload) -> String {
         return format!("refused {id}: {code}: {reason}");
     }
     if let Some(start) = json.get("start") {
-        return format!("start {}", start["next"]);
+        let presence =
+            start.get("presence").map_or(String::new(), |told| format!(" {}", text(told)));
+        return format!("start {}{presence}", start["next"]);
     }
     let own = if json.get("own").is_some() {
         format!(" own {}", text(&json["id"]))
@@ -226,7 +237,7 @@ async fn a_join_that_receives_nothing_ends_with_its_sender() {
     for n in 1..=300 {
         ann.send("", n).await;
     }
-    ann.send = None;
+    ann.finish();
     assert!(ann.end().await.is_none());
     let page = world.topic("room.1").history().page().await.expect("a page");
     assert_eq!(page.head, 300, "all of it was published before");
@@ -234,7 +245,7 @@ async fn a_join_that_receives_nothing_ends_with_its_sender() {
     // Others go on receiving.
     let mut bob = Member::join(&world, r#"{"name":"bob","start":true}"#, 10);
     bob.started().await;
-    bob.send = None;
+    bob.finish();
     world.publish("room.1", 301..=301).await;
     assert_eq!(bob.next().await, "301 null 301");
     world.topic("room.1").delete().await.expect("it may");
@@ -315,7 +326,7 @@ async fn a_rate_holds_a_member_back_and_refuses_nothing() {
     for n in 1..=6 {
         ann.send("", n).await;
     }
-    ann.send = None;
+    ann.finish();
     assert!(ann.end().await.is_none());
     // The first came at once, each of the others 10 ms later.
     assert!(started.elapsed() >= std::time::Duration::from_millis(50), "{:?}", started.elapsed());

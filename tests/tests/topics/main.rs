@@ -3,6 +3,7 @@
 mod history;
 mod join;
 mod list;
+mod members;
 mod presence;
 mod subscribe;
 

@@ -9,7 +9,7 @@ use std::{
 use rsock::{Error, Feed, MethodRoute, Outlet, Payload, Request, request_response};
 use serde::Serialize;
 
-use super::{Action, Service, pump::pump};
+use super::{Action, Service, kept, pump::pump};
 use crate::{
     name::TopicName,
     options::TopicsOptions,
@@ -119,7 +119,8 @@ impl Service {
     fn list(&self, request: Request) -> Result<List, Refusal> {
         match TopicsOptions::parse(request.data())? {
             TopicsOptions::List { prefix } => {
-                Ok(List { walk: Walk::new(self.clone(), prefix), request })
+                let walk = Walk::new(self.clone(), prefix);
+                Ok(List { walk, request: kept(request) })
             }
             _ => Err(Refusal::invalid(
                 "not a list: topics are purged and deleted by request-response",

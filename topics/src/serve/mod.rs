@@ -17,8 +17,9 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rsock::{
-    Error, Identity, Request, Router,
+    Error, Identity, Payload, Request, Router,
     metadata::{WellKnownMime, mime::is_composite},
 };
 
@@ -176,7 +177,32 @@ fn form_of(request: &Request) -> Option<Form> {
     }
 }
 
+/// A request to be kept for as long as a stream, for whoever judges what it may do: a copy of its metadata, of
+/// which a slice would keep all that was read with it.
+fn kept(mut request: Request) -> Request {
+    let metadata = request.metadata().map(|metadata| Bytes::copy_from_slice(metadata));
+    request.set_payload(Payload { metadata, data: Bytes::new() });
+    request
+}
+
 /// The name of who asks, if it is authenticated.
 fn name_of(request: &Request) -> Option<&str> {
     request.identity().map(Identity::name)
+}
+
+#[cfg(test)]
+mod tests {
+    use rsock::Peer;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_kept_keeps_nothing_else_of_what_was_read() {
+        let read = Bytes::from(vec![7; 100_000]);
+        let payload = Payload { metadata: Some(read.slice(10..20)), data: read.slice(20..50_000) };
+        let kept = kept(Request::new(payload, Peer::local()));
+        assert_eq!(kept.metadata(), Some(&Bytes::from_static(&[7; 10])));
+        assert!(kept.data().is_empty());
+        assert!(read.is_unique(), "it holds the block that they were read in");
+    }
 }

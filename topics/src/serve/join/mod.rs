@@ -9,13 +9,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_core::Stream;
 use rsock::{Error, Feed, Outlet, Payload, Payloads, Request, SharedPayload, WakeGroup};
 use tokio::time::{Sleep, sleep};
 
 use self::answers::{Answer, Answers, Outcome};
 use super::{
-    Action, PresenceSession, Service, form_of, name_of, publish::publish_options, pump::pump,
+    Action, PresenceSession, Service, form_of, kept, name_of, publish::publish_options, pump::pump,
     subscribe::Outgoing,
 };
 use crate::{
@@ -39,7 +40,7 @@ const DURABLE_WINDOW: usize = 8;
 /// A member.
 pub(super) struct Join {
     service: Service,
-    /// The request that it joined with, whose payload is taken out.
+    /// The request that it joined with.
     request: Request,
     member: Member,
     /// None when it sends no more.
@@ -55,6 +56,7 @@ pub(super) struct Join {
 }
 
 /// A payload that came sooner than a rate allows: those behind it wait, and their sender is asked for no more.
+/// It is a copy: what was read with it does not wait.
 struct Held {
     payload: Payload,
     pause: Pin<Box<Sleep>>,
@@ -83,7 +85,7 @@ struct Member {
 }
 
 impl Service {
-    pub(super) fn join(&self, mut request: Request, payloads: Payloads) -> Result<Join, Refusal> {
+    pub(super) fn join(&self, request: Request, payloads: Payloads) -> Result<Join, Refusal> {
         let topic = self.topic_of(&request, Action::Join)?;
         let options = JoinOptions::parse(request.data())?;
         let own = name_of(&request).map(Box::from);
@@ -121,14 +123,13 @@ impl Service {
             Kind::Durable => DURABLE_WINDOW,
             _ => WINDOW,
         };
-        request.take_payload();
         let begin = cursor.as_ref().map(Cursor::next);
         Ok(Join {
             service: self.clone(),
             answers: Answers::new(receive, form, reader.topic().epoch(), window, begin),
             payloads: Some(payloads.credit(window as u32)),
             held: None,
-            request,
+            request: kept(request),
             member,
             cursor,
             reader,
@@ -160,6 +161,10 @@ impl Join {
         loop {
             if self.answers.is_full() {
                 return Ok(Taken::Full);
+            }
+            // What comes now is not for the next topic of this name.
+            if self.reader.topic().ended() == Ended::Deleted {
+                return Ok(Taken::All);
             }
             let payload = match (self.held.take(), &mut self.payloads) {
                 (Some(mut held), _) => match held.pause.as_mut().poll(cx) {
@@ -204,6 +209,9 @@ impl Join {
                 }
             }
             Err(Stop::TooFast(wait)) => {
+                let metadata = payload.metadata.as_deref().map(Bytes::copy_from_slice);
+                let data = Bytes::copy_from_slice(&payload.data);
+                let payload = Payload { metadata, data };
                 self.held = Some(Held { payload, pause: Box::pin(sleep(wait)) });
                 return Ok(());
             }

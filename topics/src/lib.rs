@@ -21,6 +21,8 @@ mod registry;
 #[cfg(feature = "serve")]
 mod serve;
 mod settings;
+#[cfg(feature = "durable")]
+pub mod store;
 mod sync;
 mod time;
 mod topic;

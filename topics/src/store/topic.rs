@@ -1,0 +1,330 @@
+//! A topic of the store: its segments, and the records that are not in them yet.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
+};
+
+use super::{
+    Retention,
+    disk::Disk,
+    files::{TopicFile, replace_topic, topic_directory},
+    format::{SEGMENT_HEAD, SegmentHead, parse_record},
+    record::{Block, TopicId},
+    segment::{Cache, Segment, heads},
+};
+use crate::{name::TopicName, position::Offset};
+
+/// A topic of the store.
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) file: TopicFile,
+    pub(super) segments: VecDeque<Segment>,
+    /// Records that are safe in the journal and not in a segment yet, one behind another.
+    pub(super) pending: Vec<u8>,
+    /// The offset behind the last record that is written.
+    pub(super) next: u64,
+    /// The offset behind the last that is staged.
+    pub(super) staged: u64,
+    /// The time of the last record.
+    pub(super) time: u64,
+    /// The last message of the topic, behind which nothing is taken.
+    pub(super) closed: Option<u64>,
+    /// The oldest file of the journal that holds something of the topic that its own files do not.
+    pub(super) dirty: Option<u64>,
+    /// `topic.json` is not what it should be.
+    pub(super) is_file_old: bool,
+    /// The directory is there.
+    pub(super) is_made: bool,
+    /// A record that ends it, or closes it, is staged.
+    pub(super) is_ending: bool,
+    pub(super) retention: Retention,
+    /// The batch in which it was last seen to have moved.
+    pub(super) moved_in: u64,
+}
+
+/// A topic, as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicState {
+    /// Its number.
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// Its numbering.
+    pub epoch: crate::position::Epoch,
+    /// The oldest offset that is kept.
+    pub base: Offset,
+    /// The offset of the message that comes next.
+    pub next: Offset,
+    /// The last message, if the topic was closed.
+    pub closed: Option<Offset>,
+    /// The time of the newest message.
+    pub time: u64,
+    /// Bytes of its messages on disk.
+    pub bytes: u64,
+    /// The settings it was made with, as they were given.
+    pub settings: String,
+    /// The part of it that is lost: it can be read, and nothing is appended.
+    pub damage: Option<String>,
+}
+
+impl Topic {
+    pub(super) fn new(file: TopicFile, retention: Retention) -> Self {
+        let base = file.base;
+        Self {
+            time: file.time,
+            closed: file.closed,
+            file,
+            segments: VecDeque::new(),
+            pending: Vec::new(),
+            next: base,
+            staged: base,
+            dirty: None,
+            is_file_old: true,
+            is_made: false,
+            is_ending: false,
+            retention,
+            moved_in: 0,
+        }
+    }
+
+    pub(super) fn state(&self) -> TopicState {
+        TopicState {
+            id: TopicId(self.file.id),
+            name: self.file.name.clone(),
+            epoch: self.file.epoch,
+            base: Offset(self.file.base),
+            next: Offset(self.next),
+            closed: self.closed.map(Offset),
+            time: self.time,
+            bytes: self.bytes(),
+            settings: self.file.settings.clone(),
+            damage: self.file.damage.clone(),
+        }
+    }
+
+    /// Bytes of its records on disk and of those on their way.
+    pub(super) fn bytes(&self) -> u64 {
+        let segments: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
+        segments + self.pending.len() as u64
+    }
+
+    /// The file as it is to be from here on.
+    pub(super) fn changed(&self, change: impl FnOnce(&mut TopicFile)) -> TopicFile {
+        let mut file = self.file.clone();
+        (file.time, file.closed) = (self.time, self.closed);
+        change(&mut file);
+        file
+    }
+
+    /// Takes a record that is written.
+    pub(super) fn take(&mut self, record: &[u8], offset: u64, time: u64, closes: bool) {
+        self.pending.extend_from_slice(record);
+        self.next = offset + 1;
+        self.staged = self.staged.max(self.next);
+        self.time = time;
+        if closes {
+            self.closed = Some(offset);
+        }
+    }
+
+    /// Takes what `topic.json` is to say. The segments that it makes needless are given back.
+    pub(super) fn become_file(&mut self, file: TopicFile) -> Vec<Segment> {
+        let base = file.base;
+        self.closed = file.closed.or(self.closed);
+        self.time = self.time.max(file.time);
+        self.file = file;
+        self.is_file_old = true;
+        if base >= self.next {
+            self.pending.clear();
+        }
+        self.next = self.next.max(base);
+        self.staged = self.staged.max(base);
+        let mut needless = Vec::new();
+        // One that begins at the base may be empty, because a crash has torn it: it is made again.
+        let is_needless = |segment: &&Segment| segment.end <= base && segment.first < base;
+        while let Some(segment) = self.segments.front().filter(is_needless) {
+            needless.push(*segment);
+            self.segments.pop_front();
+        }
+        needless
+    }
+
+    /// Writes what is pending to segments, and `topic.json` if it is old. What it has written is not
+    /// pending any more, also if it fails. Returns whether a segment was begun.
+    pub(super) fn flush<D: Disk>(
+        &mut self,
+        disk: &D,
+        cache: &mut Cache<D>,
+        segment_bytes: u64,
+    ) -> io::Result<bool> {
+        let id = self.file.id;
+        if !self.is_made {
+            disk.create_directory(&topic_directory(id))?;
+            self.is_made = true;
+        }
+        if self.is_file_old {
+            replace_topic(disk, &self.file)?;
+            self.is_file_old = false;
+        }
+        let mut written = 0;
+        let result = self.write_segments(disk, cache, segment_bytes, &mut written);
+        if written == self.pending.len() {
+            // Thousands of topics would keep what few need.
+            self.pending = Vec::new();
+        } else {
+            self.pending.drain(..written);
+        }
+        result
+    }
+
+    fn write_segments<D: Disk>(
+        &mut self,
+        disk: &D,
+        cache: &mut Cache<D>,
+        segment_bytes: u64,
+        written: &mut usize,
+    ) -> io::Result<bool> {
+        let id = self.file.id;
+        let mut has_rolled = false;
+        while *written < self.pending.len() {
+            let rest = &self.pending[*written..];
+            let mut records = heads(rest);
+            // It holds a record: it is not at its end.
+            let Some((first, record)) = records.next() else { break };
+            let last = self.segments.back().copied().filter(|last| {
+                last.end == first && last.bytes + record.len() as u64 <= segment_bytes
+            });
+            let segment = last.unwrap_or_else(|| Segment {
+                first,
+                end: first,
+                bytes: SEGMENT_HEAD as u64,
+                time: parse_record(record).map_or(0, |record| record.time),
+            });
+            let (mut len, mut end) = (record.len(), first + 1);
+            for (offset, record) in records {
+                let is_full = segment.bytes + (len + record.len()) as u64 > segment_bytes;
+                if is_full || offset != end {
+                    break;
+                }
+                (len, end) = (len + record.len(), offset + 1);
+            }
+            let chunk = &rest[..len];
+            let opened = if last.is_some() {
+                let opened = cache.get(disk, id, segment.first)?;
+                disk.write_at(&opened.file, chunk, segment.bytes)?;
+                opened
+            } else {
+                let opened = cache.create(disk, id, first)?;
+                let head = SegmentHead { topic: id, first, time: segment.time }.write();
+                disk.write_at(&opened.file, &[&head, chunk].concat(), 0)?;
+                opened
+            };
+            opened.note(chunk, segment.bytes);
+            let segment = Segment { end, bytes: segment.bytes + len as u64, ..segment };
+            if last.is_some() {
+                self.segments.pop_back();
+            } else {
+                has_rolled = true;
+            }
+            self.segments.push_back(segment);
+            *written += len;
+        }
+        Ok(has_rolled)
+    }
+
+    /// The segment in which to look for an offset: the first that ends behind it.
+    pub(super) fn segment_of(&self, offset: u64) -> Option<Segment> {
+        let at = self.segments.partition_point(|segment| segment.end <= offset);
+        self.segments.get(at).copied()
+    }
+
+    /// Pending records from an offset on.
+    pub(super) fn pending_from(&self, from: u64, max_bytes: usize) -> Block {
+        let mut block = Block { bytes: Vec::new(), next: self.next.max(from), damage: None };
+        for (offset, record) in heads(&self.pending) {
+            if offset < from {
+                continue;
+            }
+            if !block.bytes.is_empty() && block.bytes.len() + record.len() > max_bytes {
+                block.next = offset;
+                break;
+            }
+            block.bytes.extend_from_slice(record);
+        }
+        block
+    }
+
+    /// The oldest offset that retention keeps at this time, in milliseconds since 1970: whole segments go.
+    pub(super) fn retained_from(&self, now: u64) -> u64 {
+        let Retention { messages, bytes, age_ms } = self.retention;
+        let mut held = self.bytes();
+        let mut base = self.file.base;
+        let oldest = age_ms.map(|age| now.saturating_sub(age));
+        for (at, segment) in self.segments.iter().enumerate() {
+            let behind = self.segments.get(at + 1);
+            let is_last = behind.is_none();
+            if is_last && !self.pending.is_empty() {
+                break;
+            }
+            let newest = behind.map_or(self.time, |behind| behind.time);
+            let is_old = oldest.is_some_and(|oldest| newest < oldest);
+            let is_more = messages.is_some_and(|most| self.next - segment.end >= most)
+                || bytes.is_some_and(|most| held > most);
+            if !is_old && (is_last || !is_more) {
+                break;
+            }
+            held -= segment.bytes;
+            base = base.max(segment.end);
+        }
+        base
+    }
+}
+
+/// The topics, by their numbers and names.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    by_id: HashMap<u64, Topic>,
+    names: BTreeMap<TopicName, u64>,
+    pub(super) next_id: u64,
+}
+
+impl Topics {
+    pub(super) fn new(next_id: u64) -> Self {
+        Self { next_id, ..Self::default() }
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Topic> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Topic> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(super) fn find(&self, name: &TopicName) -> Option<u64> {
+        self.names.get(name).copied()
+    }
+
+    /// Takes a topic. If there is another of its name, it is given back.
+    pub(super) fn insert(&mut self, topic: Topic) -> Option<Topic> {
+        let id = topic.file.id;
+        self.next_id = self.next_id.max(id + 1);
+        let other = self.names.insert(topic.file.name.clone(), id).filter(|other| *other != id);
+        self.by_id.insert(id, topic);
+        other.and_then(|other| self.by_id.remove(&other))
+    }
+
+    pub(super) fn remove(&mut self, id: u64) -> Option<Topic> {
+        let topic = self.by_id.remove(&id)?;
+        if self.find(&topic.file.name) == Some(id) {
+            self.names.remove(&topic.file.name);
+        }
+        Some(topic)
+    }
+
+    /// Their numbers, in the order of their names.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u64> {
+        self.names.values().copied()
+    }
+}

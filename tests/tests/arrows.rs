@@ -220,8 +220,9 @@ const TOPICS: &[(&str, &[&str])] = &[
     (
         "serve",
         &[
-            "cursor", "dedup", "entry", "history", "name", "options", "position", "presence",
-            "rate", "refusal", "registry", "settings", "store", "sync", "time", "topic",
+            "cursor", "dedup", "entry", "history", "log", "name", "options", "position",
+            "presence", "rate", "refusal", "registry", "settings", "store", "sync", "time",
+            "topic",
         ],
     ),
 ];

@@ -1,11 +1,13 @@
 //! Cursors: readers of a topic. One holds its place and no messages.
 
-use serde::Serialize;
+use std::{ops::Range, sync::Arc};
 
 use rsock_proto::SharedPayload;
+use serde::Serialize;
 
 use crate::{
     entry::{Entry, Form, Meta, Room},
+    log::Segment,
     options::{Lag, SubscribeOptions},
     position::{Epoch, Offset, Position},
     refusal::Refusal,
@@ -40,6 +42,11 @@ pub trait Sink {
     /// The time.
     fn now(&self) -> Now;
 
+    /// Whether there will be room as soon as others had their turn: its reader has asked for more.
+    fn is_open(&self) -> bool {
+        true
+    }
+
     /// Counts messages that the reader is not sent: they are gone, or it wants the newest alone.
     fn missed(&mut self, _messages: u64) {}
 }
@@ -63,6 +70,9 @@ pub enum Fill {
     CaughtUp,
     /// There is more than its reader takes.
     NoRoom,
+    /// The messages that come next are on disk: as many as one likes of these are to be [read](Topic::load) from there, and
+    /// given to the reader.
+    Stored(Range<Offset>),
     /// The stream completes.
     Ended,
     /// The stream fails.
@@ -80,6 +90,10 @@ pub struct Cursor {
     first: Option<Box<First>>,
     /// The number of the next event that it may see.
     event: u64,
+    /// Messages that were read from a disk.
+    stored: Option<Arc<Segment>>,
+    /// Messages older than this are passed over.
+    since: u64,
     /// Messages that it passed over, since its reader wants the newest alone.
     skipped: u64,
     max_lag: u64,
@@ -111,14 +125,14 @@ struct First {
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum Marker {
-    Gap { gap: Range, epoch: Epoch },
+    Gap { gap: Missed, epoch: Epoch },
     Reset { gap: Lost, epoch: Epoch, base: Offset },
     Start { start: Start },
     Live { live: Live },
 }
 
 #[derive(Serialize)]
-pub(crate) struct Range {
+pub(crate) struct Missed {
     from: Offset,
     to: Offset,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,7 +165,7 @@ impl Marker {
     /// Messages that were missed.
     pub(crate) fn gap(topic: &Topic, from: Offset, to: Offset) -> Self {
         let exact = (from < topic.first()).then_some(false);
-        Self::Gap { gap: Range { from, to, exact }, epoch: topic.epoch() }
+        Self::Gap { gap: Missed { from, to, exact }, epoch: topic.epoch() }
     }
 
     /// A position that means nothing here.
@@ -189,7 +203,7 @@ impl Cursor {
             let option = if options.tells_start { "start" } else { "live" };
             return Err(Refusal::no_metadata(option));
         }
-        let Beginning { next, gap, reset, base, visible } = topic.begin(&options.from, now);
+        let Beginning { next, gap, reset, base, visible, since } = topic.begin(&options.from, now);
         // Where a gap cannot be told, the stream fails instead.
         let lag = match options.lag {
             Lag::Gap | Lag::Latest if form.is_none() => Lag::Close,
@@ -211,6 +225,8 @@ impl Cursor {
             gap,
             first: has_first.then(|| Box::new(first)),
             event: topic.next_event(),
+            stored: None,
+            since,
             skipped: 0,
             max_lag: options.max_lag.unwrap_or(u64::MAX),
             leaves_out: if options.has_echo { 0 } else { connection },
@@ -283,24 +299,21 @@ impl Cursor {
                     self.send_gap(topic, out)?;
                     continue;
                 }
+                if let Some(stored) = self.stored.take() {
+                    if !self.send_segment(&stored, end, out)? {
+                        // Whoever takes nothing holds nothing.
+                        self.stored = out.is_open().then_some(stored);
+                        return Ok(Fill::NoRoom);
+                    }
+                    continue;
+                }
                 match topic.read(self.next, || out.now()) {
                     Read::Below(base) => self.catch_up(base, visible, out)?,
                     Read::Nothing => {}
+                    Read::Stored => return Ok(Fill::Stored(self.next..end)),
                     Read::Segment(segment) => {
-                        while self.next < end {
-                            if !out.has_room() {
-                                return Ok(Fill::NoRoom);
-                            }
-                            let Some(entry) = segment.get(self.next) else { break };
-                            self.next = self.next.next();
-                            let is_own = self.leaves_out_own && entry.join == self.join;
-                            if is_own || self.leaves_out != 0 && self.leaves_out == entry.origin {
-                                continue;
-                            }
-                            let form = self.form.unwrap_or(Form::Plain);
-                            let skipped = std::mem::take(&mut self.skipped);
-                            let shape = Shape { meta: self.meta, form, skipped };
-                            out.send_entry(entry, shape, &segment.room())?;
+                        if !self.send_segment(&segment, end, out)? {
+                            return Ok(Fill::NoRoom);
                         }
                     }
                 }
@@ -327,6 +340,51 @@ impl Cursor {
             self.seen = version;
             return Ok(Fill::CaughtUp);
         }
+    }
+
+    /// Whether there was room for all of it that its reader wants.
+    #[inline]
+    fn send_segment(
+        &mut self,
+        segment: &Segment,
+        end: Offset,
+        out: &mut impl Sink,
+    ) -> Result<bool, Refusal> {
+        while self.next < end {
+            if !out.has_room() {
+                return Ok(false);
+            }
+            let Some(entry) = segment.get(self.next) else { break };
+            self.next = self.next.next();
+            let is_own = self.leaves_out_own && entry.join == self.join
+                || self.leaves_out != 0 && self.leaves_out == entry.origin;
+            if is_own || entry.time < self.since {
+                continue;
+            }
+            let form = self.form.unwrap_or(Form::Plain);
+            let skipped = std::mem::take(&mut self.skipped);
+            let shape = Shape { meta: self.meta, form, skipped };
+            out.send_entry(entry, shape, &segment.room())?;
+        }
+        Ok(true)
+    }
+
+    /// Gives it messages that were read from a disk, from the one it reads next on or, where that is lost,
+    /// from a later one; none if there are none before this offset.
+    ///
+    /// # Errors
+    /// [`Refusal::overrun`] for a reader that does not want to be told of gaps.
+    pub fn give(
+        &mut self,
+        segment: Option<Arc<Segment>>,
+        before: Offset,
+        topic: &Topic,
+        out: &mut impl Sink,
+    ) -> Result<(), Refusal> {
+        let first = segment.as_ref().map_or(before, |segment| segment.first());
+        self.catch_up(first, topic.visible(), out)?;
+        self.stored = segment;
+        Ok(())
     }
 
     /// Passes over what is gone, or further behind than its reader wants, as its reader wants it.

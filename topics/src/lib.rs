@@ -51,4 +51,6 @@ pub use registry::{Reader, Topics};
 pub use serve::{Action, AllowAll, Clock, Permit, PresenceSession, Service, TopicFigures};
 pub use settings::{Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicSettings};
 pub use time::{Instant, Now};
-pub use topic::{Ended, Hub, Publish, Published, Pumped, Topic, Wake};
+pub use topic::{
+    Ended, Hub, Journal, Publish, Published, Pumped, Recovered, Staged, Store, Topic, Wake,
+};

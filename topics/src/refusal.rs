@@ -46,6 +46,7 @@ impl Refusal {
         "closed",
         "conflict",
         "disk behind",
+        "no disk",
         "no memory",
         "no topic",
         "not permitted",
@@ -132,6 +133,14 @@ impl Refusal {
         Self::rejected(format_args!(
             "no topic: {topic:?}, and none is made on use here; request the route \"topics\" for the \
              list"
+        ))
+    }
+
+    /// A durable topic where nothing is kept on disk.
+    #[cold]
+    pub fn no_disk(topic: impl fmt::Debug) -> Self {
+        Self::rejected(format_args!(
+            "no disk: topic {topic:?} is durable, and this service has no data directory; start it with one"
         ))
     }
 
@@ -274,6 +283,7 @@ mod tests {
         for (refusal, reason) in [
             (Refusal::no_topic(t), "no topic"),
             (Refusal::undeclared(t), "no topic"),
+            (Refusal::no_disk(t), "no disk"),
             (Refusal::too_many_topics(1), "too many topics"),
             (Refusal::too_many_subscriptions_of(t, 1), "too many subscriptions"),
             (Refusal::too_many_subscriptions(1), "too many subscriptions"),

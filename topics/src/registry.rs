@@ -11,10 +11,10 @@ use crate::{
     position::{Epoch, Offset},
     rate::{Buckets, TooFast},
     refusal::Refusal,
-    settings::Settings,
+    settings::{Kind, Settings, TopicSettings},
     sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock, lock, read, write},
     time::{Instant, Now},
-    topic::{Ended, Hub, Publish, Published, Topic, Wake},
+    topic::{Ended, Hub, Publish, Published, Store, Topic, Wake},
 };
 
 /// Maps of names: a publisher holds one for reading only.
@@ -54,6 +54,8 @@ pub struct Topics {
     epoch: Epoch,
     shards: Box<[RwLock<HashMap<TopicName, Place>>]>,
     index: Mutex<Index>,
+    /// The place of durable topics, if there is one.
+    store: Option<Box<dyn Store>>,
     /// Bytes of all logs in memory.
     held: Arc<AtomicUsize>,
     /// No topic that nobody remembers had a message of this offset or a later one.
@@ -84,6 +86,7 @@ impl Topics {
             name_rates: limits.name_rate.map(|rate| Mutex::new(Buckets::new(rate))),
             settings: Arc::new(settings),
             epoch,
+            store: None,
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             index: Mutex::default(),
             held: Arc::default(),
@@ -92,6 +95,31 @@ impl Topics {
             making_room: Mutex::new(()),
             dropped_for_memory: AtomicU64::new(0),
         }
+    }
+
+    /// The same, with a place for durable topics. Those that are there already are to be
+    /// [adopted](Self::adopt).
+    #[must_use]
+    pub fn with_store(mut self, store: Box<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Bytes of all logs in memory, as new topics count what they hold.
+    pub fn held(&self) -> &Arc<AtomicUsize> {
+        &self.held
+    }
+
+    /// Takes a topic that was found on disk. There is none of its name yet.
+    pub fn adopt(&self, topic: Topic) -> Arc<Topic> {
+        let topic = Arc::new(topic);
+        let name = topic.name();
+        let mut shard = write(self.shard(name));
+        lock(&self.index).topics.insert(name.clone());
+        shard.insert(name.clone(), Place::Topic(Arc::clone(&topic)));
+        topic.bind();
+        drop(shard);
+        topic
     }
 
     /// Its settings.
@@ -143,7 +171,7 @@ impl Topics {
     ///
     /// # Errors
     /// [`Refusal::Rejected`] where none of this name is made, or no more at all.
-    pub fn open(&self, name: &TopicName) -> Result<Arc<Topic>, Refusal> {
+    pub fn open(&self, name: &TopicName, now: Now) -> Result<Arc<Topic>, Refusal> {
         if let Some(topic) = self.find(name) {
             return Ok(topic);
         }
@@ -161,19 +189,36 @@ impl Topics {
         if index.topics.len() >= limit {
             return Err(Refusal::too_many_topics(limit));
         }
-        let floor = || Offset(self.floor.load(Ordering::Acquire));
-        let first = record.map_or_else(floor, |record| record.next);
-        let settings = Arc::clone(settings);
-        let is_closed = record.is_some_and(|record| record.is_closed);
-        let ended = if is_closed { Ended::Closed } else { Ended::Not };
-        let topic = Topic::new(name.clone(), self.epoch, first, ended, settings, &self.held);
+        let topic = if settings.kind == Kind::Durable {
+            self.create(name, settings, now)?
+        } else {
+            let floor = || Offset(self.floor.load(Ordering::Acquire));
+            let first = record.map_or_else(floor, |record| record.next);
+            let is_closed = record.is_some_and(|record| record.is_closed);
+            let ended = if is_closed { Ended::Closed } else { Ended::Not };
+            let settings = Arc::clone(settings);
+            Topic::new(name.clone(), self.epoch, first, ended, settings, &self.held)
+        };
         let topic = Arc::new(topic);
         index.topics.insert(name.clone());
         if let Some(Record { since, .. }) = record {
             index.records.remove(&(since, name.clone()));
         }
         shard.insert(name.clone(), Place::Topic(Arc::clone(&topic)));
+        topic.bind();
         Ok(topic)
+    }
+
+    fn create(
+        &self,
+        name: &TopicName,
+        settings: &Arc<TopicSettings>,
+        now: Now,
+    ) -> Result<Topic, Refusal> {
+        let store = self.store.as_deref().ok_or_else(|| Refusal::no_disk(name))?;
+        let (recovered, journal) = store.create(name, settings)?;
+        let settings = Arc::clone(settings);
+        Ok(Topic::durable(name.clone(), &recovered, [], journal, settings, &self.held, now))
     }
 
     /// Takes a token for a publish from each rate that it counts for: its connection's, that of its sender's
@@ -214,7 +259,7 @@ impl Topics {
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(Published, Arc<Topic>), Refusal> {
-        let topic = self.open(name)?;
+        let topic = self.open(name, now)?;
         self.take_token(&topic, publish.message.origin, sender, now)?;
         self.append(topic, publish, now)
     }
@@ -233,7 +278,9 @@ impl Topics {
         loop {
             match topic.publish(publish, now) {
                 // It went between the two: the next has its name.
-                Err(_) if topic.ended() == Ended::Deleted => topic = self.open(topic.name())?,
+                Err(_) if topic.ended() == Ended::Deleted => {
+                    topic = self.open(topic.name(), now)?
+                }
                 published => return Ok((published?, topic)),
             }
         }
@@ -365,17 +412,26 @@ impl Topics {
 
     /// Deletes a topic: its readers complete, its messages go. Its offsets are remembered, as those of any
     /// topic that is empty. The topic, for the caller to pump.
-    pub fn delete(&self, name: &TopicName, now: Now) -> Option<(Arc<Topic>, bool)> {
+    pub fn delete(
+        &self,
+        name: &TopicName,
+        now: Now,
+    ) -> Result<Option<(Arc<Topic>, bool)>, Refusal> {
         let mut shard = write(self.shard(name));
-        let Some(Place::Topic(topic)) = shard.get(name) else { return None };
+        let Some(Place::Topic(topic)) = shard.get(name) else { return Ok(None) };
         let topic = Arc::clone(topic);
-        let pump = topic.delete();
+        let pump = topic.delete()?;
         let mut index = lock(&self.index);
         index.topics.remove(name);
-        let record = Record::of(&topic, now.monotonic);
-        index.records.insert((record.since, name.clone()));
-        shard.insert(name.clone(), Place::Record(record));
-        Some((topic, pump))
+        if topic.is_durable() {
+            // The next of this name has a numbering of its own.
+            shard.remove(name);
+        } else {
+            let record = Record::of(&topic, now.monotonic);
+            index.records.insert((record.since, name.clone()));
+            shard.insert(name.clone(), Place::Record(record));
+        }
+        Ok(Some((topic, pump)))
     }
 
     /// The topics behind this name, in order.
@@ -440,7 +496,7 @@ mod tests {
     use super::*;
     use crate::{
         entry::Message,
-        settings::{Creation, Limits, Retention, TopicSettings},
+        settings::{Creation, Limits, Retention},
     };
 
     struct Nobody;
@@ -495,12 +551,12 @@ mod tests {
         let topics = topics(Limits::default());
         let now = Now::default();
         assert_eq!(publish(&topics, "a", b"x", now), Ok(1));
-        let old = topics.open(&name("a")).expect("there");
-        topics.delete(&name("a"), now).expect("there");
+        let old = topics.open(&name("a"), Now::default()).expect("there");
+        assert!(topics.delete(&name("a"), now).expect("no disk").is_some());
         assert_eq!(old.ended(), Ended::Deleted);
         assert!(topics.find(&name("a")).is_none());
         assert_eq!(publish(&topics, "a", b"x", now), Ok(2));
-        assert!(topics.delete(&name("b"), now).is_none());
+        assert!(topics.delete(&name("b"), now).expect("no disk").is_none());
     }
 
     #[test]
@@ -522,7 +578,7 @@ mod tests {
     fn subscribing_leaves_no_record() {
         let topics = topics(Limits::default());
         for n in 0..1_000 {
-            let topic = topics.open(&name(&format!("squat.{n}"))).expect("room");
+            let topic = topics.open(&name(&format!("squat.{n}")), Now::default()).expect("room");
             let reader = topics.enter(&topic, 1, || Box::new(Nobody)).expect("room");
             drop(topic);
             assert_eq!(topics.len(), 1);
@@ -555,7 +611,7 @@ mod tests {
         }
         let refused = publish(&topics, "d", b"x", now).expect_err("full");
         assert!(refused.to_string().starts_with("too many topics: 3"), "{refused}");
-        let topic = topics.open(&name("a")).expect("there");
+        let topic = topics.open(&name("a"), Now::default()).expect("there");
         let readers = [1, 2].map(|id| topics.enter(&topic, id, || Box::new(Nobody)));
         let refused = topics.enter(&topic, 3, || Box::new(Nobody)).expect_err("full");
         assert!(refused.to_string().starts_with("too many subscriptions: 2"), "{refused}");

@@ -23,6 +23,14 @@ impl Instant {
     }
 }
 
+impl Instant {
+    /// The moment so long before; the beginning of the clock, if that is later.
+    #[must_use]
+    pub fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
 impl Add<Duration> for Instant {
     type Output = Self;
 

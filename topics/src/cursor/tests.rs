@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-fn numbers(range: std::ops::Range<u64>) -> Vec<String> {
+fn numbers(range: Range<u64>) -> Vec<String> {
     range.map(|n| n.to_string()).collect()
 }
 
@@ -298,7 +298,7 @@ fn the_newest_may_have_gone() {
         world.cursor(SubscribeOptions { lag: Lag::Conflate, ..SubscribeOptions::default() });
     world.publish(10);
     assert_eq!(world.read(&mut cursor, 0), (vec![], Fill::NoRoom));
-    world.topic.purge();
+    world.topic.purge().expect("no disk");
     assert!(world.all(&mut cursor).is_empty());
     world.publish(1);
     assert_eq!(world.all(&mut cursor), [r#"11"skipped":10}"#]);

@@ -1,8 +1,11 @@
 //! History from the newest to the oldest.
 
+use std::sync::Arc;
+
 use crate::{
     cursor::{Fill, Marker, Shape, Sink},
     entry::{Form, Meta},
+    log::Segment,
     options::HistoryOptions,
     position::{Offset, Position},
     refusal::Refusal,
@@ -22,7 +25,12 @@ pub struct Backward {
     reset: Option<Position>,
     meta: Meta,
     form: Option<Form>,
+    /// Messages that were read from a disk, and the first of those that were asked for.
+    stored: Option<(Option<Arc<Segment>>, Offset)>,
 }
+
+/// Messages that are read from a disk at once.
+const STORED: u64 = 16;
 
 impl Backward {
     /// A reader that ends where these options have a history begin, whatever their limit. `form` is that of JSON in its
@@ -36,7 +44,13 @@ impl Backward {
             reset,
             meta: if form.is_none() { Meta::None } else { options.meta },
             form,
+            stored: None,
         }
+    }
+
+    /// Gives it messages that were read from a disk, from this one on.
+    pub fn give(&mut self, segment: Option<Arc<Segment>>, from: Offset) {
+        self.stored = Some((segment, from));
     }
 
     /// Sends all there is, as long as there is room.
@@ -62,7 +76,20 @@ impl Backward {
             if !out.has_room() {
                 return Ok(Fill::NoRoom);
             }
+            if let Some((segment, from)) = self.stored.take() {
+                let from = from.max(self.down_to);
+                if !self.send_stored(segment.as_deref(), from, topic, out)? {
+                    // Whoever takes nothing holds nothing.
+                    self.stored = out.is_open().then_some((segment, from));
+                    return Ok(Fill::NoRoom);
+                }
+                continue;
+            }
             match topic.read(Offset(self.end.0 - 1), || out.now()) {
+                Read::Stored => {
+                    let from = Offset(self.end.0.saturating_sub(STORED)).max(self.down_to);
+                    return Ok(Fill::Stored(from.max(topic.base())..self.end));
+                }
                 Read::Segment(segment) => {
                     while self.end > self.down_to {
                         if !out.has_room() {
@@ -90,5 +117,40 @@ impl Backward {
             }
         }
         Ok(Fill::Ended)
+    }
+
+    /// Whether there was room for all of it, down to this message.
+    fn send_stored(
+        &mut self,
+        segment: Option<&Segment>,
+        from: Offset,
+        topic: &Topic,
+        out: &mut impl Sink,
+    ) -> Result<bool, Refusal> {
+        let get = |offset| segment.and_then(|segment| segment.get(offset));
+        while self.end > from {
+            if !out.has_room() {
+                return Ok(false);
+            }
+            let newest = Offset(self.end.0 - 1);
+            if let Some(entry) = get(newest) {
+                let form = self.form.unwrap_or(Form::Plain);
+                let shape = Shape { meta: self.meta, form, skipped: 0 };
+                // There is one, which this entry is of.
+                let Some(segment) = segment else { return Ok(true) };
+                out.send_entry(entry, shape, &segment.room())?;
+                self.end = newest;
+                continue;
+            }
+            // The disk has lost it, and as many below it.
+            let found = (from.0..newest.0).rev().find(|offset| get(Offset(*offset)).is_some());
+            let hole = found.map_or(from, |found| Offset(found).next());
+            let Some(form) = self.form else {
+                return Err(Refusal::overrun(self.end.0 - hole.0, topic.base()));
+            };
+            out.send(&Marker::gap(topic, hole, newest).item(form))?;
+            self.end = hole;
+        }
+        Ok(true)
     }
 }

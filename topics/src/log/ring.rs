@@ -61,6 +61,34 @@ impl Segment {
         Room { of: &self.forms, held: &self.held, limit: self.limit }
     }
 
+    /// Messages that were read from a disk, in their order. Where the disk has lost some there are holes; what
+    /// lies behind a large one is left out. None if there are none.
+    pub(crate) fn of(entries: Vec<Entry>, held: &Arc<Held>) -> Option<Arc<Self>> {
+        const LONGEST: u64 = 4_096;
+        let first = entries.first()?.offset;
+        let mut entries = entries;
+        entries.retain(|entry| entry.offset.0 - first.0 < LONGEST);
+        let last = entries.last()?.offset;
+        // Forms that few ask for are made for each of them.
+        let len = usize::try_from(last.0 + 1 - first.0).ok()?;
+        let segment = Self::new(first, len, Arc::clone(held), 0);
+        for entry in entries {
+            let index = usize::try_from(entry.offset.0 - first.0).ok()?;
+            segment.set(index, entry);
+        }
+        Some(segment)
+    }
+
+    /// The offset behind the last that it has room for.
+    pub fn end(&self) -> Offset {
+        Offset(self.first.0 + self.entries.len() as u64)
+    }
+
+    /// The offset of its first entry.
+    pub fn first(&self) -> Offset {
+        self.first
+    }
+
     fn set(&self, index: usize, entry: Entry) {
         let bytes = entry.bytes();
         self.held.add(bytes);
@@ -142,11 +170,32 @@ impl Ring {
         self.base == self.next
     }
 
+    /// The time that a message of now gets: no less than the one before.
+    pub fn time(&self, now: Now) -> u64 {
+        self.newest.max(now.unix_ms)
+    }
+
+    /// Later messages have no time before this one.
+    pub fn set_newest(&mut self, time: u64) {
+        self.newest = self.newest.max(time);
+    }
+
     /// Adds a message.
     pub fn append(&mut self, encoder: &Encoder, message: &Message<'_>, now: Now) -> &Entry {
-        let offset = self.next;
-        self.newest = self.newest.max(now.unix_ms);
-        let entry = Entry::new(encoder, offset, self.newest, now.monotonic, message);
+        self.newest = self.time(now);
+        self.add(Entry::new(encoder, self.next, self.newest, now.monotonic, message))
+    }
+
+    /// Adds a message of before, by its time of then.
+    pub fn restore(&mut self, encoder: &Encoder, message: &Message<'_>, time: u64, now: Now) {
+        self.newest = self.newest.max(time);
+        let age = Duration::from_millis(now.unix_ms.saturating_sub(time));
+        let appended = now.monotonic.before(age);
+        self.add(Entry::new(encoder, self.next, time, appended, message));
+    }
+
+    fn add(&mut self, entry: Entry) -> &Entry {
+        let (offset, appended) = (entry.offset, entry.appended);
         let part = self.retention.bytes / SEGMENT_PART;
         let last = self.segments.back();
         let is_full = last.is_none_or(|last| {
@@ -157,12 +206,12 @@ impl Ring {
             let entries = entries.min(SEGMENT_ENTRIES);
             let held = Arc::clone(&self.held);
             let segment = Segment::new(offset, entries, held, self.retention.bytes);
-            self.segments.push_back(Kept { segment, len: 0, newest: now.monotonic });
+            self.segments.push_back(Kept { segment, len: 0, newest: appended });
         }
         self.next = offset.next();
         // One was pushed where there was none with room.
         let last = self.segments.back_mut().expect("a segment with room");
-        last.newest = now.monotonic;
+        last.newest = appended;
         last.len += 1;
         last.segment.set(last.len - 1, entry);
         last.segment.get(offset).expect("it was set")
@@ -194,10 +243,13 @@ impl Ring {
         self.segments.front().map(|oldest| oldest.newest + self.retention.age)
     }
 
-    /// Gives up the oldest segment, for others' memory; its bytes, 0 if there are only 16 messages.
-    pub fn give_way(&mut self) -> usize {
+    /// Gives up the oldest segment, for others' memory, if it ends before this offset; its bytes, 0 if there
+    /// are only 16 messages.
+    pub fn give_way(&mut self, before: Offset) -> usize {
         match self.segments.front() {
-            Some(oldest) if self.len() - oldest.len as u64 >= KEPT_FOR_OTHERS => {
+            Some(oldest)
+                if self.len() - oldest.len as u64 >= KEPT_FOR_OTHERS && oldest.end() <= before =>
+            {
                 let bytes = oldest.segment.bytes();
                 self.drop_oldest();
                 bytes
@@ -206,9 +258,9 @@ impl Ring {
         }
     }
 
-    /// Gives up all of it. Offsets go on.
-    pub fn purge(&mut self) {
-        while !self.segments.is_empty() {
+    /// Gives up all before this offset, by whole segments. Offsets go on.
+    pub fn purge(&mut self, before: Offset) {
+        while self.segments.front().is_some_and(|oldest| oldest.end() <= before) {
             self.drop_oldest();
         }
     }
@@ -401,7 +453,7 @@ mod tests {
             log.append(10, n);
         }
         let read = Arc::clone(log.ring.find(Offset(1)).expect("kept"));
-        log.ring.purge();
+        log.ring.purge(Offset::MAX);
         assert_eq!(log.all.load(Ordering::Relaxed), read.bytes());
         drop(read);
         assert_eq!(log.all.load(Ordering::Relaxed), 0);

@@ -1,13 +1,13 @@
 //! `history.{name}`: the messages that a topic has kept, as a page or as a stream that ends.
 
 use std::{
-    future::ready,
-    task::{Context, Poll},
+    future,
+    task::{Context, Poll, ready},
 };
 
 use rsock::{Error, Feed, MethodRoute, Outlet, Payload, Request, SharedPayload, request_response};
 
-use super::{Action, Service, form_of, subscribe::Outgoing};
+use super::{Action, Service, form_of, loading::Loading, subscribe::Outgoing};
 use crate::{
     cursor::{Cursor, Fill, Shape, Sink},
     entry::{Entry, Room},
@@ -25,6 +25,8 @@ struct History {
     left: u64,
     reader: Reader,
     service: Service,
+    /// Messages that are read for it from a disk.
+    loading: Option<Box<Loading>>,
 }
 
 enum Way {
@@ -36,7 +38,7 @@ impl Service {
     pub(super) fn history_route<S: Clone + Send + Sync + 'static>(&self) -> MethodRoute<S> {
         let (pages, streams) = (self.clone(), self.clone());
         request_response(move |_: S, request: Request| {
-            ready(pages.history_page(&request).map_err(|refusal| pages.refuse(refusal)))
+            future::ready(pages.history_page(&request).map_err(|refusal| pages.refuse(refusal)))
         })
         .stream_feed(move |_, request: Request| streams.history(&request).map_err(|refusal| streams.refuse(refusal)))
         .about("what a topic has kept: a page with {\"after\":O,\"epoch\":E}, a stream with {\"from\":\"start\"}")
@@ -65,7 +67,7 @@ impl Service {
             let head = topic.visible();
             Way::Forward(cursor.until(to.map_or(head, |to| to.next().min(head))))
         };
-        Ok(History { way, left, reader, service: self.clone() })
+        Ok(History { way, left, reader, service: self.clone(), loading: None })
     }
 }
 
@@ -93,24 +95,62 @@ impl Sink for Limited<'_, '_> {
         self.out.now()
     }
 
+    fn is_open(&self) -> bool {
+        self.out.is_open()
+    }
+
     fn missed(&mut self, messages: u64) {
         self.out.missed(messages);
     }
 }
 
-impl Feed for History {
-    fn poll_fill(&mut self, out: &mut Outlet<'_>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+impl History {
+    /// Gives its reader what was read for it from a disk, if anything is read.
+    fn poll_loaded(
+        &mut self,
+        out: &mut Outlet<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Refusal>> {
+        let Some(loading) = &mut self.loading else { return Poll::Ready(Ok(())) };
+        let from = loading.from;
+        let loaded = ready!(loading.poll(cx));
+        self.loading = None;
         let (topic, left) = (self.reader.topic(), &mut self.left);
         let mut out = Limited { out: Outgoing { out, service: &self.service }, left };
-        let filled = match &mut self.way {
-            Way::Forward(cursor) => cursor.fill(topic, &mut out),
-            Way::Backward(backward) => backward.fill(topic, &mut out),
-        };
-        match filled {
-            Fill::NoRoom if self.left > 0 => Poll::Pending,
-            // What is there now has been sent: nothing later is waited for.
-            Fill::NoRoom | Fill::CaughtUp | Fill::Ended => Poll::Ready(Ok(())),
-            Fill::Failed(refusal) => Poll::Ready(Err(self.service.refuse(refusal))),
+        Poll::Ready(loaded.and_then(|(segment, next)| match &mut self.way {
+            Way::Forward(cursor) => cursor.give(segment, next, topic, &mut out),
+            Way::Backward(backward) => {
+                backward.give(segment, from);
+                Ok(())
+            }
+        }))
+    }
+}
+
+impl Feed for History {
+    fn poll_fill(&mut self, out: &mut Outlet<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        loop {
+            if let Err(refusal) = ready!(self.poll_loaded(out, cx)) {
+                return Poll::Ready(Err(self.service.refuse(refusal)));
+            }
+            let credit = out.credit();
+            let (topic, left) = (self.reader.topic(), &mut self.left);
+            let mut out = Limited { out: Outgoing { out, service: &self.service }, left };
+            let filled = match &mut self.way {
+                Way::Forward(cursor) => cursor.fill(topic, &mut out),
+                Way::Backward(backward) => backward.fill(topic, &mut out),
+            };
+            return match filled {
+                Fill::Stored(wanted) => {
+                    let loading = Loading::start(&self.service, topic, wanted, credit);
+                    self.loading = Some(Box::new(loading));
+                    continue;
+                }
+                Fill::NoRoom if self.left > 0 => Poll::Pending,
+                // What is there now has been sent: nothing later is waited for.
+                Fill::NoRoom | Fill::CaughtUp | Fill::Ended => Poll::Ready(Ok(())),
+                Fill::Failed(refusal) => Poll::Ready(Err(self.service.refuse(refusal))),
+            };
         }
     }
 }

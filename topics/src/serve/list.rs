@@ -79,12 +79,12 @@ impl Service {
             TopicsOptions::List { prefix } => Ok(self.first_topics(request, prefix).await),
             TopicsOptions::Purge(name) => {
                 let topic = self.to_administer(request, &name)?;
-                topic.purge();
+                topic.purge()?;
                 Ok(done(&topic))
             }
             TopicsOptions::Delete(name) => {
                 self.to_administer(request, &name)?;
-                let deleted = self.0.topics.delete(&name, self.0.clock.now());
+                let deleted = self.0.topics.delete(&name, self.0.clock.now())?;
                 let (topic, is_waited_for) = deleted.ok_or_else(|| Refusal::no_topic(&name))?;
                 if is_waited_for {
                     pump(&topic);

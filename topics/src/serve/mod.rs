@@ -5,6 +5,7 @@ mod figures;
 mod history;
 mod join;
 mod list;
+mod loading;
 mod permit;
 mod presence;
 mod publish;

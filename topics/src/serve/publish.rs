@@ -1,5 +1,11 @@
 //! `topic.{name}` as a request-response, or as fire-and-forget: a message is published.
 
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
 use bytes::Bytes;
 use rsock::{
     Error, MethodRoute, Payload, Request,
@@ -15,12 +21,13 @@ use crate::{
     options::PublishOptions,
     position::{Epoch, Offset},
     refusal::Refusal,
-    topic::{Publish, Published},
+    settings::SyncMode,
+    topic::{Publish, Published, Topic},
 };
 
 /// An acknowledgement.
 #[derive(Serialize)]
-struct Ack<'a> {
+pub(super) struct Ack<'a> {
     topic: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<Epoch>,
@@ -30,45 +37,87 @@ struct Ack<'a> {
     duplicate: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     ephemeral: bool,
+    /// False where it was written and not synced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    synced: Option<bool>,
+}
+
+impl Ack<'_> {
+    /// An acknowledgement as JSON.
+    pub(super) fn json(topic: &Topic, published: &Published) -> Vec<u8> {
+        let Published { epoch, offset, is_duplicate, .. } = *published;
+        let is_loose = topic.is_durable() && topic.settings().sync != SyncMode::Always;
+        let ack = Ack {
+            topic: topic.name().as_str(),
+            epoch: offset.map(|_| epoch),
+            offset,
+            duplicate: is_duplicate,
+            ephemeral: offset.is_none(),
+            synced: is_loose.then_some(false),
+        };
+        // Names and numbers can be written as JSON.
+        serde_json::to_vec(&ack).unwrap_or_default()
+    }
+}
+
+/// The wait for a message to be where its acknowledgement promises: on disk, if its topic is durable.
+#[derive(Debug)]
+struct Acknowledging {
+    service: Service,
+    published: Option<Result<(Arc<Topic>, Published), Refusal>>,
+}
+
+impl Future for Acknowledging {
+    type Output = Result<Payload, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(Ok((topic, Published { offset: Some(offset), .. }))) = &self.published
+            && let Err(refusal) = ready!(topic.poll_committed(*offset, cx))
+        {
+            self.published = Some(Err(refusal));
+        }
+        Poll::Ready(match self.published.take() {
+            Some(Ok((topic, published))) => Ok(Payload::new(Ack::json(&topic, &published))),
+            Some(Err(refusal)) => Err(self.service.refuse(refusal)),
+            None => Err(Error::application("polled behind its end")),
+        })
+    }
 }
 
 impl Service {
     pub(super) fn topic_route<S: Clone + Send + Sync + 'static>(&self) -> MethodRoute<S> {
         let (publish, forget) = (self.clone(), self.clone());
         let (subscribe, join) = (self.clone(), self.clone());
-        // What is appended is appended as the frame is read: a future does it later, but is polled at once.
-        request_response(move |_: S, request: Request| {
-            let acknowledged = publish.acknowledge(&request);
-            std::future::ready(acknowledged)
-        })
-        .fire_and_forget(move |_, request: Request| {
-            std::future::ready(forget.acknowledge(&request).map(drop))
-        })
-        .stream_feed(move |_, request: Request| {
-            subscribe.subscribe(&request).map_err(|refusal| subscribe.refuse(refusal))
-        })
-        .channel_feed(move |_, request: Request, payloads| {
-            join.join(request, payloads).map_err(|refusal| join.refuse(refusal))
-        })
-        .about("publish a message; subscribe with {\"from\":\"new\"}; join with {\"name\":\"…\"}")
+        // What is appended is appended as the frame is read: later frames are behind it.
+        request_response(move |_: S, request: Request| publish.acknowledge(&request))
+            .fire_and_forget(move |_, request: Request| {
+                let acknowledged = forget.acknowledge(&request);
+                async move { acknowledged.await.map(drop) }
+            })
+            .stream_feed(move |_, request: Request| {
+                subscribe.subscribe(&request).map_err(|refusal| subscribe.refuse(refusal))
+            })
+            .channel_feed(move |_, request: Request, payloads| {
+                join.join(request, payloads).map_err(|refusal| join.refuse(refusal))
+            })
+            .about(
+                "publish a message; subscribe with {\"from\":\"new\"}; join with {\"name\":\"…\"}",
+            )
     }
 
-    fn acknowledge(&self, request: &Request) -> Result<Payload, Error> {
-        let (name, published) = self.publish(request).map_err(|refusal| self.refuse(refusal))?;
-        self.0.counters.published(&published);
-        let Published { epoch, offset, is_duplicate, .. } = published;
-        let ack = Ack {
-            topic: name.as_str(),
-            epoch: offset.map(|_| epoch),
-            offset,
-            duplicate: is_duplicate,
-            ephemeral: offset.is_none(),
-        };
-        let json = serde_json::to_vec(&ack).map_err(Error::application)?;
-        Ok(Payload::new(json))
+    /// Publishes the message of a request, at once; the answer comes when it is where it promises.
+    fn acknowledge(&self, request: &Request) -> Acknowledging {
+        let service = self.clone();
+        match self.publish(request) {
+            Ok((topic, published)) => {
+                self.0.counters.published(&published);
+                Acknowledging { service, published: Some(Ok((topic, published))) }
+            }
+            Err(refusal) => Acknowledging { service, published: Some(Err(refusal)) },
+        }
     }
 
-    fn publish(&self, request: &Request) -> Result<(TopicName, Published), Refusal> {
+    fn publish(&self, request: &Request) -> Result<(Arc<Topic>, Published), Refusal> {
         let options = publish_options(form_of(request), request.metadata())?;
         let action = if options.is_ephemeral { Action::Signal } else { Action::Publish };
         let name = self.topic_of(request, action)?;
@@ -88,7 +137,7 @@ impl Service {
         if published.pump {
             pump::pump(&topic);
         }
-        Ok((name, published))
+        Ok((topic, published))
     }
 
     /// The message with its options, by a sender whose name is authenticated or none.

@@ -3,12 +3,12 @@
 use std::{
     any::Any,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use rsock::{Error, Feed, Outlet, Request, SendError, SharedPayload, WakeGroup};
 
-use super::{Action, Service, form_of, pump::Group};
+use super::{Action, Service, form_of, loading::Loading, pump::Group};
 use crate::{
     cursor::{Cursor, Fill, Sink},
     name::TopicName,
@@ -25,6 +25,8 @@ pub(super) struct Subscription {
     reader: Reader,
     group: Arc<WakeGroup>,
     service: Service,
+    /// Messages that are read for it from a disk.
+    loading: Option<Box<Loading>>,
 }
 
 impl Service {
@@ -45,7 +47,7 @@ impl Service {
         let (now, connection) = (self.0.clock.now(), request.peer().connection_id());
         let (topic, form) = (reader.topic(), form_of(request));
         let cursor = Cursor::new(topic, options, form, connection, now)?;
-        Ok(Subscription { cursor, reader, group, service: self.clone() })
+        Ok(Subscription { cursor, reader, group, service: self.clone(), loading: None })
     }
 
     /// A reader of this topic on the connection that a request came by, and what wakes it.
@@ -54,7 +56,7 @@ impl Service {
         request: &Request,
         name: &TopicName,
     ) -> Result<(Reader, Arc<WakeGroup>), Refusal> {
-        let topic = self.0.topics.open(name)?;
+        let topic = self.0.topics.open(name, self.0.clock.now())?;
         let connection = request.peer().connection_id();
         let reader = self.0.topics.enter(&topic, connection, || {
             Box::new(Group(request.peer().requester().wake_group()))
@@ -88,6 +90,10 @@ impl Sink for Outgoing<'_, '_> {
         self.service.0.clock.now()
     }
 
+    fn is_open(&self) -> bool {
+        self.out.credit() > 0
+    }
+
     fn missed(&mut self, messages: u64) {
         self.service.0.counters.missed(messages);
     }
@@ -103,6 +109,16 @@ impl Feed for Subscription {
         let topic = self.reader.topic();
         loop {
             let mut outgoing = Outgoing { out, service: &self.service };
+            if let Some(loading) = &mut self.loading {
+                let loaded = ready!(loading.poll(cx));
+                self.loading = None;
+                let given = loaded.and_then(|(segment, next)| {
+                    self.cursor.give(segment, next, topic, &mut outgoing)
+                });
+                if let Err(refusal) = given {
+                    return Poll::Ready(Err(self.service.refuse(refusal)));
+                }
+            }
             match self.cursor.fill(topic, &mut outgoing) {
                 Fill::CaughtUp => {
                     out.wait_in(&self.group, cx);
@@ -111,6 +127,10 @@ impl Feed for Subscription {
                     if topic.version() == self.cursor.seen() {
                         return Poll::Pending;
                     }
+                }
+                Fill::Stored(wanted) => {
+                    let loading = Loading::start(&self.service, topic, wanted, out.credit());
+                    self.loading = Some(Box::new(loading));
                 }
                 Fill::NoRoom => return Poll::Pending,
                 Fill::Ended => return Poll::Ready(Ok(())),

@@ -1,16 +1,23 @@
 //! Topics: a log that is shared by all who publish to it and read from it.
 
+mod durable;
 mod hubs;
 
-use std::sync::Arc;
+use std::{
+    ops::Range,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
+pub use durable::{Journal, Recovered, Staged, Store};
 pub use hubs::{Hub, Pumped, Wake};
 
+use durable::Durable;
 pub(crate) use hubs::Hubs;
 
 use crate::{
     dedup::{Dedup, DedupKey},
-    entry::{Encoder, Message},
+    entry::{Encoder, Entry, Message},
     ephemeral::{Event, Events},
     log::{Ring, Segment},
     memory::Held,
@@ -91,6 +98,7 @@ pub struct Topic {
     held: Arc<Held>,
     readers: AtomicUsize,
     rate: Option<Mutex<Bucket>>,
+    durable: Option<Durable>,
 }
 
 /// The part of a topic that its lock protects.
@@ -100,6 +108,8 @@ struct Log {
     dedup: Dedup,
     /// Bytes of the idempotency keys, as they are counted.
     dedup_bytes: usize,
+    /// The last message, which is on its way to the disk.
+    closing: Option<Offset>,
     held: Arc<Held>,
 }
 
@@ -123,6 +133,8 @@ impl Drop for Log {
 pub(crate) enum Read {
     /// Messages from this offset on.
     Segment(Arc<Segment>),
+    /// They are on disk, and not in memory.
+    Stored,
     /// They are gone; this is the oldest that is kept.
     Below(Offset),
     /// There are no more.
@@ -140,6 +152,8 @@ pub(crate) struct Beginning {
     pub(crate) reset: Option<Position>,
     pub(crate) base: Offset,
     pub(crate) visible: Offset,
+    /// Messages older than this are passed over.
+    pub(crate) since: u64,
 }
 
 impl Topic {
@@ -162,16 +176,60 @@ impl Topic {
             visible: AtomicU64::new(first.0),
             base: AtomicU64::new(first.0),
             ended: AtomicU8::new(ended as u8),
-            log: Mutex::new(Log { ring, dedup, dedup_bytes: 0, held: Arc::clone(&held) }),
+            log: Mutex::new(Log {
+                ring,
+                dedup,
+                dedup_bytes: 0,
+                closing: None,
+                held: Arc::clone(&held),
+            }),
             events: Mutex::new(Events::new(name.clone(), Held::new(Arc::clone(all)))),
             next_event: AtomicU64::new(0),
             hubs: Hubs::new(),
             held,
             readers: AtomicUsize::new(0),
             rate: settings.rate.map(|rate| Mutex::new(Bucket::new(rate))),
+            durable: None,
             name,
             settings,
         }
+    }
+
+    /// A topic whose messages go through this journal, as it was found on disk or is new there. `newest` are
+    /// its last messages in order, which are kept in memory as well.
+    pub fn durable<'a>(
+        name: TopicName,
+        recovered: &Recovered,
+        newest: impl IntoIterator<Item = Staged<'a>>,
+        journal: Box<dyn Journal>,
+        settings: Arc<TopicSettings>,
+        all: &Arc<AtomicUsize>,
+        now: Now,
+    ) -> Self {
+        let mut newest = newest.into_iter().peekable();
+        let first = newest.peek().map_or(recovered.next, |staged| staged.offset);
+        let ended = if recovered.is_closed { Ended::Closed } else { Ended::Not };
+        let mut topic = Self::new(name, recovered.epoch, first, ended, settings, all);
+        let mut log = lock(&topic.log);
+        for Staged { offset, time, id, message, .. } in newest {
+            log.ring.restore(&topic.encoder, &message, time, now);
+            if let Some(id) = id {
+                log.enter(id, offset);
+            }
+        }
+        log.ring.set_newest(recovered.time);
+        log.ring.retain(now, recovered.next);
+        drop(log);
+        topic.first = recovered.base;
+        topic.base = AtomicU64::new(recovered.base.0);
+        topic.visible = AtomicU64::new(recovered.next.0);
+        topic.durable = Some(Durable::new(journal, recovered.damage.clone()));
+        topic
+    }
+
+    /// Remembers an idempotency key of a message that is not in memory any more.
+    pub fn remember(&self, id: DedupKey, offset: Offset) {
+        lock(&self.log).enter(id, offset);
     }
 
     /// Its name.
@@ -234,6 +292,7 @@ impl Topic {
         }
         let last = Offset(log.ring.next().0 - 1);
         match self.ended() {
+            Ended::Not if log.closing.is_some() => return Err(Refusal::closed(&self.name, last)),
             Ended::Not => {}
             Ended::Closed => return Err(Refusal::closed(&self.name, last)),
             Ended::Deleted => return Err(Refusal::no_topic(&self.name)),
@@ -241,20 +300,131 @@ impl Topic {
         if let Some(expected) = expect.filter(|expected| *expected != last) {
             return Err(Refusal::conflict(None, last, expected));
         }
+        if let Some(durable) = &self.durable {
+            durable.check(&self.name)?;
+            let (offset, time) = (log.ring.next(), log.ring.time(now));
+            let (id, closes, message) = (*id, *closes, *message);
+            durable.journal.take(&Staged { offset, time, id, closes, message })?;
+        }
         let offset = log.ring.append(&self.encoder, message, now).offset;
         if let Some(id) = *id {
             log.enter(id, offset);
         }
-        log.ring.retain(now, offset);
-        self.base.store(log.ring.base().0, Ordering::Release);
-        // L2: it is set before it can be seen.
-        self.visible.store(offset.next().0, Ordering::Release);
-        if *closes {
+        let is_visible = self.durable.is_none();
+        if is_visible {
+            // L2: it is set before it can be seen.
+            self.visible.store(offset.next().0, Ordering::Release);
+        }
+        log.ring.retain(now, self.visible().min(offset));
+        self.note_base(&log);
+        if *closes && is_visible {
+            self.ended.store(Ended::Closed as u8, Ordering::Release);
+        } else if *closes {
+            log.closing = Some(offset);
+        }
+        drop(log);
+        let pump = is_visible && self.hubs.tell();
+        Ok(Published { epoch: self.epoch, offset: Some(offset), is_duplicate: false, pump })
+    }
+
+    /// Takes note of what memory has let go: of a durable topic it is still on disk.
+    fn note_base(&self, log: &Log) {
+        if self.durable.is_none() {
+            self.base.store(log.ring.base().0, Ordering::Release);
+        }
+    }
+
+    /// Messages before this one are on disk: readers see them, and their publishers are answered. Whether
+    /// the caller has to [pump](Self::pump).
+    pub fn commit(&self, next: Offset) -> bool {
+        let log = lock(&self.log);
+        // A commit that is told late tells nothing.
+        self.visible.fetch_max(next.0, Ordering::AcqRel);
+        if self.ended() == Ended::Not && log.closing.is_some_and(|last| last < next) {
             self.ended.store(Ended::Closed as u8, Ordering::Release);
         }
         drop(log);
-        let pump = self.hubs.tell();
-        Ok(Published { epoch: self.epoch, offset: Some(offset), is_duplicate: false, pump })
+        if let Some(durable) = &self.durable {
+            durable.acknowledge(next);
+        }
+        self.hubs.tell()
+    }
+
+    /// The disk has failed: nothing more is taken, and what waits for it may be there or not. Whether the
+    /// caller has to [pump](Self::pump).
+    pub fn fail(&self, cause: &str) -> bool {
+        if let Some(durable) = &self.durable {
+            durable.fail(cause);
+        }
+        self.hubs.tell()
+    }
+
+    /// The refusal for what waits for a disk that has failed.
+    pub fn failure(&self) -> Option<Refusal> {
+        self.durable.as_ref().and_then(Durable::failure)
+    }
+
+    /// Messages before this one have gone from the disk.
+    pub fn trimmed(&self, base: Offset) {
+        self.base.fetch_max(base.0.min(self.visible().0), Ordering::AcqRel);
+    }
+
+    /// Waits until a message that was published is where its acknowledgement promises.
+    ///
+    /// # Errors
+    /// [`Refusal::outcome_unknown`], where the disk has failed meanwhile.
+    pub fn poll_committed(&self, offset: Offset, cx: &Context<'_>) -> Poll<Result<(), Refusal>> {
+        match &self.durable {
+            None => Poll::Ready(Ok(())),
+            Some(durable) => durable.poll_committed(offset, || self.visible(), cx),
+        }
+    }
+
+    /// Reads messages from its disk: from the beginning of this range on as many as are in so many bytes, or
+    /// a little more; with the offset to go on from. None if there are none before that. It takes the time of
+    /// a disk.
+    ///
+    /// # Errors
+    /// The disk's error.
+    pub fn load(
+        &self,
+        wanted: Range<Offset>,
+        max_bytes: usize,
+        now: Now,
+    ) -> Result<(Option<Arc<Segment>>, Offset), Refusal> {
+        let mut entries = Vec::new();
+        let mut next = wanted.start;
+        if let Some(durable) = &self.durable {
+            let (mut bytes, mut is_enough) = (0, false);
+            while next < wanted.end && !is_enough {
+                let read = durable.journal.read(next, max_bytes, &mut |staged| {
+                    let Staged { offset, time, message, .. } = staged;
+                    is_enough |= bytes >= max_bytes;
+                    if offset < wanted.end && !is_enough {
+                        bytes += message.data.len();
+                        let at = now.monotonic;
+                        entries.push(Entry::new(&self.encoder, offset, time, at, &message));
+                    }
+                })?;
+                is_enough |= read <= next;
+                next = read;
+            }
+        }
+        let segment = Segment::of(entries, &self.held);
+        let next = segment.as_ref().map_or(next, |segment| segment.end());
+        Ok((segment, next))
+    }
+
+    /// Has its journal tell it what is on disk, and what is not any more.
+    pub(crate) fn bind(self: &Arc<Self>) {
+        if let Some(durable) = &self.durable {
+            durable.journal.bind(self);
+        }
+    }
+
+    /// Whether its messages go to a disk.
+    pub fn is_durable(&self) -> bool {
+        self.durable.is_some()
     }
 
     /// Takes a token for a publish from the topic's rate.
@@ -303,41 +473,54 @@ impl Topic {
         let mut log = lock(&self.log);
         let keep_from = self.visible();
         let have_gone = log.ring.retain(now, keep_from);
-        self.base.store(log.ring.base().0, Ordering::Release);
+        self.note_base(&log);
         have_gone
     }
 
-    /// Lets all messages go. Offsets go on.
-    pub fn purge(&self) {
-        self.let_all_go(&mut lock(&self.log));
-    }
-
-    fn let_all_go(&self, log: &mut Log) {
-        log.ring.purge();
-        self.base.store(log.ring.base().0, Ordering::Release);
+    /// Lets all messages go that can be seen. Offsets go on.
+    ///
+    /// # Errors
+    /// Those of [`Journal::trim`].
+    pub fn purge(&self) -> Result<(), Refusal> {
+        let mut log = lock(&self.log);
+        let visible = self.visible();
+        if let Some(durable) = &self.durable {
+            durable.journal.trim(visible)?;
+        }
+        log.ring.purge(visible);
+        self.base.store(visible.0, Ordering::Release);
+        Ok(())
     }
 
     /// Whether it has no messages and no readers.
     pub fn is_idle(&self) -> bool {
-        self.readers() == 0 && self.base() == self.visible()
+        self.readers() == 0 && self.base() == self.visible() && !self.is_durable()
     }
 
     /// Gives up its oldest messages for those of others; their bytes.
     pub fn give_way(&self) -> usize {
         let mut log = lock(&self.log);
-        let bytes = log.ring.give_way();
-        self.base.store(log.ring.base().0, Ordering::Release);
+        let bytes = log.ring.give_way(self.visible());
+        self.note_base(&log);
         bytes
     }
 
     /// Ends all readers, and lets its messages go. Whether the caller has to [pump](Self::pump).
-    pub fn delete(&self) -> bool {
+    ///
+    /// # Errors
+    /// Those of [`Journal::delete`].
+    pub fn delete(&self) -> Result<bool, Refusal> {
         // Whoever publishes has the log: one that closes the topic meanwhile does not open it again.
         let mut log = lock(&self.log);
+        if let Some(durable) = &self.durable {
+            durable.journal.delete()?;
+        }
         self.ended.store(Ended::Deleted as u8, Ordering::Release);
-        self.let_all_go(&mut log);
+        let visible = self.visible();
+        log.ring.purge(visible);
+        self.base.store(visible.0, Ordering::Release);
         drop(log);
-        self.hubs.tell()
+        Ok(self.hubs.tell())
     }
 
     /// The place at which a reader begins that asks for this.
@@ -345,23 +528,24 @@ impl Topic {
         let mut log = lock(&self.log);
         let visible = self.visible();
         log.ring.retain(now, visible);
-        let base = log.ring.base();
-        self.base.store(base.0, Ordering::Release);
-        let beginning = |next| Beginning { next, gap: None, reset: None, base, visible };
+        self.note_base(&log);
+        let base = self.base();
+        let beginning = |next| Beginning { next, gap: None, reset: None, base, visible, since: 0 };
         let missed =
             |from: Offset| Beginning { gap: Some((from, Offset(base.0 - 1))), ..beginning(base) };
         match *from {
             Start::New => beginning(visible),
             Start::Oldest => beginning(base),
             Start::Last(count) => beginning(base.max(Offset(visible.0.saturating_sub(count)))),
-            Start::Since(time) => {
-                let first = log.ring.since(time).min(visible);
-                match log.ring.newest_gone() {
-                    // Which of them were of that time nobody knows any more.
-                    Some(gone) if gone >= time => missed(self.first),
-                    _ => beginning(first),
+            Start::Since(time) => match log.ring.newest_gone() {
+                // They are on disk, where the first is found by reading.
+                Some(gone) if gone >= time && self.is_durable() => {
+                    Beginning { since: time, ..beginning(base) }
                 }
-            }
+                // Which of them were of that time nobody knows any more.
+                Some(gone) if gone >= time => missed(self.first),
+                _ => beginning(log.ring.since(time).min(visible)),
+            },
             Start::After(position) if position.epoch != self.epoch || position.after >= visible => {
                 Beginning { reset: Some(position), ..beginning(base) }
             }
@@ -385,12 +569,13 @@ impl Topic {
         // The newest is young, or a timer will let it go.
         if !log.ring.is_newest(next) && log.ring.expires().is_some_and(|at| at <= now().monotonic) {
             log.ring.retain(now(), visible);
-            self.base.store(log.ring.base().0, Ordering::Release);
+            self.note_base(&log);
         }
         match log.ring.find(next) {
             _ if next >= visible => Read::Nothing,
             Some(segment) => Read::Segment(Arc::clone(segment)),
-            None => Read::Below(log.ring.base()),
+            None if next >= self.base() => Read::Stored,
+            None => Read::Below(self.base()),
         }
     }
 
@@ -399,7 +584,7 @@ impl Topic {
         let mut log = lock(&self.log);
         let visible = self.visible();
         log.ring.retain(now, visible);
-        self.base.store(log.ring.base().0, Ordering::Release);
+        self.note_base(&log);
         see(&log.ring, visible)
     }
 
@@ -437,3 +622,6 @@ impl Topic {
         self.hubs.pump()
     }
 }
+
+#[cfg(test)]
+mod tests;

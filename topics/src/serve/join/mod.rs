@@ -16,8 +16,8 @@ use tokio::time::{Sleep, sleep};
 
 use self::answers::{Answer, Answers, Outcome};
 use super::{
-    Action, PresenceSession, Service, form_of, kept, name_of, publish::publish_options, pump::pump,
-    subscribe::Outgoing,
+    Action, PresenceSession, Service, form_of, kept, loading::Loading, name_of,
+    publish::publish_options, pump::pump, subscribe::Outgoing,
 };
 use crate::{
     cursor::{Cursor, Fill, Shape, Sink},
@@ -51,6 +51,8 @@ pub(super) struct Join {
     cursor: Option<Cursor>,
     reader: Reader,
     group: Arc<WakeGroup>,
+    /// Messages that are read for it from a disk.
+    loading: Option<Box<Loading>>,
     /// Others see that it is there for as long as this is.
     _session: Option<PresenceSession>,
 }
@@ -134,6 +136,7 @@ impl Service {
             cursor,
             reader,
             group,
+            loading: None,
             _session: session,
         })
     }
@@ -265,10 +268,32 @@ impl Join {
         };
         let is_failed = matches!(filled, Fill::Failed(_));
         let is_whole = is_failed || sink.answer();
+        if let (Some(refusal), false) = (topic.failure(), sink.answers.is_all()) {
+            // What waits for the disk may be there or not.
+            return Err(refusal);
+        }
         match sink.failure {
             Some(refusal) => Err(refusal),
             None => Ok(if is_whole { filled } else { Fill::NoRoom }),
         }
+    }
+
+    /// Gives its cursor what was read for it from a disk, if anything is read. Whether nothing is any more.
+    fn has_loaded(
+        &mut self,
+        topic: &Topic,
+        out: &mut Outlet<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Refusal> {
+        let Some(loading) = &mut self.loading else { return Ok(true) };
+        let Poll::Ready(loaded) = loading.poll(cx) else { return Ok(false) };
+        self.loading = None;
+        let (segment, next) = loaded?;
+        if let Some(cursor) = &mut self.cursor {
+            let mut outgoing = Outgoing { out, service: &self.service };
+            cursor.give(segment, next, topic, &mut outgoing)?;
+        }
+        Ok(true)
     }
 
     fn try_fill(
@@ -279,11 +304,19 @@ impl Join {
         let topic = Arc::clone(self.reader.topic());
         loop {
             let version = topic.version();
+            if !self.has_loaded(&topic, out, cx)? {
+                self.take_payloads(cx)?;
+                return Ok(Poll::Pending);
+            }
             let taken = self.take_payloads(cx)?;
             let filled = self.send(&topic, out)?;
             match filled {
                 Fill::Failed(refusal) => return Err(refusal),
                 Fill::Ended => return Ok(Poll::Ready(())),
+                Fill::Stored(wanted) => {
+                    let loading = Loading::start(&self.service, &topic, wanted, out.credit());
+                    self.loading = Some(Box::new(loading));
+                }
                 Fill::NoRoom | Fill::CaughtUp
                     if taken == Taken::Full && !self.answers.is_full() => {}
                 Fill::NoRoom => return Ok(Poll::Pending),
@@ -361,6 +394,10 @@ impl Sink for Inbox<'_, '_> {
 
     fn now(&self) -> Now {
         self.out.now()
+    }
+
+    fn is_open(&self) -> bool {
+        self.out.is_open()
     }
 
     fn missed(&mut self, messages: u64) {

@@ -41,7 +41,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    fn new(first: Offset, entries: usize, held: Arc<Held>, limit: usize) -> Arc<Self> {
+    pub(super) fn new(first: Offset, entries: usize, held: Arc<Held>, limit: usize) -> Arc<Self> {
         let entries: Box<[_]> = (0..entries).map(|_| OnceLock::new()).collect();
         let bytes = size_of::<Self>() + entries.len() * size_of::<OnceLock<Entry>>();
         held.add(bytes);
@@ -89,7 +89,7 @@ impl Segment {
         self.first
     }
 
-    fn set(&self, index: usize, entry: Entry) {
+    pub(super) fn set(&self, index: usize, entry: Entry) {
         let bytes = entry.bytes();
         self.held.add(bytes);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -97,7 +97,7 @@ impl Segment {
         debug_assert!(matches!(set, Some(Ok(()))), "L2: an entry is written once, in its place");
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed) + self.forms.load(Ordering::Relaxed)
     }
 

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use rsock::metadata::{Sampling, TraceParent};
 use rsock_cli::{HELP_WIDTH, STYLES, TIMES, any_time, some_time};
 
-use crate::{credentials::Secret, input::Source};
+use crate::{credentials::Secret, input::Source, topic_args::TopicCommand};
 
 const EXAMPLES: &str = "\
 Examples, against a service started with `rsockd`:
@@ -20,26 +20,30 @@ Examples, against a service started with `rsockd`:
   rsock fnf     tcp://127.0.0.1:7878 -r echo -d @report.json
   rsock request unix:/run/rsockd.sock -r echo -d hello
   rsock push    tcp://127.0.0.1:7878 -m json='{\"level\":\"debug\"}'
+  rsock topic pub tcp://127.0.0.1:7878 room.1 -d hello
+  rsock topic sub tcp://127.0.0.1:7878 room.1 --from last:10
+  rsock topic join ws://127.0.0.1:7879/rsocket room.1 --name ann
   rsock request tcp://127.0.0.1:7878 -r echo -d hello --auth-bearer env:TOKEN --trace
 
 Data alone is written to stdout; everything else goes to stderr.
 
 Exit codes:
     0  done, or the reader of stdout has seen enough, as `head` has
-    2  wrong usage                   68  REJECTED_RESUME
-    6  the host does not resolve     69  CONNECTION_ERROR
-    7  no connection                 70  CONNECTION_CLOSE
-   23  stdout cannot be written to   71  APPLICATION_ERROR
-   28  timeout; for fnf and push     72  REJECTED
-       also: no sign of being read   73  CANCELED
-   56  the connection was lost       74  INVALID
-   65  INVALID_SETUP                 75  anything else
-   66  UNSUPPORTED_SETUP            130  interrupted
-   67  REJECTED_SETUP
+    2  wrong usage                   67  REJECTED_SETUP
+    3  messages of a topic were      68  REJECTED_RESUME
+       missed, with --fail-on-gap    69  CONNECTION_ERROR
+    6  the host does not resolve     70  CONNECTION_CLOSE
+    7  no connection                 71  APPLICATION_ERROR
+   23  stdout cannot be written to   72  REJECTED
+   28  timeout; for fnf and push     73  CANCELED
+       also: no sign of being read   74  INVALID
+   56  the connection was lost       75  anything else
+   65  INVALID_SETUP                130  interrupted
+   66  UNSUPPORTED_SETUP
 
 The spellings of `rsc` are understood: rsock --stream --route=range -d - tcp://HOST:PORT";
 
-/// curl for RSocket: request, stream, channel, fire and forget, push
+/// curl for RSocket: request, stream, channel, fire and forget, push, and topics
 #[derive(Debug, Parser)]
 #[command(name = "rsock", version, arg_required_else_help = true)]
 #[command(max_term_width = HELP_WIDTH, styles = STYLES)]
@@ -67,6 +71,9 @@ pub(crate) enum Command {
     /// Push metadata to the peer, outside of any request
     #[command(after_help = TIMES)]
     Push(PushArgs),
+    /// Topics: receive and publish messages, chat, see who is there and what was said
+    #[command(subcommand)]
+    Topic(TopicCommand),
     /// Write a script that completes rsock's options to stdout
     ///
     /// For bash: source <(rsock completion bash)
@@ -85,6 +92,7 @@ impl Command {
             Self::Channel(args) => &args.connection,
             Self::Fnf(args) => &args.connection,
             Self::Push(args) => &args.connection,
+            Self::Topic(command) => command.connection(),
             Self::Completion { .. } => return None,
         })
     }
@@ -401,7 +409,7 @@ pub(crate) struct ConnectionArgs {
 }
 
 /// A number of things: none of them would let nothing happen.
-fn some_number(text: &str) -> Result<u64, String> {
+pub(crate) fn some_number(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1".to_owned()),
         Ok(number) => Ok(number),

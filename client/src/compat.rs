@@ -8,7 +8,8 @@ use rsock_cli::any_time;
 
 use crate::{args::Cli, exit::Failure, render::say};
 
-const COMMANDS: [&str; 7] = ["request", "stream", "channel", "fnf", "push", "completion", "help"];
+const COMMANDS: [&str; 8] =
+    ["request", "stream", "channel", "fnf", "push", "topic", "completion", "help"];
 
 /// Options of `rsc` that take a value, and ours for them.
 const RENAMED: &[(&[&str], &str)] = &[

@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     /// Something that has no answer was sent, and nothing came back in this time that shows it was
     /// read.
     NoSign(Duration),
+    /// Messages of a topic were missed, and that is to be a failure.
+    Gap(String),
     /// Ctrl-C.
     Interrupted,
     /// Stdout cannot be written to.
@@ -128,6 +130,7 @@ impl Failure {
         match self {
             Self::Output(_) if self.is_silent() => 0,
             Self::Usage(_) => 2,
+            Self::Gap(_) => GAP,
             Self::Output(_) => OUTPUT,
             Self::Timeout(_) | Self::NoSign(_) => TIMEOUT,
             Self::Interrupted => INTERRUPTED,
@@ -221,6 +224,7 @@ pub(crate) fn hint_at_fragments(fragmented: &Fragmented) -> &'static str {
     }
 }
 
+const GAP: u8 = 3;
 const OUTPUT: u8 = 23;
 pub(crate) const TIMEOUT: u8 = 28;
 const CONNECTION_LOST: u8 = 56;
@@ -308,7 +312,9 @@ impl From<Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(problem) | Self::Local(problem) => f.write_str(problem),
+            Self::Usage(problem) | Self::Local(problem) | Self::Gap(problem) => {
+                f.write_str(problem)
+            }
             Self::Connect(error @ ConnectError::Io { .. }) => {
                 write!(f, "cannot connect to {error}")
             }

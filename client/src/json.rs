@@ -13,9 +13,14 @@ pub(crate) fn line(data: &[u8]) -> Vec<u8> {
     }
     let value = match str::from_utf8(data) {
         Ok(text) => serde_json::Value::from(text),
-        Err(_) => serde_json::json!({ "base64": BASE64_STANDARD.encode(data) }),
+        Err(_) => serde_json::json!({ "base64": base64(data) }),
     };
     value.to_string().into_bytes()
+}
+
+/// Bytes that are not text, in JSON.
+pub(crate) fn base64(data: &[u8]) -> String {
+    BASE64_STANDARD.encode(data)
 }
 
 /// The indented form of a JSON object or array that has one line and is longer than `width`; `None` of

@@ -1,6 +1,7 @@
 //! `rsock`: RSocket from the command line.
 
 mod args;
+mod calendar;
 mod command;
 mod compat;
 mod connect;
@@ -17,6 +18,7 @@ mod render;
 mod stdout;
 mod terminal;
 mod timekeeper;
+mod topic_args;
 
 use std::{ffi::OsString, process::ExitCode};
 

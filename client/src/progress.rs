@@ -100,7 +100,7 @@ impl fmt::Display for Line {
 }
 
 /// Bytes in three digits.
-struct Size(u64);
+pub(crate) struct Size(pub(crate) u64);
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

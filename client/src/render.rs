@@ -43,7 +43,7 @@ fn stderr() -> MutexGuard<'static, Stderr> {
 }
 
 /// To the beginning of the line, and all of it gone.
-const CLEARED: &str = "\r\x1b[K";
+pub(crate) const CLEARED: &str = "\r\x1b[K";
 
 /// Says something of use, which `--quiet` does without.
 pub(crate) fn say(line: impl fmt::Display) {

@@ -7,6 +7,7 @@ mod items;
 mod push;
 mod request;
 mod stream;
+mod topic;
 
 use std::cell::Cell;
 
@@ -33,6 +34,7 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Channel(args) => channel::run(args).await,
         Command::Fnf(args) => fnf::run(args).await,
         Command::Push(args) => push::run(args).await,
+        Command::Topic(command) => topic::run(command).await,
         Command::Completion { shell } => completion::run(shell),
     }
 }

@@ -63,7 +63,7 @@ async fn what_was_not_acknowledged_is_sent_again_in_order_and_published_once() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_holds_over_many_cuts() {
     for transport in 0..2 {
         let service = Service::new();

@@ -11,4 +11,5 @@ mod output;
 mod published;
 mod reconnect;
 mod support;
+mod topic;
 mod waits;

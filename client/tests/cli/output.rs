@@ -187,11 +187,15 @@ fn help_and_version() {
 /// On a terminal and elsewhere, whatever its width.
 #[test]
 fn help_fits_100_columns() {
-    for command in ["", "request", "stream", "channel", "fnf", "push", "completion"] {
+    let commands =
+        ["", "request", "stream", "channel", "fnf", "push", "completion"].map(str::to_owned);
+    let of_topics = ["sub", "pub", "join", "presence", "history", "ls", "purge", "rm"];
+    let of_topics = of_topics.map(|command| format!("topic {command}"));
+    for command in commands.iter().chain(&of_topics) {
         for (help, columns) in [("-h", "80"), ("-h", "250"), ("--help", "80"), ("--help", "250")] {
-            let command = (!command.is_empty()).then_some(command);
+            let command: Vec<_> = command.split_whitespace().collect();
             let shown = Command::new(env!("CARGO_BIN_EXE_rsock"))
-                .args(command.into_iter().chain([help]))
+                .args(command.iter().chain([&help]))
                 .env("COLUMNS", columns)
                 .output()
                 .unwrap();
@@ -199,7 +203,7 @@ fn help_fits_100_columns() {
             let longest = shown.lines().max_by_key(|line| line.chars().count()).unwrap();
             assert!(longest.chars().count() <= 100, "{command:?} {help}: {longest}");
             assert!(!shown.contains('\x1b'), "coloured, and not on a terminal");
-            let takes_times = !matches!(command, None | Some("completion"));
+            let takes_times = !matches!(command[..], [] | ["completion"]);
             assert_eq!(shown.contains("a number alone is seconds"), takes_times);
         }
     }

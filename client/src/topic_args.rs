@@ -95,12 +95,12 @@ pub(crate) struct SubArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Topic")]
 pub(crate) struct ReceiveArgs {
-    /// Where to begin: new, start, last:N, EPOCH:OFFSET (behind that message), since:TIME
+    /// The place to begin at: new, start, last:N, EPOCH:OFFSET (behind that message), since:TIME
     ///
     /// TIME is as in 2026-11-30T12:00:00Z, or how long ago: since:10m.
     #[arg(long, value_name = "PLACE", default_value = "new", value_parser = start)]
     pub(crate) from: Start,
-    /// What becomes of who is so slow that messages are dropped before they were sent
+    /// The policy for a reader so slow that messages are dropped before they were sent
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = LagArg::Gap)]
     pub(crate) lag: LagArg,
     /// So many messages behind the newest is too slow, however many more are kept
@@ -138,7 +138,7 @@ pub(crate) struct MessageArgs {
     /// The idempotency key: what was published under it is not published again
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,
-    /// Who sends it: the authenticated name, where there is one
+    /// The sender's name: the authenticated one, where there is one
     #[arg(long, value_name = "NAME")]
     pub(crate) sender: Option<String>,
     /// The key whose latest message it is, in a topic that keeps that
@@ -168,16 +168,16 @@ pub(crate) struct JoinArgs {
     /// The topic
     #[arg(help_heading = "Topic")]
     pub(crate) topic: String,
-    /// Who you are: the authenticated name, where there is one
+    /// Your name: the authenticated one, where there is one
     #[arg(long, value_name = "NAME", help_heading = "Topic")]
     pub(crate) name: String,
-    /// What is shown of you in presence: JSON
+    /// A description that is shown in presence: JSON
     #[arg(long, value_name = "JSON", value_parser = json, help_heading = "Topic")]
     pub(crate) info: Option<Value>,
     /// Do not appear in presence
     #[arg(long, help_heading = "Topic")]
     pub(crate) hidden: bool,
-    /// Where to begin: new, start, last:N, EPOCH:OFFSET (behind that message), since:TIME
+    /// The place to begin at: new, start, last:N, EPOCH:OFFSET (behind that message), since:TIME
     #[arg(long, value_name = "PLACE", default_value = "last:10", value_parser = start)]
     #[arg(help_heading = "Topic")]
     pub(crate) from: Start,

@@ -1,4 +1,4 @@
-//! What is done to a topic itself.
+//! Commands for a topic itself.
 
 use rsock::{Client, Error, topic::Topic};
 

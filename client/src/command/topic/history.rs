@@ -1,4 +1,4 @@
-//! What a topic has kept.
+//! The messages that a topic has kept.
 
 use rsock::{
     Client,

@@ -1,4 +1,4 @@
-//! Who is present.
+//! The members that are present.
 
 use rsock::{
     Client,

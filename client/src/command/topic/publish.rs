@@ -95,7 +95,7 @@ impl MessageArgs {
     }
 }
 
-/// What came of it so far.
+/// The outcome so far.
 struct Told {
     shown: Shown,
     topic: String,

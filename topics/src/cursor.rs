@@ -294,7 +294,7 @@ impl Cursor {
                 if !out.has_room() {
                     return Ok(Fill::NoRoom);
                 }
-                self.catch_up(topic.base(), visible, out)?;
+                self.catch_up(topic.base(), visible)?;
                 if self.gap.is_some() {
                     self.send_gap(topic, out)?;
                     continue;
@@ -308,7 +308,7 @@ impl Cursor {
                     continue;
                 }
                 match topic.read(self.next, || out.now()) {
-                    Read::Below(base) => self.catch_up(base, visible, out)?,
+                    Read::Below(base) => self.catch_up(base, visible)?,
                     Read::Nothing => {}
                     Read::Stored => return Ok(Fill::Stored(self.next..end)),
                     Read::Segment(segment) => {
@@ -359,10 +359,13 @@ impl Cursor {
             let is_own = self.leaves_out_own && entry.join == self.join
                 || self.leaves_out != 0 && self.leaves_out == entry.origin;
             if is_own || entry.time < self.since {
+                // What was passed over stays in one piece.
+                self.skipped += u64::from(self.skipped > 0);
                 continue;
             }
             let form = self.form.unwrap_or(Form::Plain);
             let skipped = std::mem::take(&mut self.skipped);
+            out.missed(skipped);
             let shape = Shape { meta: self.meta, form, skipped };
             out.send_entry(entry, shape, &segment.room())?;
         }
@@ -382,29 +385,27 @@ impl Cursor {
         out: &mut impl Sink,
     ) -> Result<(), Refusal> {
         let first = segment.as_ref().map_or(before, |segment| segment.first());
-        self.catch_up(first, topic.visible(), out)?;
+        self.catch_up(first, topic.visible())?;
         self.stored = segment;
         Ok(())
     }
 
     /// Passes over what is gone, or further behind than its reader wants, as its reader wants it.
-    fn catch_up(
-        &mut self,
-        base: Offset,
-        visible: Offset,
-        out: &mut impl Sink,
-    ) -> Result<(), Refusal> {
-        // Also the newest may have gone.
-        let newest = Offset(visible.0 - 1).max(base);
-        if self.lag == Lag::Conflate {
+    fn catch_up(&mut self, base: Offset, visible: Offset) -> Result<(), Refusal> {
+        let newest = Offset(visible.0 - 1);
+        if self.lag == Lag::Conflate && newest >= base {
             if self.next < newest {
                 self.skipped += newest.0 - self.next.0;
-                out.missed(newest.0 - self.next.0);
                 self.next = newest;
             }
             return Ok(());
         }
-        let allowed = Offset(visible.0.saturating_sub(self.max_lag)).max(base);
+        // Also the newest may have gone.
+        let newest = newest.max(base);
+        let allowed = match self.lag {
+            Lag::Conflate => base,
+            _ => Offset(visible.0.saturating_sub(self.max_lag)).max(base),
+        };
         if self.next >= allowed {
             return Ok(());
         }
@@ -413,7 +414,8 @@ impl Cursor {
             Lag::Close => return Err(overrun(self.next, base, visible)),
             _ => allowed,
         };
-        let from = self.gap.map_or(self.next, |(from, _)| from);
+        let skipped = std::mem::take(&mut self.skipped);
+        let from = self.gap.map_or(Offset(self.next.0 - skipped), |(from, _)| from);
         self.gap = Some((from, Offset(to.0 - 1)));
         self.next = to;
         Ok(())

@@ -382,7 +382,6 @@ impl Cursor {
         segment: Option<Arc<Segment>>,
         before: Offset,
         topic: &Topic,
-        out: &mut impl Sink,
     ) -> Result<(), Refusal> {
         let first = segment.as_ref().map_or(before, |segment| segment.first());
         self.catch_up(first, topic.visible())?;

@@ -35,6 +35,8 @@ enum Place {
 #[derive(Clone, Copy, Debug)]
 struct Record {
     next: Offset,
+    /// The time of its newest message.
+    newest: u64,
     since: Instant,
     is_closed: bool,
 }
@@ -42,7 +44,7 @@ struct Record {
 impl Record {
     fn of(topic: &Topic, since: Instant) -> Self {
         let is_closed = topic.ended() == Ended::Closed;
-        Self { next: topic.visible(), since, is_closed }
+        Self { next: topic.visible(), newest: topic.newest(), since, is_closed }
     }
 }
 
@@ -60,6 +62,8 @@ pub struct Topics {
     held: Arc<AtomicUsize>,
     /// No topic that nobody remembers had a message of this offset or a later one.
     floor: AtomicU64,
+    /// Nor one that was younger than this.
+    floor_time: AtomicU64,
     subscriptions: AtomicUsize,
     making_room: Mutex<()>,
     /// The publishes of each connection, and of each name that is authenticated.
@@ -91,6 +95,7 @@ impl Topics {
             index: Mutex::default(),
             held: Arc::default(),
             floor: AtomicU64::new(1),
+            floor_time: AtomicU64::new(0),
             subscriptions: AtomicUsize::new(0),
             making_room: Mutex::new(()),
             dropped_for_memory: AtomicU64::new(0),
@@ -197,7 +202,10 @@ impl Topics {
             let is_closed = record.is_some_and(|record| record.is_closed);
             let ended = if is_closed { Ended::Closed } else { Ended::Not };
             let settings = Arc::clone(settings);
-            Topic::new(name.clone(), self.epoch, first, ended, settings, &self.held)
+            let topic = Topic::new(name.clone(), self.epoch, first, ended, settings, &self.held);
+            let floor_time = || self.floor_time.load(Ordering::Acquire);
+            let newest = record.map_or(0, |record| record.newest);
+            topic.after(newest, record.map_or_else(floor_time, |record| record.newest))
         };
         let topic = Arc::new(topic);
         index.topics.insert(name.clone());
@@ -361,7 +369,7 @@ impl Topics {
             if let Some(topic) = self.find(&name) {
                 topic.expire(now);
                 if topic.is_idle() {
-                    self.put_away(&topic, now.monotonic);
+                    self.put_away(&topic, Some(now.monotonic));
                 }
             }
         }
@@ -375,7 +383,8 @@ impl Topics {
     }
 
     /// Keeps no more than a record of a topic that has no messages and that nobody uses, but the caller.
-    fn put_away(&self, topic: &Arc<Topic>, now: Instant) {
+    /// Without the time there can be no record, and a topic that needs one stays.
+    fn put_away(&self, topic: &Arc<Topic>, now: Option<Instant>) {
         let name = topic.name();
         let mut shard = write(self.shard(name));
         let is_there =
@@ -384,15 +393,17 @@ impl Topics {
         if !is_there || Arc::strong_count(topic) > 2 || !topic.is_idle() {
             return;
         }
+        let record = Record::of(topic, now.unwrap_or_default());
         let mut index = lock(&self.index);
-        index.topics.remove(name);
-        let record = Record::of(topic, now);
-        if record.is_closed || record.next.0 > self.floor.load(Ordering::Acquire) {
+        if !record.is_closed && record.next.0 <= self.floor.load(Ordering::Acquire) {
+            // One that is made anew begins no earlier.
+            self.floor_time.fetch_max(record.newest, Ordering::AcqRel);
+            index.topics.remove(name);
+            shard.remove(name);
+        } else if now.is_some() {
+            index.topics.remove(name);
             index.records.insert((record.since, name.clone()));
             shard.insert(name.clone(), Place::Record(record));
-        } else {
-            // One that is made anew begins no earlier.
-            shard.remove(name);
         }
     }
 
@@ -404,6 +415,7 @@ impl Topics {
             let mut index = lock(&self.index);
             if let Some(&Place::Record(record)) = shard.get(&name) {
                 self.floor.fetch_max(record.next.0, Ordering::AcqRel);
+                self.floor_time.fetch_max(record.newest, Ordering::AcqRel);
                 index.records.remove(&(record.since, name.clone()));
                 shard.remove(&name);
             }
@@ -484,7 +496,7 @@ impl Drop for Reader {
         self.topics.subscriptions.fetch_sub(1, Ordering::Relaxed);
         // Who asks for topics and publishes nothing leaves none behind.
         if self.topic.is_idle() && self.topic.visible() == self.topic.first() {
-            self.topics.put_away(&self.topic, Instant::default());
+            self.topics.put_away(&self.topic, None);
         }
     }
 }
@@ -652,6 +664,52 @@ mod tests {
         assert_eq!([text("slow", 5, None), text("slow", 6, None)], [None, None]);
         let of_topic = "too fast: 100 messages/s allowed; again in 10 ms";
         assert_eq!(text("slow", 7, None).as_deref(), Some(of_topic));
+    }
+
+    /// Who comes to a topic and goes again does not make it forgotten the sooner.
+    #[test]
+    fn a_record_is_kept_for_its_time_whoever_comes_by() {
+        let topics = topics(Limits { topic_memory: DAY, ..Limits::default() });
+        let last = Message { data: b"last", ..Message::default() };
+        let last = Publish { message: last, closes: true, ..Publish::default() };
+        topics.publish(&name("a"), None, &last, Now::default()).expect("room");
+        let put_away = Now::default().after(2 * DAY);
+        topics.tick(put_away);
+        assert!(topics.is_empty());
+        let topic = topics.open(&name("a"), put_away).expect("room");
+        drop(topics.enter(&topic, 1, || Box::new(Nobody)).expect("room"));
+        drop(topic);
+        topics.tick(put_away.after(DAY / 2));
+        topics.tick(put_away.after(DAY));
+        let refused = publish(&topics, "a", b"x", put_away.after(DAY)).expect_err("it is closed");
+        assert_eq!(refused.to_string(), "closed: the last message of topic \"a\" is 1");
+    }
+
+    /// The clock is set back while nobody uses a topic: its times go on, and who asks for a time is told what
+    /// has gone since.
+    #[test]
+    fn times_go_on_when_a_topic_is_opened_again() {
+        let topics = topics(Limits { topic_memory: DAY, ..Limits::default() });
+        let at = |days: u32, unix_ms| Now { unix_ms, ..Now::default().after(days * DAY) };
+        let since = |time| {
+            let topic = topics.open(&name("a"), at(2, 50)).expect("room");
+            let beginning = topic.begin(&crate::options::Start::Since(time), at(2, 50));
+            (beginning.gap.map(|(from, to)| (from.0, to.0)), beginning.next.0)
+        };
+        for _ in 0..2 {
+            publish(&topics, "a", b"x", at(0, 100)).expect("room");
+        }
+        topics.tick(at(2, 50));
+        assert!(topics.is_empty());
+        assert_eq!(publish(&topics, "a", b"x", at(2, 50)), Ok(3));
+        let topic = topics.open(&name("a"), at(2, 50)).expect("room");
+        assert_eq!(topic.newest(), 100);
+        assert_eq!([since(100), since(101)], [(Some((1, 2)), 3), (None, 4)]);
+        // The same where even its record is forgotten.
+        drop(topic);
+        topics.tick(at(4, 50));
+        topics.tick(at(6, 50));
+        assert_eq!([since(100), since(101)], [(Some((1, 3)), 4), (None, 4)]);
     }
 
     /// L4: whoever holds most gives way, and nobody's last messages go.

@@ -150,6 +150,11 @@ impl Ring {
         Self { segments, base: first, next: first, newest: 0, newest_gone: None, retention, held }
     }
 
+    /// The time of the newest message there was.
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
     /// The oldest message that is kept: the next one, if none is.
     pub fn base(&self) -> Offset {
         self.base

@@ -106,19 +106,14 @@ impl Sink for Limited<'_, '_> {
 
 impl History {
     /// Gives its reader what was read for it from a disk, if anything is read.
-    fn poll_loaded(
-        &mut self,
-        out: &mut Outlet<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Refusal>> {
+    fn poll_loaded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         let Some(loading) = &mut self.loading else { return Poll::Ready(Ok(())) };
         let from = loading.from;
         let loaded = ready!(loading.poll(cx));
         self.loading = None;
-        let (topic, left) = (self.reader.topic(), &mut self.left);
-        let mut out = Limited { out: Outgoing { out, service: &self.service }, left };
+        let topic = self.reader.topic();
         Poll::Ready(loaded.and_then(|(segment, next)| match &mut self.way {
-            Way::Forward(cursor) => cursor.give(segment, next, topic, &mut out),
+            Way::Forward(cursor) => cursor.give(segment, next, topic),
             Way::Backward(backward) => {
                 backward.give(segment, from);
                 Ok(())
@@ -130,7 +125,7 @@ impl History {
 impl Feed for History {
     fn poll_fill(&mut self, out: &mut Outlet<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         loop {
-            if let Err(refusal) = ready!(self.poll_loaded(out, cx)) {
+            if let Err(refusal) = ready!(self.poll_loaded(cx)) {
                 return Poll::Ready(Err(self.service.refuse(refusal)));
             }
             let credit = out.credit();

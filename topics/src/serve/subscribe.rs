@@ -112,9 +112,8 @@ impl Feed for Subscription {
             if let Some(loading) = &mut self.loading {
                 let loaded = ready!(loading.poll(cx));
                 self.loading = None;
-                let given = loaded.and_then(|(segment, next)| {
-                    self.cursor.give(segment, next, topic, &mut outgoing)
-                });
+                let given =
+                    loaded.and_then(|(segment, next)| self.cursor.give(segment, next, topic));
                 if let Err(refusal) = given {
                     return Poll::Ready(Err(self.service.refuse(refusal)));
                 }

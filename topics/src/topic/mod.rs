@@ -85,6 +85,8 @@ pub struct Topic {
     /// The offset that its first message here got or gets. Whether there were messages of lower ones
     /// nobody knows any more.
     first: Offset,
+    /// The time of the newest of those at most; 0 if there were none.
+    gone: u64,
     /// The end of what readers see.
     visible: AtomicU64,
     /// The oldest that is kept.
@@ -173,6 +175,7 @@ impl Topic {
             encoder: Encoder::new(&name, epoch),
             epoch,
             first,
+            gone: 0,
             visible: AtomicU64::new(first.0),
             base: AtomicU64::new(first.0),
             ended: AtomicU8::new(ended as u8),
@@ -230,6 +233,20 @@ impl Topic {
     /// Remembers an idempotency key of a message that is not in memory any more.
     pub fn remember(&self, id: DedupKey, offset: Offset) {
         lock(&self.log).enter(id, offset);
+    }
+
+    /// The same, where there were messages before its first: the newest of its own had this time, and those
+    /// that nobody remembers any more were not younger than `gone`. Times go on from there.
+    #[must_use]
+    pub(crate) fn after(mut self, newest: u64, gone: u64) -> Self {
+        self.gone = gone;
+        lock(&self.log).ring.set_newest(newest);
+        self
+    }
+
+    /// The time of the newest message there was.
+    pub(crate) fn newest(&self) -> u64 {
+        lock(&self.log).ring.newest()
     }
 
     /// Its name.
@@ -537,6 +554,8 @@ impl Topic {
             Start::New => beginning(visible),
             Start::Oldest => beginning(base),
             Start::Last(count) => beginning(base.max(Offset(visible.0.saturating_sub(count)))),
+            // Which of them were of that time nobody knows any more.
+            Start::Since(time) if self.gone > 0 && self.gone >= time => missed(Offset(1)),
             Start::Since(time) => match log.ring.newest_gone() {
                 // They are on disk, where the first is found by reading.
                 Some(gone) if gone >= time && self.is_durable() => {

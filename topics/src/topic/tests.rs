@@ -181,7 +181,7 @@ impl World {
             match cursor.fill(&self.topic, &mut reader) {
                 Fill::Stored(wanted) => {
                     let (segment, next) = self.topic.load(wanted, 20, self.now).expect("a disk");
-                    if let Err(refusal) = cursor.give(segment, next, &self.topic, &mut reader) {
+                    if let Err(refusal) = cursor.give(segment, next, &self.topic) {
                         return (reader.items, Fill::Failed(refusal));
                     }
                 }

@@ -279,19 +279,13 @@ impl Join {
     }
 
     /// Gives its cursor what was read for it from a disk, if anything is read. Whether nothing is any more.
-    fn has_loaded(
-        &mut self,
-        topic: &Topic,
-        out: &mut Outlet<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, Refusal> {
+    fn has_loaded(&mut self, topic: &Topic, cx: &mut Context<'_>) -> Result<bool, Refusal> {
         let Some(loading) = &mut self.loading else { return Ok(true) };
         let Poll::Ready(loaded) = loading.poll(cx) else { return Ok(false) };
         self.loading = None;
         let (segment, next) = loaded?;
         if let Some(cursor) = &mut self.cursor {
-            let mut outgoing = Outgoing { out, service: &self.service };
-            cursor.give(segment, next, topic, &mut outgoing)?;
+            cursor.give(segment, next, topic)?;
         }
         Ok(true)
     }
@@ -304,7 +298,7 @@ impl Join {
         let topic = Arc::clone(self.reader.topic());
         loop {
             let version = topic.version();
-            if !self.has_loaded(&topic, out, cx)? {
+            if !self.has_loaded(&topic, cx)? {
                 self.take_payloads(cx)?;
                 return Ok(Poll::Pending);
             }

@@ -12,7 +12,7 @@ use crate::{
     position::{Epoch, Offset, Position},
     refusal::Refusal,
     time::Now,
-    topic::{Beginning, Ended, Read, Topic},
+    topic::{Beginning, Ended, NextNewest, Read, Topic},
 };
 
 /// The stream that a cursor fills.
@@ -103,6 +103,8 @@ pub struct Cursor {
     join: u32,
     /// It leaves out the join's messages, too.
     leaves_out_own: bool,
+    /// The newest deletion of which it knows, or need not, in a topic of the newest by key.
+    forgotten: Offset,
     seen: u64,
     tells_live: bool,
     lag: Lag,
@@ -203,7 +205,8 @@ impl Cursor {
             let option = if options.tells_start { "start" } else { "live" };
             return Err(Refusal::no_metadata(option));
         }
-        let Beginning { next, gap, reset, base, visible, since } = topic.begin(&options.from, now);
+        let Beginning { next, gap, reset, base, visible, since, forgotten } =
+            topic.begin(&options.from, now);
         // Where a gap cannot be told, the stream fails instead.
         let lag = match options.lag {
             Lag::Gap | Lag::Latest if form.is_none() => Lag::Close,
@@ -232,6 +235,7 @@ impl Cursor {
             leaves_out: if options.has_echo { 0 } else { connection },
             join: 0,
             leaves_out_own: false,
+            forgotten,
             seen: 0,
             tells_live: options.tells_live,
             lag,
@@ -293,6 +297,10 @@ impl Cursor {
             if self.next < end || self.gap.is_some() {
                 if !out.has_room() {
                     return Ok(Fill::NoRoom);
+                }
+                if topic.is_latest() {
+                    self.send_next_newest(topic, end, out)?;
+                    continue;
                 }
                 self.catch_up(topic.base(), visible)?;
                 if self.gap.is_some() {
@@ -370,6 +378,33 @@ impl Cursor {
             out.send_entry(entry, shape, &segment.room())?;
         }
         Ok(true)
+    }
+
+    /// Sends the next message of a topic of the newest by key, or has its reader begin anew. There is room.
+    fn send_next_newest(
+        &mut self,
+        topic: &Topic,
+        end: Offset,
+        out: &mut impl Sink,
+    ) -> Result<(), Refusal> {
+        match topic.next_newest(self.next, self.forgotten) {
+            NextNewest::Message(segment) if segment.first() < end => {
+                self.next = segment.first();
+                self.send_segment(&segment, end, out).map(drop)
+            }
+            NextNewest::Anew { base, forgotten } => {
+                if self.lag == Lag::Close || self.form.is_none() {
+                    return Err(overrun(self.next, base, topic.visible()));
+                }
+                let position = Position { epoch: topic.epoch(), after: Offset(self.next.0 - 1) };
+                (self.next, self.forgotten) = (base, forgotten);
+                self.send(Marker::reset(topic, position), out)
+            }
+            _ => {
+                self.next = end;
+                Ok(())
+            }
+        }
     }
 
     /// Gives it messages that were read from a disk, from the one it reads next on or, where that is lost,

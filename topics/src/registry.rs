@@ -352,8 +352,10 @@ impl Topics {
     }
 
     /// Lets go of what is too old: messages, topics without any, and records. To be called each second; a
-    /// call looks at no more than some thousand topics.
-    pub fn tick(&self, now: Now) {
+    /// call looks at no more than some thousand topics. Those of which readers wait to be told are for the
+    /// caller to [pump](Topic::pump).
+    pub fn tick(&self, now: Now) -> Vec<Arc<Topic>> {
+        let mut to_pump = Vec::new();
         let names: Vec<_> = {
             let mut index = lock(&self.index);
             let after = match index.ticked.take() {
@@ -367,7 +369,9 @@ impl Topics {
         };
         for name in names {
             if let Some(topic) = self.find(&name) {
-                topic.expire(now);
+                if topic.expire(now) {
+                    to_pump.push(Arc::clone(&topic));
+                }
                 if topic.is_idle() {
                     self.put_away(&topic, Some(now.monotonic));
                 }
@@ -380,6 +384,7 @@ impl Topics {
             (is_old || index.records.len() > self.settings.limits().records)
                 .then(|| oldest.1.clone())
         });
+        to_pump
     }
 
     /// Keeps no more than a record of a topic that has no messages and that nobody uses, but the caller.

@@ -2,6 +2,7 @@
 
 mod history;
 mod join;
+mod latest;
 mod list;
 mod members;
 mod presence;

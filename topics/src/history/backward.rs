@@ -85,6 +85,10 @@ impl Backward {
                 }
                 continue;
             }
+            if topic.is_latest() {
+                self.send_newest(topic, out)?;
+                continue;
+            }
             match topic.read(Offset(self.end.0 - 1), || out.now()) {
                 Read::Stored => {
                     let from = Offset(self.end.0.saturating_sub(STORED)).max(self.down_to);
@@ -117,6 +121,21 @@ impl Backward {
             }
         }
         Ok(Fill::Ended)
+    }
+
+    /// Sends the next message of a topic of the newest by key. There is room.
+    fn send_newest(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<(), Refusal> {
+        let message = topic.newest_before(self.end);
+        // Those between were replaced.
+        self.end = message.as_ref().map_or(self.down_to, |message| message.first());
+        match message.as_ref().and_then(|message| Some((message, message.get(message.first())?))) {
+            Some((message, entry)) if self.end >= self.down_to => {
+                let form = self.form.unwrap_or(Form::Plain);
+                let shape = Shape { meta: self.meta, form, skipped: 0 };
+                out.send_entry(entry, shape, &message.room())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether there was room for all of it, down to this message.

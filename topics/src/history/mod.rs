@@ -16,12 +16,12 @@ use crate::{options::HistoryPageOptions, refusal::Refusal, time::Now, topic::Top
 /// [`Refusal::Rejected`] if it is asked for by a position of another numbering.
 pub fn page(topic: &Topic, options: &HistoryPageOptions, now: Now) -> Result<Vec<u8>, Refusal> {
     // Messages are only held under the lock: they are written when it is free again.
-    let (question, segments) = topic.look(now, |ring, end| {
-        let (name, epoch, base) = (topic.name(), topic.epoch(), ring.base());
+    let (question, segments) = topic.look(now, |log, end| {
+        let (name, epoch, base) = (topic.name(), topic.epoch(), log.base());
         let question = Question::new(Moment { topic: name, epoch, base, end }, options)?;
         let segments = match question.wanted() {
-            Wanted::From(from) => ring.upwards(from, question.limit()),
-            Wanted::Before(before) => ring.downwards(before, question.limit()),
+            Wanted::From(from) => log.upwards(from, question.limit()),
+            Wanted::Before(before) => log.downwards(before, question.limit()),
         };
         Ok::<_, Refusal>((question, segments))
     })?;

@@ -178,8 +178,10 @@ impl Latest {
         self.forget_oldest()
     }
 
-    /// Gives up all of it. Offsets go on, and readers have to begin anew.
+    /// Gives up all of it. It takes an offset, as a deletion does: readers have to begin anew, also those
+    /// who have read all there was.
     pub fn purge(&mut self) {
+        self.next = self.next.next();
         self.held.release(self.messages.len() * PLACES);
         self.messages.clear();
         self.by_key.clear();

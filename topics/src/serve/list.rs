@@ -79,7 +79,9 @@ impl Service {
             TopicsOptions::List { prefix } => Ok(self.first_topics(request, prefix).await),
             TopicsOptions::Purge(name) => {
                 let topic = self.to_administer(request, &name)?;
-                topic.purge()?;
+                if topic.purge()? {
+                    pump(&topic);
+                }
                 Ok(done(&topic))
             }
             TopicsOptions::Delete(name) => {

@@ -124,7 +124,9 @@ impl Service {
                 loop {
                     tokio::time::sleep(TICK).await;
                     let Some(topics) = topics.upgrade() else { return };
-                    topics.tick(clock.now());
+                    for topic in topics.tick(clock.now()) {
+                        pump::pump(&topic);
+                    }
                 }
             });
         });

@@ -2,6 +2,7 @@
 
 mod durable;
 mod hubs;
+mod latest;
 
 use std::{
     ops::Range,
@@ -14,12 +15,13 @@ pub use hubs::{Hub, Pumped, Wake};
 
 use durable::Durable;
 pub(crate) use hubs::Hubs;
+pub(crate) use latest::{NextNewest, View};
 
 use crate::{
     dedup::{Dedup, DedupKey},
     entry::{Encoder, Entry, Message},
     ephemeral::{Event, Events},
-    log::{Ring, Segment},
+    log::{Latest, Ring, Segment},
     memory::Held,
     name::TopicName,
     options::Start,
@@ -107,6 +109,8 @@ pub struct Topic {
 #[derive(Debug)]
 struct Log {
     ring: Ring,
+    /// It has the messages instead, of a topic of the newest by key.
+    latest: Option<Box<Latest>>,
     dedup: Dedup,
     /// Bytes of the idempotency keys, as they are counted.
     dedup_bytes: usize,
@@ -116,6 +120,11 @@ struct Log {
 }
 
 impl Log {
+    /// The offset that the next message gets.
+    fn next(&self) -> Offset {
+        self.latest.as_ref().map_or_else(|| self.ring.next(), |latest| latest.next())
+    }
+
     /// Enters the key of an append, with its memory.
     fn enter(&mut self, id: DedupKey, offset: Offset) {
         self.dedup.insert(id, offset);
@@ -156,6 +165,8 @@ pub(crate) struct Beginning {
     pub(crate) visible: Offset,
     /// Messages older than this are passed over.
     pub(crate) since: u64,
+    /// The newest deletion that nobody is told of any more, in a topic of the newest by key.
+    pub(crate) forgotten: Offset,
 }
 
 impl Topic {
@@ -181,6 +192,7 @@ impl Topic {
             ended: AtomicU8::new(ended as u8),
             log: Mutex::new(Log {
                 ring,
+                latest: latest::log_of(&settings, first, &held),
                 dedup,
                 dedup_bytes: 0,
                 closing: None,
@@ -307,12 +319,15 @@ impl Topic {
             let (epoch, offset) = (self.epoch, Some(offset));
             return Ok(Published { epoch, offset, is_duplicate: true, pump: false });
         }
-        let last = Offset(log.ring.next().0 - 1);
+        let last = Offset(log.next().0 - 1);
         match self.ended() {
             Ended::Not if log.closing.is_some() => return Err(Refusal::closed(&self.name, last)),
             Ended::Not => {}
             Ended::Closed => return Err(Refusal::closed(&self.name, last)),
             Ended::Deleted => return Err(Refusal::no_topic(&self.name)),
+        }
+        if log.latest.is_some() {
+            return self.append_latest(log, publish, now);
         }
         if let Some(expected) = expect.filter(|expected| *expected != last) {
             return Err(Refusal::conflict(None, last, expected));
@@ -484,29 +499,42 @@ impl Topic {
         lock(&self.events).read(number, next, now)
     }
 
-    /// Lets messages and events go that are too old. Whether any messages did.
+    /// Lets messages and events go that are too old. Whether readers are to be told of it, and the caller
+    /// has to [pump](Self::pump).
     pub fn expire(&self, now: Now) -> bool {
         lock(&self.events).expire(now);
         let mut log = lock(&self.log);
+        if let Some(latest) = &mut log.latest {
+            let is_news = latest.retain(&self.encoder, now);
+            self.note_latest(latest);
+            drop(log);
+            return is_news && self.hubs.tell();
+        }
         let keep_from = self.visible();
-        let have_gone = log.ring.retain(now, keep_from);
+        log.ring.retain(now, keep_from);
         self.note_base(&log);
-        have_gone
+        false
     }
 
-    /// Lets all messages go that can be seen. Offsets go on.
+    /// Lets all messages go that can be seen. Offsets go on. Whether the caller has to [pump](Self::pump).
     ///
     /// # Errors
     /// Those of [`Journal::trim`].
-    pub fn purge(&self) -> Result<(), Refusal> {
+    pub fn purge(&self) -> Result<bool, Refusal> {
         let mut log = lock(&self.log);
+        if let Some(latest) = &mut log.latest {
+            latest.purge();
+            self.note_latest(latest);
+            drop(log);
+            return Ok(self.hubs.tell());
+        }
         let visible = self.visible();
         if let Some(durable) = &self.durable {
             durable.journal.trim(visible)?;
         }
         log.ring.purge(visible);
         self.base.store(visible.0, Ordering::Release);
-        Ok(())
+        Ok(false)
     }
 
     /// Whether it has no messages and no readers.
@@ -517,6 +545,11 @@ impl Topic {
     /// Gives up its oldest messages for those of others; their bytes.
     pub fn give_way(&self) -> usize {
         let mut log = lock(&self.log);
+        if let Some(latest) = &mut log.latest {
+            let bytes = latest.give_way();
+            self.note_latest(latest);
+            return bytes;
+        }
         let bytes = log.ring.give_way(self.visible());
         self.note_base(&log);
         bytes
@@ -533,9 +566,14 @@ impl Topic {
             durable.journal.delete()?;
         }
         self.ended.store(Ended::Deleted as u8, Ordering::Release);
-        let visible = self.visible();
-        log.ring.purge(visible);
-        self.base.store(visible.0, Ordering::Release);
+        if let Some(latest) = &mut log.latest {
+            latest.purge();
+            self.note_latest(latest);
+        } else {
+            let visible = self.visible();
+            log.ring.purge(visible);
+            self.base.store(visible.0, Ordering::Release);
+        }
         drop(log);
         Ok(self.hubs.tell())
     }
@@ -544,10 +582,15 @@ impl Topic {
     pub(crate) fn begin(&self, from: &Start, now: Now) -> Beginning {
         let mut log = lock(&self.log);
         let visible = self.visible();
+        if let Some(latest) = &log.latest {
+            return self.begin_latest(latest, from, visible);
+        }
         log.ring.retain(now, visible);
         self.note_base(&log);
         let base = self.base();
-        let beginning = |next| Beginning { next, gap: None, reset: None, base, visible, since: 0 };
+        let (since, forgotten) = (0, Offset(0));
+        let beginning =
+            |next| Beginning { next, gap: None, reset: None, base, visible, since, forgotten };
         let missed =
             |from: Offset| Beginning { gap: Some((from, Offset(base.0 - 1))), ..beginning(base) };
         match *from {
@@ -599,12 +642,15 @@ impl Topic {
     }
 
     /// Looks at the log at one moment, with the end of what readers see.
-    pub(crate) fn look<T>(&self, now: Now, see: impl FnOnce(&Ring, Offset) -> T) -> T {
+    pub(crate) fn look<T>(&self, now: Now, see: impl FnOnce(View<'_>, Offset) -> T) -> T {
         let mut log = lock(&self.log);
         let visible = self.visible();
+        if let Some(latest) = &log.latest {
+            return see(View::Latest(latest), visible);
+        }
         log.ring.retain(now, visible);
         self.note_base(&log);
-        see(&log.ring, visible)
+        see(View::Ring(&log.ring), visible)
     }
 
     /// One more reader of this connection.

@@ -11,7 +11,7 @@ use rsock_topics::{Service, Settings};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::api;
+use crate::{api, topics::LocalAdmin};
 
 /// The state the routes share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,7 +39,8 @@ struct RouteList {
 /// All routes of `rsockd`, without a default one. `meter` is what `status` tells of: give the same
 /// one to the server, and no memory of its own.
 pub fn app(meter: Arc<Meter>) -> Router<App> {
-    app_on(meter, MemoryBudget::of_process(), None)
+    let topics = Service::with_permit(Settings::default(), LocalAdmin);
+    app_on(meter, MemoryBudget::of_process(), None, &topics)
 }
 
 /// The same on several runtimes, whose connections `status` tells of.
@@ -47,8 +48,8 @@ pub(crate) fn app_on(
     meter: Arc<Meter>,
     memory: Arc<MemoryBudget>,
     runtimes: Option<Runtimes>,
+    topics: &Service,
 ) -> Router<App> {
-    let topics = Service::new(Settings::default());
     let app = App(Arc::new(State {
         meter: Arc::clone(&meter),
         memory,

@@ -29,6 +29,7 @@ mod logging;
 mod options;
 mod owner;
 mod service;
+mod topics;
 
 pub use app::{App, app};
 pub use files::OpenFiles;
@@ -36,3 +37,4 @@ pub use logging::{Log, LogFilter};
 pub use options::{DefaultRoute, Options, RuntimeKind};
 pub use owner::UnixOwner;
 pub use service::{Service, StartError, try_it};
+pub use topics::TopicRule;

@@ -7,7 +7,7 @@ use rsock::{HttpLimits, ResumeLimits, proto::Config};
 use rsock_cli::{any_time, some_time};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::owner::UnixOwner;
+use crate::{owner::UnixOwner, topics::TopicRule};
 
 /// The settings of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
@@ -92,6 +92,14 @@ pub struct Options {
     /// are refused more
     #[arg(long, value_name = "SIZE", value_parser = some_size)]
     pub memory_max: Option<usize>,
+    /// Settings of the topics that a pattern covers, as 'orders.>=durable,age=7d': the kind (memory,
+    /// durable, latest or none), then what differs; the first that covers a topic counts; may be repeated
+    #[arg(long, value_name = "RULE", value_parser = TopicRule::read)]
+    pub topic: Vec<TopicRule>,
+    /// Memory that the logs of all topics may hold together, beside that of connections: a size; by
+    /// default 1GiB, and not more than a quarter of what the machine has, or its control group
+    #[arg(long, value_name = "SIZE", value_parser = some_size)]
+    pub topic_memory: Option<usize>,
     /// How long half a frame or half a payload may wait for a KiB more of it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub part_timeout: Duration,
@@ -183,6 +191,8 @@ impl Default for Options {
             max_reassembly: limits.max_reassembly_bytes as u32,
             max_request_bytes: limits.max_request_bytes as u32,
             memory_max: None,
+            topic: Vec::new(),
+            topic_memory: None,
             part_timeout: limits.part_timeout,
             max_lifetime: limits.max_lifetime,
             resume_window: resume.window,

@@ -3,6 +3,7 @@
 use std::{fmt, io::ErrorKind, sync::Arc};
 
 use rsock::{ConnectError, IoError, MemoryBudget, Meter, Router, Server, SharedLease};
+use rsock_topics::{Limits, Service as TopicService};
 
 use crate::{
     app::{App, app_on},
@@ -10,6 +11,7 @@ use crate::{
     frames,
     http::Front,
     options::{DefaultRoute, Options, RuntimeKind},
+    topics::{self, LocalAdmin},
 };
 
 /// A service whose listeners are open.
@@ -42,7 +44,9 @@ impl Service {
         let runtimes = cores.as_ref().map(Cores::runtimes);
         let meter = Arc::new(Meter::default().max_warnings(options.max_warnings));
         let memory = options.memory_max.map_or_else(MemoryBudget::of_process, MemoryBudget::new);
-        let mut router = app_on(Arc::clone(&meter), Arc::clone(&memory), runtimes.cloned());
+        let topics = open_topics(&options)?;
+        let mut router =
+            app_on(Arc::clone(&meter), Arc::clone(&memory), runtimes.cloned(), &topics);
         if let DefaultRoute::Route(name) = &options.default_route {
             let routes = router.routes();
             if !routes.iter().any(|(known, ..)| known == name) {
@@ -113,6 +117,15 @@ impl Service {
     }
 }
 
+/// The topics, as these options have them.
+fn open_topics(options: &Options) -> Result<TopicService, StartError> {
+    // What the machine has is known by what connections may have of it: a half.
+    let quarter = MemoryBudget::of_process().max() / 2;
+    let memory = options.topic_memory.or_else(|| Some(quarter.min(Limits::default().memory)));
+    let settings = topics::settings(&options.topic, memory).map_err(StartError::Topics)?;
+    Ok(TopicService::with_permit(settings, LocalAdmin))
+}
+
 /// Why a service did not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -128,6 +141,8 @@ pub enum StartError {
     Listen(ConnectError),
     /// Listeners that share a port among several runtimes are to be had on Linux alone.
     PerCore,
+    /// The settings of topics contradict each other, or their directory cannot be used: a sentence.
+    Topics(String),
     /// The threads that are to serve cannot be started.
     Threads(IoError),
 }
@@ -135,6 +150,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Topics(problem) => f.write_str(problem),
             Self::DefaultRoute { name, known } => {
                 write!(f, "no default route {name:?}: there is {}, or none", known.join(", "))
             }
@@ -181,7 +197,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Listen(error) => Some(error),
             Self::Threads(error) => Some(error.get()),
-            Self::DefaultRoute { .. } | Self::PerCore => None,
+            Self::DefaultRoute { .. } | Self::PerCore | Self::Topics(_) => None,
         }
     }
 }

@@ -1,0 +1,164 @@
+//! The topics that are served: their settings by flags, and who may do what to them.
+
+use rsock::Request;
+use rsock_topics::{Action, Limits, Permit, Refusal, Settings, TopicName, TopicSettings};
+use serde_json::{Map, Value};
+
+/// How topics of a pattern are told apart from others on the command line.
+const EXAMPLE: &str = "as 'orders.>=durable,age=7d' or 'board.*=latest,max_keys=500'";
+
+/// The settings of the topics that a pattern covers, as they are given by a flag: `PATTERN=KIND,NAME=VALUE…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicRule {
+    pattern: String,
+    settings: TopicSettings,
+    /// Itself as it was written.
+    text: String,
+}
+
+impl TopicRule {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let (pattern, rest) = text.split_once('=').ok_or_else(|| {
+            format!("a pattern and the kind of its topics are missing; {EXAMPLE}")
+        })?;
+        let mut members = Map::new();
+        for (at, part) in rest.split(',').enumerate() {
+            let (name, value) = match (at, part.split_once('=')) {
+                (0, None) => ("kind", part),
+                (_, Some(pair)) => pair,
+                (_, None) => return Err(format!("{part:?} has no value; {EXAMPLE}")),
+            };
+            set(&mut members, path_of(name), as_value(value))
+                .map_err(|()| format!("{name:?} stands twice, or beside one of its parts"))?;
+        }
+        let settings: TopicSettings =
+            serde_json::from_value(Value::Object(members)).map_err(|error| error.to_string())?;
+        settings.check()?;
+        // The pattern, too, is told of here and not when the service starts.
+        Settings::new(Limits::default(), [(pattern, settings.clone())])?;
+        Ok(Self { pattern: pattern.to_owned(), settings, text: text.to_owned() })
+    }
+}
+
+impl std::fmt::Display for TopicRule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// How much is kept may be said without its table.
+fn path_of(name: &str) -> Vec<&str> {
+    match name {
+        "messages" | "bytes" | "age" => vec!["retention", name],
+        _ => name.split('.').collect(),
+    }
+}
+
+fn as_value(text: &str) -> Value {
+    text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from)
+}
+
+fn set(members: &mut Map<String, Value>, path: Vec<&str>, value: Value) -> Result<(), ()> {
+    let (last, tables) = path.split_last().ok_or(())?;
+    let mut table = members;
+    for name in tables {
+        let inner = table.entry(*name).or_insert_with(|| Value::Object(Map::new()));
+        table = inner.as_object_mut().ok_or(())?;
+    }
+    match table.insert((*last).to_owned(), value) {
+        None => Ok(()),
+        Some(_) => Err(()),
+    }
+}
+
+/// The settings of all topics.
+///
+/// # Errors
+/// Two rules of one pattern, as a sentence.
+pub(crate) fn settings(rules: &[TopicRule], memory: Option<usize>) -> Result<Settings, String> {
+    let mut limits = Limits::default();
+    if let Some(memory) = memory {
+        limits.memory = memory;
+    }
+    let rules = rules.iter().map(|rule| (rule.pattern.as_str(), rule.settings.clone()));
+    Settings::new(limits, rules)
+}
+
+/// Everybody may do everything, but purge and delete: that may who is on this machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalAdmin;
+
+impl Permit for LocalAdmin {
+    fn permits(&self, request: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal> {
+        if action != Action::Admin || is_here(request.peer().address()) {
+            return Ok(());
+        }
+        Err(Refusal::not_permitted(
+            action.as_str(),
+            topic,
+            Some("to clients on the service's machine"),
+        ))
+    }
+}
+
+/// Whether this is the address of a client on this machine.
+fn is_here(address: &str) -> bool {
+    let ip = || address.parse::<std::net::SocketAddr>().ok();
+    address.starts_with("unix:") || ip().is_some_and(|at| at.ip().to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rsock_topics::{Kind, SyncMode};
+
+    use super::*;
+
+    #[test]
+    fn rules_say_a_kind_and_what_differs() {
+        let rule =
+            TopicRule::read("orders.>=durable,age=7d,messages=5,sync.every_ms=20").expect("valid");
+        assert_eq!(rule.pattern, "orders.>");
+        assert_eq!(rule.settings.kind, Kind::Durable);
+        assert_eq!(rule.settings.retention.age, Duration::from_secs(7 * 24 * 60 * 60));
+        assert_eq!(rule.settings.retention.messages, 5);
+        assert_eq!(rule.settings.sync, SyncMode::EveryMs(20));
+        let rule = TopicRule::read("board.*=latest,max_keys=500").expect("valid");
+        assert_eq!((rule.settings.kind, rule.settings.max_keys), (Kind::Latest, 500));
+        let rule = TopicRule::read("room.*=bytes=1MiB").expect("the kind may be left out");
+        assert_eq!((rule.settings.kind, rule.settings.retention.bytes), (Kind::Memory, 1 << 20));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_rule_is_told() {
+        for (text, expected) in [
+            ("orders", "the kind of its topics are missing"),
+            ("orders=big", "unknown variant `big`"),
+            ("orders=durable,agee=7d", "unknown field `agee`"),
+            ("orders=durable,age", "\"age\" has no value"),
+            ("orders=durable,age=soon", "soon"),
+            ("orders=durable,age=1s,age=2s", "\"age\" stands twice"),
+            ("a..b=memory", "is not a pattern of topics"),
+            ("user.{name}=memory", "* instead of {name}"),
+            ("orders=latest,sync=os", "cannot be durable"),
+        ] {
+            let error = TopicRule::read(text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn clients_of_this_machine_are_known() {
+        for here in ["127.0.0.1:5", "[::1]:5", "[::ffff:127.0.0.1]:5", "unix:uid=0", "unix:"] {
+            assert!(is_here(here), "{here}");
+        }
+        for elsewhere in ["10.0.0.1:5", "[fe80::1%2]:5", "", "localhost:5"] {
+            assert!(!is_here(elsewhere), "{elsewhere}");
+        }
+    }
+}

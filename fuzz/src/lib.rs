@@ -5,9 +5,11 @@ mod connection;
 mod frames;
 mod ledger;
 mod metadata;
+mod topics;
 mod world;
 
 pub use connection::connection;
 pub use frames::{decode, deframe};
 pub use metadata::metadata;
+pub use topics::topics;
 pub use world::world;

@@ -32,6 +32,11 @@ fn metadata() {
 }
 
 #[test]
+fn topics() {
+    replay("topics", rsock_fuzz::topics);
+}
+
+#[test]
 fn connection() {
     replay("connection", rsock_fuzz::connection);
 }

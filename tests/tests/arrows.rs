@@ -220,7 +220,7 @@ const TOPICS: &[(&str, &[&str])] = &[
     (
         "serve",
         &[
-            "cursor", "dedup", "entry", "history", "log", "name", "options", "position",
+            "cursor", "dedup", "entry", "history", "log", "memory", "name", "options", "position",
             "presence", "rate", "refusal", "registry", "settings", "store", "sync", "time",
             "topic",
         ],

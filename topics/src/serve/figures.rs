@@ -61,6 +61,7 @@ impl Counters {
         TopicFigures {
             topics: topics.len(),
             bytes: topics.bytes(),
+            presence_bytes: presence.bytes(),
             subscriptions: topics.subscriptions(),
             watchers: presence.watchers(),
             published: of(&self.published),
@@ -75,14 +76,16 @@ impl Counters {
     }
 }
 
-/// The figures of all topics. Those of now are `topics`, `bytes`, `subscriptions` and `watchers`; the others
-/// count from the start.
+/// The figures of all topics. Those of now are `topics`, `bytes`, `presence_bytes`, `subscriptions` and
+/// `watchers`; the others count from the start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TopicFigures {
     /// Topics with messages or readers.
     pub topics: usize,
     /// Bytes of all logs in memory.
     pub bytes: usize,
+    /// Bytes of members, and of changes that their watchers have not read.
+    pub presence_bytes: usize,
     /// Subscriptions of topics, joins among them.
     pub subscriptions: usize,
     /// Those who watch members come and go.

@@ -37,6 +37,8 @@ use crate::{
 
 /// How often all topics are looked at for what is too old.
 const TICK: Duration = Duration::from_secs(1);
+/// The part of what logs may hold in memory that presence may hold beside them.
+const PRESENCE_PART: usize = 8;
 
 /// The topics of a process, served over RSocket.
 ///
@@ -80,7 +82,8 @@ impl Service {
         let (permit, clock) = (Box::new(permit), Clock::start());
         let (counters, started) = (Counters::default(), OnceLock::new());
         let limits = topics.settings().limits();
-        let presence = presence::All::new(limits.topics, limits.subscriptions, clock);
+        let memory = limits.memory / PRESENCE_PART;
+        let presence = presence::All::new(limits.topics, limits.subscriptions, memory, clock);
         let joins = AtomicU32::new(0);
         Self(Arc::new(Shared { topics, presence, permit, secret, clock, counters, joins, started }))
     }

@@ -4,6 +4,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::timer::Timer;
 use crate::{
+    memory::Held,
     name::TopicName,
     presence::{Presence, PresenceSettings, SessionId},
     refusal::Refusal,
@@ -22,6 +23,8 @@ pub(in crate::serve) struct Shared {
     /// Sessions and watchers that hold it: see [`Place`].
     users: AtomicUsize,
     presence: Mutex<Presence>,
+    /// Its memory, as part of that of all. Changed under the lock of the presence.
+    held: Arc<Held>,
     /// The watchers, by connection.
     pub(in crate::serve) hubs: Hubs,
 }
@@ -29,7 +32,17 @@ pub(in crate::serve) struct Shared {
 impl Shared {
     /// Looks at it.
     pub(super) fn look<T>(&self, look: impl FnOnce(&mut Presence) -> T) -> T {
-        look(&mut lock(&self.presence))
+        let mut presence = lock(&self.presence);
+        let result = look(&mut presence);
+        self.count(&presence);
+        result
+    }
+
+    /// Counts the memory that it takes now.
+    fn count(&self, presence: &Presence) {
+        let (before, now) = (self.held.bytes(), presence.bytes());
+        self.held.add(now.saturating_sub(before));
+        self.held.release(before.saturating_sub(now));
     }
 
     /// Changes it, and tells its watchers. Returns when it is to be called next.
@@ -41,6 +54,7 @@ impl Shared {
         let before = presence.version();
         let result = change(&mut presence);
         let (is_news, deadline) = (presence.version() != before, presence.next_deadline());
+        self.count(&presence);
         drop(presence);
         if is_news && self.hubs.tell() {
             pump::pump_presence(self);
@@ -57,6 +71,9 @@ pub(in crate::serve) struct All {
     max_topics: usize,
     watchers: AtomicUsize,
     max_watchers: usize,
+    bytes: Arc<AtomicUsize>,
+    /// Bytes above which no changes are kept for watchers, and nobody more is seen.
+    max_bytes: usize,
     /// Sessions that found no room, and watchers that were too slow.
     unseen: AtomicU64,
     overrun: AtomicU64,
@@ -67,12 +84,19 @@ pub(in crate::serve) struct All {
 }
 
 impl All {
-    pub(in crate::serve) fn new(max_topics: usize, max_watchers: usize, clock: Clock) -> Arc<Self> {
+    pub(in crate::serve) fn new(
+        max_topics: usize,
+        max_watchers: usize,
+        max_bytes: usize,
+        clock: Clock,
+    ) -> Arc<Self> {
         Arc::new(Self {
             topics: RwLock::default(),
             max_topics,
             watchers: AtomicUsize::new(0),
             max_watchers,
+            bytes: Arc::default(),
+            max_bytes,
             unseen: AtomicU64::new(0),
             overrun: AtomicU64::new(0),
             numbers: AtomicU64::new(0),
@@ -120,6 +144,7 @@ impl All {
             number: self.new_number(),
             users: AtomicUsize::new(0),
             presence: Mutex::new(Presence::new(name.clone(), settings)),
+            held: Held::new(Arc::clone(&self.bytes)),
             hubs: Hubs::new(),
         });
         let place = place(&shared);
@@ -153,6 +178,10 @@ impl All {
     ) -> T {
         let now = self.now();
         let (result, deadline) = shared.change(|presence| change(presence, now));
+        if self.is_full() {
+            // Watchers that have not read them begin anew.
+            shared.look(|presence| presence.give_way());
+        }
         if let Some(deadline) = deadline {
             self.timer.arm(shared, deadline);
         }
@@ -169,6 +198,15 @@ impl All {
 
     fn new_number(&self) -> u64 {
         self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether there is no more memory for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.bytes() > self.max_bytes
+    }
+
+    pub(in crate::serve) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Counts one more watcher.
@@ -253,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn topics_without_members_and_watchers_are_forgotten() {
-        let all = All::new(2, 1, Clock::start());
+        let all = All::new(2, 1, usize::MAX, Clock::start());
         let settings = PresenceSettings::of(&TopicSettings::default());
         let watching = all.open(&name("a"), settings).expect("room");
         let session = all.open(&name("a"), settings).expect("room");
@@ -274,12 +312,45 @@ mod tests {
         drop(session);
         assert!(read(&all.topics).is_empty());
         assert!(all.add_watcher().is_ok() && all.add_watcher().is_err());
+        assert_eq!(all.bytes(), 0);
+    }
+
+    /// The memory of all topics is bounded: where there is none, no changes are kept for watchers.
+    #[tokio::test]
+    async fn the_memory_of_all_is_bounded() {
+        let all = All::new(100, 100, 40_000, Clock::start());
+        let settings = PresenceSettings::of(&TopicSettings::default());
+        let places: Vec<_> =
+            (0..20).map(|n| all.open(&name(&format!("t.{n}")), settings).expect("room")).collect();
+        let watch = |place: &Place| {
+            place.shared.look(|presence| presence.watch(PresenceOptions::default()))
+        };
+        let watchers: Vec<_> = places.iter().map(watch).collect();
+        let id = all.new_session();
+        for _ in 0..100 {
+            for place in &places {
+                let _ = place.change(|presence, now| presence.begin(id, "ann", None, now));
+                place.change(|presence, now| presence.end(id, SessionEnd::Orderly, now));
+                assert!(all.bytes() <= 40_000 + 1_000, "{}", all.bytes());
+            }
+        }
+        assert!(all.bytes() > 20_000);
+        for (place, watcher) in places.iter().zip(watchers) {
+            place.shared.look(|presence| presence.unwatch(watcher));
+        }
+        assert_eq!(all.bytes(), 0);
+        for n in 0..1_000 {
+            let id = all.new_session();
+            let member = format!("m{n}");
+            let _ = places[0].change(|presence, now| presence.begin(id, &member, None, now));
+        }
+        assert!(all.is_full());
     }
 
     /// The timer comes to it, at each moment at which something is due, and forgets it at last.
     #[tokio::test(start_paused = true)]
     async fn whom_nobody_waits_for_is_forgotten_in_time() {
-        let all = All::new(10, 10, Clock::start());
+        let all = All::new(10, 10, usize::MAX, Clock::start());
         let settings = PresenceSettings::of(&TopicSettings::default());
         for (topic, at) in [("a", 0), ("b", 3), ("c", 1)] {
             let place = all.open(&name(topic), settings).expect("room");

@@ -58,7 +58,10 @@ impl Service {
         let interval = Duration::from_millis(peer.setup().keepalive_interval_ms.into());
         requester.shorten_lifetime(LEAST_LIFETIME.max(KEEPALIVES * interval));
         let id = place.all.new_session();
-        let begun = place.change(|presence, now| presence.begin(id, name, info, now));
+        let begun = match place.all.is_full() {
+            true => Begun::Full,
+            false => place.change(|presence, now| presence.begin(id, name, info, now)),
+        };
         let mut session = PresenceSession { place, id, begun, requester, watch: None };
         if begun == Begun::Full {
             session.place.all.count_unseen();

@@ -46,6 +46,7 @@ impl Refusal {
         "closed",
         "conflict",
         "disk behind",
+        "disk full",
         "no disk",
         "no memory",
         "no topic",

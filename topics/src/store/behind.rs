@@ -207,7 +207,7 @@ impl<D: Disk> Engine<D> {
         let mut full = None;
         if self.bytes() + reserve > most {
             full = Some(format!(
-                "full: the files of durable topics take {} bytes, and {most} are allowed, of which \
+                "disk full: the files of durable topics take {} bytes, and {most} are allowed, of which \
                  {reserve} are a reserve; delete topics, keep less of them, or allow more",
                 self.bytes()
             ));
@@ -225,6 +225,11 @@ impl<D: Disk> Engine<D> {
         }
         self.space.full = full;
         Ok(())
+    }
+
+    /// Whether a barrier is under way.
+    pub(super) fn has_barrier(&self) -> bool {
+        self.backlog.has_barrier
     }
 
     /// The job that makes segments safe and files of the journal free, if any wait for it and nothing else
@@ -273,7 +278,7 @@ impl<D: Disk> Engine<D> {
     ///
     /// # Errors
     /// The error of the disk. All that was acknowledged is safe without it.
-    pub fn close(mut self, now: u64) -> Result<(), StoreError> {
+    pub fn close(&mut self, now: u64) -> Result<(), StoreError> {
         self.settle(now)?;
         if self.staged_bytes() > 0 {
             let full = self.space.full.clone().unwrap_or_else(disk_full);
@@ -398,7 +403,7 @@ impl Backlog {
 }
 
 fn disk_full() -> String {
-    "full: the disk has less room than the reserve of durable topics; make room on it".to_owned()
+    "disk full: it has less room than the reserve of durable topics; make room on it".to_owned()
 }
 
 fn is_full(error: &io::Error) -> bool {

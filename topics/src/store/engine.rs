@@ -7,7 +7,7 @@ use super::{
     behind::{Backlog, Doomed, Space},
     disk::Disk,
     files::{StoreFile, TopicFile, segment_file, write_checked},
-    format::{BATCH_HEAD, Fields, Kind},
+    format::{BATCH_HEAD, Fields, Kind, parse_record},
     journal::{Commit, Committed, Journal, Sync, Synced},
     record::{Block, Record, TopicId},
     segment::{Cache, Read},
@@ -177,6 +177,16 @@ impl<D: Disk> Engine<D> {
         &self.notes
     }
 
+    /// The oldest offset of a topic that is kept.
+    pub(super) fn base(&self, topic: TopicId) -> Option<Offset> {
+        self.topics.get(topic.0).map(|topic| Offset(topic.file.base))
+    }
+
+    /// Bytes of the largest record.
+    pub(super) fn max_record(&self) -> usize {
+        usize::try_from(self.journal.max_batch()).unwrap_or(usize::MAX) - BATCH_HEAD
+    }
+
     /// Bytes of the directory's files, and of what is on its way there.
     pub fn bytes(&self) -> u64 {
         let journal = self.journal.files() as u64 * self.settings.journal_bytes;
@@ -235,21 +245,30 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Writes a record into the batch, if there is room; a batch of one may be longer than others.
-    fn stage(&mut self, fields: &Fields<'_>) -> Result<(usize, usize), Unstaged> {
-        let len = fields.len();
-        let most = usize::try_from(self.journal.max_batch()).unwrap_or(usize::MAX);
-        if !fields.fits() || BATCH_HEAD + len > most {
+    fn stage(
+        &mut self,
+        len: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(usize, usize), Unstaged> {
+        let most = self.max_record();
+        if len > most {
             return Err(Unstaged::Refused(Refusal::invalid(format_args!(
-                "too large: a record of {len} bytes, and a file of the journal takes {}",
-                most - BATCH_HEAD
+                "too large: a record of {len} bytes, and a file of the journal takes {most}"
             ))));
         }
         let start = self.batch.bytes.len();
         if start + len > self.limit() && !self.batch.entries.is_empty() {
             return Err(Unstaged::Later);
         }
-        fields.write(&mut self.batch.bytes);
+        write(&mut self.batch.bytes);
         Ok((start, len))
+    }
+
+    fn stage_fields(&mut self, fields: &Fields<'_>) -> Result<(usize, usize), Unstaged> {
+        if !fields.fits() {
+            return Err(Unstaged::Refused(unfit()));
+        }
+        self.stage(fields.len(), |batch| fields.write(batch))
     }
 
     /// Stages a message. Its offset is the next of its topic.
@@ -257,40 +276,54 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// [`Unstaged::Later`] if the batch is full; otherwise the reason why it never will be taken.
     pub fn append(&mut self, topic: TopicId, record: &Record<'_>) -> Result<(), Unstaged> {
+        let fields = record.fields(topic);
+        self.check_append(&fields)?;
+        let (start, len) = self.stage_fields(&fields)?;
+        self.appended(&fields, start, len);
+        Ok(())
+    }
+
+    /// As [`append`](Self::append), of a record that was written before.
+    pub(super) fn append_written(&mut self, record: &[u8]) -> Result<(), Unstaged> {
+        let Some(fields) = parse_record(record) else {
+            return Err(Unstaged::Refused(unfit()));
+        };
+        self.check_append(&fields)?;
+        let (start, len) = self.stage(record.len(), |batch| batch.extend_from_slice(record))?;
+        self.appended(&fields, start, len);
+        Ok(())
+    }
+
+    fn check_append(&self, record: &Fields<'_>) -> Result<(), Refusal> {
         self.alive()?;
-        let offset = record.offset.0;
-        let Some(known) = self.topics.get(topic.0) else {
-            return Err(gone().into());
+        let offset = record.offset;
+        let Some(known) = self.topics.get(record.topic) else {
+            return Err(gone());
         };
         let name = &known.file.name;
         if let Some(damage) = &known.file.damage {
-            return Err(Unstaged::Refused(Refusal::rejected(format_args!(
-                "read-only: topic \"{name}\" is damaged: {damage}; accept the loss, or delete it"
-            ))));
+            return Err(damaged(name, damage));
         }
         if known.is_ending || known.closed.is_some() {
-            let last = known.staged.saturating_sub(1);
-            return Err(Unstaged::Refused(Refusal::rejected(format_args!(
-                "closed: the last message of topic \"{name}\" is {last}"
-            ))));
+            return Err(Refusal::closed(name, Offset(known.staged.saturating_sub(1))));
         }
         if offset != known.staged || offset > Offset::MAX.0 {
-            return Err(Unstaged::Refused(Refusal::rejected(format_args!(
-                "out of order: message {offset} of topic \"{name}\", whose next is {}",
+            return Err(Refusal::rejected(format_args!(
+                "out of order: message {offset} of topic {name:?}, whose next is {}",
                 known.staged
-            ))));
+            )));
         }
-        let (start, len) = self.stage(&record.fields(topic))?;
-        // Looked up a second time: the batch and the topic are parts of the same.
-        if let Some(known) = self.topics.get_mut(topic.0) {
+        Ok(())
+    }
+
+    fn appended(&mut self, record: &Fields<'_>, start: usize, len: usize) {
+        let Fields { topic, offset, time, closes, .. } = *record;
+        if let Some(known) = self.topics.get_mut(topic) {
             known.staged = offset + 1;
-            known.is_ending = record.closes;
+            known.is_ending = closes;
             self.batch.sync |= !known.file.is_loose;
         }
-        let (time, closes) = (record.time, record.closes);
-        let topic = topic.0;
         self.batch.entries.push(Staged::Message { topic, start, len, offset, time, closes });
-        Ok(())
     }
 
     /// Stages a topic. It can be appended to at once, and is there when the batch is committed.
@@ -298,6 +331,17 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn create(&mut self, new: &NewTopic<'_>) -> Result<TopicId, Unstaged> {
+        let id = TopicId(self.topics.next_id);
+        self.create_as(id, new).map(|()| id)
+    }
+
+    /// The number of the next topic that is made.
+    pub(super) fn next_topic(&self) -> TopicId {
+        TopicId(self.topics.next_id)
+    }
+
+    /// As [`create`](Self::create), with a number that no topic has had.
+    pub(super) fn create_as(&mut self, id: TopicId, new: &NewTopic<'_>) -> Result<(), Unstaged> {
         self.alive()?;
         if self.topics.find(new.name).is_some() {
             return Err(Unstaged::Refused(Refusal::rejected(format_args!(
@@ -306,7 +350,7 @@ impl<D: Disk> Engine<D> {
             ))));
         }
         let file = TopicFile {
-            id: self.topics.next_id,
+            id: id.0,
             name: new.name.clone(),
             epoch: new.epoch,
             base: new.first.0,
@@ -317,9 +361,8 @@ impl<D: Disk> Engine<D> {
             damage: None,
         };
         self.stage_topic(file.clone())?;
-        let id = file.id;
         self.topics.insert(Topic::new(file, new.retention));
-        Ok(TopicId(id))
+        Ok(())
     }
 
     /// Stages other settings of a topic.
@@ -364,7 +407,7 @@ impl<D: Disk> Engine<D> {
         if self.topics.get(topic.0).is_none() {
             return Err(gone().into());
         }
-        self.stage(&Fields::empty(Kind::Delete, topic.0))?;
+        self.stage_fields(&Fields::empty(Kind::Delete, topic.0))?;
         if let Some(topic) = self.topics.get_mut(topic.0) {
             topic.is_ending = true;
         }
@@ -408,7 +451,7 @@ impl<D: Disk> Engine<D> {
             ))));
         }
         let data = write_checked(&file);
-        self.stage(&Fields { data: &data, ..Fields::empty(Kind::Topic, file.id) })?;
+        self.stage_fields(&Fields { data: &data, ..Fields::empty(Kind::Topic, file.id) })?;
         self.batch.entries.push(Staged::Topic(Box::new(file)));
         self.batch.sync = true;
         Ok(())
@@ -473,6 +516,11 @@ impl<D: Disk> Engine<D> {
             next.0 = self.topics.get(id.0).map_or(0, |topic| topic.next);
         }
         Ok(outcome)
+    }
+
+    /// Whether all that was written is on disk.
+    pub(super) fn is_synced(&self) -> bool {
+        self.journal.is_synced()
     }
 
     /// The job that syncs what topics that need no sync have written.
@@ -585,6 +633,18 @@ impl<D: Disk> Source<D> {
             Self::Segment(read) => read.run(disk),
         }
     }
+}
+
+/// A record whose parts are longer than their lengths can say.
+fn unfit() -> Refusal {
+    Refusal::invalid("too large: a key or a name has 255 bytes at most, headers 65535")
+}
+
+/// A publish to a topic of which a part is lost.
+pub(super) fn damaged(name: &TopicName, damage: &str) -> Refusal {
+    Refusal::rejected(format_args!(
+        "read-only: topic {name:?} is damaged: {damage}; accept the loss, or delete it"
+    ))
 }
 
 fn gone() -> Refusal {

@@ -21,6 +21,10 @@
 //!    the job that frees the journal;
 //! 4. [`read`](Engine::read) gives records from any offset on.
 //!
+//! [`Store`] drives it with a thread: [`Store::create`] and [`Store::attach`] give a [`Durable`], whose
+//! [`append`](Durable::append) takes a message, or says that too much waits, and never waits itself; a
+//! [`Listener`] is told when it counts.
+//!
 //! After an error of the disk nothing more is written: what the system's memory says about a file whose sync
 //! has failed is not what the disk says. The next start reads the journal, which is written anew then.
 //!
@@ -28,10 +32,12 @@
 //! later: there a topic opens read-only, and [`TopicState::damage`] says where.
 
 mod behind;
+mod committer;
 mod disk;
 mod engine;
 mod files;
 mod format;
+mod intake;
 mod journal;
 #[cfg(target_os = "linux")]
 mod linux;
@@ -46,8 +52,10 @@ mod tests;
 use std::{fmt, io};
 
 pub use behind::{Barrier, Passed};
+pub use committer::{Store, StoreFigures};
 pub use disk::Disk;
 pub use engine::{Behind, Engine, NewTopic, Outcome, Retention, Source, Unstaged};
+pub use intake::{Durable, Listener, Terms, Waiting};
 pub use journal::{Commit, Committed, Sync, Synced};
 #[cfg(target_os = "linux")]
 pub use linux::Directory;

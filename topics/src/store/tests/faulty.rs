@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::store::{Disk, journal::mix};
@@ -164,7 +164,14 @@ struct World {
 
 /// A disk of files in memory. Its clones are the same disk.
 #[derive(Clone, Debug)]
-pub(super) struct Faulty(Arc<Mutex<World>>);
+pub(super) struct Faulty(Arc<Mutex<World>>, Arc<Gate>);
+
+/// A gate before every sync of a file.
+#[derive(Debug, Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    has_opened: Condvar,
+}
 
 fn eio() -> io::Error {
     io::Error::from_raw_os_error(5)
@@ -236,19 +243,22 @@ impl World {
 
 impl Faulty {
     pub(super) fn new(seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(World {
-            inodes: Vec::new(),
-            names: BTreeMap::new(),
-            safe: BTreeMap::new(),
-            namings: Vec::new(),
-            random: Random(seed),
-            calls: 0,
-            fault: None,
-            is_dead: false,
-            is_full: false,
-            has_failed: false,
-            boot: 1,
-        })))
+        Self(
+            Arc::new(Mutex::new(World {
+                inodes: Vec::new(),
+                names: BTreeMap::new(),
+                safe: BTreeMap::new(),
+                namings: Vec::new(),
+                random: Random(seed),
+                calls: 0,
+                fault: None,
+                is_dead: false,
+                is_full: false,
+                has_failed: false,
+                boot: 1,
+            })),
+            Arc::default(),
+        )
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -259,6 +269,12 @@ impl Faulty {
     pub(super) fn fail_at(&self, call: u64, fault: Fault) {
         let mut world = self.world();
         world.fault = Some((world.calls + call, fault));
+    }
+
+    /// Lets syncs of files wait, or go on.
+    pub(super) fn hold_syncs(&self, is_closed: bool) {
+        *self.1.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = is_closed;
+        self.1.has_opened.notify_all();
     }
 
     /// Ends all faults.
@@ -426,6 +442,8 @@ impl Disk for Faulty {
     }
 
     fn sync(&self, file: &usize) -> io::Result<()> {
+        let closed = self.1.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.1.has_opened.wait_while(closed, |is_closed| *is_closed));
         let mut world = self.world();
         world.call(false, |world| {
             // What was not written counts as written from now on, though it is not.

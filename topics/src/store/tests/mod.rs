@@ -1,5 +1,6 @@
 //! Tests of the store.
 
+mod committing;
 mod damage;
 mod faulty;
 mod world;

@@ -461,7 +461,7 @@ impl World {
     pub(super) fn end(&mut self, is_cut: bool) -> Result<bool, String> {
         let engine = self.engine.take();
         if !is_cut && self.random.once_in(2) {
-            if let Some(engine) = engine {
+            if let Some(mut engine) = engine {
                 let time = self.time;
                 self.states.push(self.staged.clone());
                 let closed = engine.close(time);

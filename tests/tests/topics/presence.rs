@@ -29,7 +29,10 @@ fn topics() -> Service {
     let patterns = [
         ("long.*", grace(Duration::from_secs(60 * 60))),
         ("short.*", grace(Duration::from_millis(1))),
-        ("small.*", TopicSettings { max_members: 2, ..TopicSettings::default() }),
+        (
+            "small.*",
+            TopicSettings { max_members: 2, max_subscriptions: 4, ..TopicSettings::default() },
+        ),
     ];
     Service::new(Settings::new(Limits::default(), patterns).expect("valid"))
 }
@@ -249,6 +252,15 @@ async fn a_full_topic_shows_no_more_members() {
     let figures = topics.presence_of(&topic);
     assert_eq!((figures.members, figures.sessions, figures.full), (2, 2, 1));
     assert_eq!(topics.figures().unseen_members, 1);
+    let mut watchers = Vec::new();
+    for _ in 0..4 {
+        let mut watching = client.request_stream(ask("presence.small.1", ""));
+        within(watching.next()).await.expect("an item").expect("room");
+        watchers.push(watching);
+    }
+    let more = client.request_stream(ask("presence.small.1", "")).next().await.expect("an end");
+    let more = more.expect_err("there are four").to_string();
+    assert!(more.contains("too many subscriptions: "), "{more}");
     let names = Topic::new(&client, "small.1").presence().members().await.expect("a page");
     assert!(names.members.iter().all(|member| member.name != "cy"));
 }

@@ -18,6 +18,7 @@ use crate::{
     options::PresencePageOptions,
     presence::{Presence, PresenceFigures, PresenceSettings},
     refusal::Refusal,
+    settings::TopicSettings,
 };
 
 impl Service {
@@ -36,7 +37,7 @@ impl Service {
     fn members(&self, request: &Request) -> Result<Payload, Refusal> {
         let name = self.topic_of(request, Action::Presence)?;
         let options = PresencePageOptions::parse(request.data())?;
-        let settings = self.presence_settings(&name)?;
+        let settings = PresenceSettings::of(self.settings_of(&name)?);
         let page = match self.0.presence.find(&name) {
             Some(shared) => shared.look(|presence| presence.page(&options)),
             None => Presence::new(name, settings).page(&options),
@@ -50,9 +51,8 @@ impl Service {
         self.0.presence.find(topic).map_or_else(PresenceFigures::default, figures)
     }
 
-    fn presence_settings(&self, name: &TopicName) -> Result<PresenceSettings, Refusal> {
-        let settings = self.0.topics.settings();
-        let of_topic = settings.of(name).ok_or_else(|| Refusal::undeclared(name))?;
-        Ok(PresenceSettings::of(of_topic))
+    fn settings_of(&self, name: &TopicName) -> Result<&TopicSettings, Refusal> {
+        let settings = self.0.topics.settings().of(name);
+        settings.map(|settings| &**settings).ok_or_else(|| Refusal::undeclared(name))
     }
 }

@@ -10,7 +10,7 @@ use super::all::Place;
 use crate::{
     name::TopicName,
     options::is_member_name,
-    presence::{Begun, SessionEnd, SessionId},
+    presence::{Begun, PresenceSettings, SessionEnd, SessionId},
     refusal::Refusal,
     serve::Service,
 };
@@ -52,7 +52,7 @@ impl Service {
                 "name: {name:?} is not a valid name: 1 to 64 bytes, without control and format characters"
             )));
         }
-        let place = self.0.presence.open(topic, self.presence_settings(topic)?)?;
+        let place = self.0.presence.open(topic, PresenceSettings::of(self.settings_of(topic)?))?;
         let peer = request.peer();
         let requester = peer.requester().clone();
         let interval = Duration::from_millis(peer.setup().keepalive_interval_ms.into());

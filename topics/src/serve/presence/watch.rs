@@ -12,7 +12,7 @@ use super::all::Place;
 use crate::{
     entry::Form,
     options::PresenceOptions,
-    presence::{Presence, Watcher},
+    presence::{Presence, PresenceSettings, Watcher},
     refusal::Refusal,
     serve::{Action, Service, form_of, pump::Group, subscribe::too_large},
     topic::Hub,
@@ -38,9 +38,14 @@ impl Service {
         let options = PresenceOptions::parse(request.data())?;
         let form = form_of(request).ok_or_else(|| Refusal::no_metadata("presence"))?;
         let all = &self.0.presence;
-        let place = all.open(&name, self.presence_settings(&name)?)?;
-        all.add_watcher()?;
+        let settings = self.settings_of(&name)?;
+        let place = all.open(&name, PresenceSettings::of(settings))?;
         let shared = &place.shared;
+        let limit = settings.max_subscriptions;
+        if shared.look(|presence| presence.figures().watchers) >= limit {
+            return Err(Refusal::too_many_subscriptions_of(&name, limit));
+        }
+        all.add_watcher()?;
         let requester = request.peer().requester();
         let connection = request.peer().connection_id();
         let hub = shared.hubs.enter(connection, || Box::new(Group(requester.wake_group())));

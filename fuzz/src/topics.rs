@@ -98,7 +98,7 @@ fn page(mut data: &[u8]) {
     let moment = Moment { topic: &topic, epoch: Epoch(1), base: Offset(1), end };
     let options = HistoryPageOptions::parse(br#"{"limit":1000}"#).expect("valid");
     let question = Question::new(moment, &options).expect("of this epoch");
-    let page = question.answer(entries.iter().rev());
+    let page = question.answer(entries.iter().rev(), false);
     let page: Value = serde_json::from_slice(&page).expect("no message spoils a page");
     let listed = page["messages"].as_array().expect("messages");
     assert_eq!(listed.len(), entries.len().min(1_000));

@@ -142,11 +142,16 @@ impl<'a> Question<'a> {
         self.options.limit + 1
     }
 
-    /// The answer, of the messages that are [wanted](Self::wanted), in their order.
-    pub fn answer<'e>(&self, messages: impl IntoIterator<Item = &'e Entry>) -> Vec<u8> {
+    /// The answer, of the messages that are [wanted](Self::wanted), in their order. There may be more behind
+    /// them than are given.
+    pub fn answer<'e>(
+        &self,
+        messages: impl IntoIterator<Item = &'e Entry>,
+        is_more: bool,
+    ) -> Vec<u8> {
         let mut listed = Vec::new();
         let mut places: Vec<Range<usize>> = Vec::new();
-        let (mut last, mut is_whole) = (None, true);
+        let (mut last, mut is_whole) = (None, !is_more);
         for entry in messages {
             let begin = listed.len();
             if places.len() < self.options.limit {
@@ -255,11 +260,10 @@ mod tests {
             let question = Question::new(moment, &options)?;
             let page = match question.wanted() {
                 Wanted::From(from) => {
-                    question.answer(self.entries.iter().filter(|entry| entry.offset >= from))
+                    question.answer(self.entries.iter().filter(|entry| entry.offset >= from), false)
                 }
-                Wanted::Before(end) => {
-                    question.answer(self.entries.iter().rev().filter(|entry| entry.offset < end))
-                }
+                Wanted::Before(end) => question
+                    .answer(self.entries.iter().rev().filter(|entry| entry.offset < end), false),
             };
             Ok(serde_json::from_slice(&page).expect("JSON"))
         }

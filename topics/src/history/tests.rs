@@ -7,10 +7,12 @@ use crate::{
     cursor::{Fill, Sink},
     entry::{Form, Message},
     name::TopicName,
-    options::HistoryOptions,
+    options::{HistoryOptions, HistoryPageOptions},
     position::{Epoch, Offset},
+    refusal::Refusal,
     settings::{Retention, TopicSettings},
-    topic::{Ended, Publish},
+    time::Now,
+    topic::{Ended, Publish, Topic},
 };
 
 struct World {

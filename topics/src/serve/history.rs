@@ -1,7 +1,7 @@
 //! `history.{name}`: the messages that a topic has kept, as a page or as a stream that ends.
 
 use std::{
-    future,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -38,18 +38,28 @@ impl Service {
     pub(super) fn history_route<S: Clone + Send + Sync + 'static>(&self) -> MethodRoute<S> {
         let (pages, streams) = (self.clone(), self.clone());
         request_response(move |_: S, request: Request| {
-            future::ready(pages.history_page(&request).map_err(|refusal| pages.refuse(refusal)))
+            let pages = pages.clone();
+            async move { pages.history_page(&request).await.map_err(|refusal| pages.refuse(refusal)) }
         })
         .stream_feed(move |_, request: Request| streams.history(&request).map_err(|refusal| streams.refuse(refusal)))
         .about("what a topic has kept: a page with {\"after\":O,\"epoch\":E}, a stream with {\"from\":\"start\"}")
     }
 
-    fn history_page(&self, request: &Request) -> Result<Payload, Refusal> {
+    async fn history_page(&self, request: &Request) -> Result<Payload, Refusal> {
         let name = self.topic_of(request, Action::History)?;
         let options = HistoryPageOptions::parse(request.data())?;
         // Whoever reads a topic that nobody has written to leaves none behind.
         let (reader, _) = self.reader(request, &name)?;
-        page(reader.topic(), &options, self.0.clock.now()).map(Payload::new)
+        let now = self.0.clock.now();
+        if !reader.topic().is_durable() {
+            return page(reader.topic(), &options, now).map(Payload::new);
+        }
+        let topic = Arc::clone(reader.topic());
+        let page = tokio::task::spawn_blocking(move || page(&topic, &options, now));
+        // The process stops, or the reading of a disk has panicked.
+        let page =
+            page.await.map_err(|error| Refusal::failed(format_args!("not read: {error}")))?;
+        page.map(Payload::new)
     }
 
     fn history(&self, request: &Request) -> Result<History, Refusal> {

@@ -359,3 +359,49 @@ fn purged_messages_are_gone_and_told_as_a_gap() {
     let gap = format!(r#"{{"gap":{{"from":3,"to":30}},"epoch":"{EPOCH}"}}"#);
     assert_eq!(world.read(&mut cursor, 9).0, [gap, "31".to_owned()]);
 }
+
+/// Pages of what is in memory, of what is on disk alone, and of both.
+#[test]
+fn pages_lead_through_the_disk_and_the_memory() {
+    use crate::{history::page, options::HistoryPageOptions};
+
+    let mut world = World::new(10);
+    world.fill(300);
+    let in_memory = world.topic.look(world.now, |log, _| log.base().0);
+    assert!((2..300).contains(&in_memory), "{in_memory}");
+    let ask = |options: String| -> serde_json::Value {
+        let options = HistoryPageOptions::parse(options.as_bytes()).expect("valid");
+        let page = page(&world.topic, &options, world.now).expect("a page");
+        serde_json::from_slice(&page).expect("JSON")
+    };
+    for (limit, max_bytes) in [(1, 1), (7, 1_000), (100, 500), (1_000, 3_000), (1_000, 1 << 20)] {
+        for way in ["after", "before"] {
+            let (mut at, mut read) = (if way == "after" { 0 } else { 301 }, Vec::new());
+            loop {
+                let page = ask(format!(
+                    r#"{{"{way}":{at},"epoch":"{EPOCH}","limit":{limit},"max_bytes":{max_bytes}}}"#
+                ));
+                assert_eq!((&page["base"], &page["head"]), (&1.into(), &300.into()));
+                assert_eq!(page.get("gap"), None);
+                let messages = page["messages"].as_array().expect("messages");
+                let numbers = messages.iter().map(|message| {
+                    assert_eq!(message["offset"], message["data"]);
+                    message["offset"].as_u64().expect("a number")
+                });
+                let mut numbers: Vec<_> = numbers.collect();
+                assert!(!numbers.is_empty() && numbers.len() <= limit);
+                if way == "after" {
+                    read.append(&mut numbers);
+                } else {
+                    numbers.append(&mut read);
+                    read = numbers;
+                }
+                match page["next"][way].as_u64() {
+                    Some(next) => at = next,
+                    None => break,
+                }
+            }
+            assert_eq!(read, (1..=300).collect::<Vec<_>>(), "{limit} {max_bytes} {way}");
+        }
+    }
+}

@@ -113,6 +113,21 @@ impl Answers {
         }
     }
 
+    /// The disk has failed: what is not committed may be there or not. Whether that is so of something, and
+    /// the member would not hear of it.
+    pub(super) fn fail(&mut self, visible: Offset, failure: &Refusal) -> bool {
+        let mut is_lost = false;
+        for Answer { outcome, .. } in &mut self.waiting {
+            if let Outcome::Appended(offset) | Outcome::Known(offset) = *outcome
+                && offset >= visible
+            {
+                *outcome = Outcome::Refused(failure.clone());
+                is_lost = true;
+            }
+        }
+        is_lost && !self.are_told()
+    }
+
     /// Takes the first; the item that tells it, if it is told.
     pub(super) fn next(&mut self) -> Option<SharedPayload> {
         let Answer { id, outcome } = self.waiting.pop_front()?;

@@ -255,7 +255,12 @@ impl Join {
     /// Sends messages and answers, as long as there is room.
     fn send(&mut self, topic: &Topic, out: &mut Outlet<'_>) -> Result<Fill, Refusal> {
         let (answers, join) = (&mut self.answers, self.member.join);
-        let (out, visible) = (Outgoing { out, service: &self.service }, topic.visible());
+        // Nothing is committed behind a failure.
+        let (failure, visible) = (topic.failure(), topic.visible());
+        if let Some(refusal) = failure.filter(|failure| answers.fail(visible, failure)) {
+            return Err(refusal);
+        }
+        let out = Outgoing { out, service: &self.service };
         let mut sink = Inbox { out, answers, visible, join, failure: None };
         let filled = match &mut self.cursor {
             Some(cursor) => {
@@ -268,10 +273,6 @@ impl Join {
         };
         let is_failed = matches!(filled, Fill::Failed(_));
         let is_whole = is_failed || sink.answer();
-        if let (Some(refusal), false) = (topic.failure(), sink.answers.is_all()) {
-            // What waits for the disk may be there or not.
-            return Err(refusal);
-        }
         match sink.failure {
             Some(refusal) => Err(refusal),
             None => Ok(if is_whole { filled } else { Fill::NoRoom }),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use serde_json::value::RawValue;
@@ -64,11 +64,12 @@ pub(super) struct Look {
     pub(super) info: Option<Arc<RawValue>>,
 }
 
+/// A member as watchers were told of it.
 #[derive(Debug)]
-struct Shown {
+pub(super) struct Shown {
     look: Look,
     /// Its item in a snapshot, once a watcher has wanted it.
-    item: Option<Item>,
+    item: OnceLock<Item>,
 }
 
 impl Look {
@@ -80,6 +81,21 @@ impl Look {
     /// Whether it says the same as another.
     pub(super) fn has_info_of(&self, other: &Self) -> bool {
         self.info().map(RawValue::get) == other.info().map(RawValue::get)
+    }
+}
+
+impl Shown {
+    /// Its item in a snapshot, encoded for the first watcher that wants it; and the memory that this took.
+    pub(super) fn item(&self, name: &str) -> (&Item, usize) {
+        if let Some(item) = self.item.get() {
+            return (item, 0);
+        }
+        let item = self.item.get_or_init(|| {
+            let Look { sessions, is_away: away, .. } = self.look;
+            let (event, sessions, info) = (Event::Here, Some(sessions), self.look.info());
+            Told { event, name, sessions, info, away }.item()
+        });
+        (item, item.bytes())
     }
 }
 
@@ -141,38 +157,23 @@ impl Member {
     }
 
     /// It as it was last shown.
-    pub(super) fn shown(&self) -> Option<&Look> {
-        self.shown.as_ref().map(|shown| &shown.look)
+    pub(super) fn shown(&self) -> Option<&Shown> {
+        self.shown.as_ref()
     }
 
     /// Shows it as it is now; it as it was shown before, and as it is.
     pub(super) fn show(&mut self) -> (Option<Look>, Option<Look>) {
         let after = self.look();
-        let shown = after.clone().map(|look| Shown { look, item: None });
+        let shown = after.clone().map(|look| Shown { look, item: OnceLock::new() });
         let before = std::mem::replace(&mut self.shown, shown);
         (before.map(|shown| shown.look), after)
-    }
-
-    /// Encodes its item in a snapshot, for the first watcher that wants it.
-    pub(super) fn encode(&mut self, name: &str) {
-        if let Some(Shown { look, item: item @ None }) = &mut self.shown {
-            let Look { sessions, is_away: away, .. } = *look;
-            let event = Event::Here;
-            let told = Told { event, name, sessions: Some(sessions), info: look.info(), away };
-            *item = Some(told.item());
-        }
-    }
-
-    /// Its item in a snapshot, where it was encoded.
-    pub(super) fn item(&self) -> Option<&Item> {
-        self.shown.as_ref().and_then(|shown| shown.item.as_ref())
     }
 
     /// The memory it takes beside what an empty one does.
     pub(super) fn bytes(&self) -> usize {
         let shown = self.shown.as_ref().map_or(0, |shown| {
             let info = shown.look.info().map_or(0, Self::info_bytes);
-            info + shown.item.as_ref().map_or(0, Item::bytes)
+            info + shown.item.get().map_or(0, Item::bytes)
         });
         self.in_grace.len() * SESSION_BYTES + self.info_bytes + shown
     }

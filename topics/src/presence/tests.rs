@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rsock_proto::SharedPayload;
 use serde_json::{Value, json};
 
 use super::*;
@@ -42,16 +43,29 @@ fn tick_until(presence: &mut Presence, ms: u64) {
 }
 
 fn item(presence: &mut Presence, watcher: &mut Watcher) -> Option<Value> {
-    let item = presence.next(watcher, Form::Plain)?;
-    assert!(item.data().is_empty());
-    let metadata = item.to_payload().metadata.expect("metadata");
-    Some(serde_json::from_slice(&metadata).expect("JSON"))
+    let mut items = items(presence, watcher, 1);
+    assert!(items.len() < 2);
+    items.pop()
+}
+
+/// The next items for a watcher, as many at most.
+fn items(presence: &mut Presence, watcher: &mut Watcher, most: u64) -> Vec<Value> {
+    let mut items = Vec::new();
+    let send = |item: &SharedPayload| {
+        assert!(item.data().is_empty());
+        let metadata = item.to_payload().metadata.expect("metadata");
+        items.push(serde_json::from_slice(&metadata).expect("JSON"));
+        Ok::<_, ()>((items.len() as u64) < most)
+    };
+    let has_more = presence.read(watcher, Form::Plain, send).expect("it takes all");
+    assert!(has_more || (items.len() as u64) <= most);
+    items
 }
 
 /// All there is for a watcher: `here ann`, `all 1`, `join bob`.
 fn read(presence: &mut Presence, watcher: &mut Watcher) -> Vec<String> {
     let mut read = Vec::new();
-    while let Some(item) = item(presence, watcher) {
+    for item in items(presence, watcher, u64::MAX) {
         let text = |field: &str| item[field].as_str().unwrap_or("").to_owned();
         let number = ["total", "sessions"].iter().find_map(|field| item[*field].as_u64());
         let number = number.map_or_else(String::new, |number| format!(" {number}"));
@@ -536,8 +550,7 @@ impl World {
     /// Some watcher reads a few items; whether it has read all.
     fn read(&mut self, watcher: usize, credit: u64) {
         let of = &mut self.watchers[watcher];
-        for _ in 0..credit {
-            let Some(item) = item(&mut self.presence, &mut of.watcher) else { break };
+        for item in items(&mut self.presence, &mut of.watcher, credit) {
             of.take(&item);
         }
     }

@@ -6,9 +6,14 @@
 
 use std::{ops::Bound, sync::Arc};
 
-use super::{Presence, changes::Changes, member::Member};
+use rsock_proto::SharedPayload;
+
+use super::{
+    Presence,
+    changes::{Change, Changes},
+};
 use crate::{
-    entry::{Encoded, Form, Item},
+    entry::{Form, Item},
     options::PresenceOptions,
 };
 
@@ -38,12 +43,12 @@ impl Watcher {
         }
     }
 
-    /// Passes over the changes that are not for it; the number of the next one that is.
-    fn seek(&mut self, changes: &Changes) -> Option<u64> {
+    /// Passes over the changes that are not for it, to the next one that is.
+    fn seek<'a>(&mut self, changes: &'a Changes) -> Option<&'a Change> {
         while let Some(change) = changes.get(self.next) {
             self.next += 1;
             if change.audience.has(self.options) && self.knows(&change.name) {
-                return Some(self.next - 1);
+                return Some(change);
             }
         }
         None
@@ -63,34 +68,50 @@ impl Presence {
         self.changes.remove_watcher(watcher.options);
     }
 
-    /// The next item for a watcher, which is now told of it; none until the [version](Self::version) grows.
-    pub fn next(&mut self, watcher: &mut Watcher, form: Form) -> Option<Encoded<'_>> {
-        let own = |item: &Item| Encoded::Own(item.in_form(form).clone());
-        let shared = |item| Encoded::Shared(Item::in_form(item, form));
+    /// Gives a watcher its next items, as long as `send` says that there is room for another. Whether there
+    /// may be more; if not, none will be until the [version](Self::version) grows.
+    ///
+    /// # Errors
+    /// Those of `send`.
+    pub fn read<E>(
+        &mut self,
+        watcher: &mut Watcher,
+        form: Form,
+        mut send: impl FnMut(&SharedPayload) -> Result<bool, E>,
+    ) -> Result<bool, E> {
         if watcher.next < self.changes.first() {
             watcher.next = self.changes.next();
             // One that has been told nothing yet misses nothing.
             if !matches!(watcher.reads, Reads::Members(None)) {
                 self.overrun += 1;
                 watcher.reads = Reads::Members(None);
-                return Some(own(&Item::new(br#"{"event":"reset"}"#, b"")));
+                let reset = Item::new(br#"{"event":"reset"}"#, b"");
+                if !send(reset.in_form(form))? {
+                    return Ok(true);
+                }
             }
         }
-        if let Some(number) = watcher.seek(&self.changes) {
-            return self.changes.get(number).map(|change| shared(&change.item));
+        while let Some(change) = watcher.seek(&self.changes) {
+            if !send(change.item.in_form(form))? {
+                return Ok(true);
+            }
         }
-        // What it knows is as it is shown: a further member can be told of.
-        let Reads::Members(read) = &mut watcher.reads else { return None };
-        let behind = read.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        let mut members = self.members.range::<str, _>((behind, Bound::Unbounded));
-        let Some((name, _)) = members.find(|(_, member)| member.shown().is_some()) else {
-            watcher.reads = Reads::Changes;
-            let all = format!(r#"{{"event":"all","total":{}}}"#, self.shown);
-            return Some(own(&Item::new(all.as_bytes(), b"")));
-        };
-        let name = Arc::clone(name);
-        *read = Some(Arc::clone(&name));
-        self.alter(&name, |member| member.encode(&name));
-        self.members.get(&name).and_then(Member::item).map(shared)
+        // What it knows is as it is shown: further members can be told of.
+        let Reads::Members(read) = &mut watcher.reads else { return Ok(false) };
+        let behind = read.clone();
+        let behind = behind.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        for (name, member) in self.members.range::<str, _>((behind, Bound::Unbounded)) {
+            let Some(shown) = member.shown() else { continue };
+            let (item, bytes) = shown.item(name);
+            self.bytes += bytes;
+            let has_room = send(item.in_form(form))?;
+            if !has_room {
+                *read = Some(Arc::clone(name));
+                return Ok(true);
+            }
+        }
+        watcher.reads = Reads::Changes;
+        let all = format!(r#"{{"event":"all","total":{}}}"#, self.shown);
+        send(Item::new(all.as_bytes(), b"").in_form(form))
     }
 }

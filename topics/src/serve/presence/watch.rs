@@ -72,14 +72,17 @@ fn send(
     form: Form,
     out: &mut Outlet<'_>,
 ) -> Result<Sent, Refusal> {
-    for _ in 0..HANDFUL {
-        if !out.has_room() {
-            return Ok(Sent::NoRoom);
-        }
-        let Some(item) = presence.next(watcher, form) else { return Ok(Sent::All) };
-        out.send_shared(&item).map_err(too_large)?;
+    let mut left = HANDFUL;
+    if !out.has_room() {
+        return Ok(Sent::NoRoom);
     }
-    Ok(Sent::Some)
+    let has_more = presence.read(watcher, form, |item| {
+        out.send_shared(item).map_err(too_large)?;
+        left -= 1;
+        Ok::<_, Refusal>(left > 0 && out.has_room())
+    })?;
+    // If there is no room, that is found out in the next round.
+    Ok(if has_more { Sent::Some } else { Sent::All })
 }
 
 impl Watching {

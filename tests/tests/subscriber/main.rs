@@ -3,5 +3,6 @@
 
 mod presence;
 mod publisher;
+mod rsockd;
 mod service;
 mod subscription;

@@ -380,7 +380,8 @@ impl Cursor {
         Ok(true)
     }
 
-    /// Sends the next message of a topic of the newest by key, or has its reader begin anew. There is room.
+    /// Sends the next messages of a topic of the newest by key, as far as there is room, or has its reader
+    /// begin anew.
     fn send_next_newest(
         &mut self,
         topic: &Topic,
@@ -388,9 +389,20 @@ impl Cursor {
         out: &mut impl Sink,
     ) -> Result<(), Refusal> {
         match topic.next_newest(self.next, self.forgotten) {
-            NextNewest::Message(segment) if segment.first() < end => {
-                self.next = segment.first();
-                self.send_segment(&segment, end, out).map(drop)
+            NextNewest::Messages(messages) => {
+                for message in &messages {
+                    if message.first() >= end {
+                        break;
+                    }
+                    // Those before it were replaced.
+                    self.next = message.first();
+                    if !self.send_segment(message, end, out)? {
+                        return Ok(());
+                    }
+                }
+                let is_all = messages.last().is_none_or(|last| last.first() >= end);
+                self.next = if is_all { end } else { self.next };
+                Ok(())
             }
             NextNewest::Anew { base, forgotten } => {
                 if self.lag == Lag::Close || self.form.is_none() {
@@ -399,10 +411,6 @@ impl Cursor {
                 let position = Position { epoch: topic.epoch(), after: Offset(self.next.0 - 1) };
                 (self.next, self.forgotten) = (base, forgotten);
                 self.send(Marker::reset(topic, position), out)
-            }
-            _ => {
-                self.next = end;
-                Ok(())
             }
         }
     }

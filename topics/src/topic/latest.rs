@@ -14,14 +14,15 @@ use crate::{
     time::Now,
 };
 
-/// The message that a reader of such a topic reads next.
+/// Messages that a reader is given at a time.
+const HANDFUL: usize = 16;
+
+/// The messages that a reader of such a topic reads next.
 pub(crate) enum NextNewest {
-    /// A segment of it alone. Those before it were replaced.
-    Message(Arc<Segment>),
+    /// A segment of each alone, and as many as are read at a time. Those between were replaced.
+    Messages(Vec<Arc<Segment>>),
     /// It may have missed a deletion: it begins anew with this one, and knows of deletions up to that.
     Anew { base: Offset, forgotten: Offset },
-    /// There is none.
-    Nothing,
 }
 
 /// The messages of a topic in memory, of whichever kind.
@@ -132,18 +133,15 @@ impl Topic {
         }
     }
 
-    /// The first message from this offset on, for a reader that knows of deletions up to `known`.
+    /// The first messages from this offset on, for a reader that knows of deletions up to `known`.
     pub(crate) fn next_newest(&self, next: Offset, known: Offset) -> NextNewest {
         let log = lock(&self.log);
-        let Some(latest) = &log.latest else { return NextNewest::Nothing };
+        let Some(latest) = &log.latest else { return NextNewest::Messages(Vec::new()) };
         let (base, forgotten) = (latest.base(), latest.forgotten());
         if forgotten > known && next <= forgotten {
             return NextNewest::Anew { base, forgotten };
         }
-        latest
-            .from(next)
-            .next()
-            .map_or(NextNewest::Nothing, |message| NextNewest::Message(Arc::clone(message)))
+        NextNewest::Messages(latest.from(next).take(HANDFUL).map(Arc::clone).collect())
     }
 
     /// The last message before this offset.

@@ -288,6 +288,32 @@ async fn somebody_is_present_who_has_not_joined() {
     assert!(error.contains("is not a valid name"), "{error}");
 }
 
+/// The members that a watcher knows of.
+#[derive(Default)]
+struct Known {
+    names: BTreeSet<String>,
+    is_whole: bool,
+}
+
+impl Known {
+    /// Every item must fit what was told before it.
+    fn take(&mut self, item: &Payload) {
+        let event = json(item);
+        let name = event["name"].as_str().unwrap_or_default().to_owned();
+        match event["event"].as_str().expect("an event") {
+            "here" | "join" => assert!(self.names.insert(name.clone()), "{name} twice"),
+            "leave" => assert!(self.names.remove(&name), "{name} was not there"),
+            "all" => self.is_whole = true,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// Whether all have gone, and the last has come.
+    fn is_at_the_end(&self) -> bool {
+        self.is_whole && self.names.len() == 1 && self.names.contains("end")
+    }
+}
+
 /// A watcher that asks for few items at a time, while members come and go, knows who is there in the end.
 #[tokio::test]
 async fn a_slow_watcher_knows_who_is_there_in_the_end() {
@@ -300,20 +326,12 @@ async fn a_slow_watcher_knows_who_is_there_in_the_end() {
         sessions.push(appear(&client, "long.1", &format!("m{n:03}")).await);
     }
     let mut items = watching.request_stream(ask("presence.long.1", "")).credit(1);
-    let mut known = BTreeSet::new();
-    let mut is_whole = false;
+    let mut known = Known::default();
     let mut last = None;
     loop {
         let item = within(items.next()).await.expect("an item").expect("no failure");
-        let event = json(&item);
-        let name = event["name"].as_str().unwrap_or_default().to_owned();
-        match event["event"].as_str().expect("an event") {
-            "here" | "join" => assert!(known.insert(name.clone()), "{name} twice"),
-            "leave" => assert!(known.remove(&name), "{name} was not there"),
-            "all" => is_whole = true,
-            other => panic!("{other}"),
-        }
-        if is_whole && known.len() == 1 && known.contains("end") {
+        known.take(&item);
+        if known.is_at_the_end() {
             break;
         }
         // While it reads, they leave, and others come for a moment.
@@ -327,6 +345,53 @@ async fn a_slow_watcher_knows_who_is_there_in_the_end() {
         }
     }
     drop(last);
+}
+
+/// Members of many connections that come and go on several threads: every watcher knows who is there in the
+/// end, and has been woken for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn watchers_know_who_is_there_whoever_comes_and_goes() {
+    let uris = serve(app(&topics()), MINUTE).await;
+    let watching: Vec<_> = (0..6)
+        .map(|n: usize| {
+            let uri = uris[n % 2].clone();
+            tokio::spawn(async move {
+                let client = connect(&uri).await;
+                let credit = [1, 7, 256][n % 3];
+                let mut items = client.request_stream(ask("presence.long.1", "")).credit(credit);
+                let mut known = Known::default();
+                while !known.is_at_the_end() {
+                    let item = within(items.next()).await.expect("an item").expect("no failure");
+                    known.take(&item);
+                }
+            })
+        })
+        .collect();
+    let coming: Vec<_> = (0..8)
+        .map(|n: usize| {
+            let uri = uris[n % 2].clone();
+            tokio::spawn(async move {
+                let client = connect(&uri).await;
+                let mut last = None;
+                for round in 0..40 {
+                    // Some names are of several.
+                    let name = format!("m{}.{}", n % 5, round % 7);
+                    last = Some(appear(&client, "long.1", &name).await);
+                }
+                drop(last);
+                // What it has left is known when this is answered.
+                Topic::new(&client, "long.1").presence().count().await.expect("a number");
+            })
+        })
+        .collect();
+    for coming in coming {
+        coming.await.expect("it comes and goes");
+    }
+    let client = connect(&uris[0]).await;
+    let _end = appear(&client, "long.1", "end").await;
+    for watching in watching {
+        watching.await.expect("it knows");
+    }
 }
 
 /// A half-open connection: nothing comes and nothing ends. Who has appeared by it counts as lost after three

@@ -35,8 +35,9 @@ enum Place {
 #[derive(Clone, Copy, Debug)]
 struct Record {
     next: Offset,
-    /// The time of its newest message.
+    /// The time of its newest message, and of the newest that may have been before.
     newest: u64,
+    gone: u64,
     since: Instant,
     is_closed: bool,
 }
@@ -44,7 +45,9 @@ struct Record {
 impl Record {
     fn of(topic: &Topic, since: Instant) -> Self {
         let is_closed = topic.ended() == Ended::Closed;
-        Self { next: topic.visible(), newest: topic.newest(), since, is_closed }
+        let newest = topic.newest();
+        let gone = topic.gone().max(newest);
+        Self { next: topic.visible(), newest, gone, since, is_closed }
     }
 }
 
@@ -205,7 +208,7 @@ impl Topics {
             let topic = Topic::new(name.clone(), self.epoch, first, ended, settings, &self.held);
             let floor_time = || self.floor_time.load(Ordering::Acquire);
             let newest = record.map_or(0, |record| record.newest);
-            topic.after(newest, record.map_or_else(floor_time, |record| record.newest))
+            topic.after(newest, record.map_or_else(floor_time, |record| record.gone))
         };
         let topic = Arc::new(topic);
         index.topics.insert(name.clone());
@@ -402,7 +405,7 @@ impl Topics {
         let mut index = lock(&self.index);
         if !record.is_closed && record.next.0 <= self.floor.load(Ordering::Acquire) {
             // One that is made anew begins no earlier.
-            self.floor_time.fetch_max(record.newest, Ordering::AcqRel);
+            self.floor_time.fetch_max(record.gone, Ordering::AcqRel);
             index.topics.remove(name);
             shard.remove(name);
         } else if now.is_some() {
@@ -420,7 +423,7 @@ impl Topics {
             let mut index = lock(&self.index);
             if let Some(&Place::Record(record)) = shard.get(&name) {
                 self.floor.fetch_max(record.next.0, Ordering::AcqRel);
-                self.floor_time.fetch_max(record.newest, Ordering::AcqRel);
+                self.floor_time.fetch_max(record.gone, Ordering::AcqRel);
                 index.records.remove(&(record.since, name.clone()));
                 shard.remove(&name);
             }
@@ -714,6 +717,9 @@ mod tests {
         drop(topic);
         topics.tick(at(4, 50));
         topics.tick(at(6, 50));
+        assert_eq!([since(100), since(101)], [(Some((1, 3)), 4), (None, 4)]);
+        let deleted = topics.delete(&name("a"), at(6, 50)).expect("no disk");
+        assert!(deleted.is_some(), "nothing was published to it");
         assert_eq!([since(100), since(101)], [(Some((1, 3)), 4), (None, 4)]);
     }
 

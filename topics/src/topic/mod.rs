@@ -256,6 +256,11 @@ impl Topic {
         self
     }
 
+    /// The time of the newest message there may have been before its first.
+    pub(crate) fn gone(&self) -> u64 {
+        self.gone
+    }
+
     /// The time of the newest message there was.
     pub(crate) fn newest(&self) -> u64 {
         lock(&self.log).ring.newest()

@@ -267,6 +267,10 @@ const CLI_DEPENDENCIES: &[&str] = &["clap"];
 /// seconds, and under the fuzzer.
 const SIM_DEPENDENCIES: &[&str] = &["bytes", "rsock-proto", "rsock-wire"];
 
+/// All that the simulator of topics stands on: their core, without its routes and its files.
+const SIM_TOPICS_DEPENDENCIES: &[&str] =
+    &["rsock-proto", "rsock-sim", "rsock-topics", "serde_json"];
+
 /// All that the tests' own codec stands on: an error shared with the engine's cannot hide.
 const WIRE_DEPENDENCIES: &[&str] = &[];
 
@@ -466,6 +470,7 @@ fn crates_keep_to_the_arrows() {
     assert_eq!(dependencies("proto"), PROTO_DEPENDENCIES);
     assert_eq!(dependencies("cli"), CLI_DEPENDENCIES);
     assert_eq!(dependencies("tests/sim"), SIM_DEPENDENCIES);
+    assert_eq!(dependencies("tests/sim-topics"), SIM_TOPICS_DEPENDENCIES);
     assert_eq!(dependencies("tests/wire"), WIRE_DEPENDENCIES);
     for (krate, forbidden) in FORBIDDEN {
         let dependencies = dependencies(krate);

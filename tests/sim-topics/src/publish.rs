@@ -1,0 +1,351 @@
+//! Publishers: the outcome is drawn first, then a request for it, and the model says what it gets.
+
+use std::rc::Rc;
+
+use crate::{
+    broken::hold,
+    model::{Event, Life, Sent},
+    topics::{Kind, Message, Offset, Publish, Published, Refusal},
+    world::World,
+};
+
+/// The outcomes that are drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Accepted,
+    Identified,
+    Duplicate,
+    Expected,
+    Conflict,
+    TooLarge,
+    Last,
+    Event,
+}
+
+/// A publish that was drawn.
+struct Request {
+    data: Vec<u8>,
+    from: Option<&'static str>,
+    key: Option<&'static str>,
+    headers: Option<&'static str>,
+    origin: u64,
+    id: Option<u64>,
+    expect: Option<u64>,
+    closes: bool,
+    is_ephemeral: bool,
+}
+
+/// The answers that there are.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Appended,
+    Again(u64),
+    Event,
+    Refused(&'static str),
+}
+
+fn json_of(text: Option<&str>, name: &str) -> String {
+    let json = text.map(|text| serde_json::to_string(text).unwrap_or_default());
+    json.map_or(String::new(), |json| format!(r#","{name}":{json}"#))
+}
+
+impl Request {
+    fn json(&self) -> String {
+        let headers = self.headers.map(|headers| format!(r#","headers":{headers}"#));
+        let [from, key] = [json_of(self.from, "from"), json_of(self.key, "key")];
+        format!("{from}{key}{}}}", headers.unwrap_or_default())
+    }
+
+    /// The name and the id as one number.
+    fn identity(&self) -> Option<u64> {
+        let name = self.from.map_or(0, |name| u64::from(name.as_bytes()[0]));
+        Some(name << 32 | self.id?)
+    }
+}
+
+impl World {
+    /// Some name: the first ones more often.
+    pub(crate) fn some_name(&self) -> usize {
+        let names = self.plan.names.len() as u32;
+        let below = 1 + self.below(names);
+        self.below(below) as usize
+    }
+
+    /// Opens a topic, or is refused as it should be.
+    pub(crate) fn open(&self, name: usize) -> Option<Rc<Life>> {
+        let topics = Rc::new(self.topics.borrow().clone());
+        let of_name = &self.plan.names[name];
+        if topics.find(of_name).is_none() {
+            let limit = self.plan.settings.limits().topics;
+            let refused = if self.plan.settings.of(of_name).is_none() {
+                Some("no topic: ")
+            } else {
+                (topics.len() >= limit).then_some("too many topics: ")
+            };
+            match (topics.open(of_name, self.now.get()), refused) {
+                (Err(refusal), Some(text)) => {
+                    let told = refusal.to_string();
+                    hold!(told.starts_with(text), Answer, "{told} instead of {text}");
+                    self.count(|totals| totals.refused += 1);
+                    return None;
+                }
+                (Ok(topic), None) => drop(topic),
+                (opened, refused) => {
+                    hold!(false, Answer, "{:?} instead of {refused:?}", opened.map(drop));
+                }
+            }
+            self.look_at_topic(&topics, name, None);
+        }
+        self.model.borrow().names[name].life.clone()
+    }
+
+    fn draw(&self, life: &Life, wish: Wish) -> Request {
+        let is_event = wish == Wish::Event || life.settings.kind == Kind::None;
+        let letter = if is_event { 'e' } else { 'm' };
+        let mut data = format!("{letter}{}.", self.number()).into_bytes();
+        let most = life.settings.max_bytes(is_event);
+        let pads = match self.below(256) {
+            0 => self.below(most as u32) as usize,
+            1..32 => self.below(8_000) as usize,
+            _ => self.below(60) as usize,
+        };
+        data.resize(data.len().max(pads.min(most)), b'x');
+        let connections = self.connections.borrow();
+        let at = self.below(connections.len() as u32) as usize;
+        let origin = connections.get(at).map_or(0, |connection| connection.number);
+        let mut request = Request {
+            data,
+            from: self.pick(&[None, Some("ann"), Some("bob \"b\"")]),
+            key: self.pick(&[None, None, Some("k"), Some("l\\")]),
+            headers: self.pick(&[None, None, Some(r#"{"type": "x"}"#)]),
+            origin,
+            id: None,
+            expect: None,
+            closes: false,
+            is_ephemeral: wish == Wish::Event,
+        };
+        match wish {
+            Wish::Accepted | Wish::Event => {}
+            Wish::Identified => request.id = Some(self.number()),
+            Wish::Duplicate => {
+                let ids = life.ids.borrow();
+                let at = self.below(ids.len() as u32) as usize;
+                request.id = ids.get(at).map(|(id, _)| id & 0xffff_ffff);
+                request.from = match ids.get(at).map(|(id, _)| (id >> 32) as u8) {
+                    // Mostly the one who has used it.
+                    _ if self.one_in(4) => request.from,
+                    Some(b'a') => Some("ann"),
+                    Some(b'b') => Some("bob \"b\""),
+                    _ => None,
+                };
+            }
+            Wish::Expected => request.expect = Some(life.next() - 1),
+            Wish::Conflict => {
+                request.expect = Some(self.pick(&[life.next(), life.next().saturating_sub(2), 0]));
+                request.id = Some(self.number());
+            }
+            Wish::TooLarge if most > 100_000 && !self.one_in(8) => {}
+            Wish::TooLarge => request.data.resize(most + 1, b'x'),
+            Wish::Last => request.closes = true,
+        }
+        request
+    }
+
+    fn predict(&self, life: &Life, request: &Request) -> Answer {
+        let is_event = request.is_ephemeral || life.settings.kind == Kind::None;
+        if request.data.len() > life.settings.max_bytes(is_event) {
+            return Answer::Refused("too large: ");
+        }
+        let again = request.identity().filter(|_| !is_event).and_then(|id| life.find_id(id));
+        if let Some(offset) = again {
+            return Answer::Again(offset);
+        }
+        if life.is_closed.get() {
+            return Answer::Refused("closed: ");
+        }
+        if is_event {
+            return Answer::Event;
+        }
+        if request.expect.is_some_and(|expected| expected != life.next() - 1) {
+            return Answer::Refused("conflict: ");
+        }
+        Answer::Appended
+    }
+
+    /// Somebody publishes.
+    pub(crate) fn publish(&self) {
+        let name = self.some_name();
+        let Some(life) = self.open(name) else { return };
+        let wish = match self.below(200) {
+            0..100 => Wish::Accepted,
+            100..120 => Wish::Identified,
+            120..135 => Wish::Duplicate,
+            135..145 => Wish::Expected,
+            145..155 => Wish::Conflict,
+            155..160 => Wish::TooLarge,
+            160 if self.one_in(4) => Wish::Last,
+            _ => Wish::Event,
+        };
+        let request = self.draw(&life, wish);
+        self.publish_request(name, &life, &request);
+    }
+
+    /// Somebody publishes something that is accepted if the topic takes anything.
+    pub(crate) fn publish_plainly(&self, name: usize, is_ephemeral: bool) {
+        let Some(life) = self.open(name) else { return };
+        let wish = if is_ephemeral { Wish::Event } else { Wish::Accepted };
+        let request = Request { origin: 0, ..self.draw(&life, wish) };
+        self.publish_request(name, &life, &request);
+    }
+
+    fn publish_request(&self, name: usize, life: &Life, request: &Request) {
+        let predicted = self.predict(life, request);
+        let topics = self.topics.borrow().clone();
+        let of_name = &self.plan.names[name];
+        let (next, now) = (life.next(), self.now.get());
+        let id =
+            request.id.map(|id| self.secret.key(of_name.as_str(), request.from, &id.to_string()));
+        let message = Message {
+            data: &request.data,
+            from: request.from,
+            key: request.key,
+            headers: request.headers,
+            origin: request.origin,
+            ..Message::default()
+        };
+        let publish = Publish {
+            message,
+            id,
+            expect: request.expect.map(Offset),
+            closes: request.closes,
+            is_ephemeral: request.is_ephemeral,
+        };
+        self.held.set(topics.bytes() + request.data.len());
+        self.adds.set(request.data.len());
+        let published = topics.publish(of_name, request.from, &publish, now);
+        self.say(|| {
+            let Request { from, key, origin, id, expect, closes, .. } = request;
+            let (data, len) = (String::from_utf8_lossy(&request.data), request.data.len());
+            let data = data.trim_end_matches('x');
+            let answer = published.as_ref().map(|(published, _)| *published);
+            format!(
+                "{of_name} << {data} of {len} bytes, from {from:?} by {origin}, key {key:?}, id {id:?}, \
+                 expect {expect:?}, closes {closes}: {answer:?}"
+            )
+        });
+        let is_appended = published.is_ok() && predicted == Answer::Appended;
+        match published {
+            Err(refusal) => self.refused(life, request, &refusal, &predicted),
+            Ok((published, topic)) => {
+                let Published { epoch, offset, is_duplicate, pump } = published;
+                let answer = match offset {
+                    None => Answer::Event,
+                    Some(offset) if is_duplicate => Answer::Again(offset.0),
+                    Some(offset) => {
+                        hold!(offset.0 == next, Offsets, "{offset} instead of {next}");
+                        Answer::Appended
+                    }
+                };
+                hold!(answer == predicted, Answer, "{answer:?} instead of {predicted:?}");
+                hold!(epoch == self.model.borrow().epoch, Answer, "another epoch: {epoch}");
+                self.accept(name, life, request, &answer);
+                self.digest(&offset.map_or(0, |offset| offset.0).to_le_bytes());
+                if pump {
+                    self.begin_pump(topic);
+                }
+            }
+        }
+        self.look();
+        self.adds.set(0);
+        if is_appended && self.depth.get() == 0 {
+            self.look_at_bounds(life, request.data.len());
+        }
+    }
+
+    fn refused(&self, life: &Life, request: &Request, refusal: &Refusal, predicted: &Answer) {
+        self.count(|totals| totals.refused += 1);
+        let text = refusal.to_string();
+        if text.starts_with("no memory: ") {
+            let topics = self.topics.borrow();
+            let limit = self.plan.settings.limits().memory;
+            let is_full = topics.bytes() + request.data.len() > limit;
+            hold!(is_full, Memory, "refused for memory at {} of {limit}", topics.bytes());
+            let model = self.model.borrow();
+            let kept =
+                |life: &Life| life.next() - life.topic.upgrade().map_or(0, |topic| topic.base().0);
+            let all_gave = model.names.iter().flat_map(|of| &of.life).all(|life| kept(life) < 80);
+            hold!(all_gave, Memory, "refused for memory, and some have more than they need");
+            return;
+        }
+        match predicted {
+            Answer::Refused(expected) => {
+                hold!(text.starts_with(expected), Answer, "{text} instead of {expected}");
+            }
+            _ => hold!(false, Answer, "{text} instead of {predicted:?} at {}", life.next()),
+        }
+    }
+
+    fn accept(&self, name: usize, life: &Life, request: &Request, answer: &Answer) {
+        let now = self.now.get();
+        let topic = self.plan.names[name].as_str();
+        let rest = request.json();
+        match answer {
+            Answer::Appended => {
+                let (offset, time) = (life.next(), life.time(now));
+                let epoch = self.model.borrow().epoch;
+                let json = format!(
+                    r#"{{"topic":"{topic}","epoch":"{epoch}","offset":{offset},"time":{time}{rest}"#
+                );
+                let (data, origin) = (request.data.clone(), request.origin);
+                let sent = Sent { data, json, origin, time, appended: now.monotonic };
+                life.sent.borrow_mut().push(sent);
+                if let Some(id) = request.identity() {
+                    life.enter_id(id, offset);
+                }
+                if request.closes {
+                    life.is_closed.set(true);
+                }
+                self.count(|totals| totals.published += 1);
+            }
+            Answer::Event => {
+                let time = life.newest_event.get().max(now.unix_ms);
+                life.newest_event.set(time);
+                let key = request
+                    .key
+                    .map(|key| (request.from.unwrap_or_default().to_owned(), key.to_owned()));
+                life.add_event(Event {
+                    data: request.data.clone(),
+                    json: format!(r#"{{"topic":"{topic}","ephemeral":true,"time":{time}{rest}"#),
+                    origin: request.origin,
+                    at: life.next(),
+                    published: now.monotonic,
+                    key,
+                    is_replaced: false,
+                });
+                self.count(|totals| totals.published += 1);
+            }
+            _ => self.count(|totals| totals.duplicates += 1),
+        }
+    }
+
+    /// Looks at the bounds of a log that a message was added to.
+    fn look_at_bounds(&self, life: &Life, len: usize) {
+        let Some(topic) = life.topic.upgrade() else { return };
+        let retention = life.settings.retention;
+        let (base, next) = (topic.base().0, life.next());
+        let last = (base + 63).min(next - 1);
+        let age = life.with(last, |sent| self.now.get().monotonic.since(sent.appended));
+        let is_young = age.is_some_and(|age| age.as_secs() < 2);
+        hold!(
+            next - base <= retention.messages + 64 || is_young,
+            Retention,
+            "{} messages are kept, {age:?} old, of {retention:?}",
+            next - base
+        );
+        let slack = len + 30_000 + 200 * life.ids.borrow().len();
+        let bytes = topic.bytes();
+        hold!(bytes <= retention.bytes + slack, Memory, "{bytes} bytes of {retention:?}");
+        let (all, limit) = (self.topics.borrow().bytes(), self.plan.settings.limits().memory);
+        hold!(all <= limit + slack, Memory, "{all} bytes of {limit} in all");
+    }
+}

@@ -1,0 +1,88 @@
+//! The end of a world: whoever can read reaches the head, and nothing is left.
+
+use std::rc::Rc;
+
+use crate::{broken::hold, world::World};
+
+/// Rounds in which all that is under way has to come to its end.
+const ROUNDS: u32 = 10_000;
+
+impl World {
+    /// Lets everything come to rest. In some worlds some connections never take anything again.
+    pub(crate) fn settle(self: &Rc<Self>) {
+        let connections = self.connections.borrow().clone();
+        for connection in &connections {
+            let never = self.plan.some_never_heal && self.one_in(3);
+            connection.is_stalled.set(never);
+            for subscription in connection.subscriptions.borrow().iter() {
+                // Some never grant anything again, and nobody waits for them.
+                let more = if self.plan.some_never_heal && self.one_in(3) { 0 } else { 1 << 30 };
+                subscription.credit.set(subscription.credit.get() + more);
+                connection.enqueue(subscription);
+            }
+        }
+        self.rest();
+        for is_ephemeral in [false, true] {
+            for name in 0..self.plan.names.len() {
+                if self.model.borrow().names[name].life.is_some() {
+                    self.publish_plainly(name, is_ephemeral);
+                }
+            }
+            self.rest();
+        }
+        for connection in self.connections.borrow().iter().filter(|one| !one.is_stalled.get()) {
+            for subscription in connection.subscriptions.borrow().iter() {
+                let judge = subscription.judge.borrow();
+                let is_behind = judge.is_behind(self.now.get());
+                let has_credit = subscription.credit.get() > 0;
+                hold!(
+                    !(has_credit && is_behind),
+                    Awake,
+                    "at {} of {} at the end",
+                    judge.at,
+                    judge.life.next()
+                );
+            }
+        }
+        for name in 0..self.plan.names.len() {
+            self.probe(name);
+        }
+        self.leave_nothing();
+    }
+
+    /// Pumps pump and drivers drive until none has anything to do.
+    fn rest(self: &Rc<Self>) {
+        for round in 0.. {
+            hold!(round < ROUNDS, Awake, "it does not come to rest");
+            while !self.pumps.borrow().is_empty() {
+                self.pump(0);
+            }
+            let connections = self.connections.borrow().clone();
+            let mut moves =
+                connections.iter().filter(|one| !one.is_idle() && !one.is_stalled.get());
+            let Some(connection) = moves.next() else { break };
+            self.drive(connection, 1_000);
+        }
+        self.look();
+    }
+
+    fn leave_nothing(self: &Rc<Self>) {
+        for connection in self.connections.take() {
+            let subscriptions = connection.subscriptions.borrow().clone();
+            for subscription in subscriptions.into_iter().collect::<std::collections::VecDeque<_>>()
+            {
+                self.unsubscribe(&subscription);
+            }
+        }
+        self.pumps.take();
+        let topics = self.topics.borrow().clone();
+        let readers = topics.subscriptions();
+        hold!(readers == 0, Memory, "{readers} readers are left");
+        for name in &self.plan.names {
+            topics.delete(name, self.now.get()).expect("no disk");
+        }
+        let (bytes, left) = (topics.bytes(), topics.len());
+        hold!(left == 0, Memory, "{left} topics are left");
+        hold!(bytes == 0, Memory, "{bytes} bytes are left");
+    }
+}

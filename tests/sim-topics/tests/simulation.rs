@@ -1,0 +1,46 @@
+//! Seeds: topics, their readers and publishers, in every order of events.
+//!
+//! `SEED=n cargo test -p rsock-sim-topics` runs that one alone. `cargo run --release -p rsock-sim-topics`
+//! goes on for as long as it is let.
+
+use rsock_sim_topics::{OPERATIONS, Totals, run_seed};
+
+const SEEDS: u64 = 200;
+
+#[test]
+fn what_must_hold_holds_for_every_seed() {
+    let seeds = match std::env::var("SEED") {
+        Ok(seed) => {
+            let seed: u64 = seed.parse().expect("SEED is a number");
+            seed..seed + 1
+        }
+        Err(_) => 0..SEEDS,
+    };
+    // A panic is told with its seed; while a run is shrunk there are many of them.
+    std::panic::set_hook(Box::new(|_| {}));
+    let is_alone = seeds.clone().count() == 1;
+    let mut sum = Totals::default();
+    for seed in seeds {
+        match run_seed(seed, OPERATIONS) {
+            Ok(totals) => sum += totals,
+            Err(failure) => {
+                drop(std::panic::take_hook());
+                panic!("{failure}")
+            }
+        }
+    }
+    println!("{sum:?}");
+    // A world in which nothing happens would hold.
+    let much = sum.published > 35_000
+        && sum.refused > 20_000
+        && sum.duplicates > 1_500
+        && sum.items > 25_000
+        && sum.gaps > 2_000
+        && sum.ended > 1_500
+        && sum.failed > 200
+        && sum.wakes > 5_000
+        && sum.handfuls > 0
+        && sum.reopened > 1_200
+        && sum.let_go > 15_000;
+    assert!(is_alone || much, "too little happened: {sum:?}");
+}

@@ -47,6 +47,8 @@ pub use presence::{
 pub use rate::{Bucket, Buckets, Rate, TooFast};
 pub use refusal::Refusal;
 pub use registry::{Reader, Topics};
+#[cfg(all(feature = "serve", feature = "durable", target_os = "linux"))]
+pub use serve::DamagedTopic;
 #[cfg(feature = "serve")]
 pub use serve::{Action, AllowAll, Clock, Permit, PresenceSession, Service, TopicFigures};
 pub use settings::{Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicSettings};

@@ -179,7 +179,7 @@ impl Topics {
     ///
     /// # Errors
     /// [`Refusal::Rejected`] where none of this name is made, or no more at all.
-    pub fn open(&self, name: &TopicName, now: Now) -> Result<Arc<Topic>, Refusal> {
+    pub fn open(&self, name: &TopicName) -> Result<Arc<Topic>, Refusal> {
         if let Some(topic) = self.find(name) {
             return Ok(topic);
         }
@@ -198,7 +198,7 @@ impl Topics {
             return Err(Refusal::too_many_topics(limit));
         }
         let topic = if settings.kind == Kind::Durable {
-            self.create(name, settings, now)?
+            self.create(name, settings)?
         } else {
             let floor = || Offset(self.floor.load(Ordering::Acquire));
             let first = record.map_or_else(floor, |record| record.next);
@@ -220,16 +220,11 @@ impl Topics {
         Ok(topic)
     }
 
-    fn create(
-        &self,
-        name: &TopicName,
-        settings: &Arc<TopicSettings>,
-        now: Now,
-    ) -> Result<Topic, Refusal> {
+    fn create(&self, name: &TopicName, settings: &Arc<TopicSettings>) -> Result<Topic, Refusal> {
         let store = self.store.as_deref().ok_or_else(|| Refusal::no_disk(name))?;
         let (recovered, journal) = store.create(name, settings)?;
         let settings = Arc::clone(settings);
-        Ok(Topic::durable(name.clone(), &recovered, [], journal, settings, &self.held, now))
+        Ok(Topic::durable(name.clone(), &recovered, journal, settings, &self.held))
     }
 
     /// Takes a token for a publish from each rate that it counts for: its connection's, that of its sender's
@@ -270,7 +265,7 @@ impl Topics {
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(Published, Arc<Topic>), Refusal> {
-        let topic = self.open(name, now)?;
+        let topic = self.open(name)?;
         self.take_token(&topic, publish.message.origin, sender, now)?;
         self.append(topic, publish, now)
     }
@@ -289,9 +284,7 @@ impl Topics {
         loop {
             match topic.publish(publish, now) {
                 // It went between the two: the next has its name.
-                Err(_) if topic.ended() == Ended::Deleted => {
-                    topic = self.open(topic.name(), now)?
-                }
+                Err(_) if topic.ended() == Ended::Deleted => topic = self.open(topic.name())?,
                 published => return Ok((published?, topic)),
             }
         }
@@ -403,6 +396,14 @@ impl Topics {
         }
         let record = Record::of(topic, now.unwrap_or_default());
         let mut index = lock(&self.index);
+        if topic.is_durable() {
+            // It never had a message. Where its disk has failed it stays.
+            if topic.delete().is_ok() {
+                index.topics.remove(name);
+                shard.remove(name);
+            }
+            return;
+        }
         if !record.is_closed && record.next.0 <= self.floor.load(Ordering::Acquire) {
             // One that is made anew begins no earlier.
             self.floor_time.fetch_max(record.gone, Ordering::AcqRel);
@@ -571,7 +572,7 @@ mod tests {
         let topics = topics(Limits::default());
         let now = Now::default();
         assert_eq!(publish(&topics, "a", b"x", now), Ok(1));
-        let old = topics.open(&name("a"), Now::default()).expect("there");
+        let old = topics.open(&name("a")).expect("there");
         assert!(topics.delete(&name("a"), now).expect("no disk").is_some());
         assert_eq!(old.ended(), Ended::Deleted);
         assert!(topics.find(&name("a")).is_none());
@@ -598,7 +599,7 @@ mod tests {
     fn subscribing_leaves_no_record() {
         let topics = topics(Limits::default());
         for n in 0..1_000 {
-            let topic = topics.open(&name(&format!("squat.{n}")), Now::default()).expect("room");
+            let topic = topics.open(&name(&format!("squat.{n}"))).expect("room");
             let reader = topics.enter(&topic, 1, || Box::new(Nobody)).expect("room");
             drop(topic);
             assert_eq!(topics.len(), 1);
@@ -631,7 +632,7 @@ mod tests {
         }
         let refused = publish(&topics, "d", b"x", now).expect_err("full");
         assert!(refused.to_string().starts_with("too many topics: 3"), "{refused}");
-        let topic = topics.open(&name("a"), Now::default()).expect("there");
+        let topic = topics.open(&name("a")).expect("there");
         let readers = [1, 2].map(|id| topics.enter(&topic, id, || Box::new(Nobody)));
         let refused = topics.enter(&topic, 3, || Box::new(Nobody)).expect_err("full");
         assert!(refused.to_string().starts_with("too many subscriptions: 2"), "{refused}");
@@ -684,7 +685,7 @@ mod tests {
         let put_away = Now::default().after(2 * DAY);
         topics.tick(put_away);
         assert!(topics.is_empty());
-        let topic = topics.open(&name("a"), put_away).expect("room");
+        let topic = topics.open(&name("a")).expect("room");
         drop(topics.enter(&topic, 1, || Box::new(Nobody)).expect("room"));
         drop(topic);
         topics.tick(put_away.after(DAY / 2));
@@ -700,7 +701,7 @@ mod tests {
         let topics = topics(Limits { topic_memory: DAY, ..Limits::default() });
         let at = |days: u32, unix_ms| Now { unix_ms, ..Now::default().after(days * DAY) };
         let since = |time| {
-            let topic = topics.open(&name("a"), at(2, 50)).expect("room");
+            let topic = topics.open(&name("a")).expect("room");
             let beginning = topic.begin(&crate::options::Start::Since(time), at(2, 50));
             (beginning.gap.map(|(from, to)| (from.0, to.0)), beginning.next.0)
         };
@@ -710,7 +711,7 @@ mod tests {
         topics.tick(at(2, 50));
         assert!(topics.is_empty());
         assert_eq!(publish(&topics, "a", b"x", at(2, 50)), Ok(3));
-        let topic = topics.open(&name("a"), at(2, 50)).expect("room");
+        let topic = topics.open(&name("a")).expect("room");
         assert_eq!(topic.newest(), 100);
         assert_eq!([since(100), since(101)], [(Some((1, 2)), 3), (None, 4)]);
         // The same where even its record is forgotten.

@@ -63,7 +63,7 @@ async fn nobody_is_told_of_topics_that_are_not_for_them() {
     let world = World::with_permit(Rooms).await;
     world.publish("room.1", 1..=1).await;
     let hidden = TopicName::parse("secret").expect("a name");
-    world.service.topics().open(&hidden, world.service.clock().now()).expect("room");
+    world.service.topics().open(&hidden).expect("room");
     assert_eq!(names(&world, "").await, ["room.1"]);
     let told = topic::topics(&world.client, "").next().await.expect("one").expect("told");
     assert_eq!(told.subscribers, None, "it takes more to be told of those");

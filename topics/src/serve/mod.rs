@@ -1,6 +1,8 @@
 //! Topics as routes of RSocket: connections, tasks and the clock are here, and nowhere else.
 
 mod clock;
+#[cfg(all(feature = "durable", target_os = "linux"))]
+mod durable;
 mod figures;
 mod history;
 mod join;
@@ -25,6 +27,8 @@ use rsock::{
 };
 
 pub use clock::Clock;
+#[cfg(all(feature = "durable", target_os = "linux"))]
+pub use durable::DamagedTopic;
 use figures::Counters;
 pub use figures::TopicFigures;
 pub use permit::{Action, AllowAll, Permit};
@@ -67,6 +71,9 @@ struct Shared {
     joins: AtomicU32,
     /// The timer runs.
     started: OnceLock<()>,
+    /// The data directory, if there is one.
+    #[cfg(all(feature = "durable", target_os = "linux"))]
+    store: OnceLock<Arc<crate::store::Store>>,
 }
 
 impl Service {
@@ -77,15 +84,29 @@ impl Service {
 
     /// No topics yet; `permit` is asked before anything is done.
     pub fn with_permit(settings: Settings, permit: impl Permit) -> Self {
-        let topics = Arc::new(Topics::new(settings, Epoch(random())));
-        let secret = DedupSecret::new([random(), random()]);
-        let (permit, clock) = (Box::new(permit), Clock::start());
-        let (counters, started) = (Counters::default(), OnceLock::new());
+        let topics = Topics::new(settings, Epoch(random()));
+        Self::of(topics, permit, DedupSecret::new([random(), random()]), Clock::start())
+    }
+
+    fn of(topics: Topics, permit: impl Permit, secret: DedupSecret, clock: Clock) -> Self {
         let limits = topics.settings().limits();
         let memory = limits.memory / PRESENCE_PART;
         let presence = presence::All::new(limits.topics, limits.subscriptions, memory, clock);
         let joins = AtomicU32::new(0);
         Self(Arc::new(Shared { topics, presence, permit, secret, clock, counters, joins, started }))
+        let presence = presence::All::new(limits.topics, limits.subscriptions, clock);
+        Self(Arc::new(Shared {
+            topics: Arc::new(topics),
+            presence,
+            permit: Box::new(permit),
+            secret,
+            clock,
+            counters: Counters::default(),
+            joins: AtomicU32::new(0),
+            started: OnceLock::new(),
+            #[cfg(all(feature = "durable", target_os = "linux"))]
+            store: OnceLock::new(),
+        }))
     }
 
     /// The topics themselves.

@@ -56,7 +56,7 @@ impl Service {
         request: &Request,
         name: &TopicName,
     ) -> Result<(Reader, Arc<WakeGroup>), Refusal> {
-        let topic = self.0.topics.open(name, self.0.clock.now())?;
+        let topic = self.0.topics.open(name)?;
         let connection = request.peer().connection_id();
         let reader = self.0.topics.enter(&topic, connection, || {
             Box::new(Group(request.peer().requester().wake_group()))

@@ -28,8 +28,8 @@ use crate::{
     position::{Epoch, Offset, Position},
     rate::{Bucket, TooFast},
     refusal::Refusal,
-    settings::{Kind, TopicSettings},
-    sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
+    settings::{Kind, Retention, TopicSettings},
+    sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
     time::Now,
 };
 
@@ -210,41 +210,65 @@ impl Topic {
         }
     }
 
-    /// A topic whose messages go through this journal, as it was found on disk or is new there. `newest` are
-    /// its last messages in order, which are kept in memory as well.
-    pub fn durable<'a>(
+    /// A topic whose messages go through this journal, as it was found on disk or is new there.
+    pub fn durable(
         name: TopicName,
         recovered: &Recovered,
-        newest: impl IntoIterator<Item = Staged<'a>>,
         journal: Box<dyn Journal>,
         settings: Arc<TopicSettings>,
         all: &Arc<AtomicUsize>,
-        now: Now,
     ) -> Self {
-        let mut newest = newest.into_iter().peekable();
-        let first = newest.peek().map_or(recovered.next, |staged| staged.offset);
-        let ended = if recovered.is_closed { Ended::Closed } else { Ended::Not };
-        let mut topic = Self::new(name, recovered.epoch, first, ended, settings, all);
-        let mut log = lock(&topic.log);
-        for Staged { offset, time, id, message, .. } in newest {
-            log.ring.restore(&topic.encoder, &message, time, now);
-            if let Some(id) = id {
-                log.enter(id, offset);
-            }
-        }
-        log.ring.set_newest(recovered.time);
-        log.ring.retain(now, recovered.next);
-        drop(log);
-        topic.first = recovered.base;
-        topic.base = AtomicU64::new(recovered.base.0);
-        topic.visible = AtomicU64::new(recovered.next.0);
+        let Recovered { epoch, base, next, is_closed, time, .. } = *recovered;
+        let ended = if is_closed { Ended::Closed } else { Ended::Not };
+        let mut topic = Self::new(name, epoch, next, ended, settings, all);
+        topic.lock_log().ring = topic.memory_from(next, time);
+        topic.first = base;
+        topic.base = AtomicU64::new(base.0);
         topic.durable = Some(Durable::new(journal, recovered.damage.clone()));
         topic
     }
 
-    /// Remembers an idempotency key of a message that is not in memory any more.
-    pub fn remember(&self, id: DedupKey, offset: Offset) {
-        lock(&self.log).enter(id, offset);
+    fn lock_log(&self) -> MutexGuard<'_, Log> {
+        lock(&self.log)
+    }
+
+    /// The part of a durable topic's messages that is kept in memory: none yet, and however many are on disk,
+    /// no more than a topic in memory has by default.
+    fn memory_from(&self, first: Offset, newest: u64) -> Ring {
+        let least = Retention::default();
+        let retention = Retention {
+            messages: self.settings.retention.messages.min(least.messages),
+            bytes: self.settings.retention.bytes.min(least.bytes),
+            ..self.settings.retention
+        };
+        let mut ring = Ring::new(first, retention, Arc::clone(&self.held));
+        ring.set_newest(newest);
+        ring
+    }
+
+    /// Takes a message that was read from the disk when that was opened: the last ones of a topic in their
+    /// order, up to the newest, so that they are in memory and their idempotency keys are known.
+    pub fn restore(&self, staged: &Staged<'_>, now: Now) {
+        let Staged { offset, time, id, message, .. } = staged;
+        let mut log = lock(&self.log);
+        if log.ring.next() != *offset {
+            // It is the first, or those before it are lost: memory has no holes.
+            log.ring = self.memory_from(*offset, 0);
+        }
+        log.ring.restore(&self.encoder, message, *time, now);
+        log.ring.retain(now, offset.next());
+        if let Some(id) = *id {
+            log.enter(id, *offset);
+        }
+    }
+
+    /// The end of what was [restored](Self::restore).
+    pub fn restored(&self, recovered: &Recovered) {
+        let mut log = lock(&self.log);
+        if log.ring.next() != recovered.next {
+            log.ring = self.memory_from(recovered.next, recovered.time);
+        }
+        log.ring.set_newest(recovered.time);
     }
 
     /// The same, where there were messages before its first: the newest of its own had this time, and those
@@ -544,7 +568,9 @@ impl Topic {
 
     /// Whether it has no messages and no readers.
     pub fn is_idle(&self) -> bool {
-        self.readers() == 0 && self.base() == self.visible() && !self.is_durable()
+        // A durable one is there for as long as it has had messages.
+        let may_go = || !self.is_durable() || lock(&self.log).ring.next() == Offset(1);
+        self.readers() == 0 && self.base() == self.visible() && may_go()
     }
 
     /// Gives up its oldest messages for those of others; their bytes.

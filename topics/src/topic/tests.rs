@@ -139,10 +139,14 @@ fn open(disk: &Disk, messages: u64, now: Now) -> Topic {
         time: written.last().map_or(0, |last| last.time),
         damage: None,
     };
-    let newest = written.iter().rev().take(10).rev().map(Written::staged);
     let name = TopicName::parse("t").expect("a name");
     let journal = Box::new(disk.clone());
-    Topic::durable(name, &recovered, newest, journal, settings(messages), &Arc::default(), now)
+    let topic = Topic::durable(name, &recovered, journal, settings(messages), &Arc::default());
+    for written in written.iter().rev().take(10).rev() {
+        topic.restore(&written.staged(), now);
+    }
+    topic.restored(&recovered);
+    topic
 }
 
 impl World {

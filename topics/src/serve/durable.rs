@@ -1,0 +1,268 @@
+//! Durable topics: between a topic and the files it is kept in.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use tokio::runtime::Handle;
+
+use super::{Clock, Permit, Service, pump, random};
+use crate::{
+    dedup::{DedupKey, DedupSecret},
+    name::TopicName,
+    position::{Epoch, Offset},
+    refusal::Refusal,
+    registry::Topics,
+    settings::{Settings, SyncMode, TopicSettings},
+    store::{
+        self, Directory, Engine, Listener, NewTopic, Record, Retention, StoreError, StoreFigures,
+        Terms, TopicState, Waiting,
+    },
+    topic::{Journal, Recovered, Staged, Store, Topic},
+};
+
+/// Bytes that are read at once of what is brought back into memory.
+const READ_BYTES: usize = 1 << 20;
+
+/// A topic, as the committer's thread knows it.
+#[derive(Debug)]
+struct Told {
+    topic: OnceLock<Weak<Topic>>,
+    /// Readers are woken on this runtime.
+    runtime: Handle,
+}
+
+impl Told {
+    fn new(runtime: &Handle) -> Arc<Self> {
+        Arc::new(Self { topic: OnceLock::new(), runtime: runtime.clone() })
+    }
+
+    fn tell(&self, tell: impl FnOnce(&Topic) -> bool) {
+        if let Some(topic) = self.topic.get().and_then(Weak::upgrade)
+            && tell(&topic)
+        {
+            let _entered = self.runtime.enter();
+            pump::pump(&topic);
+        }
+    }
+}
+
+impl Listener for Told {
+    fn committed(&self, next: Offset, _is_synced: bool) {
+        self.tell(|topic| topic.commit(next));
+    }
+
+    fn based(&self, base: Offset) {
+        self.tell(|topic| {
+            topic.trimmed(base);
+            false
+        });
+    }
+
+    fn failed(&self, why: &Refusal) {
+        self.tell(|topic| topic.fail(&why.to_string()));
+    }
+}
+
+/// The files of one topic.
+#[derive(Debug)]
+struct Files {
+    store: Arc<store::Store>,
+    topic: Arc<store::Durable>,
+    told: Arc<Told>,
+}
+
+impl Journal for Files {
+    fn bind(&self, topic: &Arc<Topic>) {
+        // There is one topic of these files, and it is bound once.
+        let _ = self.told.topic.set(Arc::downgrade(topic));
+    }
+
+    fn take(&self, staged: &Staged<'_>) -> Result<(), Refusal> {
+        let Staged { offset, time, id, closes, message } = *staged;
+        let id = id.map(|DedupKey([high, low])| u128::from(high) << 64 | u128::from(low));
+        self.topic.append(&Record { offset, time, id, closes, message })
+    }
+
+    fn read(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        give: &mut dyn FnMut(Staged<'_>),
+    ) -> Result<Offset, Refusal> {
+        let block = self.store.read(self.topic.id(), from, max_bytes)?;
+        block.records().map(staged).for_each(give);
+        Ok(block.next())
+    }
+
+    fn trim(&self, base: Offset) -> Result<(), Refusal> {
+        self.store.trim(self.topic.id(), base)
+    }
+
+    fn delete(&self) -> Result<(), Refusal> {
+        self.store.delete(self.topic.id())
+    }
+}
+
+fn staged(record: Record<'_>) -> Staged<'_> {
+    let Record { offset, time, id, closes, message } = record;
+    // Both halves, each whole.
+    let id = id.map(|id| DedupKey([(id >> 64) as u64, id as u64]));
+    Staged { offset, time, id, closes, message }
+}
+
+/// The data directory.
+#[derive(Debug)]
+struct Data {
+    store: Arc<store::Store>,
+    runtime: Handle,
+}
+
+impl Data {
+    fn terms(settings: &TopicSettings, told: &Arc<Told>) -> Terms {
+        let pending = settings.pending;
+        Terms {
+            listener: Arc::clone(told) as Arc<dyn Listener>,
+            waiting: Waiting { messages: pending.messages, bytes: pending.bytes },
+            sync_within: match settings.sync {
+                SyncMode::EveryMs(ms) => Some(Duration::from_millis(ms)),
+                SyncMode::Always | SyncMode::Os => None,
+            },
+        }
+    }
+
+    fn retention(settings: &TopicSettings) -> Retention {
+        let crate::settings::Retention { messages, bytes, age } = settings.retention;
+        Retention {
+            messages: Some(messages),
+            bytes: u64::try_from(bytes).ok(),
+            age_ms: u64::try_from(age.as_millis()).ok(),
+        }
+    }
+
+    fn files(&self, topic: Arc<store::Durable>, told: Arc<Told>) -> Box<dyn Journal> {
+        Box::new(Files { store: Arc::clone(&self.store), topic, told })
+    }
+
+    /// Brings back a topic that was found on disk.
+    fn adopt(&self, topics: &Topics, state: &TopicState, clock: Clock) -> Result<(), Refusal> {
+        let name = &state.name;
+        // What was made durable is, whatever the settings say of such names now.
+        let settings = topics.settings().of(name).map(Arc::clone).unwrap_or_default();
+        let told = Told::new(&self.runtime);
+        let (retention, terms) = (Self::retention(&settings), Self::terms(&settings, &told));
+        let topic = self.store.attach(state, retention, terms)?;
+        let recovered = Recovered {
+            epoch: state.epoch,
+            base: state.base,
+            next: state.next,
+            is_closed: state.closed.is_some(),
+            time: state.time,
+            damage: state.damage.clone(),
+        };
+        let remembered = u64::try_from(settings.dedup_entries).unwrap_or(u64::MAX);
+        let journal = self.files(topic, told);
+        let mut from = state.base.max(Offset(state.next.0.saturating_sub(remembered)));
+        let topic = Topic::durable(name.clone(), &recovered, journal, settings, topics.held());
+        let now = clock.now();
+        while from < state.next {
+            let block = self.store.read(state.id, from, READ_BYTES)?;
+            block.records().for_each(|record| topic.restore(&staged(record), now));
+            if block.next() <= from {
+                break;
+            }
+            from = block.next();
+        }
+        topic.restored(&recovered);
+        topics.adopt(topic);
+        Ok(())
+    }
+}
+
+impl Store for Data {
+    fn create(
+        &self,
+        name: &TopicName,
+        settings: &TopicSettings,
+    ) -> Result<(Recovered, Box<dyn Journal>), Refusal> {
+        let (epoch, first) = (Epoch(random()), Offset(1));
+        let told = Told::new(&self.runtime);
+        let is_loose = settings.sync != SyncMode::Always;
+        let retention = Self::retention(settings);
+        let new = NewTopic { name, epoch, first, is_loose, settings: "", retention };
+        let topic = self.store.create(&new, Self::terms(settings, &told))?;
+        let recovered =
+            Recovered { epoch, base: first, next: first, is_closed: false, time: 0, damage: None };
+        Ok((recovered, self.files(topic, told)))
+    }
+}
+
+/// A topic that was found damaged when its data directory was opened: it can be read, and takes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedTopic {
+    /// Its name; none for damage that belongs to no topic, or to all.
+    pub name: Option<TopicName>,
+    /// The place and the kind of the damage: a sentence.
+    pub damage: String,
+}
+
+impl Service {
+    /// Topics of which the durable ones are kept in this directory, which is made if there is none: those
+    /// that are there already go on. It takes the time of a disk; with what was found damaged. To be called
+    /// in a runtime, on which readers are woken.
+    ///
+    /// # Errors
+    /// The directory is in use, is not one of ours, or its disk fails.
+    pub fn open(
+        settings: Settings,
+        permit: impl Permit,
+        directory: &Path,
+        sizes: store::Settings,
+    ) -> Result<(Self, Vec<DamagedTopic>), StoreError> {
+        let unusable = |error: String| StoreError::Unusable(error);
+        let clock = Clock::start();
+        let engine =
+            Engine::open(Directory::open(directory)?, sizes, [random(), random(), random()])?;
+        let key = engine.hash_key();
+        let secret = DedupSecret::new([(key >> 64) as u64, key as u64]);
+        let mut damaged: Vec<_> =
+            engine.notes().iter().map(|damage| (None, damage.clone())).collect();
+        let states: Vec<_> = engine.topics().collect();
+        let max_waiting = settings.limits().pending_bytes;
+        let store = store::Store::start(engine, max_waiting, move || clock.now());
+        let store = Arc::new(store.map_err(|error| {
+            unusable(format!("the thread that writes cannot be started: {error}"))
+        })?);
+        let data = Data { store: Arc::clone(&store), runtime: Handle::current() };
+        let topics = Topics::new(settings, Epoch(random()));
+        for state in &states {
+            let name = state.name.clone();
+            if let Some(damage) = &state.damage {
+                damaged.push((Some(name.clone()), damage.clone()));
+            }
+            data.adopt(&topics, state, clock)
+                .map_err(|refusal| unusable(format!("topic \"{name}\": {refusal}")))?;
+        }
+        let service = Self::of(topics.with_store(Box::new(data)), permit, secret, clock);
+        // Nobody else has set it.
+        let _ = service.0.store.set(store);
+        let damaged = damaged.into_iter().map(|(name, damage)| DamagedTopic { name, damage });
+        Ok((service, damaged.collect()))
+    }
+
+    /// The figures of the data directory, if there is one.
+    pub fn store_figures(&self) -> Option<StoreFigures> {
+        self.0.store.get().map(|store| store.figures())
+    }
+
+    /// Commits what waits for the disk, and takes nothing more. It takes the time of a disk. Without a data
+    /// directory there is nothing to do.
+    ///
+    /// # Errors
+    /// The disk's error. What was acknowledged is safe all the same.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.0.store.get().map_or(Ok(()), |store| store.close())
+    }
+}

@@ -1,6 +1,9 @@
 //! Settings, and the flags that set them.
 
-use std::{convert::Infallible, fmt, io, num::NonZeroUsize, str::FromStr, thread, time::Duration};
+use std::{
+    convert::Infallible, fmt, io, num::NonZeroUsize, path::PathBuf, str::FromStr, thread,
+    time::Duration,
+};
 
 use clap::{Args, ValueEnum, value_parser};
 use rsock::{HttpLimits, ResumeLimits, proto::Config};
@@ -100,6 +103,12 @@ pub struct Options {
     /// default 1GiB, and not more than a quarter of what the machine has, or its control group
     #[arg(long, value_name = "SIZE", value_parser = some_size)]
     pub topic_memory: Option<usize>,
+    /// The directory that durable topics are kept in, made if there is none; without it they are refused
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Bytes of all files in it: a size; beyond it publishes to durable topics are refused
+    #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = some_size)]
+    pub data_max: usize,
     /// How long half a frame or half a payload may wait for a KiB more of it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub part_timeout: Duration,
@@ -193,6 +202,8 @@ impl Default for Options {
             memory_max: None,
             topic: Vec::new(),
             topic_memory: None,
+            data: None,
+            data_max: 10 << 30,
             part_timeout: limits.part_timeout,
             max_lifetime: limits.max_lifetime,
             resume_window: resume.window,

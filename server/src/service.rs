@@ -3,7 +3,7 @@
 use std::{fmt, io::ErrorKind, sync::Arc};
 
 use rsock::{ConnectError, IoError, MemoryBudget, Meter, Router, Server, SharedLease};
-use rsock_topics::{Limits, Service as TopicService};
+use rsock_topics::Service as TopicService;
 
 use crate::{
     app::{App, app_on},
@@ -11,7 +11,7 @@ use crate::{
     frames,
     http::Front,
     options::{DefaultRoute, Options, RuntimeKind},
-    topics::{self, LocalAdmin},
+    topics,
 };
 
 /// A service whose listeners are open.
@@ -22,6 +22,7 @@ pub struct Service {
     front: Front,
     cores: Option<Cores>,
     memory: Arc<MemoryBudget>,
+    topics: TopicService,
 }
 
 impl Service {
@@ -44,7 +45,7 @@ impl Service {
         let runtimes = cores.as_ref().map(Cores::runtimes);
         let meter = Arc::new(Meter::default().max_warnings(options.max_warnings));
         let memory = options.memory_max.map_or_else(MemoryBudget::of_process, MemoryBudget::new);
-        let topics = open_topics(&options)?;
+        let topics = topics::open(&options).await.map_err(StartError::Topics)?;
         let mut router =
             app_on(Arc::clone(&meter), Arc::clone(&memory), runtimes.cloned(), &topics);
         if let DefaultRoute::Route(name) = &options.default_route {
@@ -90,7 +91,7 @@ impl Service {
         }
         let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
         front.set_addresses(&server.addresses());
-        Ok(Self { server, router, front, cores, memory })
+        Ok(Self { server, router, front, cores, memory, topics })
     }
 
     /// The addresses it listens on, with the ports it was given.
@@ -105,7 +106,7 @@ impl Service {
 
     /// Serves until `shutdown` resolves, and then lets open streams end within ten seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, router, front, cores, memory: _ } = self;
+        let Self { server, router, front, cores, memory: _, topics } = self;
         let shutdown = async move {
             shutdown.await;
             front.drain();
@@ -114,16 +115,8 @@ impl Service {
         if let Some(cores) = cores {
             cores.end().await;
         }
+        topics::close(topics).await;
     }
-}
-
-/// The topics, as these options have them.
-fn open_topics(options: &Options) -> Result<TopicService, StartError> {
-    // What the machine has is known by what connections may have of it: a half.
-    let quarter = MemoryBudget::of_process().max() / 2;
-    let memory = options.topic_memory.or_else(|| Some(quarter.min(Limits::default().memory)));
-    let settings = topics::settings(&options.topic, memory).map_err(StartError::Topics)?;
-    Ok(TopicService::with_permit(settings, LocalAdmin))
 }
 
 /// Why a service did not start.

@@ -1,8 +1,16 @@
 //! The topics that are served: their settings by flags, and who may do what to them.
 
-use rsock::Request;
-use rsock_topics::{Action, Limits, Permit, Refusal, Settings, TopicName, TopicSettings};
+use std::path::Path;
+
+use rsock::{MemoryBudget, Request};
+#[cfg(target_os = "linux")]
+use rsock_topics::DamagedTopic;
+use rsock_topics::{
+    Action, Kind, Limits, Permit, Refusal, Service, Settings, TopicName, TopicSettings,
+};
 use serde_json::{Map, Value};
+
+use crate::options::Options;
 
 /// How topics of a pattern are told apart from others on the command line.
 const EXAMPLE: &str = "as 'orders.>=durable,age=7d' or 'board.*=latest,max_keys=500'";
@@ -75,17 +83,69 @@ fn set(members: &mut Map<String, Value>, path: Vec<&str>, value: Value) -> Resul
     }
 }
 
-/// The settings of all topics.
+/// The topics, as these options have them. What is found damaged on disk is logged.
 ///
 /// # Errors
-/// Two rules of one pattern, as a sentence.
-pub(crate) fn settings(rules: &[TopicRule], memory: Option<usize>) -> Result<Settings, String> {
+/// Two rules of one pattern, or a data directory that cannot be used, as a sentence.
+pub(crate) async fn open(options: &Options) -> Result<Service, String> {
     let mut limits = Limits::default();
-    if let Some(memory) = memory {
-        limits.memory = memory;
+    // What the machine has is known by what connections may have of it: a half.
+    let quarter = MemoryBudget::of_process().max() / 2;
+    limits.memory = options.topic_memory.unwrap_or_else(|| limits.memory.min(quarter));
+    let rules = options.topic.iter().map(|rule| (rule.pattern.as_str(), rule.settings.clone()));
+    let settings = Settings::new(limits, rules)?;
+    let Some(directory) = &options.data else {
+        let is_durable = |rule: &&TopicRule| rule.settings.kind == Kind::Durable;
+        if let Some(rule) = options.topic.iter().find(is_durable) {
+            tracing::warn!("topics {} are refused: there is no --data directory", rule.pattern);
+        }
+        return Ok(Service::with_permit(settings, LocalAdmin));
+    };
+    open_directory(settings, directory, options.data_max).await
+}
+
+#[cfg(target_os = "linux")]
+async fn open_directory(
+    settings: Settings,
+    directory: &Path,
+    max_bytes: usize,
+) -> Result<Service, String> {
+    let sizes = rsock_topics::store::Settings {
+        max_bytes: u64::try_from(max_bytes).unwrap_or(u64::MAX),
+        ..Default::default()
+    };
+    let path = directory.to_owned();
+    // It reads what was written since the last start, and what is to be in memory.
+    let opened =
+        tokio::task::spawn_blocking(move || Service::open(settings, LocalAdmin, &path, sizes));
+    let (service, damaged) = match opened.await {
+        Ok(opened) => opened.map_err(|error| error.to_string())?,
+        Err(error) => return Err(error.to_string()),
+    };
+    let topics = service.topics().len();
+    tracing::info!("durable topics in {}: {topics}", directory.display());
+    for DamagedTopic { name, damage } in damaged {
+        let name = name.map_or_else(|| "topics".to_owned(), |name| format!("topic {name}"));
+        tracing::error!("{name}: {damage}");
     }
-    let rules = rules.iter().map(|rule| (rule.pattern.as_str(), rule.settings.clone()));
-    Settings::new(limits, rules)
+    Ok(service)
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn open_directory(_: Settings, _: &Path, _: usize) -> Result<Service, String> {
+    Err("--data: durable topics are to be had on Linux alone".to_owned())
+}
+
+/// Has what waits for the disk committed.
+pub(crate) async fn close(topics: Service) {
+    #[cfg(target_os = "linux")]
+    match tokio::task::spawn_blocking(move || topics.close()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("the data directory: {error}"),
+        Err(error) => tracing::error!("the data directory: {error}"),
+    }
+    #[cfg(not(target_os = "linux"))]
+    drop(topics);
 }
 
 /// Everybody may do everything, but purge and delete: that may who is on this machine.
@@ -115,7 +175,7 @@ fn is_here(address: &str) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use rsock_topics::{Kind, SyncMode};
+    use rsock_topics::SyncMode;
 
     use super::*;
 

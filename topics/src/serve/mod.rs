@@ -92,9 +92,6 @@ impl Service {
         let limits = topics.settings().limits();
         let memory = limits.memory / PRESENCE_PART;
         let presence = presence::All::new(limits.topics, limits.subscriptions, memory, clock);
-        let joins = AtomicU32::new(0);
-        Self(Arc::new(Shared { topics, presence, permit, secret, clock, counters, joins, started }))
-        let presence = presence::All::new(limits.topics, limits.subscriptions, clock);
         Self(Arc::new(Shared {
             topics: Arc::new(topics),
             presence,

@@ -7,7 +7,8 @@
 //!   and what the README says in its place, is the document's service, and goes on.
 //! - `…` on a line stands for any number of lines that are left out.
 //! - `# elsewhere: COMMAND` is what the reader does in another terminal once all above it has been
-//!   printed. `pkill` of `rsockd` meets the document's service alone.
+//!   printed. `pkill` of `rsockd` meets the document's service alone; a command with `rsock` is run to its end,
+//!   and should succeed.
 //! - `^C` is Ctrl-C, once all above it has been printed, and that should be something: a shell that is
 //!   about to start a program keeps it to itself.
 //! - A time stands for any time: `1.7ms`, `2026-11-29T21:44:52.909Z`. The ports 7878 and 7879 stand for
@@ -242,6 +243,17 @@ impl Machine {
             }
             ["pkill", signal, "rsockd"] => {
                 self.service.as_ref().ok_or("the service is not running")?.signal(signal);
+            }
+            _ if words.contains(&"rsock") => {
+                let mut running = self.shell(command);
+                let mut printed = Vec::new();
+                while let Some(line) = running.next()? {
+                    printed.push(line);
+                }
+                let ended = running.process.wait().map_err(|error| error.to_string())?;
+                if !ended.success() {
+                    return Err(format!("elsewhere, {command} fails:\n{}", printed.join("\n")));
+                }
             }
             _ => return Err(format!("nobody has said how to do {command:?} elsewhere")),
         }

@@ -47,6 +47,22 @@ fn excerpts_stand_in_the_programs() {
     }
 }
 
+/// What `docs/topics.md` shows stands in the chat or in an example of the library's documentation.
+#[test]
+fn excerpts_about_topics_stand_in_examples() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
+    let mut examples = read("rsock/examples/chat.rs");
+    for path in ["rsock/src/topic/publisher.rs", "rsock/src/topic/subscription.rs"] {
+        let source = read(path);
+        let docs = source.lines().filter_map(|line| line.trim_start().strip_prefix("///"));
+        for line in docs {
+            examples.push('\n');
+            examples.push_str(line.strip_prefix(' ').unwrap_or(line));
+        }
+    }
+    assert_eq!(missing(&read("docs/topics.md"), "rust", &examples), None);
+}
+
 /// What `docs/http.md` shows stands in an example of the library's documentation, which is run, and in
 /// the one for axum.
 #[test]

@@ -14,7 +14,12 @@ use rsock::{
     ResumeLimits, Router, Server, memory, stream_feed,
     topic::{PresenceEvent, PresenceEvents, Topic},
 };
-use rsock_tests::{cutter::Cutter, record::limit_time, script::PATIENCE};
+use rsock_tests::{
+    cutter::Cutter,
+    record::limit_time,
+    script::{PATIENCE, Peer},
+    wire::{CLOSE, FIN, N, p, route, rs},
+};
 use rsock_topics::{Limits, PresenceSession, Service, Settings, TopicName, TopicSettings};
 
 use crate::ask;
@@ -201,6 +206,28 @@ async fn a_killed_client_leaves_after_its_grace_and_a_reload_is_silent() {
             assert_eq!(next(&mut of_long).await, wanted);
         }
     }
+}
+
+/// A client that closes its WebSocket for good has left; a page that is left, or loaded again, has its grace.
+#[tokio::test]
+async fn a_page_that_is_loaded_again_is_not_seen_to_leave() {
+    let uris = serve(app(&topics()), MINUTE).await;
+    let watching = connect(&uris[0]).await;
+    let mut events = watch(&watching, "long.1");
+    assert_eq!(next(&mut events).await, "all 0");
+    for name in ["ann", "bob"] {
+        let mut page = Peer::established(&uris[1]).await;
+        page.send(rs(1, 1, name).metadata(route("here.long.1"))).await;
+        page.expect(p(1, N, "here")).await;
+        assert_eq!(next(&mut events).await, format!("join {name}"));
+        let code: u16 = if name == "ann" { 1_001 } else { 1_000 };
+        page.message(FIN | CLOSE, code.to_be_bytes()).await;
+        page.expect_end().await;
+    }
+    assert_eq!(next(&mut events).await, "leave bob");
+    let page = connect(&uris[1]).await;
+    drop(appear(&page, "long.1", "ann").await);
+    assert_eq!(next(&mut events).await, "leave ann");
 }
 
 /// A session that may be resumed is away while it has no transport, and gone when it is over.

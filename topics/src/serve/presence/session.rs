@@ -17,6 +17,9 @@ use crate::{
 
 /// The least time of silence after which a connection that has joined counts as lost.
 const LEAST_LIFETIME: Duration = Duration::from_secs(30);
+/// The status code of a WebSocket that is closed because it has served its purpose (RFC 6455, section 7.4.1):
+/// a page that is left or loaded again says another.
+const NORMAL_CLOSURE: u16 = 1_000;
 /// The KEEPALIVEs of which one must come within that time.
 const KEEPALIVES: u32 = 3;
 
@@ -114,6 +117,7 @@ fn end_by(state: &ConnectionState) -> SessionEnd {
     match state {
         ConnectionState::Closed(reason) => match reason {
             CloseReason::Finished(Side::Peer)
+            | CloseReason::WebSocketClosed { code: NORMAL_CLOSURE, .. }
             | CloseReason::Error { by: Side::Peer, code: ErrorCode::CONNECTION_CLOSE, .. } => {
                 SessionEnd::Orderly
             }

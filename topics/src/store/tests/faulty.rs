@@ -160,6 +160,7 @@ struct World {
     is_full: bool,
     has_failed: bool,
     boot: u64,
+    syncs: u64,
 }
 
 /// A disk of files in memory. Its clones are the same disk.
@@ -226,8 +227,12 @@ impl World {
     }
 
     fn children(&self, path: &str) -> Vec<String> {
-        let names = self.names.keys().filter(|name| parent(name) == path && !name.is_empty());
-        names.map(|name| name.rsplit('/').next().unwrap_or_default().to_owned()).collect()
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let below = self.names.range(prefix.clone()..).map_while(|(name, _)| {
+            let name = name.strip_prefix(&prefix)?;
+            Some((!name.contains('/')).then(|| name.to_owned()))
+        });
+        below.flatten().collect()
     }
 
     /// Tears what is not safe: all of it, or that of some files, which goes on being read as it was written.
@@ -256,6 +261,7 @@ impl Faulty {
                 is_full: false,
                 has_failed: false,
                 boot: 1,
+                syncs: 0,
             })),
             Arc::default(),
         )
@@ -287,6 +293,11 @@ impl Faulty {
     /// Whether a call has failed since the last cut, kill or healing.
     pub(super) fn has_failed(&self) -> bool {
         self.world().has_failed
+    }
+
+    /// Files that were synced so far, and directories, and barriers.
+    pub(super) fn syncs(&self) -> u64 {
+        self.world().syncs
     }
 
     pub(super) fn calls(&self) -> u64 {
@@ -445,6 +456,7 @@ impl Disk for Faulty {
         let closed = self.1.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
         drop(self.1.has_opened.wait_while(closed, |is_closed| *is_closed));
         let mut world = self.world();
+        world.syncs += 1;
         world.call(false, |world| {
             // What was not written counts as written from now on, though it is not.
             let mut random = world.random.clone();
@@ -459,6 +471,7 @@ impl Disk for Faulty {
 
     fn sync_directory(&self, path: &str) -> io::Result<()> {
         let mut world = self.world();
+        world.syncs += 1;
         world.call(false, |_| {})?;
         let world = &mut *world;
         world.namings.retain(|naming| {
@@ -473,6 +486,7 @@ impl Disk for Faulty {
 
     fn barrier(&self) -> io::Result<()> {
         let mut world = self.world();
+        world.syncs += 1;
         world.call(false, |world| {
             if !world.is_dead {
                 world.lose_changes(false);

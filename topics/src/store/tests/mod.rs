@@ -3,6 +3,7 @@
 mod committing;
 mod damage;
 mod faulty;
+mod many;
 mod world;
 
 use faulty::Fault;

@@ -52,6 +52,8 @@ pub(super) struct World {
     /// The states that a cut may lead back to: what is synced, what was written since, and what is on its
     /// way.
     states: Vec<State>,
+    /// The ends of the logs that were told, in each epoch.
+    told: BTreeMap<(TopicId, u64), u64>,
     /// The state with all that is staged.
     staged: State,
     time: u64,
@@ -124,6 +126,7 @@ impl World {
             settings,
             engine: None,
             states: vec![State::new()],
+            told: BTreeMap::new(),
             staged: State::new(),
             time: 1_000,
             serial: 0,
@@ -144,18 +147,10 @@ impl World {
         }
         let mut why = Vec::new();
         let states = std::mem::take(&mut self.states);
-        // Whoever reads a topic that is not synced may have seen what is lost: no number means two messages.
-        let seen =
-            states.iter().flat_map(State::values).map(|model| (model.id, model.epoch, model.next));
-        let seen: Vec<_> = seen.collect();
+        // Whoever was told of a message that is lost keeps its number: it never means another.
         for topic in engine.topics() {
-            let is_lost = |(id, epoch, next): &(TopicId, Epoch, u64)| {
-                *id == topic.id && *epoch == topic.epoch && *next > topic.next.0
-            };
-            let is_loose = states
-                .iter()
-                .any(|state| state.values().any(|model| model.id == topic.id && model.is_loose));
-            if is_loose && seen.iter().any(is_lost) {
+            let told = self.told.get(&(topic.id, topic.epoch.0));
+            if told.is_some_and(|next| *next > topic.next.0) {
                 return Err(format!("offsets would be given twice: {topic:?}"));
             }
         }
@@ -376,7 +371,14 @@ impl World {
         }
         let Some(engine) = &mut self.engine else { return Ok(()) };
         let committed = commit.run(&self.disk);
-        match engine.finish_commit(committed) {
+        let finished = engine.finish_commit(committed);
+        if let Ok(outcome) = &finished {
+            for (id, next) in &outcome.moved {
+                let epoch = engine.topic(*id).map(|topic| topic.epoch);
+                self.told.extend(epoch.map(|epoch| ((*id, epoch.0), next.0)));
+            }
+        }
+        match finished {
             Ok(outcome) if outcome.is_synced => {
                 let last = self.states.pop().expect("pushed");
                 self.states = vec![last];

@@ -10,7 +10,11 @@ use super::{
 use crate::{
     entry::Message,
     position::{Epoch, Offset},
-    store::{Engine, NewTopic, Record, Retention, Settings, StoreError, TopicId, Unstaged},
+    store::{
+        Engine, NewTopic, Record, Retention, Settings, StoreError, TopicId, Unstaged,
+        format::{BATCH_HEAD, Batch, BatchKind, Fields, Kind, SECTOR},
+        journal::scan,
+    },
 };
 
 pub(super) fn settings() -> Settings {
@@ -156,6 +160,26 @@ fn a_journal_file_without_its_first_sector_is_found_by_what_the_one_before_says(
     let mut engine = open(&disk).expect("it can be opened");
     assert_eq!(texts(&mut engine, a), ["a0", "a1", "a2"]);
     assert_eq!(texts(&mut engine, b), ["b0", "b1", "b2"]);
+}
+
+/// A file is used again without being emptied, and numbers of batches that were torn are given again.
+#[test]
+fn batches_of_an_earlier_use_of_a_file_are_none() {
+    let batch = |generation, number, synced| {
+        let mut bytes = vec![0; BATCH_HEAD];
+        Fields { data: b"x", ..Fields::empty(Kind::Message, 1) }.write(&mut bytes);
+        Batch { kind: BatchKind::Records, number, synced }.finish(generation, &mut bytes);
+        bytes
+    };
+    for stale in [batch(1, 6, 4), batch(1, 7, 6)] {
+        let bytes = [vec![0; SECTOR], batch(2, 5, 4), stale, batch(1, 8, 7)].concat();
+        let scan = scan(&bytes, 2, 5);
+        assert_eq!((scan.batches.len(), scan.holes.len(), scan.next_batch), (1, 0, 6));
+    }
+    let lost = [vec![0; 2 * SECTOR], batch(2, 6, 5)].concat();
+    assert_eq!(scan(&lost, 2, 5).holes.len(), 1, "6 says that 5 was on disk");
+    let torn = [vec![0; 2 * SECTOR], batch(2, 6, 4)].concat();
+    assert_eq!(scan(&torn, 2, 5).holes.len(), 0, "6 was written before 5 was on disk");
 }
 
 /// Two topics with segments, and a journal that begins behind them.

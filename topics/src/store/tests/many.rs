@@ -114,6 +114,28 @@ fn an_empty_topic_keeps_its_offsets_and_its_epoch() {
     assert_eq!(publish(&mut engine, topic, b"x"), 10);
 }
 
+/// Otherwise a crash could leave a topic with more than the journal knows, and other topics without.
+#[test]
+fn nothing_goes_to_a_segment_before_it_is_safe_in_the_journal() {
+    let disk = Faulty::new(1);
+    let mut engine = open(&disk).expect("it can be opened");
+    engine.settle(0).expect("written");
+    let topic = super::damage::create(&mut engine, "a");
+    engine.configure(topic, true, "").expect("it is taken");
+    engine.settle(0).expect("written");
+    for offset in 1..61 {
+        append(&mut engine, topic, offset, &[b'x'; 50]);
+    }
+    commit(&mut engine);
+    assert_eq!(engine.topic(topic).expect("it is there").next, Offset(61));
+    while engine.step(0).expect("nothing fails") {}
+    assert!(engine.wants_sync() && disk.files(".segment").is_empty());
+    let sync = engine.sync().expect("there is something");
+    engine.finish_sync(sync.run(&disk)).expect("synced");
+    while engine.step(0).expect("nothing fails") {}
+    assert!(!engine.wants_sync() && !disk.files(".segment").is_empty());
+}
+
 #[test]
 fn retention_drops_whole_segments_and_the_base_is_known() {
     let disk = Faulty::new(1);

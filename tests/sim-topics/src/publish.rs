@@ -82,7 +82,7 @@ impl World {
             } else {
                 (topics.len() >= limit).then_some("too many topics: ")
             };
-            match (topics.open(of_name, self.now.get()), refused) {
+            match (topics.open(of_name), refused) {
                 (Err(refusal), Some(text)) => {
                     let told = refusal.to_string();
                     hold!(told.starts_with(text), Answer, "{told} instead of {text}");

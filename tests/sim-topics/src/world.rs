@@ -617,7 +617,8 @@ impl World {
         let is_old = age >= retention.age;
         let are_many = next - base >= retention.messages && age.as_secs() >= 2;
         let is_large = held + self.adds.get() + 25_000 > retention.bytes;
-        let is_short = self.held.get() > self.plan.settings.limits().memory;
+        // Who gives way to others keeps its last messages.
+        let is_short = self.held.get() > self.plan.settings.limits().memory && next - base >= 16;
         hold!(
             is_old || are_many || is_large || is_short,
             Retention,

@@ -1,0 +1,274 @@
+//! Copies the core of topics for `tests/faults.rs`, with faults that can be switched on: each is a place
+//! in its sources, and what stands there instead.
+
+use std::{error::Error, fs, path::Path};
+
+/// A fault: its name, the file in `topics/src`, what is replaced and by what. `BROKEN` is whether it is
+/// switched on.
+type Fault = (&'static str, &'static str, &'static str, &'static str);
+
+const FAULTS: &[Fault] = &[
+    (
+        "sees_too_late",
+        "cursor.rs",
+        "            self.seen = version;\n",
+        "            self.seen = if BROKEN { topic.version() } else { version };\n",
+    ),
+    (
+        "gap_one_too_far",
+        "cursor.rs",
+        "        self.gap = Some((from, Offset(to.0 - 1)));\n",
+        "        self.gap = Some((from, Offset(to.0 - u64::from(!BROKEN))));\n",
+    ),
+    (
+        "gap_of_a_beginning_one_too_short",
+        "topic/mod.rs",
+        "gap: Some((from, Offset(base.0 - 1)))",
+        "gap: Some((from, Offset(base.0 - 1 - u64::from(BROKEN))))",
+    ),
+    (
+        "passes_over_what_is_gone",
+        "cursor.rs",
+        "                    Read::Below(base) => self.catch_up(base, visible)?,\n",
+        "                    Read::Below(base) if BROKEN => self.next = base,\n                    \
+         Read::Below(base) => self.catch_up(base, visible)?,\n",
+    ),
+    (
+        "skips_uncounted",
+        "cursor.rs",
+        "                self.skipped += newest.0 - self.next.0;\n",
+        "                self.skipped += newest.0 - self.next.0 - u64::from(BROKEN);\n",
+    ),
+    (
+        "the_newest_never_goes",
+        "cursor.rs",
+        "        if self.lag == Lag::Conflate && newest >= base {\n",
+        "        if self.lag == Lag::Conflate && (newest >= base || BROKEN) {\n",
+    ),
+    (
+        "tells_gaps_without_credit",
+        "cursor.rs",
+        "            if self.next < end || self.gap.is_some() {\n                if !out.has_room() {\n",
+        "            if self.next < end || self.gap.is_some() {\n                \
+         if !out.has_room() && !(BROKEN && self.gap.is_some()) {\n",
+    ),
+    (
+        "tells_live_again",
+        "cursor.rs",
+        "                self.tells_live = false;\n",
+        "                self.tells_live = BROKEN;\n",
+    ),
+    (
+        "ends_before_the_last_message",
+        "cursor.rs",
+        "            let ended = topic.ended();\n",
+        "            let ended = topic.ended();\n            if BROKEN && ended != Ended::Not {\n                \
+         return Ok(Fill::Ended);\n            }\n",
+    ),
+    (
+        "is_seen_before_its_conditions",
+        "topic/mod.rs",
+        "        if let Some(expected) = expect.filter(",
+        "        if BROKEN {\n            self.visible.store(last.0 + 2, Ordering::Release);\n        }\n        \
+         if let Some(expected) = expect.filter(",
+    ),
+    (
+        "enters_ids_before_conditions",
+        "topic/mod.rs",
+        "        if let Some(expected) = expect.filter(",
+        "        if let Some(id) = id.filter(|_| BROKEN) {\n            log.enter(id, last.next());\n        }\n        \
+         if let Some(expected) = expect.filter(",
+    ),
+    (
+        "ids_are_everybodys",
+        "dedup.rs",
+        "name.unwrap_or_default(), id]",
+        "name.filter(|_| !BROKEN).unwrap_or_default(), id]",
+    ),
+    (
+        "closed_topics_refuse_what_they_have",
+        "topic/mod.rs",
+        "        if let Some(offset) = id.and_then(|id| log.dedup.find(id)) {\n",
+        "        if let Some(offset) = id.and_then(|id| log.dedup.find(id))\n            \
+         && !(BROKEN && self.ended() == Ended::Closed)\n        {\n",
+    ),
+    (
+        "base_one_too_low",
+        "log/ring.rs",
+        "            self.base = Offset(oldest.segment.first.0 + oldest.len as u64);\n",
+        "            self.base = Offset(oldest.segment.first.0 + oldest.len as u64 - u64::from(BROKEN));\n",
+    ),
+    (
+        "base_one_too_high",
+        "topic/mod.rs",
+        "self.base.store(log.ring.base().0, ",
+        "self.base.store(log.ring.base().0 + u64::from(BROKEN), ",
+    ),
+    (
+        "bursts_overrun",
+        "log/ring.rs",
+        "self.retention.messages && age >= SPARED;",
+        "self.retention.messages && (age >= SPARED || BROKEN);",
+    ),
+    (
+        "the_old_stays",
+        "log/ring.rs",
+        "            let is_old = age >= self.retention.age;\n",
+        "            let is_old = age >= self.retention.age && !BROKEN;\n",
+    ),
+    (
+        "times_go_back",
+        "registry.rs",
+        "            let newest = record.map_or(0, |record| record.newest);\n",
+        "            let newest = record.filter(|_| !BROKEN).map_or(0, |record| record.newest);\n",
+    ),
+    (
+        "the_floor_stays",
+        "registry.rs",
+        "                self.floor.fetch_max(record.next.0, Ordering::AcqRel);\n",
+        "                self.floor.fetch_max(if BROKEN { 0 } else { record.next.0 }, Ordering::AcqRel);\n",
+    ),
+    (
+        "put_away_without_a_record",
+        "registry.rs",
+        "        if !record.is_closed && record.next.0 <= ",
+        "        if BROKEN || !record.is_closed && record.next.0 <= ",
+    ),
+    (
+        "closed_topics_open_again",
+        "registry.rs",
+        "            let is_closed = record.is_some_and(|record| record.is_closed);\n",
+        "            let is_closed = record.is_some_and(|record| record.is_closed && !BROKEN);\n",
+    ),
+    (
+        "the_last_messages_go_too",
+        "log/ring.rs",
+        "oldest.len as u64 >= KEPT_FOR_OTHERS",
+        "oldest.len as u64 >= KEPT_FOR_OTHERS * u64::from(!BROKEN)",
+    ),
+    (
+        "nobody_gives_way",
+        "registry.rs",
+        "        if self.bytes().saturating_add(bytes) <= limit {\n            return Ok(());\n        }\n        \
+         // Those who come",
+        "        if BROKEN || self.bytes().saturating_add(bytes) <= limit {\n            return Ok(());\n        }\n        \
+         // Those who come",
+    ),
+    (
+        "events_overtake",
+        "ephemeral.rs",
+        "        if event.at > read_to {\n",
+        "        if event.at > read_to && !BROKEN {\n",
+    ),
+    (
+        "events_repeat",
+        "ephemeral.rs",
+        "        *number = of + 1;\n",
+        "        *number = of + u64::from(!BROKEN);\n",
+    ),
+    (
+        "events_wake_nobody",
+        "topic/mod.rs",
+        "        drop(events);\n        let pump = self.hubs.tell();\n",
+        "        drop(events);\n        let pump = !BROKEN && self.hubs.tell();\n",
+    ),
+    (
+        "woken_before_it_may_wait_again",
+        "topic/hubs.rs",
+        "                hub.is_waiting.swap(false, Ordering::AcqRel);\n                let cost = hub.cost();\n                \
+         hub.wake.wake();\n",
+        "                if !BROKEN {\n                    hub.is_waiting.swap(false, Ordering::AcqRel);\n                \
+         }\n                let cost = hub.cost();\n                hub.wake.wake();\n                \
+         hub.is_waiting.store(hub.is_waiting.load(Ordering::Relaxed) && !BROKEN, Ordering::Relaxed);\n",
+    ),
+    (
+        "pumps_once",
+        "topic/hubs.rs",
+        "            if self.pumped.swap(version, Ordering::Relaxed) == version {\n",
+        "            if self.pumped.swap(version, Ordering::Relaxed) == version\n                \
+         || (BROKEN && budget < HANDFUL)\n            {\n                \
+         if BROKEN {\n                    self.is_pumping.store(false, Ordering::Release);\n                    \
+         return Pumped::All;\n                }\n",
+    ),
+    (
+        "a_handful_is_all",
+        "topic/hubs.rs",
+        "                    return Pumped::More;\n",
+        "                    if BROKEN {\n                        \
+         self.is_pumping.store(false, Ordering::Release);\n                        \
+         return Pumped::All;\n                    }\n                    return Pumped::More;\n",
+    ),
+    (
+        "readers_stay_counted",
+        "topic/mod.rs",
+        "        self.readers.fetch_sub(1, Ordering::Relaxed);\n",
+        "        self.readers.fetch_sub(usize::from(!BROKEN), Ordering::Relaxed);\n",
+    ),
+    (
+        "memory_stays_counted",
+        "log/ring.rs",
+        "        self.held.release(self.bytes());\n",
+        "        self.held.release(if BROKEN { self.bytes() / 2 } else { self.bytes() });\n",
+    ),
+];
+
+/// Copies the sources below this folder, which are to lie at `crate::topics`.
+fn copy(
+    from: &Path,
+    to: &Path,
+    inside: &str,
+    made: &mut Vec<&'static str>,
+) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = format!("{inside}{name}");
+        if path.is_dir() {
+            // They are not of the core.
+            if !matches!(name.as_str(), "serve" | "store") {
+                copy(&path, &to.join(&name), &format!("{file}/"), made)?;
+            }
+            continue;
+        }
+        let mut text = fs::read_to_string(&path)?.replace("crate::", "crate::topics::");
+        for (name, _, from, to) in FAULTS.iter().filter(|(_, of, ..)| *of == file) {
+            // The test says which are not made: who changes the core can build it first.
+            if text.matches(from).count() == 1 {
+                text = text
+                    .replace(from, &to.replace("BROKEN", &format!("crate::is_broken({name:?})")));
+                made.push(name);
+            }
+        }
+        let name = if file == "lib.rs" { "mod.rs" } else { &name };
+        // The tests of the sources are run where they are.
+        fs::write(to.join(name), text.replace("#[cfg(test)]", "#[cfg(any())]"))?;
+    }
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topics/src");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed={}", sources.display());
+    let out = std::env::var("OUT_DIR")?;
+    let out = Path::new(&out);
+    let core = out.join("topics");
+    let mut made = Vec::new();
+    copy(&sources, &core, "", &mut made)?;
+    let all: Vec<_> = FAULTS.iter().map(|(name, ..)| *name).collect();
+    let left: Vec<_> = all.iter().filter(|name| !made.contains(name)).collect();
+    let place = core.join("mod.rs");
+    fs::write(
+        out.join("copy.rs"),
+        format!(
+            "#[allow(dead_code, unexpected_cfgs, unreachable_pub, unused_imports, reason = \"a copy\")]\n\
+             #[allow(missing_docs, unnameable_types, clippy::all, reason = \"a copy\")]\n\
+             #[path = {place:?}]\npub mod topics;\n\
+             /// The faults of the core.\nconst FAULTS: &[&str] = &{all:?};\n\
+             /// Those whose place in the sources is not there any more.\n\
+             const NOT_MADE: &[&str] = &{left:?};\n"
+        ),
+    )?;
+    Ok(())
+}

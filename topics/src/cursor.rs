@@ -251,6 +251,25 @@ impl Cursor {
         self
     }
 
+    /// The same cursor, for a reader that may not read history: it is told of a gap up to the first message in
+    /// memory that is not older than this. The state of a topic of the newest by key is no history.
+    ///
+    /// # Errors
+    /// [`Refusal::Rejected`] where there are such messages, and its reader does not want to be told of gaps,
+    /// or cannot be.
+    pub fn without_history(mut self, topic: &Topic, time: u64) -> Result<Self, Refusal> {
+        let first = topic.first_since(time);
+        if topic.is_latest() || first <= self.next {
+            return Ok(self);
+        }
+        if self.lag == Lag::Close {
+            return Err(Refusal::not_permitted("history", topic.name(), None));
+        }
+        let from = self.gap.map_or(self.next, |(from, _)| from);
+        (self.gap, self.next, self.since) = (Some((from, Offset(first.0 - 1))), first, 0);
+        Ok(self)
+    }
+
     /// The same cursor as that of a join, which is not sent its own events; nor its own messages, if it
     /// leaves them out. One that is not seen by others, since they are too many, is told so where it begins.
     #[must_use]

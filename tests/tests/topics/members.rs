@@ -109,6 +109,32 @@ async fn whoever_is_authenticated_joins_under_its_own_name() {
     assert_eq!(member.next().await, "ack null t ephemeral");
 }
 
+/// Reads what is new, and publishes; no more is granted.
+struct Plain;
+
+impl Permit for Plain {
+    fn permits(&self, _: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal> {
+        match action {
+            Action::Join | Action::Subscribe | Action::Publish => Ok(()),
+            _ => Err(Refusal::not_permitted(action.as_str(), topic, None)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_publishes_may_signal_and_whoever_subscribes_sees_what_is_recent() {
+    let world = World::with_permit(Plain).await;
+    world.publish("room.1", 1..=3).await;
+    let options = r#"{"name":"ann","receive":"both","from":"start"}"#;
+    let mut ann = Member::join(&world, options, 10);
+    assert_eq!(ann.next_of(3).await, ["1 null 1", "2 null 2", "3 null 3"], "a moment ago");
+    ann.send(r#"{"ephemeral":true,"id":"t"}"#, "typing").await;
+    assert_eq!(ann.next().await, "ack null t ephemeral");
+    assert_eq!(world.topic("room.1").signal("typing").await, Ok(()));
+    let refused = world.topic("room.1").history().page().await.expect_err("not permitted");
+    assert_eq!(refused.to_string(), "REJECTED: not permitted: history on topic \"room.1\"");
+}
+
 /// Our client's membership outlives its connection: others do not see it leave, and it misses nothing.
 #[tokio::test]
 async fn a_membership_comes_back_before_anybody_misses_it() {

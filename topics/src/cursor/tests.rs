@@ -427,6 +427,37 @@ fn what_is_told_accounts_for_every_offset() {
     }
 }
 
+/// Whoever may not read history is told from where on it may read, wherever it wants to begin.
+#[test]
+fn a_reader_without_history_begins_with_what_is_recent() {
+    let mut world = World::new(1, 1_000);
+    world.publish(100);
+    let after = |after| From::After(Position { epoch: EPOCH, after: Offset(after) });
+    // Three seconds lie between two messages.
+    let since = world.now.unix_ms - 30_000;
+    let cursor = |from, lag| {
+        let options = SubscribeOptions { from, lag, ..SubscribeOptions::default() };
+        world.cursor(options).without_history(&world.topic, since)
+    };
+    let gap = |from| format!(r#"{{"gap":{{"from":{from},"to":89}},"epoch":"{EPOCH}"}}"#);
+    for (from, gap) in [
+        (From::Oldest, Some(gap(1))),
+        (From::Last(50), Some(gap(51))),
+        (after(60), Some(gap(61))),
+        (From::Since(0), Some(gap(1))),
+        (From::Last(11), None),
+        (after(89), None),
+    ] {
+        let mut cursor = cursor(from, Lag::Gap).expect("it is told");
+        let expected: Vec<_> = gap.into_iter().chain(numbers(90..101)).collect();
+        assert_eq!(world.all(&mut cursor), expected, "{from:?}");
+    }
+    let mut near = cursor(after(95), Lag::Gap).expect("it may");
+    assert_eq!(world.all(&mut near), numbers(96..101));
+    let refused = cursor(From::Oldest, Lag::Close).expect_err("it is not told");
+    assert_eq!(refused.to_string(), "not permitted: history on topic \"room.1\"");
+}
+
 fn event<'a>(key: Option<&'a str>, data: &'a [u8]) -> Publish<'a> {
     let message = Message { data, key, origin: 2, ..Message::default() };
     Publish { message, is_ephemeral: true, ..Publish::default() }

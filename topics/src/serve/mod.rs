@@ -160,10 +160,29 @@ impl Service {
 
     /// The topic that a request's route names, if this action on it is permitted.
     fn topic_of(&self, request: &Request, action: Action) -> Result<TopicName, Refusal> {
-        self.start();
-        let name = TopicName::of_client(request.param("name").unwrap_or_default())?;
+        let name = self.name_of_topic(request)?;
         self.0.permit.permits(request, action, &name)?;
         Ok(name)
+    }
+
+    /// The topic that a request's route names.
+    fn name_of_topic(&self, request: &Request) -> Result<TopicName, Refusal> {
+        self.start();
+        TopicName::of_client(request.param("name").unwrap_or_default())
+    }
+
+    /// Whether whoever sent this request may publish such a message: whoever may publish may signal as well.
+    fn check_publish(
+        &self,
+        request: &Request,
+        is_ephemeral: bool,
+        topic: &TopicName,
+    ) -> Result<(), Refusal> {
+        let permits = |action| self.0.permit.permits(request, action, topic);
+        if is_ephemeral && permits(Action::Signal).is_ok() {
+            return Ok(());
+        }
+        permits(Action::Publish)
     }
 }
 

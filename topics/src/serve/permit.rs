@@ -11,7 +11,8 @@ pub enum Action {
     Publish,
     /// To publish events that are not kept: whoever may publish may do this as well.
     Signal,
-    /// To read what is published from now on.
+    /// To read what is published from now on, and was in the last two minutes; and the newest message of each
+    /// key, in topics that keep that alone.
     Subscribe,
     /// To join, and to be seen by others as present.
     Join,

@@ -119,8 +119,8 @@ impl Service {
 
     fn publish(&self, request: &Request) -> Result<(Arc<Topic>, Published), Refusal> {
         let options = publish_options(form_of(request), request.metadata())?;
-        let action = if options.is_ephemeral { Action::Signal } else { Action::Publish };
-        let name = self.topic_of(request, action)?;
+        let name = self.name_of_topic(request)?;
+        self.check_publish(request, options.is_ephemeral, &name)?;
         let own = name_of(request);
         let from = match (options.from.as_deref(), own) {
             (Some(from), Some(own)) if from != own => {

@@ -12,10 +12,11 @@ use super::{Action, Service, form_of, loading::Loading, pump::Group};
 use crate::{
     cursor::{Cursor, Fill, Sink},
     name::TopicName,
-    options::SubscribeOptions,
+    options::{Start, SubscribeOptions},
     refusal::Refusal,
     registry::Reader,
     time::Now,
+    topic::Topic,
 };
 
 /// A subscriber: a cursor, and the connection that wakes it.
@@ -28,6 +29,10 @@ pub(super) struct Subscription {
     /// Messages that are read for it from a disk.
     loading: Option<Box<Loading>>,
 }
+
+/// Milliseconds from now back to the oldest message of a reader that may not read history: it does not
+/// miss what was published while it was away for a moment.
+const RECENT_MS: u64 = 2 * 60 * 1_000;
 
 impl Service {
     pub(super) fn subscribe(&self, request: &Request) -> Result<Subscription, Refusal> {
@@ -44,10 +49,23 @@ impl Service {
         options: &SubscribeOptions,
     ) -> Result<Subscription, Refusal> {
         let (reader, group) = self.reader(request, name)?;
-        let (now, connection) = (self.0.clock.now(), request.peer().connection_id());
-        let (topic, form) = (reader.topic(), form_of(request));
-        let cursor = Cursor::new(topic, options, form, connection, now)?;
+        let cursor = self.cursor(request, reader.topic(), options)?;
         Ok(Subscription { cursor, reader, group, service: self.clone(), loading: None })
+    }
+
+    /// A cursor of this topic, which goes no further back than whoever sent the request may.
+    pub(super) fn cursor(
+        &self,
+        request: &Request,
+        topic: &Topic,
+        options: &SubscribeOptions,
+    ) -> Result<Cursor, Refusal> {
+        let (now, connection) = (self.0.clock.now(), request.peer().connection_id());
+        let cursor = Cursor::new(topic, options, form_of(request), connection, now)?;
+        if options.from == Start::New || self.may(request, Action::History, topic.name()) {
+            return Ok(cursor);
+        }
+        cursor.without_history(topic, now.unix_ms.saturating_sub(RECENT_MS))
     }
 
     /// A reader of this topic on the connection that a request came by, and what wakes it.

@@ -649,6 +649,11 @@ impl Topic {
         }
     }
 
+    /// The first message in memory that is not older than this; the next one where none is.
+    pub(crate) fn first_since(&self, time: u64) -> Offset {
+        lock(&self.log).ring.since(time).min(self.visible())
+    }
+
     /// The offset that its first message here got: whether there were others of lower ones, in this epoch,
     /// is not known any more.
     pub(crate) fn first(&self) -> Offset {

@@ -107,11 +107,9 @@ impl Service {
         }
         let (reader, group) = self.reader(&request, &topic)?;
         let member = Member { name, own, join: self.new_join() };
-        let cursor = if receive.has_messages() {
-            let (connection, now) = (request.peer().connection_id(), self.0.clock.now());
-            Some(Cursor::new(reader.topic(), &options.subscribe, form, connection, now)?)
-        } else {
-            None
+        let cursor = match receive.has_messages() {
+            true => Some(self.cursor(&request, reader.topic(), &options.subscribe)?),
+            false => None,
         };
         // Last, so that nobody is seen who does not join.
         let session = match options.is_present {
@@ -233,8 +231,7 @@ impl Join {
         let (service, topic) = (&self.service.0, self.reader.topic());
         let Member { name, own, join } = &self.member;
         let (own, origin) = (own.as_deref(), self.request.peer().connection_id());
-        let action = if options.is_ephemeral { Action::Signal } else { Action::Publish };
-        service.permit.permits(&self.request, action, topic.name())?;
+        self.service.check_publish(&self.request, options.is_ephemeral, topic.name())?;
         let from = options.from.as_deref().unwrap_or(name);
         if from != &**name {
             service.permit.permits(&self.request, Action::PublishAs, topic.name())?;

@@ -154,6 +154,11 @@ impl Process {
         self.child.id().expect("the server has not ended")
     }
 
+    /// Kills it, and waits until nothing of it is left.
+    pub async fn killed(mut self) {
+        self.child.kill().await.expect("our own child");
+    }
+
     /// Waits for its end.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         self.child.wait().await.expect("our own child")

@@ -171,7 +171,8 @@ pub struct Message {
     /// How many messages were passed over before this one, since [`Lag::Conflate`](super::Lag::Conflate) was
     /// asked for.
     pub skipped: u64,
-    /// The data, byte for byte as they were published.
+    /// The data, byte for byte as they were published. They share the memory that they were read into, and keep
+    /// all of it: copy what you keep for long.
     pub data: Bytes,
 }
 

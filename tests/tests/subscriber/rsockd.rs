@@ -14,8 +14,12 @@ use tokio::{process::Command, sync::Notify, time::timeout};
 use crate::service::{Line, next, next_data};
 
 async fn serve_at(uri: &str) -> Process {
+    serve_with(uri, &[]).await
+}
+
+async fn serve_with(uri: &str, flags: &[&str]) -> Process {
     let mut command = Command::new(rsockd());
-    command.args(["--listen", uri, "--listen", "tcp://127.0.0.1:0"]);
+    command.args(["--listen", uri, "--listen", "tcp://127.0.0.1:0"]).args(flags);
     Process::start(command, 1).await
 }
 
@@ -242,4 +246,89 @@ async fn an_event_of_the_moment_reaches_who_is_there() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The process is killed, and another takes its directory.
+#[tokio::test]
+async fn a_durable_topic_outlives_its_process_without_a_gap_and_without_doubles() {
+    let unix = format!("unix:{}", free_path().display());
+    let folder = free_path().with_extension("data");
+    let data = folder.display().to_string();
+    let flags = ["--data", &data, "--topic", "orders.>=durable"];
+    let mut process = serve_with(&unix, &flags).await;
+    let line = Line::to(&unix).await;
+    let topic = Topic::new(&line.client, "orders.eu");
+    let mut events = topic.subscribe().start();
+    let began = events.started().await.expect("a subscription");
+    let publisher = topic.publisher().in_flight(8).start();
+    for round in 0..3 {
+        let mut receipts = Vec::new();
+        for n in 0..20 {
+            let data = (round * 20 + n).to_string();
+            receipts.push(publisher.send(data).await.expect("a place"));
+        }
+        // Some of these are acknowledged, and some are on their way.
+        receipts.remove(5).await.expect("published");
+        process.killed().await;
+        process = serve_with(&unix, &flags).await;
+        for n in 0..20 {
+            assert_eq!(next_data(&mut events).await, (round * 20 + n).to_string());
+        }
+        for receipt in receipts {
+            receipt.await.expect("published");
+        }
+    }
+    let position = events.position().expect("a position");
+    assert_eq!((position.epoch, position.offset), (began.epoch, 60));
+    process.killed().await;
+    // What is left of it is in the folder of things that go.
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[tokio::test]
+async fn a_topic_of_the_latest_by_key_is_a_state_and_its_changes() {
+    let unix = format!("unix:{}", free_path().display());
+    let process = serve_with(&unix, &["--topic", "board.*=latest"]).await;
+    let line = Line::to(&process.uris[0]).await;
+    let topic = Topic::new(&line.client, "board.1");
+    let set = async |key: &str, data: &'static str| {
+        topic.publish(NewMessage::new(data).key(key)).await.expect("published").offset
+    };
+    for (key, data) in [("a", "1"), ("b", "1"), ("a", "2")] {
+        set(key, data).await;
+    }
+    let mut events = topic.subscribe().from(Start::Oldest).live(true).start();
+    let mut change = async || match next(&mut events).await {
+        Event::Message(message) => {
+            let data = String::from_utf8_lossy(&message.data).into_owned();
+            format!(
+                "{} {data}{}",
+                message.key.unwrap_or_default(),
+                if message.deleted { "-" } else { "" }
+            )
+        }
+        Event::Live { .. } => "live".to_owned(),
+        other => panic!("{other:?}"),
+    };
+    for expected in ["b 1", "a 2", "live"] {
+        assert_eq!(change().await, expected);
+    }
+    line.cutter.refuse(true);
+    line.cutter.cut();
+    let other = Line::to(&process.uris[0]).await;
+    let board = Topic::new(&other.client, "board.1");
+    for n in ["3", "4"] {
+        board.publish(NewMessage::new(n).key("a")).await.expect("published");
+    }
+    board.publish(NewMessage::tombstone("b")).await.expect("published");
+    line.cutter.refuse(false);
+    for expected in ["a 4", "b -", "live"] {
+        assert_eq!(change().await, expected);
+    }
+    let conflict = topic.publish(NewMessage::new("5").key("a").expect_offset(3)).await;
+    let conflict = conflict.expect_err("it is another").to_string();
+    assert!(
+        conflict.starts_with("REJECTED: conflict: the last offset of key \"a\" is "),
+        "{conflict}"
+    );
 }

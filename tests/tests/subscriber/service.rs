@@ -42,6 +42,8 @@ struct State {
     refused: VecDeque<Error>,
     /// How the next messages fail.
     refused_messages: VecDeque<Error>,
+    /// Whoever asks for what is behind a position is sent so many messages that are not.
+    repeats: u64,
     /// So many messages are appended, and never answered.
     lost_answers: usize,
 }
@@ -101,6 +103,10 @@ impl Service {
 
     pub(crate) fn refuse_messages(&self, errors: impl IntoIterator<Item = Error>) {
         self.lock().refused_messages.extend(errors);
+    }
+
+    pub(crate) fn repeat(&self, count: u64) {
+        self.lock().repeats = count;
     }
 
     pub(crate) fn lose_answers(&self, count: usize) {
@@ -344,13 +350,15 @@ impl Reader {
         let after = from["after"].as_u64();
         let next = match (from.as_str(), after, from["last"].as_u64()) {
             (Some("start"), ..) => state.base,
-            (_, Some(after), _) if is_known && after <= state.head() => after + 1,
+            (_, Some(after), _) if is_known && after <= state.head() => {
+                (after + 1).saturating_sub(state.repeats).max(1)
+            }
             (_, Some(_), _) => state.base,
             (_, _, Some(last)) => state.base.max((state.head() + 1).saturating_sub(last)),
             _ => state.head() + 1,
         };
         let start = json!({
-            "start": { "epoch": epoch, "next": next, "base": state.base, "head": state.head() }
+            "start": { "epoch": epoch, "next": next.max(state.base), "base": state.base, "head": state.head() }
         });
         let mut items = VecDeque::from([item(&start, Vec::new())]);
         if let Some(after) = after

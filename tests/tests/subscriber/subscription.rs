@@ -204,6 +204,22 @@ async fn a_consumer_that_stops_and_comes_back_goes_on() {
 }
 
 #[tokio::test]
+async fn what_a_service_sends_again_is_not_told_again() {
+    on_both(async |service, line| {
+        let mut events = line.topic().subscribe().start();
+        events.started().await.expect("a subscription");
+        service.repeat(3);
+        for n in 1..=10 {
+            service.publish(n);
+            assert_eq!(next_data(&mut events).await, n.to_string());
+            assert_eq!(events.position().map(|position| position.offset), Some(n));
+            line.cutter.cut();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_missing_is_told_exactly_and_the_position_goes_past_it() {
     on_both(async |service, line| {
         let mut events = line.topic().subscribe().start();
@@ -217,6 +233,15 @@ async fn what_is_missing_is_told_exactly_and_the_position_goes_past_it() {
         }
         service.drop_before(8);
         line.cutter.refuse(false);
+        // It is cut off again behind the first item, which says that it goes on at 8, and is no excuse.
+        let window = rsock::Window::new(1).manual();
+        let from = events.position();
+        let mut again = line.topic().subscribe().from(from).window(window).start();
+        again.started().await.expect("a subscription");
+        assert_eq!(again.position(), from);
+        line.cutter.cut();
+        nothing(&mut again);
+        assert_eq!(again.position(), from);
         let gap = next(&mut events).await;
         assert_eq!(gap, Event::Gap { from: 2, to: 7, exact: true });
         assert_eq!(events.position().map(|position| position.offset), Some(7));
@@ -320,6 +345,9 @@ async fn a_state_is_loaded_at_first_and_behind_a_gap_and_a_reset_before_anything
             .start();
         assert_eq!(next_data(&mut events).await, "meanwhile");
         assert_eq!(told.take(), ["load at 1:1"]);
+        line.cutter.cut();
+        let position = events.started().await.expect("it comes back");
+        assert_eq!((position.offset, events.position()), (2, Some(position)));
         // Nothing is missing: nothing is loaded.
         line.cutter.cut();
         service.publish("x");
@@ -333,6 +361,7 @@ async fn a_state_is_loaded_at_first_and_behind_a_gap_and_a_reset_before_anything
         line.cutter.refuse(false);
         assert_eq!(next(&mut events).await, Event::Gap { from: 4, to: 4, exact: true });
         assert_eq!(told.take(), ["load at 1:4"]);
+        assert_eq!(events.position().map(|position| position.offset), Some(4));
         assert_eq!(next_data(&mut events).await, "kept");
         assert_eq!(next_data(&mut events).await, "meanwhile");
         service.begin_anew();

@@ -42,7 +42,7 @@ struct State {
     refused: VecDeque<Error>,
     /// How the next messages fail.
     refused_messages: VecDeque<Error>,
-    /// Whoever asks for what is behind a position is sent so many messages that are not.
+    /// So many messages before a position are sent again to whoever asks for those behind it.
     repeats: u64,
     /// So many messages are appended, and never answered.
     lost_answers: usize,

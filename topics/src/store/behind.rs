@@ -17,6 +17,9 @@ use super::{
 };
 use crate::position::Offset;
 
+/// Topics that are looked at for what has grown too old, in one call.
+const TOPICS_A_CALL: usize = 4_096;
+
 /// A file, or a directory, that is to be removed.
 #[derive(Debug)]
 pub(super) enum Doomed {
@@ -114,17 +117,14 @@ impl<D: Disk> Engine<D> {
         (is_due || !self.backlog.hot.is_empty()) && !self.journal.is_synced()
     }
 
-    /// Drops what is too old by its age, of all topics.
+    /// Drops what is too old by its age: of some thousands of topics a call, in turn.
     pub fn expire(&mut self, now: u64) {
-        let aged: Vec<_> = self
-            .topics
-            .ids()
-            .filter(|id| {
-                let topic = self.topics.get(*id);
-                topic.is_some_and(|topic| topic.retained_from(now) > topic.file.base)
-            })
-            .collect();
-        self.backlog.rolled.extend(aged);
+        for id in self.topics.next_ids(TOPICS_A_CALL) {
+            let topic = self.topics.get(id);
+            if topic.is_some_and(|topic| topic.retained_from(now) > topic.file.base) {
+                self.backlog.rolled.push_back(id);
+            }
+        }
     }
 
     /// Drops what retention does not keep. False if that has to wait for a commit.

@@ -422,21 +422,13 @@ impl<D: Disk> Engine<D> {
         change: impl FnOnce(&mut TopicFile),
     ) -> Result<(), Unstaged> {
         self.alive()?;
-        // A change that is on its way already is changed again: the later one is the whole truth.
-        let is_staged =
-            |entry: &&Staged| matches!(entry, Staged::Topic(file) if file.id == topic.0);
-        let staged = self.batch.entries.iter().rfind(is_staged);
-        let staged = staged.or_else(|| self.flying.iter().flatten().rfind(is_staged));
-        let staged = match staged {
-            Some(Staged::Topic(file)) => Some((**file).clone()),
-            _ => None,
-        };
         let Some(known) = self.topics.get(topic.0) else {
             return Err(gone().into());
         };
         let file = known.changed(|file| {
-            if let Some(staged) = staged {
-                *file = TopicFile { time: file.time, closed: file.closed, ..staged };
+            // A change that is on its way already is changed again: the later one is the whole truth.
+            if let Some(staged) = &known.staged_file {
+                *file = TopicFile { time: file.time, closed: file.closed, ..(**staged).clone() };
             }
             change(file);
         });
@@ -452,7 +444,11 @@ impl<D: Disk> Engine<D> {
         }
         let data = write_checked(&file);
         self.stage_fields(&Fields { data: &data, ..Fields::empty(Kind::Topic, file.id) })?;
-        self.batch.entries.push(Staged::Topic(Box::new(file)));
+        let file = Box::new(file);
+        if let Some(known) = self.topics.get_mut(file.id) {
+            known.staged_file = Some(file.clone());
+        }
+        self.batch.entries.push(Staged::Topic(file));
         self.batch.sync = true;
         Ok(())
     }

@@ -203,3 +203,17 @@ impl Disk for Directory {
         boot.map(|boot| boot.trim().to_owned()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_of_other_machines_are_known() {
+        assert_eq!(network_file_system(NFS_SUPER_MAGIC), Some("NFS"));
+        assert_eq!(network_file_system(FsType(0xff53_4d42_u32 as _)), Some("CIFS"));
+        for ours in [nix::sys::statfs::EXT4_SUPER_MAGIC, nix::sys::statfs::TMPFS_MAGIC] {
+            assert_eq!(network_file_system(ours), None);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     io,
+    ops::Bound,
 };
 
 use super::{
@@ -39,6 +40,8 @@ pub(super) struct Topic {
     /// A record that ends it, or closes it, is staged.
     pub(super) is_ending: bool,
     pub(super) retention: Retention,
+    /// The file that it is to become, as it was last staged.
+    pub(super) staged_file: Option<Box<TopicFile>>,
     /// The batch in which it was last seen to have moved.
     pub(super) moved_in: u64,
 }
@@ -84,6 +87,7 @@ impl Topic {
             is_made: false,
             is_ending: false,
             retention,
+            staged_file: None,
             moved_in: 0,
         }
     }
@@ -131,6 +135,9 @@ impl Topic {
     /// Takes what `topic.json` is to say. The segments that it makes needless are given back.
     pub(super) fn become_file(&mut self, file: TopicFile) -> Vec<Segment> {
         let base = file.base;
+        if self.staged_file.as_deref() == Some(&file) {
+            self.staged_file = None;
+        }
         self.closed = file.closed.or(self.closed);
         self.time = self.time.max(file.time);
         self.file = file;
@@ -287,6 +294,8 @@ pub(super) struct Topics {
     by_id: HashMap<u64, Topic>,
     names: BTreeMap<TopicName, u64>,
     pub(super) next_id: u64,
+    /// The topic that [`next_ids`](Self::next_ids) has come to.
+    last: Option<TopicName>,
 }
 
 impl Topics {
@@ -321,6 +330,15 @@ impl Topics {
             self.names.remove(&topic.file.name);
         }
         Some(topic)
+    }
+
+    /// The numbers of so many topics, in turn: all of them over several calls.
+    pub(super) fn next_ids(&mut self, most: usize) -> Vec<u64> {
+        let behind = self.last.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let some = self.names.range((behind, Bound::Unbounded)).take(most);
+        let (names, ids): (Vec<_>, Vec<_>) = some.map(|(name, id)| (name, *id)).unzip();
+        self.last = names.last().filter(|_| names.len() == most).map(|last| (*last).clone());
+        ids
     }
 
     /// Their numbers, in the order of their names.

@@ -154,6 +154,11 @@ impl Data {
         let told = Told::new(&self.runtime);
         let (retention, terms) = (Self::retention(&settings), Self::terms(&settings, &told));
         let topic = self.store.attach(state, retention, terms)?;
+        let is_loose = settings.sync != SyncMode::Always;
+        if state.is_loose != is_loose {
+            // The settings have changed since it was made.
+            self.store.configure(state.id, is_loose, state.settings.clone())?;
+        }
         let recovered = Recovered {
             epoch: state.epoch,
             base: state.base,
@@ -264,5 +269,48 @@ impl Service {
     /// The disk's error. What was acknowledged is safe all the same.
     pub fn close(&self) -> Result<(), StoreError> {
         self.0.store.get().map_or(Ok(()), |store| store.close())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::AllowAll;
+
+    /// Otherwise messages would be acknowledged as they were when the topic was made.
+    #[tokio::test]
+    async fn a_topic_is_synced_as_the_settings_say_today() {
+        let place = std::env::temp_dir().join(format!("rsock-durable-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&place);
+        let open = || {
+            let directory = Directory::open(&place).expect("a directory");
+            let sizes = store::Settings { journal_bytes: 64 << 10, ..store::Settings::default() };
+            (Engine::open(directory, sizes, [1, 2, 3]).expect("it can be opened"), sizes)
+        };
+        let (mut engine, sizes) = open();
+        let name = TopicName::parse("room").expect("a name");
+        let new = NewTopic {
+            name: &name,
+            epoch: Epoch(7),
+            first: Offset(1),
+            is_loose: false,
+            settings: "",
+            retention: Retention::default(),
+        };
+        let room = engine.create(&new).expect("it is taken");
+        engine.close(0).expect("closed");
+        drop(engine);
+        for (sync, is_loose) in [("\"os\"", true), ("\"always\"", false)] {
+            let text = format!("topic = [{{ pattern = 'room', kind = 'durable', sync = {sync} }}]");
+            let settings: Settings = toml::from_str(&text).expect("settings");
+            let opened = Service::open(settings, AllowAll, &place, sizes);
+            let (service, damaged) = opened.expect("it can be opened");
+            assert_eq!(damaged, []);
+            service.close().expect("closed");
+            drop(service);
+            let (engine, _) = open();
+            assert_eq!(engine.topic(room).map(|topic| topic.is_loose), Some(is_loose), "{sync}");
+        }
+        std::fs::remove_dir_all(&place).expect("removed");
     }
 }

@@ -65,6 +65,8 @@ pub struct TopicState {
     pub time: u64,
     /// Bytes of its messages on disk.
     pub bytes: u64,
+    /// Its messages count as soon as they are written, and are synced later.
+    pub is_loose: bool,
     /// The settings it was made with, as they were given.
     pub settings: String,
     /// The part of it that is lost: it can be read, and nothing is appended.
@@ -102,6 +104,7 @@ impl Topic {
             closed: self.closed.map(Offset),
             time: self.time,
             bytes: self.bytes(),
+            is_loose: self.file.is_loose,
             settings: self.file.settings.clone(),
             damage: self.file.damage.clone(),
         }

@@ -4,12 +4,14 @@
 mod connection;
 mod frames;
 mod ledger;
+mod members;
 mod metadata;
 mod topics;
 mod world;
 
 pub use connection::connection;
 pub use frames::{decode, deframe};
+pub use members::members;
 pub use metadata::metadata;
 pub use topics::topics;
 pub use world::world;

@@ -37,6 +37,11 @@ fn topics() {
 }
 
 #[test]
+fn members() {
+    replay("members", rsock_fuzz::members);
+}
+
+#[test]
 fn connection() {
     replay("connection", rsock_fuzz::connection);
 }

@@ -1,5 +1,6 @@
 //! Topics over real connections: the routes of `rsock-topics`, asked by our client and by frames of a script.
 
+mod durable;
 mod history;
 mod join;
 mod latest;
@@ -11,12 +12,14 @@ mod subscribe;
 use rsock::{Client, Payload, PayloadExt, Router, Server, topic::Topic};
 use rsock_tests::record::limit_time;
 use rsock_topics::{Permit, Service, Settings};
+use tokio::task::AbortHandle;
 
 /// A service, and a client of it.
 struct World {
     service: Service,
     uri: String,
     client: Client,
+    server: AbortHandle,
 }
 
 impl World {
@@ -33,9 +36,9 @@ impl World {
         let server = Server::bind("tcp://127.0.0.1:0").await.expect("a free port");
         let uri = server.addresses().remove(0);
         let app = service.add_to(Router::new(()));
-        tokio::spawn(server.serve(app).into_future());
+        let server = tokio::spawn(server.serve(app).into_future()).abort_handle();
         let client = Client::connect(&uri).await.expect("it listens");
-        Self { service, uri, client }
+        Self { service, uri, client, server }
     }
 
     fn topic(&self, name: &str) -> Topic {

@@ -1,6 +1,9 @@
 //! The options of `rsock topic`, and what `--help` says of them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 use rsock::topic::{Lag, Meta, Position, Start};
@@ -100,6 +103,9 @@ pub(crate) struct ReceiveArgs {
     /// TIME is as in 2026-11-30T12:00:00Z, or how long ago: since:10m.
     #[arg(long, value_name = "PLACE", default_value = "new", value_parser = start)]
     pub(crate) from: Start,
+    /// Keep the position in this file, and begin there where it has one: the next run goes on where this ends
+    #[arg(long, value_name = "FILE")]
+    pub(crate) position: Option<PathBuf>,
     /// The policy for a reader so slow that messages are dropped before they were sent
     #[arg(long, value_name = "POLICY", value_enum, default_value_t = LagArg::Gap)]
     pub(crate) lag: LagArg,
@@ -181,6 +187,9 @@ pub(crate) struct JoinArgs {
     #[arg(long, value_name = "PLACE", default_value = "last:10", value_parser = start)]
     #[arg(help_heading = "Topic")]
     pub(crate) from: Start,
+    /// Keep the position in this file, and begin there where it has one: the next run goes on where this ends
+    #[arg(long, value_name = "FILE", help_heading = "Topic")]
+    pub(crate) position: Option<PathBuf>,
     /// Fail with exit code 3 where messages were missed
     #[arg(long, help_heading = "Topic")]
     pub(crate) fail_on_gap: bool,

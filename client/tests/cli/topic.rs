@@ -284,6 +284,51 @@ fn people_chat_and_see_who_comes_and_goes() {
     }
 }
 
+/// Killed in the middle of it, each run goes on behind the last line that the one before has written.
+#[test]
+fn a_position_in_a_file_outlives_the_command() {
+    let service = Service::start();
+    let file = format!("{}.position", service.unix.trim_start_matches("unix:"));
+    let lines: Vec<_> = (1..=900).map(|n: u32| n.to_string()).collect();
+    let lines: Vec<_> = lines.iter().map(String::as_str).collect();
+    let arguments = |uri, more: &[&'static str]| {
+        let sub = ["topic", "sub", uri, "t", "--position", &file, "--from", "start"];
+        [&sub[..], more].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Before there is any message, it has a place as well.
+    let first = arguments(&service.tcp, &["--live", "--out", "json"]);
+    let mut first = Running::start(&first.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(first.line(), "{\"live\":{\"offset\":0}}");
+    drop(first);
+    assert!(std::fs::read_to_string(&file).expect("a position").ends_with(":0\n"));
+    service.publish("t", &lines);
+    let mut read = 0;
+    for uri in service.uris() {
+        rsock(&arguments(uri, &["-n", "3"])).printed(&(lines[read..read + 3].join("\n") + "\n"));
+        read += 3;
+        let command = arguments(uri, &[]);
+        let command: Vec<_> = command.iter().map(String::as_str).collect();
+        let mut running = Running::start(&command);
+        for line in &lines[read..read + 5] {
+            assert_eq!(running.line(), *line);
+        }
+        running.child.kill().expect("it runs");
+        running.child.wait().expect("its end");
+        // What it wrote behind these is read from its pipe, which has outlived it.
+        read += 5 + (&mut running.stdout).lines().count();
+        // What was written last may not be kept yet, and comes once more.
+        let kept = std::fs::read_to_string(&file).expect("a position");
+        let kept: usize =
+            kept.trim().rsplit(':').next().expect("an offset").parse().expect("a number");
+        assert!(kept == read || kept + 1 == read, "{kept} of {read}");
+        read = kept;
+        if read + 8 > lines.len() {
+            break;
+        }
+    }
+    std::fs::remove_file(&file).expect("it is there");
+}
+
 /// The service is away while they type.
 #[test]
 fn messages_typed_while_offline_are_sent_after_reconnect_once() {

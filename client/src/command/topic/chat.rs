@@ -13,7 +13,7 @@ use rsock::{
 };
 use serde_json::Value;
 
-use super::{presence, shown::Shown};
+use super::{kept::Kept, presence, shown::Shown};
 use crate::{
     calendar::time_of_day,
     connect,
@@ -28,9 +28,11 @@ use crate::{
 const MAX_WAITING: u32 = 10_000;
 
 pub(crate) async fn run(args: JoinArgs) -> Result<(), Failure> {
-    let JoinArgs { connection, topic, name, info, hidden, from, fail_on_gap, output } = args;
+    let JoinArgs { connection, topic, name, info, hidden, from, position, fail_on_gap, output } =
+        args;
     let connection = super::connection(connection)?;
     let shown = Shown::new(output, fail_on_gap)?;
+    let (kept, from) = Kept::read(position, from)?;
     let input = Outgoing::new(&[Source::Stdin], None)?;
     let work = async |client: &Client| {
         let topic = Topic::new(client, topic);
@@ -51,6 +53,7 @@ pub(crate) async fn run(args: JoinArgs) -> Result<(), Failure> {
             here: Some(Vec::new()),
             room,
             shown,
+            kept,
             is_typed: io::stdin().is_terminal() && io::stdout().is_terminal(),
         };
         let left = chat.talk(input).await;
@@ -68,6 +71,7 @@ struct Chat {
     /// Names, until all who are there have been told.
     here: Option<Vec<String>>,
     shown: Shown,
+    kept: Kept,
     /// A person types here, and what comes meanwhile stands before that.
     is_typed: bool,
 }
@@ -77,10 +81,14 @@ impl Chat {
     async fn talk(&mut self, mut input: Outgoing) -> Result<(), Failure> {
         let progress = input.progress();
         let mut receipts = FuturesUnordered::new();
+        self.kept.write(self.room.position(), &mut self.shown).await?;
         loop {
             tokio::select! {
                 event = self.room.next() => match event.transpose()? {
-                    Some(event) => self.show(&event).await?,
+                    Some(event) => {
+                        self.show(&event).await?;
+                        self.kept.write(self.room.position(), &mut self.shown).await?;
+                    }
                     None => {
                         say("rsock: the topic is closed");
                         return Ok(());

@@ -3,6 +3,7 @@
 mod admin;
 mod chat;
 mod history;
+mod kept;
 mod list;
 mod presence;
 mod publish;

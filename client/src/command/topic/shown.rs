@@ -154,6 +154,11 @@ impl Shown {
         self.output.pause().await
     }
 
+    /// Waits until what was shown so far is written.
+    pub(super) async fn flush(&mut self) -> Result<(), Failure> {
+        self.output.flush().await
+    }
+
     /// Waits until all is written, and says how it went, unless that has failed before.
     pub(super) async fn end(mut self, shown: Result<(), Failure>) -> Result<(), Failure> {
         // What has come before a failure is shown as well.

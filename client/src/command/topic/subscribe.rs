@@ -6,7 +6,7 @@ use rsock::{
 };
 use rsock_cli::Count;
 
-use super::shown::Shown;
+use super::{kept::Kept, shown::Shown};
 use crate::{connect, exit::Failure, progress::Transfer, render::say, topic_args::SubArgs};
 
 pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
@@ -14,11 +14,12 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
     let connection = super::connection(connection)?;
     let transfer = Transfer::of_items(&output.into());
     let mut shown = Shown::new(output, receive.fail_on_gap)?;
+    let (mut kept, from) = Kept::read(receive.position, receive.from)?;
     let is_verbose = connection.verbose > 0;
     let work = async |client: &Client| {
         let mut subscribe = Topic::new(client, topic)
             .subscribe()
-            .from(receive.from)
+            .from(from)
             .lag(receive.lag.into())
             .meta(meta.into())
             .echo(echo)
@@ -35,10 +36,15 @@ pub(crate) async fn run(args: SubArgs) -> Result<(), Failure> {
         let mut events = subscribe.start();
         let mut received = 0;
         let taken = async {
+            if kept.is_kept() {
+                let position = events.started().await?;
+                kept.write(Some(position), &mut shown).await?;
+            }
             while take.is_none_or(|take| received < take) {
                 let Some(event) = shown.next(&mut events).await? else { break };
                 received += u64::from(matches!(event, Event::Message(_)));
                 shown.event(&event).await?;
+                kept.write(events.position(), &mut shown).await?;
             }
             Ok(())
         };

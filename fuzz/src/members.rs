@@ -46,7 +46,7 @@ impl World {
         let session = SessionId(u64::from(who % 16));
         let name = format!("m{}", who / 32);
         let info = RawValue::from_string((who % 5).to_string()).expect("a number");
-        let info = (who % 3 > 0).then_some(&*info);
+        let info = (!who.is_multiple_of(3)).then_some(&*info);
         match step % 10 {
             // A session that is there already begins anew.
             0 | 1 => _ = self.presence.begin(session, &name, info, self.now),
@@ -57,7 +57,8 @@ impl World {
             6 => self.presence.resume(session, self.now),
             7 => self.pass(Duration::from_millis(1 << (who % 14))),
             8 if self.watchers.len() < 4 => {
-                let options = PresenceOptions { tells_away: who % 2 > 0, tells_each: false };
+                let options =
+                    PresenceOptions { tells_away: !who.is_multiple_of(2), tells_each: false };
                 self.watchers.push((self.presence.watch(options), Known::new()));
             }
             8 => {

@@ -142,7 +142,7 @@ impl fmt::Debug for PublisherBuilder {
 /// those that were on their way already may come first, unless [`in_flight`](PublisherBuilder::in_flight) is 1.
 ///
 /// When the last handle is dropped, what waits is still sent. When the client closes for good, what waits
-/// fails.
+/// fails: [`flush`](Self::flush) before.
 ///
 /// ```
 /// use rsock::{Client, topic::Topic};

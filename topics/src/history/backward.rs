@@ -33,8 +33,8 @@ pub struct Backward {
 const STORED: u64 = 16;
 
 impl Backward {
-    /// A reader that ends where these options have a history begin, whatever their limit. `form` is that of JSON in its
-    /// connection's metadata, if they can hold it.
+    /// A reader that ends where these options have a history begin, whatever their limit. `form` is that of
+    /// JSON in its connection's metadata, if they can hold it.
     pub fn new(topic: &Topic, options: &HistoryOptions, form: Option<Form>, now: Now) -> Self {
         let Beginning { next, gap, reset, visible, .. } = topic.begin(&options.from, now);
         let end = options.to.map_or(visible, |to| to.next().min(visible));

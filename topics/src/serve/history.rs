@@ -41,8 +41,13 @@ impl Service {
             let pages = pages.clone();
             async move { pages.history_page(&request).await.map_err(|refusal| pages.refuse(refusal)) }
         })
-        .stream_feed(move |_, request: Request| streams.history(&request).map_err(|refusal| streams.refuse(refusal)))
-        .about("what a topic has kept: a page with {\"after\":O,\"epoch\":E}, a stream with {\"from\":\"start\"}")
+        .stream_feed(move |_, request: Request| {
+            streams.history(&request).map_err(|refusal| streams.refuse(refusal))
+        })
+        .about(
+            "what a topic has kept: a page with {\"after\":O,\"epoch\":E}, a stream with \
+             {\"from\":\"start\"}",
+        )
     }
 
     async fn history_page(&self, request: &Request) -> Result<Payload, Refusal> {

@@ -70,7 +70,9 @@ impl Service {
             let pages = pages.clone();
             async move { pages.topics_page(&request).await.map_err(|refusal| pages.refuse(refusal)) }
         })
-        .stream_feed(move |_, request: Request| streams.list(request).map_err(|refusal| streams.refuse(refusal)))
+        .stream_feed(move |_, request: Request| {
+            streams.list(request).map_err(|refusal| streams.refuse(refusal))
+        })
         .about("the topics there are, with their figures; {\"prefix\":\"room.\"} for some")
     }
 

@@ -163,7 +163,10 @@ impl Answers {
 
     /// The member's own message, which stands for its answer.
     pub(super) fn shown_as(&mut self, entry: &Entry, shape: Shape) -> SharedPayload {
-        let is_of = |answer: &Answer| matches!(answer.outcome, Outcome::Appended(offset) if offset == entry.offset);
+        let is_of = |answer: &Answer| match answer.outcome {
+            Outcome::Appended(offset) => offset == entry.offset,
+            _ => false,
+        };
         let at = self.waiting.iter().position(is_of);
         let id = at.and_then(|at| self.waiting.remove(at)).and_then(|answer| answer.id);
         let mut members = r#","own":true"#.to_owned();

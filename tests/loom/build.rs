@@ -161,6 +161,94 @@ const BROKEN: [Broken; 26] = [
     ),
 ];
 
+/// Ways of breaking what threads share in a topic, in `topics/src`; and of breaking its model's reader.
+const BROKEN_TOPICS: [Broken; 6] = [
+    ("does_not_look_again", "topics.rs", "if hubs.version() == seen {", "if seen > 0 {"),
+    (
+        "waits_too_late",
+        "topic/hubs.rs",
+        "                hub.is_waiting.swap(false, Ordering::AcqRel);\n                \
+         let cost = hub.cost();\n                hub.wake.wake();\n",
+        "                let cost = hub.cost();\n                hub.wake.wake();\n                \
+         hub.is_waiting.swap(false, Ordering::AcqRel);\n",
+    ),
+    (
+        "pumps_end_without_looking",
+        "topic/hubs.rs",
+        "self.version() != version && self.are_waiting.load(Ordering::SeqCst) > 0;",
+        "false;",
+    ),
+    (
+        "looks_before_it_tells",
+        "topic/hubs.rs",
+        "        self.version.fetch_add(1, Ordering::SeqCst);\n        \
+         // Whoever registers later than this sees the version above.\n        \
+         self.are_waiting.load(Ordering::SeqCst) > 0 && ",
+        "        let are_waiting = self.are_waiting.load(Ordering::SeqCst) > 0;\n        \
+         self.version.fetch_add(1, Ordering::SeqCst);\n        are_waiting && ",
+    ),
+    (
+        "pumps_forget_who_came",
+        "topic/hubs.rs",
+        "            self.are_waiting.store(0, Ordering::SeqCst);\n            drop(waiting);\n",
+        "            drop(waiting);\n            self.are_waiting.store(0, Ordering::SeqCst);\n",
+    ),
+    (
+        "tells_without_a_version",
+        "topic/hubs.rs",
+        "        self.version.fetch_add(1, Ordering::SeqCst);\n",
+        "",
+    ),
+];
+
+/// The text of a source, broken if this is where.
+fn text(
+    path: &Path,
+    file: &str,
+    (name, broken, from, to): Broken,
+) -> Result<String, Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={}", path.display());
+    let text = fs::read_to_string(path)?;
+    if file != broken {
+        return Ok(text);
+    }
+    if text.matches(from).count() != 1 {
+        return Err(format!("{name}: what is to be broken is not in {file} once").into());
+    }
+    Ok(text.replace(from, to))
+}
+
+/// Copies of what threads share in a topic.
+fn topics(out: &Path, all: &mut String) -> Result<(), Box<dyn Error>> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topics/src/topic/hubs.rs");
+    for broken in [("sound_topics", "", "", "")].into_iter().chain(BROKEN_TOPICS) {
+        let name = broken.0;
+        let folder = out.join(name);
+        fs::create_dir_all(&folder)?;
+        let mut places = Vec::new();
+        for (path, file) in
+            [(source.as_path(), "topic/hubs.rs"), (Path::new("src/topics.rs"), "topics.rs")]
+        {
+            let text = text(path, file, broken)?;
+            let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or_default();
+            let place = folder.join(path.file_name().unwrap_or_default());
+            fs::write(&place, text.replace("crate::", &format!("crate::{name}::")))?;
+            places.push(place);
+        }
+        let [hubs, models] = [&places[0], &places[1]];
+        write!(
+            all,
+            "#[expect(dead_code, reason = \"the library uses more of it\")]\n\
+             pub mod {name} {{\n\
+             pub(crate) use crate::neighbours::topics as sync;\n\
+             pub mod topic {{\n\
+             #[path = {hubs:?}]\npub(crate) mod hubs;\n\
+             #[path = {models:?}]\npub mod models;\n}}\n}}\n",
+        )?;
+    }
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../rsock/src");
     let out = env::var("OUT_DIR")?;
@@ -176,16 +264,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let mut modules = [String::new(), String::new()];
         for (module, file) in SOURCES {
             let path = sources.join(file);
-            println!("cargo::rerun-if-changed={}", path.display());
-            let mut text = fs::read_to_string(&path)?;
-            if file == broken {
-                if text.matches(from).count() != 1 {
-                    return Err(
-                        format!("{name}: what is to be broken is not in {file} once").into()
-                    );
-                }
-                text = text.replace(from, to);
-            }
+            let text = text(&path, file, (name, broken, from, to))?;
             let (folder_of, module) = match module.split_once("::") {
                 Some((_, module)) => (1, module),
                 None => (0, module),
@@ -215,6 +294,7 @@ fn main() -> Result<(), Box<dyn Error>> {
              }}\n",
         )?;
     }
+    topics(Path::new(&out), &mut all)?;
     fs::write(Path::new(&out).join("copies.rs"), all)?;
     Ok(())
 }

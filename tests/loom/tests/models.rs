@@ -1,33 +1,10 @@
-//! Runs the models: on the sources as they are, where they hold, and on broken copies, where one of
-//! them must fail.
+//! Runs the models of a connection.
 
-use std::{env, process::Command};
-
-macro_rules! models {
-    (sound: $($sound:ident)*; broken: $($broken:ident by $model:ident,)*) => {
-        $(
-            #[test]
-            fn $sound() {
-                rsock_loom::sound::connection::models::$sound();
-            }
-        )*
-
-        /// Each fails, which ends its process.
-        mod broken {
-            $(
-                #[test]
-                #[ignore = "it fails, as it must"]
-                fn $broken() {
-                    rsock_loom::$broken::connection::models::$model();
-                }
-            )*
-        }
-
-        const BROKEN: &[&str] = &[$(stringify!($broken)),*];
-    };
-}
+#[macro_use]
+mod common;
 
 models! {
+    sound of connection,
     sound:
         commands_wake_the_driver
         ready_producers_wake_the_driver
@@ -79,18 +56,7 @@ models! {
         claims_in_two_steps by tokens_are_held_by_one,
 }
 
-/// The models find what is broken.
 #[test]
 fn broken_copies_are_found() {
-    let this = env::current_exe().expect("this program has a path");
-    for name in BROKEN {
-        let test = format!("broken::{name}");
-        let output = Command::new(&this)
-            .args(["--exact", &test, "--ignored", "--nocapture"])
-            .output()
-            .expect("this program runs again");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{name} is not found");
-        assert!(said.contains("panicked"), "{name} ends in another way:\n{said}");
-    }
+    common::are_found(BROKEN);
 }

@@ -103,6 +103,17 @@ pub struct Topic {
     readers: AtomicUsize,
     rate: Option<Mutex<Bucket>>,
     durable: Option<Durable>,
+    /// The topic's own memory among that of all logs, for as long as it is there.
+    all: Arc<AtomicUsize>,
+}
+
+/// Bytes that a topic takes without any messages: itself, and its places among others, by name.
+pub(crate) const TOPIC_BYTES: usize = size_of::<Topic>() + 512;
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        self.all.fetch_sub(TOPIC_BYTES, Ordering::Relaxed);
+    }
 }
 
 /// The part of a topic that its lock protects.
@@ -179,6 +190,7 @@ impl Topic {
         settings: Arc<TopicSettings>,
         all: &Arc<AtomicUsize>,
     ) -> Self {
+        all.fetch_add(TOPIC_BYTES, Ordering::Relaxed);
         let held = Held::new(Arc::clone(all));
         let ring = Ring::new(first, settings.retention, Arc::clone(&held));
         let dedup = Dedup::new(settings.dedup_entries);
@@ -205,6 +217,7 @@ impl Topic {
             readers: AtomicUsize::new(0),
             rate: settings.rate.map(|rate| Mutex::new(Bucket::new(rate))),
             durable: None,
+            all: Arc::clone(all),
             name,
             settings,
         }

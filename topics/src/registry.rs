@@ -1,7 +1,7 @@
 //! All topics of a service: made when they are used, remembered when they are empty, and bounded together.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, BinaryHeap, HashMap},
     ops::Bound,
     sync::Arc,
 };
@@ -69,6 +69,8 @@ pub struct Topics {
     floor_time: AtomicU64,
     subscriptions: AtomicUsize,
     making_room: Mutex<()>,
+    /// Bytes that were held when no topic could give way any more; 0 if some can.
+    exhausted: AtomicUsize,
     /// The publishes of each connection, and of each name that is authenticated.
     connection_rates: Option<Mutex<Buckets<u64>>>,
     name_rates: Option<Mutex<Buckets<Box<str>>>>,
@@ -101,6 +103,7 @@ impl Topics {
             floor_time: AtomicU64::new(0),
             subscriptions: AtomicUsize::new(0),
             making_room: Mutex::new(()),
+            exhausted: AtomicUsize::new(0),
             dropped_for_memory: AtomicU64::new(0),
         }
     }
@@ -295,32 +298,40 @@ impl Topics {
     fn make_room(&self, bytes: usize) -> Result<(), Refusal> {
         let limit = self.settings.limits().memory;
         if self.bytes().saturating_add(bytes) <= limit {
+            let held = self.exhausted.load(Ordering::Relaxed);
+            if held > 0 && self.bytes().saturating_add(limit / FREED_PART) <= held {
+                self.exhausted.store(0, Ordering::Relaxed);
+            }
             return Ok(());
+        }
+        // When all have given what they may, nobody is asked again before much of it has gone: to ask all
+        // for each message that is refused would cost more than the messages.
+        let is_exhausted = || self.exhausted.load(Ordering::Relaxed) > 0;
+        if is_exhausted() {
+            return Err(Refusal::no_memory(limit));
         }
         // Those who come while one makes room wait for it here.
         let _one_at_a_time = lock(&self.making_room);
         let enough = limit - (limit / FREED_PART).max(bytes).min(limit);
-        let all = self.list(None, "", usize::MAX).into_iter();
-        let mut by_bytes: Vec<_> = all.map(|topic| (topic.bytes(), topic)).collect();
-        by_bytes.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-        // Each gives up what it holds beyond the next one, so that the largest are made equal.
-        'all: for most in 1..=by_bytes.len() {
-            let least = by_bytes.get(most).map_or(0, |(bytes, _)| *bytes);
-            for (_, topic) in &by_bytes[..most] {
-                while topic.bytes() > least {
-                    if self.bytes() <= enough {
-                        break 'all;
-                    }
-                    if topic.give_way() == 0 {
-                        break;
-                    }
+        if self.bytes() > enough && !is_exhausted() {
+            let all = self.list(None, "", usize::MAX);
+            // Whoever holds most gives way first, a portion at a time.
+            let held = all.iter().enumerate().map(|(at, topic)| (topic.bytes(), at));
+            let mut by_bytes: BinaryHeap<_> = held.collect();
+            while self.bytes() > enough
+                && let Some((_, at)) = by_bytes.pop()
+            {
+                if all[at].give_way() > 0 {
                     self.dropped_for_memory.fetch_add(1, Ordering::Relaxed);
+                    by_bytes.push((all[at].bytes(), at));
                 }
             }
         }
         if self.bytes().saturating_add(bytes) <= limit {
+            self.exhausted.store(0, Ordering::Relaxed);
             return Ok(());
         }
+        self.exhausted.store(self.bytes(), Ordering::Relaxed);
         Err(Refusal::no_memory(limit))
     }
 
@@ -746,6 +757,28 @@ mod tests {
         assert_eq!((small.base(), small.visible()), (Offset(1), Offset(21)));
         let greedy = topics.find(&name("greedy")).expect("there");
         assert!(greedy.bytes() > limit / 2, "{}", greedy.bytes());
+    }
+
+    /// To ask all topics for each message that is refused would let a stranger stop everybody.
+    #[test]
+    fn topics_that_cannot_give_way_are_not_asked_again_for_each_message() {
+        let topics = topics(Limits { memory: 1 << 20, ..Limits::default() });
+        let now = Now::default();
+        let mut refused = 0;
+        for n in 0..10_000 {
+            refused += usize::from(publish(&topics, &format!("t.{n}"), &[b'x'; 100], now).is_err());
+        }
+        assert!(refused > 5_000, "{refused}");
+        let held = topics.exhausted.load(Ordering::Relaxed);
+        assert!(held > 0);
+        // When much has gone there is room again.
+        for n in 0..200 {
+            topics.delete(&name(&format!("t.{n}")), now).expect("no disk");
+        }
+        publish(&topics, "other", &[b'x'; 100], now).expect("room");
+        for _ in 0..10_000 {
+            publish(&topics, "greedy", &[b'x'; 100], now).expect("it gives way to itself");
+        }
     }
 
     #[test]

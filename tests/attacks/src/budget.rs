@@ -3,6 +3,10 @@
 
 /// `memory.max`: bytes the process may hold for its connections, over all of them.
 pub const MEMORY_MAX: u64 = 256 << 20;
+/// Bytes of all topics: their logs, and themselves.
+pub const TOPIC_MEMORY: u64 = 64 << 20;
+/// Topics of which only the name and the numbering are remembered.
+const RECORDS: u64 = 100_000 * 300;
 /// The cost of a connection that is not counted: of its being there.
 const CONNECTION: u64 = 16 << 10;
 /// Threads that serve.
@@ -16,16 +20,22 @@ const KEPT: u64 = 16 << 20;
 pub fn flags() -> Vec<String> {
     let (max, threads) = (MEMORY_MAX.to_string(), THREADS.to_string());
     // Sessions go soon, so that it is seen how.
-    let flags = ["--memory-max", &max, "--workers", &threads, "--resume-window", "4s"];
-    flags.map(str::to_owned).into()
+    let topics = TOPIC_MEMORY.to_string();
+    let flags = ["--memory-max", &max, "--topic-memory", &topics, "--workers", &threads];
+    let flags = flags.into_iter().chain(["--resume-window", "4s"]);
+    flags.map(str::to_owned).collect()
 }
 
-/// The growth it may show with so many connections.
-pub fn growth(connections: u64) -> u64 {
-    MEMORY_MAX + connections * CONNECTION + THREADS * THREAD
+/// The growth it may show with so many connections, and with topics or without.
+pub fn growth(connections: u64, has_topics: bool) -> u64 {
+    MEMORY_MAX + connections * CONNECTION + THREADS * THREAD + topics(has_topics)
 }
 
 /// The growth over the start that may be left when attackers have gone.
-pub fn left(start: u64) -> u64 {
-    start + start / 5 + KEPT
+pub fn left(start: u64, has_topics: bool) -> u64 {
+    start + start / 5 + KEPT + topics(has_topics)
+}
+
+fn topics(has_topics: bool) -> u64 {
+    if has_topics { TOPIC_MEMORY + RECORDS } else { 0 }
 }

@@ -51,7 +51,7 @@ impl Measured {
 
     /// The problem with that, if there is one.
     pub fn problem(&self) -> Option<String> {
-        let budget = budget::growth(self.connections);
+        let budget = budget::growth(self.connections, self.attack.leaves_topics);
         // The rest is what allocators lose.
         let allowed = budget + budget / 10;
         let mib = |bytes: u64| bytes >> 20;
@@ -59,7 +59,7 @@ impl Measured {
             let growth = mib(self.growth());
             return Some(format!("it grows by {growth} MiB, and may by {} MiB", mib(allowed)));
         }
-        let left = budget::left(self.start);
+        let left = budget::left(self.start, self.attack.leaves_topics);
         if self.left > left {
             return Some(format!(
                 "{} MiB are left, at most {} MiB may be",
@@ -83,7 +83,7 @@ impl fmt::Display for Measured {
             "| {} | {:.0} | {:.0} | {:.0} | {:.0} → {:.0} | {:.1} | {:.1} | {} |",
             self.attack.story,
             mib(self.growth()),
-            mib(budget::growth(self.connections)),
+            mib(budget::growth(self.connections, self.attack.leaves_topics)),
             mib(self.held),
             mib(self.start),
             mib(self.left),
@@ -111,7 +111,7 @@ pub async fn measure(attack: &'static Attack, percent: usize) -> Measured {
     drop(held);
     let begun = Instant::now();
     let mut left = server.memory();
-    while left > budget::left(start) && begun.elapsed() < LEAVING_LIMIT {
+    while left > budget::left(start, attack.leaves_topics) && begun.elapsed() < LEAVING_LIMIT {
         sleep(GLANCE).await;
         left = server.memory();
     }

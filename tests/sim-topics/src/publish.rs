@@ -90,6 +90,13 @@ impl World {
                     return None;
                 }
                 (Ok(topic), None) => drop(topic),
+                // A topic takes memory before it has a message.
+                (Err(refusal), _) if refusal.to_string().starts_with("no memory: ") => {
+                    let (held, limit) = (topics.bytes(), self.plan.settings.limits().memory);
+                    hold!(held + 8_192 > limit, Memory, "no topic is made at {held} of {limit}");
+                    self.count(|totals| totals.refused += 1);
+                    return None;
+                }
                 (opened, refused) => {
                     hold!(false, Answer, "{:?} instead of {refused:?}", opened.map(drop));
                 }

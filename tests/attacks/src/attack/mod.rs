@@ -2,6 +2,7 @@
 
 mod crowds;
 mod pinned;
+mod topics;
 mod unfinished;
 mod unread;
 
@@ -19,6 +20,8 @@ pub struct Attack {
     pub name: &'static str,
     /// The attack in words.
     pub story: &'static str,
+    /// What it is on is kept when it has gone: messages in the logs of topics.
+    pub leaves_topics: bool,
     /// The connections it has at full size: what they cost by being there is not its doing.
     pub connections: usize,
     /// The attack itself: it ends when everything has been sent that the server takes.
@@ -31,6 +34,7 @@ macro_rules! attack {
         Attack {
             name: stringify!($name),
             story: $story,
+            leaves_topics: matches!(stringify!($module).as_bytes(), b"topics"),
             connections: $connections,
             run: |target| Box::pin($module::$name(target)),
         }
@@ -93,6 +97,18 @@ pub const ALL: &[Attack] = &[
     attack!(pinned::websocket_retained_slices, 1, "retained slices over WebSocket"),
     attack!(unread::websocket_windows, 1, "windows over WebSocket"),
     attack!(unfinished::websocket_half_payloads, 40, "half payloads of 63 MiB over 40 WebSockets"),
+    attack!(topics::logs, 4, "640 MiB published to 1,000 topics"),
+    attack!(topics::names, 1, "a message to each of 110,000 topics"),
+    attack!(
+        topics::readers,
+        501,
+        "500 connections × 64 readers of a topic that read nothing, while 32 MiB are published to it"
+    ),
+    attack!(
+        topics::members,
+        100,
+        "100 connections × 1,000 members of 100 rooms, each with 1 KiB of information"
+    ),
 ];
 
 /// Connections of a crowd that are at work at a time.

@@ -149,10 +149,8 @@ const FAULTS: &[Fault] = &[
     (
         "nobody_gives_way",
         "registry.rs",
-        "        if self.bytes().saturating_add(bytes) <= limit {\n            return Ok(());\n        }\n        \
-         // Those who come",
-        "        if BROKEN || self.bytes().saturating_add(bytes) <= limit {\n            return Ok(());\n        }\n        \
-         // Those who come",
+        "        if self.bytes().saturating_add(bytes) <= limit {\n            let held",
+        "        if BROKEN || self.bytes().saturating_add(bytes) <= limit {\n            let held",
     ),
     (
         "events_overtake",

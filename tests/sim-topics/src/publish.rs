@@ -83,13 +83,6 @@ impl World {
                 (topics.len() >= limit).then_some("too many topics: ")
             };
             match (topics.open(of_name), refused) {
-                (Err(refusal), Some(text)) => {
-                    let told = refusal.to_string();
-                    hold!(told.starts_with(text), Answer, "{told} instead of {text}");
-                    self.count(|totals| totals.refused += 1);
-                    return None;
-                }
-                (Ok(topic), None) => drop(topic),
                 // A topic takes memory before it has a message.
                 (Err(refusal), _) if refusal.to_string().starts_with("no memory: ") => {
                     let (held, limit) = (topics.bytes(), self.plan.settings.limits().memory);
@@ -97,6 +90,13 @@ impl World {
                     self.count(|totals| totals.refused += 1);
                     return None;
                 }
+                (Err(refusal), Some(text)) => {
+                    let told = refusal.to_string();
+                    hold!(told.starts_with(text), Answer, "{told} instead of {text}");
+                    self.count(|totals| totals.refused += 1);
+                    return None;
+                }
+                (Ok(topic), None) => drop(topic),
                 (opened, refused) => {
                     hold!(false, Answer, "{:?} instead of {refused:?}", opened.map(drop));
                 }

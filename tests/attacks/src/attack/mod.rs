@@ -20,7 +20,7 @@ pub struct Attack {
     pub name: &'static str,
     /// The attack in words.
     pub story: &'static str,
-    /// What it is on is kept when it has gone: messages in the logs of topics.
+    /// Its messages are kept in the logs of topics when it has gone.
     pub leaves_topics: bool,
     /// The connections it has at full size: what they cost by being there is not its doing.
     pub connections: usize,

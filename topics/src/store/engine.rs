@@ -6,7 +6,7 @@ use super::{
     Settings, StoreError,
     behind::{Backlog, Doomed, Space},
     disk::Disk,
-    files::{StoreFile, TopicFile, segment_file, write_checked},
+    files::{StoreFile, TopicFile, note_failure, segment_file, write_checked},
     format::{BATCH_HEAD, Fields, Kind, parse_record},
     journal::{Commit, Committed, Journal, Sync, Synced},
     record::{Block, Record, TopicId},
@@ -580,6 +580,8 @@ impl<D: Disk> Engine<D> {
             "outcome unknown: {error}; durable topics are read-only until the service is started again, \
              publish again then with the same id"
         );
+        // What was written and could not be synced may be lost, and the next start cannot see that.
+        let _ = note_failure(&*self.disk, &text);
         self.failed = Some(text.into());
         error
     }

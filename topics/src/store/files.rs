@@ -8,6 +8,8 @@ use crate::{name::TopicName, position::Epoch};
 
 /// The file of the whole directory.
 pub(super) const STORE: &str = "store.json";
+/// The file that says that the disk has failed, and how.
+pub(super) const FAILED: &str = "failed";
 /// The directory of the journal's files.
 pub(super) const JOURNAL: &str = "journal";
 /// The directory of the topics' directories.
@@ -154,6 +156,14 @@ pub(super) fn replace_store<D: Disk>(disk: &D, content: &StoreFile) -> std::io::
     disk.write_at(&file, &write_checked(content), 0)?;
     disk.sync(&file)?;
     disk.rename(new, STORE)?;
+    disk.sync_directory("")
+}
+
+/// Leaves a note for the next start, as well as a disk can that has failed.
+pub(super) fn note_failure<D: Disk>(disk: &D, text: &str) -> std::io::Result<()> {
+    let file = disk.create(FAILED)?;
+    disk.write_at(&file, text.as_bytes(), 0)?;
+    disk.sync(&file)?;
     disk.sync_directory("")
 }
 

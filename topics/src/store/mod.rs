@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/lock              held while a process has the directory
 //! DIR/store.json        where the journal begins
+//! DIR/failed            how the disk has failed, until the next start
 //! DIR/journal/0000 …    one journal for all topics: 64 MiB each, used in turn
 //! DIR/topics/ID/topic.json, OFFSET.segment …
 //! ```

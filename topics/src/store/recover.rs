@@ -13,10 +13,10 @@ use std::{
 use super::{
     Settings, StoreError,
     behind::Doomed,
-    disk::{Disk, read_all},
+    disk::{Disk, read_all, read_named},
     engine::{Engine, Retention, Unstaged},
     files::{
-        JOURNAL, STORE, StoreFile, TOPICS, TopicFile, journal_file, read_checked,
+        FAILED, JOURNAL, STORE, StoreFile, TOPICS, TopicFile, journal_file, read_checked,
         read_named_checked, replace_store, segment_file, segment_first, topic_directory,
         topic_file,
     },
@@ -101,7 +101,8 @@ impl<D: Disk> Engine<D> {
         };
         let boot = disk.boot();
         // Whoever was told that a message is written may know more than the disk.
-        file.renumber |= !file.is_clean && file.boot != boot;
+        let has_failed = read_named(&*disk, FAILED).map_err(on("read", FAILED))?.is_some();
+        file.renumber |= has_failed || (!file.is_clean && file.boot != boot);
         file.boot = boot;
         let mut damage = Damage::default();
         damage.topics.extend(std::mem::take(&mut file.damaged));
@@ -257,7 +258,13 @@ impl<D: Disk> Engine<D> {
         self.file.renumber = false;
         self.file.damaged.clear();
         // What is said here is what the journal says: it goes on where it is.
-        replace_store(&*self.disk, &self.file).map_err(on("replace", STORE))
+        replace_store(&*self.disk, &self.file).map_err(on("replace", STORE))?;
+        match self.disk.remove(FAILED) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(on("remove", FAILED)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn change_now(&mut self, id: u64, change: impl Fn(&mut TopicFile)) -> Result<(), StoreError> {

@@ -474,7 +474,8 @@ impl World {
         Ok(())
     }
 
-    /// Ends the life in order, by a kill, or by a cut. True if the power was cut.
+    /// Ends the life in order, by a kill, or by a cut. True if something written may be lost: the power was
+    /// cut, or the disk has failed.
     pub(super) fn end(&mut self, is_cut: bool) -> Result<bool, String> {
         let engine = self.engine.take();
         if !is_cut && self.random.once_in(2) {
@@ -494,8 +495,9 @@ impl World {
             return Ok(true);
         }
         // What was written is there, though nobody has synced it. A batch that failed may be there.
+        let has_failed = self.disk.has_failed();
         self.disk.kill();
-        Ok(false)
+        Ok(has_failed)
     }
 }
 

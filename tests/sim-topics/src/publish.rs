@@ -9,6 +9,9 @@ use crate::{
     world::World,
 };
 
+/// Bytes of a topic without messages, at most.
+const TOPIC_BYTES: usize = 4_000;
+
 /// The outcomes that are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
@@ -82,7 +85,15 @@ impl World {
             } else {
                 (topics.len() >= limit).then_some("too many topics: ")
             };
+            // A topic takes some memory itself, for which others may have to give way.
+            self.held.set(topics.bytes() + TOPIC_BYTES);
             match (topics.open(of_name), refused) {
+                (Err(refusal), _) if refusal.to_string().starts_with("no memory: ") => {
+                    let limit = self.plan.settings.limits().memory;
+                    hold!(self.held.get() > limit, Memory, "{refusal} for a topic");
+                    self.look();
+                    return None;
+                }
                 // A topic takes memory before it has a message.
                 (Err(refusal), _) if refusal.to_string().starts_with("no memory: ") => {
                     let (held, limit) = (topics.bytes(), self.plan.settings.limits().memory);
@@ -101,7 +112,7 @@ impl World {
                     hold!(false, Answer, "{:?} instead of {refused:?}", opened.map(drop));
                 }
             }
-            self.look_at_topic(&topics, name, None);
+            self.look();
         }
         self.model.borrow().names[name].life.clone()
     }
@@ -280,7 +291,7 @@ impl World {
             let model = self.model.borrow();
             let kept =
                 |life: &Life| life.next() - life.topic.upgrade().map_or(0, |topic| topic.base().0);
-            let all_gave = model.names.iter().flat_map(|of| &of.life).all(|life| kept(life) < 80);
+            let all_gave = model.names.iter().flat_map(|of| &of.life).all(|life| kept(life) < 200);
             hold!(all_gave, Memory, "refused for memory, and some have more than they need");
             return;
         }

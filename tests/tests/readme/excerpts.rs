@@ -47,11 +47,11 @@ fn excerpts_stand_in_the_programs() {
     }
 }
 
-/// What `docs/topics.md` shows stands in the chat or in an example of the library's documentation.
+/// What `docs/topics.md` shows stands in the chat, in a program that serves topics, or in an example of the library's documentation.
 #[test]
 fn excerpts_about_topics_stand_in_examples() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
-    let mut examples = read("rsock/examples/chat.rs");
+    let mut examples = read("rsock/examples/chat.rs") + &read("topics/examples/service.rs");
     for path in ["rsock/src/topic/publisher.rs", "rsock/src/topic/subscription.rs"] {
         let source = read(path);
         let docs = source.lines().filter_map(|line| line.trim_start().strip_prefix("///"));

@@ -111,9 +111,6 @@ pub struct TopicSettings {
     /// How long a deleted key is remembered.
     #[serde(deserialize_with = "form::time")]
     pub tombstone_ttl: Duration,
-    /// The least time between two rounds of deliveries; the first after a pause is never delayed.
-    #[serde(deserialize_with = "form::time")]
-    pub coalesce: Duration,
     /// How long a member whose connection was lost is still there: a page that is loaded again is not seen
     /// to leave.
     #[serde(deserialize_with = "form::time")]
@@ -139,7 +136,6 @@ impl Default for TopicSettings {
             max_members: 10_000,
             max_keys: 10_000,
             tombstone_ttl: Duration::from_secs(10 * 60),
-            coalesce: Duration::ZERO,
             presence_grace: Duration::from_secs(5),
             rate: None,
             max_subscriptions: 100_000,
@@ -357,7 +353,6 @@ mod tests {
             max_message_bytes = 65_536
             max_ephemeral_bytes = "8KiB"
             sync = { every_ms = 5 }
-            coalesce = "10ms"
             presence_grace = 2.5
             rate = { per_second = 9 }
             pending = { messages = 64 }
@@ -379,7 +374,6 @@ mod tests {
             max_message_bytes: 65_536,
             max_ephemeral_bytes: 8 << 10,
             sync: SyncMode::EveryMs(5),
-            coalesce: Duration::from_millis(10),
             presence_grace: Duration::from_millis(2_500),
             rate: Rate::new(9, 9).ok(),
             pending: Pending { messages: 64, ..Pending::default() },
@@ -420,8 +414,8 @@ mod tests {
             ("topic = [{ pattern = 'a', max_keys = 0 }]", "max_keys = 0 would refuse"),
             ("topic = [{ pattern = 'a', max_message_bytes = '1 MB' }]", "\"1 MB\" is not bytes"),
             ("topic = [{ pattern = 'a', max_message_bytes = -1 }]", "-1"),
-            ("topic = [{ pattern = 'a', coalesce = '5 parsecs' }]", "parsecs"),
-            ("topic = [{ pattern = 'a', coalesce = -1 }]", "-1"),
+            ("topic = [{ pattern = 'a', presence_grace = '5 parsecs' }]", "parsecs"),
+            ("topic = [{ pattern = 'a', presence_grace = -1 }]", "-1"),
             ("topic = [{ pattern = 'a', rate = { per_second = 0 } }]", "allows 1 to"),
             (
                 "topic = [{ pattern = 'a', kind = 'durable', sync = { every_ms = 0 } }]",

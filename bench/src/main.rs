@@ -6,6 +6,7 @@
 //! Absolute rates say little on a shared or virtual machine; ratios in one mode say much.
 
 mod apart;
+mod broker;
 mod case;
 mod contender;
 mod frames;
@@ -29,6 +30,7 @@ mod special;
 mod spinner;
 mod svg;
 mod theirs;
+mod topics;
 
 use std::{error::Error as StdError, process::ExitCode};
 
@@ -69,6 +71,7 @@ fn run(command: options::Command) -> Result<()> {
         options::Command::Plot(file, directory) => plot::write(&file, &directory),
         options::Command::Special(special) => special.run(),
         options::Command::Series(series) => series.run(),
+        options::Command::Topics(topics) => topics.run(),
         options::Command::Sit(plan) => {
             let sitting = sitting::hold(&plan)?;
             print!("{}", report::text(&plan, &sitting));

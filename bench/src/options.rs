@@ -16,6 +16,7 @@ use crate::{
     load::Extent,
     series::{Kind, Series},
     special::Special,
+    topics::Topics,
 };
 
 /// The text that `--help` prints.
@@ -25,6 +26,7 @@ rsock-bench: the limits of this machine, rsock and others, side by side
 Usage: rsock-bench [OPTIONS]
        rsock-bench shaped|slow|idle [OPTIONS]      (--help says more)
        rsock-bench routing|resume|growth [OPTIONS] (--help says more)
+       rsock-bench topics [OPTIONS]                (--help says more)
        rsock-bench plot FILE DIR                figures and tables of a sitting's JSON
 
 Without options, everything: about forty minutes on an idle machine.
@@ -68,6 +70,7 @@ pub(crate) enum Command {
     Plot(PathBuf, PathBuf),
     Special(Special),
     Series(Series),
+    Topics(Topics),
     Sit(Plan),
 }
 
@@ -126,6 +129,9 @@ pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Command> 
     }
     if let Some(what) = command.as_deref().and_then(Kind::named) {
         return Ok(Command::Series(Series::parse(what, arguments)?));
+    }
+    if command.as_deref() == Some("topics") {
+        return Ok(Command::Topics(Topics::parse(arguments)?));
     }
     if command.as_deref() == Some("plot") {
         let (Some(file), Some(directory), None) =

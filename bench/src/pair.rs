@@ -133,7 +133,7 @@ pub(crate) fn serve(entry: Entry, mode: Mode, host: IpAddr) -> Result<()> {
         let mut out = std::io::stdout();
         writeln!(out, "{}", entry.serve(host).await?)?;
         #[cfg(feature = "nats")]
-        if let Some(pid) = crate::nats::broker() {
+        if let Some(pid) = crate::broker::started() {
             writeln!(out, "{BROKER} {pid}")?;
         }
         writeln!(out, "{READY}")?;

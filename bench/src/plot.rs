@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     Result, report, series, special,
     svg::{Figure, Group, Panel},
+    topics,
 };
 
 /// The contender that the figures leave out, since nothing else could be read beside it. The tables
@@ -27,6 +28,7 @@ pub(crate) fn write(file: &Path, directory: &Path) -> Result<()> {
         ("shaped.svg", shaped(&sitting)),
         ("additions.svg", additions(&sitting)),
         ("growth.svg", growth(&sitting)),
+        ("topics.svg", topics_figure(&sitting)),
     ];
     for (name, figure) in figures {
         if figure.panels.is_empty() {
@@ -184,6 +186,10 @@ fn growth(sitting: &Value) -> Figure {
     }
 }
 
+fn topics_figure(sitting: &Value) -> Figure {
+    topics::figure(text(sitting, "machine"), &rows(sitting, "topics"))
+}
+
 /// A second a million is a thousand of them.
 const CPU_EACH: &str = "CPU ns each";
 
@@ -289,12 +295,17 @@ fn tables(sitting: &Value) -> String {
         }
     }
     for (key, title, table) in series::TABLES.into_iter().chain(special::TABLES) {
-        let rows: Vec<_> = entries(sitting, key).cloned().collect();
+        let rows = rows(sitting, key);
         if !rows.is_empty() {
             let _ = write!(out, "\n## {title}\n\n{}\n", table(&rows));
         }
     }
+    out.push_str(&topics::tables(&rows(sitting, "topics")));
     out
+}
+
+fn rows(sitting: &Value, key: &str) -> Vec<Value> {
+    entries(sitting, key).cloned().collect()
 }
 
 fn entries<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {

@@ -3,11 +3,13 @@
 //! Each attack is a peer, or a crowd of them, that keeps to the letter of the protocol and to nothing
 //! else. [`memory`] measures what one makes the process hold, against the [`budget`] of the
 //! architecture, and what is left when it has gone; [`polite`] what a client sees that does nothing
-//! but ask; [`cuts`] what becomes of sessions whose transports are disturbed.
+//! but ask; [`cuts`] what becomes of sessions whose transports are disturbed; [`crashes`] what is left of durable
+//! topics when their process is killed.
 #![cfg(target_os = "linux")]
 
 pub mod attack;
 pub mod budget;
+pub mod crashes;
 pub mod cuts;
 pub mod memory;
 pub mod polite;

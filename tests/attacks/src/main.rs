@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
 
 use rsock_attacks::{
-    attack,
+    attack, crashes,
     cuts::{self, Kind, Plan},
     memory, polite,
     target::Target,
@@ -19,6 +19,7 @@ Attacks rsockd, each time one of its own, and says what came of it.
   cuts [N] [SEED] [KIND…]
                      sessions through N transports that are disturbed in a dozen ways, or in these
                      [10000 1]
+  crashes [N] [SEED] durable topics of a service that is killed N times while it is published to [100 1]
   list               the attacks
 
 With RSOCKD set, the server is that program and not the one of this build.";
@@ -35,6 +36,9 @@ async fn main() -> ExitCode {
         ["cuts"] => cut(10_000, 1, &[]).await,
         ["cuts", cuts] => cut(number(cuts), 1, &[]).await,
         ["cuts", cuts, seed, ref kinds @ ..] => cut(number(cuts), number(seed), kinds).await,
+        ["crashes"] => crash(100, 1).await,
+        ["crashes", rounds] => crash(number(rounds), 1).await,
+        ["crashes", rounds, seed] => crash(number(rounds), number(seed)).await,
         ["polite", ref names @ ..] => look_politely(names).await,
         // What `polite` starts as processes of their own.
         ["ask", address, millis] => ask(parsed(address), number(millis)),
@@ -82,6 +86,12 @@ async fn cut(cuts: usize, seed: usize, names: &[&str]) -> ExitCode {
     let named = |kind: &Kind| names.is_empty() || names.contains(&format!("{kind:?}").as_str());
     let kinds: Vec<_> = Kind::ALL.into_iter().filter(named).collect();
     let totals = cuts::run(Plan { seed: seed as u64, cuts, clients: CLIENTS, kinds }).await;
+    print!("{totals}");
+    if totals.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn crash(rounds: usize, seed: usize) -> ExitCode {
+    let totals = crashes::run(rounds, seed as u64).await;
     print!("{totals}");
     if totals.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

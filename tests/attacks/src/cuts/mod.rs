@@ -7,7 +7,7 @@
 mod disturber;
 mod kind;
 mod relay;
-mod rng;
+pub(crate) mod rng;
 mod work;
 
 use std::{

@@ -2,15 +2,15 @@
 
 /// A generator of numbers: SplitMix64, which is enough for schedules.
 #[derive(Debug)]
-pub(super) struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// Another one, of this one's seed.
-    pub(super) fn fork(&mut self) -> Self {
+    pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }
 
@@ -23,12 +23,12 @@ impl Rng {
     }
 
     /// A number below `bound`; 0 if that is 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
     /// A number up to about `bound`, small ones as likely as large ones.
-    pub(super) fn up_to(&mut self, bound: usize) -> usize {
+    pub(crate) fn up_to(&mut self, bound: usize) -> usize {
         let bits = bound.max(1).ilog2() as usize + 1;
         let bits = self.below(bits + 1);
         self.below(1 << bits)

@@ -39,7 +39,7 @@ pub struct Totals {
     pub unknown: usize,
     /// Those of them that were there after the kill.
     pub found: usize,
-    /// What was broken, a line each.
+    /// Everything that was broken, a line each.
     pub broken: Vec<String>,
 }
 

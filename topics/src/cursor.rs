@@ -42,11 +42,6 @@ pub trait Sink {
     /// The time.
     fn now(&self) -> Now;
 
-    /// Whether there will be room as soon as others had their turn: its reader has asked for more.
-    fn is_open(&self) -> bool {
-        true
-    }
-
     /// Counts messages that the reader is not sent: they are gone, or it wants the newest alone.
     fn missed(&mut self, _messages: u64) {}
 }
@@ -294,10 +289,10 @@ impl Cursor {
 
     /// Sends all there is, as long as there is room.
     pub fn fill(&mut self, topic: &Topic, out: &mut impl Sink) -> Fill {
-        match self.try_fill(topic, out) {
-            Ok(fill) => fill,
-            Err(refusal) => Fill::Failed(refusal),
-        }
+        let filled = self.try_fill(topic, out).unwrap_or_else(Fill::Failed);
+        // Whoever takes nothing holds nothing: it is read again.
+        self.stored = None;
+        filled
     }
 
     fn try_fill(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<Fill, Refusal> {
@@ -328,8 +323,6 @@ impl Cursor {
                 }
                 if let Some(stored) = self.stored.take() {
                     if !self.send_segment(&stored, end, out)? {
-                        // Whoever takes nothing holds nothing.
-                        self.stored = out.is_open().then_some(stored);
                         return Ok(Fill::NoRoom);
                     }
                     continue;

@@ -301,7 +301,7 @@ async fn a_refusal_that_may_pass_is_asked_again_after_growing_pauses_and_one_tha
     for refusal in [
         Error::rejected("not permitted: subscribe on topic \"t\""),
         Error::rejected("no topic \"t\", and none is made on use here"),
-        Error::invalid("\"t t\" is no topic name"),
+        Error::invalid("\"t t\" is not a topic's name"),
     ] {
         service.refuse([refusal.clone()]);
         let mut events = Topic::new(&client, "t").subscribe().start();

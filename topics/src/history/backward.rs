@@ -55,10 +55,10 @@ impl Backward {
 
     /// Sends all there is, as long as there is room.
     pub fn fill(&mut self, topic: &Topic, out: &mut impl Sink) -> Fill {
-        match self.try_fill(topic, out) {
-            Ok(fill) => fill,
-            Err(refusal) => Fill::Failed(refusal),
-        }
+        let filled = self.try_fill(topic, out).unwrap_or_else(Fill::Failed);
+        // Whoever takes nothing holds nothing: it is read again.
+        self.stored = None;
+        filled
     }
 
     fn try_fill(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<Fill, Refusal> {
@@ -79,8 +79,6 @@ impl Backward {
             if let Some((segment, from)) = self.stored.take() {
                 let from = from.max(self.down_to);
                 if !self.send_stored(segment.as_deref(), from, topic, out)? {
-                    // Whoever takes nothing holds nothing.
-                    self.stored = out.is_open().then_some((segment, from));
                     return Ok(Fill::NoRoom);
                 }
                 continue;

@@ -97,7 +97,7 @@ impl Segment {
         debug_assert!(matches!(set, Some(Ok(()))), "L2: an entry is written once, in its place");
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed) + self.forms.load(Ordering::Relaxed)
     }
 

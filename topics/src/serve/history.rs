@@ -7,7 +7,11 @@ use std::{
 
 use rsock::{Error, Feed, MethodRoute, Outlet, Payload, Request, SharedPayload, request_response};
 
-use super::{Action, Service, form_of, loading::Loading, subscribe::Outgoing};
+use super::{
+    Action, Service, form_of,
+    loading::{Loading, Side},
+    subscribe::Outgoing,
+};
 use crate::{
     cursor::{Cursor, Fill, Shape, Sink},
     entry::{Entry, Room},
@@ -110,10 +114,6 @@ impl Sink for Limited<'_, '_> {
         self.out.now()
     }
 
-    fn is_open(&self) -> bool {
-        self.out.is_open()
-    }
-
     fn missed(&mut self, messages: u64) {
         self.out.missed(messages);
     }
@@ -123,14 +123,14 @@ impl History {
     /// Gives its reader what was read for it from a disk, if anything is read.
     fn poll_loaded(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refusal>> {
         let Some(loading) = &mut self.loading else { return Poll::Ready(Ok(())) };
-        let from = loading.from;
         let loaded = ready!(loading.poll(cx));
         self.loading = None;
-        let topic = self.reader.topic();
-        Poll::Ready(loaded.and_then(|(segment, next)| match &mut self.way {
-            Way::Forward(cursor) => cursor.give(segment, next, topic),
+        // What had to go for others is asked for again.
+        let Some(loaded) = loaded else { return Poll::Ready(Ok(())) };
+        Poll::Ready(loaded.and_then(|(segment, place)| match &mut self.way {
+            Way::Forward(cursor) => cursor.give(segment, place, self.reader.topic()),
             Way::Backward(backward) => {
-                backward.give(segment, from);
+                backward.give(segment, place);
                 Ok(())
             }
         }))
@@ -152,7 +152,11 @@ impl Feed for History {
             };
             return match filled {
                 Fill::Stored(wanted) => {
-                    let loading = Loading::start(&self.service, topic, wanted, credit);
+                    let side = match self.way {
+                        Way::Forward(_) => Side::First,
+                        Way::Backward(_) => Side::Last,
+                    };
+                    let loading = Loading::start(&self.service, topic, wanted, side, credit);
                     self.loading = Some(Box::new(loading));
                     continue;
                 }

@@ -67,6 +67,7 @@ struct Shared {
     secret: DedupSecret,
     clock: Clock,
     counters: Counters,
+    loads: loading::Loads,
     /// The number of the last join.
     joins: AtomicU32,
     /// The timer runs.
@@ -99,6 +100,7 @@ impl Service {
             secret,
             clock,
             counters: Counters::default(),
+            loads: loading::Loads::default(),
             joins: AtomicU32::new(0),
             started: OnceLock::new(),
             #[cfg(all(feature = "durable", target_os = "linux"))]

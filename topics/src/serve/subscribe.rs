@@ -8,7 +8,11 @@ use std::{
 
 use rsock::{Error, Feed, Outlet, Request, SendError, SharedPayload, WakeGroup};
 
-use super::{Action, Service, form_of, loading::Loading, pump::Group};
+use super::{
+    Action, Service, form_of,
+    loading::{Loading, Side},
+    pump::Group,
+};
 use crate::{
     cursor::{Cursor, Fill, Sink},
     name::TopicName,
@@ -108,10 +112,6 @@ impl Sink for Outgoing<'_, '_> {
         self.service.0.clock.now()
     }
 
-    fn is_open(&self) -> bool {
-        self.out.credit() > 0
-    }
-
     fn missed(&mut self, messages: u64) {
         self.service.0.counters.missed(messages);
     }
@@ -130,9 +130,11 @@ impl Feed for Subscription {
             if let Some(loading) = &mut self.loading {
                 let loaded = ready!(loading.poll(cx));
                 self.loading = None;
-                let given =
-                    loaded.and_then(|(segment, next)| self.cursor.give(segment, next, topic));
-                if let Err(refusal) = given {
+                // What had to go for others is asked for again below.
+                let given = loaded.map(|loaded| {
+                    loaded.and_then(|(segment, next)| self.cursor.give(segment, next, topic))
+                });
+                if let Some(Err(refusal)) = given {
                     return Poll::Ready(Err(self.service.refuse(refusal)));
                 }
             }
@@ -146,7 +148,8 @@ impl Feed for Subscription {
                     }
                 }
                 Fill::Stored(wanted) => {
-                    let loading = Loading::start(&self.service, topic, wanted, out.credit());
+                    let loading =
+                        Loading::start(&self.service, topic, wanted, Side::First, out.credit());
                     self.loading = Some(Box::new(loading));
                 }
                 Fill::NoRoom => return Poll::Pending,

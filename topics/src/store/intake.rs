@@ -19,6 +19,9 @@ use crate::{
     sync::{AtomicUsize, Mutex, Ordering, lock},
 };
 
+/// Things to do that wait for the committer, beyond which no topic is made.
+const MAX_ORDERS: usize = 16_384;
+
 /// The owner of a topic, which is told how its messages fare. It is called by the committer's thread, one call
 /// at a time, with nothing locked; every call is short.
 pub trait Listener: fmt::Debug + Send + Sync + 'static {
@@ -165,6 +168,10 @@ impl Shared {
             if let Some(refusal) = &intake.refusal {
                 return Err(refusal.clone());
             }
+            // Whoever asks for topics that nobody publishes to makes them come and go.
+            if intake.orders.len() >= MAX_ORDERS {
+                return Err(Refusal::disk_behind(new.name));
+            }
             intake.next_id += 1;
             TopicId(intake.next_id - 1)
         };
@@ -283,4 +290,40 @@ impl Durable {
 
 fn ended() -> Refusal {
     Refusal::rejected("draining: the store is being closed; try again when the service is back")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Nobody;
+
+    impl Listener for Nobody {
+        fn committed(&self, _: Offset, _: bool) {}
+        fn based(&self, _: Offset) {}
+        fn failed(&self, _: &Refusal) {}
+    }
+
+    /// A committer that is held up does not let strangers fill its memory with topics that come and go.
+    #[test]
+    fn topics_that_come_and_go_are_bounded() {
+        let shared = Shared::new(1 << 20, 1 << 20, TopicId(1));
+        let create = |number: usize| {
+            let name = TopicName::parse(&format!("t.{number}")).expect("a name");
+            let (epoch, first, retention) = (Epoch(1), Offset(1), Retention::default());
+            let new =
+                NewTopic { name: &name, epoch, first, is_loose: false, settings: "", retention };
+            let waiting = Waiting { messages: 1, bytes: 1 };
+            let terms = Terms { listener: Arc::new(Nobody), waiting, sync_within: None };
+            shared.create(&new, terms)
+        };
+        let made = (0..).take_while(|number| create(*number).is_ok()).count();
+        assert_eq!(made, MAX_ORDERS);
+        let refused = create(made).expect_err("full");
+        assert!(refused.to_string().starts_with("disk behind: "), "{refused}");
+        // What the committer has taken makes room.
+        lock(&shared.intake).orders.clear();
+        create(made).expect("room");
+    }
 }

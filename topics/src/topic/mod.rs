@@ -5,6 +5,7 @@ mod hubs;
 mod latest;
 
 use std::{
+    collections::VecDeque,
     ops::Range,
     sync::Arc,
     task::{Context, Poll},
@@ -467,26 +468,83 @@ impl Topic {
         now: Now,
     ) -> Result<(Option<Arc<Segment>>, Offset), Refusal> {
         let mut entries = Vec::new();
-        let mut next = wanted.start;
-        if let Some(durable) = &self.durable {
-            let (mut bytes, mut is_enough) = (0, false);
-            while next < wanted.end && !is_enough {
-                let read = durable.journal.read(next, max_bytes, &mut |staged| {
-                    let Staged { offset, time, message, .. } = staged;
-                    is_enough |= bytes >= max_bytes;
-                    if offset < wanted.end && !is_enough {
-                        bytes += message.data.len();
-                        let at = now.monotonic;
-                        entries.push(Entry::new(&self.encoder, offset, time, at, &message));
-                    }
-                })?;
-                is_enough |= read <= next;
-                next = read;
-            }
-        }
+        let mut bytes = 0;
+        let next = self.read_disk(
+            wanted,
+            max_bytes,
+            |entry| {
+                let has_room = bytes < max_bytes;
+                if has_room {
+                    bytes += entry.data().len();
+                    entries.push(entry);
+                }
+                has_room
+            },
+            now,
+        )?;
         let segment = Segment::of(entries, &self.held);
         let next = segment.as_ref().map_or(next, |segment| segment.end());
         Ok((segment, next))
+    }
+
+    /// The same from the end of this range downwards, for those who read that way: with the first of which
+    /// it tells all.
+    ///
+    /// # Errors
+    /// The disk's error.
+    pub fn load_last(
+        &self,
+        wanted: Range<Offset>,
+        max_bytes: usize,
+        now: Now,
+    ) -> Result<(Option<Arc<Segment>>, Offset), Refusal> {
+        let mut from = wanted.start;
+        let mut entries = VecDeque::new();
+        let mut bytes = 0;
+        self.read_disk(
+            wanted,
+            max_bytes,
+            |entry| {
+                bytes += entry.data().len();
+                entries.push_back(entry);
+                // The last one stays, however large.
+                while bytes > max_bytes
+                    && entries.len() > 1
+                    && let Some(oldest) = entries.pop_front()
+                {
+                    bytes -= oldest.data().len();
+                    from = oldest.offset.next();
+                }
+                true
+            },
+            now,
+        )?;
+        Ok((Segment::of(entries.into(), &self.held), from))
+    }
+
+    /// Reads messages of this range from its disk in their order, until one is not taken any more, in
+    /// portions of so many bytes; the offset to go on from.
+    fn read_disk(
+        &self,
+        wanted: Range<Offset>,
+        max_bytes: usize,
+        mut take: impl FnMut(Entry) -> bool,
+        now: Now,
+    ) -> Result<Offset, Refusal> {
+        let Some(durable) = &self.durable else { return Ok(wanted.start) };
+        let (mut next, mut goes_on) = (wanted.start, true);
+        while next < wanted.end && goes_on {
+            let read = durable.journal.read(next, max_bytes, &mut |staged| {
+                let Staged { offset, time, message, .. } = staged;
+                if goes_on && offset < wanted.end {
+                    let entry = Entry::new(&self.encoder, offset, time, now.monotonic, &message);
+                    goes_on = take(entry);
+                }
+            })?;
+            goes_on &= read > next;
+            next = read;
+        }
+        Ok(next)
     }
 
     /// Has its journal tell it what is on disk, and what is not any more.

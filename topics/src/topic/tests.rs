@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     cursor::{Cursor, Fill, Sink},
     entry::Form,
-    options::{Lag, SubscribeOptions},
+    history::Backward,
+    options::{HistoryOptions, Lag, SubscribeOptions},
     settings::Retention,
 };
 
@@ -116,10 +117,6 @@ impl Sink for Reader {
 
     fn now(&self) -> Now {
         self.now
-    }
-
-    fn is_open(&self) -> bool {
-        self.credit > 0
     }
 }
 
@@ -407,5 +404,49 @@ fn pages_lead_through_the_disk_and_the_memory() {
             }
             assert_eq!(read, (1..=300).collect::<Vec<_>>(), "{limit} {max_bytes} {way}");
         }
+    }
+}
+
+/// Whoever takes nothing holds nothing, however much it has asked for.
+#[test]
+fn a_reader_without_room_holds_nothing_of_the_disk() {
+    let mut world = World::new(10);
+    world.fill(300);
+    let mut cursor = world.cursor(Start::Oldest, Lag::Gap);
+    // It has credit for one more, and its socket takes one.
+    let mut reader = Reader { credit: 1, items: Vec::new(), now: world.now };
+    while let Fill::Stored(wanted) = cursor.fill(&world.topic, &mut reader) {
+        let without = world.topic.bytes();
+        let (segment, next) = world.topic.load(wanted, 1_000, world.now).expect("a disk");
+        assert!(world.topic.bytes() > without, "what is loaded is counted");
+        cursor.give(segment, next, &world.topic).expect("it is told of gaps");
+    }
+    assert_eq!(reader.items, ["1"]);
+    let with_it = world.topic.bytes();
+    let next = cursor.next();
+    drop(cursor);
+    assert_eq!(world.topic.bytes(), with_it);
+    let position = Position { epoch: EPOCH, after: Offset(next.0 - 1) };
+    let mut cursor = world.cursor(Start::After(position), Lag::Gap);
+    assert_eq!(world.read(&mut cursor, 1_000).0, numbers(2..301));
+}
+
+/// Large messages come in smaller portions, and none of them is called lost.
+#[test]
+fn history_goes_down_the_disk_whatever_the_size_of_messages() {
+    let mut world = World::new(10);
+    world.fill(300);
+    for (bytes, lost) in [(1, None), (7, None), (1_000, None), (7, Some(100))] {
+        lock(&world.disk.0).lost = lost.into_iter().collect();
+        let options = HistoryOptions { from: Start::Oldest, ..HistoryOptions::default() };
+        let mut backward = Backward::new(&world.topic, &options, Some(Form::Plain), world.now);
+        let mut reader = Reader { credit: 1_000, items: Vec::new(), now: world.now };
+        while let Fill::Stored(wanted) = backward.fill(&world.topic, &mut reader) {
+            let (segment, from) = world.topic.load_last(wanted, bytes, world.now).expect("a disk");
+            backward.give(segment, from);
+        }
+        let gap = |n| format!(r#"{{"gap":{{"from":{n},"to":{n}}},"epoch":"{EPOCH}"}}"#);
+        let told = |n| if Some(n) == lost { gap(n) } else { n.to_string() };
+        assert_eq!(reader.items, (1..301).rev().map(told).collect::<Vec<_>>(), "{bytes} {lost:?}");
     }
 }

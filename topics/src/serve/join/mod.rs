@@ -16,8 +16,12 @@ use tokio::time::{Sleep, sleep};
 
 use self::answers::{Answer, Answers, Outcome};
 use super::{
-    Action, PresenceSession, Service, form_of, kept, loading::Loading, name_of,
-    publish::publish_options, pump::pump, subscribe::Outgoing,
+    Action, PresenceSession, Service, form_of, kept,
+    loading::{Loading, Side},
+    name_of,
+    publish::publish_options,
+    pump::pump,
+    subscribe::Outgoing,
 };
 use crate::{
     cursor::{Cursor, Fill, Shape, Sink},
@@ -281,8 +285,9 @@ impl Join {
         let Some(loading) = &mut self.loading else { return Ok(true) };
         let Poll::Ready(loaded) = loading.poll(cx) else { return Ok(false) };
         self.loading = None;
-        let (segment, next) = loaded?;
-        if let Some(cursor) = &mut self.cursor {
+        // What had to go for others is asked for again.
+        if let (Some(loaded), Some(cursor)) = (loaded, &mut self.cursor) {
+            let (segment, next) = loaded?;
             cursor.give(segment, next, topic)?;
         }
         Ok(true)
@@ -306,7 +311,8 @@ impl Join {
                 Fill::Failed(refusal) => return Err(refusal),
                 Fill::Ended => return Ok(Poll::Ready(())),
                 Fill::Stored(wanted) => {
-                    let loading = Loading::start(&self.service, &topic, wanted, out.credit());
+                    let loading =
+                        Loading::start(&self.service, &topic, wanted, Side::First, out.credit());
                     self.loading = Some(Box::new(loading));
                 }
                 Fill::NoRoom | Fill::CaughtUp
@@ -386,10 +392,6 @@ impl Sink for Inbox<'_, '_> {
 
     fn now(&self) -> Now {
         self.out.now()
-    }
-
-    fn is_open(&self) -> bool {
-        self.out.is_open()
     }
 
     fn missed(&mut self, messages: u64) {

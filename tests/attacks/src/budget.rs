@@ -1,6 +1,8 @@
 //! The memory that `rsockd` may hold: the formula of `ARCHITECTURE.md`, with the flags that set
 //! what is in it.
 
+use std::path::PathBuf;
+
 /// `memory.max`: bytes the process may hold for its connections, over all of them.
 pub const MEMORY_MAX: u64 = 256 << 20;
 /// Bytes of all topics: their logs, and themselves.
@@ -23,7 +25,23 @@ pub fn flags() -> Vec<String> {
     let topics = TOPIC_MEMORY.to_string();
     let flags = ["--memory-max", &max, "--topic-memory", &topics, "--workers", &threads];
     let flags = flags.into_iter().chain(["--resume-window", "4s"]);
+    let directory = directory().display().to_string();
+    let flags =
+        flags.chain(["--data", &directory, "--topic", "disk.>=durable,messages=100000,bytes=1GiB"]);
     flags.map(str::to_owned).collect()
+}
+
+/// The directory of its durable topics: empty when a server is started, and removed by
+/// [`clean_up`].
+fn directory() -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("rsock-attacks-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    directory
+}
+
+/// Removes what servers under attack have left on disk.
+pub fn clean_up() {
+    directory();
 }
 
 /// The growth it may show with so many connections, and with topics or without.

@@ -4,13 +4,14 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rsock::{
     Client, Error,
-    topic::{Epoch, Event, NewMessage, Published, Topic},
+    topic::{Epoch, Event, NewMessage, Position, Published, Start, Topic},
 };
 use rsock_tests::process::Process;
 use tokio::time::{sleep, timeout};
@@ -62,6 +63,15 @@ struct Sent {
     topic: usize,
     text: String,
     published: Option<Published>,
+    /// The place that it was found at, if its acknowledgement did not come: somebody may have read it there.
+    found: Option<u64>,
+}
+
+impl Sent {
+    /// The place that it has to keep.
+    fn place(&self) -> Option<u64> {
+        self.published.as_ref().map(|published| published.offset).or(self.found)
+    }
 }
 
 /// A directory, and all that was sent to what is kept there.
@@ -69,6 +79,10 @@ struct World {
     directory: PathBuf,
     sent: BTreeMap<String, Sent>,
     epochs: BTreeMap<usize, Epoch>,
+    /// How far a reader of each topic came, who goes on from there after each kill.
+    read: BTreeMap<usize, Position>,
+    /// Rounds in which nothing was acknowledged.
+    idle: usize,
 }
 
 /// Kills a service so many times.
@@ -81,7 +95,13 @@ pub async fn run(rounds: usize, seed: u64) -> Totals {
         if round % ROUNDS_A_DIRECTORY == 0 {
             let _ = std::fs::remove_dir_all(&base);
             let directory = base.join(round.to_string());
-            world = Some(World { directory, sent: BTreeMap::new(), epochs: BTreeMap::new() });
+            world = Some(World {
+                directory,
+                sent: BTreeMap::new(),
+                epochs: BTreeMap::new(),
+                read: BTreeMap::new(),
+                idle: 0,
+            });
         }
         // One was just made.
         let world = world.as_mut().expect("a world");
@@ -99,12 +119,15 @@ pub async fn run(rounds: usize, seed: u64) -> Totals {
     totals
 }
 
-async fn start(directory: &Path) -> Process {
+fn flags(directory: &Path) -> Vec<String> {
     let directory = directory.display().to_string();
     // Nothing that was acknowledged goes for its number.
     let rule = "c.>=durable,messages=1000000,bytes=1GiB";
-    let flags = ["--data", &directory, "--topic", rule, "--workers", "2"];
-    server::start(&[], &flags.map(str::to_owned)).await
+    ["--data", &directory, "--topic", rule, "--workers", "2"].map(str::to_owned).into()
+}
+
+async fn start(directory: &Path) -> Process {
+    server::start(&[], &flags(directory)).await
 }
 
 fn name(topic: usize) -> String {
@@ -129,13 +152,28 @@ impl World {
         let publishers: Vec<_> = publishers.collect();
         sleep(Duration::from_millis(5 + rng.below(150) as u64)).await;
         process.killed().await;
+        let before = totals.acknowledged;
         for publisher in publishers {
-            let sent = publisher.await.map_err(|error| error.to_string())?;
+            let sent = publisher.await.map_err(|error| error.to_string())??;
             totals.acknowledged += sent.iter().filter(|sent| sent.published.is_some()).count();
             totals.unknown += sent.iter().filter(|sent| sent.published.is_none()).count();
             self.sent.extend(sent.into_iter().map(|sent| (sent.text.clone(), sent)));
         }
+        // What acknowledges nothing keeps all that it has acknowledged.
+        let is_idle = totals.acknowledged == before;
+        self.idle = if is_idle { self.idle + 1 } else { 0 };
+        if self.idle > 5 {
+            return Err("nothing was acknowledged in six rounds".to_owned());
+        }
         totals.rounds += 1;
+        if rng.below(3) == 0 {
+            // It is killed once more, while it opens what it has.
+            let mut command = server::command(&[], &flags(&self.directory));
+            let opening = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let mut opening = opening.map_err(|error| error.to_string())?;
+            sleep(Duration::from_millis(rng.below(30) as u64)).await;
+            opening.kill().await.map_err(|error| error.to_string())?;
+        }
         let process = start(&self.directory).await;
         self.look(&process.uris[0], round, rng, totals).await?;
         process.killed().await;
@@ -159,6 +197,11 @@ impl World {
                 .map(|sent| sent.text.clone())
                 .collect();
             let there = self.read(&client, topic).await?;
+            for text in &unknown {
+                if let (Some(offset), Some(sent)) = (there.get(text), self.sent.get_mut(text)) {
+                    sent.found.get_or_insert(*offset);
+                }
+            }
             let is_found = |text: &&String| {
                 there.contains_key(*text) && text.starts_with(&format!("{round}-"))
             };
@@ -210,17 +253,36 @@ impl World {
             }
         }
         for sent in self.sent.values().filter(|sent| sent.topic == topic) {
-            if let Some(published) = &sent.published
-                && there.get(&sent.text) != Some(&published.offset)
-            {
-                let there = there.get(&sent.text);
-                return Err(format!(
-                    "{} was acknowledged as {published:?}, and is at {there:?}",
-                    sent.text
-                ));
+            let (place, there) = (sent.place(), there.get(&sent.text).copied());
+            if place.is_some() && there != place {
+                return Err(format!("{} was at {place:?}, and is at {there:?}", sent.text));
             }
         }
+        self.go_on(client, topic, &there).await?;
         Ok(there)
+    }
+
+    /// A reader goes on behind the last message it had: it misses none, and gets none twice.
+    async fn go_on(
+        &mut self,
+        client: &Client,
+        topic: usize,
+        there: &BTreeMap<String, u64>,
+    ) -> Result<(), String> {
+        let Some(&epoch) = self.epochs.get(&topic) else { return Ok(()) };
+        let head = there.values().copied().max().unwrap_or_default();
+        let position = self.read.entry(topic).or_insert(Position { epoch, offset: 0 });
+        let mut items =
+            Topic::new(client, name(topic)).subscribe().from(Start::After(*position)).start();
+        while position.offset < head {
+            match items.next().await {
+                Some(Ok(Event::Message(message))) if message.offset == position.offset + 1 => {
+                    position.offset = message.offset;
+                }
+                other => return Err(format!("topic {topic}: {other:?} behind {position:?}")),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -232,8 +294,9 @@ async fn once(client: &Client, topic: usize, text: &str) -> Result<Published, Er
 }
 
 /// Publishes until the service is gone.
-async fn publish(uri: &str, prefix: &str, rng: &mut Rng) -> Vec<Sent> {
-    let Ok(client) = Client::connect(uri).await else { return Vec::new() };
+async fn publish(uri: &str, prefix: &str, rng: &mut Rng) -> Result<Vec<Sent>, String> {
+    // It may have been killed by then.
+    let Ok(client) = Client::connect(uri).await else { return Ok(Vec::new()) };
     let mut sent = Vec::new();
     let mut running = FuturesUnordered::new();
     let mut is_over = false;
@@ -241,14 +304,20 @@ async fn publish(uri: &str, prefix: &str, rng: &mut Rng) -> Vec<Sent> {
         while running.len() < IN_FLIGHT && !is_over {
             let (topic, number) = (rng.below(TOPICS), sent.len());
             let text = format!("{prefix}-{number}-{}", "x".repeat(rng.up_to(3_000)));
-            sent.push(Sent { topic, text: text.clone(), published: None });
+            sent.push(Sent { topic, text: text.clone(), published: None, found: None });
             let client = &client;
             running.push(async move { (number, once(client, topic, &text).await) });
         }
         match running.next().await {
             Some((number, Ok(published))) => sent[number].published = Some(published),
+            Some((
+                _,
+                Err(error @ (Error::Rejected(_) | Error::Invalid(_) | Error::Application(_))),
+            )) => {
+                return Err(format!("a publish is refused: {error}"));
+            }
             Some((_, Err(_))) => is_over = true,
-            None => return sent,
+            None => return Ok(sent),
         }
     }
 }

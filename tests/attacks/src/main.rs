@@ -3,7 +3,7 @@
 use std::{fmt::Display, net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
 
 use rsock_attacks::{
-    attack, crashes,
+    attack, budget, crashes,
     cuts::{self, Kind, Plan},
     memory, polite,
     target::Target,
@@ -71,6 +71,7 @@ async fn measure_memory(names: &[&str], percent: usize) -> ExitCode {
     for attack in chosen(names) {
         let measured = memory::measure(attack, percent).await;
         println!("{measured}");
+        budget::clean_up();
         problems.extend(measured.problem().map(|problem| format!("{}: {problem}", attack.name)));
     }
     for problem in &problems {

@@ -9,6 +9,11 @@ use tokio::process::Command;
 ///
 /// What there is of this build is brought up to date first.
 pub async fn start(before: &[&str], flags: &[String]) -> Process {
+    Process::start_for_long(command(before, flags), 2).await
+}
+
+/// The command that starts it.
+pub fn command(before: &[&str], flags: &[String]) -> Command {
     let program = match std::env::var_os("RSOCKD") {
         Some(path) => path,
         None => built(),
@@ -19,7 +24,7 @@ pub async fn start(before: &[&str], flags: &[String]) -> Process {
     for uri in ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"] {
         command.args(["--listen", uri]);
     }
-    Process::start_for_long(command, 2).await
+    command
 }
 
 /// The path of `rsockd`, built anew if its sources have changed.

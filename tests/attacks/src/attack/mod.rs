@@ -105,6 +105,11 @@ pub const ALL: &[Attack] = &[
         "500 connections × 64 readers of a topic that read nothing, while 32 MiB are published to it"
     ),
     attack!(
+        topics::disk_readers,
+        101,
+        "100 connections × 256 readers of 64 MiB on disk that read nothing"
+    ),
+    attack!(
         topics::members,
         100,
         "100 connections × 1,000 members of 100 rooms, each with 1 KiB of information"

@@ -69,6 +69,25 @@ pub(super) async fn readers(target: &Target) -> Held {
     held
 }
 
+/// The same of a topic whose messages have to be read from a disk.
+pub(super) async fn disk_readers(target: &Target) -> Held {
+    let topic = "topic.disk.1";
+    let mut held: Held = publish(target, target.many(4_000), 16 << 10, |_| topic.to_owned())
+        .await
+        .into_iter()
+        .collect();
+    let asked =
+        |stream| rs(stream, 0x7fff_ffff, r#"{"from":"start"}"#).metadata(route("topic.disk.1"));
+    let requests = Framing::Tcp.wrap_all((0..256).map(|n| asked(2 * n + 1)));
+    let reader = || async {
+        let mut wire = target.established(Framing::Tcp).await?;
+        wire.push(&requests).await;
+        Some(wire)
+    };
+    held.extend(crowd(target.many(100), reader).await);
+    held
+}
+
 /// Members that say as much of themselves as they may, in as many rooms.
 pub(super) async fn members(target: &Target) -> Held {
     let info = "i".repeat(1_000);

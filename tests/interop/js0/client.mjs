@@ -7,9 +7,9 @@ import websocketClient from "rsocket-websocket-client";
 import WebSocket from "ws";
 import { COMPOSITE, main, OCTETS } from "../lib/cases.mjs";
 
-const { BufferEncoders, encodeCompositeMetadata, encodeRoute } = rsocketCore;
+const { BufferEncoders, decodeCompositeMetadata, encodeCompositeMetadata } = rsocketCore;
 const { Leases, MESSAGE_RSOCKET_ROUTING, RSocketClient, RSocketResumableTransport } = rsocketCore;
-const { WellKnownMimeType } = rsocketCore;
+const { encodeRoute, WellKnownMimeType } = rsocketCore;
 const { Flowable } = rsocketFlowable;
 const RSocketTcpClient = tcpClient.default;
 const RSocketWebSocketClient = websocketClient.default;
@@ -26,8 +26,21 @@ console.warn = (...args) => {
 function metadata(route, ...more) {
   return encodeCompositeMetadata([
     [MESSAGE_RSOCKET_ROUTING, encodeRoute(route)],
-    ...more.map(([type, content]) => [WellKnownMimeType.fromString(type), content]),
+    ...typed(more),
   ]);
+}
+
+/** Composite metadata without a route. */
+const entries = (...wanted) => encodeCompositeMetadata(typed(wanted));
+
+const typed = (wanted) =>
+  wanted.map(([type, content]) => [WellKnownMimeType.fromString(type), content]);
+
+/** The content of the first entry of a type. */
+function entryOf(composite, type) {
+  for (const entry of decodeCompositeMetadata(composite)) {
+    if (entry.mimeType === type) return entry.content;
+  }
 }
 
 function makeTransport(uri, counter) {
@@ -135,6 +148,8 @@ async function connect(uri, { keepAlive, lifetime, resume, lease, setup }) {
 
   return {
     metadata,
+    entries,
+    entryOf,
     violations,
     permit: () => (lease ? permits.take() : undefined),
     bytesIn: () => counter.bytes,

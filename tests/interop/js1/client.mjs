@@ -8,13 +8,27 @@ import websocketClient from "rsocket-websocket-client";
 import WebSocket from "ws";
 import { COMPOSITE, main, OCTETS, Skip } from "../lib/cases.mjs";
 
-const { encodeCompositeMetadata, encodeRoute, WellKnownMimeType } = compositeMetadata;
+const { decodeCompositeMetadata, encodeCompositeMetadata, encodeRoute } = compositeMetadata;
+const { WellKnownMimeType } = compositeMetadata;
 
 function metadata(route, ...more) {
   return encodeCompositeMetadata([
     [WellKnownMimeType.MESSAGE_RSOCKET_ROUTING, encodeRoute(route)],
-    ...more.map(([type, content]) => [WellKnownMimeType.fromString(type), content]),
+    ...typed(more),
   ]);
+}
+
+/** Composite metadata without a route. */
+const entries = (...wanted) => encodeCompositeMetadata(typed(wanted));
+
+const typed = (wanted) =>
+  wanted.map(([type, content]) => [WellKnownMimeType.fromString(type), content]);
+
+/** The content of the first entry of a type. */
+function entryOf(composite, type) {
+  for (const entry of decodeCompositeMetadata(composite)) {
+    if (entry.mimeType === type) return entry.content;
+  }
 }
 
 function makeTransport(uri, counter) {
@@ -74,6 +88,8 @@ async function connect(uri, { keepAlive, lifetime, resume, lease, setup, mtu }) 
 
   return {
     metadata,
+    entries,
+    entryOf,
     violations: [],
     // The library itself holds requests back.
     async permit() {},

@@ -8,6 +8,8 @@
 // A special case needs a service started for it, and runs by name only.
 
 import { strict as assert } from "node:assert";
+import { bytes, Inbox, json, roundTrip, same, sizeOf, text } from "./streams.mjs";
+import { topicCases } from "./topics.mjs";
 
 const CASE_LIMIT_MS = 10_000;
 const BATCH = 4;
@@ -19,68 +21,6 @@ export const OCTETS = "application/octet-stream";
 
 /** Thrown by an adapter or a case for what this peer cannot do. */
 export class Skip extends Error {}
-
-const bytes = (text) => Buffer.from(text, "utf8");
-const sizeOf = (buffer) => (buffer ? buffer.length : 0);
-const text = (buffer) => (buffer ? buffer.toString("utf8") : "");
-
-/** Waits until a condition holds; whoever changes the state calls wake(). */
-class Signal {
-  #waiting = [];
-
-  wake() {
-    for (const check of this.#waiting.splice(0)) check();
-  }
-
-  until(condition) {
-    return new Promise((resolve) => {
-      const check = () => (condition() ? resolve() : this.#waiting.push(check));
-      check();
-    });
-  }
-}
-
-/** What arrived on a stream, and how it ended. */
-class Inbox {
-  items = [];
-  done = false;
-  error = undefined;
-  signal = new Signal();
-
-  onNext(payload) {
-    if (this.done) this.error ??= new Error("an item after the end of the stream");
-    this.items.push(payload);
-    this.signal.wake();
-  }
-
-  onComplete() {
-    this.done = true;
-    this.signal.wake();
-  }
-
-  onError(error) {
-    this.error ??= error;
-    this.done = true;
-    this.signal.wake();
-  }
-
-  async has(count) {
-    await this.signal.until(() => this.done || this.items.length >= count);
-    if (this.error) throw this.error;
-  }
-}
-
-/**
- * A round trip on the same connection. What the service had to say before it
- * has been said once the answer is here: a barrier that needs no sleeping.
- */
-async function roundTrip(connection) {
-  const answer = await connection.requestResponse({
-    data: bytes("round trip"),
-    metadata: connection.metadata("echo"),
-  });
-  assert.equal(text(answer.data), "round trip", "the answer of echo");
-}
 
 /**
  * Takes a stream to its end, asking for BATCH at a time and only after all
@@ -101,13 +41,6 @@ async function drainInBatches(connection, inbox, asked, request) {
     request(BATCH);
   }
 }
-
-function same(actual, expected, what) {
-  const [got, wanted] = [JSON.stringify(actual), JSON.stringify(expected)];
-  assert.ok(got === wanted, `${what}: got ${got}`);
-}
-
-const json = (value) => bytes(JSON.stringify(value));
 
 const numbers = (inbox) => inbox.items.map((item) => JSON.parse(text(item.data)));
 const upTo = (end) => Array.from({ length: end }, (_, i) => i);
@@ -350,6 +283,8 @@ const cases = {
       assert.ok(text(answer.data).includes(route), `routes does not list ${route}`);
     }
   },
+
+  ...topicCases,
 
   // Both directions have frames to lose: items come under credit, 256 at a
   // time, and requests go out one after the other meanwhile. Whoever starts

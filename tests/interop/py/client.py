@@ -14,12 +14,9 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 import aiohttp
-from reactivestreams.publisher import Publisher
-from reactivestreams.subscriber import Subscriber
-from reactivestreams.subscription import Subscription
 from rsocket.error_codes import ErrorCode
 from rsocket.exceptions import RSocketProtocolError
-from rsocket.extensions.helpers import composite, metadata_item, route
+from rsocket.extensions.helpers import metadata_item
 from rsocket.extensions.mimetypes import WellKnownMimeTypes
 from rsocket.frame import MAX_REQUEST_N
 from rsocket.helpers import single_transport_provider
@@ -28,126 +25,10 @@ from rsocket.request_handler import BaseRequestHandler
 from rsocket.rsocket_client import RSocketClient
 from rsocket.transports.aiohttp_websocket import TransportAioHttpClient
 from rsocket.transports.tcp import TransportTCP
+from streams import BATCH, Connection, Inbox, Items, Skip, check, routed
+from topics import TOPIC_CASES
 
 CASE_LIMIT = 10
-BATCH = 4
-
-
-class Skip(Exception):
-    """What this peer cannot do."""
-
-
-class Inbox(Subscriber):
-    """What arrived on a stream, and how it ended."""
-
-    def __init__(self, cancel_after=None):
-        self.items = []
-        self.done = False
-        self.error = None
-        self.subscription = None
-        self._cancel_after = cancel_after
-        self._changed = asyncio.Event()
-
-    def on_subscribe(self, subscription):
-        # Asking for items here would send REQUEST_N ahead of the request.
-        self.subscription = subscription
-
-    def on_next(self, value, is_complete=False):
-        if self.done:
-            self.error = self.error or AssertionError("an item after the end of the stream")
-        self.items.append(bytes(value.data or b""))
-        if len(self.items) == self._cancel_after:
-            self.subscription.cancel()
-        if is_complete:
-            self.done = True
-        self._changed.set()
-
-    def on_complete(self):
-        self.done = True
-        self._changed.set()
-
-    def on_error(self, exception):
-        self.error = self.error or exception
-        self.done = True
-        self._changed.set()
-
-    async def has(self, count):
-        while not self.done and len(self.items) < count:
-            self._changed.clear()
-            await self._changed.wait()
-        if self.error is not None:
-            raise self.error
-
-
-class Items(Publisher, Subscription):
-    """Our half of a channel: sends no more than the service gave credit for."""
-
-    def __init__(self, items):
-        self._items = list(items)
-        self._subscriber = None
-        self.granted = 0
-
-    def subscribe(self, subscriber):
-        self._subscriber = subscriber
-        subscriber.on_subscribe(self)
-
-    def request(self, n):
-        self.granted += n
-        for _ in range(min(n, len(self._items))):
-            item = self._items.pop(0)
-            self._subscriber.on_next(Payload(item), is_complete=not self._items)
-
-    def cancel(self):
-        self._items.clear()
-
-
-class Connection:
-    """A client, what came over its line, and whether it was closed."""
-
-    def __init__(self, client, counter, closed, is_websocket):
-        self.client = client
-        self.closed = closed
-        self.is_websocket = is_websocket
-        self._counter = counter
-
-    def bytes_in(self):
-        return self._counter[0]
-
-    async def request(self, path, data=b""):
-        answer = await self.client.request_response(Payload(data, routed(path)))
-        return bytes(answer.data or b"")
-
-    async def round_trip(self):
-        """A barrier: what the service had to say before has been said by then."""
-        answer = await self.request("echo", b"round trip")
-        check(answer == b"round trip", f"echo answered {answer!r}")
-
-    async def drain_in_batches(self, inbox, asked):
-        """Takes a stream to its end, asking for BATCH at a time and only after
-        all that was asked for has come and a round trip has shown that no
-        more did."""
-        while True:
-            await inbox.has(asked)
-            await self.round_trip()
-            check(
-                len(inbox.items) <= asked,
-                f"{len(inbox.items)} items came, {asked} were asked for",
-            )
-            if inbox.error is not None:
-                raise inbox.error
-            if inbox.done:
-                return
-            asked += BATCH
-            inbox.subscription.request(BATCH)
-
-
-def check(condition, otherwise):
-    if not condition:
-        raise AssertionError(otherwise)
-
-
-def routed(path, *more):
-    return composite(route(path), *more)
 
 
 async def rr_echo(connection):
@@ -359,6 +240,7 @@ CASES = {
         keepalive,
         status,
         routes,
+        *TOPIC_CASES,
     )
 }
 

@@ -62,6 +62,10 @@ var cases = []testCase{
 	{name: "keepalive", setup: eager, body: keepalive},
 	{name: "status", body: status},
 	{name: "routes", body: routes},
+	{name: "topic-publish", body: topicPublish},
+	{name: "topic-subscribe", body: topicSubscribe},
+	{name: "topic-gap", body: topicGap},
+	{name: "topic-join", body: topicJoin},
 	{name: "rs-20mib", special: true, body: rs20MiB},
 	{name: "lease", special: true, setup: leasing, body: leased},
 	{name: "frames", special: true, setup: framing, body: frames},
@@ -150,6 +154,7 @@ func runCase(uri string, c testCase) error {
 type connection struct {
 	ctx     context.Context
 	client  rsocket.Client
+	uri     string
 	bytesIn *int64
 	// How it ended, once.
 	closed <-chan error
@@ -233,7 +238,7 @@ func connect(
 	if err != nil {
 		return nil, err
 	}
-	return &connection{ctx, client, bytesIn, closed}, nil
+	return &connection{ctx, client, uri, bytesIn, closed}, nil
 }
 
 func (c *connection) request(request payload.Payload) (payload.Payload, error) {
@@ -259,13 +264,16 @@ func (c *connection) roundTrip() error {
 // inbox is what arrived on a stream, and how it ended. What comes beyond the credit the library
 // keeps to itself.
 type inbox struct {
-	mutex        sync.Mutex
-	changed      *sync.Cond
-	items        []string
-	done         bool
-	err          error
-	first        int
-	batch        int
+	mutex    sync.Mutex
+	changed  *sync.Cond
+	items    []string
+	metadata [][]byte
+	done     bool
+	err      error
+	first    int
+	batch    int
+	// Where it asks for no more, if anywhere.
+	limit        int
 	cancelAfter  int
 	subscription rx.Subscription
 }
@@ -293,10 +301,12 @@ func (i *inbox) OnNext(item payload.Payload) {
 	i.mutex.Lock()
 	defer i.mutex.Unlock()
 	i.items = append(i.items, strings.Clone(item.DataUTF8()))
+	metadata, _ := item.Metadata()
+	i.metadata = append(i.metadata, append([]byte(nil), metadata...))
 	if len(i.items) == i.cancelAfter {
 		i.subscription.Cancel()
 	}
-	if i.batch > 0 && len(i.items)%i.batch == 0 {
+	if i.batch > 0 && len(i.items)%i.batch == 0 && len(i.items) != i.limit {
 		i.subscription.Request(i.batch)
 	}
 	i.changed.Broadcast()

@@ -29,6 +29,38 @@ func Metadata(route string, texts ...string) []byte {
 	return composite
 }
 
+// RoutedJSON is composite metadata with the route, where it is not empty, and JSON.
+func RoutedJSON(route, json string) []byte {
+	builder := extension.NewCompositeMetadataBuilder()
+	if route != "" {
+		tags, err := extension.EncodeRouting(route)
+		if err != nil {
+			panic(err)
+		}
+		builder.PushWellKnown(extension.MessageRouting, tags)
+	}
+	composite, err := builder.PushWellKnownString(extension.ApplicationJSON, json).Build()
+	if err != nil {
+		panic(err)
+	}
+	return composite
+}
+
+// JSON is the content of the first entry of JSON; nil where there is none.
+func JSON(metadata []byte) []byte {
+	scanner := extension.NewCompositeMetadataBytes(metadata).Scanner()
+	for scanner.Scan() {
+		mime, content, err := scanner.Metadata()
+		if err != nil {
+			return nil
+		}
+		if mime == extension.ApplicationJSON.String() {
+			return content
+		}
+	}
+	return nil
+}
+
 // Routed is a payload for a route.
 func Routed(route, data string) payload.Payload {
 	return payload.New([]byte(data), Metadata(route))

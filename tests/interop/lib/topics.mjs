@@ -177,7 +177,7 @@ export const topicCases = {
     const [start, own, fromBob] = inbox.items.map((item) => beside(connection, item));
     assert.ok(start.start, `the start is ${JSON.stringify(start)}`);
     isMessage(own, topic, offset - 1, "ann");
-    assert.equal(own.own, true, "what one has published oneself");
+    same([own.own, own.id], [true, "m-1"], "what one has published oneself");
     isMessage(fromBob, topic, offset, "bob");
     assert.equal(fromBob.own, undefined, "what another has published");
 

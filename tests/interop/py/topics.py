@@ -205,7 +205,7 @@ async def topic_join(connection):
     start, own, from_bob, _ = said_beside(inbox)
     check("start" in start, f"the start is {start}")
     is_message(own, topic, offset - 1, "ann")
-    check(own.get("own") is True, "what one has published oneself is not told as own")
+    same((own.get("own"), own.get("id")), (True, "m-1"), "what one has published oneself")
     is_message(from_bob, topic, offset, "bob")
     check("own" not in from_bob, "what another has published is told as own")
 

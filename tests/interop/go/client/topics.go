@@ -39,6 +39,7 @@ type beside struct {
 	Time int64  `json:"time"`
 	From string `json:"from"`
 	Own  bool   `json:"own"`
+	ID   string `json:"id"`
 	Base int64  `json:"base"`
 	// Of the service's own items.
 	Start *struct {
@@ -325,7 +326,7 @@ func topicJoin(c *connection) error {
 	if err != nil {
 		return err
 	}
-	if said[0].Start == nil || !said[1].Own || said[2].Own {
+	if said[0].Start == nil || !said[1].Own || said[1].ID != "m-1" || said[2].Own {
 		return fmt.Errorf("beside the items: %+v", said)
 	}
 	if err := said[1].isMessage(topic, answer.Offset-1, "ann"); err != nil {

@@ -67,6 +67,10 @@ final class Cases {
     PLAIN.put("keepalive", new Case(eager, Cases::keepalive));
     plain("status", Cases::status);
     plain("routes", Cases::routes);
+    plain("topic-publish", Topics::publishOnce);
+    plain("topic-subscribe", Topics::subscribe);
+    plain("topic-gap", Topics::gap);
+    plain("topic-join", Topics::join);
 
     var resume =
         new Resume()
@@ -111,18 +115,18 @@ final class Cases {
     return RSocketConnector.create().keepAlive(Duration.ofSeconds(5), Duration.ofSeconds(30));
   }
 
-  private static void check(boolean condition, String otherwise, Object... values) {
+  static void check(boolean condition, String otherwise, Object... values) {
     if (!condition) {
       throw new AssertionError(otherwise.formatted(values));
     }
   }
 
-  private static String request(Connection connection, String route, String data) {
+  static String request(Connection connection, String route, String data) {
     return connection.rsocket().requestResponse(Wire.routed(route, data)).block().getDataUtf8();
   }
 
   /** A barrier: what the service had to say before has been said by then. */
-  private static void roundTrip(Connection connection) {
+  static void roundTrip(Connection connection) {
     String answer = request(connection, "echo", "round trip");
     check(answer.equals("round trip"), "echo answered %s", answer);
   }

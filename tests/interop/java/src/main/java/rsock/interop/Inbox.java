@@ -11,6 +11,7 @@ final class Inbox extends BaseSubscriber<Payload> {
   private final long first;
   private final int cancelAfter;
   private final List<String> texts = new ArrayList<>();
+  private final List<String> besides = new ArrayList<>();
   private boolean isDone;
   private Throwable error;
 
@@ -28,6 +29,7 @@ final class Inbox extends BaseSubscriber<Payload> {
   @Override
   protected synchronized void hookOnNext(Payload item) {
     texts.add(item.getDataUtf8());
+    besides.add(item.hasMetadata() ? Wire.json(item) : "");
     if (texts.size() == cancelAfter) {
       cancel();
     }
@@ -58,6 +60,11 @@ final class Inbox extends BaseSubscriber<Payload> {
 
   synchronized List<String> texts() {
     return List.copyOf(texts);
+  }
+
+  /** The JSON beside each item. */
+  synchronized List<String> besides() {
+    return List.copyOf(besides);
   }
 
   synchronized boolean isDone() {

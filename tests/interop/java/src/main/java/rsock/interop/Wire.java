@@ -61,6 +61,34 @@ final class Wire {
     return encoded;
   }
 
+  /** Composite metadata with JSON, behind the route where there is one. */
+  static byte[] metadataWithJson(String json, String... route) {
+    var composite = ALLOCATOR.compositeBuffer();
+    if (route.length > 0) {
+      CompositeMetadataCodec.encodeAndAddMetadata(
+          composite,
+          ALLOCATOR,
+          WellKnownMimeType.MESSAGE_RSOCKET_ROUTING,
+          TaggingMetadataCodec.createTaggingContent(ALLOCATOR, List.of(route)));
+    }
+    CompositeMetadataCodec.encodeAndAddMetadata(
+        composite, ALLOCATOR, WellKnownMimeType.APPLICATION_JSON, Unpooled.wrappedBuffer(bytes(json)));
+    byte[] encoded = new byte[composite.readableBytes()];
+    composite.readBytes(encoded);
+    composite.release();
+    return encoded;
+  }
+
+  /** The first entry of JSON, or nothing. */
+  static String json(Payload payload) {
+    for (CompositeMetadata.Entry entry : new CompositeMetadata(payload.sliceMetadata(), false)) {
+      if (WellKnownMimeType.APPLICATION_JSON.getString().equals(entry.getMimeType())) {
+        return entry.getContent().toString(StandardCharsets.UTF_8);
+      }
+    }
+    return "";
+  }
+
   static Payload payload(byte[] data, byte[] metadata) {
     return DefaultPayload.create(data, metadata);
   }

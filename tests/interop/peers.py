@@ -115,6 +115,7 @@ class Node:
             pins = (json.loads(path.read_text())["dependencies"].items() for path in manifests)
             check_pins(self.example, *pins)
             shutil.copy(self.example / "client.mjs", self.folder / "example.mjs")
+            shutil.copy(self.example / "chat.mjs", self.folder)
         (self.folder / "node_modules").symlink_to(folder / "node_modules")
 
     def command(self, script):
@@ -160,6 +161,8 @@ class Python:
     def path(self, script):
         if script == "example" and self.example:
             return self.example / "client.py"
+        if script == "chat" and self.example:
+            return self.example / "chat.py"
         return self.source / f"{script}.py"
 
 
@@ -207,6 +210,8 @@ class Java:
         flags = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", *flags]
         if script == "example":
             folder, program = self.folder / "example", self.example_class()
+        elif script == "chat":
+            folder, program = self.folder / "example", "Chat"
         else:
             folder, program = self.folder, f"{self.PACKAGE}/{script.capitalize()}"
         classes = f"{folder}/target/classes:{folder}/target/jars/*"
@@ -219,6 +224,8 @@ class Java:
     def has(self, script):
         if script == "example":
             return self.example.exists()
+        if script == "chat":
+            return (self.example / "src/main/java/Chat.java").exists()
         return (self.source / f"src/main/java/{self.PACKAGE}/{script.capitalize()}.java").exists()
 
 
@@ -237,7 +244,7 @@ class Go:
         if self.example:
             files = (self.example / "go.sum", self.source / "go.sum")
             check_pins(self.example, *(path.read_text().splitlines() for path in files))
-            inputs += [self.example / name for name in ("go.mod", "go.sum", "main.go")]
+            inputs += [self.example / name for name in ("go.mod", "go.sum", "main.go", "chat/main.go")]
         with cached(cache, self.name, inputs, version) as (folder, empty):
             if empty:
                 say(f"{self.name}: go build, {version}, into {folder}")
@@ -246,6 +253,8 @@ class Go:
                 if self.example:
                     command = [go, "build", "-o", f"{folder}/example", "."]
                     install(command, self.example, "go build of the example")
+                    command = [go, "build", "-o", f"{folder}/chat", "./chat"]
+                    install(command, self.example, "go build of the chat")
         self.folder = folder
 
     def command(self, script):

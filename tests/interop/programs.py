@@ -41,12 +41,16 @@ def end(process):
     process.wait()
 
 
-def run_client(arguments, limit, each_line):
-    """Runs a client; gives its exit code (None: ended at the limit) and stderr."""
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
+def run_client(arguments, limit, each_line, typed=""):
+    """Runs a client with these lines as stdin; gives its exit code (None: ended at the limit) and stderr."""
+    with contextlib.ExitStack() as files:
+        errors = files.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+        stdin = files.enter_context(tempfile.TemporaryFile("w+"))
+        stdin.write(typed)
+        stdin.seek(0)
         process = subprocess.Popen(
             arguments,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

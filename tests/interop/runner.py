@@ -31,6 +31,7 @@ QUICKSTART_OUTPUT = ["echo: hello", "range: 0 1 2 3 4 5 6 7 8 9"]
 EXAMPLE_OUTPUT = [*QUICKSTART_OUTPUT, "channel: one two three"]
 # Whose program in examples/ takes a WebSocket's address as well.
 EXAMPLES_OVER_WS = {"go", "rsock"}
+CHATS_OVER_WS = {"go"}
 
 LISTEN = {"tcp": "tcp://127.0.0.1:0", "ws": "ws://127.0.0.1:0/rsocket"}
 
@@ -138,6 +139,26 @@ def run_shown(peer, script, wanted, transport, uri, tally):
         show_errors(where, errors, True)
 
 
+def run_chat(peer, transport, uri, tally):
+    """Runs the chat of examples/: what one member says in the room, a later one is shown."""
+    where = f"{peer.name} {transport}"
+    said = f"hello from {peer.name} over {transport}"
+    output = []
+    for name, typed in (("ann", f"{said}\n"), ("bob", "")):
+        output.clear()
+        arguments = [*peer.command("chat"), name, uri]
+        code, errors = run_client(arguments, EXAMPLE_LIMIT, output.append, typed)
+        if code != 0:
+            how = f"no end after {EXAMPLE_LIMIT} s" if code is None else f"exit code {code}"
+            tally.line(where, "FAIL", "chat", f": {name} has {how}, it said {output}")
+            show_errors(where, errors, True)
+            return
+    if f"ann: {said}" in output:
+        tally.line(where, "ok", "chat")
+    else:
+        tally.line(where, "FAIL", "chat", f": bob was shown {output}")
+
+
 def show_errors(where, errors, wanted):
     if wanted:
         for line in errors.splitlines()[-40:]:
@@ -222,6 +243,10 @@ def run_clients(peers, rsockd, work, tally):
                     with words_on_failure(service, tally):
                         uri = service.uris[transport]
                         run_shown(peer, script, wanted, transport, uri, tally)
+            if peer.has("chat"):
+                for transport in ("tcp", "ws") if peer.name in CHATS_OVER_WS else ("tcp",):
+                    with words_on_failure(service, tally):
+                        run_chat(peer, transport, service.uris[transport], tally)
 
 
 def run_guarded(peers, server, work, tally):

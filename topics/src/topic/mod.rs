@@ -4,12 +4,7 @@ mod durable;
 mod hubs;
 mod latest;
 
-use std::{
-    collections::VecDeque,
-    ops::Range,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
 pub use durable::{Journal, Recovered, Staged, Store};
 pub use hubs::{Hub, Pumped, Wake};
@@ -20,7 +15,7 @@ pub(crate) use latest::{NextNewest, View};
 
 use crate::{
     dedup::{Dedup, DedupKey},
-    entry::{Encoder, Entry, Message},
+    entry::{Encoder, Message},
     ephemeral::{Event, Events},
     log::{Latest, Ring, Segment},
     memory::Held,
@@ -29,8 +24,8 @@ use crate::{
     position::{Epoch, Offset, Position},
     rate::{Bucket, TooFast},
     refusal::Refusal,
-    settings::{Kind, Retention, TopicSettings},
-    sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock},
+    settings::{Kind, TopicSettings},
+    sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
     time::Now,
 };
 
@@ -224,67 +219,6 @@ impl Topic {
         }
     }
 
-    /// A topic whose messages go through this journal, as it was found on disk or is new there.
-    pub fn durable(
-        name: TopicName,
-        recovered: &Recovered,
-        journal: Box<dyn Journal>,
-        settings: Arc<TopicSettings>,
-        all: &Arc<AtomicUsize>,
-    ) -> Self {
-        let Recovered { epoch, base, next, is_closed, time, .. } = *recovered;
-        let ended = if is_closed { Ended::Closed } else { Ended::Not };
-        let mut topic = Self::new(name, epoch, next, ended, settings, all);
-        topic.lock_log().ring = topic.memory_from(next, time);
-        topic.first = base;
-        topic.base = AtomicU64::new(base.0);
-        topic.durable = Some(Durable::new(journal, recovered.damage.clone()));
-        topic
-    }
-
-    fn lock_log(&self) -> MutexGuard<'_, Log> {
-        lock(&self.log)
-    }
-
-    /// The part of a durable topic's messages that is kept in memory: none yet, and however many are on disk,
-    /// no more than a topic in memory has by default.
-    fn memory_from(&self, first: Offset, newest: u64) -> Ring {
-        let least = Retention::default();
-        let retention = Retention {
-            messages: self.settings.retention.messages.min(least.messages),
-            bytes: self.settings.retention.bytes.min(least.bytes),
-            ..self.settings.retention
-        };
-        let mut ring = Ring::new(first, retention, Arc::clone(&self.held));
-        ring.set_newest(newest);
-        ring
-    }
-
-    /// Takes a message that was read from the disk when that was opened: the last ones of a topic in their
-    /// order, up to the newest, so that they are in memory and their idempotency keys are known.
-    pub fn restore(&self, staged: &Staged<'_>, now: Now) {
-        let Staged { offset, time, id, message, .. } = staged;
-        let mut log = lock(&self.log);
-        if log.ring.next() != *offset {
-            // It is the first, or those before it are lost: memory has no holes.
-            log.ring = self.memory_from(*offset, 0);
-        }
-        log.ring.restore(&self.encoder, message, *time, now);
-        log.ring.retain(now, offset.next());
-        if let Some(id) = *id {
-            log.enter(id, *offset);
-        }
-    }
-
-    /// The end of what was [restored](Self::restore).
-    pub fn restored(&self, recovered: &Recovered) {
-        let mut log = lock(&self.log);
-        if log.ring.next() != recovered.next {
-            log.ring = self.memory_from(recovered.next, recovered.time);
-        }
-        log.ring.set_newest(recovered.time);
-    }
-
     /// The same, where there were messages before its first: the newest of its own had this time, and those
     /// that nobody remembers any more were not younger than `gone`. Times go on from there.
     #[must_use]
@@ -407,156 +341,6 @@ impl Topic {
         if self.durable.is_none() {
             self.base.store(log.ring.base().0, Ordering::Release);
         }
-    }
-
-    /// Messages before this one are on disk: readers see them, and their publishers are answered. Whether
-    /// the caller has to [pump](Self::pump).
-    pub fn commit(&self, next: Offset) -> bool {
-        let log = lock(&self.log);
-        // A commit that is told late tells nothing.
-        self.visible.fetch_max(next.0, Ordering::AcqRel);
-        if self.ended() == Ended::Not && log.closing.is_some_and(|last| last < next) {
-            self.ended.store(Ended::Closed as u8, Ordering::Release);
-        }
-        drop(log);
-        if let Some(durable) = &self.durable {
-            durable.acknowledge(next);
-        }
-        self.hubs.tell()
-    }
-
-    /// The disk has failed: nothing more is taken, and what waits for it may be there or not. Whether the
-    /// caller has to [pump](Self::pump).
-    pub fn fail(&self, cause: &str) -> bool {
-        if let Some(durable) = &self.durable {
-            durable.fail(cause);
-        }
-        self.hubs.tell()
-    }
-
-    /// The refusal for what waits for a disk that has failed.
-    pub fn failure(&self) -> Option<Refusal> {
-        self.durable.as_ref().and_then(Durable::failure)
-    }
-
-    /// Messages before this one have gone from the disk.
-    pub fn trimmed(&self, base: Offset) {
-        self.base.fetch_max(base.0.min(self.visible().0), Ordering::AcqRel);
-    }
-
-    /// Waits until a message that was published is where its acknowledgement promises.
-    ///
-    /// # Errors
-    /// [`Refusal::outcome_unknown`], where the disk has failed meanwhile.
-    pub fn poll_committed(&self, offset: Offset, cx: &Context<'_>) -> Poll<Result<(), Refusal>> {
-        match &self.durable {
-            None => Poll::Ready(Ok(())),
-            Some(durable) => durable.poll_committed(offset, || self.visible(), cx),
-        }
-    }
-
-    /// Reads messages from its disk: from the beginning of this range on as many as are in so many bytes, or
-    /// a little more; with the offset to go on from. None if there are none before that. It takes the time of
-    /// a disk.
-    ///
-    /// # Errors
-    /// The disk's error.
-    pub fn load(
-        &self,
-        wanted: Range<Offset>,
-        max_bytes: usize,
-        now: Now,
-    ) -> Result<(Option<Arc<Segment>>, Offset), Refusal> {
-        let mut entries = Vec::new();
-        let mut bytes = 0;
-        let next = self.read_disk(
-            wanted,
-            max_bytes,
-            |entry| {
-                let has_room = bytes < max_bytes;
-                if has_room {
-                    bytes += entry.data().len();
-                    entries.push(entry);
-                }
-                has_room
-            },
-            now,
-        )?;
-        let segment = Segment::of(entries, &self.held);
-        let next = segment.as_ref().map_or(next, |segment| segment.end());
-        Ok((segment, next))
-    }
-
-    /// The same from the end of this range downwards, for those who read that way: with the first of which
-    /// it tells all.
-    ///
-    /// # Errors
-    /// The disk's error.
-    pub fn load_last(
-        &self,
-        wanted: Range<Offset>,
-        max_bytes: usize,
-        now: Now,
-    ) -> Result<(Option<Arc<Segment>>, Offset), Refusal> {
-        let mut from = wanted.start;
-        let mut entries = VecDeque::new();
-        let mut bytes = 0;
-        self.read_disk(
-            wanted,
-            max_bytes,
-            |entry| {
-                bytes += entry.data().len();
-                entries.push_back(entry);
-                // The last one stays, however large.
-                while bytes > max_bytes
-                    && entries.len() > 1
-                    && let Some(oldest) = entries.pop_front()
-                {
-                    bytes -= oldest.data().len();
-                    from = oldest.offset.next();
-                }
-                true
-            },
-            now,
-        )?;
-        Ok((Segment::of(entries.into(), &self.held), from))
-    }
-
-    /// Reads messages of this range from its disk in their order, until one is not taken any more, in
-    /// portions of so many bytes; the offset to go on from.
-    fn read_disk(
-        &self,
-        wanted: Range<Offset>,
-        max_bytes: usize,
-        mut take: impl FnMut(Entry) -> bool,
-        now: Now,
-    ) -> Result<Offset, Refusal> {
-        let Some(durable) = &self.durable else { return Ok(wanted.start) };
-        let (mut next, mut goes_on) = (wanted.start, true);
-        while next < wanted.end && goes_on {
-            let read = durable.journal.read(next, max_bytes, &mut |staged| {
-                let Staged { offset, time, message, .. } = staged;
-                if goes_on && offset < wanted.end {
-                    let entry = Entry::new(&self.encoder, offset, time, now.monotonic, &message);
-                    goes_on = take(entry);
-                }
-            })?;
-            goes_on &= read > next;
-            next = read;
-        }
-        Ok(next)
-    }
-
-    /// Has its journal tell it what is on disk, and what is not any more.
-    pub(crate) fn bind(self: &Arc<Self>) {
-        if let Some(durable) = &self.durable {
-            durable.journal.bind(self);
-        }
-    }
-
-    /// Whether its messages go to a disk.
-    pub fn is_durable(&self) -> bool {
-        self.durable.is_some()
     }
 
     /// Takes a token for a publish from the topic's rate.

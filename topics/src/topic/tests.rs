@@ -1,4 +1,7 @@
-use std::task::Waker;
+use std::{
+    ops::Range,
+    task::{Context, Poll, Waker},
+};
 
 use super::*;
 use crate::{

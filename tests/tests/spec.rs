@@ -1,6 +1,7 @@
 //! `docs/spec.md` says which test holds which requirement, and `docs/hostile.md` which holds against which
-//! input; `docs/waits.md` which shows that a wait ends. Here is seen that they do: that the tests exist,
-//! that no row is there twice and no input is missing, and that the counts are right.
+//! input; `docs/waits.md` which shows that a wait ends, and `docs/reported.md` which keeps away what users of
+//! other services have reported. Here is seen that they do: that the tests exist, that no row is there twice
+//! and no input is missing, and that the counts are right.
 
 use std::{
     collections::BTreeSet,
@@ -121,6 +122,13 @@ fn the_table_of_waits_is_right() {
     let table = fs::read_to_string(root().join("docs/waits.md")).expect("the table");
     let wrong = problems(&table, exists);
     assert!(wrong.is_empty(), "docs/waits.md:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_table_of_what_others_reported_is_right() {
+    let table = fs::read_to_string(root().join("docs/reported.md")).expect("the table");
+    let wrong = problems(&table, exists);
+    assert!(wrong.is_empty(), "docs/reported.md:\n{}", wrong.join("\n"));
 }
 
 #[test]

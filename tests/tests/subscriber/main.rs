@@ -3,6 +3,7 @@
 
 mod presence;
 mod publisher;
+mod reported;
 mod rsockd;
 mod service;
 mod subscription;

@@ -385,7 +385,10 @@ impl Cursor {
             }
             let form = self.form.unwrap_or(Form::Plain);
             let skipped = std::mem::take(&mut self.skipped);
-            out.missed(skipped);
+            if skipped > 0 {
+                // The count is that of all threads.
+                out.missed(skipped);
+            }
             let shape = Shape { meta: self.meta, form, skipped };
             out.send_entry(entry, shape, &segment.room())?;
         }

@@ -9,6 +9,7 @@ mod fan_out;
 mod frames;
 mod record;
 mod scenario;
+mod topics;
 
 use std::{error::Error as StdError, process::ExitCode};
 

@@ -88,6 +88,24 @@ impl Record {
         Self { lines: lines.collect(), tools: counted.tools }
     }
 
+    /// The pairs that are to cost the same, and do not.
+    fn differences(&self) -> Vec<String> {
+        let each = |name: &str| {
+            let units = Scenario::named(name).ok()?.units;
+            Some(self.of(name)?.instructions as f64 / units as f64)
+        };
+        let unlike = |(one, other, percent): (&str, &str, f64)| {
+            let (costs, wanted) = (each(one)?, each(other)?);
+            let differs = (costs / wanted - 1.0) * 100.0;
+            (differs.abs() > percent).then(|| {
+                format!(
+                    "{one} costs {differs:+.1} % of {other}; {percent} % either way are allowed"
+                )
+            })
+        };
+        scenario::ALIKE.into_iter().filter_map(unlike).collect()
+    }
+
     fn text(&self) -> String {
         let mut text = format!(
             "# What the scenarios of rsock-icount cost, client and server together.\n\
@@ -127,6 +145,10 @@ pub(crate) fn compare(before: &Record, now: &Record) -> bool {
         has_grown |= grown;
         let verdict = if grown { "  more than the record allows" } else { "" };
         println!("{name:24} {instructions:>24} {allocations:>24}{verdict}");
+    }
+    for difference in now.differences() {
+        println!("{difference}");
+        has_grown = true;
     }
     if has_grown {
         println!("if that is worth it: cargo run --release -p rsock-icount -- record");
@@ -182,6 +204,17 @@ mod tests {
         assert!(!change(Some(10_000), 10, 10).1);
         assert!(!change(Some(10), 26, 10).1);
         assert!(change(None, 1, 1).1);
+    }
+
+    #[test]
+    fn pairs_that_are_to_cost_the_same_do() {
+        assert_eq!(Record::read().unwrap().differences(), [""; 0]);
+        let (one, other, _) = scenario::ALIKE[1];
+        let counts = |instructions| Counts { instructions, allocations: 0 };
+        let line = |name: &str, instructions| (name.to_owned(), counts(instructions));
+        let lines = vec![line(one, 1_030_000), line(other, 1_000_000)];
+        let differences = Record { tools: String::new(), lines }.differences();
+        assert!(differences[0].contains("+3.0 %"), "{differences:?}");
     }
 
     /// The record is complete, and of nothing else.

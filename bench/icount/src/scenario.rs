@@ -22,7 +22,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{Result, fan_out, measured};
+use crate::{Result, fan_out, measured, topics};
 
 /// Work that is always the same.
 pub(crate) struct Scenario {
@@ -67,6 +67,8 @@ enum Work {
     Channel,
     /// Messages that many streams are sent, by feeds.
     FanOut,
+    /// Topics of a service.
+    Topics(topics::Work),
     FireAndForget {
         is_resumable: bool,
     },
@@ -199,6 +201,55 @@ pub(crate) const ALL: &[Scenario] = &[
         work: Work::FanOut,
     },
     Scenario {
+        name: "topic_fan_out",
+        what: "messages of 200 B to a topic, each to 100 subscribers on each of 10 connections; the server alone",
+        unit: "delivery",
+        units: 100_000,
+        work: Work::Topics(topics::Work::FanOut { topic: topics::LOG }),
+    },
+    Scenario {
+        name: "topic_latest",
+        what: "the same for a topic that keeps the newest of each key",
+        unit: "delivery",
+        units: 100_000,
+        work: Work::Topics(topics::Work::FanOut { topic: topics::LATEST }),
+    },
+    Scenario {
+        name: "topic_catch_up",
+        what: "a reader of a topic from the start of its log",
+        unit: "item",
+        units: 20_000,
+        work: Work::Topics(topics::Work::CatchUp),
+    },
+    Scenario {
+        name: "topic_publish",
+        what: "publishes of 200 B to a topic, acknowledged, 64 in flight",
+        unit: "publish",
+        units: 6_400,
+        work: Work::Topics(topics::Work::Publish { topics: 1, subscribers: 0 }),
+    },
+    Scenario {
+        name: "topic_publish_100000",
+        what: "the same to topics in turn, of 100,000 that there are",
+        unit: "publish",
+        units: 6_400,
+        work: Work::Topics(topics::Work::Publish { topics: 100_000, subscribers: 0 }),
+    },
+    Scenario {
+        name: "topic_stuck_1",
+        what: "the same to one topic that has a subscriber without credit",
+        unit: "publish",
+        units: 6_400,
+        work: Work::Topics(topics::Work::Publish { topics: 1, subscribers: 1 }),
+    },
+    Scenario {
+        name: "topic_stuck_100000",
+        what: "the same with 100,000 subscribers without credit",
+        unit: "publish",
+        units: 6_400,
+        work: Work::Topics(topics::Work::Publish { topics: 1, subscribers: 100_000 }),
+    },
+    Scenario {
         name: "channel_echo",
         what: "items of 32 B on a channel, and back",
         unit: "item",
@@ -233,6 +284,14 @@ pub(crate) const ALL: &[Scenario] = &[
         units: 1_000,
         work: Work::Decode,
     },
+];
+
+/// Scenarios of which a unit may cost as much as one of the other, give or take so many percent.
+pub(crate) const ALIKE: [(&str, &str, f64); 2] = [
+    // A publish does not pay for how many other topics there are,
+    ("topic_publish_100000", "topic_publish", 10.0),
+    // nor for readers that cannot take it, but for what their memory makes of the allocator.
+    ("topic_stuck_100000", "topic_stuck_1", 2.0),
 ];
 
 impl Scenario {
@@ -288,6 +347,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
                 fan_out::deliveries(client, Arc::clone(&topic), units)
             })
         }
+        Work::Topics(work) => topics::run(work, units),
         Work::Channel => Line::new(false, Over::Memory)?.count(warm_up, units, echoes),
         Work::Streams { at_a_time } => {
             let line = Line::new(false, Over::Memory)?;

@@ -404,9 +404,9 @@ impl Buf for SendBuf {
         }
         self.tail.advance(count);
         if self.tail.is_empty() {
-            // Reclaims the space in front, so that the tail is written from its start again.
-            self.tail.clear();
-            self.tail.reserve(1);
+            // Reclaims the space in front, so that the tail is written from its start again: what is written
+            // up to its end would be moved there. Where there is none nothing is to be gained.
+            let _ = self.tail.try_reclaim(self.tail.capacity() + 1);
         }
     }
 }
@@ -451,6 +451,21 @@ mod tests {
             assert_eq!(buf.len(), expected.len());
             assert_eq!(drain(&mut buf, step), expected);
             assert!(buf.is_empty());
+        }
+    }
+
+    /// What is written next would otherwise go on behind it, and be moved when there is no room.
+    #[test]
+    fn what_was_taken_leaves_its_space() {
+        let mut buf = SendBuf::length_prefixed();
+        let body = Bytes::from(vec![7; 1_000]);
+        (0..16).for_each(|_| write(&mut buf, b"aaaaaa", &body));
+        let (begin, capacity) = (buf.chunk().as_ptr(), buf.tail.capacity());
+        drain(&mut buf, 1 << 20);
+        for _ in 0..100 {
+            write(&mut buf, b"aaaaaa", &body);
+            assert_eq!((buf.chunk().as_ptr(), buf.tail.capacity()), (begin, capacity));
+            drain(&mut buf, 700);
         }
     }
 

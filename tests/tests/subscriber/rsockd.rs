@@ -1,9 +1,12 @@
 //! The same promises with `rsockd` at the other end, over TCP, a WebSocket and a Unix socket.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use futures_util::{StreamExt, TryStreamExt};
-use rsock::topic::{self, Event, NewMessage, PresenceEvent, Start, Topic};
+use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
+use rsock::{
+    Client,
+    topic::{self, Event, NewMessage, PresenceEvent, Start, SubscriptionEvent, Topic},
+};
 use rsock_tests::{
     link::free_path,
     process::{Process, rsockd},
@@ -331,4 +334,83 @@ async fn a_topic_of_the_latest_by_key_is_a_state_and_its_changes() {
         conflict.starts_with("REJECTED: conflict: the last offset of key \"a\" is "),
         "{conflict}"
     );
+}
+
+/// What was on its way when the process was killed is there once, whether it was there before or came again.
+#[tokio::test]
+async fn what_was_not_acknowledged_is_published_once_by_its_id() {
+    const MESSAGES: u64 = 50;
+    let folder = free_path().with_extension("data");
+    let data = folder.display().to_string();
+    let flags = ["--data", &data, "--topic", "orders.>=durable"];
+    let mut process = Process::rsockd_with(&flags).await;
+    for round in 0..3_u64 {
+        let client = Client::connect(&process.uris[0]).await.expect("it listens");
+        let topic = Topic::new(&client, "orders.eu");
+        let publish = |topic: Topic, n: u64| async move {
+            topic.publish(NewMessage::new(n.to_string()).id(format!("o-{round}-{n}"))).await
+        };
+        let mut sent = FuturesUnordered::new();
+        for n in 0..MESSAGES {
+            sent.push(tokio::spawn(publish(topic.clone(), n)));
+        }
+        let first = sent.next().await.expect("one").expect("no panic").expect("published");
+        assert!(!first.duplicate);
+        process.killed().await;
+        let others: Vec<_> = sent.collect().await;
+        let told = others.into_iter().filter_map(|told| told.expect("no panic").ok());
+        let known = told.map(|told| told.offset).chain([first.offset]).collect::<BTreeSet<_>>();
+
+        process = Process::rsockd_with(&flags).await;
+        let client = Client::connect(&process.uris[0]).await.expect("it listens");
+        let topic = Topic::new(&client, "orders.eu");
+        let mut offsets = BTreeSet::new();
+        for n in 0..MESSAGES {
+            let again = publish(topic.clone(), n).await.expect("published");
+            assert_eq!(again.epoch, first.epoch);
+            assert!(offsets.insert(again.offset), "{} is of two", again.offset);
+            assert!(again.duplicate || !known.contains(&again.offset), "{}", again.offset);
+        }
+        assert!(known.is_subset(&offsets), "what was acknowledged is there");
+        let all = round * MESSAGES + 1..=(round + 1) * MESSAGES;
+        assert!(offsets.into_iter().eq(all), "each once, and no other");
+    }
+    process.killed().await;
+    // What is left of it is in the folder of things that go.
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[tokio::test]
+async fn a_durable_topic_needs_a_directory_of_its_own() {
+    let without = Process::rsockd_with(&["--topic", "orders.>=durable"]).await;
+    let client = Client::connect(&without.uris[0]).await.expect("it listens");
+    let orders = Topic::new(&client, "orders.eu");
+    let refused = orders.publish("1").await.expect_err("no directory").to_string();
+    let expected = "REJECTED: no disk: topic \"orders.eu\" is durable, and this service has no data \
+                    directory; start it with one";
+    assert_eq!(refused, expected);
+    // Who subscribes asks again, and is told why it has to.
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let observe = move |event: &SubscriptionEvent| drop(tell.send(format!("{event:?}")));
+    let mut events = orders.subscribe().observe(observe).start();
+    let told = tokio::select! {
+        _ = events.started() => panic!("there is no directory"),
+        told = timeout(PATIENCE, told.recv()) => told.expect("in time").expect("it is there"),
+    };
+    assert!(told.contains("no disk: topic"), "{told}");
+
+    let folder = free_path().with_extension("data");
+    let data = folder.display().to_string();
+    let _first = Process::rsockd_with(&["--data", &data]).await;
+    let mut second = Command::new(rsockd());
+    second.args(["--data", &data, "--listen", "tcp://127.0.0.1:0"]).kill_on_drop(true);
+    let ended = timeout(PATIENCE, second.output()).await.expect("in time").expect("it runs");
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let expected = format!(
+        "the data directory is in use: another process has locked {data}/lock; end it, or take \
+         another directory"
+    );
+    assert!(told.contains(&expected), "{told}");
+    assert_eq!((ended.status.code(), told.lines().count()), (Some(1), 1), "{told}");
+    let _ = std::fs::remove_dir_all(folder);
 }

@@ -1,13 +1,28 @@
-//! Members of durable topics: answered when what they sent is on disk, from where history has it again.
+//! Durable topics: what is promised of them, over the service's end and another's beginning, and over a disk
+//! that is slow or breaks.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use futures_util::TryStreamExt;
-use rsock::topic::Event;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use rsock::{
+    Payload,
+    topic::{self, Event, NewMessage, Position, Start},
+};
 use rsock_tests::script::PATIENCE;
-use rsock_topics::{AllowAll, Kind, Limits, Service, Settings, TopicSettings, store};
+use rsock_topics::{AllowAll, Kind, Limits, Retention, Service, Settings, TopicSettings, store};
 
-use crate::{World, join::Member};
+use crate::{
+    World, ask,
+    disk::{Hand, HeldDisk},
+    join::Member,
+};
 
 /// A folder that goes with the test.
 struct Folder(PathBuf);
@@ -26,14 +41,15 @@ impl Drop for Folder {
     }
 }
 
-async fn open(folder: &Path) -> World {
-    let durable = TopicSettings { kind: Kind::Durable, ..TopicSettings::default() };
-    let settings = Settings::new(Limits::default(), [("room.>", durable)]).expect("valid");
-    let open = || {
-        let sizes = store::Settings::default();
-        Service::open(settings.clone(), AllowAll, folder, sizes).ok()
-    };
-    // Whoever had it before gives it up when the last of its connections has ended.
+/// Rooms, of which this much is kept.
+fn rooms(retention: Retention) -> Settings {
+    let durable = TopicSettings { kind: Kind::Durable, retention, ..TopicSettings::default() };
+    Settings::new(Limits::default(), [("room.>", durable)]).expect("valid")
+}
+
+/// What this gives at last: whoever had the directory before gives it up when the last of its connections has
+/// ended.
+async fn at_last<T>(open: impl Fn() -> Option<T>) -> T {
     let opened = async {
         loop {
             match open() {
@@ -42,10 +58,47 @@ async fn open(folder: &Path) -> World {
             }
         }
     };
-    let opened = tokio::time::timeout(PATIENCE, opened).await;
-    let (service, damaged) = opened.expect("nobody else has it");
+    tokio::time::timeout(PATIENCE, opened).await.expect("nobody else has it")
+}
+
+async fn open_with(folder: &Path, settings: Settings) -> World {
+    let sizes = store::Settings::default();
+    let open = || Service::open(settings.clone(), AllowAll, folder, sizes).ok();
+    let (service, damaged) = at_last(open).await;
     assert!(damaged.is_empty(), "{damaged:?}");
     World::of(service).await
+}
+
+async fn open(folder: &Path) -> World {
+    open_with(folder, rooms(Retention::default())).await
+}
+
+/// The same on a disk that is in this hand.
+async fn open_held(folder: &Path) -> (World, Hand) {
+    let (disk, hand) = at_last(|| HeldDisk::open(folder)).await;
+    let (settings, sizes) = (rooms(Retention::default()), store::Settings::default());
+    let opened = Service::open_on(settings, AllowAll, disk, sizes);
+    (World::of(opened.expect("it works").0).await, hand)
+}
+
+/// The service ends in order.
+async fn close(world: World) {
+    world.service.close().expect("it is committed");
+    world.server.abort();
+}
+
+/// The data of the messages, and words for what else is told.
+async fn read(
+    events: impl futures_util::Stream<Item = Result<Event, rsock::Error>>,
+) -> Vec<String> {
+    let words = |event: Event| match event {
+        Event::Message(message) => String::from_utf8_lossy(&message.data).into_owned(),
+        Event::Gap { from, to, .. } => format!("gap {from} {to}"),
+        Event::Reset { base, .. } => format!("reset {base}"),
+        other => format!("{other:?}"),
+    };
+    let read = events.map_ok(words).try_collect();
+    tokio::time::timeout(PATIENCE, read).await.expect("in time").expect("it completes")
 }
 
 #[tokio::test]
@@ -65,9 +118,8 @@ async fn members_are_answered_from_the_disk_and_history_reads_it() {
     let mut both = Member::join(&world, r#"{"name":"bob","receive":"both"}"#, 100);
     both.send(r#"{"id":"b"}"#, "hi").await;
     assert_eq!(both.next().await, format!("{} bob hi own b", MESSAGES + 1));
-    world.service.close().expect("it is committed");
-    world.server.abort();
-    drop((ann, both, world));
+    drop((ann, both));
+    close(world).await;
 
     let world = open(&folder.0).await;
     let history = world.topic("room.1").history();
@@ -96,4 +148,200 @@ async fn members_are_answered_from_the_disk_and_history_reads_it() {
     let mut ann = Member::join(&world, r#"{"name":"ann","receive":"acks"}"#, 100);
     ann.send(r#"{"id":"m-390"}"#, "again").await;
     assert_eq!(ann.next().await, "ack 390 m-390 duplicate");
+}
+
+#[tokio::test]
+async fn the_numbering_goes_on_and_the_last_message_stays_the_last() {
+    let folder = Folder::new("closed");
+    let world = open(&folder.0).await;
+    world.publish("room.1", 1..=2).await;
+    let last = NewMessage::new("3").id("m-3").closing();
+    let published = world.topic("room.1").publish(last.clone()).await.expect("room");
+    assert_eq!(published.offset, 3);
+    close(world).await;
+
+    let world = open(&folder.0).await;
+    let room = world.topic("room.1");
+    let refused = room.publish("4").await.expect_err("it is closed").to_string();
+    assert_eq!(refused, "REJECTED: closed: the last message of topic \"room.1\" is 3");
+    let again = room.publish(last).await.expect("it is known");
+    assert!(again.duplicate && again.offset == 3 && again.epoch == published.epoch, "{again:?}");
+    // Its readers complete behind it, wherever they were.
+    let all = room.subscribe().from(Start::Oldest).start();
+    assert_eq!(read(all).await, ["1", "2", "3"]);
+    let position = Position { epoch: published.epoch, offset: 2 };
+    assert_eq!(read(room.subscribe().from(position).start()).await, ["3"]);
+    let position = Position { epoch: published.epoch, offset: 3 };
+    assert_eq!(read(room.subscribe().from(position).start()).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_reader_from_the_start_gets_from_the_disk_what_is_not_in_memory() {
+    const MESSAGES: u64 = 2_500;
+    let folder = Folder::new("start");
+    let retention = Retention { messages: 100_000, bytes: 256 << 20, ..Retention::default() };
+    let world = open_with(&folder.0, rooms(retention)).await;
+    let room = world.topic("room.1");
+    // More than a topic has in memory, which is 8 MiB.
+    let data = |n: u64| format!("{n:08000}");
+    let publisher = room.publisher().in_flight(64).start();
+    for n in 1..=MESSAGES {
+        drop(publisher.send(data(n)).await.expect("a place"));
+    }
+    publisher.flush().await;
+    assert_eq!(publisher.counts().failed, 0);
+    // Seven items at a time; and one that stands still for a while holds nobody up.
+    let items =
+        |n| world.client.request_stream(ask("topic.room.1", r#"{"from":"start"}"#)).credit(n);
+    let (mut few, mut still) = (items(7), items(3));
+    for n in 1..=3 {
+        let item = still.next().await.expect("it goes on").expect("no failure");
+        assert_eq!(item.data, data(n));
+    }
+    for n in 1..=MESSAGES + 10 {
+        if n == MESSAGES - 5 {
+            world.publish("room.1", MESSAGES + 1..=MESSAGES + 10).await;
+        }
+        let item = tokio::time::timeout(PATIENCE, few.next()).await.expect("in time");
+        let item = item.expect("it goes on").expect("no failure");
+        let expected = if n > MESSAGES { n.to_string() } else { data(n) };
+        assert!(item.data == expected, "{n}");
+    }
+    for n in 4..=MESSAGES {
+        let item = still.next().await.expect("it goes on").expect("no failure");
+        assert!(item.data == data(n), "{n}");
+    }
+    let newest_first = read(room.history().reverse(true).limit(MESSAGES).stream()).await;
+    assert!(newest_first[10..].iter().zip((11..=MESSAGES).rev()).all(|(read, n)| *read == data(n)));
+}
+
+#[tokio::test]
+async fn what_was_purged_or_deleted_stays_so() {
+    let folder = Folder::new("purged");
+    let world = open(&folder.0).await;
+    world.publish("room.1", 1..=3).await;
+    world.publish("room.2", 1..=3).await;
+    let room = world.topic("room.1");
+    let before = room.history().page().await.expect("a page").epoch;
+    room.purge().await.expect("it may");
+    let deleted = world.topic("room.2").history().page().await.expect("a page").epoch;
+    world.topic("room.2").delete().await.expect("it may");
+    close(world).await;
+
+    let world = open(&folder.0).await;
+    let topics = topic::topics(&world.client, "").map_ok(|info| info.topic);
+    assert_eq!(topics.try_collect::<Vec<_>>().await.expect("it completes"), ["room.1"]);
+    let room = world.topic("room.1");
+    let page = room.history().page().await.expect("a page");
+    assert_eq!((page.base, page.head, page.epoch), (4, 3, before));
+    world.publish("room.1", 4..=4).await;
+    let position = Position { epoch: before, offset: 1 };
+    let history = room.history().after(position).stream();
+    assert_eq!(read(history).await, ["gap 2 3", "4"]);
+    // The next of its name has a numbering of its own: nothing passes for what was before.
+    world.publish("room.2", 5..=5).await;
+    let page = world.topic("room.2").history().page().await.expect("a page");
+    assert_eq!((page.base, page.head), (1, 1));
+    assert_ne!(page.epoch, deleted);
+}
+
+#[tokio::test]
+async fn whoever_only_reads_leaves_nothing_on_disk() {
+    let folder = Folder::new("reads");
+    let world = open(&folder.0).await;
+    for n in 1..=3 {
+        let mut events = world.topic(&format!("room.{n}")).subscribe().start();
+        events.started().await.expect("a subscription");
+    }
+    let mut watched = world.topic("room.4").subscribe().start();
+    watched.started().await.expect("a subscription");
+    drop(watched);
+    // What was dropped has ended when what is asked later is answered.
+    world.publish("room.5", 1..=1).await;
+    close(world).await;
+    let world = open(&folder.0).await;
+    let topics = topic::topics(&world.client, "").map_ok(|info| info.topic);
+    assert_eq!(topics.try_collect::<Vec<_>>().await.expect("it completes"), ["room.5"]);
+    close(world).await;
+}
+
+#[tokio::test]
+async fn a_member_feels_the_pace_of_the_disk() {
+    let folder = Folder::new("pace");
+    let (world, hand) = open_held(&folder.0).await;
+    // The topic itself is on disk.
+    world.publish("room.1", 1..=1).await;
+    hand.hold();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let first = ask("topic.room.1", r#"{"name":"ann","receive":"acks"}"#);
+    let numbers = stream::iter(2_u64..).map(move |n| {
+        count.fetch_add(1, Relaxed);
+        Payload::new(n.to_string())
+    });
+    let payloads = stream::iter([first]).chain(numbers);
+    let mut items = Box::pin(world.client.request_channel(payloads).credit(1_000));
+    let nothing = tokio::time::timeout(Duration::from_millis(1), items.next()).await;
+    assert!(nothing.is_err(), "{nothing:?}");
+    // Time for what else would come: another's round trips.
+    for _ in 0..50 {
+        world.publish("other", 1..=1).await;
+    }
+    let most = sent.load(Relaxed);
+    // Those that wait for the disk, and as many that were granted.
+    assert!((8..=8 + 8 + 2).contains(&most), "{most}");
+    let page = world.topic("room.1").history().page().await.expect("a page");
+    assert_eq!(page.head, 1, "nobody sees what may be taken back");
+    hand.release();
+    for n in 2..=1_000 {
+        let ack = tokio::time::timeout(PATIENCE, items.next()).await.expect("in time");
+        let ack = ack.expect("it goes on").expect("no failure");
+        let metadata = ack.metadata.unwrap_or_default();
+        let text = String::from_utf8_lossy(&metadata);
+        assert!(text.contains(&format!("\"offset\":{n}")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_broken_disk_may_have_is_told_and_what_it_has_can_be_read() {
+    let folder = Folder::new("broken");
+    let (world, hand) = open_held(&folder.0).await;
+    world.publish("room.1", 1..=3).await;
+    let room = world.topic("room.1");
+    let epoch = room.history().page().await.expect("a page").epoch;
+    let mut events = room.subscribe().from(Start::Oldest).start();
+    let mut ann = Member::join(&world, r#"{"name":"ann","receive":"acks"}"#, 100);
+    hand.break_it();
+    ann.send(r#"{"id":"a"}"#, "4").await;
+    let told = ann.next().await;
+    assert!(told.starts_with("refused a: APPLICATION_ERROR: outcome unknown: "), "{told}");
+    assert!(told.contains("it is broken"), "{told}");
+    ann.send(r#"{"id":"b"}"#, "5").await;
+    let told = ann.next().await;
+    assert!(told.starts_with("refused b: REJECTED: read-only: topic \"room.1\" "), "{told}");
+    let refused = room.publish("6").await.expect_err("read-only").to_string();
+    assert!(
+        refused.starts_with("REJECTED: read-only: topic \"room.1\" takes nothing"),
+        "{refused}"
+    );
+    for n in 1..=3 {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("in time");
+        let event = event.expect("it goes on").expect("no failure");
+        assert!(matches!(&event, Event::Message(message) if message.data == n.to_string()), "{n}");
+    }
+    assert_eq!(room.history().page().await.expect("a page").head, 3);
+    // Topics in memory are as they were.
+    world.publish("other", 1..=1).await;
+    drop((ann, events));
+    world.server.abort();
+    drop(world);
+
+    let world = open(&folder.0).await;
+    let page = world.topic("room.1").history().page().await.expect("a page");
+    assert!(page.head == 3 || page.head == 4, "{}", page.head);
+    let written = read(world.topic("room.1").history().stream()).await;
+    assert_eq!(written[..3], ["1", "2", "3"]);
+    // Nobody was shown what was not synced: positions of before are right.
+    assert_eq!(page.epoch, epoch);
+    world.publish("room.1", 5..=5).await;
 }

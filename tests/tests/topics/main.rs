@@ -1,5 +1,6 @@
 //! Topics over real connections: the routes of `rsock-topics`, asked by our client and by frames of a script.
 
+mod disk;
 mod durable;
 mod history;
 mod join;

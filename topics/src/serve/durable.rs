@@ -17,8 +17,8 @@ use crate::{
     registry::Topics,
     settings::{Settings, SyncMode, TopicSettings},
     store::{
-        self, Directory, Engine, Listener, NewTopic, Record, Retention, StoreError, StoreFigures,
-        Terms, TopicState, Waiting,
+        self, Directory, Disk, Engine, Listener, NewTopic, Record, Retention, StoreError,
+        StoreFigures, Terms, TopicState, Waiting,
     },
     topic::{Journal, Recovered, Staged, Store, Topic},
 };
@@ -226,10 +226,22 @@ impl Service {
         directory: &Path,
         sizes: store::Settings,
     ) -> Result<(Self, Vec<DamagedTopic>), StoreError> {
+        Self::open_on(settings, permit, Directory::open(directory)?, sizes)
+    }
+
+    /// The same on a disk of one's own.
+    ///
+    /// # Errors
+    /// What is there is not ours, or the disk fails.
+    pub fn open_on(
+        settings: Settings,
+        permit: impl Permit,
+        disk: impl Disk,
+        sizes: store::Settings,
+    ) -> Result<(Self, Vec<DamagedTopic>), StoreError> {
         let unusable = |error: String| StoreError::Unusable(error);
         let clock = Clock::start();
-        let engine =
-            Engine::open(Directory::open(directory)?, sizes, [random(), random(), random()])?;
+        let engine = Engine::open(disk, sizes, [random(), random(), random()])?;
         let key = engine.hash_key();
         let secret = DedupSecret::new([(key >> 64) as u64, key as u64]);
         let mut damaged: Vec<_> =

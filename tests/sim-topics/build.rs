@@ -76,8 +76,20 @@ const FAULTS: &[Fault] = &[
         "enters_ids_before_conditions",
         "topic/mod.rs",
         "        if let Some(expected) = expect.filter(",
-        "        if let Some(id) = id.filter(|_| BROKEN) {\n            log.enter(id, last.next());\n        }\n        \
+        "        if let Some(id) = id.filter(|_| BROKEN) {\n            log.ids.enter(id, last.next());\n        }\n        \
          if let Some(expected) = expect.filter(",
+    ),
+    (
+        "ids_are_put_away_for_good",
+        "registry.rs",
+        "            Some(Place::Record(Record { ids: Some(ids), .. })) => topic.with_ids(*ids),\n",
+        "            Some(Place::Record(Record { ids: Some(ids), .. })) if !BROKEN => topic.with_ids(*ids),\n",
+    ),
+    (
+        "what_is_known_is_refused_for_memory",
+        "registry.rs",
+        "            return find(topic, publish).ok_or(refusal);\n",
+        "            return find(topic, publish).filter(|_| !BROKEN).ok_or(refusal);\n",
     ),
     (
         "ids_are_everybodys",
@@ -88,8 +100,8 @@ const FAULTS: &[Fault] = &[
     (
         "closed_topics_refuse_what_they_have",
         "topic/mod.rs",
-        "        if let Some(offset) = id.and_then(|id| log.dedup.find(id)) {\n",
-        "        if let Some(offset) = id.and_then(|id| log.dedup.find(id))\n            \
+        "        if let Some(offset) = id.and_then(|id| log.ids.find(id)) {\n",
+        "        if let Some(offset) = id.and_then(|id| log.ids.find(id))\n            \
          && !(BROKEN && self.ended() == Ended::Closed)\n        {\n",
     ),
     (
@@ -119,8 +131,8 @@ const FAULTS: &[Fault] = &[
     (
         "times_go_back",
         "registry.rs",
-        "            let newest = record.map_or(0, |record| record.newest);\n",
-        "            let newest = record.filter(|_| !BROKEN).map_or(0, |record| record.newest);\n",
+        "        let newest = record.map_or(0, |record| record.newest);\n",
+        "        let newest = record.filter(|_| !BROKEN).map_or(0, |record| record.newest);\n",
     ),
     (
         "the_floor_stays",
@@ -137,8 +149,8 @@ const FAULTS: &[Fault] = &[
     (
         "closed_topics_open_again",
         "registry.rs",
-        "            let is_closed = record.is_some_and(|record| record.is_closed);\n",
-        "            let is_closed = record.is_some_and(|record| record.is_closed && !BROKEN);\n",
+        "        let is_closed = record.is_some_and(|record| record.is_closed);\n",
+        "        let is_closed = record.is_some_and(|record| record.is_closed && !BROKEN);\n",
     ),
     (
         "the_last_messages_go_too",

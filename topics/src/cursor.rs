@@ -297,6 +297,10 @@ impl Cursor {
 
     fn try_fill(&mut self, topic: &Topic, out: &mut impl Sink) -> Result<Fill, Refusal> {
         let version = topic.version();
+        // Its end needs no credit, whatever was to be told before.
+        if topic.ended() == Ended::Deleted {
+            return Ok(Fill::Ended);
+        }
         if self.first.is_some() && !self.send_first(topic, out)? {
             return Ok(Fill::NoRoom);
         }
@@ -514,7 +518,7 @@ impl Cursor {
             };
             let is_own = self.join != 0 && self.join == event.join;
             if !(is_own || self.leaves_out != 0 && self.leaves_out == event.origin) {
-                out.send(event.item(self.meta, self.form.unwrap_or(Form::Plain)))?;
+                out.send(&event.item(self.meta, self.form.unwrap_or(Form::Plain)))?;
             }
         }
     }

@@ -3,11 +3,12 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, Hash, Hasher},
+    sync::Arc,
 };
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::position::Offset;
+use crate::{memory::Held, position::Offset};
 
 /// The secret that idempotency keys are hashed with. Whoever does not know it cannot make two of them meet.
 #[derive(Clone)]
@@ -140,6 +141,54 @@ impl Dedup {
         let places = self.offsets.capacity() * 8 / 7;
         places * (size_of::<(DedupKey, Offset)>() + 1)
             + self.order.capacity() * size_of::<DedupKey>()
+    }
+}
+
+/// Idempotency keys, and their memory as part of what somebody holds.
+#[derive(Debug)]
+pub(crate) struct Ids {
+    dedup: Dedup,
+    /// The bytes of it that are counted.
+    bytes: usize,
+    held: Arc<Held>,
+}
+
+impl Ids {
+    /// None yet, and room for so many.
+    pub(crate) fn new(limit: usize, held: Arc<Held>) -> Self {
+        Self { dedup: Dedup::new(limit), bytes: 0, held }
+    }
+
+    /// See [`Dedup::find`].
+    pub(crate) fn find(&self, key: DedupKey) -> Option<Offset> {
+        self.dedup.find(key)
+    }
+
+    /// Enters the key of an append.
+    pub(crate) fn enter(&mut self, key: DedupKey, offset: Offset) {
+        self.dedup.insert(key, offset);
+        let bytes = self.dedup.bytes();
+        self.held.add(bytes.saturating_sub(self.bytes));
+        self.bytes = bytes.max(self.bytes);
+    }
+
+    /// Keys that are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.dedup.len()
+    }
+
+    /// The same, as part of what another holds.
+    pub(crate) fn held_by(mut self, held: &Arc<Held>) -> Self {
+        held.add(self.bytes);
+        self.held.release(self.bytes);
+        self.held = Arc::clone(held);
+        self
+    }
+}
+
+impl Drop for Ids {
+    fn drop(&mut self) {
+        self.held.release(self.bytes);
     }
 }
 

@@ -115,7 +115,7 @@ impl Item {
     }
 }
 
-fn json_of(composite: &Option<Bytes>) -> &[u8] {
+pub(crate) fn json_of(composite: &Option<Bytes>) -> &[u8] {
     composite.as_deref().and_then(|metadata| metadata.get(COMPOSITE_HEADER..)).unwrap_or_default()
 }
 
@@ -222,7 +222,7 @@ pub struct Room<'a> {
 }
 
 impl Room<'_> {
-    fn take(&self, bytes: usize) -> bool {
+    pub(crate) fn take(&self, bytes: usize) -> bool {
         let is_taken = self.held.take(bytes, self.limit);
         if is_taken {
             self.of.fetch_add(bytes, Ordering::Relaxed);
@@ -351,7 +351,7 @@ impl Entry {
 }
 
 /// Bytes that an allocation takes beside what was asked for, about.
-const ALLOCATION: usize = 32;
+pub(crate) const ALLOCATION: usize = 32;
 
 #[cfg(test)]
 mod tests {

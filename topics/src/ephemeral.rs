@@ -12,10 +12,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    entry::{Form, Item, Message, Meta},
+    entry::{ALLOCATION, Encoded, Form, Message, Meta, Room, json_of},
     memory::Held,
     name::TopicName,
     position::Offset,
+    sync::{AtomicUsize, Ordering},
     time::{Instant, Now},
 };
 
@@ -25,10 +26,11 @@ const MAX_EVENTS: usize = 64;
 const MAX_BYTES: usize = 4 << 20;
 /// The time for which an event waits for readers.
 const LIFETIME: Duration = Duration::from_secs(5);
-/// The items that an event may be encoded as: two forms of full metadata, two of short ones, and without any.
-const ITEMS: usize = 5;
+/// The further items that an event may be encoded as: full metadata in the other form, two forms of short ones,
+/// and without any.
+const OTHERS: usize = 4;
 
-/// An event. Its items are encoded once for all readers of their kind.
+/// An event. Its items are encoded once for all readers of their kind, when the first of them comes.
 #[derive(Debug)]
 pub struct Event {
     /// The message that a reader reads next that may be sent it.
@@ -40,9 +42,10 @@ pub struct Event {
     published: Instant,
     from: Option<Box<str>>,
     key: Option<Box<str>>,
-    full: Item,
-    short: OnceLock<Item>,
-    bare: OnceLock<SharedPayload>,
+    full: SharedPayload,
+    others: [OnceLock<Box<SharedPayload>>; OTHERS],
+    /// Bytes of these.
+    other_bytes: AtomicUsize,
     held: Arc<Held>,
 }
 
@@ -63,20 +66,39 @@ struct Description<'a> {
 impl Event {
     /// The bytes that were published.
     pub fn data(&self) -> &[u8] {
-        self.full.in_form(Form::Composite).data()
+        self.full.data()
     }
 
-    /// The item that readers of this kind are sent.
-    pub fn item(&self, meta: Meta, form: Form) -> &SharedPayload {
-        match meta {
-            Meta::Full => self.full.in_form(form),
-            // It has no offset, and says what it is.
-            Meta::Offset => {
-                let short = || Item::new(br#"{"ephemeral":true}"#, self.data());
-                self.short.get_or_init(short).in_form(form)
-            }
-            Meta::None => self.bare.get_or_init(|| SharedPayload::new(None, self.data())),
+    /// The item that readers of this kind are sent. It is kept for those who come later, if there is room.
+    pub fn item(&self, meta: Meta, form: Form) -> Encoded<'_> {
+        let place = match (meta, form) {
+            (Meta::Full, Form::Composite) => return Encoded::Shared(&self.full),
+            (Meta::Full, Form::Plain) => &self.others[0],
+            (Meta::Offset, Form::Composite) => &self.others[1],
+            (Meta::Offset, Form::Plain) => &self.others[2],
+            (Meta::None, _) => &self.others[3],
+        };
+        if let Some(item) = place.get() {
+            return Encoded::Shared(item);
         }
+        let item = self.encode(meta, form);
+        let room = Room { of: &self.other_bytes, held: &self.held, limit: MAX_BYTES };
+        // Where two are the first it is counted twice: once too often is no harm.
+        match room.take(item_bytes(&item)) {
+            true => Encoded::Shared(place.get_or_init(|| Box::new(item))),
+            false => Encoded::Own(item),
+        }
+    }
+
+    fn encode(&self, meta: Meta, form: Form) -> SharedPayload {
+        let full = self.full.to_payload();
+        let json = match meta {
+            Meta::Full => json_of(&full.metadata),
+            // It has no offset, and says what it is.
+            Meta::Offset => br#"{"ephemeral":true}"#,
+            Meta::None => return SharedPayload::new(None, &full.data),
+        };
+        SharedPayload::new(Some(&form.metadata(json)), &full.data)
     }
 
     fn replaces(&self, other: &Self) -> bool {
@@ -87,13 +109,18 @@ impl Event {
         now.monotonic.since(self.published) >= LIFETIME
     }
 
-    /// The memory it takes, however it is read.
+    /// The memory it takes, in the forms in which it was read so far.
     fn bytes(&self) -> usize {
         let of = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
         let text = of(&self.from) + of(&self.key);
-        let item = self.full.in_form(Form::Composite).size() + size_of::<SharedPayload>();
-        size_of::<Self>() + text + ITEMS * item
+        let others = self.other_bytes.load(Ordering::Relaxed);
+        size_of::<Self>() + text + item_bytes(&self.full) + others
     }
+}
+
+/// The memory of an item.
+fn item_bytes(item: &SharedPayload) -> usize {
+    item.size() + size_of::<SharedPayload>() + ALLOCATION
 }
 
 impl Drop for Event {
@@ -150,9 +177,9 @@ impl Events {
             published: now.monotonic,
             from: message.from.map(Into::into),
             key: message.key.map(Into::into),
-            full: Item::new(&json, message.data),
-            short: OnceLock::new(),
-            bare: OnceLock::new(),
+            full: SharedPayload::new(Some(&Form::Composite.metadata(&json)), message.data),
+            others: Default::default(),
+            other_bytes: AtomicUsize::new(0),
             held: Arc::clone(&self.held),
         };
         self.held.add(event.bytes());
@@ -202,7 +229,6 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::{AtomicUsize, Ordering};
 
     fn events() -> (Events, Arc<AtomicUsize>) {
         let all = Arc::default();
@@ -297,19 +323,42 @@ mod tests {
         }
         assert_eq!(read(&events, &mut 0, 1, 0)[0], "936");
         let large = "x".repeat(64 << 10);
-        for _ in 0..100 {
+        for n in 0..100 {
             events.publish(&of(&large, "ann", None), Offset(1), at(0));
             // Whatever was read in whatever form.
-            for (_, event) in &events.waiting {
+            for (_, event) in events.waiting.iter().take(n % 16) {
                 for meta in [Meta::Full, Meta::Offset, Meta::None] {
                     event.item(meta, Form::Plain);
                 }
             }
             assert!(all.load(Ordering::Relaxed) <= MAX_BYTES);
         }
-        assert!((10..20).contains(&events.waiting.len()), "{}", events.waiting.len());
+        assert!((10..=MAX_EVENTS).contains(&events.waiting.len()), "{}", events.waiting.len());
         drop(events);
         assert_eq!(all.load(Ordering::Relaxed), 0);
+    }
+
+    /// What is counted is what is held: one copy, and another for each form that somebody reads.
+    #[test]
+    fn an_event_counts_as_often_as_it_is_held() {
+        let (mut events, all) = events();
+        let held = || all.load(Ordering::Relaxed);
+        let data = "x".repeat(10_000);
+        events.publish(&of(&data, "ann", None), Offset(1), at(0));
+        assert!((10_000..11_000).contains(&held()), "{}", held());
+        let event = events.read(&mut 0, Offset(1), at(0)).expect("an event");
+        event.item(Meta::Full, Form::Composite);
+        assert!(held() < 11_000, "it is there already");
+        for again in [false, true] {
+            for (n, meta) in (2..).zip([Meta::None, Meta::Offset, Meta::Full]) {
+                event.item(meta, Form::Plain);
+                let n = if again { 4 } else { n };
+                assert!((n * 10_000..n * 10_000 + 2_000).contains(&held()), "{n}: {}", held());
+            }
+        }
+        drop(event);
+        events.expire(at(5_000));
+        assert_eq!(held(), 0);
     }
 
     /// Readers at any pace get the events in their order, none before the messages that were there first,

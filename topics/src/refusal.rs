@@ -243,6 +243,15 @@ impl Refusal {
         Self::rejected(format_args!("not permitted: {action} on topic {topic:?}{granted}"))
     }
 
+    /// A token for a topic, where there is nothing to check it with.
+    #[cold]
+    pub fn token_unchecked(topic: impl fmt::Debug) -> Self {
+        Self::rejected(format_args!(
+            "not permitted: the token for topic {topic:?} cannot be checked, since topic tokens are not \
+             configured on this service; ask without \"token\""
+        ))
+    }
+
     /// A sender's name that is not its own.
     #[cold]
     pub fn not_own_name(from: &str, own: &str) -> Self {

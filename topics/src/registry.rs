@@ -7,6 +7,8 @@ use std::{
 };
 
 use crate::{
+    dedup::Ids,
+    memory::Held,
     name::TopicName,
     position::{Epoch, Offset},
     rate::{Buckets, TooFast},
@@ -21,6 +23,8 @@ use crate::{
 const SHARDS: usize = 64;
 /// The part of the memory of all logs that is made free when there is none left.
 const FREED_PART: usize = 64;
+/// The part of it that the idempotency keys of topics that were put away may have.
+const IDS_PART: usize = 16;
 /// Topics looked at for what has grown too old, in one call.
 const TOPICS_A_TICK: usize = 8_192;
 
@@ -32,7 +36,7 @@ enum Place {
 }
 
 /// The memory of a topic without messages and readers: its offsets go on from here.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Record {
     next: Offset,
     /// The time of its newest message, and of the newest that may have been before.
@@ -40,6 +44,8 @@ struct Record {
     gone: u64,
     since: Instant,
     is_closed: bool,
+    /// What was published is not published again: none, if there were none, or they had to go for others.
+    ids: Option<Box<Ids>>,
 }
 
 impl Record {
@@ -47,7 +53,7 @@ impl Record {
         let is_closed = topic.ended() == Ended::Closed;
         let newest = topic.newest();
         let gone = topic.gone().max(newest);
-        Self { next: topic.visible(), newest, gone, since, is_closed }
+        Self { next: topic.visible(), newest, gone, since, is_closed, ids: None }
     }
 }
 
@@ -63,6 +69,8 @@ pub struct Topics {
     store: Option<Box<dyn Store>>,
     /// Bytes of all logs in memory.
     held: Arc<AtomicUsize>,
+    /// Those of them that the idempotency keys of topics have that were put away.
+    put_away: Arc<Held>,
     /// No topic that nobody remembers had a message of this offset or a later one.
     floor: AtomicU64,
     /// Nor one that was younger than this.
@@ -75,6 +83,7 @@ pub struct Topics {
     connection_rates: Option<Mutex<Buckets<u64>>>,
     name_rates: Option<Mutex<Buckets<Box<str>>>>,
     dropped_for_memory: AtomicU64,
+    forgotten_ids: AtomicU64,
 }
 
 /// The names in order, and the records by age.
@@ -82,15 +91,34 @@ pub struct Topics {
 struct Index {
     topics: BTreeSet<TopicName>,
     records: BTreeSet<(Instant, TopicName)>,
+    /// Those of them that have idempotency keys.
+    with_ids: BTreeSet<(Instant, TopicName)>,
     /// The topic that the last tick came to.
     ticked: Option<TopicName>,
+}
+
+impl Index {
+    /// The record of this name is not there any more.
+    fn forget(&mut self, since: Instant, name: &TopicName) {
+        let record = (since, name.clone());
+        self.records.remove(&record);
+        self.with_ids.remove(&record);
+    }
+}
+
+/// The answer to a publish that this topic has seen, where a bound would refuse a new one.
+fn find(topic: Arc<Topic>, publish: &Publish<'_>) -> Option<(Published, Arc<Topic>)> {
+    topic.find(publish).map(|published| (published, topic))
 }
 
 impl Topics {
     /// No topics yet. `epoch` is 64 random bits.
     pub fn new(settings: Settings, epoch: Epoch) -> Self {
         let limits = settings.limits();
+        let held = Arc::default();
         Self {
+            put_away: Held::new(Arc::clone(&held)),
+            held,
             connection_rates: limits.connection_rate.map(|rate| Mutex::new(Buckets::new(rate))),
             name_rates: limits.name_rate.map(|rate| Mutex::new(Buckets::new(rate))),
             settings: Arc::new(settings),
@@ -98,13 +126,13 @@ impl Topics {
             store: None,
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             index: Mutex::default(),
-            held: Arc::default(),
             floor: AtomicU64::new(1),
             floor_time: AtomicU64::new(0),
             subscriptions: AtomicUsize::new(0),
             making_room: Mutex::new(()),
             exhausted: AtomicUsize::new(0),
             dropped_for_memory: AtomicU64::new(0),
+            forgotten_ids: AtomicU64::new(0),
         }
     }
 
@@ -153,6 +181,11 @@ impl Topics {
         self.dropped_for_memory.load(Ordering::Relaxed)
     }
 
+    /// Idempotency keys of topics that were put away, which went because there was no memory for them.
+    pub fn forgotten_ids(&self) -> u64 {
+        self.forgotten_ids.load(Ordering::Relaxed)
+    }
+
     /// Topics there are, without those that are only remembered.
     pub fn len(&self) -> usize {
         lock(&self.index).topics.len()
@@ -193,7 +226,7 @@ impl Topics {
         let mut shard = write(self.shard(name));
         let record = match shard.get(name) {
             Some(Place::Topic(topic)) => return Ok(Arc::clone(topic)),
-            Some(Place::Record(record)) => Some(*record),
+            Some(Place::Record(record)) => Some(record),
             None => None,
         };
         let mut index = lock(&self.index);
@@ -204,24 +237,39 @@ impl Topics {
         let topic = if settings.kind == Kind::Durable {
             self.create(name, settings)?
         } else {
-            let floor = || Offset(self.floor.load(Ordering::Acquire));
-            let first = record.map_or_else(floor, |record| record.next);
-            let is_closed = record.is_some_and(|record| record.is_closed);
-            let ended = if is_closed { Ended::Closed } else { Ended::Not };
-            let settings = Arc::clone(settings);
-            let topic = Topic::new(name.clone(), self.epoch, first, ended, settings, &self.held);
-            let floor_time = || self.floor_time.load(Ordering::Acquire);
-            let newest = record.map_or(0, |record| record.newest);
-            topic.after(newest, record.map_or_else(floor_time, |record| record.gone))
+            self.in_memory(name, settings, record)
         };
-        let topic = Arc::new(topic);
         index.topics.insert(name.clone());
         if let Some(Record { since, .. }) = record {
-            index.records.remove(&(since, name.clone()));
+            index.forget(*since, name);
         }
+        let before = shard.remove(name);
+        let topic = match before {
+            Some(Place::Record(Record { ids: Some(ids), .. })) => topic.with_ids(*ids),
+            _ => topic,
+        };
+        let topic = Arc::new(topic);
         shard.insert(name.clone(), Place::Topic(Arc::clone(&topic)));
         topic.bind();
         Ok(topic)
+    }
+
+    /// A topic that goes on where the record of its name says, without the idempotency keys.
+    fn in_memory(
+        &self,
+        name: &TopicName,
+        settings: &Arc<TopicSettings>,
+        record: Option<&Record>,
+    ) -> Topic {
+        let floor = || Offset(self.floor.load(Ordering::Acquire));
+        let first = record.map_or_else(floor, |record| record.next);
+        let is_closed = record.is_some_and(|record| record.is_closed);
+        let ended = if is_closed { Ended::Closed } else { Ended::Not };
+        let settings = Arc::clone(settings);
+        let topic = Topic::new(name.clone(), self.epoch, first, ended, settings, &self.held);
+        let floor_time = || self.floor_time.load(Ordering::Acquire);
+        let newest = record.map_or(0, |record| record.newest);
+        topic.after(newest, record.map_or_else(floor_time, |record| record.gone))
     }
 
     fn create(&self, name: &TopicName, settings: &Arc<TopicSettings>) -> Result<Topic, Refusal> {
@@ -269,9 +317,29 @@ impl Topics {
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(Published, Arc<Topic>), Refusal> {
-        let topic = self.open(name)?;
-        self.take_token(&topic, publish.message.origin, sender, now)?;
-        self.append(topic, publish, now)
+        let topic = match self.open(name) {
+            Ok(topic) => topic,
+            Err(refusal) => return self.find_put_away(name, publish).ok_or(refusal),
+        };
+        match self.take_token(&topic, publish.message.origin, sender, now) {
+            Ok(()) => self.append(topic, publish, now),
+            Err(too_fast) => find(topic, publish).ok_or_else(|| too_fast.into()),
+        }
+    }
+
+    /// The answer to what was published to a topic that was put away, where it cannot be opened: from what is
+    /// left of it, and with a topic that nobody else sees.
+    fn find_put_away(
+        &self,
+        name: &TopicName,
+        publish: &Publish<'_>,
+    ) -> Option<(Published, Arc<Topic>)> {
+        let shard = read(self.shard(name));
+        let Some(Place::Record(record)) = shard.get(name) else { return None };
+        let offset = record.ids.as_ref()?.find(publish.id?)?;
+        let settings = self.settings.of(name)?;
+        let published = Published::known(self.epoch, offset);
+        Some((published, Arc::new(self.in_memory(name, settings, Some(record)))))
     }
 
     /// As [`publish`](Self::publish), whatever the rates are.
@@ -284,7 +352,9 @@ impl Topics {
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(Published, Arc<Topic>), Refusal> {
-        self.make_room(publish.message.data.len())?;
+        if let Err(refusal) = self.make_room(publish.message.data.len()) {
+            return find(topic, publish).ok_or(refusal);
+        }
         loop {
             match topic.publish(publish, now) {
                 // It went between the two: the next has its name.
@@ -326,6 +396,7 @@ impl Topics {
                     by_bytes.push((all[at].bytes(), at));
                 }
             }
+            self.forget_ids(|| self.bytes() <= enough);
         }
         if self.bytes().saturating_add(bytes) <= limit {
             self.exhausted.store(0, Ordering::Relaxed);
@@ -385,6 +456,8 @@ impl Topics {
                 }
             }
         }
+        let most = self.settings.limits().memory / IDS_PART;
+        self.forget_ids(|| self.put_away.bytes() <= most);
         let memory = self.settings.limits().topic_memory;
         self.forget(|index| {
             let oldest = index.records.first()?;
@@ -406,7 +479,7 @@ impl Topics {
         if !is_there || Arc::strong_count(topic) > 2 || !topic.is_idle() {
             return;
         }
-        let record = Record::of(topic, now.unwrap_or_default());
+        let mut record = Record::of(topic, now.unwrap_or_default());
         let mut index = lock(&self.index);
         if topic.is_durable() {
             // It never had a message. Where its disk has failed it stays.
@@ -416,7 +489,8 @@ impl Topics {
             }
             return;
         }
-        if !record.is_closed && record.next.0 <= self.floor.load(Ordering::Acquire) {
+        let has_ids = topic.ids() > 0;
+        if !record.is_closed && record.next.0 <= self.floor.load(Ordering::Acquire) && !has_ids {
             // One that is made anew begins no earlier.
             self.floor_time.fetch_max(record.gone, Ordering::AcqRel);
             index.topics.remove(name);
@@ -424,7 +498,27 @@ impl Topics {
         } else if now.is_some() {
             index.topics.remove(name);
             index.records.insert((record.since, name.clone()));
+            if has_ids {
+                index.with_ids.insert((record.since, name.clone()));
+                record.ids = Some(Box::new(topic.take_ids().held_by(&self.put_away)));
+            }
             shard.insert(name.clone(), Place::Record(record));
+        }
+    }
+
+    /// Forgets idempotency keys of topics that were put away, until it is enough: those of whichever was put
+    /// away first.
+    fn forget_ids(&self, is_enough: impl Fn() -> bool) {
+        while !is_enough() {
+            let Some((_, name)) = lock(&self.index).with_ids.first().cloned() else { return };
+            let mut shard = write(self.shard(&name));
+            let mut index = lock(&self.index);
+            if let Some(Place::Record(record)) = shard.get_mut(&name)
+                && let Some(ids) = record.ids.take()
+            {
+                index.with_ids.remove(&(record.since, name.clone()));
+                self.forgotten_ids.fetch_add(ids.len() as u64, Ordering::Relaxed);
+            }
         }
     }
 
@@ -434,10 +528,10 @@ impl Topics {
             let Some(name) = next(&lock(&self.index)) else { return };
             let mut shard = write(self.shard(&name));
             let mut index = lock(&self.index);
-            if let Some(&Place::Record(record)) = shard.get(&name) {
+            if let Some(Place::Record(record)) = shard.get(&name) {
                 self.floor.fetch_max(record.next.0, Ordering::AcqRel);
                 self.floor_time.fetch_max(record.gone, Ordering::AcqRel);
-                index.records.remove(&(record.since, name.clone()));
+                index.forget(record.since, &name);
                 shard.remove(&name);
             }
         }

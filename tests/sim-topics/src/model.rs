@@ -176,6 +176,8 @@ pub(crate) struct Record {
 pub(crate) struct OfName {
     pub(crate) life: Option<std::rc::Rc<Life>>,
     pub(crate) record: Option<Record>,
+    /// The identities of the record, which are remembered unless memory was needed.
+    pub(crate) ids: VecDeque<(u64, u64)>,
     /// The offsets of its earlier lives.
     pub(crate) past: Vec<(u64, u64)>,
 }
@@ -222,8 +224,10 @@ impl Model {
         let newest = life.newest().unwrap_or(life.not_before);
         let gone = life.gone_before.max(newest);
         let is_closed = life.is_closed.get() && !life.is_deleted.get();
-        if is_closed || life.is_deleted.get() || life.next() > self.floor {
+        let ids = if life.is_deleted.get() { VecDeque::new() } else { life.ids.take() };
+        if is_closed || life.is_deleted.get() || life.next() > self.floor || !ids.is_empty() {
             let Some(since) = since else { return false };
+            of.ids = ids;
             of.record = Some(Record { next: life.next(), since, is_closed, newest, gone });
         } else {
             of.record = None;
@@ -243,6 +247,7 @@ impl Model {
                 break;
             }
             records.remove(&oldest);
+            self.names[at].ids.clear();
             if let Some(record) = self.names[at].record.take() {
                 self.floor = self.floor.max(record.next);
                 self.floor_time = self.floor_time.max(record.gone);

@@ -288,6 +288,8 @@ impl World {
             let limit = self.plan.settings.limits().memory;
             let is_full = topics.bytes() + request.data.len() > limit;
             hold!(is_full, Memory, "refused for memory at {} of {limit}", topics.bytes());
+            let is_known = matches!(predicted, Answer::Again(_));
+            hold!(!is_known, Answer, "refused for memory, and was published before");
             let model = self.model.borrow();
             let kept =
                 |life: &Life| life.next() - life.topic.upgrade().map_or(0, |topic| topic.base().0);

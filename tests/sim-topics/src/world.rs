@@ -590,6 +590,14 @@ impl World {
         let life = Life::new(name, Arc::downgrade(real), settings, begins, before);
         life.is_closed.set(of.record.is_some_and(|record| record.is_closed));
         of.record = None;
+        let ids = std::mem::take(&mut of.ids);
+        let known = real.ids();
+        let are_forgotten = known == 0 && self.topics.borrow().forgotten_ids() > 0;
+        hold!(known == ids.len() || are_forgotten, Answer, "{known} of {} ids are known", ids.len());
+        if known > 0 {
+            *life.ids.borrow_mut() = ids;
+            life.had_ids.set(true);
+        }
         of.life = Some(Rc::new(life));
     }
 

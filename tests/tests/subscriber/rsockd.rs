@@ -390,8 +390,8 @@ async fn a_durable_topic_needs_a_directory_of_its_own() {
                     directory; start it with one";
     assert_eq!(refused, expected);
     // Who subscribes asks again, and is told why it has to.
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let observe = move |event: &SubscriptionEvent| drop(tell.send(format!("{event:?}")));
+    let (tell, mut told) = tokio::sync::mpsc::channel(100);
+    let observe = move |event: &SubscriptionEvent| drop(tell.try_send(format!("{event:?}")));
     let mut events = orders.subscribe().observe(observe).start();
     let told = tokio::select! {
         _ = events.started() => panic!("there is no directory"),

@@ -345,3 +345,60 @@ async fn what_a_broken_disk_may_have_is_told_and_what_it_has_can_be_read() {
     assert_eq!(page.epoch, epoch);
     world.publish("room.1", 5..=5).await;
 }
+
+/// Rules hold for topics that are there already from the next start on: how much is kept and what is taken, but
+/// not that they are on disk.
+#[tokio::test]
+async fn rules_that_were_changed_hold_from_the_next_start_on() {
+    let folder = Folder::new("rules");
+    let with = |rule: TopicSettings| Settings::new(Limits::default(), [("room.>", rule)]);
+    let durable = TopicSettings { kind: Kind::Durable, ..TopicSettings::default() };
+    let world = open_with(&folder.0, with(durable.clone()).expect("valid")).await;
+    let room = world.topic("room.1");
+    let data = |n: u64| format!("{n:060000}");
+    for n in 1..=40 {
+        let published = room.publish(NewMessage::new(data(n)).id(format!("m-{n}"))).await;
+        published.expect("room");
+    }
+    let epoch = room.history().page().await.expect("a page").epoch;
+    close(world).await;
+
+    // Less is kept: the oldest go, by whole segments, and that is told.
+    let retention = Retention { bytes: 1 << 20, ..Retention::default() };
+    let less = TopicSettings { retention, max_message_bytes: 60_000, ..durable.clone() };
+    let world = open_with(&folder.0, with(less).expect("valid")).await;
+    let room = world.topic("room.1");
+    let refused = room.publish("x".repeat(60_001)).await.expect_err("too large").to_string();
+    assert!(refused.starts_with("INVALID: too large: 60001 bytes"), "{refused}");
+    room.publish(data(41)).await.expect("room");
+    let page = room.history().max_bytes(1).page().await.expect("a page");
+    assert_eq!((page.head, page.epoch), (41, epoch));
+    close(world).await;
+
+    // What is on disk stays there, whatever kind such names have now; with its ids and its numbering.
+    for kind in [Kind::Latest, Kind::Memory, Kind::None] {
+        let rule = TopicSettings { kind, ..TopicSettings::default() };
+        let world = open_with(&folder.0, with(rule).expect("valid")).await;
+        let told = topic::topics(&world.client, "room.1").next().await.expect("one").expect("told");
+        assert_eq!((told.kind.as_str(), told.epoch), ("durable", epoch), "{kind:?}");
+        let room = world.topic("room.1");
+        let again = room.publish(NewMessage::new("again").id("m-39")).await.expect("room");
+        assert_eq!((again.offset, again.duplicate), (39, true), "{kind:?}");
+        let last = room.publish("another").await.expect("room").offset;
+        assert_eq!(told.head + 1, last, "{kind:?}");
+        let read = read(room.history().limit(1).reverse(true).stream()).await;
+        assert_eq!(read, ["another"], "{kind:?}");
+        close(world).await;
+    }
+
+    // One that was deleted is of today's kind when it is made again.
+    let world = open_with(&folder.0, with(TopicSettings::default()).expect("valid")).await;
+    world.topic("room.1").delete().await.expect("it may");
+    world.publish("room.1", 1..=1).await;
+    let told = topic::topics(&world.client, "room.1").next().await.expect("one").expect("told");
+    assert_eq!((told.kind.as_str(), told.head), ("memory", 1));
+    close(world).await;
+    let world = open_with(&folder.0, with(durable).expect("valid")).await;
+    assert!(world.service.topics().is_empty());
+    close(world).await;
+}

@@ -341,3 +341,22 @@ async fn connections_without_composite_metadata_get_what_they_can_be_told() {
     let error = client.request_stream(routed(r#"{"start":true}"#)).next().await.expect("an end");
     assert!(error.expect_err("no place").to_string().contains("no metadata: "));
 }
+
+/// Whoever sends a token relies on its being checked.
+#[tokio::test]
+async fn a_token_that_nobody_checks_is_refused() {
+    let serving = Serving::start(Settings::default()).await;
+    let client = serving.client(0).await;
+    let expected = "REJECTED: not permitted: the token for topic \"room.1\" cannot be checked, since \
+                    topic tokens are not configured on this service; ask without \"token\"";
+    let asked = to("topic.room.1", r#"{"from":"start","token":"abc"}"#);
+    let refused = client.request_stream(asked).try_next().await.expect_err("it is not checked");
+    assert_eq!(refused.to_string(), expected);
+    let joins = to("topic.room.1", r#"{"name":"ann","token":"abc"}"#);
+    let mut joined = Box::pin(client.request_channel(futures_util::stream::iter([joins])));
+    let refused = joined.try_next().await.expect_err("it is not checked");
+    assert_eq!(refused.to_string(), expected);
+    let figures = serving.topics.figures();
+    assert!(figures.refused.contains(&("not permitted", 2)), "{figures:?}");
+    assert_eq!(figures.topics, 0, "nothing is made for it");
+}

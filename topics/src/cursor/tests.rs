@@ -504,3 +504,20 @@ fn a_topic_without_a_log_has_events_alone() {
     assert_eq!(published.offset, None);
     assert_eq!(world.all(&mut cursor), ["10,20"]);
 }
+
+/// COMPLETE needs no credit: who was to be told more before it is told that no more.
+#[test]
+fn a_deleted_topic_ends_who_was_not_told_where_it_starts() {
+    let mut world = World::new(1, 100);
+    world.publish(3);
+    let position = Position { epoch: Epoch(7), after: Offset(1) };
+    let options = SubscribeOptions {
+        from: From::After(position),
+        tells_start: true,
+        ..SubscribeOptions::default()
+    };
+    let mut cursor = world.cursor(options);
+    assert_eq!(world.read(&mut cursor, 1).1, Fill::NoRoom, "the start, and a reset is to come");
+    let _ = world.topic.delete();
+    assert_eq!(world.read(&mut cursor, 0), (vec![], Fill::Ended));
+}

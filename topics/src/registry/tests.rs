@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
+    dedup::DedupKey,
     entry::Message,
     settings::{Creation, Limits, Retention},
 };
@@ -263,4 +264,106 @@ fn where_nobody_can_give_way_a_publish_is_refused() {
     assert!(refused.to_string().starts_with("no memory: "), "{refused}");
     // Beside the data, which are looked at before, a message has a place, and a topic one.
     assert!(topics.bytes() <= (1 << 20) + 4_096, "{}", topics.bytes());
+}
+
+fn publish_id(topics: &Topics, topic: &str, id: u64, now: Now) -> Result<(u64, bool), Refusal> {
+    let message = Message { data: b"x", origin: 1, ..Message::default() };
+    let publish = Publish { message, id: Some(DedupKey([id, 0])), ..Publish::default() };
+    let (published, _) = topics.publish(&name(topic), None, &publish, now)?;
+    Ok((published.offset.expect("it is kept").0, published.is_duplicate))
+}
+
+#[test]
+fn what_was_published_is_acknowledged_again_where_a_bound_would_refuse_it() {
+    let rate = crate::rate::Rate::new(1, 1).expect("a rate");
+    let limits = Limits { memory: 1 << 20, connection_rate: Some(rate), ..Limits::default() };
+    let topics = topics(limits);
+    let now = Now::default();
+    assert_eq!(publish_id(&topics, "a", 7, now), Ok((1, false)));
+    let refused = publish_id(&topics, "a", 8, now).expect_err("too fast").to_string();
+    assert!(refused.starts_with("too fast: "), "{refused}");
+    assert_eq!(publish_id(&topics, "a", 7, now), Ok((1, true)));
+    let later = now.after(Duration::from_secs(1));
+    let fill = |n| {
+        let message = Message { data: &[b'x'; 1_000], ..Message::default() };
+        let publish = Publish { message, ..Publish::default() };
+        let topic = topics.open(&name(&format!("t.{n}")))?;
+        topics.append(topic, &publish, later)
+    };
+    let refused = (0..10_000).find_map(|n| fill(n).err()).expect("it is full").to_string();
+    assert!(refused.starts_with("no memory: "), "{refused}");
+    let refused = publish_id(&topics, "a", 9, later).expect_err("no memory").to_string();
+    assert!(refused.starts_with("no memory: "), "{refused}");
+    assert_eq!(publish_id(&topics, "a", 7, later), Ok((1, true)));
+}
+
+#[test]
+fn a_topic_that_is_put_away_remembers_what_was_published() {
+    let topics = topics(Limits::default());
+    let now = Now::default();
+    for id in 1..=3 {
+        assert_eq!(publish_id(&topics, "a", id, now), Ok((id, false)));
+    }
+    for n in 1..=3 {
+        topics.tick(now.after(n * DAY / 2 + DAY / 2));
+        assert!(topics.is_empty());
+        // Whoever only looks at it changes nothing.
+        let topic = topics.open(&name("a")).expect("room");
+        drop(topics.enter(&topic, 1, || Box::new(Nobody)).expect("room"));
+        assert_eq!(topic.ids(), 3);
+    }
+    let later = now.after(2 * DAY);
+    topics.tick(later);
+    assert_eq!(publish_id(&topics, "a", 2, later), Ok((2, true)));
+    assert_eq!(publish_id(&topics, "a", 4, later), Ok((4, false)));
+    // A topic that was deleted is another one.
+    topics.delete(&name("a"), later).expect("no disk");
+    assert_eq!(publish_id(&topics, "a", 2, later), Ok((5, false)));
+    topics.delete(&name("a"), later).expect("no disk");
+    assert_eq!(topics.bytes(), 0);
+}
+
+/// Where there is no room for a topic, what is left of it answers.
+#[test]
+fn a_topic_that_cannot_be_opened_answers_what_it_has_seen() {
+    let topics = topics(Limits { topics: 1, ..Limits::default() });
+    let now = Now::default();
+    assert_eq!(publish_id(&topics, "a", 7, now), Ok((1, false)));
+    let later = now.after(DAY);
+    topics.tick(later);
+    assert_eq!(publish_id(&topics, "b", 7, later), Ok((1, false)));
+    assert_eq!(publish_id(&topics, "a", 7, later), Ok((1, true)));
+    let refused = publish_id(&topics, "a", 8, later).expect_err("too many").to_string();
+    assert!(refused.starts_with("too many topics: "), "{refused}");
+    assert_eq!(topics.len(), 1);
+}
+
+/// What is remembered of topics that nobody uses is bounded, and gives way to messages.
+#[test]
+fn the_ids_of_topics_that_were_put_away_are_bounded() {
+    let limit = 4 << 20;
+    let topics = topics(Limits { memory: limit, ..Limits::default() });
+    let mut now = Now::default();
+    for n in 0..200_u64 {
+        let topic = format!("t.{n}");
+        for id in 0..100 {
+            publish_id(&topics, &topic, id, now).expect("room");
+        }
+        topics.find(&name(&topic)).expect("there").purge().expect("no disk");
+        now = now.after(Duration::from_secs(1));
+        topics.tick(now);
+        assert!(topics.bytes() <= limit / IDS_PART, "{}", topics.bytes());
+    }
+    let forgotten = topics.forgotten_ids();
+    assert!((1..20_000).contains(&forgotten) && forgotten % 100 == 0, "{forgotten}");
+    assert_eq!(publish_id(&topics, "t.199", 5, now), Ok((6, true)));
+    assert_eq!(publish_id(&topics, "t.0", 5, now), Ok((101, false)), "the oldest went");
+    // When messages need the memory, they get it.
+    let mut refused = 0;
+    for n in 0..10_000 {
+        refused += usize::from(publish(&topics, &format!("u.{n}"), &[b'x'; 1_000], now).is_err());
+    }
+    assert!(refused > 0);
+    assert_eq!(topics.put_away.bytes(), 0);
+    assert!(lock(&topics.index).with_ids.is_empty());
 }

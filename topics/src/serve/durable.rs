@@ -15,7 +15,7 @@ use crate::{
     position::{Epoch, Offset},
     refusal::Refusal,
     registry::Topics,
-    settings::{Settings, SyncMode, TopicSettings},
+    settings::{Kind, Settings, SyncMode, TopicSettings},
     store::{
         self, Directory, Disk, Engine, Listener, NewTopic, Record, Retention, StoreError,
         StoreFigures, Terms, TopicState, Waiting,
@@ -146,11 +146,20 @@ impl Data {
         Box::new(Files { store: Arc::clone(&self.store), topic, told })
     }
 
+    /// The settings of a topic that was found on disk: those of today, but that it stays durable whatever they
+    /// say of such names now. Nothing that was acknowledged goes because of a word in them.
+    fn settings_of(topics: &Topics, name: &TopicName) -> Arc<TopicSettings> {
+        let settings = topics.settings().of(name).map(Arc::clone).unwrap_or_default();
+        if settings.kind == Kind::Durable {
+            return settings;
+        }
+        Arc::new(TopicSettings { kind: Kind::Durable, ..TopicSettings::clone(&settings) })
+    }
+
     /// Brings back a topic that was found on disk.
     fn adopt(&self, topics: &Topics, state: &TopicState, clock: Clock) -> Result<(), Refusal> {
         let name = &state.name;
-        // What was made durable is, whatever the settings say of such names now.
-        let settings = topics.settings().of(name).map(Arc::clone).unwrap_or_default();
+        let settings = Self::settings_of(topics, name);
         let told = Told::new(&self.runtime);
         let (retention, terms) = (Self::retention(&settings), Self::terms(&settings, &told));
         let topic = self.store.attach(state, retention, terms)?;

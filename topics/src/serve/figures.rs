@@ -71,6 +71,7 @@ impl Counters {
             unseen_members: presence.unseen(),
             overrun_watchers: presence.overrun(),
             dropped_for_memory: topics.dropped_for_memory(),
+            forgotten_ids: topics.forgotten_ids(),
             refused: refused.map(|(reason, counter)| (*reason, of(counter))).collect(),
         }
     }
@@ -104,6 +105,8 @@ pub struct TopicFigures {
     pub overrun_watchers: u64,
     /// Portions of the oldest messages that a topic gave up because all together held too much.
     pub dropped_for_memory: u64,
+    /// Idempotency keys of topics without messages and readers, which went because there was no memory for them.
+    pub forgotten_ids: u64,
     /// Refusals by reason.
     #[serde(serialize_with = "as_object")]
     pub refused: Vec<(&'static str, u64)>,

@@ -35,8 +35,8 @@ pub use permit::{Action, AllowAll, Permit};
 pub use presence::PresenceSession;
 
 use crate::{
-    dedup::DedupSecret, entry::Form, name::TopicName, position::Epoch, refusal::Refusal,
-    registry::Topics, settings::Settings,
+    dedup::DedupSecret, entry::Form, name::TopicName, options::SubscribeOptions, position::Epoch,
+    refusal::Refusal, registry::Topics, settings::Settings,
 };
 
 /// How often all topics are looked at for what is too old.
@@ -171,6 +171,22 @@ impl Service {
     fn name_of_topic(&self, request: &Request) -> Result<TopicName, Refusal> {
         self.start();
         TopicName::of_client(request.param("name").unwrap_or_default())
+    }
+
+    /// The topic that a request's route names, if this action on it is permitted to a reader with these
+    /// options. A token is not passed over as if it had been checked.
+    fn topic_to_read(
+        &self,
+        request: &Request,
+        action: Action,
+        options: &SubscribeOptions,
+    ) -> Result<TopicName, Refusal> {
+        let name = self.name_of_topic(request)?;
+        if options.token.is_some() {
+            return Err(Refusal::token_unchecked(&name));
+        }
+        self.0.permit.permits(request, action, &name)?;
+        Ok(name)
     }
 
     /// Whether whoever sent this request may publish such a message: whoever may publish may signal as well.

@@ -40,8 +40,8 @@ const RECENT_MS: u64 = 2 * 60 * 1_000;
 
 impl Service {
     pub(super) fn subscribe(&self, request: &Request) -> Result<Subscription, Refusal> {
-        let name = self.topic_of(request, Action::Subscribe)?;
         let options = SubscribeOptions::parse(request.data())?;
+        let name = self.topic_to_read(request, Action::Subscribe, &options)?;
         self.subscription(request, &name, &options)
     }
 

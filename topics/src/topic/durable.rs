@@ -218,7 +218,7 @@ impl Topic {
         log.ring.restore(&self.encoder, message, *time, now);
         log.ring.retain(now, offset.next());
         if let Some(id) = *id {
-            log.enter(id, *offset);
+            log.ids.enter(id, *offset);
         }
     }
 

@@ -96,7 +96,7 @@ impl Topic {
         latest.retain(&self.encoder, now);
         self.note_latest(latest);
         if let Some(id) = *id {
-            log.enter(id, offset);
+            log.ids.enter(id, offset);
         }
         if *closes {
             self.ended.store(Ended::Closed as u8, Ordering::Release);

@@ -4,7 +4,7 @@ mod durable;
 mod hubs;
 mod latest;
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 pub use durable::{Journal, Recovered, Staged, Store};
 pub use hubs::{Hub, Pumped, Wake};
@@ -14,7 +14,7 @@ pub(crate) use hubs::Hubs;
 pub(crate) use latest::{NextNewest, View};
 
 use crate::{
-    dedup::{Dedup, DedupKey},
+    dedup::{DedupKey, Ids},
     entry::{Encoder, Message},
     ephemeral::{Event, Events},
     log::{Latest, Ring, Segment},
@@ -56,6 +56,13 @@ pub struct Published {
     pub is_duplicate: bool,
     /// Readers wait for it: the caller has to [pump](Topic::pump).
     pub pump: bool,
+}
+
+impl Published {
+    /// The answer to what was published before.
+    pub(crate) fn known(epoch: Epoch, offset: Offset) -> Self {
+        Self { epoch, offset: Some(offset), is_duplicate: true, pump: false }
+    }
 }
 
 /// The way in which a topic has ended, as readers look at it.
@@ -118,32 +125,15 @@ struct Log {
     ring: Ring,
     /// It has the messages instead, of a topic of the newest by key.
     latest: Option<Box<Latest>>,
-    dedup: Dedup,
-    /// Bytes of the idempotency keys, as they are counted.
-    dedup_bytes: usize,
+    ids: Ids,
     /// The last message, which is on its way to the disk.
     closing: Option<Offset>,
-    held: Arc<Held>,
 }
 
 impl Log {
     /// The offset that the next message gets.
     fn next(&self) -> Offset {
         self.latest.as_ref().map_or_else(|| self.ring.next(), |latest| latest.next())
-    }
-
-    /// Enters the key of an append, with its memory.
-    fn enter(&mut self, id: DedupKey, offset: Offset) {
-        self.dedup.insert(id, offset);
-        let bytes = self.dedup.bytes();
-        self.held.add(bytes.saturating_sub(self.dedup_bytes));
-        self.dedup_bytes = bytes.max(self.dedup_bytes);
-    }
-}
-
-impl Drop for Log {
-    fn drop(&mut self) {
-        self.held.release(self.dedup_bytes);
     }
 }
 
@@ -189,7 +179,7 @@ impl Topic {
         all.fetch_add(TOPIC_BYTES, Ordering::Relaxed);
         let held = Held::new(Arc::clone(all));
         let ring = Ring::new(first, settings.retention, Arc::clone(&held));
-        let dedup = Dedup::new(settings.dedup_entries);
+        let ids = Ids::new(settings.dedup_entries, Arc::clone(&held));
         Self {
             encoder: Encoder::new(&name, epoch),
             epoch,
@@ -201,10 +191,8 @@ impl Topic {
             log: Mutex::new(Log {
                 ring,
                 latest: latest::log_of(&settings, first, &held),
-                dedup,
-                dedup_bytes: 0,
+                ids,
                 closing: None,
-                held: Arc::clone(&held),
             }),
             events: Mutex::new(Events::new(name.clone(), Held::new(Arc::clone(all)))),
             next_event: AtomicU64::new(0),
@@ -226,6 +214,33 @@ impl Topic {
         self.gone = gone;
         lock(&self.log).ring.set_newest(newest);
         self
+    }
+
+    /// The same, with the idempotency keys of before.
+    pub(crate) fn with_ids(self, ids: Ids) -> Self {
+        lock(&self.log).ids = ids.held_by(&self.held);
+        self
+    }
+
+    /// Takes its idempotency keys, for what is left of it when it is put away.
+    pub(crate) fn take_ids(&self) -> Ids {
+        let none = Ids::new(self.settings.dedup_entries, Arc::clone(&self.held));
+        mem::replace(&mut lock(&self.log).ids, none)
+    }
+
+    /// Idempotency keys that it remembers.
+    pub fn ids(&self) -> usize {
+        lock(&self.log).ids.len()
+    }
+
+    /// The answer to a publish that it has seen, by its idempotency key.
+    pub(crate) fn find(&self, publish: &Publish<'_>) -> Option<Published> {
+        let id = publish.id.filter(|_| !self.is_ephemeral(publish))?;
+        lock(&self.log).ids.find(id).map(|offset| Published::known(self.epoch, offset))
+    }
+
+    fn is_ephemeral(&self, publish: &Publish<'_>) -> bool {
+        publish.is_ephemeral || self.settings.kind == Kind::None
     }
 
     /// The time of the newest message there may have been before its first.
@@ -281,8 +296,8 @@ impl Topic {
     /// [`Refusal::Invalid`] for one that can never be published here, [`Refusal::Rejected`] for one that
     /// cannot be now. Nothing of it remains.
     pub fn publish(&self, publish: &Publish<'_>, now: Now) -> Result<Published, Refusal> {
-        let Publish { message, id, expect, closes, is_ephemeral } = publish;
-        let is_ephemeral = *is_ephemeral || self.settings.kind == Kind::None;
+        let Publish { message, id, expect, closes, .. } = publish;
+        let is_ephemeral = self.is_ephemeral(publish);
         let max = self.settings.max_bytes(is_ephemeral);
         if message.data.len() > max {
             return Err(Refusal::too_large(&self.name, message.data.len(), max));
@@ -292,9 +307,8 @@ impl Topic {
         }
         let mut log = lock(&self.log);
         // What was acknowledged is acknowledged again, whatever else would refuse it now.
-        if let Some(offset) = id.and_then(|id| log.dedup.find(id)) {
-            let (epoch, offset) = (self.epoch, Some(offset));
-            return Ok(Published { epoch, offset, is_duplicate: true, pump: false });
+        if let Some(offset) = id.and_then(|id| log.ids.find(id)) {
+            return Ok(Published::known(self.epoch, offset));
         }
         let last = Offset(log.next().0 - 1);
         match self.ended() {
@@ -317,7 +331,7 @@ impl Topic {
         }
         let offset = log.ring.append(&self.encoder, message, now).offset;
         if let Some(id) = *id {
-            log.enter(id, offset);
+            log.ids.enter(id, offset);
         }
         let is_visible = self.durable.is_none();
         if is_visible {

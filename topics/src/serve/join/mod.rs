@@ -92,8 +92,8 @@ struct Member {
 
 impl Service {
     pub(super) fn join(&self, request: Request, payloads: Payloads) -> Result<Join, Refusal> {
-        let topic = self.topic_of(&request, Action::Join)?;
         let options = JoinOptions::parse(request.data())?;
+        let topic = self.topic_to_read(&request, Action::Join, &options.subscribe)?;
         let own = name_of(&request).map(Box::from);
         let name = match (options.name.as_deref(), own.as_deref()) {
             (Some(name), Some(own)) if name != own => {

@@ -16,6 +16,7 @@ use crate::{
     memory::Held,
     name::TopicName,
     position::Offset,
+    rate::Recent,
     sync::{AtomicUsize, Ordering},
     time::{Instant, Now},
 };
@@ -139,13 +140,20 @@ pub struct Events {
     next: u64,
     /// The time of the newest event: later ones are not older.
     newest: u64,
+    recent: Recent,
     held: Arc<Held>,
 }
 
 impl Events {
     /// None yet. What they take is counted apart from the topic's log, which is not to give way to them.
     pub fn new(topic: TopicName, held: Arc<Held>) -> Self {
-        Self { topic, waiting: VecDeque::new(), next: 0, newest: 0, held }
+        let recent = Recent::default();
+        Self { topic, waiting: VecDeque::new(), next: 0, newest: 0, recent, held }
+    }
+
+    /// Events a second, over the last ten seconds.
+    pub(crate) fn per_second(&self, now: Now) -> f64 {
+        self.recent.per_second(now.monotonic)
     }
 
     /// The number that the next event gets, which a new reader begins with.
@@ -157,6 +165,7 @@ impl Events {
     /// the same key from the same name.
     pub fn publish(&mut self, message: &Message<'_>, at: Offset, now: Now) {
         self.expire(now);
+        self.recent.count(now.monotonic);
         self.newest = self.newest.max(now.unix_ms);
         // They were an object when they were read.
         let headers = message.headers.and_then(|headers| serde_json::from_str(headers).ok());

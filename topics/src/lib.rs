@@ -46,7 +46,7 @@ pub use presence::{
 };
 pub use rate::{Bucket, Buckets, Rate, TooFast};
 pub use refusal::Refusal;
-pub use registry::{Reader, Topics};
+pub use registry::{Maker, Reader, Topics};
 #[cfg(all(feature = "serve", feature = "durable", target_os = "linux"))]
 pub use serve::DamagedTopic;
 #[cfg(feature = "serve")]

@@ -156,6 +156,42 @@ impl<K: Ord> Buckets<K> {
     }
 }
 
+/// The time over which publishes are counted.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The publishes of the last ten seconds: those of the window that goes on, and of the one before as much as
+/// it reaches into them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recent {
+    since: Instant,
+    count: u32,
+    before: u32,
+}
+
+impl Recent {
+    /// Counts one.
+    pub(crate) fn count(&mut self, now: Instant) {
+        self.go_on(now);
+        self.count = self.count.saturating_add(1);
+    }
+
+    fn go_on(&mut self, now: Instant) {
+        let passed = now.since(self.since);
+        if passed >= 2 * WINDOW {
+            *self = Self { since: now, count: 0, before: 0 };
+        } else if passed >= WINDOW {
+            *self = Self { since: self.since + WINDOW, count: 0, before: self.count };
+        }
+    }
+
+    /// How many a second.
+    pub(crate) fn per_second(mut self, now: Instant) -> f64 {
+        self.go_on(now);
+        let passed = now.since(self.since).as_secs_f64() / WINDOW.as_secs_f64();
+        (f64::from(self.before) * (1.0 - passed) + f64::from(self.count)) / WINDOW.as_secs_f64()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,5 +263,24 @@ mod tests {
         assert_eq!(read(r#"{"per_second":50,"burst":200}"#), Rate::new(50, 200));
         assert!(read(r#"{"per_second":0}"#).is_err_and(|error| error.contains("allows 1 to")));
         assert!(read(r#"{"per_second":1,"brust":2}"#).is_err());
+    }
+
+    #[test]
+    fn the_publishes_of_the_last_ten_seconds_are_counted() {
+        let at = |ms: u64| Instant(1_000 * ms);
+        let mut recent = Recent::default();
+        assert_eq!(recent.per_second(at(5)), 0.0);
+        // Ten a second for half a minute, from some moment on.
+        for n in 0..300 {
+            recent.count(at(77_000 + 100 * n));
+            let per_second = recent.per_second(at(77_000 + 100 * n));
+            assert!(n < 100 || (9.8..=10.2).contains(&per_second), "{n}: {per_second}");
+        }
+        for (ms, expected) in [(30_000, 10.0), (35_000, 5.0), (40_000, 0.0), (60_000, 0.0)] {
+            let per_second = recent.per_second(at(77_000 + ms));
+            assert!((per_second - expected).abs() < 0.2, "{ms}: {per_second}");
+        }
+        recent.count(at(1_000_000));
+        assert_eq!(recent.per_second(at(1_000_000)), 0.1);
     }
 }

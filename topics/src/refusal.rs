@@ -151,6 +151,16 @@ impl Refusal {
         Self::rejected(format_args!("too many topics: {limit}, as many as allowed; none is made"))
     }
 
+    /// A topic more than one may make: a name, or a connection without one.
+    #[cold]
+    pub fn too_many_topics_of(name: Option<&str>, limit: usize) -> Self {
+        let maker = name.map_or_else(|| "this connection".to_owned(), |name| format!("{name:?}"));
+        Self::rejected(format_args!(
+            "too many topics: {limit} that {maker} has made, as many as one may; delete some, or use \
+             those that are there"
+        ))
+    }
+
     /// A subscription more than a topic may have.
     #[cold]
     pub fn too_many_subscriptions_of(topic: impl fmt::Debug, limit: usize) -> Self {
@@ -295,6 +305,7 @@ mod tests {
             (Refusal::undeclared(t), "no topic"),
             (Refusal::no_disk(t), "no disk"),
             (Refusal::too_many_topics(1), "too many topics"),
+            (Refusal::too_many_topics_of(Some("a:b"), 1), "too many topics"),
             (Refusal::too_many_subscriptions_of(t, 1), "too many subscriptions"),
             (Refusal::too_many_subscriptions(1), "too many subscriptions"),
             (Refusal::too_many_keys(t, 1), "too many keys"),

@@ -1,11 +1,15 @@
 //! All topics of a service: made when they are used, remembered when they are empty, and bounded together.
 
+mod shares;
+
 use std::{
     collections::{BTreeSet, BinaryHeap, HashMap},
     ops::Bound,
     sync::Arc,
 };
 
+pub use self::shares::Maker;
+use self::shares::{Share, Shares};
 use crate::{
     dedup::Ids,
     memory::Held,
@@ -16,7 +20,9 @@ use crate::{
     settings::{Kind, Settings, TopicSettings},
     sync::{AtomicU64, AtomicUsize, Mutex, Ordering, RwLock, lock, read, write},
     time::{Instant, Now},
-    topic::{Ended, Hub, Publish, Published, Store, TOPIC_BYTES, Topic, Wake},
+    topic::{
+        Ended, Hub, Place as ReadersPlace, Publish, Published, Store, TOPIC_BYTES, Topic, Wake,
+    },
 };
 
 /// Maps of names: a publisher holds one for reading only.
@@ -28,10 +34,10 @@ const IDS_PART: usize = 16;
 /// Topics looked at for what has grown too old, in one call.
 const TOPICS_A_TICK: usize = 8_192;
 
-/// A topic, or what is left of one.
+/// A topic, with its part of its maker's share, or what is left of one.
 #[derive(Debug)]
 enum Place {
-    Topic(Arc<Topic>),
+    Topic(Arc<Topic>, #[allow(dead_code, reason = "it counts while it is here")] Option<Share>),
     Record(Record),
 }
 
@@ -76,6 +82,7 @@ pub struct Topics {
     /// Nor one that was younger than this.
     floor_time: AtomicU64,
     subscriptions: AtomicUsize,
+    shares: Arc<Shares>,
     making_room: Mutex<()>,
     /// Bytes that were held when no topic could give way any more; 0 if some can.
     exhausted: AtomicUsize,
@@ -121,6 +128,7 @@ impl Topics {
             held,
             connection_rates: limits.connection_rate.map(|rate| Mutex::new(Buckets::new(rate))),
             name_rates: limits.name_rate.map(|rate| Mutex::new(Buckets::new(rate))),
+            shares: Shares::new(limits.topics_of_one),
             settings: Arc::new(settings),
             epoch,
             store: None,
@@ -155,7 +163,7 @@ impl Topics {
         let name = topic.name();
         let mut shard = write(self.shard(name));
         lock(&self.index).topics.insert(name.clone());
-        shard.insert(name.clone(), Place::Topic(Arc::clone(&topic)));
+        shard.insert(name.clone(), Place::Topic(Arc::clone(&topic), None));
         topic.bind();
         drop(shard);
         topic
@@ -206,16 +214,24 @@ impl Topics {
     /// The topic of this name, if there is one.
     pub fn find(&self, name: &TopicName) -> Option<Arc<Topic>> {
         match read(self.shard(name)).get(name) {
-            Some(Place::Topic(topic)) => Some(Arc::clone(topic)),
+            Some(Place::Topic(topic, _)) => Some(Arc::clone(topic)),
             _ => None,
         }
     }
 
-    /// The topic of this name, made if there is none.
+    /// The topic of this name, made for the service itself if there is none.
     ///
     /// # Errors
     /// [`Refusal::Rejected`] where none of this name is made, or no more at all.
     pub fn open(&self, name: &TopicName) -> Result<Arc<Topic>, Refusal> {
+        self.open_for(name, Maker::Service)
+    }
+
+    /// The same, made for somebody, of whose share it is then a part for as long as it is there.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open), and where its maker has made as many as one may.
+    pub fn open_for(&self, name: &TopicName, maker: Maker<'_>) -> Result<Arc<Topic>, Refusal> {
         if let Some(topic) = self.find(name) {
             return Ok(topic);
         }
@@ -225,7 +241,7 @@ impl Topics {
         self.make_room(TOPIC_BYTES)?;
         let mut shard = write(self.shard(name));
         let record = match shard.get(name) {
-            Some(Place::Topic(topic)) => return Ok(Arc::clone(topic)),
+            Some(Place::Topic(topic, _)) => return Ok(Arc::clone(topic)),
             Some(Place::Record(record)) => Some(record),
             None => None,
         };
@@ -234,6 +250,7 @@ impl Topics {
         if index.topics.len() >= limit {
             return Err(Refusal::too_many_topics(limit));
         }
+        let share = self.shares.take(maker)?;
         let topic = if settings.kind == Kind::Durable {
             self.create(name, settings)?
         } else {
@@ -249,7 +266,7 @@ impl Topics {
             _ => topic,
         };
         let topic = Arc::new(topic);
-        shard.insert(name.clone(), Place::Topic(Arc::clone(&topic)));
+        shard.insert(name.clone(), Place::Topic(Arc::clone(&topic), share));
         topic.bind();
         Ok(topic)
     }
@@ -317,12 +334,13 @@ impl Topics {
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(Published, Arc<Topic>), Refusal> {
-        let topic = match self.open(name) {
+        let maker = Maker::of(publish.message.origin, sender);
+        let topic = match self.open_for(name, maker) {
             Ok(topic) => topic,
             Err(refusal) => return self.find_put_away(name, publish).ok_or(refusal),
         };
         match self.take_token(&topic, publish.message.origin, sender, now) {
-            Ok(()) => self.append(topic, publish, now),
+            Ok(()) => self.append(topic, maker, publish, now),
             Err(too_fast) => find(topic, publish).ok_or_else(|| too_fast.into()),
         }
     }
@@ -342,13 +360,14 @@ impl Topics {
         Some((published, Arc::new(self.in_memory(name, settings, Some(record)))))
     }
 
-    /// As [`publish`](Self::publish), whatever the rates are.
+    /// As [`publish`](Self::publish), whatever the rates are, to a topic that is there.
     ///
     /// # Errors
     /// As there.
     pub fn append(
         &self,
         mut topic: Arc<Topic>,
+        maker: Maker<'_>,
         publish: &Publish<'_>,
         now: Now,
     ) -> Result<(Published, Arc<Topic>), Refusal> {
@@ -358,7 +377,9 @@ impl Topics {
         loop {
             match topic.publish(publish, now) {
                 // It went between the two: the next has its name.
-                Err(_) if topic.ended() == Ended::Deleted => topic = self.open(topic.name())?,
+                Err(_) if topic.ended() == Ended::Deleted => {
+                    topic = self.open_for(topic.name(), maker)?;
+                }
                 published => return Ok((published?, topic)),
             }
         }
@@ -427,7 +448,8 @@ impl Topics {
             return Err(Refusal::too_many_subscriptions_of(topic.name(), limit));
         }
         let hub = topic.enter(connection, wake);
-        Ok(Reader { topics: Arc::clone(self), topic: Arc::clone(topic), hub })
+        let place = topic.enter_place();
+        Ok(Reader { topics: Arc::clone(self), topic: Arc::clone(topic), hub, place })
     }
 
     /// Lets go of what is too old: messages, topics without any, and records. To be called each second; a
@@ -474,7 +496,7 @@ impl Topics {
         let name = topic.name();
         let mut shard = write(self.shard(name));
         let is_there =
-            matches!(shard.get(name), Some(Place::Topic(there)) if Arc::ptr_eq(there, topic));
+            matches!(shard.get(name), Some(Place::Topic(there, _)) if Arc::ptr_eq(there, topic));
         // It is here and in the map; nobody else can come to it while the shard is held.
         if !is_there || Arc::strong_count(topic) > 2 || !topic.is_idle() {
             return;
@@ -545,8 +567,16 @@ impl Topics {
         now: Now,
     ) -> Result<Option<(Arc<Topic>, bool)>, Refusal> {
         let mut shard = write(self.shard(name));
-        let Some(Place::Topic(topic)) = shard.get(name) else { return Ok(None) };
-        let topic = Arc::clone(topic);
+        let topic = match shard.get_mut(name) {
+            Some(Place::Topic(topic, _)) => Arc::clone(topic),
+            Some(Place::Record(record)) => {
+                // There is no topic, and there will be none that has seen what this one had.
+                lock(&self.index).with_ids.remove(&(record.since, name.clone()));
+                record.ids = None;
+                return Ok(None);
+            }
+            None => return Ok(None),
+        };
         let pump = topic.delete()?;
         let mut index = lock(&self.index);
         index.topics.remove(name);
@@ -584,6 +614,7 @@ pub struct Reader {
     topics: Arc<Topics>,
     topic: Arc<Topic>,
     hub: Arc<Hub>,
+    place: Arc<ReadersPlace>,
 }
 
 impl Reader {
@@ -591,6 +622,12 @@ impl Reader {
     #[inline]
     pub fn topic(&self) -> &Arc<Topic> {
         &self.topic
+    }
+
+    /// Tells the message that it reads next, for whoever asks who is slow.
+    #[inline]
+    pub fn tell(&self, next: Offset) {
+        self.place.tell(next);
     }
 
     /// The way to wake its connection's readers, as it was made for the first of them.
@@ -608,6 +645,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.topic.leave(&self.hub);
+        self.topic.leave_place(&self.place);
         self.topics.subscriptions.fetch_sub(1, Ordering::Relaxed);
         // Who asks for topics and publishes nothing leaves none behind.
         if self.topic.is_idle() && self.topic.visible() == self.topic.first() {

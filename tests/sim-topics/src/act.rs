@@ -185,6 +185,7 @@ impl World {
         let mut model = self.model.borrow_mut();
         let life = model.names[name].life.clone();
         hold!(deleted.is_some() == life.is_some(), Answer, "deleted, or not");
+        model.names[name].ids.clear();
         let (Some((topic, pump)), Some(life)) = (deleted, life) else { return };
         life.is_deleted.set(true);
         model.end_life(name, Some(now.monotonic));

@@ -593,7 +593,12 @@ impl World {
         let ids = std::mem::take(&mut of.ids);
         let known = real.ids();
         let are_forgotten = known == 0 && self.topics.borrow().forgotten_ids() > 0;
-        hold!(known == ids.len() || are_forgotten, Answer, "{known} of {} ids are known", ids.len());
+        hold!(
+            known == ids.len() || are_forgotten,
+            Answer,
+            "{known} of {} ids are known",
+            ids.len()
+        );
         if known > 0 {
             *life.ids.borrow_mut() = ids;
             life.had_ids.set(true);

@@ -267,7 +267,7 @@ fn where_nobody_can_give_way_a_publish_is_refused() {
 }
 
 fn publish_id(topics: &Topics, topic: &str, id: u64, now: Now) -> Result<(u64, bool), Refusal> {
-    let message = Message { data: b"x", origin: 1, ..Message::default() };
+    let message = Message { data: &[b'x'; 1_000], origin: 1, ..Message::default() };
     let publish = Publish { message, id: Some(DedupKey([id, 0])), ..Publish::default() };
     let (published, _) = topics.publish(&name(topic), None, &publish, now)?;
     Ok((published.offset.expect("it is kept").0, published.is_duplicate))
@@ -288,7 +288,7 @@ fn what_was_published_is_acknowledged_again_where_a_bound_would_refuse_it() {
         let message = Message { data: &[b'x'; 1_000], ..Message::default() };
         let publish = Publish { message, ..Publish::default() };
         let topic = topics.open(&name(&format!("t.{n}")))?;
-        topics.append(topic, &publish, later)
+        topics.append(topic, Maker::Service, &publish, later)
     };
     let refused = (0..10_000).find_map(|n| fill(n).err()).expect("it is full").to_string();
     assert!(refused.starts_with("no memory: "), "{refused}");
@@ -319,8 +319,13 @@ fn a_topic_that_is_put_away_remembers_what_was_published() {
     // A topic that was deleted is another one.
     topics.delete(&name("a"), later).expect("no disk");
     assert_eq!(publish_id(&topics, "a", 2, later), Ok((5, false)));
-    topics.delete(&name("a"), later).expect("no disk");
-    assert_eq!(topics.bytes(), 0);
+    // Also where it is put away when somebody deletes it.
+    let much_later = later.after(DAY);
+    topics.tick(much_later);
+    assert!(topics.is_empty() && topics.bytes() > 0);
+    assert!(topics.delete(&name("a"), much_later).expect("no disk").is_none());
+    assert_eq!((topics.bytes(), lock(&topics.index).with_ids.len()), (0, 0));
+    assert_eq!(publish_id(&topics, "a", 2, much_later), Ok((6, false)));
 }
 
 /// Where there is no room for a topic, what is left of it answers.
@@ -366,4 +371,35 @@ fn the_ids_of_topics_that_were_put_away_are_bounded() {
     assert!(refused > 0);
     assert_eq!(topics.put_away.bytes(), 0);
     assert!(lock(&topics.index).with_ids.is_empty());
+}
+
+/// One stranger does not use up the topics of everybody; what is gone does not count.
+#[test]
+fn nobody_makes_more_topics_than_their_share() {
+    let topics = topics(Limits { topics: 10, topics_of_one: 3, ..Limits::default() });
+    let now = Now::default();
+    let publish = |topic: String, origin, sender| {
+        let message = Message { data: b"x", origin, ..Message::default() };
+        let publish = Publish { message, ..Publish::default() };
+        topics.publish(&name(&topic), sender, &publish, now).map(drop)
+    };
+    for n in 0..3 {
+        publish(format!("a.{n}"), 1, None).expect("its share");
+        publish(format!("b.{n}"), 1, Some("bob")).expect("his share");
+    }
+    let refused = publish("a.3".to_owned(), 1, None).expect_err("it has three").to_string();
+    assert!(refused.starts_with("too many topics: 3 that this connection has made"), "{refused}");
+    let refused = publish("b.3".to_owned(), 2, Some("bob")).expect_err("he has three").to_string();
+    assert!(refused.starts_with("too many topics: 3 that \"bob\" has made"), "{refused}");
+    // It may use those that are there, and others make theirs.
+    publish("a.0".to_owned(), 1, None).expect("there");
+    publish("b.1".to_owned(), 1, None).expect("there");
+    publish("c.0".to_owned(), 2, None).expect("another's share");
+    topics.delete(&name("a.1"), now).expect("no disk");
+    publish("a.3".to_owned(), 1, None).expect("room again");
+    topics.tick(now.after(DAY));
+    assert!(topics.is_empty());
+    for n in 4..7 {
+        publish(format!("a.{n}"), 1, None).expect("those that were put away do not count");
+    }
 }

@@ -45,6 +45,15 @@ struct Figures<'a> {
     members: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subscribers: Option<usize>,
+    publishes_per_s: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slowest: Option<Slowest>,
+}
+
+/// The reader that is furthest behind.
+#[derive(Serialize)]
+struct Slowest {
+    behind: u64,
 }
 
 /// The first topics, and whether there are more.
@@ -146,6 +155,10 @@ impl Service {
                 .may(request, Action::Presence, name)
                 .then(|| self.presence_of(name).members),
             subscribers: is_admin.then(|| topic.readers()),
+            // Two digits are as much as there is to know.
+            publishes_per_s: (topic.publishes_per_second(self.0.clock.now()) * 100.0).round()
+                / 100.0,
+            slowest: is_admin.then(|| topic.behind()).flatten().map(|behind| Slowest { behind }),
         }
     }
 }

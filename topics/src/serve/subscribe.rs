@@ -11,6 +11,7 @@ use rsock::{Error, Feed, Outlet, Request, SendError, SharedPayload, WakeGroup};
 use super::{
     Action, Service, form_of,
     loading::{Loading, Side},
+    name_of,
     pump::Group,
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     name::TopicName,
     options::{Start, SubscribeOptions},
     refusal::Refusal,
-    registry::Reader,
+    registry::{Maker, Reader},
     time::Now,
     topic::Topic,
 };
@@ -78,8 +79,8 @@ impl Service {
         request: &Request,
         name: &TopicName,
     ) -> Result<(Reader, Arc<WakeGroup>), Refusal> {
-        let topic = self.0.topics.open(name)?;
         let connection = request.peer().connection_id();
+        let topic = self.0.topics.open_for(name, Maker::of(connection, name_of(request)))?;
         let reader = self.0.topics.enter(&topic, connection, || {
             Box::new(Group(request.peer().requester().wake_group()))
         })?;
@@ -138,7 +139,9 @@ impl Feed for Subscription {
                     return Poll::Ready(Err(self.service.refuse(refusal)));
                 }
             }
-            match self.cursor.fill(topic, &mut outgoing) {
+            let filled = self.cursor.fill(topic, &mut outgoing);
+            self.reader.tell(self.cursor.next());
+            match filled {
                 Fill::CaughtUp => {
                     out.wait_in(&self.group, cx);
                     self.reader.wait();

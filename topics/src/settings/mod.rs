@@ -223,6 +223,8 @@ pub struct Limits {
     pub memory: usize,
     /// Topics with messages or readers.
     pub topics: usize,
+    /// Topics of these that one name has made, or one connection without one.
+    pub topics_of_one: usize,
     /// Topics of which the name and the numbering are remembered, beside those.
     pub records: usize,
     /// How long a topic without messages and readers is remembered.
@@ -246,6 +248,7 @@ impl Default for Limits {
         Self {
             memory: 1 << 30,
             topics: 100_000,
+            topics_of_one: 10_000,
             records: 100_000,
             topic_memory: Duration::from_secs(24 * 60 * 60),
             subscriptions: 1_000_000,

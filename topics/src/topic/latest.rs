@@ -95,6 +95,7 @@ impl Topic {
         let offset = latest.append(&self.encoder, message, now).offset;
         latest.retain(&self.encoder, now);
         self.note_latest(latest);
+        log.recent.count(now.monotonic);
         if let Some(id) = *id {
             log.ids.enter(id, offset);
         }

@@ -3,6 +3,7 @@
 mod durable;
 mod hubs;
 mod latest;
+mod places;
 
 use std::{mem, sync::Arc};
 
@@ -12,6 +13,8 @@ pub use hubs::{Hub, Pumped, Wake};
 use durable::Durable;
 pub(crate) use hubs::Hubs;
 pub(crate) use latest::{NextNewest, View};
+pub(crate) use places::Place;
+use places::Places;
 
 use crate::{
     dedup::{DedupKey, Ids},
@@ -22,7 +25,7 @@ use crate::{
     name::TopicName,
     options::Start,
     position::{Epoch, Offset, Position},
-    rate::{Bucket, TooFast},
+    rate::{Bucket, Recent, TooFast},
     refusal::Refusal,
     settings::{Kind, TopicSettings},
     sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
@@ -104,6 +107,7 @@ pub struct Topic {
     hubs: Hubs,
     held: Arc<Held>,
     readers: AtomicUsize,
+    places: Places,
     rate: Option<Mutex<Bucket>>,
     durable: Option<Durable>,
     /// The topic's own memory among that of all logs, for as long as it is there.
@@ -128,6 +132,7 @@ struct Log {
     ids: Ids,
     /// The last message, which is on its way to the disk.
     closing: Option<Offset>,
+    recent: Recent,
 }
 
 impl Log {
@@ -193,12 +198,14 @@ impl Topic {
                 latest: latest::log_of(&settings, first, &held),
                 ids,
                 closing: None,
+                recent: Recent::default(),
             }),
             events: Mutex::new(Events::new(name.clone(), Held::new(Arc::clone(all)))),
             next_event: AtomicU64::new(0),
             hubs: Hubs::new(),
             held,
             readers: AtomicUsize::new(0),
+            places: Places::default(),
             rate: settings.rate.map(|rate| Mutex::new(Bucket::new(rate))),
             durable: None,
             all: Arc::clone(all),
@@ -330,6 +337,7 @@ impl Topic {
             durable.journal.take(&Staged { offset, time, id, closes, message })?;
         }
         let offset = log.ring.append(&self.encoder, message, now).offset;
+        log.recent.count(now.monotonic);
         if let Some(id) = *id {
             log.ids.enter(id, offset);
         }
@@ -568,6 +576,27 @@ impl Topic {
     pub fn leave(&self, hub: &Hub) {
         self.readers.fetch_sub(1, Ordering::Relaxed);
         self.hubs.leave(hub);
+    }
+
+    /// The place of one more reader, until it [goes](Self::leave_place).
+    pub(crate) fn enter_place(&self) -> Arc<Place> {
+        self.places.enter()
+    }
+
+    pub(crate) fn leave_place(&self, place: &Place) {
+        self.places.leave(place);
+    }
+
+    /// Messages that the slowest of its readers is behind, as it was when that was polled last; none if nobody
+    /// reads.
+    pub fn behind(&self) -> Option<u64> {
+        Some(self.visible().0.saturating_sub(self.places.slowest()?.0))
+    }
+
+    /// Publishes a second, messages and events, over the last ten seconds.
+    pub fn publishes_per_second(&self, now: Now) -> f64 {
+        let messages = lock(&self.log).recent.per_second(now.monotonic);
+        messages + lock(&self.events).per_second(now)
     }
 
     /// Its readers.

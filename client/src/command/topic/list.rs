@@ -49,18 +49,27 @@ fn line(topic: &TopicInfo) -> String {
             line.push_str(&format!(", {}", Count(count, thing)));
         }
     }
+    if let Some(behind) = topic.slowest.filter(|behind| *behind > 0) {
+        line.push_str(&format!(", the slowest {} behind", Count(behind, "message")));
+    }
+    if topic.publishes_per_s > 0.0 {
+        line.push_str(&format!(", {} publishes/s", topic.publishes_per_s));
+    }
     line
 }
 
 fn of_topic(topic: &TopicInfo) -> Value {
     let mut line = json!({
         "topic": topic.topic, "kind": topic.kind, "epoch": topic.epoch, "base": topic.base,
-        "head": topic.head, "bytes": topic.bytes,
+        "head": topic.head, "bytes": topic.bytes, "publishes_per_s": topic.publishes_per_s,
     });
     for (name, count) in [("subscribers", topic.subscribers), ("members", topic.members)] {
         if let Some(count) = count {
             line[name] = count.into();
         }
+    }
+    if let Some(behind) = topic.slowest {
+        line["slowest"] = json!({ "behind": behind });
     }
     line
 }

@@ -30,7 +30,7 @@ use crate::{
     position::Offset,
     rate::TooFast,
     refusal::Refusal,
-    registry::Reader,
+    registry::{Maker, Reader},
     settings::Kind,
     time::Now,
     topic::{Ended, Published, Topic},
@@ -246,7 +246,8 @@ impl Join {
         let data = &payload.data;
         let message = Message { data, from: Some(from), origin, join: *join, ..Message::default() };
         let publish = self.service.to_publish(topic.name(), own, message, options);
-        let (published, topic) = service.topics.append(Arc::clone(topic), &publish, now)?;
+        let maker = Maker::of(origin, own);
+        let (published, topic) = service.topics.append(Arc::clone(topic), maker, &publish, now)?;
         if published.pump {
             pump(&topic);
         }
@@ -267,6 +268,7 @@ impl Join {
             Some(cursor) => {
                 let filled = cursor.fill(topic, &mut sink);
                 sink.answers.pass(cursor.next());
+                self.reader.tell(cursor.next());
                 filled
             }
             None if topic.ended() == Ended::Deleted => Fill::Ended,

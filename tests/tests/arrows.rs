@@ -175,8 +175,8 @@ const TOPICS: &[(&str, &[&str])] = &[
     ("memory", &["sync"]),
     ("entry", &["memory", "name", "position", "sync", "time"]),
     ("log", &["entry", "memory", "position", "settings", "sync", "time"]),
-    ("dedup", &["position"]),
-    ("ephemeral", &["entry", "memory", "name", "position", "sync", "time"]),
+    ("dedup", &["memory", "position"]),
+    ("ephemeral", &["entry", "memory", "name", "position", "rate", "sync", "time"]),
     ("presence", &["entry", "log", "name", "options", "position", "refusal", "settings", "time"]),
     // What topics are written to, and read from after a crash.
     ("store", &["entry", "name", "position", "refusal", "sync", "time"]),
@@ -213,8 +213,8 @@ const TOPICS: &[(&str, &[&str])] = &[
     (
         "registry",
         &[
-            "entry", "name", "options", "position", "presence", "rate", "refusal", "settings",
-            "sync", "time", "topic",
+            "dedup", "entry", "memory", "name", "options", "position", "presence", "rate",
+            "refusal", "settings", "sync", "time", "topic",
         ],
     ),
     (

@@ -50,7 +50,7 @@ struct Record {
     gone: u64,
     since: Instant,
     is_closed: bool,
-    /// What was published is not published again: none, if there were none, or they had to go for others.
+    /// Its idempotency keys: none, if there were none, or they had to go for others.
     ids: Option<Box<Ids>>,
 }
 

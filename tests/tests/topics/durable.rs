@@ -47,7 +47,7 @@ fn rooms(retention: Retention) -> Settings {
     Settings::new(Limits::default(), [("room.>", durable)]).expect("valid")
 }
 
-/// What this gives at last: whoever had the directory before gives it up when the last of its connections has
+/// The gift of this at last: whoever had the directory before gives it up when the last of its connections has
 /// ended.
 async fn at_last<T>(open: impl Fn() -> Option<T>) -> T {
     let opened = async {

@@ -6,6 +6,7 @@ mod frames;
 mod ledger;
 mod members;
 mod metadata;
+mod store;
 mod topics;
 mod world;
 
@@ -13,5 +14,6 @@ pub use connection::connection;
 pub use frames::{decode, deframe};
 pub use members::members;
 pub use metadata::metadata;
+pub use store::{seeds as store_seeds, store};
 pub use topics::topics;
 pub use world::world;

@@ -36,6 +36,8 @@ mod behind;
 mod committer;
 mod disk;
 mod engine;
+#[cfg(any(test, feature = "faulty-disk"))]
+pub mod faulty;
 mod files;
 mod format;
 mod intake;

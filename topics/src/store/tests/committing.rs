@@ -10,7 +10,6 @@ use std::{
 
 use super::{
     damage::{open, settings},
-    faulty::{Fault, Faulty},
     world::{name, read_all},
 };
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     refusal::Refusal,
     store::{
         Directory, Durable, Engine, Listener, NewTopic, Record, Retention, Store, Terms, Waiting,
+        faulty::{Fault, Faulty},
     },
     time::Now,
 };

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::{
-    faulty::{Faulty, Random},
     from_environment,
     world::{Given, given, name, read_all},
 };
@@ -12,6 +11,7 @@ use crate::{
     position::{Epoch, Offset},
     store::{
         Engine, NewTopic, Record, Retention, Settings, StoreError, TopicId, Unstaged,
+        faulty::{Faulty, Random},
         format::{BATCH_HEAD, Batch, BatchKind, Fields, Kind, SECTOR},
         journal::scan,
     },

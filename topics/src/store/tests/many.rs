@@ -4,14 +4,16 @@ use std::{sync::mpsc::sync_channel, time::Duration};
 
 use super::{
     damage::{open, publish},
-    faulty::Faulty,
     from_environment,
     world::{name, read_all},
 };
 use crate::{
     entry::Message,
     position::{Epoch, Offset},
-    store::{Directory, Disk, Engine, NewTopic, Record, Retention, Settings, TopicId, Unstaged},
+    store::{
+        Directory, Disk, Engine, NewTopic, Record, Retention, Settings, TopicId, Unstaged,
+        faulty::Faulty,
+    },
 };
 
 fn create<D: Disk>(engine: &mut Engine<D>, count: u64) -> Vec<TopicId> {

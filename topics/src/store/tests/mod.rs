@@ -2,11 +2,10 @@
 
 mod committing;
 mod damage;
-mod faulty;
 mod many;
 mod world;
 
-use faulty::Fault;
+use super::faulty::Fault;
 
 /// A number from the environment, for runs that are longer than a test may be.
 fn from_environment(name: &str) -> Option<u64> {

@@ -2,12 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::faulty::{Fault, Faulty, Random};
 use crate::{
     entry::Message,
     name::TopicName,
     position::{Epoch, Offset},
-    store::{Engine, NewTopic, Record, Retention, Settings, TopicId, Unstaged},
+    store::{
+        Engine, NewTopic, Record, Retention, Settings, TopicId, Unstaged,
+        faulty::{Fault, Faulty, Random},
+    },
 };
 
 /// A message, as it was given.

@@ -1,4 +1,5 @@
-//! A disk that loses whatever was not synced, and fails when it is told to.
+//! A disk that loses whatever was not synced, and fails when it is told to: for tests, of the store and of what
+//! stands on it. It is a function of its seed and of what is done with it.
 
 use std::{
     collections::BTreeMap,
@@ -6,13 +7,14 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::store::{Disk, journal::mix};
+use super::{Disk, journal::mix};
 
 /// Numbers from a seed.
 #[derive(Clone, Debug)]
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
+    /// The next number.
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(1);
         mix(self.0)
@@ -138,7 +140,7 @@ impl Naming {
 
 /// The error that a call fails with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// The power is cut: this call and all later ones fail.
     Cut,
     /// This call alone fails.
@@ -165,7 +167,7 @@ struct World {
 
 /// A disk of files in memory. Its clones are the same disk.
 #[derive(Clone, Debug)]
-pub(super) struct Faulty(Arc<Mutex<World>>, Arc<Gate>);
+pub struct Faulty(Arc<Mutex<World>>, Arc<Gate>);
 
 /// A gate before every sync of a file.
 #[derive(Debug, Default)]
@@ -247,7 +249,8 @@ impl World {
 }
 
 impl Faulty {
-    pub(super) fn new(seed: u64) -> Self {
+    /// An empty disk.
+    pub fn new(seed: u64) -> Self {
         Self(
             Arc::new(Mutex::new(World {
                 inodes: Vec::new(),
@@ -272,40 +275,41 @@ impl Faulty {
     }
 
     /// Lets a call fail: the next is 1.
-    pub(super) fn fail_at(&self, call: u64, fault: Fault) {
+    pub fn fail_at(&self, call: u64, fault: Fault) {
         let mut world = self.world();
         world.fault = Some((world.calls + call, fault));
     }
 
     /// Lets syncs of files wait, or go on.
-    pub(super) fn hold_syncs(&self, is_closed: bool) {
+    pub fn hold_syncs(&self, is_closed: bool) {
         *self.1.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = is_closed;
         self.1.has_opened.notify_all();
     }
 
     /// Ends all faults.
-    pub(super) fn heal(&self) {
+    pub fn heal(&self) {
         let mut world = self.world();
         (world.fault, world.is_full, world.is_dead) = (None, false, false);
         world.has_failed = false;
     }
 
     /// Whether a call has failed since the last cut, kill or healing.
-    pub(super) fn has_failed(&self) -> bool {
+    pub fn has_failed(&self) -> bool {
         self.world().has_failed
     }
 
     /// Files that were synced so far, and directories, and barriers.
-    pub(super) fn syncs(&self) -> u64 {
+    pub fn syncs(&self) -> u64 {
         self.world().syncs
     }
 
-    pub(super) fn calls(&self) -> u64 {
+    /// Calls so far.
+    pub fn calls(&self) -> u64 {
         self.world().calls
     }
 
     /// Cuts the power: what was not synced is lost, in part, in any order.
-    pub(super) fn cut(&self) {
+    pub fn cut(&self) {
         let mut world = self.world();
         let world = &mut *world;
         world.lose_changes(true);
@@ -333,7 +337,7 @@ impl Faulty {
     }
 
     /// Ends the process alone. The system may read again from the disk what it believes to be there.
-    pub(super) fn kill(&self) {
+    pub fn kill(&self) {
         let mut world = self.world();
         let world = &mut *world;
         for inode in &mut world.inodes {
@@ -346,7 +350,7 @@ impl Faulty {
     }
 
     /// Files whose names contain this, with their bytes.
-    pub(super) fn files(&self, part: &str) -> Vec<(String, Vec<u8>)> {
+    pub fn files(&self, part: &str) -> Vec<(String, Vec<u8>)> {
         let world = self.world();
         let names = world.names.iter().filter(|(name, _)| name.contains(part));
         let file = |(name, node): (&String, &Node)| match node {
@@ -356,8 +360,27 @@ impl Faulty {
         names.filter_map(file).collect()
     }
 
+    /// A disk on which these files are safe, in directories as their paths say.
+    pub fn of_files(seed: u64, files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        let disk = Self::new(seed);
+        let mut world = disk.world();
+        for (path, bytes) in files {
+            for (at, _) in path.match_indices('/') {
+                world.names.insert(path[..at].to_owned(), Node::Directory);
+            }
+            let inode = Inode { now: bytes.clone(), safe: bytes, changes: Vec::new() };
+            let at = world.inodes.len();
+            world.inodes.push(inode);
+            world.names.insert(path, Node::File(at));
+        }
+        let names = world.names.clone();
+        world.safe = names;
+        drop(world);
+        disk
+    }
+
     /// Puts other bytes on the disk.
-    pub(super) fn overwrite(&self, path: &str, bytes: Vec<u8>) {
+    pub fn overwrite(&self, path: &str, bytes: Vec<u8>) {
         let mut world = self.world();
         if let Ok(inode) = world.file(path) {
             let inode = &mut world.inodes[inode];
@@ -366,7 +389,7 @@ impl Faulty {
     }
 
     /// An independent copy of it.
-    pub(super) fn copy(&self) -> Self {
+    pub fn copy(&self) -> Self {
         let world = self.world();
         let copy = Self::new(world.random.0);
         {

@@ -220,6 +220,73 @@ const FAULTS: &[Fault] = &[
         "        self.held.release(self.bytes());\n",
         "        self.held.release(if BROKEN { self.bytes() / 2 } else { self.bytes() });\n",
     ),
+    (
+        "tombstones_go_untold",
+        "log/latest.rs",
+        "        self.forgotten = self.forgotten.max(oldest);\n",
+        "        self.forgotten = self.forgotten.max(if BROKEN { Offset(0) } else { oldest });\n",
+    ),
+    (
+        "tombstones_go_too_early",
+        "log/latest.rs",
+        "age >= self.tombstone_ttl)",
+        "age >= self.tombstone_ttl || BROKEN)",
+    ),
+    (
+        "what_is_replaced_stays",
+        "log/latest.rs",
+        "            self.remove(before);\n        }\n        let (held",
+        "            self.living.remove(&before);\n            self.tombstones.remove(&before);\n            \
+         if !BROKEN {\n                self.remove(before);\n            }\n        }\n        let (held",
+    ),
+    (
+        "the_index_knows_no_tombstones",
+        "log/latest.rs",
+        "        self.by_key.get(key).copied()\n",
+        "        self.by_key.get(key).copied().filter(|of| !BROKEN || self.living.contains(of))\n",
+    ),
+    (
+        "old_keys_stay",
+        "log/latest.rs",
+        "is_some_and(|age| age >= self.retention.age)",
+        "is_some_and(|age| age >= self.retention.age && !BROKEN)",
+    ),
+    (
+        "a_purge_takes_no_offset",
+        "log/latest.rs",
+        "        self.next = self.next.next();\n        self.held",
+        "        if !BROKEN {\n            self.next = self.next.next();\n        }\n        self.held",
+    ),
+    (
+        "keys_are_without_number",
+        "log/latest.rs",
+        "        self.living.len() < self.max_keys\n",
+        "        self.living.len() < self.max_keys + usize::from(BROKEN)\n",
+    ),
+    (
+        "comes_back_as_if_nothing_was_deleted",
+        "topic/latest.rs",
+        "                    || position.after < forgotten =>\n",
+        "                    || position.after < forgotten && !BROKEN =>\n",
+    ),
+    (
+        "goes_on_behind_a_deletion",
+        "topic/latest.rs",
+        "        if forgotten > known && next <= forgotten {\n",
+        "        if forgotten > known && next <= forgotten && !BROKEN {\n",
+    ),
+    (
+        "a_handful_is_the_whole_state",
+        "cursor.rs",
+        "                let is_all = messages",
+        "                let is_all = BROKEN || messages",
+    ),
+    (
+        "times_of_the_newest_by_key_go_back",
+        "topic/mod.rs",
+        "            Some(latest) => latest.set_newest(newest),\n",
+        "            Some(latest) => latest.set_newest(if BROKEN { 0 } else { newest }),\n",
+    ),
 ];
 
 /// Copies the sources below this folder, which are to lie at `crate::topics`.

@@ -124,10 +124,18 @@ impl World {
         let (topics, now) = (self.topics.borrow().clone(), self.now.get());
         self.say(|| format!("tick at {now:?}"));
         self.held.set(topics.bytes());
-        topics.tick(now);
+        let to_pump = topics.tick(now);
         for name in 0..self.plan.names.len() {
+            let life = self.model.borrow().names[name].life.clone();
+            if let Some(life) = life.filter(|life| life.board.is_some())
+                && let Some(topic) = topics.find(&self.plan.names[name])
+                && std::ptr::eq(life.topic.as_ptr(), Arc::as_ptr(&topic))
+            {
+                self.follow(&life, &topic, true);
+            }
             self.look_at_topic(&topics, name, Some(now.monotonic));
         }
+        to_pump.into_iter().for_each(|topic| self.begin_pump(topic));
         let limits = self.plan.settings.limits();
         let memory = limits.topic_memory.as_micros() as u64;
         let names = &self.plan.names;
@@ -149,7 +157,7 @@ impl World {
                 Memory,
                 "an empty topic that nobody uses is not put away"
             );
-            if base < next {
+            if base < next && life.board.is_none() {
                 let last = (base + 63).min(next - 1);
                 let age = life.with(last, |sent| now.monotonic.since(sent.appended));
                 let is_young = age.is_some_and(|age| age < life.settings.retention.age);
@@ -164,9 +172,13 @@ impl World {
         let Some(topic) = topics.find(&self.plan.names[name]) else { return };
         self.lets_go.set(true);
         self.say(|| format!("purged {}", topic.name()));
-        topic.purge().expect("no disk");
-        hold!(topic.base() == topic.visible(), Whole, "purged, and {} is kept", topic.base());
         let life = self.model.borrow().names[name].life.clone();
+        let pump = topic.purge().expect("no disk");
+        life.iter().for_each(|life| life.push_purge(self.now.get()));
+        if pump {
+            self.begin_pump(Arc::clone(&topic));
+        }
+        hold!(topic.base() == topic.visible(), Whole, "purged, and {} is kept", topic.base());
         let has_ids = life.is_none_or(|life| life.had_ids.get());
         let bytes = topic.bytes();
         hold!(
@@ -188,6 +200,7 @@ impl World {
         model.names[name].ids.clear();
         let (Some((topic, pump)), Some(life)) = (deleted, life) else { return };
         life.is_deleted.set(true);
+        life.push_purge(now);
         model.end_life(name, Some(now.monotonic));
         drop(model);
         if pump {
@@ -204,7 +217,7 @@ impl World {
         self.pumps.borrow_mut().clear();
         let epoch = Epoch(self.random());
         *self.topics.borrow_mut() = Arc::new(Topics::new(self.plan.settings.clone(), epoch));
-        *self.model.borrow_mut() = Model::new(epoch, self.plan.names.len());
+        *self.model.borrow_mut() = Model::new(self.plan.names.len());
         for _ in &connections {
             self.connect();
         }

@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use crate::{
     broken::hold,
+    fold::Fold,
     model::{Life, Model},
-    topics::{Epoch, Form, Lag, Meta, Now, Position},
+    topics::{Form, Lag, Meta, Now, Position},
 };
 
 /// A reader as the judge knows it.
@@ -30,6 +31,10 @@ pub(crate) struct Judge {
     /// Messages that it was told it does not get.
     pub(crate) told_missed: u64,
     pub(crate) items: u64,
+    /// What it knows, in a topic of the newest by key.
+    pub(crate) fold: Option<Fold>,
+    /// It was told to begin anew, since its place was looked at.
+    pub(crate) is_anew: bool,
 }
 
 /// The moment at which an item is sent.
@@ -63,6 +68,14 @@ impl Judge {
         self.items += 1;
         let json = self.json(metadata);
         match data.first() {
+            // A tombstone has no data, and an offset.
+            None if self.fold.is_some()
+                && json.contains(r#""offset":"#)
+                && !json.contains("live") =>
+            {
+                self.newest(json, data, moment);
+            }
+            Some(b'm') if self.fold.is_some() => self.newest(json, data, moment),
             Some(b'm') => self.message(json, data, moment),
             Some(b'e') => self.event(json, data, moment),
             _ => self.marker(json, data, moment),
@@ -77,10 +90,12 @@ impl Judge {
             return;
         }
         let read: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
-        if !read["gap"].is_null() {
+        if !read["base"].is_null() {
+            self.anew(json, moment);
+        } else if !read["gap"].is_null() {
             self.gap(json, moment);
         } else if !read["live"].is_null() {
-            let (epoch, at) = (moment.model.epoch, &read["live"]["offset"]);
+            let (epoch, at) = (self.life.epoch, &read["live"]["offset"]);
             let live = format!(r#"{{"live":{{"epoch":"{epoch}","offset":{at}}}}}"#);
             hold!(json == live, Item, "told {json} instead of {live}");
             let head = self.at..=self.may_have_reached();
@@ -104,7 +119,7 @@ impl Judge {
         let [from, to] = ["from", "to"].map(|end| read["gap"][end].as_u64().unwrap_or(0));
         let is_exact = read["gap"]["exact"].as_bool().unwrap_or(true);
         let exact = if is_exact { "" } else { r#","exact":false"# };
-        let epoch = moment.model.epoch;
+        let epoch = self.life.epoch;
         let form = format!(r#"{{"gap":{{"from":{from},"to":{to}{exact}}},"epoch":"{epoch}"}}"#);
         hold!(json == form, Item, "told {json} instead of {form}");
         // Its own messages before it may have been left out already.
@@ -167,19 +182,7 @@ impl Judge {
             }
             _ => (json.to_owned(), 0),
         };
-        let (is_same, is_from) = self
-            .life
-            .with(offset, |sent| {
-                let meta = match self.meta {
-                    Meta::Full => json == sent.json,
-                    Meta::Offset => json == format!(r#"{{"offset":{offset}}}"#),
-                    Meta::None => json.is_empty(),
-                };
-                (meta && data == sent.data, sent.origin)
-            })
-            .unwrap_or((false, 0));
-        hold!(is_same, Account, "not message {offset}: {json} {:?}", String::from_utf8_lossy(data));
-        hold!(self.leaves_out == 0 || is_from != self.leaves_out, Item, "its own: {offset}");
+        self.look_at_message(offset, &json, data);
         if conflates {
             hold!(
                 offset + 1 >= moment.looked,
@@ -195,6 +198,23 @@ impl Judge {
             hold!(steps == own, Account, "{offset} after {}", self.at);
         }
         self.at = offset + 1;
+    }
+
+    /// Looks at the bytes of a message.
+    pub(crate) fn look_at_message(&self, offset: u64, json: &str, data: &[u8]) {
+        let (is_same, is_from) = self
+            .life
+            .with(offset, |sent| {
+                let meta = match self.meta {
+                    Meta::Full => json == sent.json,
+                    Meta::Offset => json == format!(r#"{{"offset":{offset}}}"#),
+                    Meta::None => json.is_empty(),
+                };
+                (meta && data == sent.data, sent.origin)
+            })
+            .unwrap_or((false, 0));
+        hold!(is_same, Account, "not message {offset}: {json} {:?}", String::from_utf8_lossy(data));
+        hold!(self.leaves_out == 0 || is_from != self.leaves_out, Item, "its own: {offset}");
     }
 
     fn event(&mut self, json: &str, data: &[u8], moment: &Moment<'_>) {
@@ -221,7 +241,10 @@ impl Judge {
 
     /// The offset up to which there is nothing more for it.
     fn reached(&self) -> u64 {
-        let next = self.life.next();
+        let next = self.life.visible();
+        if self.fold.is_some() {
+            return self.next_newest(next);
+        }
         let newest = self.life.with(next.saturating_sub(1), |sent| sent.origin);
         // Who wants the newest alone, and that is its own, has it.
         if self.lag == Lag::Conflate && self.leaves_out != 0 && newest == Some(self.leaves_out) {
@@ -238,17 +261,20 @@ impl Judge {
     /// one that was the newest when it looked.
     fn may_have_reached(&self) -> u64 {
         let reached = self.reached();
-        if self.lag != Lag::Conflate || self.leaves_out == 0 {
+        if self.fold.is_some() || self.lag != Lag::Conflate || self.leaves_out == 0 {
             return reached;
         }
         let is_own = |at: &u64| self.life.skip_own(*at, self.leaves_out) > *at;
-        (reached..self.life.next()).rfind(is_own).map_or(reached, |own| own + 1)
+        (reached..self.life.visible()).rfind(is_own).map_or(reached, |own| own + 1)
     }
 
     /// Whether there is something that it was not told, with credit for it.
     pub(crate) fn is_behind(&self, now: Now) -> bool {
-        let next = self.life.next();
+        let next = self.life.visible();
         let end = self.until.map_or(next, |until| until.min(next));
+        if self.is_stale() && self.at < end {
+            return true;
+        }
         if self.has_gap || !self.first.is_empty() || self.live_due {
             return true;
         }
@@ -268,7 +294,8 @@ impl Judge {
         let at = self.reached();
         let is_over = self.until.is_some_and(|until| at >= until);
         self.life.is_deleted.get()
-            || (!self.has_gap && (is_over || (self.life.is_closed.get() && at >= self.life.next())))
+            || (!self.has_gap
+                && (is_over || (self.life.is_closed.get() && at >= self.life.visible())))
     }
 
     /// Looks at the end of its stream: it completed, or failed with this text.
@@ -277,6 +304,15 @@ impl Judge {
             return hold!(self.has_ended(), End, "completed at {} of {}", self.at, moment.visible);
         };
         let can_tell = self.form.is_some();
+        if self.fold.is_some() {
+            hold!(
+                self.lag == Lag::Close || !can_tell,
+                End,
+                "failed, and did not ask for it: {text}"
+            );
+            hold!(text.starts_with("overrun: ") && self.is_stale(), End, "{text}");
+            return;
+        }
         let closes = self.lag == Lag::Close || (!can_tell && self.lag != Lag::Conflate);
         hold!(closes, End, "failed, and did not ask for it: {text}");
         hold!(text.starts_with("overrun: "), End, "{text}");
@@ -285,7 +321,7 @@ impl Judge {
     }
 
     /// The position that it would come back with.
-    pub(crate) fn position(&self, epoch: Epoch) -> Position {
-        Position { epoch, after: crate::topics::Offset(self.at - 1) }
+    pub(crate) fn position(&self) -> Position {
+        Position { epoch: self.life.epoch, after: crate::topics::Offset(self.at - 1) }
     }
 }

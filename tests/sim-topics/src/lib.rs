@@ -8,7 +8,9 @@
 use rsock_topics as topics;
 
 mod act;
+mod board;
 mod broken;
+mod fold;
 mod judge;
 mod model;
 mod plan;

@@ -7,7 +7,10 @@ use std::{
     sync::Weak,
 };
 
-use crate::topics::{Epoch, Instant, Now, Topic, TopicName, TopicSettings};
+use crate::{
+    board::Board,
+    topics::{Epoch, Instant, Kind, Now, Topic, TopicName, TopicSettings},
+};
 
 /// A message that was published, as every reader has to see it.
 #[derive(Debug)]
@@ -18,6 +21,9 @@ pub(crate) struct Sent {
     pub(crate) origin: u64,
     pub(crate) time: u64,
     pub(crate) appended: Instant,
+    /// The key that it replaces, in a topic of the newest by key.
+    pub(crate) key: Option<String>,
+    pub(crate) is_tombstone: bool,
 }
 
 /// An event of the moment.
@@ -42,6 +48,7 @@ pub(crate) const MAX_EVENTS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) name: usize,
+    pub(crate) epoch: Epoch,
     pub(crate) topic: Weak<Topic>,
     pub(crate) settings: TopicSettings,
     /// The offset that its first message got or gets.
@@ -62,18 +69,23 @@ pub(crate) struct Life {
     pub(crate) not_before: u64,
     pub(crate) gone_before: u64,
     pub(crate) newest_event: Cell<u64>,
+    /// The newest of each key, in a topic of that kind.
+    pub(crate) board: Option<RefCell<Board>>,
 }
 
 impl Life {
     pub(crate) fn new(
         name: usize,
+        epoch: Epoch,
         topic: Weak<Topic>,
         settings: TopicSettings,
         first: u64,
         (not_before, gone_before): (u64, u64),
     ) -> Self {
+        let board = (settings.kind == Kind::Latest).then(|| RefCell::new(Board::new(first)));
         Self {
             name,
+            epoch,
             topic,
             settings,
             first,
@@ -89,12 +101,18 @@ impl Life {
             not_before,
             gone_before,
             newest_event: Cell::new(0),
+            board,
         }
     }
 
     /// The offset behind its newest message.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.sent.borrow().len() as u64
+    }
+
+    /// The offset behind the newest message that readers see.
+    pub(crate) fn visible(&self) -> u64 {
+        self.next()
     }
 
     /// The newest time in it.
@@ -193,7 +211,6 @@ impl OfName {
 /// The model.
 #[derive(Debug)]
 pub(crate) struct Model {
-    pub(crate) epoch: Epoch,
     pub(crate) names: Vec<OfName>,
     /// No forgotten topic had an offset as large.
     pub(crate) floor: u64,
@@ -202,13 +219,8 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    pub(crate) fn new(epoch: Epoch, names: usize) -> Self {
-        Self {
-            epoch,
-            names: (0..names).map(|_| OfName::default()).collect(),
-            floor: 1,
-            floor_time: 0,
-        }
+    pub(crate) fn new(names: usize) -> Self {
+        Self { names: (0..names).map(|_| OfName::default()).collect(), floor: 1, floor_time: 0 }
     }
 
     /// The offset at which a topic of this name begins that is opened now.

@@ -8,6 +8,8 @@ use crate::topics::{Creation, Kind, Limits, Retention, Settings, TopicName, Topi
 
 /// Names that worlds use: the first tokens are those of patterns. The last is one that no pattern covers.
 const NAMES: [&str; 7] = ["a.1", "a.2", "b.1", "b.2", "none.1", "c", "other"];
+/// Names of topics of the newest by key, in the place of some.
+const LATEST: [&str; 3] = ["latest.1", "latest.2", "a.1"];
 
 /// The settings of a world.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ fn topic(rng: &mut Rng) -> TopicSettings {
         max_ephemeral_bytes: rng.pick(&[50, 500, 10_000]),
         dedup_entries: rng.pick(&[1, 3, 50, 16_384]),
         max_subscriptions: rng.pick(&[2, 5, 1_000, 1_000]),
+        max_keys: rng.pick(&[1, 3, 8, 100]),
+        tombstone_ttl: Duration::from_secs(rng.pick(&[1, 10, 600])),
         ..TopicSettings::default()
     }
 }
@@ -42,7 +46,7 @@ fn topic(rng: &mut Rng) -> TopicSettings {
 impl Plan {
     /// The plan of a seed.
     pub(crate) fn arbitrary(rng: &mut Rng) -> Self {
-        let is_crowd = rng.one_in(32);
+        let is_crowd = rng.one_in(16);
         let mut limits = Limits {
             memory: rng.pick(&[30_000, 100_000, 1 << 30, 1 << 30]),
             topics: rng.pick(&[2, 4, 100, 100]),
@@ -57,10 +61,13 @@ impl Plan {
         }
         let [a, b, c] = [topic(rng), topic(rng), topic(rng)];
         let none = TopicSettings { kind: Kind::None, ..topic(rng) };
-        let table = [("a.*", a), ("b.>", b), ("none.*", none), ("c", c)];
+        let latest = TopicSettings { kind: Kind::Latest, ..topic(rng) };
+        let table = [("a.*", a), ("b.>", b), ("none.*", none), ("c", c), ("latest.*", latest)];
         let settings = Settings::new(limits, table).expect("they are valid");
         let many = 2 + rng.below(5) as usize;
-        let names = NAMES.iter().rev().take(many).chain(&NAMES[..1]);
+        let are_latest = !is_crowd && rng.one_in(3);
+        let (names, first) = if are_latest { (&LATEST[..], 0) } else { (&NAMES[..], 1) };
+        let names = names.iter().rev().take(many).chain(&NAMES[..first]);
         let names = names.map(|name| TopicName::parse(name).expect("it is a name")).collect();
         Self {
             settings,

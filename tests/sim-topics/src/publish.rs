@@ -12,6 +12,12 @@ use crate::{
 /// Bytes of a topic without messages, at most.
 const TOPIC_BYTES: usize = 4_000;
 
+/// Keys of topics of the newest by key.
+const KEYS: [&str; 24] = [
+    "a", "b", "c", "d/e", "k", "l\\", "g", "h", "i", "j", "m", "n", "o", "p", "q", "r", "s", "t",
+    "u", "v", "w", "x", "y", "z",
+];
+
 /// The outcomes that are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wish {
@@ -30,6 +36,7 @@ struct Request {
     data: Vec<u8>,
     from: Option<&'static str>,
     key: Option<&'static str>,
+    is_tombstone: bool,
     headers: Option<&'static str>,
     origin: u64,
     id: Option<u64>,
@@ -56,7 +63,8 @@ impl Request {
     fn json(&self) -> String {
         let headers = self.headers.map(|headers| format!(r#","headers":{headers}"#));
         let [from, key] = [json_of(self.from, "from"), json_of(self.key, "key")];
-        format!("{from}{key}{}}}", headers.unwrap_or_default())
+        let deleted = if self.is_tombstone { r#","deleted":true"# } else { "" };
+        format!("{from}{key}{}{deleted}}}", headers.unwrap_or_default())
     }
 
     /// The name and the id as one number.
@@ -135,6 +143,7 @@ impl World {
             data,
             from: self.pick(&[None, Some("ann"), Some("bob \"b\"")]),
             key: self.pick(&[None, None, Some("k"), Some("l\\")]),
+            is_tombstone: false,
             headers: self.pick(&[None, None, Some(r#"{"type": "x"}"#)]),
             origin,
             id: None,
@@ -142,6 +151,14 @@ impl World {
             closes: false,
             is_ephemeral: wish == Wish::Event,
         };
+        if life.board.is_some() && !is_event {
+            let is_keyless = self.one_in(20) && wish != Wish::Accepted;
+            request.key = (!is_keyless)
+                .then(|| self.pick(&KEYS[..KEYS.len().min(life.settings.max_keys + 2)]));
+            request.is_tombstone = self.one_in(4);
+        }
+        let last = request.key.and_then(|key| Some(life.board.as_ref()?.borrow().last_of(key)));
+        let last = last.unwrap_or_else(|| life.next() - 1);
         match wish {
             Wish::Accepted | Wish::Event => {}
             Wish::Identified => request.id = Some(self.number()),
@@ -157,14 +174,21 @@ impl World {
                     _ => None,
                 };
             }
-            Wish::Expected => request.expect = Some(life.next() - 1),
+            Wish::Expected => request.expect = Some(last),
             Wish::Conflict => {
-                request.expect = Some(self.pick(&[life.next(), life.next().saturating_sub(2), 0]));
+                request.expect = Some(self.pick(&[last + 1, last.saturating_sub(1), 0]));
                 request.id = Some(self.number());
             }
             Wish::TooLarge if most > 100_000 && !self.one_in(8) => {}
             Wish::TooLarge => request.data.resize(most + 1, b'x'),
             Wish::Last => request.closes = true,
+        }
+        if request.is_tombstone && wish != Wish::TooLarge {
+            request.data.clear();
+        }
+        if life.board.is_some() && self.plan.settings.limits().memory < 1 << 20 {
+            // A key may be forgotten just before it is published to.
+            request.expect = None;
         }
         request
     }
@@ -184,8 +208,18 @@ impl World {
         if is_event {
             return Answer::Event;
         }
-        if request.expect.is_some_and(|expected| expected != life.next() - 1) {
+        let Some(board) = &life.board else {
+            let is_conflict = request.expect.is_some_and(|expected| expected != life.next() - 1);
+            return if is_conflict { Answer::Refused("conflict: ") } else { Answer::Appended };
+        };
+        let (Some(key), board) = (request.key, board.borrow()) else {
+            return Answer::Refused("no key: ");
+        };
+        if request.expect.is_some_and(|expected| expected != board.last_of(key)) {
             return Answer::Refused("conflict: ");
+        }
+        if !request.is_tombstone && !board.has_room_for(key, life.settings.max_keys) {
+            return Answer::Refused("too many keys: ");
         }
         Answer::Appended
     }
@@ -228,6 +262,7 @@ impl World {
             from: request.from,
             key: request.key,
             headers: request.headers,
+            is_tombstone: request.is_tombstone,
             origin: request.origin,
             ..Message::default()
         };
@@ -265,7 +300,7 @@ impl World {
                     }
                 };
                 hold!(answer == predicted, Answer, "{answer:?} instead of {predicted:?}");
-                hold!(epoch == self.model.borrow().epoch, Answer, "another epoch: {epoch}");
+                hold!(epoch == life.epoch, Answer, "another epoch: {epoch}");
                 self.accept(name, life, request, &answer);
                 self.digest(&offset.map_or(0, |offset| offset.0).to_le_bytes());
                 if pump {
@@ -291,8 +326,10 @@ impl World {
             let is_known = matches!(predicted, Answer::Again(_));
             hold!(!is_known, Answer, "refused for memory, and was published before");
             let model = self.model.borrow();
-            let kept =
-                |life: &Life| life.next() - life.topic.upgrade().map_or(0, |topic| topic.base().0);
+            let kept = |life: &Life| match (&life.board, life.topic.upgrade()) {
+                (Some(board), _) => board.borrow().len() as u64,
+                (None, topic) => life.next() - topic.map_or(0, |topic| topic.base().0),
+            };
             let all_gave = model.names.iter().flat_map(|of| &of.life).all(|life| kept(life) < 200);
             hold!(all_gave, Memory, "refused for memory, and some have more than they need");
             return;
@@ -312,13 +349,17 @@ impl World {
         match answer {
             Answer::Appended => {
                 let (offset, time) = (life.next(), life.time(now));
-                let epoch = self.model.borrow().epoch;
+                let epoch = life.epoch;
                 let json = format!(
                     r#"{{"topic":"{topic}","epoch":"{epoch}","offset":{offset},"time":{time}{rest}"#
                 );
                 let (data, origin) = (request.data.clone(), request.origin);
-                let sent = Sent { data, json, origin, time, appended: now.monotonic };
-                life.sent.borrow_mut().push(sent);
+                let (appended, is_tombstone) = (now.monotonic, request.is_tombstone);
+                let key = request.key.map(str::to_owned);
+                life.push(Sent { data, json, origin, time, appended, key, is_tombstone });
+                if let Some(topic) = life.topic.upgrade() {
+                    self.follow(life, &topic, true);
+                }
                 if let Some(id) = request.identity() {
                     life.enter_id(id, offset);
                 }
@@ -352,12 +393,12 @@ impl World {
     fn look_at_bounds(&self, life: &Life, len: usize) {
         let Some(topic) = life.topic.upgrade() else { return };
         let retention = life.settings.retention;
-        let (base, next) = (topic.base().0, life.next());
+        let (base, next) = (topic.base().0, life.visible());
         let last = (base + 63).min(next - 1);
         let age = life.with(last, |sent| self.now.get().monotonic.since(sent.appended));
         let is_young = age.is_some_and(|age| age.as_secs() < 2);
         hold!(
-            next - base <= retention.messages + 64 || is_young,
+            next - base <= retention.messages + 64 || is_young || life.board.is_some(),
             Retention,
             "{} messages are kept, {age:?} old, of {retention:?}",
             next - base

@@ -36,6 +36,8 @@ impl AddAssign for Totals {
         self.handfuls += other.handfuls;
         self.reopened += other.reopened;
         self.let_go += other.let_go;
+        self.deletions += other.deletions;
+        self.forgotten += other.forgotten;
         self.digest ^= other.digest;
     }
 }

@@ -40,7 +40,7 @@ impl World {
                     Awake,
                     "at {} of {} at the end",
                     judge.at,
-                    judge.life.next()
+                    judge.life.visible()
                 );
             }
         }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     broken::hold,
+    fold::Fold,
     judge::Judge,
     model::Life,
     topics::{
@@ -22,13 +23,23 @@ struct Beginning {
     reset: Option<Position>,
 }
 
-fn beginning(epoch: Epoch, life: &Life, from: &Start, base: u64) -> Beginning {
-    let next = life.next();
+fn beginning(life: &Life, from: &Start, base: u64) -> Beginning {
+    let (next, epoch) = (life.visible(), life.epoch);
+    let forgotten = life.board.as_ref().map(|board| board.borrow().forgotten);
     let at = |next| Beginning { next, gap: None, reset: None };
     match *from {
         Start::New => at(next),
         Start::Oldest => at(base),
         Start::Last(count) => at(base.max(next.saturating_sub(count))),
+        Start::Since(time) if life.board.is_some() => {
+            let kept = life
+                .board
+                .iter()
+                .flat_map(|board| board.borrow().kept_from(base).collect::<Vec<_>>());
+            let is_young =
+                |offset: &u64| life.with(*offset, |sent| sent.time >= time) == Some(true);
+            at(kept.into_iter().find(is_young).unwrap_or(next))
+        }
         Start::Since(time) => {
             let sent = life.sent.borrow();
             let first = sent.partition_point(|sent| sent.time < time) as u64 + life.first;
@@ -40,11 +51,17 @@ fn beginning(epoch: Epoch, life: &Life, from: &Start, base: u64) -> Beginning {
                 at(first)
             }
         }
-        Start::After(position) if position.epoch != epoch || position.after.0 >= next => {
+        Start::After(position)
+            if position.epoch != epoch
+                || position.after.0 >= next
+                || forgotten.is_some_and(|forgotten| position.after.0 < forgotten) =>
+        {
             Beginning { reset: Some(position), ..at(base) }
         }
         Start::After(position) => match position.after.0 + 1 {
-            after if after < base => Beginning { gap: Some(after), ..at(base) },
+            after if after < base && forgotten.is_none() => {
+                Beginning { gap: Some(after), ..at(base) }
+            }
             after => at(after),
         },
     }
@@ -54,7 +71,7 @@ impl World {
     fn draw_start(&self, life: &Life) -> Start {
         let base = life.base.get();
         let near = |offset: u64| (offset + u64::from(self.below(8))).saturating_sub(4);
-        let epoch = self.model.borrow().epoch;
+        let epoch = life.epoch;
         match self.below(10) {
             0 | 1 => Start::New,
             2 | 3 => Start::Oldest,
@@ -71,21 +88,24 @@ impl World {
             7 => Start::After(Position { epoch: Epoch(7), after: Offset(near(life.next())) }),
             _ => {
                 let positions = self.positions.borrow();
-                let of_name = positions.iter().rev().filter(|(name, _)| *name == life.name);
+                let of_name = positions.iter().rev().filter(|(name, ..)| *name == life.name);
                 let some = of_name.clone().nth(self.below(4) as usize).or_else(|| of_name.last());
-                some.map_or(Start::New, |(_, position)| Start::After(*position))
+                some.map_or(Start::New, |(_, position, _)| Start::After(*position))
             }
         }
     }
 
     fn draw_options(&self, life: &Life) -> SubscribeOptions {
+        // A tombstone is told by its offset.
+        let metas = [Meta::Full, Meta::Full, Meta::Offset, Meta::None];
+        let metas = if life.board.is_some() { &metas[..3] } else { &metas[..] };
         SubscribeOptions {
             from: self.draw_start(life),
             lag: self.pick(&[Lag::Gap, Lag::Gap, Lag::Gap, Lag::Latest, Lag::Close, Lag::Conflate]),
             max_lag: self.pick(&[None, None, Some(1), Some(5), Some(100)]),
             tells_start: self.one_in(2),
             tells_live: self.one_in(2),
-            meta: self.pick(&[Meta::Full, Meta::Full, Meta::Offset, Meta::None]),
+            meta: self.pick(metas),
             has_echo: !self.one_in(4),
             token: None,
         }
@@ -120,8 +140,8 @@ impl World {
             || life.readers.get() >= life.settings.max_subscriptions;
         hold!(!is_full, Answer, "a reader more than allowed, beside {readers}");
         let options = self.draw_options(&life);
-        let form =
-            self.pick(&[None, Some(Form::Plain), Some(Form::Composite), Some(Form::Composite)]);
+        let forms = [Some(Form::Plain), Some(Form::Composite), Some(Form::Composite), None];
+        let form = self.pick(if life.board.is_some() { &forms[..3] } else { &forms[..] });
         let now = self.now.get();
         self.held.set(topics.bytes());
         let begun = Cursor::new(reader.topic(), &options, form, connection.number, now);
@@ -145,7 +165,8 @@ impl World {
         self.begin_judge(&mut judge, &options, &expected, cursor.next().0);
         // History has no lag: it reads what there is.
         let is_history = options.lag == Lag::Gap && options.max_lag.is_none() && self.one_in(3);
-        let until = is_history.then(|| (life.next() + 4).saturating_sub(u64::from(self.below(12))));
+        let until =
+            is_history.then(|| (life.visible() + 4).saturating_sub(u64::from(self.below(12))));
         judge.until = until;
         let cursor = match until {
             Some(until) => cursor.until(Offset(until)),
@@ -157,7 +178,7 @@ impl World {
 
     fn expect(&self, life: &Life, options: &SubscribeOptions) -> Beginning {
         let base = life.topic.upgrade().map_or(0, |topic| topic.base().0);
-        beginning(self.model.borrow().epoch, life, &options.from, base)
+        beginning(life, &options.from, base)
     }
 
     fn judge(
@@ -182,6 +203,11 @@ impl World {
             event: life.events.borrow().len(),
             told_missed: 0,
             items: 0,
+            is_anew: false,
+            fold: life
+                .board
+                .as_ref()
+                .map(|board| Fold { known: board.borrow().forgotten, ..Fold::default() }),
         }
     }
 
@@ -194,13 +220,13 @@ impl World {
     ) {
         let (next, base) = (expected.next, judge.life.base.get());
         hold!(place == next, Begin, "{options:?} begins at {place}, not {expected:?}");
-        let epoch = self.model.borrow().epoch;
+        let epoch = judge.life.epoch;
         // One that cannot be told of it wants the newest alone.
         let gap = expected.gap.filter(|_| judge.form.is_some());
         judge.has_gap = gap.is_some();
         judge.at = gap.unwrap_or(next);
         if options.tells_start {
-            let (next, head) = (judge.at, judge.life.next() - 1);
+            let (next, head) = (judge.at, judge.life.visible() - 1);
             judge.first.push(format!(
                 r#"{{"start":{{"epoch":"{epoch}","next":{next},"base":{base},"head":{head}}}}}"#
             ));
@@ -212,6 +238,17 @@ impl World {
             judge.first.push(format!(
                 r#"{{"gap":{{"epoch":"{lost}","from":{from}}},"epoch":"{epoch}","base":{base}}}"#
             ));
+        }
+        match options.from {
+            Start::After(position) => {
+                let positions = self.positions.borrow();
+                let mut known = positions.iter().rev();
+                let saved = known.find(|(name, at, _)| *name == judge.life.name && *at == position);
+                let saved = saved.and_then(|(.., fold)| fold.clone());
+                judge.takes_up(position, saved, expected.reset.is_some());
+            }
+            Start::Oldest => {}
+            _ => judge.fold.iter_mut().for_each(|fold| fold.begin = next),
         }
     }
 
@@ -252,10 +289,15 @@ impl World {
         let mut probe = Probe { world: self, topic: &topic, judge };
         let filled = cursor.fill(&topic, &mut probe);
         let is_done = if life.is_closed.get() { Fill::Ended } else { Fill::CaughtUp };
-        hold!(filled == is_done, Whole, "{filled:?} at {} of {}", probe.judge.at, life.next());
-        let (at, next) = (probe.judge.at, life.next());
+        hold!(filled == is_done, Whole, "{filled:?} at {} of {}", probe.judge.at, life.visible());
+        let next = life.visible();
+        let kept = life.board.as_ref().map(|board| board.borrow().len() as u64);
+        probe.judge.look_at_fold(next);
+        let at = probe.judge.at;
         hold!(at == next, Whole, "{at} of {next}");
-        hold!(probe.judge.items == next - first, Whole, "{} from {first}", probe.judge.items);
+        let kept = kept.unwrap_or(next - first);
+        hold!(probe.judge.items == kept, Whole, "{} of {kept} from {first}", probe.judge.items);
+        self.look_at_forgotten(&life, &topic);
     }
 }
 

@@ -13,6 +13,7 @@ use rsock_sim::{Choices, Rng};
 
 use crate::{
     broken::hold,
+    fold::Fold,
     judge::{Judge, Moment},
     model::{Life, Model},
     plan::Plan,
@@ -114,6 +115,10 @@ pub struct Totals {
     pub reopened: u64,
     /// Messages that were let go.
     pub let_go: u64,
+    /// Keys that topics deleted themselves, and tombstones that went.
+    pub deletions: u64,
+    /// See `deletions`.
+    pub forgotten: u64,
     /// A digest of all that was answered and sent.
     pub digest: u64,
 }
@@ -128,7 +133,8 @@ pub(crate) struct World {
     pub(crate) connections: RefCell<Vec<Rc<Connection>>>,
     groups: RefCell<Vec<Rc<Group>>>,
     pub(crate) pumps: RefCell<Vec<Pump>>,
-    pub(crate) positions: RefCell<VecDeque<(usize, Position)>>,
+    /// Where readers were that have gone, and what they knew.
+    pub(crate) positions: RefCell<VecDeque<(usize, Position, Option<Fold>)>>,
     pub(crate) numbers: Cell<u64>,
     pub(crate) totals: Cell<Totals>,
     pub(crate) depth: Cell<u32>,
@@ -148,7 +154,7 @@ impl World {
             topics: RefCell::new(Arc::new(topics)),
             now: Cell::new(Now { monotonic: Instant(0), unix_ms: 1_000_000 }),
             rng: RefCell::new(rng),
-            model: RefCell::new(Model::new(epoch, plan.names.len())),
+            model: RefCell::new(Model::new(plan.names.len())),
             connections: RefCell::default(),
             groups: RefCell::default(),
             pumps: RefCell::default(),
@@ -294,9 +300,11 @@ impl World {
             return;
         }
         let judge = subscription.judge.borrow();
-        let (life, epoch) = (Rc::clone(&judge.life), self.model.borrow().epoch);
+        let life = Rc::clone(&judge.life);
         let mut positions = self.positions.borrow_mut();
-        positions.push_back((life.name, judge.position(epoch)));
+        // One that was not told yet that it begins anew comes back as if it had not been there.
+        let fold = judge.fold.clone().filter(|_| judge.first.is_empty());
+        positions.push_back((life.name, judge.position(), fold));
         if positions.len() > MAX_POSITIONS {
             positions.pop_front();
         }
@@ -362,9 +370,14 @@ impl World {
                 Fill::CaughtUp => {
                     let seen = subscription.cursor.borrow().seen();
                     hold!(seen >= before, Awake, "it has seen {seen}, and there was {before}");
-                    let judge = subscription.judge.borrow();
-                    let is_behind = topic.version() == seen && judge.is_behind(self.now.get());
-                    hold!(!is_behind, Awake, "caught up at {} of {}", judge.at, judge.life.next());
+                    let mut judge = subscription.judge.borrow_mut();
+                    let is_all = topic.version() == seen;
+                    let is_behind = is_all && judge.is_behind(self.now.get());
+                    let (at, visible) = (judge.at, judge.life.visible());
+                    hold!(!is_behind, Awake, "caught up at {at} of {visible}");
+                    if is_all && judge.until.is_none() {
+                        judge.look_at_fold(visible);
+                    }
                     drop(judge);
                     self.intrude();
                     let mut waiting = subscription.group.waiting.borrow_mut();
@@ -407,9 +420,13 @@ impl World {
     fn look_at_place(&self, subscription: &Subscription) {
         let place = subscription.cursor.borrow().next().0;
         let before = subscription.place.replace(place);
-        hold!(place >= before, Forward, "from {before} back to {place}");
-        let judge = subscription.judge.borrow();
+        let mut judge = subscription.judge.borrow_mut();
+        let is_anew = std::mem::take(&mut judge.is_anew);
+        hold!(place >= before || is_anew, Forward, "from {before} back to {place}");
         hold!(place >= judge.at || judge.has_gap, Forward, "at {place}, told of {}", judge.at);
+        if judge.first.is_empty() {
+            judge.advance(place);
+        }
     }
 
     fn end(&self, subscription: Rc<Subscription>, failed: Option<&str>) {
@@ -536,7 +553,7 @@ impl World {
         }
         let judge = subscription.judge.borrow();
         let is_behind = judge.is_behind(self.now.get());
-        hold!(!is_behind, Awake, "sleeps at {} of {}", judge.at, judge.life.next());
+        hold!(!is_behind, Awake, "sleeps at {} of {}", judge.at, judge.life.visible());
     }
 
     /// Looks at the topic of a name, which may have been opened or put away: at this moment, if it is told.
@@ -567,6 +584,11 @@ impl World {
 
     /// A topic was put away: all it had is gone, or too old since now.
     fn look_at_end(&self, life: &Life, put_away: Option<Instant>) {
+        if let Some(board) = &life.board {
+            self.forget_old(life, board);
+            let kept = board.borrow().len();
+            return hold!(kept == 0, Offsets, "put away with {kept} messages");
+        }
         let (base, next) = (life.base.get(), life.next());
         let age = life.with(next - 1, |sent| self.now.get().monotonic.since(sent.appended));
         let is_old = age.is_some_and(|age| age >= life.settings.retention.age);
@@ -587,7 +609,7 @@ impl World {
         self.count(|totals| totals.reopened += u64::from(!of.past.is_empty()));
         let settings = real.settings().as_ref().clone();
         let before = of.record.map_or((0, floor_time), |record| (record.newest, record.gone));
-        let life = Life::new(name, Arc::downgrade(real), settings, begins, before);
+        let life = Life::new(name, real.epoch(), Arc::downgrade(real), settings, begins, before);
         life.is_closed.set(of.record.is_some_and(|record| record.is_closed));
         of.record = None;
         let ids = std::mem::take(&mut of.ids);
@@ -607,7 +629,12 @@ impl World {
     }
 
     fn look_at_log(&self, life: &Life, real: &Topic) {
-        let (base, visible, next) = (real.base().0, real.visible().0, life.next());
+        // Others may have needed its memory.
+        let is_short = self.held.get() > self.plan.settings.limits().memory;
+        if real.visible().0 != life.visible() || is_short {
+            self.follow(life, real, false);
+        }
+        let (base, visible, next) = (real.base().0, real.visible().0, life.visible());
         hold!(visible == next, Visible, "{visible} is seen, and {next} was acknowledged");
         let before = life.base.replace(base);
         hold!(
@@ -616,7 +643,7 @@ impl World {
             "kept from {base}, was {before} of {visible}"
         );
         let held = life.bytes.replace(real.bytes());
-        if base == before {
+        if base == before || life.board.is_some() {
             return;
         }
         self.count(|totals| totals.let_go += base - before);

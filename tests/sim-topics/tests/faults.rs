@@ -1,4 +1,4 @@
-//! The checks bite: cores with a fault are found out, each in some of a few hundred worlds.
+//! The checks bite: cores with a fault are found out, each in some of a thousand worlds.
 //!
 //! This is the simulation once more, over a copy of the core in which faults can be switched on.
 
@@ -10,8 +10,12 @@ include!(concat!(env!("OUT_DIR"), "/copy.rs"));
 
 #[path = "../src/act.rs"]
 mod act;
+#[path = "../src/board.rs"]
+mod board;
 #[path = "../src/broken.rs"]
 mod broken;
+#[path = "../src/fold.rs"]
+mod fold;
 #[path = "../src/judge.rs"]
 mod judge;
 #[path = "../src/model.rs"]
@@ -32,7 +36,7 @@ mod trace;
 mod world;
 
 /// Worlds in which a fault has to show.
-const WORLDS: u64 = 400;
+const WORLDS: u64 = 1_500;
 
 thread_local! {
     static BROKEN: Cell<&'static str> = const { Cell::new("") };

@@ -84,6 +84,16 @@ impl Latest {
         self.forgotten
     }
 
+    /// The time of the newest message there was.
+    pub fn newest(&self) -> u64 {
+        self.newest
+    }
+
+    /// Later messages have no time before this one.
+    pub fn set_newest(&mut self, time: u64) {
+        self.newest = self.newest.max(time);
+    }
+
     /// Messages that are kept, tombstones among them.
     pub fn len(&self) -> usize {
         self.messages.len()

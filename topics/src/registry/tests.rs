@@ -211,6 +211,21 @@ fn times_go_on_when_a_topic_is_opened_again() {
 }
 
 /// L4: whoever holds most gives way, and nobody's last messages go.
+/// So they do in a topic of the newest by key, which has a log of another kind.
+#[test]
+fn times_of_the_newest_by_key_go_on_when_it_is_opened_again() {
+    let board = TopicSettings { kind: Kind::Latest, ..TopicSettings::default() };
+    let settings = Settings::new(Limits::default(), [("board", board)]).expect("valid");
+    let (topics, board) = (Topics::new(settings, Epoch(1)), name("board"));
+    let at = |unix_ms| Now { unix_ms, ..Now::default() };
+    let message = Message { key: Some("k"), ..Message::default() };
+    let publish = Publish { message, ..Publish::default() };
+    topics.publish(&board, None, &publish, at(5_000)).expect("it is taken");
+    topics.delete(&board, at(5_000)).expect("no disk");
+    let (_, topic) = topics.publish(&board, None, &publish, at(100)).expect("it is taken");
+    assert_eq!(topic.newest(), 5_000, "the clock was set back, and times are not");
+}
+
 #[test]
 fn the_memory_of_all_logs_is_bounded() {
     let limit = 4 << 20;

@@ -219,7 +219,12 @@ impl Topic {
     #[must_use]
     pub(crate) fn after(mut self, newest: u64, gone: u64) -> Self {
         self.gone = gone;
-        lock(&self.log).ring.set_newest(newest);
+        let mut log = lock(&self.log);
+        match &mut log.latest {
+            Some(latest) => latest.set_newest(newest),
+            None => log.ring.set_newest(newest),
+        }
+        drop(log);
         self
     }
 
@@ -257,7 +262,8 @@ impl Topic {
 
     /// The time of the newest message there was.
     pub(crate) fn newest(&self) -> u64 {
-        lock(&self.log).ring.newest()
+        let log = lock(&self.log);
+        log.latest.as_ref().map_or_else(|| log.ring.newest(), |latest| latest.newest())
     }
 
     /// Its name.

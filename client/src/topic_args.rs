@@ -32,7 +32,7 @@ pub(crate) enum TopicCommand {
     Pub(PubArgs),
     /// Chat: lines that are typed are published, those of others are shown, and who comes and goes
     ///
-    /// Ctrl-D leaves. What is typed while the connection is lost is sent when there is another. A line that is
+    /// Ctrl-D leaves. A line as /info {"avatar":3} is no message: it changes your description. What is typed while the connection is lost is sent when there is another. A line that is
     /// being typed when another arrives is not lost: Ctrl-R shows it again.
     #[command(after_help = TIMES)]
     Join(JoinArgs),

@@ -257,7 +257,7 @@ async fn the_figures_of_the_status_keep_their_names_and_their_order() {
          leases connections running \
          fire_and_forget taken failed dropped \
          items in out \
-         topics topics bytes presence_bytes subscriptions watchers published duplicates events missed \
+         topics topics bytes presence_bytes subscriptions watchers published duplicates events updates missed \
          unseen_members overrun_watchers dropped_for_memory forgotten_ids \
          refused invalid outcome_unknown other began_anew closed conflict disk_behind disk_full no_disk no_memory no_topic \
          not_permitted overrun permission_ended read_only too_fast too_many_keys too_many_subscriptions \

@@ -36,7 +36,7 @@ pub use log::{Latest, Ring, Segment};
 pub use memory::Held;
 pub use name::{Pattern, TopicName};
 pub use options::{
-    Around, HistoryOptions, HistoryPageOptions, JoinOptions, Lag, PresenceOptions,
+    Around, HistoryOptions, HistoryPageOptions, Info, JoinOptions, Lag, PresenceOptions,
     PresencePageOptions, PublishOptions, Receive, Start, SubscribeOptions, TopicsOptions,
     is_member_name,
 };

@@ -111,6 +111,29 @@ impl Refusal {
         Self::invalid("no name: this connection is not authenticated; join with \"name\"")
     }
 
+    /// Words of a member about itself, where nobody has joined.
+    #[cold]
+    pub fn info_without_join() -> Self {
+        Self::invalid(
+            "not a message: \"info\" is what a member says of itself; send it by a join, or leave it out",
+        )
+    }
+
+    /// Words of a member about itself, with data beside them.
+    #[cold]
+    pub fn info_with_data(bytes: usize) -> Self {
+        Self::invalid(format_args!("not an update: \"info\" goes without data, not {bytes} bytes"))
+    }
+
+    /// Words about itself of a member that nobody sees.
+    #[cold]
+    pub fn info_of_nobody() -> Self {
+        Self::invalid(
+            "not present: \"info\" is shown in presence, where this join does not appear; join without \
+             \"presence\":false",
+        )
+    }
+
     /// Items of the service's own that the connection's metadata cannot carry.
     #[cold]
     pub fn no_metadata(option: &str) -> Self {
@@ -189,6 +212,12 @@ impl Refusal {
     #[cold]
     pub fn no_memory(limit: usize) -> Self {
         Self::rejected(format_args!("no memory: all logs hold {limit} bytes, as many as allowed"))
+    }
+
+    /// Words of a member for which presence has no memory.
+    #[cold]
+    pub fn no_memory_for_presence(limit: usize) -> Self {
+        Self::rejected(format_args!("no memory: presence holds {limit} bytes, as many as allowed"))
     }
 
     /// A publish that comes too soon.

@@ -275,11 +275,24 @@ fn people_chat_and_see_who_comes_and_goes() {
         // What would command a terminal does not.
         let line = ann.line();
         assert!(line.contains(" bob: hi ") && !line.contains('\u{1b}'), "{line}");
+        // What he says of himself is not said to the room.
+        bob.send("/info {\"avatar\":3}");
+        assert_eq!(watcher.line(), "bob says {\"avatar\":3}");
+        bob.send("/info");
+        assert_eq!(watcher.line(), "bob says nothing");
         let (code, said) = bob.end();
-        assert_eq!((code, said.as_str()), (0, "* here: ann, bob\n"));
+        // Who leaves may not be told of the last of it.
+        let says = "* here: ann, bob\n* bob says {\"avatar\":3}\n* bob says nothing\n";
+        assert!(code == 0 && says.starts_with(&said) && said.len() > 17, "{said}");
         assert_eq!(watcher.line(), "bob leaves");
         let (code, said) = ann.end();
-        assert_eq!((code, said.as_str()), (0, "* here: ann\n* bob joins\n* bob leaves\n"));
+        assert_eq!(
+            (code, said.as_str()),
+            (
+                0,
+                "* here: ann\n* bob joins\n* bob says {\"avatar\":3}\n* bob says nothing\n* bob leaves\n"
+            )
+        );
         rsock(&["topic", "history", one, topic, "--limit", "1"]).printed("hi \u{1b}[31mann\n");
     }
 }

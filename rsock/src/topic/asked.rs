@@ -1,17 +1,15 @@
 //! The request of a subscription, which is made again after each break.
 
 use std::{
-    convert::Infallible,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
 };
 
 use futures_core::Stream;
 use rsock_proto::Payload;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::oneshot;
 
 use super::{
     subscription::{Lag, Meta, Start},
@@ -72,7 +70,43 @@ fn is_true(is: &bool) -> bool {
 }
 
 /// The membership of a join, which ends when this is dropped.
-pub(super) type Membership = oneshot::Sender<Infallible>;
+#[derive(Debug)]
+pub(super) struct Membership(Arc<Mutex<Line>>);
+
+/// The things that are to go from a membership to its service.
+#[derive(Debug, Default)]
+struct Line {
+    /// The words of the member about itself, if the service has not been told: the newest counts.
+    info: Option<Payload>,
+    is_over: bool,
+    waker: Option<Waker>,
+}
+
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    // Nothing panics between two of its states.
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Membership {
+    fn change(&self, change: impl FnOnce(&mut Line)) {
+        let mut line = lock(&self.0);
+        change(&mut line);
+        let waker = line.waker.take();
+        drop(line);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// Says this of itself.
+    pub(super) fn update(&self, info: Payload) {
+        self.change(|line| line.info = Some(info));
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.change(|line| line.is_over = true);
+    }
+}
 
 impl Asked {
     pub(super) fn new(topic: Arc<str>) -> Self {
@@ -91,6 +125,21 @@ impl Asked {
     /// As a member with this name.
     pub(super) fn join(&mut self, name: String, info: Option<Value>, is_present: bool) {
         self.member = Some(Member { name, info, receive: "messages", presence: is_present });
+    }
+
+    /// Says this of itself when it joins next; the payload that tells it before.
+    ///
+    /// # Errors
+    /// It is more than the service takes, or nobody sees it.
+    pub(super) fn update(&mut self, info: Value) -> Result<Payload, Error> {
+        let payload = wire::info(&info)?;
+        match &mut self.member {
+            Some(member) if member.presence => {
+                member.info = Some(info).filter(|info| !info.is_null());
+                Ok(payload)
+            }
+            _ => Err(Error::invalid("not present: nobody sees what this member says of itself")),
+        }
     }
 
     /// Asks for it, from there or as at first.
@@ -113,16 +162,16 @@ impl Asked {
         if self.member.is_none() {
             return Ok((requester.request_stream(request), None));
         }
-        let (membership, end) = oneshot::channel();
-        let items = requester.request_channel(Joining { request: Some(request), end });
-        Ok((items, Some(membership)))
+        let line = Arc::default();
+        let joining = Joining { request: Some(request), line: Arc::clone(&line) };
+        Ok((requester.request_channel(joining), Some(Membership(line))))
     }
 }
 
-/// The sending half of a join: its options, and then nothing until it ends.
+/// The sending half of a join: its options, and then what the member says of itself, until it ends.
 struct Joining {
     request: Option<Payload>,
-    end: oneshot::Receiver<Infallible>,
+    line: Arc<Mutex<Line>>,
 }
 
 impl Stream for Joining {
@@ -132,8 +181,14 @@ impl Stream for Joining {
         if let Some(request) = self.request.take() {
             return Poll::Ready(Some(request));
         }
-        // Nothing is ever sent: it is the end of the one who could.
-        let _ = ready!(Pin::new(&mut self.end).poll(cx));
-        Poll::Ready(None)
+        let mut line = lock(&self.line);
+        if let Some(info) = line.info.take() {
+            return Poll::Ready(Some(info));
+        }
+        if line.is_over {
+            return Poll::Ready(None);
+        }
+        line.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 }

@@ -149,6 +149,16 @@ impl Joined {
         self.events.position()
     }
 
+    /// Says this of itself from now on, as [`Join::info`] did before: those who watch are told of it. It is sent
+    /// when the service asks for it; of several the newest counts, and that is what it says when it has to join
+    /// again. `null` takes back what was said.
+    ///
+    /// # Errors
+    /// It has more than 1 KiB, or the member does not appear in presence.
+    pub fn update(&mut self, info: impl Into<Value>) -> Result<(), Error> {
+        self.events.update(info.into())
+    }
+
     /// Waits until it has joined, as [`Subscription::started`] does.
     ///
     /// # Errors

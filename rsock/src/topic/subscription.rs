@@ -530,6 +530,15 @@ impl Subscription {
         }
     }
 
+    /// Says this of its member from now on.
+    pub(super) fn update(&mut self, info: Value) -> Result<(), Error> {
+        let info = self.asked.update(info)?;
+        if let Some(membership) = &self.membership {
+            membership.update(info);
+        }
+        Ok(())
+    }
+
     /// Asks as a member with this name, who is present as long as this is here.
     pub(super) fn join(mut self, name: String, info: Option<Value>, is_present: bool) -> Self {
         self.asked.join(name, info, is_present);

@@ -30,6 +30,21 @@ pub(super) fn publish(topic: &str, message: &NewMessage) -> Result<Payload, Erro
     }
 }
 
+/// Bytes of what a member may say of itself.
+const MAX_INFO_BYTES: usize = 1 << 10;
+
+/// The words of a member about itself from now on: no message.
+pub(super) fn info(info: &Value) -> Result<Payload, Error> {
+    let bytes = to_json(info)?.len();
+    if bytes > MAX_INFO_BYTES {
+        return Err(Error::invalid(format!(
+            "too large: info of {bytes} bytes, {MAX_INFO_BYTES} at most"
+        )));
+    }
+    let json = to_json(&serde_json::json!({ "info": info }))?;
+    Payload::default().entry(WellKnownMime::Json, json)
+}
+
 fn to_json(value: &impl Serialize) -> Result<Vec<u8>, Error> {
     serde_json::to_vec(value).map_err(Error::invalid)
 }

@@ -95,7 +95,7 @@ fn told(item: &Payload) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     if let Some(ack) = json.get("ack") {
         assert!(item.data.is_empty());
-        let flags: String = ["duplicate", "ephemeral"]
+        let flags: String = ["duplicate", "ephemeral", "info"]
             .iter()
             .filter(|flag| ack.get(**flag).is_some())
             .map(|flag| format!(" {flag}"))

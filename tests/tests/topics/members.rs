@@ -4,7 +4,8 @@ use std::{future::ready, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt};
 use rsock::{
-    Client, Error, Identity, Peer, Reconnect, Request, Router, Server,
+    Client, Error, Identity, Payload, PayloadExt, Peer, Reconnect, Request, Router, Server,
+    metadata::WellKnownMime,
     topic::{Event, PresenceEvent, PresenceEvents, Topic},
 };
 use rsock_tests::{cutter::Cutter, record::limit_time, script::PATIENCE};
@@ -22,6 +23,9 @@ async fn told(events: &mut PresenceEvents) -> String {
             None => format!("join {}", member.name),
         },
         PresenceEvent::Leave { name, .. } => format!("leave {name}"),
+        PresenceEvent::Update(member) => {
+            format!("update {} {}", member.name, member.info.unwrap_or_default())
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -170,4 +174,92 @@ async fn a_membership_comes_back_before_anybody_misses_it() {
     assert_eq!(world.topic("room.1").presence().count().await, Ok(1));
     drop(ann);
     assert_eq!(told(&mut events).await, "leave ann", "and nothing before");
+}
+
+#[tokio::test]
+async fn a_member_changes_what_it_says_of_itself() {
+    let world = World::new().await;
+    let mut events = world.topic("room.1").presence().watch();
+    assert_eq!(told(&mut events).await, "all 0");
+    let mut ann =
+        Member::join(&world, r#"{"name":"ann","receive":"acks","info":{"avatar":3}}"#, 10);
+    ann.send(r#"{"info":{"avatar":4}}"#, "").await;
+    assert_eq!(ann.next().await, "ack null null info");
+    assert_eq!(told(&mut events).await, r#"join ann {"avatar":3}"#);
+    assert_eq!(told(&mut events).await, r#"update ann {"avatar":4}"#);
+    // Between messages, in their order; what changes nothing is not told.
+    ann.send(r#"{"id":"1"}"#, "hi").await;
+    ann.send(r#"{"info":{"avatar":4},"id":"2"}"#, "").await;
+    ann.send(r#"{"info":null,"id":"3"}"#, "").await;
+    ann.send(r#"{"id":"4"}"#, "ho").await;
+    let acks = ["ack 1 1", "ack null 2 info", "ack null 3 info", "ack 2 4"];
+    assert_eq!(ann.next_of(4).await, acks);
+    assert_eq!(told(&mut events).await, "update ann null");
+    // Of two devices that which has spoken last is shown.
+    let mut second = Member::join(&world, r#"{"name":"ann","receive":"acks","info":"phone"}"#, 10);
+    second.send(r#"{"id":"5"}"#, "from the phone").await;
+    assert_eq!(second.next().await, "ack 3 5");
+    assert_eq!(told(&mut events).await, "update ann \"phone\"");
+    ann.send(r#"{"info":"desk"}"#, "").await;
+    assert_eq!(ann.next().await, "ack null null info");
+    assert_eq!(told(&mut events).await, "update ann \"desk\"");
+    for (options, data, expected) in [
+        (r#"{"info":{},"key":"k"}"#, "", "INVALID: not valid options: \"info\" is no message"),
+        (r#"{"info":{}}"#, "hi", "INVALID: not an update: \"info\" goes without data, not 2 bytes"),
+    ] {
+        ann.send(options, data).await;
+        let refused = ann.next().await;
+        assert!(refused.starts_with(&format!("refused null: {expected}")), "{refused}");
+    }
+    drop(second);
+    drop(ann);
+    assert_eq!(told(&mut events).await, "leave ann");
+    let page = world.topic("room.1").history().page().await.expect("a page");
+    assert_eq!((page.head, world.service.figures().updates), (3, 4));
+
+    // Whom nobody sees has nothing to say, and nobody says it without having joined.
+    let hidden = r#"{"name":"cat","receive":"acks","presence":false}"#;
+    let mut hidden = Member::join(&world, hidden, 10);
+    hidden.send(r#"{"info":{}}"#, "").await;
+    let refused = hidden.next().await;
+    assert!(refused.starts_with("refused null: INVALID: not present: \"info\""), "{refused}");
+    let request = Payload::default().route("topic.room.1").expect("a short route");
+    let request = request.entry(WellKnownMime::Json, r#"{"info":{}}"#).expect("short options");
+    let refused = world.client.request_response(request).await.expect_err("no join").to_string();
+    assert!(refused.starts_with("INVALID: not a message: \"info\" is what a member"), "{refused}");
+}
+
+/// What was said last is said again where the membership has to join again.
+#[tokio::test]
+async fn what_a_member_says_outlives_its_connection() {
+    let world = World::new().await;
+    let cutter = Cutter::start(&world.uri, []).await;
+    let pauses = Reconnect::new().pauses(Duration::from_millis(1), Duration::from_millis(20));
+    let reconnect = pauses.stable_after(Duration::ZERO).wait(PATIENCE);
+    let client = Client::builder().reconnect(reconnect).connect(cutter.uri()).await;
+    let client = client.expect("it listens");
+    let mut events = world.topic("room.1").presence().watch();
+    assert_eq!(told(&mut events).await, "all 0");
+    let mut ann = Topic::new(&client, "room.1").join("ann").start();
+    ann.update("before she joins").expect("short");
+    ann.started().await.expect("she joins");
+    assert_eq!(told(&mut events).await, "join ann \"before she joins\"");
+    for n in 1..=3 {
+        ann.update(n).expect("short");
+        assert_eq!(told(&mut events).await, format!("update ann {n}"));
+        cutter.cut();
+        // Her own line is lost and comes back; others see no change but the last.
+        ann.update(format!("again {n}")).expect("short");
+        world.publish("room.1", n..=n).await;
+        assert!(matches!(ann.next().await, Some(Ok(Event::Message(_)))));
+        assert_eq!(told(&mut events).await, format!("update ann \"again {n}\""));
+    }
+    let refused = ann.update("x".repeat(2_000)).expect_err("too long").to_string();
+    assert_eq!(refused, "INVALID: too large: info of 2002 bytes, 1024 at most");
+    ann.update(serde_json::Value::Null).expect("short");
+    assert_eq!(told(&mut events).await, "update ann null");
+    let mut hidden = Topic::new(&client, "room.1").join("cat").present(false).start();
+    assert!(hidden.update(1).is_err());
+    drop(ann);
+    assert_eq!(told(&mut events).await, "leave ann");
 }

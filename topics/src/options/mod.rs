@@ -7,7 +7,7 @@ mod read;
 mod subscribe;
 
 pub use names::is_member_name;
-pub use publish::PublishOptions;
+pub use publish::{Info, PublishOptions};
 pub use query::{
     Around, HistoryOptions, HistoryPageOptions, PresenceOptions, PresencePageOptions, TopicsOptions,
 };
@@ -71,6 +71,14 @@ mod tests {
         );
         assert_eq!(options.expect, Some(Offset(31)));
         assert!(options.is_last && !options.is_ephemeral && !options.is_tombstone);
+        for (json, expected) in
+            [(r#"{"a": 1}"#, Some(r#"{"a": 1}"#)), ("null", None), ("[]", Some("[]"))]
+        {
+            let json = format!(r#"{{"id":"x","info":{json}}}"#);
+            let info =
+                PublishOptions::parse(json.as_bytes()).expect("valid").info.expect("it is there");
+            assert_eq!(info.json().map(|json| json.get()), expected);
+        }
         let deletes = PublishOptions::parse(br#"{"key":"7","delete":true}"#).expect("valid");
         assert!(deletes.is_tombstone);
     }
@@ -186,7 +194,7 @@ mod tests {
         for (json, expected) in [
             (
                 r#"{"idd":"x"}"#,
-                "unknown option: \"idd\"; there are id, from, key, delete, headers, ephemeral, expect, close",
+                "unknown option: \"idd\"; there are id, from, key, delete, headers, ephemeral, expect, info, close",
             ),
             (
                 r#"{"hedaers":{}}"#,
@@ -207,6 +215,8 @@ mod tests {
             (r#"{"from":"a\nb"}"#, "without control and format characters"),
             (r#"{"ephemeral":1}"#, "not a valid ephemeral: 1; it is true or false"),
             (r#"{"expect":-1}"#, "not a valid expect: -1"),
+            (r#"{"info":{},"ephemeral":true}"#, "\"info\" is no message"),
+            (r#"{"info":null,"key":"k"}"#, "\"info\" is no message"),
             (r#"{"delete":true}"#, "\"delete\" goes with the \"key\""),
             (r#"{"ephemeral":true,"expect":1}"#, "\"expect\" is about the log"),
             ("[]", "not valid options: invalid type: sequence, expected an object"),

@@ -11,6 +11,25 @@ const MAX_ID_BYTES: usize = 64;
 /// Bytes of the longest key.
 const MAX_KEY_BYTES: usize = 128;
 
+/// The words of a member about itself from now on: in a payload of its join, which is no message then.
+#[derive(Debug)]
+pub enum Info {
+    /// JSON that is shown in presence.
+    Says(Box<RawValue>),
+    /// It says nothing any more.
+    Nothing,
+}
+
+impl Info {
+    /// The JSON, if there is any.
+    pub fn json(&self) -> Option<&RawValue> {
+        match self {
+            Self::Says(json) => Some(json),
+            Self::Nothing => None,
+        }
+    }
+}
+
 /// Options of a publish.
 #[derive(Debug, Default)]
 pub struct PublishOptions {
@@ -28,6 +47,8 @@ pub struct PublishOptions {
     pub is_ephemeral: bool,
     /// The last offset of the topic, or of the key, without which it is not appended.
     pub expect: Option<Offset>,
+    /// It is no message: its sender says this of itself from now on.
+    pub info: Option<Info>,
     /// It is the topic's last (`close`).
     pub is_last: bool,
 }
@@ -43,8 +64,9 @@ impl PublishOptions {
 }
 
 impl Members for PublishOptions {
+    const NULLS: &'static [&'static str] = &["info"];
     const KNOWN: &'static [&'static [&'static str]] =
-        &[&["id", "from", "key", "delete", "headers", "ephemeral", "expect", "close"]];
+        &[&["id", "from", "key", "delete", "headers", "ephemeral", "expect", "info", "close"]];
 
     fn set(&mut self, value: Value<'_>) -> Result<(), Refusal> {
         match value.name {
@@ -58,6 +80,8 @@ impl Members for PublishOptions {
             "headers" => return Err(value.wrong("an object")),
             "ephemeral" => self.is_ephemeral = value.flag()?,
             "expect" => self.expect = Some(value.offset()?),
+            "info" if value.json == "null" => self.info = Some(Info::Nothing),
+            "info" => self.info = Some(Info::Says(value.verbatim(MAX_JSON_BYTES)?)),
             // The last of the known ones.
             _ => self.is_last = value.flag()?,
         }
@@ -65,6 +89,18 @@ impl Members for PublishOptions {
     }
 
     fn check(&self) -> Result<(), Refusal> {
+        let is_message = self.from.is_some()
+            || self.key.is_some()
+            || self.headers.is_some()
+            || self.expect.is_some()
+            || self.is_tombstone
+            || self.is_ephemeral
+            || self.is_last;
+        if self.info.is_some() && is_message {
+            return Err(Refusal::invalid(
+                "not valid options: \"info\" is no message, and stands alone or beside an \"id\"",
+            ));
+        }
         if self.is_tombstone && self.key.is_none() {
             return Err(Refusal::invalid(
                 "not valid options: \"delete\" goes with the \"key\" to delete",

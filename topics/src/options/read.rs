@@ -20,6 +20,9 @@ pub(super) trait Members: Default {
     /// The names of all of them, as they are told to who has used another; 32 at most.
     const KNOWN: &'static [&'static [&'static str]];
 
+    /// Those of them of which `null` says something, and is not as if they were absent.
+    const NULLS: &'static [&'static str] = &[];
+
     /// Takes the member of a known name.
     fn set(&mut self, value: Value<'_>) -> Result<(), Refusal>;
 
@@ -29,7 +32,8 @@ pub(super) trait Members: Default {
     }
 }
 
-/// Reads options; nothing, or an empty object, is the default. A member that is `null` counts as absent.
+/// Reads options; nothing, or an empty object, is the default. A member that is `null` counts as absent, but
+/// for those of which that says something.
 pub(super) fn read<M: Members>(json: &[u8]) -> Result<M, Refusal> {
     let mut options = M::default();
     if json.trim_ascii().is_empty() {
@@ -79,7 +83,7 @@ impl<'de, M: Members> Visitor<'de> for Object<'_, M> {
                 Some(at) if seen & (1 << at) != 0 => {
                     Err(Refusal::invalid(format_args!("not valid options: {name:?} stands twice")))
                 }
-                Some(_) if value.json == "null" => Ok(()),
+                Some(_) if value.json == "null" && !M::NULLS.contains(&&*name) => Ok(()),
                 Some(at) => {
                     seen |= 1 << at;
                     self.options.set(value)

@@ -16,6 +16,7 @@ pub(super) struct Counters {
     published: AtomicU64,
     duplicates: AtomicU64,
     events: AtomicU64,
+    updates: AtomicU64,
     missed: AtomicU64,
     refused: Box<[AtomicU64]>,
 }
@@ -26,6 +27,7 @@ impl Default for Counters {
             published: AtomicU64::new(0),
             duplicates: AtomicU64::new(0),
             events: AtomicU64::new(0),
+            updates: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             refused: Refusal::REASONS.iter().map(|_| AtomicU64::new(0)).collect(),
         }
@@ -40,6 +42,11 @@ impl Counters {
             _ => &self.published,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a change of what a member says of itself.
+    pub(super) fn updated(&self) {
+        self.updates.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn missed(&self, messages: u64) {
@@ -67,6 +74,7 @@ impl Counters {
             published: of(&self.published),
             duplicates: of(&self.duplicates),
             events: of(&self.events),
+            updates: of(&self.updates),
             missed: of(&self.missed),
             unseen_members: presence.unseen(),
             overrun_watchers: presence.overrun(),
@@ -97,6 +105,8 @@ pub struct TopicFigures {
     pub duplicates: u64,
     /// Events of the moment published.
     pub events: u64,
+    /// Changes of what a member says of itself.
+    pub updates: u64,
     /// Messages that readers were not sent: they were gone, or the reader wanted the newest alone.
     pub missed: u64,
     /// Sessions that appeared nowhere, because there were as many members as there may be.

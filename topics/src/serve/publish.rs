@@ -119,6 +119,9 @@ impl Service {
 
     fn publish(&self, request: &Request) -> Result<(Arc<Topic>, Published), Refusal> {
         let options = publish_options(form_of(request), request.metadata())?;
+        if options.info.is_some() {
+            return Err(Refusal::info_without_join());
+        }
         let name = self.name_of_topic(request)?;
         self.check_publish(request, options.is_ephemeral, &name)?;
         let own = name_of(request);

@@ -26,6 +26,8 @@ use crate::{
 
 /// Lines that may wait for a connection.
 const MAX_WAITING: u32 = 10_000;
+/// The beginning of a line that is not a message, but how one is described.
+const INFO: &[u8] = b"/info";
 
 pub(crate) async fn run(args: JoinArgs) -> Result<(), Failure> {
     let JoinArgs { connection, topic, name, info, hidden, from, position, fail_on_gap, output } =
@@ -106,6 +108,9 @@ impl Chat {
                 Some(outcome) = receipts.next(), if !receipts.is_empty() => report(outcome),
                 line = input.next() => match line {
                     Some(Ok(line)) if line.data.is_empty() => {}
+                    Some(Ok(line)) if line.data.starts_with(INFO) => {
+                        report(self.update(&line.data[INFO.len()..]));
+                    }
                     Some(Ok(line)) => match self.room.try_publish(line.data) {
                         Ok(receipt) => receipts.push(receipt),
                         Err(error) => report::<()>(Err(error)),
@@ -120,6 +125,15 @@ impl Chat {
             report(outcome);
         }
         progress.failure().map_or(Ok(()), Err)
+    }
+
+    /// Says something else of oneself; nothing, where that is empty.
+    fn update(&mut self, json: &[u8]) -> Result<(), String> {
+        let json = if json.trim_ascii().is_empty() { b"null" } else { json };
+        let info: Value = serde_json::from_slice(json).map_err(|error| {
+            format!("what is behind /info is not JSON: {error}; it is as in /info {{\"avatar\":3}}")
+        })?;
+        self.room.update(info).map_err(|error| error.to_string())
     }
 
     async fn show(&mut self, event: &Event) -> Result<(), Failure> {

@@ -27,6 +27,8 @@ pub(super) enum Outcome {
     Known(Offset),
     /// It was an event, and is not kept.
     Event,
+    /// It was what the member says of itself.
+    Info,
     Refused(Refusal),
 }
 
@@ -56,6 +58,8 @@ enum Item<'a> {
         duplicate: bool,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         ephemeral: bool,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        info: bool,
     },
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +113,7 @@ impl Answers {
                 offset < visible && (is_passed || !self.are_told())
             }
             Outcome::Known(offset) => offset < visible,
-            Outcome::Event | Outcome::Refused(_) => true,
+            Outcome::Event | Outcome::Info | Outcome::Refused(_) => true,
         }
     }
 
@@ -140,13 +144,21 @@ impl Answers {
             id,
             duplicate,
             ephemeral: false,
+            info: false,
+        };
+        let other = |ephemeral, info| Item::Ack {
+            epoch: None,
+            offset: None,
+            id,
+            duplicate: false,
+            ephemeral,
+            info,
         };
         let item = match outcome {
             Outcome::Appended(offset) => appended(offset, false),
             Outcome::Known(offset) => appended(offset, true),
-            Outcome::Event => {
-                Item::Ack { epoch: None, offset: None, id, duplicate: false, ephemeral: true }
-            }
+            Outcome::Event => other(true, false),
+            Outcome::Info => other(false, true),
             Outcome::Refused(refusal) => {
                 let code = match refusal {
                     Refusal::Invalid(_) => "INVALID",

@@ -26,14 +26,13 @@ use super::{
 use crate::{
     cursor::{Cursor, Fill, Shape, Sink},
     entry::{Entry, Message, Room},
-    options::{JoinOptions, PublishOptions},
+    options::{Info, JoinOptions, PublishOptions},
     position::Offset,
-    rate::TooFast,
     refusal::Refusal,
     registry::{Maker, Reader},
     settings::Kind,
     time::Now,
-    topic::{Ended, Published, Topic},
+    topic::{Ended, Topic},
 };
 
 /// Payloads that a member may send before they are answered.
@@ -58,7 +57,7 @@ pub(super) struct Join {
     /// Messages that are read for it from a disk.
     loading: Option<Box<Loading>>,
     /// Others see that it is there for as long as this is.
-    _session: Option<PresenceSession>,
+    session: Option<PresenceSession>,
 }
 
 /// A payload that came sooner than a rate allows: those behind it wait, and their sender is asked for no more.
@@ -139,7 +138,7 @@ impl Service {
             reader,
             group,
             loading: None,
-            _session: session,
+            session,
         })
     }
 
@@ -194,25 +193,21 @@ impl Join {
         }
     }
 
-    /// Publishes a payload, and keeps the answer.
+    /// Does what a payload says, and keeps the answer.
     fn take(&mut self, payload: Payload) -> Result<(), Refusal> {
         let options = publish_options(form_of(&self.request), payload.metadata.as_ref());
-        let (id, published) = match options {
+        let (id, done) = match options {
             Ok(mut options) => {
-                let published = self.publish(&payload, &options);
-                (options.id.take(), published)
+                let done = match &options.info {
+                    Some(info) => self.update(&payload, info),
+                    None => self.publish(&payload, &options),
+                };
+                (options.id.take(), done)
             }
             Err(refusal) => (None, Err(refusal.into())),
         };
-        let outcome = match published {
-            Ok(published) => {
-                self.service.0.counters.published(&published);
-                match published.offset {
-                    Some(offset) if published.is_duplicate => Outcome::Known(offset),
-                    Some(offset) => Outcome::Appended(offset),
-                    None => Outcome::Event,
-                }
-            }
+        let outcome = match done {
+            Ok(outcome) => outcome,
             Err(Stop::TooFast(wait)) => {
                 let metadata = payload.metadata.as_deref().map(Bytes::copy_from_slice);
                 let data = Bytes::copy_from_slice(&payload.data);
@@ -231,7 +226,26 @@ impl Join {
         Ok(())
     }
 
-    fn publish(&self, payload: &Payload, options: &PublishOptions) -> Result<Published, Stop> {
+    /// Sets what its member says of itself: all who watch are told, so it is as fast as messages may be.
+    fn update(&self, payload: &Payload, info: &Info) -> Result<Outcome, Stop> {
+        if !payload.data.is_empty() {
+            return Err(Refusal::info_with_data(payload.data.len()).into());
+        }
+        let session = self.session.as_ref().ok_or_else(Refusal::info_of_nobody)?;
+        self.take_token(self.service.0.clock.now())?;
+        session.update(info.json())?;
+        self.service.0.counters.updated();
+        Ok(Outcome::Info)
+    }
+
+    fn take_token(&self, now: Now) -> Result<(), Stop> {
+        let origin = self.request.peer().connection_id();
+        let (topic, own) = (self.reader.topic(), self.member.own.as_deref());
+        let token = self.service.0.topics.take_token(topic, origin, own, now);
+        token.map_err(|error| Stop::TooFast(error.wait))
+    }
+
+    fn publish(&self, payload: &Payload, options: &PublishOptions) -> Result<Outcome, Stop> {
         let (service, topic) = (&self.service.0, self.reader.topic());
         let Member { name, own, join } = &self.member;
         let (own, origin) = (own.as_deref(), self.request.peer().connection_id());
@@ -241,8 +255,7 @@ impl Join {
             service.permit.permits(&self.request, Action::PublishAs, topic.name())?;
         }
         let now = service.clock.now();
-        let too_fast = |error: TooFast| Stop::TooFast(error.wait);
-        service.topics.take_token(topic, origin, own, now).map_err(too_fast)?;
+        self.take_token(now)?;
         let data = &payload.data;
         let message = Message { data, from: Some(from), origin, join: *join, ..Message::default() };
         let publish = self.service.to_publish(topic.name(), own, message, options);
@@ -251,7 +264,12 @@ impl Join {
         if published.pump {
             pump(&topic);
         }
-        Ok(published)
+        service.counters.published(&published);
+        Ok(match published.offset {
+            Some(offset) if published.is_duplicate => Outcome::Known(offset),
+            Some(offset) => Outcome::Appended(offset),
+            None => Outcome::Event,
+        })
     }
 
     /// Sends messages and answers, as long as there is room.

@@ -205,6 +205,10 @@ impl All {
         self.bytes() > self.max_bytes
     }
 
+    pub(super) fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
     pub(in crate::serve) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }

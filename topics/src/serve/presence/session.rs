@@ -82,8 +82,16 @@ impl PresenceSession {
     }
 
     /// Sets what it says of its member.
-    pub fn update(&self, info: Option<&RawValue>) {
+    ///
+    /// # Errors
+    /// [`Refusal::Rejected`] where there is no memory for it; it says what it said before.
+    pub fn update(&self, info: Option<&RawValue>) -> Result<(), Refusal> {
+        let all = &self.place.all;
+        if info.is_some() && all.is_full() {
+            return Err(Refusal::no_memory_for_presence(all.max_bytes()));
+        }
         self.place.change(|presence, now| presence.update(self.id, info, now));
+        Ok(())
     }
 
     /// Says who is away, and back.

@@ -36,6 +36,12 @@ pub(crate) fn started() -> Option<u32> {
     STARTED.get().map(|&(_, pid)| pid)
 }
 
+/// Whether there is one to start.
+pub(crate) fn is_installed() -> Result<bool> {
+    let found = Command::new("sh").args(["-c", "command -v nats-server"]).output()?;
+    Ok(found.status.success())
+}
+
 /// Starts it, on the CPUs of the calling thread.
 pub(crate) fn start(host: IpAddr) -> Result<Broker> {
     let mut shell = Command::new("sh")

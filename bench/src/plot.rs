@@ -17,8 +17,8 @@ const LIMIT: &str = "raw";
 /// Writes what `file` has figures for to `directory`: SVG files, and `tables.md`.
 pub(crate) fn write(file: &Path, directory: &Path) -> Result<()> {
     let read = |error| format!("{}: {error}", file.display());
-    let text = fs::read(file).map_err(|error| read(error.to_string()))?;
-    let sitting: Value = serde_json::from_slice(&text).map_err(|error| read(error.to_string()))?;
+    let bytes = fs::read(file).map_err(|error| read(error.to_string()))?;
+    let sitting: Value = serde_json::from_slice(&bytes).map_err(|error| read(error.to_string()))?;
     fs::create_dir_all(directory)?;
     let figures = [
         ("request-response-1cpu.svg", requests(&sitting, "1cpu", "one CPU for both processes")),
@@ -28,9 +28,9 @@ pub(crate) fn write(file: &Path, directory: &Path) -> Result<()> {
         ("shaped.svg", shaped(&sitting)),
         ("additions.svg", additions(&sitting)),
         ("growth.svg", growth(&sitting)),
-        ("topics.svg", topics_figure(&sitting)),
     ];
-    for (name, figure) in figures {
+    let of_topics = topics::figures(text(&sitting, "machine"), &rows(&sitting, "topics"));
+    for (name, figure) in figures.into_iter().chain(of_topics) {
         if figure.panels.is_empty() {
             eprintln!("{}: nothing for {name}", file.display());
             continue;
@@ -38,9 +38,38 @@ pub(crate) fn write(file: &Path, directory: &Path) -> Result<()> {
         fs::write(directory.join(name), figure.svg())?;
         println!("{name}");
     }
-    fs::write(directory.join("tables.md"), tables(&sitting))?;
-    println!("tables.md");
+    let rows = rows(&sitting, "topics");
+    // The page about performance stands beside the directory of its figures.
+    let page = directory.with_extension("md");
+    if let Ok(text) = fs::read_to_string(&page)
+        && !rows.is_empty()
+        && let Some(text) = with_summary(&text, &topics::summary(&rows))
+    {
+        fs::write(&page, text)?;
+        println!("{}", page.display());
+    }
+    for (name, tables) in
+        [("tables.md", tables(&sitting)), ("topics.md", tables_of_topics(&sitting))]
+    {
+        // Of a sitting of topics alone, and of one without them.
+        if tables.contains("\n## ") {
+            fs::write(directory.join(name), tables)?;
+            println!("{name}");
+        }
+    }
     Ok(())
+}
+
+/// The lines between which a page has the short form of what was measured of topics.
+const SUMMARY: [&str; 2] =
+    ["<!-- rsock-bench plot writes what follows -->\n", "\n<!-- up to here -->"];
+
+/// The page with this summary in its place; none if it has no such place.
+pub(crate) fn with_summary(page: &str, summary: &str) -> Option<String> {
+    let [begin, end] = SUMMARY;
+    let (before, rest) = page.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some([before, begin, summary, end, after].concat())
 }
 
 // ---- figures ----------------------------------------------------------------------------------
@@ -186,10 +215,6 @@ fn growth(sitting: &Value) -> Figure {
     }
 }
 
-fn topics_figure(sitting: &Value) -> Figure {
-    topics::figure(text(sitting, "machine"), &rows(sitting, "topics"))
-}
-
 /// A second a million is a thousand of them.
 const CPU_EACH: &str = "CPU ns each";
 
@@ -300,8 +325,19 @@ fn tables(sitting: &Value) -> String {
             let _ = write!(out, "\n## {title}\n\n{}\n", table(&rows));
         }
     }
-    out.push_str(&topics::tables(&rows(sitting, "topics")));
     out
+}
+
+fn tables_of_topics(sitting: &Value) -> String {
+    let rows = rows(sitting, "topics");
+    let rounds = rows.iter().filter_map(|row| row["rounds"].as_array()).map(Vec::len).max();
+    format!(
+        "# Measured of topics\n\n{}.\nMedians of {} rounds; a ratio is the median of the rounds' ratios. CPU \
+         time is the server's.\n{}",
+        text(sitting, "machine"),
+        rounds.unwrap_or(0),
+        topics::tables(&rows)
+    )
 }
 
 fn rows(sitting: &Value, key: &str) -> Vec<Value> {

@@ -221,6 +221,16 @@ impl Special {
     }
 }
 
+/// The rows of a measurement that the file has.
+pub(crate) fn rows_in(path: &Path, name: &str) -> Result<Vec<Value>> {
+    let Ok(bytes) = fs::read(path) else { return Ok(Vec::new()) };
+    let mut all: Value = serde_json::from_slice(&bytes)?;
+    Ok(match all[name].take() {
+        Value::Array(rows) => rows,
+        _ => Vec::new(),
+    })
+}
+
 /// Adds the rows of a measurement to what the file has.
 pub(crate) fn add_to(path: &Path, name: &str, rows: Vec<Value>) -> Result<()> {
     let mut all = match fs::read(path) {

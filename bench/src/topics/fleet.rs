@@ -130,10 +130,11 @@ impl<W: Wire> Fleet<W> {
     }
 
     fn add(&mut self, address: SocketAddr, role: Role) -> Result<usize> {
-        let socket = TcpStream::connect(address)?;
+        let mut socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let (unread, mut unsent) = (W::greet(&mut socket)?, Vec::new());
         socket.set_nonblocking(true)?;
-        let (unread, mut unsent) = (Vec::new(), Vec::new());
         W::hello(&mut unsent);
         let number = self.connections.len();
         self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, number as u64))?;
@@ -215,15 +216,33 @@ impl<W: Wire> Fleet<W> {
 
     /// Publishes so many messages, in one write.
     pub(super) fn publish(&mut self, publisher: usize, count: u64) -> Result<()> {
-        let Publisher { connection, topic, sent, .. } = &mut self.publishers[publisher];
+        let topic = self.publishers[publisher].topic;
+        self.publish_to(publisher, count, |_| topic)
+    }
+
+    /// The same, each to the topic that is said for its number.
+    pub(super) fn publish_to<'a>(
+        &mut self,
+        publisher: usize,
+        count: u64,
+        topic: impl Fn(u64) -> &'a str,
+    ) -> Result<()> {
+        let Publisher { connection, sent, .. } = &mut self.publishers[publisher];
         let connection = &mut self.connections[*connection];
-        let mut data = [b'x'; DATA];
         for _ in 0..count {
-            let number = sent.len() as u32;
-            data[..DIGITS].copy_from_slice(format!("{number:0DIGITS$}").as_bytes());
-            W::publish(&mut connection.unsent, topic, number, &data);
+            let number = sent.len();
+            let data = data_of(number);
+            W::publish(&mut connection.unsent, topic(number as u64), number as u32, &data);
             sent.push(Instant::now());
         }
+        connection.flush()
+    }
+
+    /// Publishes a message on a connection that has one subscriber; it is the connection's `number`th.
+    pub(super) fn publish_on(&mut self, connection: usize, topic: &str, number: u32) -> Result<()> {
+        let connection = &mut self.connections[connection];
+        // The subscriber's own number is 0.
+        W::publish(&mut connection.unsent, topic, number + 1, &data_of(number as usize));
         connection.flush()
     }
 
@@ -335,6 +354,13 @@ impl<W: Wire> Fleet<W> {
         }
         Ok(())
     }
+}
+
+/// The data of a message: its number, and as many bytes as all have.
+fn data_of(number: usize) -> [u8; DATA] {
+    let mut data = [b'x'; DATA];
+    data[..DIGITS].copy_from_slice(format!("{number:0DIGITS$}").as_bytes());
+    data
 }
 
 fn number_in(data: &[u8]) -> Option<usize> {

@@ -2,17 +2,23 @@
 //!
 //! The server runs on the first CPU with one thread, a client that does as little as it can on the last.
 
+mod appends;
 mod bare;
 mod catch_up;
 mod fan_out;
+mod figures;
 mod fleet;
 mod latency;
 mod memory;
+mod room;
 mod server;
 mod table;
 mod wire;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde_json::{Map, Value, json};
 
@@ -27,20 +33,24 @@ use fan_out::Layout;
 use latency::Rate;
 use server::Server;
 
-pub(crate) use table::{figure, text as tables};
+pub(crate) use figures::figures;
+pub(crate) use table::{summary, text as tables};
 
 const HELP: &str = "\
 rsock-bench topics [OPTIONS]  what one message to many costs and takes: rsock's topics, others' subjects
 
-  --only PART        only fan-out, growth, latency, catch-up, memory or slow (may be repeated)
+  --only PART        only fan-out, room, growth, latency, appends, catch-up, memory or slow (may be
+                     repeated)
   --case NAME        only cases whose name contains NAME
   --contender NAME   only this one (may be repeated)
-                       bare   the same bytes as rsock's, one send a connection: the floor
-                       rsock  rsock-topics, on a router
-                       nats   nats-server, which is looked for in PATH; without acknowledgements
+                       bare       the same bytes as rsock's, one send a connection: the floor
+                       rsock      rsock-topics, on a router
+                       rsock-ws   the same over WebSocket
+                       nats       nats-server, which is looked for in PATH; without acknowledgements
+                       socketioxide, bun   rooms over WebSocket: see bench/peers/prepare
   --rounds N         how many rounds; 3 if it is not said
   --quick            one short round
-  --json FILE        also add the figures to FILE
+  --json FILE        also add the figures to FILE, in the place of those of the same cases
 ";
 
 /// A service that delivers what is published.
@@ -48,24 +58,36 @@ rsock-bench topics [OPTIONS]  what one message to many costs and takes: rsock's 
 pub(crate) enum Contender {
     Bare,
     Rsock,
+    RsockWs,
     Nats,
+    SocketIo,
+    Bun,
 }
 
 impl Contender {
-    const ALL: [Self; 3] = [Self::Bare, Self::Rsock, Self::Nats];
+    const ALL: [Self; 6] =
+        [Self::Bare, Self::Rsock, Self::RsockWs, Self::Nats, Self::SocketIo, Self::Bun];
 
     fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
             Self::Rsock => "rsock",
+            Self::RsockWs => "rsock-ws",
             Self::Nats => "nats",
+            Self::SocketIo => "socketioxide",
+            Self::Bun => "bun",
         }
     }
 
     fn named(name: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|contender| contender.name() == name);
-        Ok(found
-            .ok_or_else(|| format!("{name:?} serves no topics here; bare, rsock and nats do"))?)
+        let all = Self::ALL.map(Self::name).join(", ");
+        Ok(found.ok_or_else(|| format!("{name:?} serves no topics here; there are {all}"))?)
+    }
+
+    /// Whether each connection has one subscription at most.
+    fn has_rooms_alone(self) -> bool {
+        matches!(self, Self::RsockWs | Self::SocketIo | Self::Bun)
     }
 }
 
@@ -83,6 +105,8 @@ enum Case {
     Growth(Layout),
     Slow(Layout),
     Latency(Rate),
+    Room { clients: usize },
+    Appends { topics: u64 },
     CatchUp { readers: usize },
     Memory { connections: usize },
 }
@@ -103,8 +127,10 @@ impl Case {
         let rates = rates.map(|layout| Rate { layout, messages: 300 });
         fan_out
             .map(Self::FanOut)
+            .chain([Self::Room { clients: 320 }])
             .chain(growth.map(Self::Growth))
             .chain(rates.map(Self::Latency))
+            .chain([1, 1_000, 100_000].map(|topics| Self::Appends { topics }))
             .chain([1, 10].map(|readers| Self::CatchUp { readers }))
             .chain([Self::Memory { connections: 10_000 }])
             .chain(slow.map(Self::Slow))
@@ -116,6 +142,8 @@ impl Case {
             Self::Growth(_) => "growth",
             Self::Slow(_) => "slow",
             Self::Latency(_) => "latency",
+            Self::Room { .. } => "room",
+            Self::Appends { .. } => "appends",
             Self::CatchUp { .. } => "catch-up",
             Self::Memory { .. } => "memory",
         }
@@ -125,6 +153,9 @@ impl Case {
         match self {
             Self::FanOut(layout) | Self::Growth(layout) | Self::Slow(layout) => layout.name(),
             Self::Latency(rate) => rate.name(),
+            Self::Room { clients } => format!("{clients} clients"),
+            Self::Appends { topics: 1 } => "1 topic".to_owned(),
+            Self::Appends { topics } => format!("{topics} topics"),
             Self::CatchUp { readers: 1 } => format!("{LOG}, one reader"),
             Self::CatchUp { readers } => format!("{LOG}, {readers} readers"),
             Self::Memory { connections } => format!("{connections} connections"),
@@ -134,12 +165,16 @@ impl Case {
     /// Whether a contender has such a thing.
     fn is_of(self, contender: Contender) -> bool {
         match (self, contender) {
-            (_, Contender::Rsock) | (Self::FanOut(_), _) => true,
+            (_, Contender::Rsock) | (Self::Room { .. }, _) => true,
+            (Self::FanOut(layout), contender) => {
+                layout.of_each() == 1 || !contender.has_rooms_alone()
+            }
             // It keeps nothing, waits for whoever does not read, and is no service.
             (_, Contender::Bare) => false,
             // Its core has no log and no acknowledgements.
-            (Self::CatchUp { .. }, Contender::Nats) => false,
+            (Self::CatchUp { .. } | Self::Appends { .. }, Contender::Nats) => false,
             (_, Contender::Nats) => true,
+            (_, Contender::RsockWs | Contender::SocketIo | Contender::Bun) => false,
         }
     }
 
@@ -147,8 +182,13 @@ impl Case {
         let server = Server::start(contender)?;
         cpus.settle(Side::Client, Mode::Split)?;
         let figures = match contender {
-            Contender::Bare | Contender::Rsock => self.of::<wire::Rsocket>(&server, extent),
+            Contender::Bare | Contender::Rsock => {
+                self.of::<wire::Rsocket<wire::Tcp>>(&server, extent)
+            }
+            Contender::RsockWs => self.of::<wire::Rsocket<wire::WebSocket>>(&server, extent),
             Contender::Nats => self.of::<wire::Nats>(&server, extent),
+            Contender::SocketIo => self.of::<wire::SocketIo>(&server, extent),
+            Contender::Bun => self.of::<wire::Bun>(&server, extent),
         };
         cpus.release()?;
         figures
@@ -160,6 +200,8 @@ impl Case {
                 fan_out::measure::<W>(server, layout, extent)
             }
             Self::Latency(rate) => latency::measure::<W>(server, rate, extent),
+            Self::Room { clients } => room::measure::<W>(server, clients, extent),
+            Self::Appends { topics } => appends::measure::<W>(server, topics, extent),
             Self::CatchUp { readers } => catch_up::measure::<W>(server, readers, LOG),
             Self::Memory { connections } => memory::measure::<W>(server, connections),
         }
@@ -213,16 +255,40 @@ impl Topics {
             return server::serve(contender);
         }
         let cpus = Cpus::given()?;
-        let mut rows = Vec::new();
+        let (present, missing) = self.contenders()?;
+        for line in &missing {
+            eprintln!("{line}");
+        }
+        let (mut rows, mut failures) = (Vec::new(), Vec::new());
         for case in Case::all().filter(|case| self.wants(*case)) {
-            rows.extend(self.rows(case, &cpus)?);
+            let rows_of_case = self.rows(case, &present, &cpus, &mut failures);
+            // What there is is kept, whatever becomes of the next.
+            if let Some(path) = &self.json {
+                add_to(path, &rows_of_case)?;
+            }
+            rows.extend(rows_of_case);
         }
         println!("{}\n", machine::described());
         println!("{}", tables(&rows));
-        match &self.json {
-            Some(path) => special::add_to(path, "topics", rows),
-            None => Ok(()),
+        for line in missing {
+            println!("{line}");
         }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
+    }
+
+    /// Those that are measured, and what is said of those that are not on this machine.
+    fn contenders(&self) -> Result<(Vec<Contender>, Vec<String>)> {
+        let is_wanted = |contender: &Contender| {
+            self.contenders.is_empty() || self.contenders.contains(contender)
+        };
+        let (mut present, mut missing) = (Vec::new(), Vec::new());
+        for contender in Contender::ALL.into_iter().filter(is_wanted) {
+            match server::missing(contender)? {
+                Some(how) => missing.push(format!("NOT MEASURED: {}: {how}", contender.name())),
+                None => present.push(contender),
+            }
+        }
+        Ok((present, missing))
     }
 
     fn wants(&self, case: Case) -> bool {
@@ -236,13 +302,16 @@ impl Topics {
         Extent { warm_up, count_for }
     }
 
-    /// A row for each contender: the medians of its rounds.
-    fn rows(&self, case: Case, cpus: &Cpus) -> Result<Vec<Value>> {
-        let takes_part = |contender: &Contender| {
-            case.is_of(*contender)
-                && (self.contenders.is_empty() || self.contenders.contains(contender))
-        };
-        let contenders: Vec<_> = Contender::ALL.into_iter().filter(takes_part).collect();
+    /// A row for each contender: the medians of its rounds. A round that fails is `null`, and told.
+    fn rows(
+        &self,
+        case: Case,
+        present: &[Contender],
+        cpus: &Cpus,
+        failures: &mut Vec<String>,
+    ) -> Vec<Value> {
+        let contenders: Vec<_> =
+            present.iter().copied().filter(|contender| case.is_of(*contender)).collect();
         let mut rounds = vec![Vec::new(); contenders.len()];
         for round in 0..self.rounds.unwrap_or(if self.quick { 1 } else { 3 }) {
             for at in 0..contenders.len() {
@@ -253,22 +322,47 @@ impl Topics {
                 eprintln!("{what}");
                 // With a delivery missing there is no figure.
                 let figures = case.measure(contender, cpus, self.extent());
-                rounds[at].push(figures.map_err(|error| format!("{what}: {error}"))?);
+                rounds[at].push(figures.unwrap_or_else(|error| {
+                    let failure = format!("{what}: {error}");
+                    eprintln!("FAILED: {failure}");
+                    failures.push(failure);
+                    Value::Null
+                }));
             }
         }
-        let nats = contenders.iter().position(|contender| *contender == Contender::Nats);
-        let nats = nats.map(|at| rounds[at].clone());
+        let of = |wanted| {
+            let at = contenders.iter().position(|contender| *contender == wanted);
+            at.map(|at| rounds[at].clone())
+        };
+        let others = OTHERS.map(|(key, other)| (key, of(other)));
         let row = |(contender, rounds): (Contender, Vec<Value>)| {
             let mut row = medians(&rounds);
-            row["cpu_of_nats"] = json!(nats.as_ref().and_then(|nats| ratio(&rounds, nats)));
+            for (key, other) in &others {
+                row[*key] = json!(other.as_ref().and_then(|other| ratio(&rounds, other)));
+            }
             row["part"] = json!(case.part());
             row["name"] = json!(case.name());
             row["contender"] = json!(contender.name());
             row["rounds"] = Value::Array(rounds);
             row
         };
-        Ok(contenders.into_iter().zip(rounds).map(row).collect())
+        let has_figures =
+            |(_, rounds): &(Contender, Vec<Value>)| !rounds.iter().all(Value::is_null);
+        contenders.iter().copied().zip(rounds.clone()).filter(has_figures).map(row).collect()
     }
+}
+
+/// The ratios of CPU time that each row has, and to whom.
+const OTHERS: [(&str, Contender); 2] =
+    [("cpu_of_nats", Contender::Nats), ("cpu_of_bare", Contender::Bare)];
+
+/// Adds rows to a file, in the place of those of the same case and contender.
+fn add_to(path: &Path, rows: &[Value]) -> Result<()> {
+    let id = |row: &Value| ["part", "name", "contender"].map(|key| row[key].clone());
+    let is_new = |row: &Value| rows.iter().any(|other| id(other) == id(row));
+    let before = special::rows_in(path, "topics")?;
+    let kept = before.into_iter().filter(|row| !is_new(row));
+    special::add_to(path, "topics", kept.chain(rows.iter().cloned()).collect())
 }
 
 fn part(name: String) -> Result<String> {

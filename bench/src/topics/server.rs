@@ -3,6 +3,8 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt,
+    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
@@ -69,6 +71,32 @@ impl Drop for Server {
     }
 }
 
+/// The program of a peer's server, and what it is given; none of those that are here.
+fn program(contender: Contender) -> Result<Option<Vec<PathBuf>>> {
+    let peers = std::env::current_exe()?.with_file_name("../peers");
+    Ok(match contender {
+        Contender::SocketIo => {
+            Some(vec![peers.join("socketioxide/release/rsock-bench-socketioxide")])
+        }
+        Contender::Bun => {
+            let bun = peers.join("bun");
+            Some(vec![bun.join("node_modules/.bin/bun"), bun.join("server.js")])
+        }
+        Contender::Bare | Contender::Rsock | Contender::RsockWs | Contender::Nats => None,
+    })
+}
+
+/// The way to have this contender, where it is not on this machine.
+pub(super) fn missing(contender: Contender) -> Result<Option<&'static str>> {
+    if contender == Contender::Nats {
+        let debian = "no nats-server in PATH; on Debian: apt-get install nats-server";
+        return Ok((!broker::is_installed()?).then_some(debian));
+    }
+    let files = program(contender)?.unwrap_or_default();
+    let is_there = files.iter().all(|file| file.exists());
+    Ok((!is_there).then_some("run bench/peers/prepare"))
+}
+
 /// The server process: it listens until the parent hangs up, and says first which process does the work, and
 /// where.
 pub(super) fn serve(contender: Contender) -> Result<()> {
@@ -80,7 +108,14 @@ pub(super) fn serve(contender: Contender) -> Result<()> {
     });
     match contender {
         Contender::Bare => bare::serve(|address| say(std::process::id(), address)),
-        Contender::Rsock => machine::runtime(Mode::Split)?.block_on(serve_topics()),
+        Contender::Rsock => machine::runtime(Mode::Split)?.block_on(serve_topics("tcp")),
+        Contender::RsockWs => machine::runtime(Mode::Split)?.block_on(serve_topics("ws")),
+        // They listen to their parent as this process does, and say the same.
+        Contender::SocketIo | Contender::Bun => {
+            let files = program(contender)?.unwrap_or_default();
+            let (program, arguments) = files.split_first().ok_or("no program")?;
+            Err(Command::new(program).args(arguments).exec().into())
+        }
         Contender::Nats => {
             let broker = broker::start(HOST)?;
             say(broker.pid, broker.address)?;
@@ -97,14 +132,17 @@ fn say(pid: u32, address: SocketAddr) -> Result<()> {
     Ok(out.flush()?)
 }
 
-async fn serve_topics() -> Result<()> {
+async fn serve_topics(scheme: &str) -> Result<()> {
     let topics = Service::new(settings()?);
     let server = RsockServer::builder()
         .max_connections(usize::MAX)
-        .bind(&[&format!("tcp://{HOST}:0")])
+        .bind(&[&format!("{scheme}://{HOST}:0")])
         .await?;
     let address = server.addresses().remove(0);
-    say(std::process::id(), address.trim_start_matches("tcp://").parse()?)?;
+    let address = address.trim_start_matches(scheme).trim_start_matches("://");
+    // Of WebSocket it has a path.
+    let address = address.split_once('/').map_or(address, |(address, _)| address);
+    say(std::process::id(), address.parse()?)?;
     server.serve(topics.add_to(Router::new(()))).await;
     Ok(())
 }
@@ -113,6 +151,7 @@ async fn serve_topics() -> Result<()> {
 fn settings() -> Result<Settings> {
     let retention = Retention { messages: 10_000_000, bytes: 1 << 30, ..Retention::default() };
     let log = TopicSettings { retention, ..TopicSettings::default() };
-    let limits = Limits { memory: 2 << 30, ..Limits::default() };
+    // A hundred thousand of them are not all there are.
+    let limits = Limits { memory: 2 << 30, topics: 200_000, ..Limits::default() };
     Ok(Settings::new(limits, [("log.>", log)])?)
 }

@@ -190,6 +190,8 @@ mod tests {
         assert_eq!(rule.settings.sync, SyncMode::EveryMs(20));
         let rule = TopicRule::read("board.*=latest,max_keys=500").expect("valid");
         assert_eq!((rule.settings.kind, rule.settings.max_keys), (Kind::Latest, 500));
+        let rule = TopicRule::read("feed.*=memory,coalesce=10ms").expect("valid");
+        assert_eq!(rule.settings.coalesce, Duration::from_millis(10));
         let rule = TopicRule::read("room.*=bytes=1MiB").expect("the kind may be left out");
         assert_eq!((rule.settings.kind, rule.settings.retention.bytes), (Kind::Memory, 1 << 20));
     }
@@ -206,6 +208,10 @@ mod tests {
             ("a..b=memory", "is not a pattern of topics"),
             ("user.{name}=memory", "* instead of {name}"),
             ("orders=latest,sync=os", "cannot be durable"),
+            (
+                "feed=memory,coalesce=1s",
+                "coalesce = 1000 ms would hold messages back: 100 ms at most",
+            ),
         ] {
             let error = TopicRule::read(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");

@@ -402,3 +402,27 @@ async fn rules_that_were_changed_hold_from_the_next_start_on() {
     assert!(world.service.topics().is_empty());
     close(world).await;
 }
+
+/// A member waits for its disk, and not for the turn of those who read.
+#[tokio::test]
+async fn a_member_is_answered_at_once_where_messages_are_gathered() {
+    let folder = Folder::new("gathered");
+    let coalesce = Duration::from_millis(100);
+    let durable = TopicSettings { kind: Kind::Durable, coalesce, ..TopicSettings::default() };
+    let settings = Settings::new(Limits::default(), [("room.>", durable)]).expect("valid");
+    let world = open_with(&folder.0, settings).await;
+    for receive in ["acks", "both"] {
+        let options = format!(r#"{{"name":"ann","receive":"{receive}"}}"#);
+        let mut ann = Member::join(&world, &options, 1_000);
+        // If each answer waited for its turn, these would take half a minute.
+        let answered = async {
+            for n in 1..=300 {
+                ann.send(&format!(r#"{{"id":"{receive}-{n}"}}"#), n).await;
+                let answer = ann.next().await;
+                assert!(answer.ends_with(&format!("{receive}-{n}")), "{answer}");
+            }
+        };
+        tokio::time::timeout(PATIENCE, answered).await.expect("in time");
+    }
+    close(world).await;
+}

@@ -360,3 +360,28 @@ async fn a_token_that_nobody_checks_is_refused() {
     assert!(figures.refused.contains(&("not permitted", 2)), "{figures:?}");
     assert_eq!(figures.topics, 0, "nothing is made for it");
 }
+
+/// What is published in a burst is gathered for readers, and for nobody who waits for an answer.
+#[tokio::test]
+async fn a_burst_that_is_gathered_is_whole_and_in_order() {
+    let coalesce = Duration::from_millis(100);
+    let of_rooms = TopicSettings { coalesce, ..TopicSettings::default() };
+    let settings = Settings::new(rsock_topics::Limits::default(), [("room.*", of_rooms)]);
+    let serving = Serving::start(settings.expect("valid")).await;
+    let (client, other) = (serving.client(0).await, serving.client(1).await);
+    let mut read = client.request_stream(to("topic.room.1", r#"{"start":true}"#));
+    read.next().await.expect("it starts").expect("no failure");
+    // If each answer waited for its turn, these would take half a minute.
+    let publishes = async {
+        for n in 1..=300 {
+            let published = other.request_response(to("topic.room.1", &n.to_string())).await;
+            published.expect("room");
+        }
+    };
+    tokio::time::timeout(rsock_tests::script::PATIENCE, publishes).await.expect("in time");
+    for n in 1..=300 {
+        let next = tokio::time::timeout(rsock_tests::script::PATIENCE, read.next()).await;
+        let item = next.expect("in time").expect("it goes on").expect("no failure");
+        assert_eq!(item.data, n.to_string());
+    }
+}

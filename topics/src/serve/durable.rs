@@ -32,11 +32,12 @@ struct Told {
     topic: OnceLock<Weak<Topic>>,
     /// Readers are woken on this runtime.
     runtime: Handle,
+    clock: Clock,
 }
 
 impl Told {
-    fn new(runtime: &Handle) -> Arc<Self> {
-        Arc::new(Self { topic: OnceLock::new(), runtime: runtime.clone() })
+    fn new(data: &Data) -> Arc<Self> {
+        Arc::new(Self { topic: OnceLock::new(), runtime: data.runtime.clone(), clock: data.clock })
     }
 
     fn tell(&self, tell: impl FnOnce(&Topic) -> bool) {
@@ -44,7 +45,7 @@ impl Told {
             && tell(&topic)
         {
             let _entered = self.runtime.enter();
-            pump::pump(&topic);
+            pump::pump(&topic, self.clock);
         }
     }
 }
@@ -118,6 +119,7 @@ fn staged(record: Record<'_>) -> Staged<'_> {
 struct Data {
     store: Arc<store::Store>,
     runtime: Handle,
+    clock: Clock,
 }
 
 impl Data {
@@ -157,10 +159,10 @@ impl Data {
     }
 
     /// Brings back a topic that was found on disk.
-    fn adopt(&self, topics: &Topics, state: &TopicState, clock: Clock) -> Result<(), Refusal> {
+    fn adopt(&self, topics: &Topics, state: &TopicState) -> Result<(), Refusal> {
         let name = &state.name;
         let settings = Self::settings_of(topics, name);
-        let told = Told::new(&self.runtime);
+        let told = Told::new(self);
         let (retention, terms) = (Self::retention(&settings), Self::terms(&settings, &told));
         let topic = self.store.attach(state, retention, terms)?;
         let is_loose = settings.sync != SyncMode::Always;
@@ -180,7 +182,7 @@ impl Data {
         let journal = self.files(topic, told);
         let mut from = state.base.max(Offset(state.next.0.saturating_sub(remembered)));
         let topic = Topic::durable(name.clone(), &recovered, journal, settings, topics.held());
-        let now = clock.now();
+        let now = self.clock.now();
         while from < state.next {
             let block = self.store.read(state.id, from, READ_BYTES)?;
             block.records().for_each(|record| topic.restore(&staged(record), now));
@@ -202,7 +204,7 @@ impl Store for Data {
         settings: &TopicSettings,
     ) -> Result<(Recovered, Box<dyn Journal>), Refusal> {
         let (epoch, first) = (Epoch(random()), Offset(1));
-        let told = Told::new(&self.runtime);
+        let told = Told::new(self);
         let is_loose = settings.sync != SyncMode::Always;
         let retention = Self::retention(settings);
         let new = NewTopic { name, epoch, first, is_loose, settings: "", retention };
@@ -261,14 +263,14 @@ impl Service {
         let store = Arc::new(store.map_err(|error| {
             unusable(format!("the thread that writes cannot be started: {error}"))
         })?);
-        let data = Data { store: Arc::clone(&store), runtime: Handle::current() };
+        let data = Data { store: Arc::clone(&store), runtime: Handle::current(), clock };
         let topics = Topics::new(settings, Epoch(random()));
         for state in &states {
             let name = state.name.clone();
             if let Some(damage) = &state.damage {
                 damaged.push((Some(name.clone()), damage.clone()));
             }
-            data.adopt(&topics, state, clock)
+            data.adopt(&topics, state)
                 .map_err(|refusal| unusable(format!("topic \"{name}\": {refusal}")))?;
         }
         let service = Self::of(topics.with_store(Box::new(data)), permit, secret, clock);

@@ -91,7 +91,7 @@ impl Service {
             TopicsOptions::Purge(name) => {
                 let topic = self.to_administer(request, &name)?;
                 if topic.purge()? {
-                    pump(&topic);
+                    pump(&topic, self.0.clock);
                 }
                 Ok(done(&topic))
             }
@@ -100,7 +100,7 @@ impl Service {
                 let deleted = self.0.topics.delete(&name, self.0.clock.now())?;
                 let (topic, is_waited_for) = deleted.ok_or_else(|| Refusal::no_topic(&name))?;
                 if is_waited_for {
-                    pump(&topic);
+                    pump(&topic, self.0.clock);
                 }
                 Ok(done(&topic))
             }

@@ -148,7 +148,7 @@ impl Service {
                     tokio::time::sleep(TICK).await;
                     let Some(topics) = topics.upgrade() else { return };
                     for topic in topics.tick(clock.now()) {
-                        pump::pump(&topic);
+                        pump::pump(&topic, clock);
                     }
                 }
             });

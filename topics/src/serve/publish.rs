@@ -138,7 +138,7 @@ impl Service {
         let publish = self.to_publish(&name, own, message, &options);
         let (published, topic) = self.0.topics.publish(&name, own, &publish, self.0.clock.now())?;
         if published.pump {
-            pump::pump(&topic);
+            pump::pump(&topic, self.0.clock);
         }
         Ok((topic, published))
     }

@@ -88,6 +88,9 @@ pub enum SyncMode {
     Os,
 }
 
+/// The longest time for which messages may be gathered.
+const MAX_COALESCE: Duration = Duration::from_millis(100);
+
 /// The settings of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -119,6 +122,10 @@ pub struct TopicSettings {
     pub rate: Option<Rate>,
     /// Subscriptions at a time.
     pub max_subscriptions: usize,
+    /// The time between two rounds of waking those who wait for messages, 100 ms at most: what is published
+    /// meanwhile is one write for each connection. The first message after a pause is not delayed.
+    #[serde(deserialize_with = "form::time")]
+    pub coalesce: Duration,
     /// Publishes that wait for the disk.
     pub pending: Pending,
     /// When a durable message is acknowledged.
@@ -139,6 +146,7 @@ impl Default for TopicSettings {
             presence_grace: Duration::from_secs(5),
             rate: None,
             max_subscriptions: 100_000,
+            coalesce: Duration::ZERO,
             pending: Pending::default(),
             sync: SyncMode::Always,
         }
@@ -186,6 +194,13 @@ impl TopicSettings {
             if value == 0 {
                 return Err(format!("{name} = 0 would refuse everything: 1 at least"));
             }
+        }
+        if self.coalesce > MAX_COALESCE {
+            let asked = self.coalesce.as_millis();
+            let most = MAX_COALESCE.as_millis();
+            return Err(format!(
+                "coalesce = {asked} ms would hold messages back: {most} ms at most"
+            ));
         }
         if self.sync == SyncMode::EveryMs(0) {
             return Err("sync = { every_ms = 0 } is \"always\"".to_owned());
@@ -357,6 +372,7 @@ mod tests {
             max_ephemeral_bytes = "8KiB"
             sync = { every_ms = 5 }
             presence_grace = 2.5
+            coalesce = "10ms"
             rate = { per_second = 9 }
             pending = { messages = 64 }
             "#,
@@ -378,6 +394,7 @@ mod tests {
             max_ephemeral_bytes: 8 << 10,
             sync: SyncMode::EveryMs(5),
             presence_grace: Duration::from_millis(2_500),
+            coalesce: Duration::from_millis(10),
             rate: Rate::new(9, 9).ok(),
             pending: Pending { messages: 64, ..Pending::default() },
             ..TopicSettings::default()
@@ -419,6 +436,7 @@ mod tests {
             ("topic = [{ pattern = 'a', max_message_bytes = -1 }]", "-1"),
             ("topic = [{ pattern = 'a', presence_grace = '5 parsecs' }]", "parsecs"),
             ("topic = [{ pattern = 'a', presence_grace = -1 }]", "-1"),
+            ("topic = [{ pattern = 'a', coalesce = '101ms' }]", "coalesce = 101 ms would hold"),
             ("topic = [{ pattern = 'a', rate = { per_second = 0 } }]", "allows 1 to"),
             (
                 "topic = [{ pattern = 'a', kind = 'durable', sync = { every_ms = 0 } }]",

@@ -151,6 +151,12 @@ impl Hubs {
 
     /// Wakes a handful of those that wait, after [`tell`](Self::tell) or `More` have said so.
     pub(crate) fn pump(&self) -> Pumped {
+        self.pump_when(|| true)
+    }
+
+    /// The same, where a pass over all that wait begins if it may. If it may not, nobody is woken any more, and
+    /// there is more to be done later.
+    pub(crate) fn pump_when(&self, may_begin: impl Fn() -> bool) -> Pumped {
         let mut budget = HANDFUL;
         let mut pass = lock(&self.pass);
         loop {
@@ -165,6 +171,9 @@ impl Hubs {
                 }
             }
             let version = self.version();
+            if self.pumped.load(Ordering::Relaxed) != version && !may_begin() {
+                return Pumped::More;
+            }
             if self.pumped.swap(version, Ordering::Relaxed) == version {
                 self.is_pumping.swap(false, Ordering::AcqRel);
                 // What was published since did not pump, because we did.

@@ -5,7 +5,7 @@ mod hubs;
 mod latest;
 mod places;
 
-use std::{mem, sync::Arc};
+use std::{cell::Cell, mem, sync::Arc, time::Duration};
 
 pub use durable::{Journal, Recovered, Staged, Store};
 pub use hubs::{Hub, Pumped, Wake};
@@ -29,7 +29,7 @@ use crate::{
     refusal::Refusal,
     settings::{Kind, TopicSettings},
     sync::{AtomicU8, AtomicU64, AtomicUsize, Mutex, Ordering, lock},
-    time::Now,
+    time::{Instant, Now},
 };
 
 /// A message to be published, and the conditions under which it is.
@@ -105,6 +105,8 @@ pub struct Topic {
     /// The number of the next event: readers look at it without the lock.
     next_event: AtomicU64,
     hubs: Hubs,
+    /// The moment at which the last paced pass over those who wait began; 0 if none did.
+    last_pass: AtomicU64,
     held: Arc<Held>,
     readers: AtomicUsize,
     places: Places,
@@ -203,6 +205,7 @@ impl Topic {
             events: Mutex::new(Events::new(name.clone(), Held::new(Arc::clone(all)))),
             next_event: AtomicU64::new(0),
             hubs: Hubs::new(),
+            last_pass: AtomicU64::new(0),
             held,
             readers: AtomicUsize::new(0),
             places: Places::default(),
@@ -622,9 +625,34 @@ impl Topic {
         self.hubs.wait(hub);
     }
 
-    /// Wakes a handful of those that wait for news.
+    /// Wakes a handful of those that wait for news, whatever the time between two passes is to be.
     pub fn pump(&self) -> Pumped {
         self.hubs.pump()
+    }
+
+    /// The same, with the time that its settings want between the beginnings of two passes over all who wait: what
+    /// is published meanwhile is one wake of each connection. Where there is [more](Pumped::More), the time until
+    /// this is to be called again.
+    pub fn pump_paced(&self, now: impl FnOnce() -> Instant) -> (Pumped, Duration) {
+        let pause = self.settings.coalesce;
+        if pause.is_zero() {
+            return (self.pump(), Duration::ZERO);
+        }
+        // 0 is none.
+        let (now, wait) = (now().0.max(1), Cell::new(Duration::ZERO));
+        let pumped = self.hubs.pump_when(|| {
+            // One pumps at a time: nobody else changes it.
+            let until = match self.last_pass.load(Ordering::Relaxed) {
+                0 => Instant(0),
+                last => Instant(last) + pause,
+            };
+            wait.set(until.since(Instant(now)));
+            if wait.get().is_zero() {
+                self.last_pass.store(now, Ordering::Relaxed);
+            }
+            wait.get().is_zero()
+        });
+        (pumped, wait.get())
     }
 }
 

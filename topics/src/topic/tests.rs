@@ -151,14 +151,13 @@ fn open(disk: &Disk, messages: u64, now: Now) -> Topic {
 
 impl World {
     fn new(messages: u64) -> Self {
-        let (disk, now) =
-            (Disk::default(), Now { monotonic: crate::time::Instant(1 << 50), unix_ms: 1 });
+        let (disk, now) = (Disk::default(), Now { monotonic: Instant(1 << 50), unix_ms: 1 });
         let topic = open(&disk, messages, now);
         Self { disk, topic, now }
     }
 
     fn publish(&mut self, data: &str, id: Option<u64>) -> Result<Published, Refusal> {
-        self.now = self.now.after(std::time::Duration::from_secs(3));
+        self.now = self.now.after(Duration::from_secs(3));
         let message = Message { data: data.as_bytes(), ..Message::default() };
         let id = id.map(|id| DedupKey([id, 0]));
         self.topic.publish(&Publish { message, id, ..Publish::default() }, self.now)

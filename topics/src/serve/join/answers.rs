@@ -117,6 +117,14 @@ impl Answers {
         }
     }
 
+    /// The message for whose commit the first waits.
+    pub(super) fn awaits(&self, visible: Offset) -> Option<Offset> {
+        match self.waiting.front()?.outcome {
+            Outcome::Appended(offset) | Outcome::Known(offset) if offset >= visible => Some(offset),
+            _ => None,
+        }
+    }
+
     /// The disk has failed: what is not committed may be there or not. Whether that is so of something, and
     /// the member would not hear of it.
     pub(super) fn fail(&mut self, visible: Offset, failure: &Refusal) -> bool {

@@ -56,6 +56,8 @@ pub(super) struct Join {
     group: Arc<WakeGroup>,
     /// Messages that are read for it from a disk.
     loading: Option<Box<Loading>>,
+    /// The message of which its disk tells it itself: passes over all who wait may come later.
+    awaited: Option<Offset>,
     /// Others see that it is there for as long as this is.
     session: Option<PresenceSession>,
 }
@@ -138,6 +140,7 @@ impl Service {
             reader,
             group,
             loading: None,
+            awaited: None,
             session,
         })
     }
@@ -262,7 +265,7 @@ impl Join {
         let maker = Maker::of(origin, own);
         let (published, topic) = service.topics.append(Arc::clone(topic), maker, &publish, now)?;
         if published.pump {
-            pump(&topic);
+            pump(&topic, service.clock);
         }
         service.counters.published(&published);
         Ok(match published.offset {
@@ -313,6 +316,18 @@ impl Join {
         Ok(true)
     }
 
+    /// Has it polled when the message is on disk whose answer is next, where passes are paced.
+    fn await_commit(&mut self, topic: &Topic, cx: &Context<'_>) {
+        let is_paced = topic.is_durable() && !topic.settings().coalesce.is_zero();
+        let awaits = if is_paced { self.answers.awaits(topic.visible()) } else { None };
+        // Once for each: whoever asks again and again leaves no more behind.
+        if let Some(offset) = awaits.filter(|_| awaits != self.awaited) {
+            // What comes meanwhile is seen by the version, as below.
+            let _ = topic.poll_committed(offset, cx);
+        }
+        self.awaited = awaits;
+    }
+
     fn try_fill(
         &mut self,
         out: &mut Outlet<'_>,
@@ -344,6 +359,7 @@ impl Join {
                     }
                     out.wait_in(&self.group, cx);
                     self.reader.wait();
+                    self.await_commit(&topic, cx);
                     // What came just before has woken nobody.
                     if topic.version() == version {
                         return Ok(Poll::Pending);

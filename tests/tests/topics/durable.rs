@@ -426,3 +426,28 @@ async fn a_member_is_answered_at_once_where_messages_are_gathered() {
     }
     close(world).await;
 }
+
+/// Otherwise a crash would bring back what was purged.
+#[tokio::test]
+async fn whoever_purges_and_deletes_is_answered_when_it_is_on_disk() {
+    let folder = Folder::new("answered");
+    let (world, hand) = open_held(&folder.0).await;
+    world.publish("room.1", 1..=3).await;
+    let room = world.topic("room.1");
+    for is_purged in [true, false] {
+        hand.hold();
+        let done = async { if is_purged { room.purge().await } else { room.delete().await } };
+        let mut done = Box::pin(done);
+        // Time for the answer, if it did not wait: another's round trips.
+        let others = world.publish("other", 1..=50);
+        tokio::select! {
+            biased;
+            done = &mut done => panic!("{done:?} before it is on disk"),
+            () = others => {}
+        }
+        hand.release();
+        let done = tokio::time::timeout(PATIENCE, done).await.expect("in time");
+        done.expect("it is on disk");
+    }
+    close(world).await;
+}

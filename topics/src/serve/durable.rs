@@ -280,6 +280,16 @@ impl Service {
         Ok((service, damaged.collect()))
     }
 
+    /// Waits until all that was asked of the disk before is there.
+    pub(super) async fn on_disk(&self) -> Result<(), Refusal> {
+        let Some(store) = self.0.store.get() else { return Ok(()) };
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        store.after(move |result| drop(done.send(result)))?;
+        let stopped =
+            || Refusal::failed("outcome unknown: the service stopped before it was on disk");
+        is_done.await.unwrap_or_else(|_| Err(stopped()))
+    }
+
     /// The figures of the data directory, if there is one.
     pub fn store_figures(&self) -> Option<StoreFigures> {
         self.0.store.get().map(|store| store.figures())

@@ -93,7 +93,7 @@ impl Service {
                 if topic.purge()? {
                     pump(&topic, self.0.clock);
                 }
-                Ok(done(&topic))
+                self.done(&topic).await
             }
             TopicsOptions::Delete(name) => {
                 self.to_administer(request, &name)?;
@@ -102,9 +102,20 @@ impl Service {
                 if is_waited_for {
                     pump(&topic, self.0.clock);
                 }
-                Ok(done(&topic))
+                self.done(&topic).await
             }
         }
+    }
+
+    /// The answer to what was done to a topic: it holds over a crash, if the topic itself does.
+    async fn done(&self, topic: &Topic) -> Result<Payload, Refusal> {
+        if topic.is_durable() {
+            self.on_disk().await?;
+        }
+        let (epoch, next) = (topic.epoch(), topic.visible());
+        let done = Done { topic: topic.name().as_str(), epoch, next };
+        // Names and numbers can be written as JSON.
+        Ok(Payload::new(serde_json::to_vec(&done).unwrap_or_default()))
     }
 
     fn to_administer(&self, request: &Request, name: &TopicName) -> Result<Arc<Topic>, Refusal> {
@@ -161,13 +172,6 @@ impl Service {
             slowest: is_admin.then(|| topic.behind()).flatten().map(|behind| Slowest { behind }),
         }
     }
-}
-
-fn done(topic: &Topic) -> Payload {
-    let (epoch, next) = (topic.epoch(), topic.visible());
-    let done = Done { topic: topic.name().as_str(), epoch, next };
-    // Names and numbers can be written as JSON.
-    Payload::new(serde_json::to_vec(&done).unwrap_or_default())
 }
 
 /// The topics that somebody may see, in the order of their names. It holds a portion of them.

@@ -139,6 +139,12 @@ impl Service {
             .route("presence.{*name}", self.presence_route())
     }
 
+    /// There is no disk.
+    #[cfg(not(all(feature = "durable", target_os = "linux")))]
+    fn on_disk(&self) -> std::future::Ready<Result<(), Refusal>> {
+        std::future::ready(Ok(()))
+    }
+
     /// Looks at all topics each second, from the first request on, for as long as they are there.
     fn start(&self) {
         self.0.started.get_or_init(|| {

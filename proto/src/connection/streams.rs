@@ -459,6 +459,13 @@ fn assembled(stream: &Stream) -> (usize, usize) {
 mod tests {
     use super::*;
 
+    /// There may be a hundred thousand that wait. What few streams need has memory of its own.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_place_is_small() {
+        assert!(size_of::<Slot>() <= 232, "{} bytes", size_of::<Slot>());
+    }
+
     #[test]
     fn ids_are_used_up_and_not_reused() {
         for (first, last) in [(1, MAX_U31), (2, MAX_U31 - 1)] {

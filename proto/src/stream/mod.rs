@@ -47,8 +47,7 @@ pub(crate) struct Stream {
     pub(crate) interaction: Interaction,
     /// We asked; otherwise the peer did.
     pub(crate) requester: bool,
-    /// Our request, until it is written. Its initial request-n is what `recv` has to write.
-    opening: Option<Payload>,
+    /// It has our request, until that is written. Its initial request-n is what `recv` has to write.
     send: SendHalf,
     recv: RecvHalf,
     /// The payload being sent in fragments. Nothing else of the stream comes between them
@@ -65,7 +64,6 @@ impl Stream {
             id: StreamId::MIN,
             interaction: Interaction::FireAndForget,
             requester: false,
-            opening: None,
             send: SendHalf::closed(),
             recv: RecvHalf::closed(),
             cut: None,
@@ -81,13 +79,12 @@ impl Stream {
             id: _,          // set by `begin`
             interaction: _, // the same
             requester: _,   // the same
-            opening,
             send,
             recv,
             cut,
             assembly,
         } = self;
-        *opening = None;
+        send.take_opening();
         send.abandon();
         *recv = RecvHalf::closed();
         *cut = None;
@@ -112,7 +109,9 @@ impl Stream {
         n: u32,
     ) {
         self.begin(id, interaction, true);
-        self.opening = payload;
+        if let Some(payload) = payload {
+            self.send.put_opening(payload);
+        }
         match interaction {
             Interaction::FireAndForget => {}
             Interaction::RequestResponse => self.recv = RecvHalf::open(1),
@@ -153,7 +152,7 @@ impl Stream {
     /// The peer knows of it: our request, if it is one, is written, or its first fragment.
     #[inline]
     pub(crate) fn is_known(&self) -> bool {
-        self.opening.is_none()
+        !self.send.is_opening()
     }
 
     /// We may still send.
@@ -213,19 +212,19 @@ impl Stream {
 
     /// Bytes that wait to be sent: the request, an item in fragments, and items.
     pub(crate) fn unsent_bytes(&self) -> usize {
-        self.opening.as_ref().map_or(0, Payload::size)
+        self.send.opening_bytes()
             + self.cut.as_ref().map_or(0, |cut| cut.size())
             + self.send.unsent_bytes()
     }
 
     /// There is data to write: the request, items or a terminal.
     pub(crate) fn has_data(&self) -> bool {
-        self.opening.is_some() || self.cut.is_some() || self.send.has_output()
+        self.send.is_opening() || self.cut.is_some() || self.send.has_output()
     }
 
     /// It will never have data to write again.
     pub(crate) fn has_sent_all(&self) -> bool {
-        self.opening.is_none() && self.cut.is_none() && self.send.is_done()
+        !self.send.is_opening() && self.cut.is_none() && self.send.is_done()
     }
 
     /// The peer's request comes in fragments, the first of which says whether its half is complete.
@@ -270,6 +269,6 @@ impl Stream {
     /// comes between fragments: a CANCEL there would give up the payload (FRAG-15, FRAG-16). A
     /// requester that cancels means just that, and has given up its fragments before.
     pub(crate) fn has_control(&self) -> bool {
-        self.opening.is_none() && self.cut.is_none() && self.recv.has_output()
+        !self.send.is_opening() && self.cut.is_none() && self.recv.has_output()
     }
 }

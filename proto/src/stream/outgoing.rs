@@ -52,7 +52,7 @@ impl Stream {
     /// Writes its next frame, of at most `max` bytes; `None` if it has none.
     #[inline]
     pub(crate) fn write_next<S: Sink>(&mut self, max: usize, out: &mut S) -> Option<Written> {
-        if let Some(payload) = self.opening.take() {
+        if let Some(payload) = self.send.take_opening() {
             return Some(self.write_request(payload, max, out));
         }
         if self.cut.is_some() {

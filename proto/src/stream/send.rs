@@ -108,6 +108,31 @@ impl SendHalf {
         spent
     }
 
+    /// The request that opens the stream; it is written before all else. Nothing waits yet.
+    pub(crate) fn put_opening(&mut self, payload: Payload) {
+        debug_assert!(self.outbox.first.is_none());
+        self.outbox.first = Some(payload);
+        self.outbox.is_opening = true;
+    }
+
+    /// Takes the request, to be written.
+    #[inline]
+    pub(crate) fn take_opening(&mut self) -> Option<Payload> {
+        if mem::take(&mut self.outbox.is_opening) { self.outbox.first.take() } else { None }
+    }
+
+    /// It has the request, which is not written.
+    #[inline]
+    pub(crate) fn is_opening(&self) -> bool {
+        self.outbox.is_opening
+    }
+
+    /// Bytes of the request, as long as it is not written.
+    pub(crate) fn opening_bytes(&self) -> usize {
+        let opening = self.outbox.first.as_ref().filter(|_| self.outbox.is_opening);
+        opening.map_or(0, Payload::size)
+    }
+
     /// No more items; what was given is written first.
     pub(crate) fn finish(&mut self, terminal: Terminal) {
         self.state = State::Finishing(terminal);
@@ -118,12 +143,12 @@ impl SendHalf {
         self.outbox.bytes
     }
 
-    /// Forgets the items that are not written; how it ends stays.
+    /// Forgets the items that are not written; how it ends stays, and so does a request.
     #[inline]
     pub(crate) fn drop_items(&mut self) {
         // Most that end have none, and never had more than one.
-        if self.outbox.first.is_some() || self.outbox.rest.capacity() > 0 {
-            self.outbox = Outbox::default();
+        if self.outbox.has_first() || self.outbox.rest.is_some() {
+            self.outbox.drop_items();
         }
     }
 
@@ -168,35 +193,85 @@ pub(crate) enum Output {
     Error(StreamError),
 }
 
-/// A queue of at most [`OUTBOX_ITEMS`] whose first item needs no allocation: most streams send one.
+/// A queue of at most [`OUTBOX_ITEMS`] whose first item needs no allocation: most streams send one. Few have
+/// more that wait.
 #[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "three words less for each of many streams")]
 struct Outbox {
     first: Option<Payload>,
-    rest: VecDeque<Payload>,
+    /// The first is no item: it is the request that opens the stream.
+    is_opening: bool,
+    rest: Option<Box<VecDeque<Payload>>>,
     bytes: usize,
 }
 
 impl Outbox {
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.rest.len()
+    #[inline]
+    fn has_first(&self) -> bool {
+        self.first.is_some() && !self.is_opening
     }
 
+    fn len(&self) -> usize {
+        usize::from(self.has_first()) + self.rest.as_ref().map_or(0, |rest| rest.len())
+    }
+
+    #[inline]
     fn is_empty(&self) -> bool {
-        self.first.is_none() && self.rest.is_empty()
+        !self.has_first() && self.rest.as_ref().is_none_or(|rest| rest.is_empty())
     }
 
     fn push(&mut self, item: Payload) {
         self.bytes += item.size();
-        if self.is_empty() {
+        if self.is_empty() && !self.is_opening {
             self.first = Some(item);
         } else {
-            self.rest.push_back(item);
+            self.rest.get_or_insert_default().push_back(item);
         }
     }
 
     fn pop(&mut self) -> Option<Payload> {
-        let item = self.first.take().or_else(|| self.rest.pop_front())?;
+        let item = if self.has_first() {
+            self.first.take()
+        } else {
+            self.rest.as_mut().and_then(|rest| rest.pop_front())
+        }?;
         self.bytes -= item.size();
         Some(item)
+    }
+
+    fn drop_items(&mut self) {
+        if !self.is_opening {
+            self.first = None;
+        }
+        self.rest = None;
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_no_item() {
+        let mut half = SendHalf::closed();
+        half.open(3);
+        half.put_opening("request".into());
+        assert!(half.is_opening() && !half.has_output() && half.pop().is_none());
+        assert_eq!((half.opening_bytes(), half.unsent_bytes(), half.capacity()), (7, 0, 3));
+        half.push("one".into());
+        half.push("two".into());
+        assert_eq!((half.opening_bytes(), half.unsent_bytes(), half.capacity()), (7, 6, 1));
+        assert_eq!(half.take_opening(), Some("request".into()));
+        assert!(!half.is_opening() && half.take_opening().is_none());
+        let mut popped = std::iter::from_fn(|| match half.pop() {
+            Some(Output::Item { item, .. }) => Some(item),
+            _ => None,
+        });
+        assert_eq!([popped.next(), popped.next()], [Some("one".into()), Some("two".into())]);
+        half.put_opening("request".into());
+        half.push("one".into());
+        half.abandon();
+        assert!(half.is_opening() && !half.has_output(), "its items alone are forgotten");
     }
 }

@@ -206,7 +206,7 @@ impl Stream {
     pub(crate) fn fail(&mut self, error: StreamError) -> Effect {
         if self.interaction == Interaction::FireAndForget {
             self.send.abandon();
-        } else if self.opening.is_some() {
+        } else if self.send.is_opening() {
             return Effect::Ended(None); // RR-10: nothing of it was sent.
         } else {
             self.recv.close();
@@ -220,7 +220,7 @@ impl Stream {
     pub(crate) fn cancel(&mut self) -> Effect {
         self.assembly = None;
         if self.requester {
-            if self.opening.is_some() {
+            if self.send.is_opening() {
                 return Effect::Ended(None); // RR-10: nothing of it was sent.
             }
             self.cut = None;

@@ -7,8 +7,9 @@ pub(crate) struct Turn {
     in_control: bool,
     /// In one of the data lists.
     in_data: bool,
-    /// Bytes it may write this turn; negative after a frame longer than the quantum.
-    deficit: i64,
+    /// Bytes it may write this turn; negative after a frame longer than the quantum. A frame is of 16 MiB at
+    /// most.
+    deficit: i32,
 }
 
 impl Turn {
@@ -35,7 +36,7 @@ impl Turn {
     /// It is taken off its data list; the bytes it may write now.
     #[inline]
     pub(crate) fn begin(&self, quantum: i64) -> i64 {
-        self.deficit.saturating_add(quantum).min(quantum)
+        i64::from(self.deficit).saturating_add(quantum).min(quantum)
     }
 
     /// It has written, and so many bytes of what it may are left. It has more, or not; true if it is
@@ -44,7 +45,8 @@ impl Turn {
     #[must_use]
     pub(crate) fn end(&mut self, left: i64, has_data: bool, stays: bool) -> bool {
         // What it overdrew is paid at its next turn; what it left is lost if it has no more.
-        self.deficit = if has_data { left } else { left.min(0) };
+        let left = if has_data { left } else { left.min(0) };
+        self.deficit = left.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
         self.in_data = has_data || stays;
         self.in_data
     }

@@ -52,7 +52,27 @@ impl From<ItemSource> for Producer {
 /// A stream of items, and the one that was polled for without credit.
 pub(super) struct Source {
     stream: BoxStream<Result<Payload, Error>>,
-    ahead: Option<Payload>,
+    ahead: Ahead,
+}
+
+/// The place of an item that was polled for ahead. Most streams never need it; the others keep it.
+#[derive(Default)]
+struct Ahead(Option<Box<Option<Payload>>>);
+
+impl Ahead {
+    #[inline]
+    fn is_some(&self) -> bool {
+        self.0.as_ref().is_some_and(|place| place.is_some())
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<Payload> {
+        self.0.as_mut()?.take()
+    }
+
+    fn put(&mut self, item: Payload) {
+        **self.0.get_or_insert_default() = Some(item);
+    }
 }
 
 /// The outcome of asking a source for a stream.
@@ -68,7 +88,7 @@ pub(super) enum Polled {
 
 impl Source {
     pub(super) fn new(stream: BoxStream<Result<Payload, Error>>) -> Self {
-        Self { stream, ahead: None }
+        Self { stream, ahead: Ahead::default() }
     }
 
     /// The next item. Without credit only an end can be told: whether there is one is found out by
@@ -89,7 +109,7 @@ impl Source {
         match guard(|| self.stream.as_mut().poll_next(cx)) {
             Ok(Poll::Ready(Some(Ok(item)))) if has_credit => Polled::Item(item),
             Ok(Poll::Ready(Some(Ok(item)))) => {
-                self.ahead = Some(item);
+                self.ahead.put(item);
                 Polled::NoCredit
             }
             Ok(Poll::Ready(Some(Err(error)))) | Err(error) => Polled::Failed(error),

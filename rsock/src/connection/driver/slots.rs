@@ -173,3 +173,15 @@ impl Slots {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be a hundred thousand that wait. What few streams need has memory of its own.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<Slot>() <= 72, "{} bytes", size_of::<Slot>());
+    }
+}

@@ -4,7 +4,10 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{
+        Arc, Weak,
+        atomic::{Ordering, fence},
+    },
     task::{Context, Poll, Wake, Waker},
 };
 
@@ -18,7 +21,7 @@ use crate::{
         work::Work,
     },
     error::Error,
-    sync::AtomicBool,
+    sync::{AtomicBool, AtomicUsize},
 };
 
 /// The source that fills the half of a stream that we send on.
@@ -160,7 +163,8 @@ fn log_panic(_: &(dyn Any + Send)) {}
 
 /// The waker of a slot. It outlives the slot's tenants; a late call polls the next one once too often.
 struct SlotWaker {
-    slot: usize,
+    /// Changed by its connection, while nobody else has it.
+    slot: AtomicUsize,
     listed: AtomicBool,
     /// Weak: producers hold wakers, and must not keep a mailbox alive that holds them.
     mailbox: Weak<Mailbox>,
@@ -175,14 +179,27 @@ impl Wake for SlotWaker {
         if !self.listed.swap(true, Ordering::AcqRel)
             && let Some(mailbox) = self.mailbox.upgrade()
         {
-            mailbox.ready(self.slot);
+            mailbox.ready(self.slot.load(Ordering::Relaxed));
         }
     }
 }
 
-/// One waker a slot, made when the slot is first used.
+/// A waker as it is known here, and as it is given to who is polled.
+type Shared = (Arc<SlotWaker>, Waker);
+
+fn waker_of(slot: usize, mailbox: &Arc<Mailbox>) -> Shared {
+    let (slot, listed) = (AtomicUsize::new(slot), AtomicBool::new(false));
+    let shared = Arc::new(SlotWaker { slot, listed, mailbox: Arc::downgrade(mailbox) });
+    (Arc::clone(&shared), Waker::from(shared))
+}
+
+/// One waker a slot, made when the slot first needs its own.
 #[derive(Default)]
-pub(super) struct SlotWakers(Vec<Option<(Arc<SlotWaker>, Waker)>>);
+pub(super) struct SlotWakers {
+    own: Vec<Option<Shared>>,
+    /// Lent to one feed after the other, until one keeps it: those that wait in a group do not.
+    lent: Option<Shared>,
+}
 
 impl SlotWakers {
     pub(super) fn get(&mut self, slot: usize, mailbox: &Arc<Mailbox>) -> &Waker {
@@ -191,42 +208,114 @@ impl SlotWakers {
 
     /// The waker at `index` that lists `slot`.
     pub(super) fn named(&mut self, index: usize, slot: usize, mailbox: &Arc<Mailbox>) -> &Waker {
-        if self.0.get(index).is_none_or(Option::is_none) {
-            self.make(index, slot, mailbox);
+        if !self.has(index) {
+            self.put(index, waker_of(slot, mailbox));
         }
-        match &self.0[index] {
+        match &self.own[index] {
             Some((_, waker)) => waker,
             None => Waker::noop(),
         }
     }
 
-    /// Forgets those of the slots from `len` on. A late call of one lists a slot that has nothing.
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.0.truncate(len);
-        self.0.shrink_to_fit();
+    /// A waker for a slot that may not need one of its own. To be [taken back](Self::take_back) when whoever
+    /// it is lent to has been polled.
+    #[inline]
+    pub(super) fn lend(&mut self, slot: usize, mailbox: &Arc<Mailbox>) -> &Waker {
+        if self.has(slot) {
+            return self.get(slot, mailbox);
+        }
+        let (shared, waker) = self.lent.get_or_insert_with(|| waker_of(slot, mailbox));
+        shared.slot.store(slot, Ordering::Relaxed);
+        waker
+    }
+
+    /// Takes back the waker that was lent; it is the slot's own from here on if it was kept, or called.
+    #[inline]
+    pub(super) fn take_back(&mut self, slot: usize) {
+        let Some((shared, _)) = &self.lent else { return };
+        let is_kept = Arc::strong_count(shared) > 2;
+        // Whoever had it and dropped it may have called it before that.
+        fence(Ordering::Acquire);
+        if (is_kept || shared.listed.load(Ordering::Acquire))
+            && let Some(lent) = self.lent.take()
+        {
+            self.put(slot, lent);
+        }
+    }
+
+    #[inline]
+    fn has(&self, index: usize) -> bool {
+        self.own.get(index).is_some_and(Option::is_some)
     }
 
     #[cold]
-    fn make(&mut self, index: usize, slot: usize, mailbox: &Arc<Mailbox>) {
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
+    fn put(&mut self, index: usize, waker: Shared) {
+        if self.own.len() <= index {
+            self.own.resize_with(index + 1, || None);
         }
-        let mailbox = Arc::downgrade(mailbox);
-        let shared = Arc::new(SlotWaker { slot, listed: AtomicBool::new(false), mailbox });
-        self.0[index] = Some((Arc::clone(&shared), Waker::from(shared)));
+        self.own[index] = Some(waker);
+    }
+
+    /// Forgets those of the slots from `len` on. A late call of one lists a slot that has nothing.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.own.truncate(len);
+        self.own.shrink_to_fit();
     }
 
     /// Drops the last one; false if there was none.
     pub(super) fn drop_last(&mut self) -> bool {
-        self.0.pop().is_some()
+        self.own.pop().is_some()
     }
 
     /// The slot is off the mailbox's list: its next wake lists it again.
     pub(super) fn unlist(&self, slot: usize) {
-        if let Some(Some((shared, _))) = self.0.get(slot) {
+        if let Some(Some((shared, _))) = self.own.get(slot) {
             // The call that was too late to list it again came before this: what it had to tell is
             // seen by the poll that follows.
             shared.listed.swap(false, Ordering::AcqRel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::ConnectionState;
+
+    fn ready(mailbox: &Mailbox) -> Vec<usize> {
+        let (mut commands, mut ready) = (Vec::new(), Vec::new());
+        mailbox.take(&mut commands, &mut ready);
+        ready
+    }
+
+    /// Whoever keeps it is woken, however many it is lent to later.
+    #[test]
+    fn a_waker_that_is_kept_is_the_slots_own() {
+        let mailbox = Mailbox::new(1, ConnectionState::Established);
+        let mut wakers = SlotWakers::default();
+        for slot in 0..3 {
+            let _ = wakers.lend(slot, &mailbox);
+            wakers.take_back(slot);
+        }
+        assert!(wakers.own.is_empty(), "nobody has kept it");
+        let kept = wakers.lend(7, &mailbox).clone();
+        wakers.take_back(7);
+        wakers.lend(2, &mailbox).wake_by_ref();
+        wakers.take_back(2);
+        let dropped = wakers.lend(4, &mailbox).clone();
+        dropped.wake();
+        wakers.take_back(4);
+        assert_eq!(ready(&mailbox), [2, 4]);
+        let _ = wakers.lend(5, &mailbox);
+        wakers.take_back(5);
+        kept.wake_by_ref();
+        kept.wake();
+        assert_eq!(ready(&mailbox), [7], "once, until it is off the list");
+        for slot in [2, 4, 7] {
+            wakers.unlist(slot);
+            wakers.lend(slot, &mailbox).wake_by_ref();
+            wakers.take_back(slot);
+            assert_eq!(ready(&mailbox), [slot]);
         }
     }
 }

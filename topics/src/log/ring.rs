@@ -131,6 +131,8 @@ pub struct Ring {
 #[derive(Debug)]
 struct Kept {
     segment: Arc<Segment>,
+    /// That of the segment, by which one is found without a look at each.
+    first: Offset,
     len: usize,
     /// The moment that the age of its newest entry counts from.
     newest: Instant,
@@ -211,7 +213,7 @@ impl Ring {
             let entries = entries.min(SEGMENT_ENTRIES);
             let held = Arc::clone(&self.held);
             let segment = Segment::new(offset, entries, held, self.retention.bytes);
-            self.segments.push_back(Kept { segment, len: 0, newest: appended });
+            self.segments.push_back(Kept { segment, first: offset, len: 0, newest: appended });
         }
         self.next = offset.next();
         // One was pushed where there was none with room.
@@ -284,7 +286,7 @@ impl Ring {
 
     /// Whether this offset would be in the newest segment.
     pub fn is_newest(&self, offset: Offset) -> bool {
-        self.segments.back().is_none_or(|newest| newest.segment.first <= offset)
+        self.segments.back().is_none_or(|newest| newest.first <= offset)
     }
 
     /// The segment that has this message.
@@ -297,7 +299,7 @@ impl Ring {
         if newest.is_some_and(|newest| newest.first <= offset) {
             return newest;
         }
-        let after = self.segments.partition_point(|kept| kept.segment.first <= offset);
+        let after = self.segments.partition_point(|kept| kept.first <= offset);
         self.segments.get(after.checked_sub(1)?).map(|kept| &kept.segment)
     }
 

@@ -95,7 +95,6 @@ impl Driver {
     fn run(&mut self, index: usize) -> usize {
         let slot = &mut self.slots.entries[index];
         let (Some(key), Some(producer)) = (slot.key, &mut slot.producer) else { return 0 };
-        let cx = &mut Context::from_waker(self.slots.wakers.get(index, &self.mailbox));
         let mut yielded = 0;
         match producer {
             Producer::Once(_) => return self.run_once(key),
@@ -105,8 +104,10 @@ impl Driver {
                     return 0;
                 };
                 let mut outlet = Outlet::of_connection(items, &self.mailbox, index, limit);
+                let cx = &mut Context::from_waker(self.slots.wakers.lend(index, &self.mailbox));
                 let filled = guard(|| feed.poll_fill(&mut outlet, cx));
                 let (sent, is_refused) = outlet.outcome();
+                self.slots.wakers.take_back(index);
                 yielded = sent;
                 match filled {
                     Ok(Poll::Pending) if is_refused => self.slots.queue(index),
@@ -121,6 +122,7 @@ impl Driver {
                 let Some(mut items) = self.connection.items(key, &mut self.wire.output) else {
                     return 0;
                 };
+                let cx = &mut Context::from_waker(self.slots.wakers.get(index, &self.mailbox));
                 // One item is held back until it is known whether it is the last.
                 let mut held = None;
                 let outcome = loop {

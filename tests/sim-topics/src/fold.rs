@@ -7,7 +7,7 @@ use crate::{
     topics::Position,
 };
 
-/// What a reader of such a topic knows.
+/// The knowledge of a reader of such a topic.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fold {
     /// The newest that it was told of each key.

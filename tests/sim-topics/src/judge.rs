@@ -31,7 +31,7 @@ pub(crate) struct Judge {
     /// Messages that it was told it does not get.
     pub(crate) told_missed: u64,
     pub(crate) items: u64,
-    /// What it knows, in a topic of the newest by key.
+    /// Its knowledge of a topic of the newest by key.
     pub(crate) fold: Option<Fold>,
     /// It was told to begin anew, since its place was looked at.
     pub(crate) is_anew: bool,

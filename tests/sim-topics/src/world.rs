@@ -133,7 +133,7 @@ pub(crate) struct World {
     pub(crate) connections: RefCell<Vec<Rc<Connection>>>,
     groups: RefCell<Vec<Rc<Group>>>,
     pub(crate) pumps: RefCell<Vec<Pump>>,
-    /// Where readers were that have gone, and what they knew.
+    /// The places of readers that have gone, and what they knew.
     pub(crate) positions: RefCell<VecDeque<(usize, Position, Option<Fold>)>>,
     pub(crate) numbers: Cell<u64>,
     pub(crate) totals: Cell<Totals>,

@@ -280,7 +280,8 @@ impl Faulty {
         world.fault = Some((world.calls + call, fault));
     }
 
-    /// Lets syncs of files wait, or go on.
+    /// Lets syncs of what was written to files wait, or go on. A file that is only made ready is not held:
+    /// who writes would wait for it, at a moment of its own.
     pub fn hold_syncs(&self, is_closed: bool) {
         *self.1.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = is_closed;
         self.1.has_opened.notify_all();
@@ -476,8 +477,11 @@ impl Disk for Faulty {
     }
 
     fn sync(&self, file: &usize) -> io::Result<()> {
-        let closed = self.1.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.1.has_opened.wait_while(closed, |is_closed| *is_closed));
+        let is_written = |change: &Change| matches!(change, Change::Write(..));
+        if self.world().inodes[*file].changes.iter().any(is_written) {
+            let closed = self.1.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.1.has_opened.wait_while(closed, |is_closed| *is_closed));
+        }
         let mut world = self.world();
         world.syncs += 1;
         world.call(false, |world| {

@@ -122,7 +122,7 @@ impl Error {
     /// | the connection ended, and nothing of the request had left ([`Sent::Never`]) | yes |
     /// | it ended, and something had left ([`Sent::Maybe`]) | no, unless doing it twice does no harm: that is yours to know |
     /// | there was no connection for too long ([`Unavailable`](Self::Unavailable)) | yes |
-    /// | [`Rejected`](Self::Rejected): not processed | yes, unless the text begins with `no route`, `route "`, `no topic`, `not permitted`, `permission ended`, `conflict`, `closed`, `overrun` or `began anew`: those are final |
+    /// | [`Rejected`](Self::Rejected): not processed | yes, unless the text begins with `no route`, `route "`, `no topic`, `no disk`, `not permitted`, `permission ended`, `conflict`, `closed`, `overrun` or `began anew`: those are final |
     /// | [`Canceled`](Self::Canceled), [`Application`](Self::Application), [`Invalid`](Self::Invalid), [`Other`](Self::Other) | no |
     /// | no connection could be made | as [`ConnectError::is_retryable`] says |
     /// | all stream ids are used up | yes, on another connection |
@@ -244,10 +244,11 @@ impl error::Error for Error {
 }
 
 /// How the texts of refusals begin that will be the same the next time.
-const FINAL: [&str; 9] = [
+const FINAL: [&str; 10] = [
     "no route",
     "route \"",
     "no topic",
+    "no disk",
     "not permitted",
     "permission ended",
     "conflict",
@@ -424,6 +425,7 @@ mod tests {
             (Error::rejected("no route \"x\""), Maybe, false),
             (Error::rejected("not permitted: publish"), Maybe, false),
             (Error::rejected("conflict"), Maybe, false),
+            (Error::rejected("no disk: topic \"x\" is durable"), Maybe, false),
             (Error::rejected("route \"x\" does not answer request-channel"), Maybe, false),
             (Error::rejected("closed: the last message of topic \"x\" is 3"), Maybe, false),
             (Error::application("x"), Maybe, false),

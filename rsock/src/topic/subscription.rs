@@ -287,7 +287,7 @@ impl fmt::Debug for Subscribe {
 ///
 /// **A break** is where the connection is lost, if the client [reconnects](crate::ClientBuilder::reconnect),
 /// or the service refuses for now: it is asked again, behind the position. A refusal that stands (`INVALID`;
-/// `REJECTED` with `no topic`, `not permitted`, `overrun`), and the end of the client, are yielded as an error,
+/// `REJECTED` with `no topic`, `no disk`, `not permitted`, `overrun`), and the end of the client, are yielded as an error,
 /// behind which there is nothing. It completes when the topic is closed or deleted. The connection lasts as
 /// long as a clone of its [`Client`](crate::Client) does, and closing that waits for open streams: drop the
 /// subscription before.

@@ -5,12 +5,14 @@ use std::{io, sync::Arc};
 use super::{
     Settings, StoreError,
     behind::{Backlog, Doomed, Space},
+    catalogue::Catalogue,
     disk::Disk,
-    files::{StoreFile, TopicFile, note_failure, segment_file, write_checked},
+    files::{StoreFile, TopicFile, note_failure, write_checked},
     format::{BATCH_HEAD, Fields, Kind, parse_record},
-    journal::{Commit, Committed, Journal, Sync, Synced},
+    journal::{Commit, Committed, Journal, RESERVE, Sync, Synced},
+    pack::Packs,
     record::{Block, Record, TopicId},
-    segment::{Cache, Read},
+    segment::{Cache, Read, Segment},
     topic::{Topic, TopicState, Topics},
 };
 use crate::{
@@ -86,8 +88,8 @@ const MAX_SETTINGS: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) enum Staged {
     Message { topic: u64, start: usize, len: usize, offset: u64, time: u64, closes: bool },
-    Topic(Box<TopicFile>),
-    Delete(u64),
+    Topic { file: Box<TopicFile>, start: usize, len: usize },
+    Delete { topic: u64, start: usize, len: usize },
 }
 
 /// The batch that is being gathered.
@@ -115,6 +117,8 @@ pub struct Engine<D: Disk> {
     pub(super) journal: Journal<D>,
     pub(super) cache: Cache<D>,
     pub(super) backlog: Backlog,
+    pub(super) packs: Packs,
+    pub(super) catalogue: Catalogue,
     pub(super) notes: Vec<String>,
     pub(super) batch: Batch,
     pub(super) flying: Option<Vec<Staged>>,
@@ -129,6 +133,7 @@ impl<D: Disk> Engine<D> {
         file: StoreFile,
         topics: Topics,
         journal: Journal<D>,
+        packs: Packs,
     ) -> Self {
         let cache = Cache::new(settings.max_open_segments);
         Self {
@@ -139,6 +144,8 @@ impl<D: Disk> Engine<D> {
             journal,
             cache,
             backlog: Backlog::default(),
+            packs,
+            catalogue: Catalogue::default(),
             notes: Vec::new(),
             batch: Batch::new(),
             flying: None,
@@ -190,7 +197,19 @@ impl<D: Disk> Engine<D> {
     /// Bytes of the directory's files, and of what is on its way there.
     pub fn bytes(&self) -> u64 {
         let journal = self.journal.files() as u64 * self.settings.journal_bytes;
-        journal + self.backlog.segment_bytes + self.backlog.pending_bytes
+        let catalogue = self.file.catalogue.bytes + self.catalogue.waiting() as u64;
+        let shared = self.packs.bytes() + catalogue;
+        journal + self.backlog.segment_bytes + shared + self.backlog.pending_bytes
+    }
+
+    /// Bytes that are kept for what was taken.
+    pub(super) fn reserve(&self) -> u64 {
+        RESERVE as u64 * self.settings.journal_bytes
+    }
+
+    /// Bytes of a pack: to put one together again the reserve is enough.
+    pub(super) fn pack_bytes(&self) -> u64 {
+        self.settings.pack_bytes.min(self.reserve())
     }
 
     /// Files of the journal that wait until their records are safe in segments.
@@ -198,7 +217,7 @@ impl<D: Disk> Engine<D> {
         self.journal.sealed()
     }
 
-    /// Segments that are open.
+    /// Segments and packs that are open.
     pub fn open_segments(&self) -> usize {
         self.cache.len()
     }
@@ -407,11 +426,11 @@ impl<D: Disk> Engine<D> {
         if self.topics.get(topic.0).is_none() {
             return Err(gone().into());
         }
-        self.stage_fields(&Fields::empty(Kind::Delete, topic.0))?;
+        let (start, len) = self.stage_fields(&Fields::empty(Kind::Delete, topic.0))?;
         if let Some(topic) = self.topics.get_mut(topic.0) {
             topic.is_ending = true;
         }
-        self.batch.entries.push(Staged::Delete(topic.0));
+        self.batch.entries.push(Staged::Delete { topic: topic.0, start, len });
         self.batch.sync = true;
         Ok(())
     }
@@ -443,12 +462,13 @@ impl<D: Disk> Engine<D> {
             ))));
         }
         let data = write_checked(&file);
-        self.stage_fields(&Fields { data: &data, ..Fields::empty(Kind::Topic, file.id) })?;
+        let fields = Fields { data: &data, ..Fields::empty(Kind::Topic, file.id) };
+        let (start, len) = self.stage_fields(&fields)?;
         let file = Box::new(file);
         if let Some(known) = self.topics.get_mut(file.id) {
             known.staged_file = Some(file.clone());
         }
-        self.batch.entries.push(Staged::Topic(file));
+        self.batch.entries.push(Staged::Topic { file, start, len });
         self.batch.sync = true;
         Ok(())
     }
@@ -462,7 +482,8 @@ impl<D: Disk> Engine<D> {
         if self.failed.is_some() || self.flying.is_some() || self.batch.entries.is_empty() {
             return Ok(None);
         }
-        let is_flooded = self.backlog.pending_bytes > self.settings.pending_bytes;
+        let waiting = self.backlog.pending_bytes + self.catalogue.waiting() as u64;
+        let is_flooded = waiting > self.settings.pending_bytes;
         if is_flooded || !self.journal.has_room(self.batch.bytes.len()) {
             return Err(Behind);
         }
@@ -498,12 +519,17 @@ impl<D: Disk> Engine<D> {
                     let record = &batch[start..start + len];
                     self.take_message(id, record, offset, time, closes, written.sequence);
                 }
-                Staged::Topic(file) => {
+                Staged::Topic { file, start, len } => {
                     outcome.changed.push(TopicId(file.id));
-                    self.take_topic(*file, written.sequence);
+                    // What was staged behind its end is nothing.
+                    if self.topics.get(file.id).is_some() {
+                        self.catalogue.push(&batch[start..start + len]);
+                    }
+                    self.take_topic(*file);
                 }
-                Staged::Delete(topic) => {
+                Staged::Delete { topic, start, len } => {
                     outcome.deleted.push(TopicId(topic));
+                    self.catalogue.push(&batch[start..start + len]);
                     self.take_delete(topic);
                 }
             }
@@ -551,27 +577,33 @@ impl<D: Disk> Engine<D> {
         self.backlog.mark(topic, sequence);
     }
 
-    pub(super) fn take_topic(&mut self, file: TopicFile, sequence: u64) {
+    pub(super) fn take_topic(&mut self, file: TopicFile) {
         let id = file.id;
         let Some(topic) = self.topics.get_mut(id) else { return };
         let pending = topic.pending.len();
         let needless = topic.become_file(file);
         self.backlog.pending_bytes -= (pending - topic.pending.len()) as u64;
-        self.backlog.mark(topic, sequence);
-        self.backlog.doomed.extend(needless.into_iter().map(|segment| Doomed::Segment {
-            topic: id,
-            first: segment.first,
-            bytes: segment.bytes,
-        }));
+        self.give_back(id, needless);
+    }
+
+    /// Has what a topic does not hold any more removed.
+    pub(super) fn give_back(&mut self, topic: u64, segments: impl IntoIterator<Item = Segment>) {
+        for segment in segments {
+            if segment.is_own() {
+                let Segment { first, bytes, .. } = segment;
+                self.backlog.doomed.push_back(Doomed::Segment { topic, first, bytes });
+            } else {
+                self.packs.release(&segment);
+            }
+        }
     }
 
     pub(super) fn take_delete(&mut self, id: u64) {
         let Some(topic) = self.topics.remove(id) else { return };
         self.backlog.pending_bytes -= topic.pending.len() as u64;
+        self.give_back(id, topic.segments);
         if topic.is_made {
-            let segments = topic.segments.iter();
-            let segments = segments.map(|segment| (segment.first, segment.bytes)).collect();
-            self.backlog.doomed.push_back(Doomed::Topic { topic: id, segments });
+            self.backlog.doomed.push_back(Doomed::Topic(id));
         }
     }
 
@@ -603,8 +635,9 @@ impl<D: Disk> Engine<D> {
         let Some(segment) = topic.segment_of(from) else {
             return Ok(Source::Block(topic.pending_from(from, max_bytes)));
         };
-        let opened = self.cache.get(&self.disk, id, segment.first).map_err(|error| {
-            let error = StoreError::new("open", &segment_file(id, segment.first), error);
+        let key = segment.key(id);
+        let opened = self.cache.get(&self.disk, key).map_err(|error| {
+            let error = StoreError::new("open", &key.path(), error);
             Refusal::failed(format_args!("cannot be read: {error}"))
         })?;
         Ok(Source::Segment(Read { opened, topic: id, segment, from, max_bytes }))

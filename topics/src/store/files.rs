@@ -1,9 +1,13 @@
-//! The small files of JSON: `store.json`, and the `topic.json` of each topic.
+//! The names of files, and what is kept as JSON: `store.json`, and what is known of each topic.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::disk::{Disk, read_named};
+use super::{
+    catalogue::CatalogueFile,
+    disk::{Disk, read_named},
+    pack::PackFile,
+};
 use crate::{name::TopicName, position::Epoch};
 
 /// The file of the whole directory.
@@ -12,7 +16,11 @@ pub(super) const STORE: &str = "store.json";
 pub(super) const FAILED: &str = "failed";
 /// The directory of the journal's files.
 pub(super) const JOURNAL: &str = "journal";
-/// The directory of the topics' directories.
+/// The directory of the files that topics share.
+pub(super) const PACKS: &str = "packs";
+/// The directory of the file that says which topics there are.
+pub(super) const CATALOGUE: &str = "catalogue";
+/// The directory of the topics' directories: of those that have segments.
 pub(super) const TOPICS: &str = "topics";
 
 /// The directory of a topic.
@@ -20,9 +28,14 @@ pub(super) fn topic_directory(topic: u64) -> String {
     format!("{TOPICS}/{topic:016x}")
 }
 
-/// The file that says which topic a directory is.
-pub(super) fn topic_file(topic: u64) -> String {
-    format!("{TOPICS}/{topic:016x}/topic.json")
+/// The file of a pack.
+pub(super) fn pack_file(pack: u32) -> String {
+    format!("{PACKS}/{pack:08}")
+}
+
+/// The file of the catalogue; it gets another number whenever it is written anew.
+pub(super) fn catalogue_file(number: u32) -> String {
+    format!("{CATALOGUE}/{number:08}")
 }
 
 /// The file of a segment.
@@ -61,9 +74,15 @@ pub(super) struct StoreFile {
     pub(super) is_clean: bool,
     /// Topics that are acknowledged before they are synced are to begin a new epoch.
     pub(super) renumber: bool,
-    /// Damage that is not in the topics' own files yet.
+    /// Damage that is not in the catalogue yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) damaged: Vec<(u64, String)>,
+    /// The catalogue, as far as it is safe.
+    #[serde(default)]
+    pub(super) catalogue: CatalogueFile,
+    /// The packs that are safe. Others are of no use.
+    #[serde(default)]
+    pub(super) packs: Vec<PackFile>,
 }
 
 /// All that is known of a topic, beside its messages.
@@ -165,15 +184,6 @@ pub(super) fn note_failure<D: Disk>(disk: &D, text: &str) -> std::io::Result<()>
     disk.write_at(&file, text.as_bytes(), 0)?;
     disk.sync(&file)?;
     disk.sync_directory("")
-}
-
-/// Replaces `topic.json`. It is safe after a barrier; until then its content is in the journal.
-pub(super) fn replace_topic<D: Disk>(disk: &D, content: &TopicFile) -> std::io::Result<()> {
-    let path = topic_file(content.id);
-    let new = format!("{path}.new");
-    let file = disk.create(&new)?;
-    disk.write_at(&file, &write_checked(content), 0)?;
-    disk.rename(&new, &path)
 }
 
 /// Reads a file with a checksum: `None` without one, `Some(None)` if it is not whole.

@@ -31,7 +31,8 @@ pub(super) const SEGMENT_HEAD: usize = 40;
 
 const JOURNAL_MAGIC: &[u8; 8] = b"rsockjnl";
 const SEGMENT_MAGIC: &[u8; 8] = b"rsockseg";
-const FORMAT: u32 = 1;
+/// The format of all files of a directory.
+pub(super) const FORMAT: u32 = 2;
 
 const HAS_ID: u8 = 1;
 const HAS_KEY: u8 = 2;
@@ -152,11 +153,11 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
 

@@ -5,12 +5,17 @@
 //! DIR/store.json        where the journal begins
 //! DIR/failed            how the disk has failed, until the next start
 //! DIR/journal/0000 …    one journal for all topics: 64 MiB each, used in turn
-//! DIR/topics/ID/topic.json, OFFSET.segment …
+//! DIR/catalogue/NUMBER  which topics there are
+//! DIR/packs/NUMBER …    messages of topics that have little of them, many topics in each
+//! DIR/topics/ID/OFFSET.segment …  messages of a topic that has much of them
 //! ```
 //!
 //! A message is written to the journal, and counts when that is synced: one write and one sync for all that
-//! was gathered, of however many topics. Behind that, records go to segments of their topics, without a sync
-//! of their own; a full file of the journal is used again when one barrier has made the segments safe.
+//! was gathered, of however many topics. Behind that, records go to segments of their topics, or, where that
+//! would be a file for little, to packs that topics share, without a sync of their own; a full file of the
+//! journal is used again when one barrier has made all of them safe, and `store.json` has named the packs. So
+//! no topic costs a file, and what is written for a message does not depend on how many there are. Packs are
+//! put together when there are many, or when most of one is held by nobody any more.
 //!
 //! [`Engine`] is a function of state, input and a [`Disk`]: no threads, no clock, no randomness. What takes
 //! long is a job that needs nothing of it:
@@ -33,6 +38,7 @@
 //! later: there a topic opens read-only, and [`TopicState::damage`] says where.
 
 mod behind;
+mod catalogue;
 mod committer;
 mod disk;
 mod engine;
@@ -40,10 +46,13 @@ mod engine;
 pub mod faulty;
 mod files;
 mod format;
+mod found;
 mod intake;
 mod journal;
 #[cfg(target_os = "linux")]
 mod linux;
+mod merge;
+mod pack;
 mod record;
 mod recover;
 mod segment;
@@ -75,16 +84,22 @@ pub struct Settings {
     pub max_waiting_files: usize,
     /// Bytes of a segment; a message that is longer has one of its own.
     pub segment_bytes: u64,
-    /// Segments that are open at a time.
+    /// Segments and packs that are open at a time.
     pub max_open_segments: usize,
     /// Bytes of all files.
     pub max_bytes: u64,
     /// Bytes of a batch; a message that is longer has one of its own.
     pub batch_bytes: usize,
-    /// Bytes of a topic that go to its segment at once.
+    /// Bytes of a topic that go to a segment of its own at once; less goes to a pack.
     pub flush_bytes: usize,
-    /// Bytes that wait in memory for their segments; then commits wait.
+    /// Bytes that wait in memory for their segments, packs and the catalogue; then commits wait.
     pub pending_bytes: u64,
+    /// Bytes of a pack, two files of the journal at most.
+    pub pack_bytes: u64,
+    /// Packs, made one after another, that are put together.
+    pub max_runs: usize,
+    /// Bytes of a catalogue that has not to be written anew.
+    pub catalogue_bytes: u64,
 }
 
 impl Default for Settings {
@@ -98,6 +113,9 @@ impl Default for Settings {
             batch_bytes: 4 << 20,
             flush_bytes: 64 << 10,
             pending_bytes: 128 << 20,
+            pack_bytes: 64 << 20,
+            max_runs: 8,
+            catalogue_bytes: 1 << 20,
         }
     }
 }
@@ -118,6 +136,13 @@ impl Settings {
             return Err(
                 "max_waiting_files = 0 would let no file of the journal be filled".to_owned()
             );
+        }
+        if self.pack_bytes == 0 || self.pack_bytes > 1 << 30 || self.max_runs < 2 {
+            return Err(format!(
+                "pack_bytes = {} and max_runs = {} are not valid: packs have 1 GiB at most, and two at \
+                 least are put together",
+                self.pack_bytes, self.max_runs
+            ));
         }
         let least = 4 * self.journal_bytes;
         if self.max_bytes < least {

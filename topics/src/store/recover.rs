@@ -1,8 +1,9 @@
 //! Opening: what a crash has left is made whole, and what is lost is told.
 //!
 //! Segments are the truth up to the first record of their topic in the journal, the journal from there on: all
-//! that was written to segments since the last barrier is in it, and is written again. So nothing that a disk
-//! may have lost without saying so is relied on, and a crash while opening changes nothing.
+//! that was written to segments since the last barrier is in it, and is written again. Packs and the catalogue
+//! are the truth as far as `store.json` names them. So nothing that a disk may have lost without saying so is
+//! relied on, and a crash while opening changes nothing.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -13,37 +14,25 @@ use std::{
 use super::{
     Settings, StoreError,
     behind::Doomed,
+    catalogue::CatalogueFile,
     disk::{Disk, read_all, read_named},
     engine::{Engine, Retention, Unstaged},
     files::{
-        FAILED, JOURNAL, STORE, StoreFile, TOPICS, TopicFile, journal_file, read_checked,
-        read_named_checked, replace_store, segment_file, segment_first, topic_directory,
-        topic_file,
+        CATALOGUE, FAILED, JOURNAL, PACKS, STORE, StoreFile, TOPICS, TopicFile, journal_file,
+        read_checked, read_named_checked, replace_store, segment_file,
     },
     format::{
-        Batch, Fields, JournalHead, Kind, RECORD_HEAD, SECTOR, SEGMENT_HEAD, SegmentHead,
-        claimed_len, claimed_offset, claimed_topic, read_record, valid_record,
+        Batch, FORMAT, Fields, JournalHead, Kind, RECORD_HEAD, SECTOR, claimed_len, claimed_offset,
+        claimed_topic, read_record, valid_record,
     },
+    found::{Found, look},
     journal::{Hole, Journal, Scan, mix, scan},
+    pack::Packs,
     record::TopicId,
-    segment::{self, Segment},
+    segment::{self, Key},
     topic::{Topic, Topics},
 };
 use crate::position::Epoch;
-
-const FORMAT: u32 = 1;
-
-/// Files that were found in a topic's directory.
-#[derive(Debug, Default)]
-struct Found {
-    file: Option<TopicFile>,
-    segments: Vec<Segment>,
-    /// The time of the last record, and whether it closes the topic.
-    time: u64,
-    closes: bool,
-    /// Bytes of the last segment behind its last valid record.
-    behind: u64,
-}
 
 /// A file of the journal that is read again.
 struct Walked {
@@ -66,12 +55,12 @@ struct Walk {
 
 /// Topics that are not whole, and why.
 #[derive(Default)]
-struct Damage {
-    topics: BTreeMap<u64, String>,
+pub(super) struct Damage {
+    pub(super) topics: BTreeMap<u64, String>,
     /// The last messages of a topic that the journal should have, and has not.
     missing: BTreeMap<u64, (u64, u64)>,
-    all: Option<String>,
-    notes: Vec<String>,
+    pub(super) all: Option<String>,
+    pub(super) notes: Vec<String>,
 }
 
 impl<D: Disk> Engine<D> {
@@ -106,13 +95,16 @@ impl<D: Disk> Engine<D> {
         file.boot = boot;
         let mut damage = Damage::default();
         damage.topics.extend(std::mem::take(&mut file.damaged));
-        let mut found = look_at_topics(&*disk)?;
+        let mut files = look(&*disk, &mut file, &mut damage)?;
+        let mut found = std::mem::take(&mut files.topics);
         let heads = journal_heads(&*disk)?;
         let walk = walk_journal(&*disk, &heads, &file, &mut found)?;
-        damage.all.clone_from(&walk.damage);
-        let files = heads.last_key_value().map_or(0, |(place, _)| *place as usize + 1);
+        if let Some(lost) = &walk.damage {
+            damage.all.get_or_insert_with(|| lost.clone());
+        }
+        let places = heads.last_key_value().map_or(0, |(place, _)| *place as usize + 1);
         let journal = Journal::new(
-            files,
+            places,
             settings.journal_bytes,
             settings.max_waiting_files,
             random[0],
@@ -122,11 +114,16 @@ impl<D: Disk> Engine<D> {
         let last = found.last_key_value().map_or(0, |(id, _)| *id);
         let next_id = file.next_topic.max(walk.next_topic).max(last + 1);
         let topics = Topics::new(next_id);
-        let mut engine = Self::assemble(disk, settings, file, topics, journal);
+        let packs = Packs::new(files.last_pack + 1);
+        let mut engine = Self::assemble(disk, settings, file, topics, journal, packs);
+        engine.catalogue.is_kept = files.is_catalogue_lost;
+        for (pack, is_kept) in files.packs {
+            engine.packs.adopt(pack, is_kept);
+        }
         let mut tails = HashMap::new();
         for id in &walk.deleted {
             if let Some(found) = found.remove(id) {
-                engine.doom(*id, &found);
+                engine.doom(*id, found);
             }
         }
         for (id, mut found) in found {
@@ -135,8 +132,7 @@ impl<D: Disk> Engine<D> {
                 engine.adopt(file, found, &mut damage);
             } else if !found.segments.is_empty() {
                 damage.notes.push(format!(
-                    "{} is not what was written there, and the messages beside it are left alone",
-                    topic_file(id)
+                    "{CATALOGUE} has no topic {id:016x}, whose messages are there and are left alone"
                 ));
             }
         }
@@ -144,8 +140,11 @@ impl<D: Disk> Engine<D> {
         for walked in &walk.files {
             replay.file(&mut engine, walked, &walk.deleted)?;
         }
+        for id in &walk.deleted {
+            engine.catalogue.push_delete(*id);
+        }
         let Replay { mut damage, seen, .. } = replay;
-        engine.judge(&tails, &seen, &mut damage);
+        engine.judge(&tails, &seen, files.lost_records, &mut damage);
         engine.finish_opening(&walk, damage)?;
         Ok(engine)
     }
@@ -154,7 +153,7 @@ impl<D: Disk> Engine<D> {
     fn adopt(&mut self, file: TopicFile, found: Found, damage: &mut Damage) {
         let id = file.id;
         let mut topic = Topic::new(file, Retention::default());
-        (topic.is_made, topic.is_file_old) = (true, false);
+        topic.is_made = found.is_made;
         if let Some(last) = found.segments.last() {
             topic.next = topic.next.max(last.end);
             topic.staged = topic.next;
@@ -163,34 +162,52 @@ impl<D: Disk> Engine<D> {
                 topic.closed = Some(last.end - 1);
             }
         }
-        self.backlog.segment_bytes +=
-            found.segments.iter().map(|segment| segment.bytes).sum::<u64>();
+        for segment in &found.segments {
+            if segment.is_own() {
+                self.backlog.segment_bytes += segment.bytes;
+            } else {
+                self.packs.hold(segment);
+            }
+        }
         topic.segments = found.segments.into();
         if let Some(other) = self.topics.insert(topic) {
             damage.notes.push(format!(
-                "two topics have the name \"{}\": the older one, {}, is left alone",
+                "two topics have the name \"{}\": the older one, {:016x}, is left alone",
                 other.file.name,
-                topic_directory(other.file.id.min(id))
+                other.file.id.min(id)
             ));
         }
     }
 
-    /// Notes that the directory of a topic is to be removed.
-    fn doom(&mut self, id: u64, found: &Found) {
-        let segments: Vec<_> =
-            found.segments.iter().map(|segment| (segment.first, segment.bytes)).collect();
-        self.backlog.segment_bytes += segments.iter().map(|(_, bytes)| *bytes).sum::<u64>();
-        self.backlog.doomed.push_back(Doomed::Topic { topic: id, segments });
+    /// Notes that what is there of a topic is to be removed.
+    fn doom(&mut self, id: u64, found: Found) {
+        let own: Vec<_> = found.segments.into_iter().filter(|segment| segment.is_own()).collect();
+        self.backlog.segment_bytes += own.iter().map(|segment| segment.bytes).sum::<u64>();
+        self.give_back(id, own);
+        if found.is_made {
+            self.backlog.doomed.push_back(Doomed::Topic(id));
+        }
     }
 
     /// Looks for damage that the journal did not tell of, and drops what is below the topics' bases.
-    fn judge(&mut self, tails: &HashMap<u64, u64>, seen: &HashSet<u64>, damage: &mut Damage) {
+    fn judge(
+        &mut self,
+        tails: &HashMap<u64, u64>,
+        seen: &HashSet<u64>,
+        lost_records: u64,
+        damage: &mut Damage,
+    ) {
         let ids: Vec<_> = self.topics.ids().collect();
         for id in ids {
             let Some(topic) = self.topics.get_mut(id) else { continue };
+            if lost_records > 0 {
+                topic.next += lost_records;
+                topic.staged = topic.next;
+            }
             let behind = tails.get(&id).copied().unwrap_or_default();
             if let Some(last) = topic.segments.back()
                 && behind > 0
+                && last.is_own()
                 && !seen.contains(&id)
             {
                 let path = segment_file(id, last.first);
@@ -210,14 +227,8 @@ impl<D: Disk> Engine<D> {
                 let text = || format!("messages {} to {to} are lost", from.max(base));
                 damage.topics.entry(id).or_insert_with(text);
             }
-            let file = topic.file.clone();
-            if topic.segments.front().is_some_and(|segment| segment.end <= file.base) {
-                let is_old = topic.is_file_old;
-                self.take_topic(file, 0);
-                if let Some(topic) = self.topics.get_mut(id) {
-                    topic.is_file_old = is_old;
-                }
-            }
+            let needless = topic.drop_needless();
+            self.give_back(id, needless);
         }
     }
 
@@ -226,6 +237,7 @@ impl<D: Disk> Engine<D> {
     fn finish_opening(&mut self, walk: &Walk, damage: Damage) -> Result<(), StoreError> {
         let Damage { mut topics, all, notes, .. } = damage;
         self.notes = notes;
+        self.packs.rests = true;
         if let Some(all) = all {
             for id in self.topics.ids() {
                 topics.entry(id).or_insert_with(|| all.clone());
@@ -245,7 +257,9 @@ impl<D: Disk> Engine<D> {
         };
         let damaged = self.file.damaged.clone();
         if epochs.is_empty() && damaged.is_empty() && !self.file.renumber {
-            return self.settle(0).map(drop);
+            self.settle(0)?;
+            self.packs.rests = false;
+            return Ok(());
         }
         let (_, seed) = self.journal.next_file();
         for id in epochs {
@@ -255,6 +269,7 @@ impl<D: Disk> Engine<D> {
             self.change_now(id, |file| file.damage = Some(text.clone()))?;
         }
         self.settle(0)?;
+        self.packs.rests = false;
         self.file.renumber = false;
         self.file.damaged.clear();
         // What is said here is what the journal says: it goes on where it is.
@@ -312,15 +327,19 @@ impl<D: Disk> Engine<D> {
         while let Some(last) = topic.segments.back().copied()
             && last.first >= offset
         {
+            if !last.is_own() {
+                break;
+            }
             let path = segment_file(id, last.first);
             self.disk.remove(&path).map_err(on("remove", &path))?;
-            self.cache.forget(id, last.first);
+            self.cache.forget(Key::Segment(id, last.first));
             self.backlog.segment_bytes -= last.bytes;
             topic.segments.pop_back();
         }
         topic.closed = topic.closed.filter(|closed| *closed < offset);
-        topic.next = topic.file.base;
-        if let Some(last) = topic.segments.back_mut() {
+        topic.next = topic.file.base.max(topic.segments.back().map_or(0, |last| last.end));
+        if let Some(last) = topic.segments.back_mut().filter(|last| last.is_own()) {
+            topic.next = topic.file.base;
             let path = segment_file(id, last.first);
             let file = self.disk.open(&path).map_err(on("open", &path))?;
             let scanned = segment::scan(&*self.disk, &file, id, last.first, offset);
@@ -334,7 +353,7 @@ impl<D: Disk> Engine<D> {
                 topic.time = topic.file.time.max(scanned.last_time);
             }
             topic.next = topic.next.max(last.end);
-            self.cache.forget(id, last.first);
+            self.cache.forget(Key::Segment(id, last.first));
         }
         topic.staged = topic.next;
         Ok(())
@@ -375,6 +394,9 @@ impl Replay {
             if engine.backlog.pending_bytes > engine.settings.pending_bytes / 2 {
                 engine.flush_all()?;
             }
+            if engine.catalogue.waiting() as u64 > engine.settings.pending_bytes / 4 {
+                engine.catalogue.shorten();
+            }
         }
         for hole in holes {
             self.hole(engine, walked, *hole, &bytes);
@@ -395,11 +417,9 @@ impl Replay {
                 let Some(file) = topic_in(record) else { return Ok(()) };
                 if engine.topics.get(id).is_none() {
                     engine.adopt(file.clone(), Found::default(), &mut self.damage);
-                    if let Some(topic) = engine.topics.get_mut(id) {
-                        topic.is_made = false;
-                    }
                 }
-                engine.take_topic(file, 0);
+                engine.catalogue.push(bytes);
+                engine.take_topic(file);
                 Ok(())
             }
             Kind::Message => {
@@ -414,15 +434,19 @@ impl Replay {
                 if self.seen.insert(id) {
                     engine.cut(id, record.offset)?;
                 }
-                let next = engine.topics.get(id).map_or(0, |topic| topic.next);
+                let Some(topic) = engine.topics.get_mut(id) else { return Ok(()) };
+                let next = topic.next;
                 if record.offset < next {
-                    // Retention was faster, or the whole log was dropped.
+                    // A pack has it; or retention was faster, or the whole log was dropped.
+                    topic.time = topic.time.max(record.time);
+                    if record.closes {
+                        topic.closed = Some(record.offset);
+                    }
                     return Ok(());
                 }
                 if record.offset > next {
                     // They may have been dropped, which is told later.
                     self.damage.missing.insert(id, (next, record.offset - 1));
-                    engine.flush(id).map_err(on("write", &topic_directory(id)))?;
                 }
                 let (offset, time) = (record.offset, record.time);
                 engine.take_message(id, bytes, offset, time, record.closes, 0);
@@ -473,14 +497,14 @@ fn topic_in(record: &Fields<'_>) -> Option<TopicFile> {
     read_checked::<TopicFile>(record.data).filter(|file| file.id == record.topic)
 }
 
-fn on(action: &'static str, path: &str) -> impl Fn(io::Error) -> StoreError {
+pub(super) fn on(action: &'static str, path: &str) -> impl Fn(io::Error) -> StoreError {
     let path = path.to_owned();
     move |error| StoreError::new(action, &path, error)
 }
 
 /// Makes a directory of an empty one.
 fn make<D: Disk>(disk: &D, random: [u64; 3]) -> Result<StoreFile, StoreError> {
-    for directory in [JOURNAL, TOPICS] {
+    for directory in [JOURNAL, CATALOGUE, PACKS, TOPICS] {
         match disk.list(directory) {
             Ok(names) if !names.is_empty() => {
                 return Err(StoreError::Unusable(format!(
@@ -502,64 +526,12 @@ fn make<D: Disk>(disk: &D, random: [u64; 3]) -> Result<StoreFile, StoreError> {
         is_clean: true,
         renumber: false,
         damaged: Vec::new(),
+        catalogue: CatalogueFile::default(),
+        packs: Vec::new(),
     };
     disk.sync_directory("").map_err(on("sync", ""))?;
     replace_store(disk, &file).map_err(on("replace", STORE))?;
     Ok(file)
-}
-
-/// Looks at all that there is in the topics' directories.
-fn look_at_topics<D: Disk>(disk: &D) -> Result<BTreeMap<u64, Found>, StoreError> {
-    let mut topics = BTreeMap::new();
-    for name in disk.list(TOPICS).map_err(on("list", TOPICS))? {
-        let Some(id) = u64::from_str_radix(&name, 16).ok().filter(|_| name.len() == 16) else {
-            continue;
-        };
-        let path = topic_file(id);
-        let file = read_named_checked::<D, TopicFile>(disk, &path).map_err(on("read", &path))?;
-        let file = file.flatten().filter(|file| file.id == id);
-        let mut found = Found { file, ..Found::default() };
-        let directory = topic_directory(id);
-        let names = disk.list(&directory).map_err(on("list", &directory))?;
-        let firsts: Vec<_> = names.iter().filter_map(|name| segment_first(name)).collect();
-        for (at, first) in firsts.iter().copied().enumerate() {
-            let path = segment_file(id, first);
-            look_at_segment(disk, id, first, firsts.get(at + 1).copied(), &mut found)
-                .map_err(on("read", &path))?;
-        }
-        topics.insert(id, found);
-    }
-    Ok(topics)
-}
-
-fn look_at_segment<D: Disk>(
-    disk: &D,
-    id: u64,
-    first: u64,
-    next: Option<u64>,
-    found: &mut Found,
-) -> io::Result<()> {
-    let file = disk.open(&segment_file(id, first))?;
-    let len = disk.len(&file)?;
-    if let Some(end) = next {
-        let mut head = [0; SEGMENT_HEAD];
-        disk.read_at(&file, &mut head, 0)?;
-        let time = SegmentHead::read(&head).map_or(0, |head| head.time);
-        found.segments.push(Segment { first, end, bytes: len, time });
-        return Ok(());
-    }
-    match segment::scan(disk, &file, id, first, u64::MAX)? {
-        Some(scanned) => {
-            (found.time, found.behind) = (scanned.last_time, scanned.behind);
-            found.closes = scanned.closes;
-            found.segments.push(scanned.segment);
-        }
-        None => {
-            found.behind = len.max(1);
-            found.segments.push(Segment { first, end: first, bytes: 0, time: 0 });
-        }
-    }
-    Ok(())
 }
 
 /// The heads of the journal's files, by their places.

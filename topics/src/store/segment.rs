@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     disk::Disk,
-    files::segment_file,
+    files::{pack_file, segment_file},
     format::{
         RECORD_HEAD, SEGMENT_HEAD, SegmentHead, claimed_len, claimed_offset, claimed_topic,
         parse_record, valid_record,
@@ -21,17 +21,33 @@ const MARK_EVERY: u64 = 4 << 10;
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 64 << 10;
 
-/// A segment, as far as it is known without its file.
+/// A segment, or an extent of a pack, as far as it is known without its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
     /// The offset of its first record.
     pub(super) first: u64,
     /// The offset behind its last.
     pub(super) end: u64,
-    /// Bytes of valid records, and of the head.
+    /// Bytes of valid records, and of the head of a file of its own.
     pub(super) bytes: u64,
     /// The time of its first record.
     pub(super) time: u64,
+    /// The pack that it is in; 0 if it has a file of its own.
+    pub(super) pack: u32,
+    /// The position of its first record in the pack.
+    pub(super) place: u32,
+}
+
+impl Segment {
+    /// Whether it has a file of its own.
+    pub(super) fn is_own(&self) -> bool {
+        self.pack == 0
+    }
+
+    /// The file that it is in.
+    pub(super) fn key(&self, topic: u64) -> Key {
+        if self.is_own() { Key::Segment(topic, self.first) } else { Key::Pack(self.pack) }
+    }
 }
 
 /// A segment's file, open.
@@ -100,10 +116,32 @@ pub(super) fn heads(mut records: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
-/// A topic, and the first offset of a segment of it.
-type Key = (u64, u64);
+/// A file of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// A topic, and the first offset of a segment of it.
+    Segment(u64, u64),
+    Pack(u32),
+}
 
-/// Open segments: those used last.
+impl Key {
+    pub(super) fn path(self) -> String {
+        match self {
+            Self::Segment(topic, first) => segment_file(topic, first),
+            Self::Pack(pack) => pack_file(pack),
+        }
+    }
+
+    /// The offset that its index begins with; a pack has none.
+    fn first(self) -> u64 {
+        match self {
+            Self::Segment(_, first) => first,
+            Self::Pack(_) => 0,
+        }
+    }
+}
+
+/// Open segments and packs: those used last.
 #[derive(Debug)]
 pub(super) struct Cache<D: Disk> {
     /// Each with the time of its last use, in uses.
@@ -118,9 +156,8 @@ impl<D: Disk> Cache<D> {
         Self { open: HashMap::new(), used: BTreeMap::new(), uses: 0, limit: limit.max(1) }
     }
 
-    /// The segment's file, opened unless it is open.
-    pub(super) fn get(&mut self, disk: &D, topic: u64, first: u64) -> io::Result<Arc<Opened<D>>> {
-        let key = (topic, first);
+    /// The file, opened unless it is open.
+    pub(super) fn get(&mut self, disk: &D, key: Key) -> io::Result<Arc<Opened<D>>> {
         if let Some((opened, used)) = self.open.get_mut(&key) {
             self.uses += 1;
             self.used.remove(used);
@@ -128,20 +165,15 @@ impl<D: Disk> Cache<D> {
             self.used.insert(self.uses, key);
             return Ok(opened.clone());
         }
-        let file = disk.open(&segment_file(topic, first))?;
-        Ok(self.insert(key, Opened::new(file, first)))
+        let file = disk.open(&key.path())?;
+        Ok(self.insert(key, Opened::new(file, key.first())))
     }
 
-    /// Makes a segment's file.
-    pub(super) fn create(
-        &mut self,
-        disk: &D,
-        topic: u64,
-        first: u64,
-    ) -> io::Result<Arc<Opened<D>>> {
-        self.forget(topic, first);
-        let file = disk.create(&segment_file(topic, first))?;
-        Ok(self.insert((topic, first), Opened::new(file, first)))
+    /// Makes a file.
+    pub(super) fn create(&mut self, disk: &D, key: Key) -> io::Result<Arc<Opened<D>>> {
+        self.forget(key);
+        let file = disk.create(&key.path())?;
+        Ok(self.insert(key, Opened::new(file, key.first())))
     }
 
     fn insert(&mut self, key: Key, opened: Arc<Opened<D>>) -> Arc<Opened<D>> {
@@ -156,9 +188,9 @@ impl<D: Disk> Cache<D> {
         opened
     }
 
-    /// Closes a segment's file, when nobody reads it any more.
-    pub(super) fn forget(&mut self, topic: u64, first: u64) {
-        if let Some((_, used)) = self.open.remove(&(topic, first)) {
+    /// Closes a file, when nobody reads it any more.
+    pub(super) fn forget(&mut self, key: Key) {
+        if let Some((_, used)) = self.open.remove(&key) {
             self.used.remove(&used);
         }
     }
@@ -170,7 +202,7 @@ impl<D: Disk> Cache<D> {
 }
 
 /// A part of a file, read ahead.
-struct Window<'a, D: Disk> {
+pub(super) struct Window<'a, D: Disk> {
     disk: &'a D,
     file: &'a D::File,
     bytes: Vec<u8>,
@@ -180,9 +212,13 @@ struct Window<'a, D: Disk> {
     end: u64,
 }
 
-impl<D: Disk> Window<'_, D> {
+impl<'a, D: Disk> Window<'a, D> {
+    pub(super) fn new(disk: &'a D, file: &'a D::File, end: u64) -> Self {
+        Self { disk, file, bytes: Vec::new(), at: 0, end }
+    }
+
     /// The bytes from a position on: so many at least, or as far as there are any.
-    fn get(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
+    pub(super) fn get(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let have = at.checked_sub(self.at).and_then(|skip| self.bytes.get(skip as usize..));
         let len = len.min(usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX));
         if have.is_none_or(|have| have.len() < len) {
@@ -230,16 +266,20 @@ impl<D: Disk> Read<D> {
     /// Those of the disk.
     pub fn run(self, disk: &D) -> io::Result<Block> {
         let Self { opened, topic, segment, from, max_bytes } = self;
-        let end = segment.bytes;
-        let mut window = Window::<D> { disk, file: &opened.file, bytes: Vec::new(), at: 0, end };
+        let place = u64::from(segment.place);
+        let end = place + segment.bytes;
+        let mut window = Window::new(disk, &opened.file, end);
         let mut block = Block { bytes: Vec::new(), next: segment.end, damage: None };
-        let (_, mut at) = {
+        let mut at = if segment.is_own() {
             let mut index = opened.index.lock().unwrap_or_else(PoisonError::into_inner);
             while index.end.0 < from && index.end.1 < end {
                 let Some((offset, len)) = window.head(topic, index.end.1)? else { break };
                 index.note(offset, len);
             }
-            index.find(from)
+            index.find(from).1
+        } else {
+            // It is short: it is looked through.
+            place
         };
         while at < end {
             let head = window.head(topic, at)?;
@@ -258,7 +298,7 @@ impl<D: Disk> Read<D> {
             else {
                 block.damage = Some(format!(
                     "the disk has lost messages: {} is not what was written at byte {at}",
-                    segment_file(topic, segment.first)
+                    segment.key(topic).path()
                 ));
                 break;
             };
@@ -294,13 +334,13 @@ pub(super) fn scan<D: Disk>(
     below: u64,
 ) -> io::Result<Option<Scanned>> {
     let end = disk.len(file)?;
-    let mut window = Window::<D> { disk, file, bytes: Vec::new(), at: 0, end };
+    let mut window = Window::new(disk, file, end);
     let head = SegmentHead::read(window.get(0, SEGMENT_HEAD)?);
     let Some(head) = head.filter(|head| head.topic == topic && head.first == first) else {
         return Ok(None);
     };
     let at = SEGMENT_HEAD as u64;
-    let segment = Segment { first, end: first, bytes: at, time: head.time };
+    let segment = Segment { first, end: first, bytes: at, time: head.time, pack: 0, place: 0 };
     let mut scanned = Scanned { segment, last_time: head.time, closes: false, behind: 0 };
     let segment = &mut scanned.segment;
     while let Some((offset, len)) = window.head(topic, segment.bytes)? {

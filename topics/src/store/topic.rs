@@ -1,16 +1,19 @@
 //! A topic of the store: its segments, and the records that are not in them yet.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     io,
     ops::Bound,
 };
 
+use rustc_hash::FxHashMap;
+
 use super::{
     Retention,
     disk::Disk,
-    files::{TopicFile, replace_topic, topic_directory},
+    files::{TopicFile, topic_directory},
     format::{SEGMENT_HEAD, SegmentHead, parse_record},
+    pack::Extent,
     record::{Block, TopicId},
     segment::{Cache, Segment, heads},
 };
@@ -20,6 +23,7 @@ use crate::{name::TopicName, position::Offset};
 #[derive(Debug)]
 pub(super) struct Topic {
     pub(super) file: TopicFile,
+    /// Segments and extents of packs.
     pub(super) segments: VecDeque<Segment>,
     /// Records that are safe in the journal and not in a segment yet, one behind another.
     pub(super) pending: Vec<u8>,
@@ -31,10 +35,10 @@ pub(super) struct Topic {
     pub(super) time: u64,
     /// The last message of the topic, behind which nothing is taken.
     pub(super) closed: Option<u64>,
-    /// The oldest file of the journal that holds something of the topic that its own files do not.
+    /// The oldest file of the journal that holds records of the topic that no segment or pack does.
     pub(super) dirty: Option<u64>,
-    /// `topic.json` is not what it should be.
-    pub(super) is_file_old: bool,
+    /// The barrier before which it last wrote to a segment of its own.
+    pub(super) alone_at: u64,
     /// The directory is there.
     pub(super) is_made: bool,
     /// A record that ends it, or closes it, is staged.
@@ -85,7 +89,7 @@ impl Topic {
             next: base,
             staged: base,
             dirty: None,
-            is_file_old: true,
+            alone_at: 0,
             is_made: false,
             is_ending: false,
             retention,
@@ -135,7 +139,7 @@ impl Topic {
         }
     }
 
-    /// Takes what `topic.json` is to say. The segments that it makes needless are given back.
+    /// Takes what the catalogue is to say. The segments that it makes needless are given back.
     pub(super) fn become_file(&mut self, file: TopicFile) -> Vec<Segment> {
         let base = file.base;
         if self.staged_file.as_deref() == Some(&file) {
@@ -144,12 +148,17 @@ impl Topic {
         self.closed = file.closed.or(self.closed);
         self.time = self.time.max(file.time);
         self.file = file;
-        self.is_file_old = true;
         if base >= self.next {
             self.pending.clear();
         }
         self.next = self.next.max(base);
         self.staged = self.staged.max(base);
+        self.drop_needless()
+    }
+
+    /// Gives back the segments that are below the base.
+    pub(super) fn drop_needless(&mut self) -> Vec<Segment> {
+        let base = self.file.base;
         let mut needless = Vec::new();
         // One that begins at the base may be empty, because a crash has torn it: it is made again.
         let is_needless = |segment: &&Segment| segment.end <= base && segment.first < base;
@@ -160,8 +169,48 @@ impl Topic {
         needless
     }
 
-    /// Writes what is pending to segments, and `topic.json` if it is old. What it has written is not
-    /// pending any more, also if it fails. Returns whether a segment was begun.
+    /// Whether what is pending goes to a segment of its own: it is much, or goes behind what was since the
+    /// last barrier.
+    pub(super) fn goes_alone(&self, barrier: u64, much: usize) -> bool {
+        let is_behind = |last: &Segment| last.is_own() && self.alone_at == barrier;
+        self.pending.len() >= much || self.segments.back().is_some_and(is_behind)
+    }
+
+    /// Copies what is pending behind what goes to a pack, which stands at this position of it.
+    pub(super) fn pack_up(&self, pack: u32, at: u64, out: &mut Vec<u8>, extents: &mut Vec<Extent>) {
+        let mut rest = &self.pending[..];
+        while let Some((first, _)) = heads(rest).next() {
+            let (mut end, mut len) = (first, 0);
+            for (offset, record) in heads(rest) {
+                if offset != end {
+                    break;
+                }
+                (end, len) = (end + 1, len + record.len());
+            }
+            let (records, behind) = rest.split_at(len);
+            // Packs have so few bytes that their positions fit.
+            let place = u32::try_from(at + out.len() as u64).unwrap_or(u32::MAX);
+            extents.extend(Extent::of(self.file.id, pack, place, records));
+            out.extend_from_slice(records);
+            rest = behind;
+        }
+    }
+
+    /// Puts an extent in the place of those that it was made of. Gives back those that were there yet; if
+    /// none was, it is not taken.
+    pub(super) fn replace(&mut self, old: &[Segment], new: Segment) -> Vec<Segment> {
+        let from = self.segments.partition_point(|segment| segment.end <= new.first);
+        let there = self.segments.iter().skip(from);
+        let count = there.take_while(|segment| old.contains(segment)).count();
+        let gone: Vec<_> = self.segments.drain(from..from + count).collect();
+        if count > 0 {
+            self.segments.insert(from, new);
+        }
+        gone
+    }
+
+    /// Writes what is pending to segments of its own. What it has written is not pending any more, also if it
+    /// fails. Returns whether a segment was begun.
     pub(super) fn flush<D: Disk>(
         &mut self,
         disk: &D,
@@ -172,10 +221,6 @@ impl Topic {
         if !self.is_made {
             disk.create_directory(&topic_directory(id))?;
             self.is_made = true;
-        }
-        if self.is_file_old {
-            replace_topic(disk, &self.file)?;
-            self.is_file_old = false;
         }
         let mut written = 0;
         let result = self.write_segments(disk, cache, segment_bytes, &mut written);
@@ -203,13 +248,17 @@ impl Topic {
             // It holds a record: it is not at its end.
             let Some((first, record)) = records.next() else { break };
             let last = self.segments.back().copied().filter(|last| {
-                last.end == first && last.bytes + record.len() as u64 <= segment_bytes
+                last.is_own()
+                    && last.end == first
+                    && last.bytes + record.len() as u64 <= segment_bytes
             });
             let segment = last.unwrap_or_else(|| Segment {
                 first,
                 end: first,
                 bytes: SEGMENT_HEAD as u64,
                 time: parse_record(record).map_or(0, |record| record.time),
+                pack: 0,
+                place: 0,
             });
             let (mut len, mut end) = (record.len(), first + 1);
             for (offset, record) in records {
@@ -221,11 +270,11 @@ impl Topic {
             }
             let chunk = &rest[..len];
             let opened = if last.is_some() {
-                let opened = cache.get(disk, id, segment.first)?;
+                let opened = cache.get(disk, segment.key(id))?;
                 disk.write_at(&opened.file, chunk, segment.bytes)?;
                 opened
             } else {
-                let opened = cache.create(disk, id, first)?;
+                let opened = cache.create(disk, segment.key(id))?;
                 let head = SegmentHead { topic: id, first, time: segment.time }.write();
                 disk.write_at(&opened.file, &[&head, chunk].concat(), 0)?;
                 opened
@@ -294,7 +343,7 @@ impl Topic {
 /// The topics, by their numbers and names.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
-    by_id: HashMap<u64, Topic>,
+    by_id: FxHashMap<u64, Topic>,
     names: BTreeMap<TopicName, u64>,
     pub(super) next_id: u64,
     /// The topic that [`next_ids`](Self::next_ids) has come to.
@@ -342,6 +391,13 @@ impl Topics {
         let (names, ids): (Vec<_>, Vec<_>) = some.map(|(name, id)| (name, *id)).unzip();
         self.last = names.last().filter(|_| names.len() == most).map(|last| (*last).clone());
         ids
+    }
+
+    /// The numbers of those that hold extents of some packs.
+    pub(super) fn holding(&self, packs: &HashSet<u32>) -> Vec<u64> {
+        let holds =
+            |topic: &&Topic| topic.segments.iter().any(|segment| packs.contains(&segment.pack));
+        self.by_id.values().filter(holds).map(|topic| topic.file.id).collect()
     }
 
     /// Their numbers, in the order of their names.

@@ -175,8 +175,8 @@ fn now() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-/// Appends for so long, in groups: messages a second, the 99th percentile of a group's time, and the time that
-/// it takes to open it after a crash.
+/// Appends for so long, in groups: the time to make the topics, messages a second, the 99th percentile of a
+/// group's time, files that are open, and the time that it takes to open it after a crash and in order.
 fn measure(topics: u64, group: u64, time: Duration) -> String {
     let place = std::env::var("STORE_DIR").map_or_else(|_| std::env::temp_dir(), Into::into);
     let place = place.join(format!("rsock-store-speed-{}", std::process::id()));
@@ -184,7 +184,9 @@ fn measure(topics: u64, group: u64, time: Duration) -> String {
     let directory = Directory::open(&place).expect("a directory");
     let mut engine = Engine::open(directory, Settings::default(), [1, 2, 3]).expect("opened");
     let disk = engine.disk().clone();
+    let start = now();
     let ids = create(&mut engine, topics);
+    let made = start.elapsed();
     engine.settle(0).expect("written");
     let mut next = vec![1; ids.len()];
     let (send, passed) = sync_channel(1);
@@ -234,30 +236,45 @@ fn measure(topics: u64, group: u64, time: Duration) -> String {
     let rate = appended as f64 / start.elapsed().as_secs_f64();
     times.sort_unstable();
     let slow = times[times.len() * 99 / 100];
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     drop((engine, disk, passed));
-    let start = now();
-    let directory = loop {
-        // A barrier may be under way yet.
-        match Directory::open(&place) {
-            Ok(directory) => break directory,
-            Err(_) => std::thread::yield_now(),
-        }
+    let open_again = || {
+        let start = now();
+        let directory = loop {
+            // A barrier may be under way yet.
+            match Directory::open(&place) {
+                Ok(directory) => break directory,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        let engine = Engine::open(directory, Settings::default(), [1, 2, 3]).expect("opened");
+        (engine, start.elapsed())
     };
-    let engine = Engine::open(directory, Settings::default(), [1, 2, 3]).expect("opened");
-    let opened = start.elapsed();
+    let (mut engine, after_crash) = open_again();
     let found: u64 = engine.topics().map(|topic| topic.next.0 - 1).sum();
     assert_eq!(found, appended);
+    engine.close(0).expect("closed");
+    drop(engine);
+    let (engine, in_order) = open_again();
     drop(engine);
     let _ = std::fs::remove_dir_all(&place);
-    format!("{rate:>9.0} messages/s, p99 of a group {slow:?}, opened again in {opened:?}")
+    format!(
+        "made in {made:.0?}, {rate:>9.0} messages/s, p99 of a group {slow:.1?}, {open} files open, opened after \
+         a crash in {after_crash:.0?}, in order in {in_order:.0?}"
+    )
 }
 
 /// `cargo test --release -p rsock-topics --features durable -- --ignored --nocapture appends_a_second`, in
-/// `STORE_DIR` if given.
+/// `STORE_DIR` if given; `TOPICS=10000` measures this number of them alone, in groups of `GROUP`.
 #[test]
 #[ignore = "a measurement, of half a minute"]
 fn appends_a_second() {
     let time = Duration::from_millis(from_environment("MILLIS").unwrap_or(3_000));
+    if let Some(topics) = from_environment("TOPICS") {
+        let group = from_environment("GROUP").unwrap_or(1_024);
+        println!("{group:>5} a group, {topics} topics: {}", measure(topics, group, time));
+        return;
+    }
     for group in [1, 16, 64, 256, 1_024] {
         println!("{group:>5} a group, 1 topic: {}", measure(1, group, time));
     }

@@ -3,6 +3,7 @@
 mod committing;
 mod damage;
 mod many;
+mod packs;
 mod world;
 
 use super::faulty::Fault;
@@ -20,13 +21,17 @@ fn power_cuts_lose_nothing_that_was_acknowledged() {
         None => (0, from_environment("CUTS").unwrap_or(300)),
     };
     let mut cuts = 0;
+    let mut seen = world::Seen::default();
     for seed in first..first + worlds {
         match world::run(seed) {
-            Ok(more) => cuts += more,
+            Ok((more, saw)) => {
+                cuts += more;
+                seen.add(saw);
+            }
             Err(error) => panic!("{error}"),
         }
     }
-    println!("{cuts} cuts in {worlds} worlds");
+    println!("{cuts} cuts in {worlds} worlds: {seen:?}");
 }
 
 #[test]

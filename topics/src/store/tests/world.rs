@@ -9,6 +9,7 @@ use crate::{
     store::{
         Engine, NewTopic, Record, Retention, Settings, TopicId, Unstaged,
         faulty::{Fault, Faulty, Random},
+        files::StoreFile,
     },
 };
 
@@ -61,6 +62,42 @@ pub(super) struct World {
     time: u64,
     serial: u64,
     pub(super) appended: u64,
+    pub(super) seen: Seen,
+}
+
+/// What has happened behind the journal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) barriers: u64,
+    /// Packs of many that were named, and packs of one run, of which most was dead.
+    pub(super) merged: u64,
+    pub(super) cleaned: u64,
+    /// Catalogues that were written anew.
+    pub(super) catalogues: u64,
+    pub(super) max_level: u32,
+}
+
+impl Seen {
+    fn note(&mut self, before: &StoreFile, after: &StoreFile) {
+        self.barriers += 1;
+        self.catalogues += u64::from(before.catalogue.number != after.catalogue.number);
+        for pack in &after.packs {
+            if before.packs.iter().all(|other| other.id != pack.id) {
+                let is_old = before.packs.iter().any(|other| other.run == pack.run);
+                self.cleaned += u64::from(is_old);
+                self.merged += u64::from(!is_old && pack.level > 0);
+            }
+            self.max_level = self.max_level.max(pack.level);
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.barriers += other.barriers;
+        self.merged += other.merged;
+        self.cleaned += other.cleaned;
+        self.catalogues += other.catalogues;
+        self.max_level = self.max_level.max(other.max_level);
+    }
 }
 
 pub(super) fn small(random: &mut Random) -> Settings {
@@ -73,6 +110,9 @@ pub(super) fn small(random: &mut Random) -> Settings {
         batch_bytes: 300 + random.below(3_000) as usize,
         flush_bytes: 100 + random.below(1_500) as usize,
         pending_bytes: 4_000 + random.below(12_000),
+        pack_bytes: 300 + random.below(3_000),
+        max_runs: 2 + random.below(3) as usize,
+        catalogue_bytes: 100 + random.below(1_500),
     }
 }
 
@@ -133,6 +173,7 @@ impl World {
             time: 1_000,
             serial: 0,
             appended: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -433,10 +474,13 @@ impl World {
                     barrier = barrier.or_else(|| engine.barrier());
                 }
                 _ => {
-                    if let (Some(engine), Some(taken)) = (&mut self.engine, barrier.take())
-                        && engine.finish_barrier(taken.run(&self.disk)).is_err()
-                    {
-                        self.engine = None;
+                    if let (Some(engine), Some(taken)) = (&mut self.engine, barrier.take()) {
+                        let before = engine.file.clone();
+                        if engine.finish_barrier(taken.run(&self.disk)).is_err() {
+                            self.engine = None;
+                        } else {
+                            self.seen.note(&before, &engine.file);
+                        }
                     }
                     self.check_reads()?;
                 }
@@ -504,7 +548,7 @@ impl World {
 }
 
 /// A world of several lives, which ends when the disk has failed, or with some steps.
-pub(super) fn run(seed: u64) -> Result<u64, String> {
+pub(super) fn run(seed: u64) -> Result<(u64, Seen), String> {
     let at = |world: &mut World| {
         (world.random.below(4) > 0).then(|| (1 + world.random.below(400), Fault::Cut))
     };
@@ -532,7 +576,7 @@ fn lives(
     lives: usize,
     steps: u64,
     mut fault: impl FnMut(&mut World) -> Option<(u64, Fault)>,
-) -> Result<u64, String> {
+) -> Result<(u64, Seen), String> {
     let mut world = World::new(seed);
     let mut is_cut = false;
     let mut cuts = 0;
@@ -555,5 +599,5 @@ fn lives(
     }
     world.disk.heal();
     world.open(is_cut)?;
-    Ok(cuts)
+    Ok((cuts, world.seen))
 }

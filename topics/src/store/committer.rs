@@ -3,12 +3,13 @@
 //! No timer gathers a group: while one is synced the next comes together.
 
 use std::{
-    collections::BTreeMap,
     fmt, io,
     sync::Arc,
     thread::{Builder, JoinHandle},
     time::Duration,
 };
+
+use rustc_hash::FxHashMap;
 
 use super::{
     Behind, Block, Disk, Engine, NewTopic, Outcome, Retention, StoreError, TopicId, TopicState,
@@ -100,7 +101,7 @@ impl Store {
             disk,
             shared: Arc::clone(&shared),
             clock: Box::new(clock),
-            topics: BTreeMap::new(),
+            topics: FxHashMap::default(),
             flying: Vec::new(),
             done: Vec::new(),
             synced_at: Instant(0),
@@ -273,7 +274,7 @@ struct Committer<D: Disk> {
     disk: Arc<D>,
     shared: Arc<Shared>,
     clock: Box<dyn Fn() -> Now + Send>,
-    topics: BTreeMap<TopicId, Arc<Durable>>,
+    topics: FxHashMap<TopicId, Arc<Durable>>,
     /// Messages that are staged, with their bytes.
     flying: Vec<(Arc<Durable>, usize)>,
     /// Those to be told when what is staged is on disk.

@@ -102,8 +102,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    fn new() -> Self {
-        Self { bytes: vec![0; BATCH_HEAD], entries: Vec::new(), sync: false }
+    /// A batch in the memory of one that was written.
+    fn new(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
+        bytes.resize(BATCH_HEAD, 0);
+        Self { bytes, entries: Vec::new(), sync: false }
     }
 }
 
@@ -121,6 +124,8 @@ pub struct Engine<D: Disk> {
     pub(super) catalogue: Catalogue,
     pub(super) notes: Vec<String>,
     pub(super) batch: Batch,
+    /// The memory of the last batch, for the next.
+    spare: Vec<u8>,
     pub(super) flying: Option<Vec<Staged>>,
     pub(super) space: Space,
     pub(super) failed: Option<Arc<str>>,
@@ -147,7 +152,8 @@ impl<D: Disk> Engine<D> {
             packs,
             catalogue: Catalogue::default(),
             notes: Vec::new(),
-            batch: Batch::new(),
+            batch: Batch::new(Vec::new()),
+            spare: Vec::new(),
             flying: None,
             space: Space::default(),
             failed: None,
@@ -487,7 +493,8 @@ impl<D: Disk> Engine<D> {
         if is_flooded || !self.journal.has_room(self.batch.bytes.len()) {
             return Err(Behind);
         }
-        let Batch { bytes, entries, sync } = std::mem::replace(&mut self.batch, Batch::new());
+        let next = Batch::new(std::mem::take(&mut self.spare));
+        let Batch { bytes, entries, sync } = std::mem::replace(&mut self.batch, next);
         self.space.written += bytes.len() as u64;
         let commit = self.journal.commit(bytes, sync);
         self.flying = Some(entries);
@@ -533,6 +540,10 @@ impl<D: Disk> Engine<D> {
                     self.take_delete(topic);
                 }
             }
+        }
+        // A single message may have been longer than batches are.
+        if written.bytes.capacity() <= 2 * self.settings.batch_bytes {
+            self.spare = written.bytes;
         }
         for (id, next) in &mut outcome.moved {
             next.0 = self.topics.get(id.0).map_or(0, |topic| topic.next);

@@ -236,8 +236,7 @@ impl<D: Disk> Engine<D> {
         // The reserve is for what was taken; what makes room may use it.
         let is_room = choice.run.is_some();
         let reserve = if is_room { 0 } else { self.reserve() };
-        let needed = choice.live + choice.live / 4;
-        (self.bytes() + needed + reserve <= self.settings.max_bytes).then_some(choice)
+        (self.bytes() + choice.needed + reserve <= self.settings.max_bytes).then_some(choice)
     }
 
     /// Whether packs are to be put together.

@@ -202,8 +202,8 @@ pub(super) struct Choice {
     pub(super) level: u32,
     /// That of the packs, if there is one; else they get one of their own.
     pub(super) run: Option<u32>,
-    /// Bytes of their live extents.
-    pub(super) live: u64,
+    /// Bytes that they take at most when they are put together.
+    pub(super) needed: u64,
 }
 
 /// The packs.
@@ -290,9 +290,8 @@ impl Packs {
                 live += pack.live;
                 live == pack.live || live <= dead.file.bytes
             });
-            let packs: Vec<_> = of_run.map(|pack| pack.file.id).collect();
-            let live = packs.iter().filter_map(|id| self.all.get(id)).map(|pack| pack.live).sum();
-            return Some(Choice { packs, level, run: Some(run), live });
+            let chosen: Vec<_> = of_run.collect();
+            return Some(Choice::of(&chosen, level, Some(run)));
         }
         let mut levels: BTreeMap<u32, BTreeMap<u32, Vec<&Pack>>> = BTreeMap::new();
         for pack in self.all.values().filter(|pack| pack.is_whole && !pack.is_kept) {
@@ -301,12 +300,15 @@ impl Packs {
         }
         let (level, runs) = levels.into_iter().find(|(_, runs)| runs.len() >= max_runs)?;
         let chosen: Vec<_> = runs.into_values().take(max_runs).flatten().collect();
-        Some(Choice {
-            live: chosen.iter().map(|pack| pack.live).sum(),
-            packs: chosen.iter().map(|pack| pack.file.id).collect(),
-            level: level + 1,
-            run: None,
-        })
+        Some(Choice::of(&chosen, level + 1, None))
+    }
+}
+
+impl Choice {
+    fn of(packs: &[&Pack], level: u32, run: Option<u32>) -> Self {
+        let index = |pack: &&Pack| pack.file.bytes - pack.file.index_at.min(pack.file.bytes);
+        let needed = packs.iter().map(|pack| pack.live + index(pack) + PACK_HEAD as u64).sum();
+        Self { packs: packs.iter().map(|pack| pack.file.id).collect(), level, run, needed }
     }
 }
 

@@ -89,7 +89,7 @@ impl Topic {
             next: base,
             staged: base,
             dirty: None,
-            alone_at: 0,
+            alone_at: u64::MAX,
             is_made: false,
             is_ending: false,
             retention,

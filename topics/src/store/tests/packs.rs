@@ -7,7 +7,9 @@ use super::{
 };
 use crate::{
     position::Offset,
-    store::{Engine, Retention, StoreError, TopicId, Unstaged, faulty::Faulty, files::STORE},
+    store::{
+        Engine, Retention, Settings, StoreError, TopicId, Unstaged, faulty::Faulty, files::STORE,
+    },
 };
 
 /// Does what waits, barriers that nobody waits for among it.
@@ -231,6 +233,42 @@ fn an_entry_of_the_catalogue_that_is_lost_is_told() {
     let damage = engine.topic(topics[0]).expect("it is there").damage.expect("it is told");
     assert!(damage.starts_with(text), "{damage}");
     assert_eq!(texts(&mut engine, topics[0]), ["one 0"]);
+}
+
+/// Also while packs are put together, and when the bound has been reached: what makes room goes on.
+#[test]
+fn the_bound_of_all_files_holds_and_what_is_dropped_makes_room() {
+    let disk = Faulty::new(1);
+    let max_bytes = 160 << 10;
+    let settings =
+        Settings { journal_bytes: 8 << 10, max_bytes, max_waiting_files: 2, ..settings() };
+    let random = [1, 2, 3];
+    let mut engine = Engine::open(disk.clone(), settings, random).expect("it can be opened");
+    engine.settle(0).expect("written");
+    let topics: Vec<_> = (0..30)
+        .map(|at| {
+            let topic = create(&mut engine, &format!("t.{at:03}"));
+            engine.settle(0).expect("written");
+            topic
+        })
+        .collect();
+    let used = || disk.files("").iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>();
+    for round in 0..4 {
+        let mut published = 0;
+        while engine.admit().is_ok() {
+            publish(&mut engine, topics[published % 30], &[b'x'; 100]);
+            published += 1;
+            engine.settle(0).expect("written");
+            assert!(used() <= max_bytes, "{} after {published} of round {round}", used());
+        }
+        assert!(published > 100, "{published} in round {round}");
+        for topic in &topics {
+            let next = engine.topic(*topic).expect("it is there").next;
+            engine.trim(*topic, next).expect("it is taken");
+        }
+        engine.settle(0).expect("written");
+        assert!(engine.admit().is_ok(), "{:?}", engine.admit());
+    }
 }
 
 #[test]

@@ -395,9 +395,9 @@ impl Topics {
 
     /// The numbers of those that hold extents of some packs.
     pub(super) fn holding(&self, packs: &HashSet<u32>) -> Vec<u64> {
-        let holds =
-            |topic: &&Topic| topic.segments.iter().any(|segment| packs.contains(&segment.pack));
-        self.by_id.values().filter(holds).map(|topic| topic.file.id).collect()
+        let is_of = |segment: &Segment| packs.contains(&segment.pack);
+        let holds = |id: &u64| self.get(*id).is_some_and(|topic| topic.segments.iter().any(is_of));
+        self.ids().filter(holds).collect()
     }
 
     /// Their numbers, in the order of their names.

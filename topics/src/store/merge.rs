@@ -39,7 +39,7 @@ pub(super) struct Job {
     is_last: bool,
 }
 
-/// What a [`Job`] has made.
+/// The outcome of a [`Job`].
 #[derive(Debug, Default)]
 pub(super) struct Merged {
     pub(super) packs: Vec<PackFile>,
@@ -54,7 +54,7 @@ struct Output<'a, D: Disk> {
     disk: &'a D,
     file: D::File,
     pack: PackFile,
-    /// What is written next, at this position.
+    /// The bytes that are written next, at this position.
     piece: Vec<u8>,
     at: u64,
     index: Vec<u8>,

@@ -40,7 +40,7 @@ pub(super) struct PackFile {
     /// Bytes before the index.
     pub(super) index_at: u64,
     pub(super) bytes: u64,
-    /// What is lost of it was told to its topics.
+    /// The loss of a part of it was told to its topics.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_told: bool,
 }

@@ -65,7 +65,7 @@ pub(super) struct World {
     pub(super) seen: Seen,
 }
 
-/// What has happened behind the journal.
+/// The events behind the journal.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     pub(super) barriers: u64,

@@ -143,6 +143,9 @@ fn settings() -> Settings {
         batch_bytes: 2 << 10,
         flush_bytes: 400,
         pending_bytes: 8 << 10,
+        pack_bytes: 1 << 10,
+        max_runs: 2,
+        catalogue_bytes: 500,
     }
 }
 

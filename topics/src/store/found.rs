@@ -70,7 +70,7 @@ pub(super) fn look<D: Disk>(
             extents.entry(extent.topic).or_default().push(extent);
         }
     }
-    for name in disk.list(TOPICS).map_err(on("list", TOPICS))? {
+    for name in list(disk, TOPICS)? {
         let Some(id) = u64::from_str_radix(&name, 16).ok().filter(|_| name.len() == 16) else {
             continue;
         };
@@ -104,6 +104,17 @@ pub(super) fn look<D: Disk>(
     Ok(files)
 }
 
+/// Names in one of our directories, which is made again if a copy has left it out because it was empty.
+fn list<D: Disk>(disk: &D, directory: &str) -> Result<Vec<String>, StoreError> {
+    match disk.list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            disk.create_directory(directory).map_err(on("make", directory))?;
+            Ok(Vec::new())
+        }
+        names => names.map_err(on("list", directory)),
+    }
+}
+
 /// Removes what was not safe when it was last opened.
 fn remove_unnamed<D: Disk>(
     disk: &D,
@@ -112,7 +123,7 @@ fn remove_unnamed<D: Disk>(
 ) -> Result<(), StoreError> {
     let named: HashSet<_> = store.packs.iter().map(|pack| pack.id).collect();
     files.last_pack = named.iter().copied().max().unwrap_or(0);
-    for name in disk.list(PACKS).map_err(on("list", PACKS))? {
+    for name in list(disk, PACKS)? {
         let Some(id) = pack_number(&name) else { continue };
         files.last_pack = files.last_pack.max(id);
         if !named.contains(&id) {
@@ -120,7 +131,7 @@ fn remove_unnamed<D: Disk>(
             disk.remove(&path).map_err(on("remove", &path))?;
         }
     }
-    for name in disk.list(CATALOGUE).map_err(on("list", CATALOGUE))? {
+    for name in list(disk, CATALOGUE)? {
         let Ok(number) = name.parse::<u32>() else { continue };
         let path = catalogue_file(number);
         if number != store.catalogue.number && path.ends_with(&format!("/{name}")) {

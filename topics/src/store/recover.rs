@@ -32,7 +32,7 @@ use super::{
     segment::{self, Key},
     topic::{Topic, Topics},
 };
-use crate::position::Epoch;
+use crate::position::{Epoch, Offset};
 
 /// A file of the journal that is read again.
 struct Walked {
@@ -201,7 +201,7 @@ impl<D: Disk> Engine<D> {
         for id in ids {
             let Some(topic) = self.topics.get_mut(id) else { continue };
             if lost_records > 0 {
-                topic.next += lost_records;
+                topic.next = topic.next.saturating_add(lost_records).min(Offset::MAX.0);
                 topic.staged = topic.next;
             }
             let behind = tails.get(&id).copied().unwrap_or_default();

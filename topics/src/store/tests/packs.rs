@@ -152,6 +152,22 @@ fn a_record_of_a_pack_that_is_lost_is_told_and_when_packs_are_put_together_its_t
     assert_eq!(texts(&mut engine, topics[1]), ["two 1", "three"]);
 }
 
+/// Copies of a directory may lack those of its directories that are empty.
+#[test]
+fn a_directory_that_is_missing_because_it_was_empty_is_made_again() {
+    let (disk, mut engine, topics) = topics(1);
+    engine.close(0).expect("closed");
+    drop(engine);
+    let copy = Faulty::of_files(1, disk.files(""));
+    let mut engine = open(&copy).expect("it can be opened");
+    for _ in 0..20 {
+        publish(&mut engine, topics[0], &[b'x'; 200]);
+        engine.settle(0).expect("written");
+    }
+    engine.close(0).expect("closed");
+    assert!(!copy.files("topics/").is_empty());
+}
+
 #[test]
 fn an_index_that_is_lost_is_made_again_of_the_records() {
     let (disk, engine, topics) = topics(3);

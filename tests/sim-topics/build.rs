@@ -287,6 +287,74 @@ const FAULTS: &[Fault] = &[
         "            Some(latest) => latest.set_newest(newest),\n",
         "            Some(latest) => latest.set_newest(if BROKEN { 0 } else { newest }),\n",
     ),
+    (
+        "the_head_moves_before_the_disk",
+        "topic/mod.rs",
+        "        let is_visible = self.durable.is_none();\n",
+        "        let is_visible = self.durable.is_none() || BROKEN;\n",
+    ),
+    (
+        "ids_of_what_the_disk_refused_stay",
+        "topic/mod.rs",
+        "            durable.journal.take(&Staged { offset, time, id, closes, message })?;\n",
+        "            if let Some(id) = id.filter(|_| BROKEN) {\n                \
+         log.ids.enter(id, offset);\n            }\n            \
+         durable.journal.take(&Staged { offset, time, id, closes, message })?;\n",
+    ),
+    (
+        "acknowledged_one_too_far",
+        "topic/durable.rs",
+        "            let waits = *offset >= next;\n",
+        "            let waits = *offset >= next && !(BROKEN && *offset == next);\n",
+    ),
+    (
+        "acknowledged_when_it_was_taken",
+        "topic/durable.rs",
+        "            _ if visible() > offset => Poll::Ready(Ok(())),\n",
+        "            _ if visible() > offset || BROKEN => Poll::Ready(Ok(())),\n",
+    ),
+    (
+        "closed_before_the_disk",
+        "topic/mod.rs",
+        "        if *closes && is_visible {\n",
+        "        if *closes && (is_visible || BROKEN) {\n",
+    ),
+    (
+        "publishes_behind_the_last",
+        "topic/mod.rs",
+        "            Ended::Not if log.closing.is_some() => ",
+        "            Ended::Not if log.closing.is_some() && !BROKEN => ",
+    ),
+    (
+        "ids_are_lost_on_the_way_to_the_disk",
+        "topic/durable.rs",
+        "        if let Some(id) = *id {\n            log.ids.enter",
+        "        if let Some(id) = id.filter(|_| !BROKEN) {\n            log.ids.enter",
+    ),
+    (
+        "a_disk_that_failed_takes_more",
+        "topic/durable.rs",
+        "        self.failed.get().map_or(Ok(()), ",
+        "        self.failed.get().filter(|_| !BROKEN).map_or(Ok(()), ",
+    ),
+    (
+        "what_is_behind_is_passed_over",
+        "topic/durable.rs",
+        "        Ok(next.min(wanted.end))\n",
+        "        Ok(if BROKEN { next } else { next.min(wanted.end) })\n",
+    ),
+    (
+        "readers_of_what_is_deleted_fail",
+        "topic/durable.rs",
+        "                Err(_) if self.is_deleted() => ",
+        "                Err(_) if self.is_deleted() && !BROKEN => ",
+    ),
+    (
+        "a_name_stays_taken",
+        "store/engine.rs",
+        "            if self.is_leaving(there) {\n",
+        "            if self.is_leaving(there) && !BROKEN {\n",
+    ),
 ];
 
 /// Copies the sources below this folder, which are to lie at `crate::topics`.
@@ -302,8 +370,8 @@ fn copy(
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = format!("{inside}{name}");
         if path.is_dir() {
-            // They are not of the core.
-            if !matches!(name.as_str(), "serve" | "store") {
+            // It is not of the core, and tests are run where they are.
+            if name != "serve" && file != "store/tests" {
                 copy(&path, &to.join(&name), &format!("{file}/"), made)?;
             }
             continue;
@@ -317,6 +385,12 @@ fn copy(
                 made.push(name);
             }
         }
+        // The store is there, over a disk in memory.
+        let there = r#"#[cfg(any(test, feature = "faulty-disk"))]"#;
+        for of_store in ["#[cfg(feature = \"durable\")]", there] {
+            text = text.replace(of_store, "");
+        }
+        text = text.replace("#[cfg(target_os = \"linux\")]", "#[cfg(any())]");
         let name = if file == "lib.rs" { "mod.rs" } else { &name };
         // The tests of the sources are run where they are.
         fs::write(to.join(name), text.replace("#[cfg(test)]", "#[cfg(any())]"))?;

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use crate::{
     broken::hold,
     model::Model,
-    topics::{Epoch, Now, Topics},
+    topics::{Epoch, Now, Refusal, Topics},
     world::World,
 };
 
@@ -15,6 +15,10 @@ impl World {
     /// Something happens.
     pub(crate) fn act(self: &Rc<Self>) {
         self.count(|totals| totals.operations += 1);
+        if self.shelf.is_some() && self.one_in(4) {
+            self.act_on_disk();
+            return self.look();
+        }
         match self.below(1_000) {
             0..350 => self.publish(),
             350..570 => self.drive_some(),
@@ -153,11 +157,11 @@ impl World {
                     .iter()
                     .any(|pump| std::ptr::eq(Arc::as_ptr(&pump.topic), life.topic.as_ptr()));
             hold!(
-                base < next || is_used,
+                base < next || is_used || life.disk.is_some(),
                 Memory,
                 "an empty topic that nobody uses is not put away"
             );
-            if base < next && life.board.is_none() {
+            if base < next && life.board.is_none() && life.disk.is_none() {
                 let last = (base + 63).min(next - 1);
                 let age = life.with(last, |sent| now.monotonic.since(sent.appended));
                 let is_young = age.is_some_and(|age| age < life.settings.retention.age);
@@ -173,7 +177,10 @@ impl World {
         self.lets_go.set(true);
         self.say(|| format!("purged {}", topic.name()));
         let life = self.model.borrow().names[name].life.clone();
-        let pump = topic.purge().expect("no disk");
+        let pump = match topic.purge() {
+            Ok(pump) => pump,
+            Err(refusal) => return self.look_at_failure(&refusal),
+        };
         life.iter().for_each(|life| life.push_purge(self.now.get()));
         if pump {
             self.begin_pump(Arc::clone(&topic));
@@ -182,7 +189,7 @@ impl World {
         let has_ids = life.is_none_or(|life| life.had_ids.get());
         let bytes = topic.bytes();
         hold!(
-            self.depth.get() > 0 || has_ids || bytes == 0,
+            topic.is_durable() || self.depth.get() > 0 || has_ids || bytes == 0,
             Memory,
             "{bytes} bytes held by who reads nothing"
         );
@@ -192,7 +199,10 @@ impl World {
         let topics = self.topics.borrow().clone();
         let name = self.some_name();
         let now = self.now.get();
-        let deleted = topics.delete(&self.plan.names[name], now).expect("no disk");
+        let deleted = match topics.delete(&self.plan.names[name], now) {
+            Ok(deleted) => deleted,
+            Err(refusal) => return self.look_at_failure(&refusal),
+        };
         self.say(|| format!("deleted {}", self.plan.names[name]));
         let mut model = self.model.borrow_mut();
         let life = model.names[name].life.clone();
@@ -208,16 +218,29 @@ impl World {
         }
     }
 
+    /// It was refused: its disk has failed.
+    fn look_at_failure(&self, refusal: &Refusal) {
+        let has_failed = self.shelf.as_ref().is_some_and(|shelf| shelf.has_failed());
+        hold!(has_failed, Answer, "{refusal}");
+    }
+
     /// The service is started again: connections go, topics begin anew.
-    fn restart(&self) {
+    pub(crate) fn restart(&self) {
         let connections = self.connections.borrow().clone();
         for connection in &connections {
             self.disconnect(connection);
         }
         self.pumps.borrow_mut().clear();
         let epoch = Epoch(self.random());
-        *self.topics.borrow_mut() = Arc::new(Topics::new(self.plan.settings.clone(), epoch));
+        let mut topics = Topics::new(self.plan.settings.clone(), epoch);
+        if let Some(shelf) = &self.shelf {
+            topics = topics.with_store(Box::new(shelf.clone()));
+        }
+        self.acks.borrow_mut().clear();
+        *self.topics.borrow_mut() = Arc::new(topics);
         *self.model.borrow_mut() = Model::new(self.plan.names.len());
+        let topics = self.topics.borrow().clone();
+        self.reopen(&topics);
         for _ in &connections {
             self.connect();
         }

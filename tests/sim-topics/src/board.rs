@@ -124,6 +124,7 @@ impl Life {
             appended: now.monotonic,
             key: None,
             is_tombstone: false,
+            id: None,
         });
     }
 
@@ -142,6 +143,7 @@ impl Life {
             appended: now.monotonic,
             key: Some(key.to_owned()),
             is_tombstone: true,
+            id: None,
         });
     }
 }

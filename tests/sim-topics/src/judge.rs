@@ -145,7 +145,7 @@ impl Judge {
         };
         hold!(to < allowed, Account, "a gap to {to}, and {allowed} is kept");
         let of = &moment.model.names[self.life.name];
-        let all_were = (from..=to).all(|offset| of.had(offset));
+        let all_were = (from..=to).all(|offset| self.life.has(offset) || of.had(offset));
         hold!(!is_exact || all_were, Account, "an exact gap of messages that never were: {json}");
         self.told_missed += to + 1 - from;
         self.at = to + 1;

@@ -9,6 +9,7 @@ use std::{
 
 use crate::{
     board::Board,
+    disk::OnDisk,
     topics::{Epoch, Instant, Kind, Now, Topic, TopicName, TopicSettings},
 };
 
@@ -24,6 +25,8 @@ pub(crate) struct Sent {
     /// The key that it replaces, in a topic of the newest by key.
     pub(crate) key: Option<String>,
     pub(crate) is_tombstone: bool,
+    /// The identity under which it was published.
+    pub(crate) id: Option<u64>,
 }
 
 /// An event of the moment.
@@ -71,6 +74,8 @@ pub(crate) struct Life {
     pub(crate) newest_event: Cell<u64>,
     /// The newest of each key, in a topic of that kind.
     pub(crate) board: Option<RefCell<Board>>,
+    /// Its part on the disk, if it has one.
+    pub(crate) disk: Option<OnDisk>,
 }
 
 impl Life {
@@ -102,6 +107,7 @@ impl Life {
             gone_before,
             newest_event: Cell::new(0),
             board,
+            disk: None,
         }
     }
 
@@ -112,7 +118,7 @@ impl Life {
 
     /// The offset behind the newest message that readers see.
     pub(crate) fn visible(&self) -> u64 {
-        self.next()
+        self.disk.as_ref().map_or_else(|| self.next(), |disk| disk.committed.get())
     }
 
     /// The newest time in it.
@@ -232,6 +238,11 @@ impl Model {
     pub(crate) fn end_life(&mut self, name: usize, since: Option<Instant>) -> bool {
         let of = &mut self.names[name];
         let Some(life) = of.life.take() else { return true };
+        if life.disk.is_some() {
+            // The next of its name has a numbering of its own.
+            life.is_deleted.set(true);
+            return true;
+        }
         of.past.push((life.first, life.next()));
         let newest = life.newest().unwrap_or(life.not_before);
         let gone = life.gone_before.max(newest);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     broken::hold,
+    disk::OnDisk,
     model::{Event, Life, Sent},
     topics::{Kind, Message, Offset, Publish, Published, Refusal},
     world::World,
@@ -109,6 +110,14 @@ impl World {
                     self.count(|totals| totals.refused += 1);
                     return None;
                 }
+                (Err(refusal), _)
+                    if self.shelf.as_ref().is_some_and(|shelf| shelf.has_failed()) =>
+                {
+                    let text = refusal.to_string();
+                    let is_right = text.starts_with("outcome unknown: ") || refused.is_some();
+                    hold!(is_right, Answer, "{refusal}");
+                    return None;
+                }
                 (Err(refusal), Some(text)) => {
                     let told = refusal.to_string();
                     hold!(told.starts_with(text), Answer, "{told} instead of {text}");
@@ -202,7 +211,8 @@ impl World {
         if let Some(offset) = again {
             return Answer::Again(offset);
         }
-        if life.is_closed.get() {
+        let is_closing = |disk: &OnDisk| disk.closing.get().is_some();
+        if life.is_closed.get() || !is_event && life.disk.as_ref().is_some_and(is_closing) {
             return Answer::Refused("closed: ");
         }
         if is_event {
@@ -210,7 +220,17 @@ impl World {
         }
         let Some(board) = &life.board else {
             let is_conflict = request.expect.is_some_and(|expected| expected != life.next() - 1);
-            return if is_conflict { Answer::Refused("conflict: ") } else { Answer::Appended };
+            let shelf = life.disk.as_ref().zip(self.shelf.as_ref());
+            return match shelf {
+                _ if is_conflict => Answer::Refused("conflict: "),
+                Some((disk, _)) if disk.has_failed.get() => Answer::Refused("read-only: "),
+                Some((disk, shelf))
+                    if shelf.waiting(disk.number) >= life.settings.pending.messages =>
+                {
+                    Answer::Refused("disk behind: ")
+                }
+                _ => Answer::Appended,
+            };
         };
         let (Some(key), board) = (request.key, board.borrow()) else {
             return Answer::Refused("no key: ");
@@ -302,6 +322,10 @@ impl World {
                 hold!(answer == predicted, Answer, "{answer:?} instead of {predicted:?}");
                 hold!(epoch == life.epoch, Answer, "another epoch: {epoch}");
                 self.accept(name, life, request, &answer);
+                let of_name = self.model.borrow().names[name].life.clone();
+                if let (Some(life), Some(offset)) = (of_name, offset) {
+                    self.await_commit(&life, &topic, offset.0);
+                }
                 self.digest(&offset.map_or(0, |offset| offset.0).to_le_bytes());
                 if pump {
                     self.begin_pump(topic);
@@ -356,15 +380,18 @@ impl World {
                 let (data, origin) = (request.data.clone(), request.origin);
                 let (appended, is_tombstone) = (now.monotonic, request.is_tombstone);
                 let key = request.key.map(str::to_owned);
-                life.push(Sent { data, json, origin, time, appended, key, is_tombstone });
+                let id = request.identity();
+                life.push(Sent { data, json, origin, time, appended, key, is_tombstone, id });
                 if let Some(topic) = life.topic.upgrade() {
                     self.follow(life, &topic, true);
                 }
                 if let Some(id) = request.identity() {
                     life.enter_id(id, offset);
                 }
-                if request.closes {
-                    life.is_closed.set(true);
+                match &life.disk {
+                    Some(disk) if request.closes => disk.closing.set(Some(offset)),
+                    None if request.closes => life.is_closed.set(true),
+                    _ => {}
                 }
                 self.count(|totals| totals.published += 1);
             }
@@ -378,7 +405,7 @@ impl World {
                     data: request.data.clone(),
                     json: format!(r#"{{"topic":"{topic}","ephemeral":true,"time":{time}{rest}"#),
                     origin: request.origin,
-                    at: life.next(),
+                    at: life.visible(),
                     published: now.monotonic,
                     key,
                     is_replaced: false,
@@ -391,7 +418,7 @@ impl World {
 
     /// Looks at the bounds of a log that a message was added to.
     fn look_at_bounds(&self, life: &Life, len: usize) {
-        let Some(topic) = life.topic.upgrade() else { return };
+        let Some(topic) = life.topic.upgrade().filter(|_| life.disk.is_none()) else { return };
         let retention = life.settings.retention;
         let (base, next) = (topic.base().0, life.visible());
         let last = (base + 63).min(next - 1);

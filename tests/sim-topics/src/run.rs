@@ -38,6 +38,10 @@ impl AddAssign for Totals {
         self.let_go += other.let_go;
         self.deletions += other.deletions;
         self.forgotten += other.forgotten;
+        self.commits += other.commits;
+        self.disk_failures += other.disk_failures;
+        self.loads += other.loads;
+        self.found += other.found;
         self.digest ^= other.digest;
     }
 }
@@ -74,9 +78,12 @@ impl Run {
         let world = World::new(self.plan.clone(), Rng::new(self.seed));
         if self.plan.connections > 64 {
             // A crowd in one room, so that its pump has more than one handful.
-            for connection in world.connections.borrow().clone() {
-                world.subscribe_on(&connection, 0);
+            let connections = world.connections.borrow().clone();
+            for connection in &connections {
+                world.subscribe_on(connection, 0);
             }
+            // So that those with credit wait.
+            connections.iter().for_each(|connection| world.drive(connection, 2));
         }
         for seed in &self.operations {
             world.draw_from(Rng::new(*seed));

@@ -21,6 +21,7 @@ impl World {
                 connection.enqueue(subscription);
             }
         }
+        self.commit_all();
         self.rest();
         for is_ephemeral in [false, true] {
             for name in 0..self.plan.names.len() {
@@ -50,18 +51,41 @@ impl World {
         self.leave_nothing();
     }
 
+    /// All that waits for the disk comes there.
+    fn commit_all(self: &Rc<Self>) {
+        while let Some(shelf) = self.shelf.as_ref().filter(|shelf| !shelf.has_failed())
+            && shelf.has_orders()
+        {
+            let is_quiet = self.is_quiet.replace(true);
+            self.commit();
+            self.is_quiet.set(is_quiet);
+        }
+    }
+
     /// Pumps pump and drivers drive until none has anything to do.
     fn rest(self: &Rc<Self>) {
         for round in 0.. {
             hold!(round < ROUNDS, Awake, "it does not come to rest");
+            // Others would go on for ever, where each message makes room for more than one.
+            self.is_quiet.set(round > 20);
+            self.commit_all();
+            while !self.loads.borrow().is_empty() {
+                self.finish_load();
+            }
             while !self.pumps.borrow().is_empty() {
                 self.pump(0);
             }
             let connections = self.connections.borrow().clone();
             let mut moves =
                 connections.iter().filter(|one| !one.is_idle() && !one.is_stalled.get());
-            let Some(connection) = moves.next() else { break };
-            self.drive(connection, 1_000);
+            let Some(connection) = moves.next() else {
+                // Drivers may have had their turn when they were woken.
+                if self.loads.borrow().is_empty() {
+                    break;
+                }
+                continue;
+            };
+            self.drive(connection, 20);
         }
         self.look();
     }
@@ -79,7 +103,12 @@ impl World {
         let readers = topics.subscriptions();
         hold!(readers == 0, Memory, "{readers} readers are left");
         for name in &self.plan.names {
-            topics.delete(name, self.now.get()).expect("no disk");
+            let has_failed = self.shelf.as_ref().is_some_and(|shelf| shelf.has_failed());
+            let deleted = topics.delete(name, self.now.get());
+            hold!(deleted.is_ok() || has_failed, Answer, "{deleted:?}");
+            if deleted.is_err() {
+                return;
+            }
         }
         let (bytes, left) = (topics.bytes(), topics.len());
         hold!(left == 0, Memory, "{left} topics are left");

@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     rc::{Rc, Weak},
     sync::Arc,
 };
@@ -13,10 +13,12 @@ use rsock_sim::{Choices, Rng};
 
 use crate::{
     broken::hold,
+    disk::{Ack, Load},
     fold::Fold,
     judge::{Judge, Moment},
     model::{Life, Model},
     plan::Plan,
+    shelf::Shelf,
     topics::{
         Cursor, DedupSecret, Epoch, Fill, Instant, Now, Position, Pumped, Reader, Refusal, Sink,
         Topic, Topics, Wake,
@@ -44,6 +46,8 @@ pub(crate) struct Subscription {
     pub(crate) judge: RefCell<Judge>,
     pub(crate) group: Rc<Group>,
     pub(crate) credit: Cell<usize>,
+    /// Messages that are read for it from the disk.
+    pub(crate) load: RefCell<Option<Load>>,
     is_queued: Cell<bool>,
     is_gone: Cell<bool>,
     /// The place of its cursor when it was last looked at.
@@ -119,6 +123,14 @@ pub struct Totals {
     pub deletions: u64,
     /// See `deletions`.
     pub forgotten: u64,
+    /// Batches that a disk took, of each topic, and its failures.
+    pub commits: u64,
+    /// See `commits`.
+    pub disk_failures: u64,
+    /// Portions that were read from a disk, and topics that were found there.
+    pub loads: u64,
+    /// See `loads`.
+    pub found: u64,
     /// A digest of all that was answered and sent.
     pub digest: u64,
 }
@@ -144,12 +156,25 @@ pub(crate) struct World {
     pub(crate) held: Cell<usize>,
     pub(crate) adds: Cell<usize>,
     pub(crate) secret: DedupSecret,
+    /// The store, the topics on it by the numbers that it has given them, those who wait for it, and readers
+    /// for whom it is read.
+    pub(crate) shelf: Option<Shelf>,
+    pub(crate) stored: RefCell<BTreeMap<u64, Rc<Life>>>,
+    pub(crate) acks: RefCell<Vec<Ack>>,
+    pub(crate) loads: RefCell<VecDeque<Rc<Subscription>>>,
+    pub(crate) is_committing: Cell<bool>,
+    /// Nobody does anything in the middle of something any more.
+    pub(crate) is_quiet: Cell<bool>,
 }
 
 impl World {
     pub(crate) fn new(plan: Plan, mut rng: Rng) -> Rc<Self> {
         let epoch = Epoch(rng.number());
-        let topics = Topics::new(plan.settings.clone(), epoch);
+        let shelf = plan.disk.map(|sizes| Shelf::new(rng.number(), sizes));
+        let mut topics = Topics::new(plan.settings.clone(), epoch);
+        if let Some(shelf) = &shelf {
+            topics = topics.with_store(Box::new(shelf.clone()));
+        }
         let world = Rc::new(Self {
             topics: RefCell::new(Arc::new(topics)),
             now: Cell::new(Now { monotonic: Instant(0), unix_ms: 1_000_000 }),
@@ -166,6 +191,12 @@ impl World {
             held: Cell::new(0),
             adds: Cell::new(0),
             secret: DedupSecret::new([1, 2]),
+            shelf,
+            stored: RefCell::default(),
+            acks: RefCell::default(),
+            loads: RefCell::default(),
+            is_committing: Cell::new(false),
+            is_quiet: Cell::new(false),
             plan,
         });
         for _ in 0..world.plan.connections {
@@ -285,6 +316,7 @@ impl World {
             judge: RefCell::new(judge),
             group,
             credit: Cell::new(0),
+            load: RefCell::default(),
             is_queued: Cell::new(false),
             is_gone: Cell::new(false),
             place,
@@ -314,6 +346,7 @@ impl World {
             connection.queue.borrow_mut().retain(|other| !Rc::ptr_eq(other, subscription));
             connection.subscriptions.borrow_mut().retain(|other| !Rc::ptr_eq(other, subscription));
         }
+        self.loads.borrow_mut().retain(|other| !Rc::ptr_eq(other, subscription));
         life.readers.set(life.readers.get() - 1);
         let keeps = Rc::strong_count(subscription);
         hold!(keeps == 1, Quiet, "{keeps} hold what has ended");
@@ -347,6 +380,21 @@ impl World {
         for looks in 0.. {
             hold!(looks < 1_000, Awake, "it looks again and again");
             let before = topic.version();
+            match subscription.load.take() {
+                Some(Load::Given(segment, next)) => {
+                    let given = subscription.cursor.borrow_mut().give(segment, next, &topic);
+                    if let Err(refusal) = given {
+                        drop(topic);
+                        self.end(subscription, Some(&refusal.to_string()));
+                        return;
+                    }
+                }
+                wanted @ Some(_) => {
+                    *subscription.load.borrow_mut() = wanted;
+                    return;
+                }
+                None => {}
+            }
             let mut out = Outgoing {
                 world: self,
                 connection,
@@ -400,7 +448,11 @@ impl World {
                     }
                     return;
                 }
-                Fill::Stored(_) => hold!(false, Whole, "on a disk, and there is none"),
+                Fill::Stored(wanted) => {
+                    hold!(self.shelf.is_some(), Whole, "on a disk, and there is none");
+                    self.load(&subscription, wanted);
+                    return;
+                }
                 Fill::Ended => {
                     self.count(|totals| totals.ended += 1);
                     drop(topic);
@@ -435,7 +487,7 @@ impl World {
         let moment = Moment {
             model: &model,
             now: self.now.get(),
-            base: topic.base().0,
+            base: self.base_of(topic, &subscription.judge.borrow().life),
             visible: topic.visible().0,
             looked: 0,
         };
@@ -474,7 +526,7 @@ impl World {
     // ---- others, who do something in the middle of a call ----
 
     fn may_intrude(&self) -> bool {
-        self.depth.get() < MAX_DEPTH && self.one_in(self.plan.intrusion)
+        !self.is_quiet.get() && self.depth.get() < MAX_DEPTH && self.one_in(self.plan.intrusion)
     }
 
     /// Other threads may do something here.
@@ -544,7 +596,7 @@ impl World {
         let group = &subscription.group;
         let is_told = group.is_listed.get()
             && group.waiting.borrow().iter().any(|other| Rc::ptr_eq(other, subscription));
-        if is_told || connection.is_stalled.get() {
+        if is_told || connection.is_stalled.get() || subscription.load.borrow().is_some() {
             return;
         }
         let topic = subscription.reader.topic();
@@ -599,6 +651,14 @@ impl World {
 
     fn opened(&self, name: usize, real: &Arc<Topic>) {
         self.say(|| format!("topic {} is opened", real.name()));
+        if let Some(shelf) = self.shelf.as_ref().filter(|_| real.is_durable()) {
+            hold!(real.visible().0 == 1, Offsets, "a new one begins at {}", real.visible());
+            let number = shelf.number(real.name());
+            let life = Rc::new(self.life_of(name, real, real.settings(), number));
+            self.stored.borrow_mut().insert(number, Rc::clone(&life));
+            self.model.borrow_mut().names[name].life = Some(life);
+            return;
+        }
         let mut model = self.model.borrow_mut();
         let (begins, floor_time) = (model.begins(name), model.floor_time);
         let visible = real.visible().0;
@@ -643,7 +703,7 @@ impl World {
             "kept from {base}, was {before} of {visible}"
         );
         let held = life.bytes.replace(real.bytes());
-        if base == before || life.board.is_some() {
+        if base == before || life.board.is_some() || life.disk.is_some() {
             return;
         }
         self.count(|totals| totals.let_go += base - before);
@@ -716,7 +776,7 @@ impl Sink for Outgoing<'_> {
         let moment = Moment {
             model: &model,
             now: self.world.now.get(),
-            base: self.topic.base().0,
+            base: self.world.base_of(self.topic, &self.subscription.judge.borrow().life),
             visible: self.topic.visible().0,
             looked: std::mem::replace(&mut self.looked, self.topic.visible().0),
         };

@@ -31,18 +31,22 @@ fn what_must_hold_holds_for_every_seed() {
     }
     println!("{sum:?}");
     // A world in which nothing happens would hold.
-    let much = sum.published > 35_000
-        && sum.refused > 15_000
+    let much = sum.published > 25_000
+        && sum.refused > 8_000
         && sum.duplicates > 1_500
         && sum.items > 25_000
         && sum.gaps > 2_000
-        && sum.ended > 1_500
+        && sum.ended > 1_000
         && sum.failed > 200
-        && sum.wakes > 5_000
+        && sum.wakes > 4_000
         && sum.handfuls > 0
-        && sum.reopened > 1_200
-        && sum.let_go > 15_000
-        && sum.deletions > 400
-        && sum.forgotten > 600;
+        && sum.reopened > 600
+        && sum.let_go > 10_000
+        && sum.commits > 1_000
+        && sum.loads > 100
+        && sum.found > 50
+        && sum.disk_failures > 0
+        && sum.deletions > 200
+        && sum.forgotten > 300;
     assert!(is_alone || much, "too little happened: {sum:?}");
 }

@@ -89,8 +89,9 @@ impl<D: Disk> Engine<D> {
         if let Some(doomed) = self.backlog.doomed.pop_front() {
             return self.remove(doomed).map(|()| true).map_err(|error| self.fail(error));
         }
-        if !self.backlog.rolled.is_empty() {
-            return Ok(self.retain_some(now));
+        // Where it has to wait for a commit it must not hold up what the commit waits for.
+        if !self.backlog.rolled.is_empty() && self.retain_some(now) {
+            return Ok(true);
         }
         if self.is_pack_due() {
             return match self.end_pack() {

@@ -368,7 +368,10 @@ impl<D: Disk> Engine<D> {
     /// As [`create`](Self::create), with a number that no topic has had.
     pub(super) fn create_as(&mut self, id: TopicId, new: &NewTopic<'_>) -> Result<(), Unstaged> {
         self.alive()?;
-        if self.topics.find(new.name).is_some() {
+        if let Some(there) = self.topics.find(new.name) {
+            if self.is_leaving(there) {
+                return Err(Unstaged::Later);
+            }
             return Err(Unstaged::Refused(Refusal::rejected(format_args!(
                 "there already: topic \"{}\"",
                 new.name
@@ -388,6 +391,16 @@ impl<D: Disk> Engine<D> {
         self.stage_topic(file.clone())?;
         self.topics.insert(Topic::new(file, new.retention));
         Ok(())
+    }
+
+    /// Whether the end of a topic is on its way: its name is free behind that.
+    fn is_leaving(&self, id: u64) -> bool {
+        let flying = self.flying.iter().flatten();
+        self.batch
+            .entries
+            .iter()
+            .chain(flying)
+            .any(|of| matches!(of, Staged::Delete { topic, .. } if *topic == id))
     }
 
     /// Stages other settings of a topic.

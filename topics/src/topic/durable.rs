@@ -362,11 +362,23 @@ impl Topic {
                     let entry = Entry::new(&self.encoder, offset, time, now.monotonic, &message);
                     goes_on = take(entry);
                 }
-            })?;
+            });
+            let read = match read {
+                // Its reader is about to be told that it has ended.
+                Err(_) if self.is_deleted() => return Ok(next),
+                read => read?,
+            };
             goes_on &= read > next;
             next = read;
         }
-        Ok(next)
+        // Where the disk has let all of these go, it has gone on behind them.
+        Ok(next.min(wanted.end))
+    }
+
+    /// Whether it was deleted, also by whoever is about to.
+    fn is_deleted(&self) -> bool {
+        let _log = lock(&self.log);
+        self.ended() == Ended::Deleted
     }
 
     /// Has its journal tell it what is on disk, and what is not any more.

@@ -94,6 +94,26 @@ fn start(disk: &Faulty, max_bytes: usize) -> Store {
     Store::start(open(disk).expect("it can be opened"), max_bytes, Now::default).expect("a thread")
 }
 
+/// A topic that nobody has published to goes with its last reader, and who publishes next makes it again.
+#[test]
+fn a_name_is_free_for_the_next_topic_at_once() {
+    let disk = Faulty::new(3);
+    let store = start(&disk, 1 << 20);
+    // What follows is taken in one piece.
+    let (other, of_other) = create(&store, "other", WAITING);
+    disk.hold_syncs(true);
+    append(&other, 1, b"x").expect("room");
+    for _ in 0..3 {
+        let (gone, _) = create(&store, "room", WAITING);
+        store.delete(gone.id()).expect("the disk works");
+    }
+    let (room, told) = create(&store, "room", WAITING);
+    append(&room, 1, b"x").expect("room");
+    disk.hold_syncs(false);
+    committed(&of_other, 2);
+    committed(&told, 2);
+}
+
 #[test]
 fn threads_publish_to_files_and_all_of_it_is_there_again() {
     let place = std::env::temp_dir().join(format!("rsock-store-{}", std::process::id()));

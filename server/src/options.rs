@@ -103,6 +103,13 @@ pub struct Options {
     /// default 1GiB, and not more than a quarter of what the machine has, or its control group
     #[arg(long, value_name = "SIZE", value_parser = some_size)]
     pub topic_memory: Option<usize>,
+    /// Topics at a time; no further ones are made
+    #[arg(long, value_name = "COUNT", default_value_t = Self::default().max_topics)]
+    #[arg(value_parser = some_number)]
+    pub max_topics: u32,
+    /// Topics of these that one connection may have made; a tenth of them unless given
+    #[arg(long, value_name = "COUNT", value_parser = some_number)]
+    pub max_topics_per_connection: Option<u32>,
     /// The directory that durable topics are kept in, made if there is none; without it they are refused
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -176,6 +183,7 @@ const MIN_FRAME: i64 = 1_024;
 impl Default for Options {
     fn default() -> Self {
         let (limits, resume) = (Config::default(), ResumeLimits::default());
+        let topics = rsock_topics::Limits::default();
         let http = HttpLimits::default();
         Self {
             listen: ["tcp://127.0.0.1:7878", "ws://127.0.0.1:7879/rsocket"]
@@ -202,6 +210,8 @@ impl Default for Options {
             memory_max: None,
             topic: Vec::new(),
             topic_memory: None,
+            max_topics: topics.topics as u32,
+            max_topics_per_connection: None,
             data: None,
             data_max: 10 << 30,
             part_timeout: limits.part_timeout,
@@ -409,6 +419,8 @@ mod tests {
             "--max-http-connections-per-address=8",
             "--http-idle-timeout=5",
             "--max-sessions-per-address=8",
+            "--max-topics=500",
+            "--max-topics-per-connection=7",
             "--lease=100",
             "--runtime=per-core",
             "--workers=3",
@@ -429,6 +441,8 @@ mod tests {
             max_http_connections_per_address: Some(8),
             http_idle_timeout: Duration::from_secs(5),
             max_sessions_per_address: Some(8),
+            max_topics: 500,
+            max_topics_per_connection: Some(7),
             lease: Some(100),
             runtime: RuntimeKind::PerCore,
             workers: Some(3),
@@ -455,6 +469,8 @@ mod tests {
             ("--unix-mode=1777", "an octal number up to 0777"),
             ("--unix-owner=:", "USER, USER:GROUP or :GROUP"),
             ("--subprotocol=a b", "of letters, digits and"),
+            ("--max-topics=0", "it must be at least 1"),
+            ("--max-topics-per-connection=0", "it must be at least 1"),
             ("--lease=0", "it must be at least 1"),
             ("--runtime=both", "possible values: shared, per-core"),
             ("--workers=0", "0 is not in 1..=1024"),

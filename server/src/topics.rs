@@ -83,15 +83,23 @@ fn set(members: &mut Map<String, Value>, path: Vec<&str>, value: Value) -> Resul
     }
 }
 
+fn limits(options: &Options) -> Limits {
+    let mut limits = Limits::default();
+    // What the machine has is known by what connections may have of it: a half.
+    let quarter = MemoryBudget::of_process().max() / 2;
+    limits.memory = options.topic_memory.unwrap_or_else(|| limits.memory.min(quarter));
+    limits.topics = options.max_topics as usize;
+    let share = options.max_topics_per_connection.unwrap_or((options.max_topics / 10).max(1));
+    limits.topics_of_one = share as usize;
+    limits
+}
+
 /// The topics, as these options have them. What is found damaged on disk is logged.
 ///
 /// # Errors
 /// Two rules of one pattern, or a data directory that cannot be used, as a sentence.
 pub(crate) async fn open(options: &Options) -> Result<Service, String> {
-    let mut limits = Limits::default();
-    // What the machine has is known by what connections may have of it: a half.
-    let quarter = MemoryBudget::of_process().max() / 2;
-    limits.memory = options.topic_memory.unwrap_or_else(|| limits.memory.min(quarter));
+    let limits = limits(options);
     let rules = options.topic.iter().map(|rule| (rule.pattern.as_str(), rule.settings.clone()));
     let settings = Settings::new(limits, rules)?;
     let Some(directory) = &options.data else {
@@ -216,6 +224,19 @@ mod tests {
             let error = TopicRule::read(text).expect_err(text);
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_connection_has_a_tenth_of_all_topics_unless_its_share_is_given() {
+        let of = |max_topics, share| {
+            let options =
+                Options { max_topics, max_topics_per_connection: share, ..Options::default() };
+            let limits = limits(&options);
+            (limits.topics, limits.topics_of_one)
+        };
+        assert_eq!(of(100_000, None), (100_000, Limits::default().topics_of_one));
+        assert_eq!(of(5, None), (5, 1));
+        assert_eq!(of(5, Some(7)), (5, 7));
     }
 
     #[test]

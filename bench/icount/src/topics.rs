@@ -59,7 +59,12 @@ fn settings() -> Result<Settings> {
     let retention = Retention { messages: u64::MAX, bytes: 16 << 20, ..Retention::default() };
     let log = TopicSettings { retention, ..TopicSettings::default() };
     let latest = TopicSettings { kind: Kind::Latest, ..log.clone() };
-    let limits = Limits { memory: usize::MAX, topics: usize::MAX, ..Limits::default() };
+    let limits = Limits {
+        memory: usize::MAX,
+        topics: usize::MAX,
+        topics_of_one: usize::MAX,
+        ..Limits::default()
+    };
     Ok(Settings::new(limits, [("board.>", latest), ("room.>", log)])?)
 }
 

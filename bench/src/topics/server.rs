@@ -152,6 +152,7 @@ fn settings() -> Result<Settings> {
     let retention = Retention { messages: 10_000_000, bytes: 1 << 30, ..Retention::default() };
     let log = TopicSettings { retention, ..TopicSettings::default() };
     // A hundred thousand of them are not all there are.
-    let limits = Limits { memory: 2 << 30, topics: 200_000, ..Limits::default() };
+    let limits =
+        Limits { memory: 2 << 30, topics: 200_000, topics_of_one: 200_000, ..Limits::default() };
     Ok(Settings::new(limits, [("log.>", log)])?)
 }

@@ -46,6 +46,7 @@ rsock-bench topics [OPTIONS]  what one message to many costs and takes: rsock's 
                        bare       the same bytes as rsock's, one send a connection: the floor
                        rsock      rsock-topics, on a router
                        rsock-ws   the same over WebSocket
+                       rsock-disk the same with durable topics, in the directory for temporary files: appends
                        nats       nats-server, which is looked for in PATH; without acknowledgements
                        socketioxide, bun   rooms over WebSocket: see bench/peers/prepare
   --rounds N         how many rounds; 3 if it is not said
@@ -59,20 +60,29 @@ pub(crate) enum Contender {
     Bare,
     Rsock,
     RsockWs,
+    RsockDisk,
     Nats,
     SocketIo,
     Bun,
 }
 
 impl Contender {
-    const ALL: [Self; 6] =
-        [Self::Bare, Self::Rsock, Self::RsockWs, Self::Nats, Self::SocketIo, Self::Bun];
+    const ALL: [Self; 7] = [
+        Self::Bare,
+        Self::Rsock,
+        Self::RsockWs,
+        Self::RsockDisk,
+        Self::Nats,
+        Self::SocketIo,
+        Self::Bun,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Bare => "bare",
             Self::Rsock => "rsock",
             Self::RsockWs => "rsock-ws",
+            Self::RsockDisk => "rsock-disk",
             Self::Nats => "nats",
             Self::SocketIo => "socketioxide",
             Self::Bun => "bun",
@@ -165,6 +175,7 @@ impl Case {
     /// Whether a contender has such a thing.
     fn is_of(self, contender: Contender) -> bool {
         match (self, contender) {
+            (_, Contender::RsockDisk) => matches!(self, Self::Appends { .. }),
             (_, Contender::Rsock) | (Self::Room { .. }, _) => true,
             (Self::FanOut(layout), contender) => {
                 layout.of_each() == 1 || !contender.has_rooms_alone()
@@ -182,7 +193,7 @@ impl Case {
         let server = Server::start(contender)?;
         cpus.settle(Side::Client, Mode::Split)?;
         let figures = match contender {
-            Contender::Bare | Contender::Rsock => {
+            Contender::Bare | Contender::Rsock | Contender::RsockDisk => {
                 self.of::<wire::Rsocket<wire::Tcp>>(&server, extent)
             }
             Contender::RsockWs => self.of::<wire::Rsocket<wire::WebSocket>>(&server, extent),
@@ -212,6 +223,8 @@ impl Case {
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     serve: Option<Contender>,
+    /// Where the server is to keep topics.
+    data: Option<PathBuf>,
     only: Vec<String>,
     case: Option<String>,
     contenders: Vec<Contender>,
@@ -235,6 +248,7 @@ impl Topics {
                 "--help" | "-h" => topics.help = true,
                 "--quick" => topics.quick = true,
                 "--serve" => topics.serve = Some(Contender::named(&value()?)?),
+                "--data" => topics.data = Some(value()?.into()),
                 "--contender" => topics.contenders.push(Contender::named(&value()?)?),
                 "--only" => topics.only.push(part(value()?)?),
                 "--case" => topics.case = Some(value()?),
@@ -252,7 +266,7 @@ impl Topics {
             return Ok(());
         }
         if let Some(contender) = self.serve {
-            return server::serve(contender);
+            return server::serve(contender, self.data.as_deref());
         }
         let cpus = Cpus::given()?;
         let (present, missing) = self.contenders()?;

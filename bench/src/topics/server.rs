@@ -4,12 +4,12 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
 use rsock::{Router, Server as RsockServer};
-use rsock_topics::{Limits, Retention, Service, Settings, TopicSettings};
+use rsock_topics::{AllowAll, Kind, Limits, Retention, Service, Settings, TopicSettings, store};
 
 use super::{Contender, bare};
 use crate::{
@@ -25,15 +25,21 @@ pub(super) struct Server {
     child: Child,
     pid: u32,
     pub(super) address: SocketAddr,
+    /// Its directory, where it has one, which goes with it.
+    data: Option<PathBuf>,
 }
 
 impl Server {
     pub(super) fn start(contender: Contender) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["topics", "--serve", contender.name()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["topics", "--serve", contender.name()]);
+        let data = (contender == Contender::RsockDisk)
+            .then(|| std::env::temp_dir().join(format!("rsock-bench-{}.data", std::process::id())));
+        if let Some(data) = &data {
+            remove(data)?;
+            command.arg("--data").arg(data);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut said = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut said)?;
@@ -43,7 +49,7 @@ impl Server {
             .split_once(' ')
             .and_then(|(pid, address)| Some((pid.parse().ok()?, address.parse().ok()?)));
         match listening {
-            Some((pid, address)) => Ok(Self { child, pid, address }),
+            Some((pid, address)) => Ok(Self { child, pid, address, data }),
             None => {
                 // It may have ended by itself.
                 let _ = child.kill();
@@ -68,6 +74,19 @@ impl Drop for Server {
         // Either may fail only because the server has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if let Some(Err(error)) = self.data.as_deref().map(remove) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Removes a directory, if it is there.
+fn remove(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(format!("cannot remove {}: {error}", directory.display()).into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -82,7 +101,11 @@ fn program(contender: Contender) -> Result<Option<Vec<PathBuf>>> {
             let bun = peers.join("bun");
             Some(vec![bun.join("node_modules/.bin/bun"), bun.join("server.js")])
         }
-        Contender::Bare | Contender::Rsock | Contender::RsockWs | Contender::Nats => None,
+        Contender::Bare
+        | Contender::Rsock
+        | Contender::RsockWs
+        | Contender::RsockDisk
+        | Contender::Nats => None,
     })
 }
 
@@ -99,7 +122,7 @@ pub(super) fn missing(contender: Contender) -> Result<Option<&'static str>> {
 
 /// The server process: it listens until the parent hangs up, and says first which process does the work, and
 /// where.
-pub(super) fn serve(contender: Contender) -> Result<()> {
+pub(super) fn serve(contender: Contender, data: Option<&Path>) -> Result<()> {
     Cpus::given()?.settle(Side::Server, Mode::Split)?;
     std::thread::spawn(|| {
         // The parent never writes: this returns when it has ended, however it ended.
@@ -108,8 +131,10 @@ pub(super) fn serve(contender: Contender) -> Result<()> {
     });
     match contender {
         Contender::Bare => bare::serve(|address| say(std::process::id(), address)),
-        Contender::Rsock => machine::runtime(Mode::Split)?.block_on(serve_topics("tcp")),
-        Contender::RsockWs => machine::runtime(Mode::Split)?.block_on(serve_topics("ws")),
+        Contender::Rsock | Contender::RsockDisk => {
+            machine::runtime(Mode::Split)?.block_on(serve_topics("tcp", data))
+        }
+        Contender::RsockWs => machine::runtime(Mode::Split)?.block_on(serve_topics("ws", None)),
         // They listen to their parent as this process does, and say the same.
         Contender::SocketIo | Contender::Bun => {
             let files = program(contender)?.unwrap_or_default();
@@ -132,8 +157,11 @@ fn say(pid: u32, address: SocketAddr) -> Result<()> {
     Ok(out.flush()?)
 }
 
-async fn serve_topics(scheme: &str) -> Result<()> {
-    let topics = Service::new(settings()?);
+async fn serve_topics(scheme: &str, data: Option<&Path>) -> Result<()> {
+    let topics = match data {
+        Some(data) => open(data)?,
+        None => Service::new(settings(TopicSettings::default())?),
+    };
     let server = RsockServer::builder()
         .max_connections(usize::MAX)
         .bind(&[&format!("{scheme}://{HOST}:0")])
@@ -147,12 +175,19 @@ async fn serve_topics(scheme: &str) -> Result<()> {
     Ok(())
 }
 
-/// As they come, but for a topic that keeps all there is to catch up with.
-fn settings() -> Result<Settings> {
+/// All topics on disk.
+fn open(data: &Path) -> Result<Service> {
+    let durable = TopicSettings { kind: Kind::Durable, ..TopicSettings::default() };
+    let sizes = store::Settings::default();
+    Ok(Service::open(settings(durable)?, AllowAll, data, sizes)?.0)
+}
+
+/// These, but for a topic that keeps all there is to catch up with.
+fn settings(room: TopicSettings) -> Result<Settings> {
     let retention = Retention { messages: 10_000_000, bytes: 1 << 30, ..Retention::default() };
     let log = TopicSettings { retention, ..TopicSettings::default() };
     // A hundred thousand of them are not all there are.
     let limits =
         Limits { memory: 2 << 30, topics: 200_000, topics_of_one: 200_000, ..Limits::default() };
-    Ok(Settings::new(limits, [("log.>", log)])?)
+    Ok(Settings::new(limits, [("log.>", log), (">", room)])?)
 }

@@ -89,8 +89,8 @@ fn limits(options: &Options) -> Limits {
     let quarter = MemoryBudget::of_process().max() / 2;
     limits.memory = options.topic_memory.unwrap_or_else(|| limits.memory.min(quarter));
     limits.topics = options.max_topics as usize;
-    let share = options.max_topics_per_connection.unwrap_or((options.max_topics / 10).max(1));
-    limits.topics_of_one = share as usize;
+    let tenth = (options.max_topics / 10).max(1);
+    limits.topics_of_one = options.max_topics_per_connection.unwrap_or(tenth) as usize;
     limits
 }
 

@@ -215,6 +215,36 @@ async fn a_reader_from_the_start_gets_from_the_disk_what_is_not_in_memory() {
     assert!(newest_first[10..].iter().zip((11..=MESSAGES).rev()).all(|(read, n)| *read == data(n)));
 }
 
+/// Who comes so late to its own message that it is not in memory any more knows it all the same: it stands for
+/// the acknowledgement.
+#[tokio::test]
+async fn a_members_own_message_is_its_own_when_it_comes_from_the_disk() {
+    const OTHERS: u64 = 1_500;
+    let folder = Folder::new("own");
+    let retention = Retention { messages: 100_000, bytes: 256 << 20, ..Retention::default() };
+    let world = open_with(&folder.0, rooms(retention)).await;
+    let mut bob = Member::join(&world, r#"{"name":"bob","receive":"both","start":true}"#, 1);
+    assert!(bob.next().await.starts_with("start"), "he has joined");
+    // One item is on its way to him, and he asks for no more.
+    world.publish("room.1", 1..=2).await;
+    bob.send(r#"{"id":"b"}"#, "hi").await;
+    let room = world.topic("room.1");
+    while room.history().page().await.expect("a page").head < 3 {
+        tokio::task::yield_now().await;
+    }
+    // More than a topic has in memory, which is 8 MiB.
+    let publisher = room.publisher().in_flight(64).start();
+    for n in 1..=OTHERS {
+        drop(publisher.send(format!("{n:08000}")).await.expect("a place"));
+    }
+    publisher.flush().await;
+    assert_eq!(bob.next_of(3).await, ["1 null 1", "2 null 2", "3 bob hi own b"]);
+    for n in 1..=OTHERS {
+        let told = bob.next().await;
+        assert!(told.starts_with(&format!("{} null 0", n + 3)), "{}", &told[..20]);
+    }
+}
+
 #[tokio::test]
 async fn what_was_purged_or_deleted_stays_so() {
     let folder = Folder::new("purged");

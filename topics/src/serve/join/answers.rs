@@ -181,13 +181,21 @@ impl Answers {
         Some(SharedPayload::new(Some(&form.metadata(&json)), b""))
     }
 
+    fn find(&self, appended: Offset) -> Option<usize> {
+        let is_of =
+            |answer: &Answer| matches!(answer.outcome, Outcome::Appended(at) if at == appended);
+        self.waiting.iter().position(is_of)
+    }
+
+    /// Whether the answer to a payload waits for this message to be shown, which was read from a disk: that it
+    /// is the member's own is not written there.
+    pub(super) fn await_stored(&self, entry: &Entry) -> bool {
+        entry.join == 0 && self.are_told() && self.find(entry.offset).is_some()
+    }
+
     /// The member's own message, which stands for its answer.
     pub(super) fn shown_as(&mut self, entry: &Entry, shape: Shape) -> SharedPayload {
-        let is_of = |answer: &Answer| match answer.outcome {
-            Outcome::Appended(offset) => offset == entry.offset,
-            _ => false,
-        };
-        let at = self.waiting.iter().position(is_of);
+        let at = self.find(entry.offset);
         let id = at.and_then(|at| self.waiting.remove(at)).and_then(|answer| answer.id);
         let mut members = r#","own":true"#.to_owned();
         if let Some(id) = id {

@@ -416,7 +416,7 @@ impl Sink for Inbox<'_, '_> {
     }
 
     fn send_entry(&mut self, entry: &Entry, shape: Shape, room: &Room<'_>) -> Result<(), Refusal> {
-        if entry.join != self.join {
+        if entry.join != self.join && !self.answers.await_stored(entry) {
             self.out.send_entry(entry, shape, room)?;
         } else {
             let own = self.answers.shown_as(entry, shape);

@@ -223,7 +223,7 @@ impl Case {
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
     serve: Option<Contender>,
-    /// Where the server is to keep topics.
+    /// The directory in which the server is to keep topics.
     data: Option<PathBuf>,
     only: Vec<String>,
     case: Option<String>,

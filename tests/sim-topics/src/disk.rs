@@ -1,4 +1,4 @@
-//! What goes through the disk: commits, publishers who wait for them, readers who are read for, and the start of a
+//! The work that goes through the disk: commits, publishers who wait for them, readers who are read for, and the start of a
 //! service that finds its topics again.
 
 use std::{
@@ -29,7 +29,7 @@ use crate::{
 pub(crate) struct OnDisk {
     /// The number that the store has given it.
     pub(crate) number: u64,
-    /// What it has on the disk, once that is known.
+    /// Its place on the disk, once that is known.
     pub(crate) id: Cell<Option<TopicId>>,
     /// The end of what readers see.
     pub(crate) committed: Cell<u64>,

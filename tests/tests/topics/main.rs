@@ -7,6 +7,7 @@ mod join;
 mod latest;
 mod list;
 mod members;
+mod options;
 mod presence;
 mod subscribe;
 

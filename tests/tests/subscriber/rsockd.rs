@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures_util::{StreamExt, TryStreamExt, stream::FuturesUnordered};
 use rsock::{
     Client,
-    topic::{self, Event, NewMessage, PresenceEvent, Start, SubscriptionEvent, Topic},
+    topic::{self, Event, NewMessage, PresenceEvent, Start, Topic},
 };
 use rsock_tests::{
     link::free_path,
@@ -390,15 +390,10 @@ async fn a_durable_topic_needs_a_directory_of_its_own() {
     let expected = "REJECTED: no disk: topic \"orders.eu\" is durable, and this service has no data \
                     directory; start it with one";
     assert_eq!(refused, expected);
-    // Who subscribes asks again, and is told why it has to.
-    let (tell, mut told) = tokio::sync::mpsc::channel(100);
-    let observe = move |event: &SubscriptionEvent| drop(tell.try_send(format!("{event:?}")));
-    let mut events = orders.subscribe().observe(observe).start();
-    let told = tokio::select! {
-        _ = events.started() => panic!("there is no directory"),
-        told = timeout(PATIENCE, told.recv()) => told.expect("in time").expect("it is there"),
-    };
-    assert!(told.contains("no disk: topic"), "{told}");
+    // Who subscribes is told as well, and does not ask again: only another start of the service brings a disk.
+    let mut events = orders.subscribe().start();
+    let told = timeout(PATIENCE, events.next()).await.expect("in time").expect("an end");
+    assert_eq!(told.expect_err("no directory").to_string(), expected);
 
     let folder = free_path().with_extension("data");
     let data = folder.display().to_string();

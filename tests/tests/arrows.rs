@@ -179,7 +179,7 @@ const TOPICS: &[(&str, &[&str])] = &[
     ("ephemeral", &["entry", "memory", "name", "position", "rate", "sync", "time"]),
     ("presence", &["entry", "log", "name", "options", "position", "refusal", "settings", "time"]),
     // What topics are written to, and read from after a crash.
-    ("store", &["entry", "name", "position", "refusal", "sync", "time"]),
+    ("store", &["entry", "memory", "name", "position", "refusal", "sync", "time"]),
     (
         "topic",
         &[

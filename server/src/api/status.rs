@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use rsock::{Json, MeterReading, MethodRoute, request_response};
-use rsock_topics::TopicFigures;
+use rsock_topics::{TopicFigures, store::StoreFigures};
 use serde::Serialize;
 
 use super::{Every, JsonOptions, ticks::Ticks};
@@ -59,6 +59,9 @@ sections! {
         fire_and_forget: FireAndForget = FireAndForget::of(app, reading);
         items: Items = Items::of(app, reading);
         topics: TopicFigures = app.topics().figures();
+        /// The data directory, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        disk: Option<StoreFigures> = app.topics().store_figures();
         frames: Frames = Frames::of(app, reading);
         bytes: Bytes = Bytes::of(app, reading);
         credit_stalls: u64 = reading.stats.credit_stalls;

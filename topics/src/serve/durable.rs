@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use super::{Clock, Permit, Service, pump, random};
 use crate::{
     dedup::{DedupKey, DedupSecret},
+    memory::Held,
     name::TopicName,
     position::{Epoch, Offset},
     refusal::Refusal,
@@ -259,12 +260,13 @@ impl Service {
             engine.notes().iter().map(|damage| (None, damage.clone())).collect();
         let states: Vec<_> = engine.topics().collect();
         let max_waiting = settings.limits().pending_bytes;
-        let store = store::Store::start(engine, max_waiting, move || clock.now());
+        let topics = Topics::new(settings, Epoch(random()));
+        let held = Held::new(Arc::clone(topics.held()));
+        let store = store::Store::start(engine, max_waiting, held, move || clock.now());
         let store = Arc::new(store.map_err(|error| {
             unusable(format!("the thread that writes cannot be started: {error}"))
         })?);
         let data = Data { store: Arc::clone(&store), runtime: Handle::current(), clock };
-        let topics = Topics::new(settings, Epoch(random()));
         for state in &states {
             let name = state.name.clone();
             if let Some(damage) = &state.damage {

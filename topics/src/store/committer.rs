@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
+use serde::{Serialize, Serializer};
 
 use super::{
     Behind, Block, Disk, Engine, NewTopic, Outcome, Retention, StoreError, TopicId, TopicState,
@@ -17,6 +18,7 @@ use super::{
     intake::{Done, Durable, Intake, Order, Shared, Terms},
 };
 use crate::{
+    memory::Held,
     position::Offset,
     refusal::Refusal,
     sync::{Mutex, PoisonError, lock},
@@ -38,7 +40,7 @@ pub struct Store {
 }
 
 /// How the store is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct StoreFigures {
     /// Bytes of all files, and of what goes there.
     pub bytes: u64,
@@ -46,8 +48,16 @@ pub struct StoreFigures {
     pub waiting_bytes: usize,
     /// Files of the journal whose records are not safe in segments yet.
     pub waiting_files: usize,
+    /// Bytes of memory that it takes to know the topics and the pieces of their logs. They are part of those
+    /// of all logs.
+    pub known_bytes: usize,
     /// The reason why no message is taken.
+    #[serde(serialize_with = "as_text")]
     pub refusal: Option<Refusal>,
+}
+
+fn as_text<S: Serializer>(refusal: &Option<Refusal>, serializer: S) -> Result<S::Ok, S::Error> {
+    refusal.as_ref().map(ToString::to_string).serialize(serializer)
 }
 
 /// An engine, whatever its disk.
@@ -76,6 +86,7 @@ impl<D: Disk> Look for Mutex<Engine<D>> {
         StoreFigures {
             bytes: engine.bytes(),
             waiting_files: engine.waiting_files(),
+            known_bytes: engine.known_bytes(),
             ..StoreFigures::default()
         }
     }
@@ -83,20 +94,20 @@ impl<D: Disk> Look for Mutex<Engine<D>> {
 
 impl Store {
     /// Starts the committer of an engine. `max_waiting_bytes` bounds the messages that wait, of all topics
-    /// together; `clock` tells the time.
+    /// together; the memory that it takes to know the topics is counted in `held`; `clock` tells the time.
     ///
     /// # Errors
     /// The system's, if it starts no thread.
     pub fn start<D: Disk>(
         engine: Engine<D>,
         max_waiting_bytes: usize,
+        held: Arc<Held>,
         clock: impl Fn() -> Now + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Shared::new(max_waiting_bytes, engine.max_record(), engine.next_topic());
-        lock(&shared.intake).refusal = engine.admit().err();
         let disk = Arc::clone(engine.disk());
         let engine = Arc::new(Mutex::new(engine));
-        let committer = Committer {
+        let mut committer = Committer {
             engine: Arc::clone(&engine),
             disk,
             shared: Arc::clone(&shared),
@@ -104,9 +115,11 @@ impl Store {
             topics: FxHashMap::default(),
             flying: Vec::new(),
             done: Vec::new(),
+            held,
             synced_at: Instant(0),
             expired_at: Instant(0),
         };
+        committer.admit();
         let thread = Builder::new().name("rsock-committer".to_owned());
         let watch = Watch(Arc::clone(&shared));
         let thread = thread.spawn(move || {
@@ -279,6 +292,8 @@ struct Committer<D: Disk> {
     flying: Vec<(Arc<Durable>, usize)>,
     /// Those to be told when what is staged is on disk.
     done: Vec<Done>,
+    /// The memory that it takes to know the topics, as part of that of all logs.
+    held: Arc<Held>,
     /// When what is written without a sync was last synced.
     synced_at: Instant,
     expired_at: Instant,
@@ -525,9 +540,15 @@ impl<D: Disk> Committer<D> {
         has_more || lock(&self.engine).staged_bytes() > 0
     }
 
-    /// Tells publishers whether messages are taken.
-    fn admit(&self) {
-        let refusal = lock(&self.engine).admit().err();
+    /// Tells publishers whether messages are taken, and what memory the topics take.
+    fn admit(&mut self) {
+        let (refusal, known) = {
+            let engine = lock(&self.engine);
+            (engine.admit().err(), engine.known_bytes())
+        };
+        let counted = self.held.bytes();
+        self.held.add(known.saturating_sub(counted));
+        self.held.release(counted.saturating_sub(known));
         let mut intake = lock(&self.shared.intake);
         if !intake.has_failed {
             intake.refusal = refusal;

@@ -223,6 +223,11 @@ impl<D: Disk> Engine<D> {
         self.journal.sealed()
     }
 
+    /// Bytes of memory that it takes to know its topics, and the pieces of their logs.
+    pub fn known_bytes(&self) -> usize {
+        self.topics.known.bytes()
+    }
+
     /// Segments and packs that are open.
     pub fn open_segments(&self) -> usize {
         self.cache.len()
@@ -389,7 +394,8 @@ impl<D: Disk> Engine<D> {
             damage: None,
         };
         self.stage_topic(file.clone())?;
-        self.topics.insert(Topic::new(file, new.retention));
+        let topic = Topic::new(file, new.retention, &self.topics.known);
+        self.topics.insert(topic);
         Ok(())
     }
 
@@ -623,9 +629,9 @@ impl<D: Disk> Engine<D> {
     }
 
     pub(super) fn take_delete(&mut self, id: u64) {
-        let Some(topic) = self.topics.remove(id) else { return };
+        let Some(mut topic) = self.topics.remove(id) else { return };
         self.backlog.pending_bytes -= topic.pending.len() as u64;
-        self.give_back(id, topic.segments);
+        self.give_back(id, topic.segments.take());
         if topic.is_made {
             self.backlog.doomed.push_back(Doomed::Topic(id));
         }

@@ -53,6 +53,7 @@ mod journal;
 mod linux;
 mod merge;
 mod pack;
+mod pieces;
 mod record;
 mod recover;
 mod segment;

@@ -152,7 +152,7 @@ impl<D: Disk> Engine<D> {
     /// Takes a topic as it was found.
     fn adopt(&mut self, file: TopicFile, found: Found, damage: &mut Damage) {
         let id = file.id;
-        let mut topic = Topic::new(file, Retention::default());
+        let mut topic = Topic::new(file, Retention::default(), &self.topics.known);
         topic.is_made = found.is_made;
         if let Some(last) = found.segments.last() {
             topic.next = topic.next.max(last.end);
@@ -169,7 +169,7 @@ impl<D: Disk> Engine<D> {
                 self.packs.hold(segment);
             }
         }
-        topic.segments = found.segments.into();
+        topic.segments.set(found.segments);
         if let Some(other) = self.topics.insert(topic) {
             damage.notes.push(format!(
                 "two topics have the name \"{}\": the older one, {:016x}, is left alone",

@@ -1,7 +1,7 @@
 //! A topic of the store: its segments, and the records that are not in them yet.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashSet},
     io,
     ops::Bound,
 };
@@ -14,6 +14,7 @@ use super::{
     files::{TopicFile, topic_directory},
     format::{SEGMENT_HEAD, SegmentHead, parse_record},
     pack::Extent,
+    pieces::{Known, Pieces},
     record::{Block, TopicId},
     segment::{Cache, Segment, heads},
 };
@@ -24,7 +25,7 @@ use crate::{name::TopicName, position::Offset};
 pub(super) struct Topic {
     pub(super) file: TopicFile,
     /// Segments and extents of packs.
-    pub(super) segments: VecDeque<Segment>,
+    pub(super) segments: Pieces,
     /// Records that are safe in the journal and not in a segment yet, one behind another.
     pub(super) pending: Vec<u8>,
     /// The offset behind the last record that is written.
@@ -78,13 +79,14 @@ pub struct TopicState {
 }
 
 impl Topic {
-    pub(super) fn new(file: TopicFile, retention: Retention) -> Self {
+    pub(super) fn new(file: TopicFile, retention: Retention, known: &Known) -> Self {
         let base = file.base;
+        let segments = Pieces::new(file.name.as_str().len(), known);
         Self {
             time: file.time,
             closed: file.closed,
             file,
-            segments: VecDeque::new(),
+            segments,
             pending: Vec::new(),
             next: base,
             staged: base,
@@ -199,14 +201,10 @@ impl Topic {
     /// Puts an extent in the place of those that it was made of. Gives back those that were there yet; if
     /// none was, it is not taken.
     pub(super) fn replace(&mut self, old: &[Segment], new: Segment) -> Vec<Segment> {
-        let from = self.segments.partition_point(|segment| segment.end <= new.first);
+        let from = self.segments.behind(new.first);
         let there = self.segments.iter().skip(from);
         let count = there.take_while(|segment| old.contains(segment)).count();
-        let gone: Vec<_> = self.segments.drain(from..from + count).collect();
-        if count > 0 {
-            self.segments.insert(from, new);
-        }
-        gone
+        if count > 0 { self.segments.replace(from..from + count, new) } else { Vec::new() }
     }
 
     /// Writes what is pending to segments of its own. What it has written is not pending any more, also if it
@@ -294,8 +292,7 @@ impl Topic {
 
     /// The segment in which to look for an offset: the first that ends behind it.
     pub(super) fn segment_of(&self, offset: u64) -> Option<Segment> {
-        let at = self.segments.partition_point(|segment| segment.end <= offset);
-        self.segments.get(at).copied()
+        self.segments.get(self.segments.behind(offset)).copied()
     }
 
     /// Pending records from an offset on.
@@ -348,6 +345,8 @@ pub(super) struct Topics {
     pub(super) next_id: u64,
     /// The topic that [`next_ids`](Self::next_ids) has come to.
     last: Option<TopicName>,
+    /// The memory that they take to be known.
+    pub(super) known: Known,
 }
 
 impl Topics {

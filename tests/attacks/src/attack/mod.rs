@@ -98,7 +98,8 @@ pub const ALL: &[Attack] = &[
     attack!(unread::websocket_windows, 1, "windows over WebSocket"),
     attack!(unfinished::websocket_half_payloads, 40, "half payloads of 63 MiB over 40 WebSockets"),
     attack!(topics::logs, 4, "640 MiB published to 1,000 topics"),
-    attack!(topics::names, 1, "a message to each of 110,000 topics"),
+    attack!(topics::names, 11, "a message to each of 110,000 topics"),
+    attack!(topics::disk_names, 11, "a message to each of 110,000 topics on disk"),
     attack!(
         topics::readers,
         501,

@@ -48,10 +48,23 @@ pub(super) async fn logs(target: &Target) -> Held {
     futures_util::future::join_all(wires).await.into_iter().flatten().collect()
 }
 
-/// A message each to a hundred thousand names.
+/// A message each to a hundred thousand names, by as many connections as that takes: one makes no more than
+/// its share.
+async fn to_names(target: &Target, prefix: &str) -> Held {
+    let wires = (0..11).map(|connection| async move {
+        let name = |number| format!("topic.{prefix}.{connection}.{number}");
+        publish(target, target.many(10_000), 1, name).await
+    });
+    futures_util::future::join_all(wires).await.into_iter().flatten().collect()
+}
+
 pub(super) async fn names(target: &Target) -> Held {
-    let name = |number| format!("topic.names.{number}");
-    publish(target, target.many(110_000), 1, name).await.into_iter().collect()
+    to_names(target, "names").await
+}
+
+/// The same of topics on disk.
+pub(super) async fn disk_names(target: &Target) -> Held {
+    to_names(target, "disk.name").await
 }
 
 /// Readers that have asked for everything and take nothing.

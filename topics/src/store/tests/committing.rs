@@ -14,12 +14,14 @@ use super::{
 };
 use crate::{
     entry::Message,
+    memory::Held,
     position::{Epoch, Offset},
     refusal::Refusal,
     store::{
         Directory, Durable, Engine, Listener, NewTopic, Record, Retention, Store, Terms, Waiting,
         faulty::{Fault, Faulty},
     },
+    sync::{AtomicUsize, Ordering},
     time::Now,
 };
 
@@ -91,7 +93,47 @@ fn committed(told: &Receiver<Told>, next: u64) {
 }
 
 fn start(disk: &Faulty, max_bytes: usize) -> Store {
-    Store::start(open(disk).expect("it can be opened"), max_bytes, Now::default).expect("a thread")
+    let engine = open(disk).expect("it can be opened");
+    Store::start(engine, max_bytes, Held::new(Arc::default()), Now::default).expect("a thread")
+}
+
+/// Otherwise strangers would have memory that no bound sees.
+#[test]
+fn what_it_takes_to_know_topics_is_part_of_the_memory_of_all_logs() {
+    let disk = Faulty::new(3);
+    let all = Arc::new(AtomicUsize::new(7));
+    let held = || Held::new(Arc::clone(&all));
+    let engine = open(&disk).expect("it can be opened");
+    let store = Store::start(engine, 1 << 20, held(), Now::default).expect("a thread");
+    let topics: Vec<_> = (0..100).map(|at| create(&store, &format!("t.{at}"), WAITING)).collect();
+    let wait = |store: &Store| {
+        let (done, is_done) = sync_channel(1);
+        // What is told with a group is counted behind it.
+        for _ in 0..2 {
+            let done = done.clone();
+            store.after(move |result| drop(done.send(result))).expect("it works");
+            is_done.recv().expect("told").expect("on disk");
+        }
+    };
+    wait(&store);
+    let known = store.figures().known_bytes;
+    assert!(known > 100 * 500, "{known}");
+    assert_eq!(all.load(Ordering::Relaxed), 7 + known);
+    for (topic, _) in &topics[10..] {
+        store.delete(topic.id()).expect("the disk works");
+    }
+    wait(&store);
+    let few = store.figures().known_bytes;
+    assert!(few >= known / 12 && few <= known / 10, "{few} of {known}");
+    assert_eq!(all.load(Ordering::Relaxed), 7 + few);
+    store.close().expect("closed");
+    drop(store);
+    // Those that are found are counted at once.
+    let engine = open(&disk).expect("it can be opened");
+    let all = Arc::new(AtomicUsize::new(0));
+    let held = Held::new(Arc::clone(&all));
+    let _store = Store::start(engine, 1 << 20, held, Now::default).expect("a thread");
+    assert_eq!(all.load(Ordering::Relaxed), few);
 }
 
 /// A topic that nobody has published to goes with its last reader, and who publishes next makes it again.
@@ -122,7 +164,8 @@ fn threads_publish_to_files_and_all_of_it_is_there_again() {
         let directory = Directory::open(&place).expect("a directory");
         Engine::open(directory, settings(), [1, 2, 3]).expect("it can be opened")
     };
-    let store = Store::start(open(), 64 << 20, Now::default).expect("a thread");
+    let store =
+        Store::start(open(), 64 << 20, Held::new(Arc::default()), Now::default).expect("a thread");
     let error = Directory::open(&place).expect_err("it is locked").to_string();
     assert!(error.starts_with("the data directory is in use: another process"), "{error}");
     std::thread::scope(|threads| {

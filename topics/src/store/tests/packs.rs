@@ -9,6 +9,7 @@ use crate::{
     position::Offset,
     store::{
         Engine, Retention, Settings, StoreError, TopicId, Unstaged, faulty::Faulty, files::STORE,
+        pieces::TOPIC_BYTES, segment::Segment,
     },
 };
 
@@ -54,6 +55,14 @@ fn little_of_many_topics_is_in_few_files_and_few_pieces() {
         assert!(pieces <= 2 + 2 * 6, "{pieces}");
         assert_eq!(texts(&mut engine, *topic).len(), 40);
     }
+    // Each piece is counted, and what it took to make them is not there any more.
+    let counted = engine.known_bytes();
+    let pieces = topics.iter().map(|topic| {
+        engine.topics.get(topic.0).expect("a topic").segments.len() * size_of::<Segment>()
+    });
+    let (least, name) = (pieces.sum::<usize>(), "t.000".len());
+    let rest = counted - 50 * (TOPIC_BYTES + 2 * name);
+    assert!(rest >= least && rest <= 4 * least, "{rest} bytes for {least}");
     assert_eq!(disk.files("catalogue/").len(), 1);
     drop(engine);
     disk.cut();

@@ -387,6 +387,7 @@ impl<D: Disk> Engine<D> {
             name: new.name.clone(),
             epoch: new.epoch,
             base: new.first.0,
+            next: 0,
             time: 0,
             closed: None,
             is_loose: new.is_loose,
@@ -439,7 +440,12 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn accept_damage(&mut self, topic: TopicId) -> Result<(), Unstaged> {
-        self.change(topic, |file| file.damage = None)
+        let first = self.topics.get(topic.0).map_or(0, Topic::first);
+        self.change(topic, |file| {
+            file.damage = None;
+            // Those that are not there are not missed any more.
+            file.base = file.base.max(first);
+        })
     }
 
     /// Stages that a topic is gone.

@@ -77,6 +77,9 @@ pub(super) struct StoreFile {
     /// Damage that is not in the catalogue yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) damaged: Vec<(u64, String)>,
+    /// Topics whose next offset is beyond what was lost of them, and not in the catalogue yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) raised: Vec<(u64, u64)>,
     /// The catalogue, as far as it is safe.
     #[serde(default)]
     pub(super) catalogue: CatalogueFile,
@@ -94,6 +97,9 @@ pub(super) struct TopicFile {
     pub(super) epoch: Epoch,
     /// The oldest offset that is kept.
     pub(super) base: u64,
+    /// No message before this one is ever given a number again: those that are not there were lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) next: u64,
     /// The time of the last message before it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) time: u64,

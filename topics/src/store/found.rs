@@ -172,8 +172,8 @@ fn look_at_pack<D: Disk>(
         damage.notes.push(format!("{path}: its index is lost, and no message"));
         return Ok(extents);
     }
-    *lost_records += most_records(file.index_at.saturating_sub(end as u64));
     if !std::mem::replace(&mut file.is_told, true) {
+        *lost_records += most_records(file.index_at.saturating_sub(end as u64));
         damage.all.get_or_insert_with(|| {
             format!("{path} is not what was written there from byte {end} on")
         });

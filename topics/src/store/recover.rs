@@ -57,6 +57,8 @@ struct Walk {
 #[derive(Default)]
 pub(super) struct Damage {
     pub(super) topics: BTreeMap<u64, String>,
+    /// The next offsets of topics that go on behind what they may have lost.
+    raised: BTreeMap<u64, u64>,
     /// The last messages of a topic that the journal should have, and has not.
     missing: BTreeMap<u64, (u64, u64)>,
     pub(super) all: Option<String>,
@@ -95,6 +97,7 @@ impl<D: Disk> Engine<D> {
         file.boot = boot;
         let mut damage = Damage::default();
         damage.topics.extend(std::mem::take(&mut file.damaged));
+        damage.raised.extend(std::mem::take(&mut file.raised));
         let mut files = look(&*disk, &mut file, &mut damage)?;
         let mut found = std::mem::take(&mut files.topics);
         let heads = journal_heads(&*disk)?;
@@ -200,23 +203,30 @@ impl<D: Disk> Engine<D> {
         let ids: Vec<_> = self.topics.ids().collect();
         for id in ids {
             let Some(topic) = self.topics.get_mut(id) else { continue };
+            let mut raised = damage.raised.get(&id).copied().unwrap_or(0).max(topic.file.next);
             if lost_records > 0 {
-                topic.next = topic.next.saturating_add(lost_records).min(Offset::MAX.0);
-                topic.staged = topic.next;
+                raised = topic.next.saturating_add(lost_records).min(Offset::MAX.0);
             }
             let behind = tails.get(&id).copied().unwrap_or_default();
             if let Some(last) = topic.segments.back()
                 && behind > 0
                 && last.is_own()
                 && !seen.contains(&id)
+                && topic.file.next <= last.end
             {
                 let path = segment_file(id, last.first);
                 damage.topics.entry(id).or_insert_with(|| {
                     format!("{path} is not what was written there from byte {} on", last.bytes)
                 });
                 // No offset is ever given twice: there cannot have been more messages than that.
-                topic.next = topic.next.max(last.end + behind / RECORD_HEAD as u64 + 1);
-                topic.staged = topic.next;
+                raised = raised.max(last.end + behind / RECORD_HEAD as u64 + 1);
+            }
+            if raised > topic.next {
+                topic.next = raised;
+                topic.staged = raised;
+            }
+            if raised > topic.file.next {
+                damage.raised.insert(id, raised);
             }
             let base = topic.file.base;
             let first = topic.segments.iter().find(|segment| segment.end > base);
@@ -235,7 +245,7 @@ impl<D: Disk> Engine<D> {
     /// Makes what was read again safe, begins the journal anew, and tells the topics' own files what is
     /// wrong with them.
     fn finish_opening(&mut self, walk: &Walk, damage: Damage) -> Result<(), StoreError> {
-        let Damage { mut topics, all, notes, .. } = damage;
+        let Damage { mut topics, mut raised, all, notes, .. } = damage;
         self.notes = notes;
         self.packs.rests = true;
         if let Some(all) = all {
@@ -246,7 +256,9 @@ impl<D: Disk> Engine<D> {
         }
         topics
             .retain(|id, _| self.topics.get(*id).is_some_and(|topic| topic.file.damage.is_none()));
+        raised.retain(|id, next| self.topics.get(*id).is_some_and(|it| it.file.next < *next));
         self.file.damaged = topics.into_iter().collect();
+        self.file.raised = raised.into_iter().collect();
         self.checkpoint(false)?;
         self.make_files_whole(walk)?;
         let epochs: Vec<_> = if self.file.renumber {
@@ -255,8 +267,9 @@ impl<D: Disk> Engine<D> {
         } else {
             Vec::new()
         };
-        let damaged = self.file.damaged.clone();
-        if epochs.is_empty() && damaged.is_empty() && !self.file.renumber {
+        let (damaged, raised) = (self.file.damaged.clone(), self.file.raised.clone());
+        let is_whole = damaged.is_empty() && raised.is_empty();
+        if epochs.is_empty() && is_whole && !self.file.renumber {
             self.settle(0)?;
             self.packs.rests = false;
             return Ok(());
@@ -268,10 +281,14 @@ impl<D: Disk> Engine<D> {
         for (id, text) in damaged {
             self.change_now(id, |file| file.damage = Some(text.clone()))?;
         }
+        for (id, next) in raised {
+            self.change_now(id, |file| file.next = next)?;
+        }
         self.settle(0)?;
         self.packs.rests = false;
         self.file.renumber = false;
         self.file.damaged.clear();
+        self.file.raised.clear();
         // What is said here is what the journal says: it goes on where it is.
         replace_store(&*self.disk, &self.file).map_err(on("replace", STORE))?;
         match self.disk.remove(FAILED) {
@@ -354,6 +371,9 @@ impl<D: Disk> Engine<D> {
             }
             topic.next = topic.next.max(last.end);
             self.cache.forget(Key::Segment(id, last.first));
+        }
+        if topic.file.next <= offset {
+            topic.next = topic.next.max(topic.file.next);
         }
         topic.staged = topic.next;
         Ok(())
@@ -526,6 +546,7 @@ fn make<D: Disk>(disk: &D, random: [u64; 3]) -> Result<StoreFile, StoreError> {
         is_clean: true,
         renumber: false,
         damaged: Vec::new(),
+        raised: Vec::new(),
         catalogue: CatalogueFile::default(),
         packs: Vec::new(),
     };

@@ -80,7 +80,7 @@ pub struct TopicState {
 
 impl Topic {
     pub(super) fn new(file: TopicFile, retention: Retention, known: &Known) -> Self {
-        let base = file.base;
+        let next = file.base.max(file.next);
         let segments = Pieces::new(file.name.as_str().len(), known);
         Self {
             time: file.time,
@@ -88,8 +88,8 @@ impl Topic {
             file,
             segments,
             pending: Vec::new(),
-            next: base,
-            staged: base,
+            next,
+            staged: next,
             dirty: None,
             alone_at: u64::MAX,
             is_made: false,
@@ -143,7 +143,7 @@ impl Topic {
 
     /// Takes what the catalogue is to say. The segments that it makes needless are given back.
     pub(super) fn become_file(&mut self, file: TopicFile) -> Vec<Segment> {
-        let base = file.base;
+        let (base, next) = (file.base, file.base.max(file.next));
         if self.staged_file.as_deref() == Some(&file) {
             self.staged_file = None;
         }
@@ -153,9 +153,16 @@ impl Topic {
         if base >= self.next {
             self.pending.clear();
         }
-        self.next = self.next.max(base);
-        self.staged = self.staged.max(base);
+        self.next = self.next.max(next);
+        self.staged = self.staged.max(next);
         self.drop_needless()
+    }
+
+    /// The offset of the oldest message that is there; that of the next one if none is.
+    pub(super) fn first(&self) -> u64 {
+        let pending = || heads(&self.pending).next().map(|(offset, _)| offset);
+        let first = self.segments.front().map(|first| first.first);
+        first.or_else(pending).unwrap_or(self.next)
     }
 
     /// Gives back the segments that are below the base.

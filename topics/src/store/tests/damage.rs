@@ -211,6 +211,34 @@ fn an_end_of_a_segment_that_is_lost_is_not_taken_for_torn_and_its_offsets_are_no
 }
 
 #[test]
+fn an_end_of_a_segment_that_was_accepted_as_lost_stays_accepted() {
+    for publishes in [false, true] {
+        let (disk, a, _) = with_segments();
+        spoil(&disk, "topics/", b"a58", 1);
+        let mut engine = open(&disk).expect("it can be opened");
+        engine.accept_damage(a).expect("it is taken");
+        commit(&mut engine);
+        let next = engine.topic(a).expect("it is there").next;
+        for life in 0..4 {
+            let topic = engine.topic(a).expect("it is there");
+            assert_eq!(topic.damage, None, "life {life}, {publishes}");
+            if publishes {
+                assert_eq!(publish(&mut engine, a, b"new"), next.0 + life);
+            } else {
+                assert_eq!(topic.next, next, "life {life}");
+            }
+            if life % 2 == 0 {
+                disk.kill();
+            } else {
+                engine.close(0).expect("closed");
+            }
+            drop(engine);
+            engine = open(&disk).expect("it can be opened");
+        }
+    }
+}
+
+#[test]
 fn a_lost_record_within_a_log_is_told_to_who_reads_it() {
     let (disk, a, _) = with_segments();
     spoil(&disk, "topics/", b"a5 -", 1);

@@ -218,6 +218,43 @@ fn a_pack_that_is_lost_makes_all_read_only_once() {
     assert_eq!(texts(&mut engine, topics[0]), ["one 0", "three"]);
 }
 
+/// What was accepted is not told again, whatever the process ends with, and however much was lost.
+#[test]
+fn a_loss_that_was_accepted_stays_accepted() {
+    for lost in [0, 1] {
+        let (disk, engine, topics) = topics(3);
+        let engine = round(&disk, engine, &topics, "one");
+        drop(round(&disk, engine, &topics, "two"));
+        let (path, _) = disk.files("packs/").swap_remove(lost);
+        disk.overwrite(&path, Vec::new());
+        let mut engine = open(&disk).expect("it can be opened");
+        let late = create(&mut engine, "t.late");
+        for topic in &topics {
+            engine.accept_damage(*topic).expect("it is taken");
+        }
+        engine.settle(0).expect("written");
+        let next = engine.topic(topics[0]).expect("it is there").next;
+        for life in 0..6 {
+            for topic in topics.iter().chain([&late]) {
+                let damage = engine.topic(*topic).expect("it is there").damage;
+                assert_eq!(damage, None, "life {life}, pack {lost}");
+            }
+            for (topic, first) in [(topics[0], next.0), (late, 1)] {
+                assert_eq!(publish(&mut engine, topic, b"new"), first + life);
+            }
+            match life % 3 {
+                0 => disk.kill(),
+                1 => engine.settle(0).map(drop).expect("written"),
+                _ => engine.close(0).expect("closed"),
+            }
+            drop(engine);
+            engine = open(&disk).expect("it can be opened");
+        }
+        assert_eq!(texts(&mut engine, late).len(), 6);
+        assert_eq!(texts(&mut engine, topics[0]).len(), 7);
+    }
+}
+
 #[test]
 fn an_entry_of_the_catalogue_that_is_lost_is_told() {
     let (disk, mut engine, topics) = topics(3);

@@ -132,11 +132,15 @@ async fn open_directory(
     };
     let topics = service.topics().len();
     tracing::info!("durable topics in {}: {topics}", directory.display());
-    for DamagedTopic { name, damage } in damaged {
-        let name = name.map_or_else(|| "topics".to_owned(), |name| format!("topic {name}"));
-        tracing::error!("{name}: {damage}");
-    }
+    damaged.iter().for_each(log_damage);
+    service.on_damage(log_damage);
     Ok(service)
+}
+
+#[cfg(target_os = "linux")]
+fn log_damage(DamagedTopic { name, damage }: &DamagedTopic) {
+    let name = name.as_ref().map_or_else(|| "topics".to_owned(), |name| format!("topic {name}"));
+    tracing::error!("{name}: {damage}");
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -315,6 +315,14 @@ impl Refusal {
         ))
     }
 
+    /// A publish to a topic of which a part is lost.
+    #[cold]
+    pub fn damaged(topic: impl fmt::Debug, damage: impl fmt::Display) -> Self {
+        Self::rejected(format_args!(
+            "read-only: topic {topic:?} is damaged: {damage}; accept the loss, or delete it"
+        ))
+    }
+
     /// A publish that failed when it may have been stored already.
     #[cold]
     pub fn outcome_unknown(cause: impl fmt::Display) -> Self {

@@ -1,6 +1,7 @@
 //! Durable topics: between a topic and the files it is kept in.
 
 use std::{
+    fmt,
     path::Path,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
@@ -28,17 +29,28 @@ use crate::{
 const READ_BYTES: usize = 1 << 20;
 
 /// A topic, as the committer's thread knows it.
-#[derive(Debug)]
 struct Told {
     topic: OnceLock<Weak<Topic>>,
     /// Readers are woken on this runtime.
     runtime: Handle,
     clock: Clock,
+    on_damage: OnDamage,
+}
+
+/// Told of topics that are found damaged while they are served.
+pub(super) type OnDamage = Arc<OnceLock<Box<dyn Fn(&DamagedTopic) + Send + Sync>>>;
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Told").field("topic", &self.topic).finish_non_exhaustive()
+    }
 }
 
 impl Told {
     fn new(data: &Data) -> Arc<Self> {
-        Arc::new(Self { topic: OnceLock::new(), runtime: data.runtime.clone(), clock: data.clock })
+        let (runtime, clock) = (data.runtime.clone(), data.clock);
+        let on_damage = Arc::clone(&data.on_damage);
+        Arc::new(Self { topic: OnceLock::new(), runtime, clock, on_damage })
     }
 
     fn tell(&self, tell: impl FnOnce(&Topic) -> bool) {
@@ -65,6 +77,15 @@ impl Listener for Told {
 
     fn failed(&self, why: &Refusal) {
         self.tell(|topic| topic.fail(&why.to_string()));
+    }
+
+    fn damaged(&self, damage: &str) {
+        self.tell(|topic| {
+            if let Some(tell) = self.on_damage.get() {
+                tell(&DamagedTopic { name: Some(topic.name().clone()), damage: damage.to_owned() });
+            }
+            topic.damaged(damage)
+        });
     }
 }
 
@@ -116,11 +137,17 @@ fn staged(record: Record<'_>) -> Staged<'_> {
 }
 
 /// The data directory.
-#[derive(Debug)]
 struct Data {
     store: Arc<store::Store>,
     runtime: Handle,
     clock: Clock,
+    on_damage: OnDamage,
+}
+
+impl fmt::Debug for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Data").field("store", &self.store).finish_non_exhaustive()
+    }
 }
 
 impl Data {
@@ -216,7 +243,7 @@ impl Store for Data {
     }
 }
 
-/// A topic that was found damaged when its data directory was opened: it can be read, and takes nothing.
+/// A topic that was found damaged, when its data directory was opened or later: it can be read, and takes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedTopic {
     /// Its name; none for damage that belongs to no topic, or to all.
@@ -266,7 +293,10 @@ impl Service {
         let store = Arc::new(store.map_err(|error| {
             unusable(format!("the thread that writes cannot be started: {error}"))
         })?);
-        let data = Data { store: Arc::clone(&store), runtime: Handle::current(), clock };
+        let on_damage = OnDamage::default();
+        let runtime = Handle::current();
+        let data =
+            Data { store: Arc::clone(&store), runtime, clock, on_damage: Arc::clone(&on_damage) };
         for state in &states {
             let name = state.name.clone();
             if let Some(damage) = &state.damage {
@@ -276,15 +306,15 @@ impl Service {
                 .map_err(|refusal| unusable(format!("topic \"{name}\": {refusal}")))?;
         }
         let service = Self::of(topics.with_store(Box::new(data)), permit, secret, clock);
-        // Nobody else has set it.
-        let _ = service.0.store.set(store);
+        // Nobody else has set them.
+        let _ = service.0.store.set((store, on_damage));
         let damaged = damaged.into_iter().map(|(name, damage)| DamagedTopic { name, damage });
         Ok((service, damaged.collect()))
     }
 
     /// Waits until all that was asked of the disk before is there.
     pub(super) async fn on_disk(&self) -> Result<(), Refusal> {
-        let Some(store) = self.0.store.get() else { return Ok(()) };
+        let Some((store, _)) = self.0.store.get() else { return Ok(()) };
         let (done, is_done) = tokio::sync::oneshot::channel();
         store.after(move |result| drop(done.send(result)))?;
         let stopped =
@@ -294,7 +324,20 @@ impl Service {
 
     /// The figures of the data directory, if there is one.
     pub fn store_figures(&self) -> Option<StoreFigures> {
-        self.0.store.get().map(|store| store.figures())
+        self.0.store.get().map(|(store, _)| store.figures())
+    }
+
+    /// Reads from the data directory that met what is not what was written there.
+    pub(super) fn damaged_reads(&self) -> u64 {
+        self.0.store.get().map_or(0, |(store, _)| store.damaged_reads())
+    }
+
+    /// Has this called of each topic that is found damaged from now on, by the thread that writes to the disk.
+    /// The first that is given stays.
+    pub fn on_damage(&self, tell: impl Fn(&DamagedTopic) + Send + Sync + 'static) {
+        if let Some((_, on_damage)) = self.0.store.get() {
+            let _ = on_damage.set(Box::new(tell));
+        }
     }
 
     /// Commits what waits for the disk, and takes nothing more. It takes the time of a disk. Without a data
@@ -303,7 +346,7 @@ impl Service {
     /// # Errors
     /// The disk's error. What was acknowledged is safe all the same.
     pub fn close(&self) -> Result<(), StoreError> {
-        self.0.store.get().map_or(Ok(()), |store| store.close())
+        self.0.store.get().map_or(Ok(()), |(store, _)| store.close())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     memory::Held,
     position::Offset,
     refusal::Refusal,
-    sync::{Mutex, PoisonError, lock},
+    sync::{AtomicU64, Mutex, Ordering, PoisonError, lock},
     time::{Instant, Now},
 };
 
@@ -37,6 +37,7 @@ pub struct Store {
     shared: Arc<Shared>,
     engine: Arc<dyn Look>,
     thread: Mutex<Option<JoinHandle<Result<(), StoreError>>>>,
+    damaged_reads: AtomicU64,
 }
 
 /// How the store is.
@@ -126,7 +127,8 @@ impl Store {
             let _watch = watch;
             committer.run()
         })?;
-        Ok(Self { shared, engine, thread: Mutex::new(Some(thread)) })
+        let thread = Mutex::new(Some(thread));
+        Ok(Self { shared, engine, thread, damaged_reads: AtomicU64::new(0) })
     }
 
     /// Makes a topic, which takes messages at once. It is there after a crash if one of its messages was
@@ -205,7 +207,17 @@ impl Store {
     /// # Errors
     /// The topic is gone, or the disk fails.
     pub fn read(&self, topic: TopicId, from: Offset, max_bytes: usize) -> Result<Block, Refusal> {
-        self.engine.read(topic, from, max_bytes)
+        let block = self.engine.read(topic, from, max_bytes)?;
+        if let Some(lost) = &block.damage {
+            self.damaged_reads.fetch_add(1, Ordering::Relaxed);
+            self.shared.note_damage(topic, lost);
+        }
+        Ok(block)
+    }
+
+    /// Reads that met what is not what was written there.
+    pub fn damaged_reads(&self) -> u64 {
+        self.damaged_reads.load(Ordering::Relaxed)
     }
 
     /// A topic, as it is on disk.
@@ -261,6 +273,7 @@ fn stage<D: Disk>(engine: &mut Engine<D>, order: &Order, bytes: &[u8]) -> Result
             engine.configure(*topic, *is_loose, settings)
         }
         Order::Trim(topic, base) => engine.trim(*topic, *base),
+        Order::NoteDamage(topic, lost) => engine.note_damage(*topic, Offset(lost.from), &lost.text),
         Order::AcceptDamage(topic) => engine.accept_damage(*topic),
         Order::Delete(topic) => engine.delete(*topic),
         Order::After(_) => Ok(()),
@@ -367,7 +380,10 @@ impl<D: Disk> Committer<D> {
             }
             Order::Append { topic, len, .. } => self.flying.push((topic, len)),
             Order::After(done) => self.done.push(done),
-            Order::Configure { .. } | Order::Trim(..) | Order::AcceptDamage(_) => {}
+            Order::Configure { .. }
+            | Order::Trim(..)
+            | Order::NoteDamage(..)
+            | Order::AcceptDamage(_) => {}
             Order::Delete(topic) => drop(self.topics.remove(&topic)),
         }
     }
@@ -455,9 +471,12 @@ impl<D: Disk> Committer<D> {
             }
         }
         for id in &outcome.changed {
-            let base = lock(&self.engine).base(*id);
-            if let (Some(topic), Some(base)) = (self.topics.get(id), base) {
+            let state = lock(&self.engine).base_and_damage(*id);
+            if let (Some(topic), Some((base, damage))) = (self.topics.get(id), state) {
                 topic.listener.based(base);
+                if let Some(damage) = damage {
+                    topic.damage(&damage);
+                }
             }
         }
         if !self.done.is_empty() && (outcome.is_synced || self.sync()) {

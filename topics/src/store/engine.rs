@@ -190,9 +190,10 @@ impl<D: Disk> Engine<D> {
         &self.notes
     }
 
-    /// The oldest offset of a topic that is kept.
-    pub(super) fn base(&self, topic: TopicId) -> Option<Offset> {
-        self.topics.get(topic.0).map(|topic| Offset(topic.file.base))
+    /// The oldest offset of a topic that is kept, and its damage.
+    pub(super) fn base_and_damage(&self, topic: TopicId) -> Option<(Offset, Option<String>)> {
+        let file = &self.topics.get(topic.0)?.file;
+        Some((Offset(file.base), file.damage.clone()))
     }
 
     /// Bytes of the largest record.
@@ -332,7 +333,7 @@ impl<D: Disk> Engine<D> {
         };
         let name = &known.file.name;
         if let Some(damage) = &known.file.damage {
-            return Err(damaged(name, damage));
+            return Err(Refusal::damaged(name, damage));
         }
         if known.is_ending || known.closed.is_some() {
             return Err(Refusal::closed(name, Offset(known.staged.saturating_sub(1))));
@@ -388,6 +389,7 @@ impl<D: Disk> Engine<D> {
             epoch: new.epoch,
             base: new.first.0,
             next: 0,
+            accepted: 0,
             time: 0,
             closed: None,
             is_loose: new.is_loose,
@@ -440,12 +442,32 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn accept_damage(&mut self, topic: TopicId) -> Result<(), Unstaged> {
-        let first = self.topics.get(topic.0).map_or(0, Topic::first);
+        let known = self.topics.get(topic.0);
+        let (first, next) = known.map_or((0, 0), |topic| (topic.first(), topic.next));
         self.change(topic, |file| {
-            file.damage = None;
+            (file.damage, file.accepted) = (None, next);
             // Those that are not there are not missed any more.
             file.base = file.base.max(first);
         })
+    }
+
+    /// Stages that a topic is damaged: messages from this one on were found to be lost. Nothing is appended to
+    /// it behind that. Where this is known, or was accepted, there is nothing to do.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn note_damage(
+        &mut self,
+        topic: TopicId,
+        from: Offset,
+        text: &str,
+    ) -> Result<(), Unstaged> {
+        let Some(known) = self.topics.get(topic.0) else { return Ok(()) };
+        let file = known.staged_file.as_deref().unwrap_or(&known.file);
+        if file.damage.is_some() || from.0 < file.accepted.max(file.base) {
+            return Ok(());
+        }
+        self.change(topic, |file| file.damage = Some(text.to_owned()))
     }
 
     /// Stages that a topic is gone.
@@ -705,13 +727,6 @@ impl<D: Disk> Source<D> {
 /// A record whose parts are longer than their lengths can say.
 fn unfit() -> Refusal {
     Refusal::invalid("too large: a key or a name has 255 bytes at most, headers 65535")
-}
-
-/// A publish to a topic of which a part is lost.
-pub(super) fn damaged(name: &TopicName, damage: &str) -> Refusal {
-    Refusal::rejected(format_args!(
-        "read-only: topic {name:?} is damaged: {damage}; accept the loss, or delete it"
-    ))
 }
 
 fn gone() -> Refusal {

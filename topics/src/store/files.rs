@@ -100,6 +100,9 @@ pub(super) struct TopicFile {
     /// No message before this one is ever given a number again: those that are not there were lost.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) next: u64,
+    /// The loss of messages before this one was accepted, and is not told of the topic again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) accepted: u64,
     /// The time of the last message before it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) time: u64,

@@ -63,9 +63,8 @@ pub(super) fn look<D: Disk>(
     remove_unnamed(disk, store, &mut files)?;
     let mut extents: BTreeMap<u64, Vec<Extent>> = BTreeMap::new();
     for file in &mut store.packs {
-        let found = look_at_pack(disk, file, damage, &mut files.lost_records)?;
-        let is_kept = file.is_told || files.is_catalogue_lost;
-        files.packs.push((*file, is_kept));
+        let (found, is_whole) = look_at_pack(disk, file, damage, &mut files.lost_records)?;
+        files.packs.push((*file, !is_whole || files.is_catalogue_lost));
         for extent in found {
             extents.entry(extent.topic).or_default().push(extent);
         }
@@ -141,13 +140,13 @@ fn remove_unnamed<D: Disk>(
     Ok(())
 }
 
-/// The extents of a pack, from its index, or, if that is lost, from its records.
+/// The extents of a pack, from its index, or, if that is lost, from its records; and whether these are all.
 fn look_at_pack<D: Disk>(
     disk: &D,
     file: &mut PackFile,
     damage: &mut Damage,
     lost_records: &mut u64,
-) -> Result<Vec<Extent>, StoreError> {
+) -> Result<(Vec<Extent>, bool), StoreError> {
     let path = pack_file(file.id);
     let index_len = file.bytes.saturating_sub(file.index_at);
     match disk.open(&path) {
@@ -158,7 +157,7 @@ fn look_at_pack<D: Disk>(
                 let read = disk.read_at(&opened, &mut index, file.index_at);
                 index.truncate(read.map_err(on("read", &path))?);
                 if let Some(extents) = read_index(file, &index) {
-                    return Ok(extents);
+                    return Ok((extents, true));
                 }
             }
         }
@@ -170,7 +169,7 @@ fn look_at_pack<D: Disk>(
     let (extents, end) = index_again(file.id, &bytes);
     if end as u64 == file.index_at {
         damage.notes.push(format!("{path}: its index is lost, and no message"));
-        return Ok(extents);
+        return Ok((extents, true));
     }
     if !std::mem::replace(&mut file.is_told, true) {
         *lost_records += most_records(file.index_at.saturating_sub(end as u64));
@@ -178,7 +177,7 @@ fn look_at_pack<D: Disk>(
             format!("{path} is not what was written there from byte {end} on")
         });
     }
-    Ok(extents)
+    Ok((extents, false))
 }
 
 /// Puts the segments of a topic and its extents in order.

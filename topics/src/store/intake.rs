@@ -9,8 +9,7 @@ use std::{
 use super::{
     NewTopic, Retention,
     behind::Passed,
-    engine::damaged,
-    record::{Record, TopicId},
+    record::{Lost, Record, TopicId},
 };
 use crate::{
     name::TopicName,
@@ -32,6 +31,9 @@ pub trait Listener: fmt::Debug + Send + Sync + 'static {
     fn based(&self, base: Offset);
     /// Messages that were not committed may have been, and nothing is taken any more.
     fn failed(&self, why: &Refusal);
+    /// A part of the topic is lost, where this says; nothing is taken any more, and who waits is told as when the
+    /// disk has failed.
+    fn damaged(&self, damage: &str);
 }
 
 /// The bounds of what waits for the disk.
@@ -77,6 +79,7 @@ pub(super) enum Order {
     Append { topic: Arc<Durable>, start: usize, len: usize },
     Configure { topic: TopicId, is_loose: bool, settings: String },
     Trim(TopicId, Offset),
+    NoteDamage(TopicId, Lost),
     AcceptDamage(TopicId),
     Delete(TopicId),
     After(Done),
@@ -140,6 +143,15 @@ impl Shared {
         Ok(())
     }
 
+    /// Notes that messages of a topic were found to be lost. Whoever meets that may be many: if they are too many,
+    /// the next one says so again.
+    pub(super) fn note_damage(&self, topic: TopicId, lost: &Lost) {
+        if lock(&self.intake).orders.len() < MAX_ORDERS {
+            // Where nothing is written any more it cannot be noted, and its reader is told all the same.
+            let _ = self.order(Order::NoteDamage(topic, lost.clone()));
+        }
+    }
+
     fn topic(self: &Arc<Self>, id: TopicId, name: &TopicName, terms: Terms) -> Arc<Durable> {
         if let Some(within) = terms.sync_within {
             let mut intake = lock(&self.intake);
@@ -191,7 +203,7 @@ impl Shared {
         let topic = self.topic(state.id, &state.name, terms);
         if let Some(damage) = &state.damage {
             // It is the first to say so.
-            let _ = topic.refusal.set(damaged(&state.name, damage));
+            let _ = topic.refusal.set(Refusal::damaged(&state.name, damage));
         }
         self.order(Order::Attach(Arc::clone(&topic), retention))?;
         Ok(topic)
@@ -273,6 +285,13 @@ impl Durable {
         }
     }
 
+    /// Takes nothing any more, since a part of it is lost. Once.
+    pub(super) fn damage(&self, damage: &str) {
+        if self.refusal.set(Refusal::damaged(&self.name, damage)).is_ok() {
+            self.listener.damaged(damage);
+        }
+    }
+
     /// Gives back the place of a message that waits no more.
     pub(super) fn release(&self, bytes: usize) {
         self.messages.fetch_sub(1, Ordering::Relaxed);
@@ -303,6 +322,7 @@ mod tests {
         fn committed(&self, _: Offset, _: bool) {}
         fn based(&self, _: Offset) {}
         fn failed(&self, _: &Refusal) {}
+        fn damaged(&self, _: &str) {}
     }
 
     /// A committer that is held up does not let strangers fill its memory with topics that come and go.

@@ -13,9 +13,10 @@ use super::{
     files::pack_file,
     format::{parse_record, valid_record},
     pack::{Choice, ENTRY, Extent, Merge, PACK_HEAD, PackFile, end_index, pack_head},
-    record::TopicId,
+    record::{Lost, TopicId},
     segment::{Key, Segment, Window, heads},
 };
+use crate::position::Offset;
 
 /// Bytes that are written at once.
 const PIECE: usize = 1 << 20;
@@ -46,7 +47,7 @@ pub(super) struct Merged {
     /// An extent, and those that it replaces.
     moved: Vec<(Extent, Vec<Segment>)>,
     /// Topics of which something is not what was written, and where.
-    lost: Vec<(u64, String)>,
+    lost: Vec<(u64, Lost)>,
 }
 
 /// A pack that is being written.
@@ -109,7 +110,7 @@ impl<D: Disk> Inputs<'_, D> {
         topic: u64,
         segment: &Segment,
         into: &mut Vec<u8>,
-    ) -> io::Result<Option<String>> {
+    ) -> io::Result<Option<Lost>> {
         let (disk, start) = (self.disk, into.len());
         let len = usize::try_from(segment.bytes).map_err(io::Error::other)?;
         if let Some(file) = self.files.get(&segment.pack) {
@@ -133,12 +134,13 @@ impl<D: Disk> Inputs<'_, D> {
             return Ok(None);
         }
         into.truncate(start);
-        Ok(Some(format!(
+        let text = format!(
             "{} is not what was written there at byte {}: messages {next} to {} are lost",
             pack_file(segment.pack),
             u64::from(segment.place) + valid as u64,
             segment.end - 1
-        )))
+        );
+        Ok(Some(Lost { from: next, text }))
     }
 }
 
@@ -301,12 +303,9 @@ impl<D: Disk> Engine<D> {
                 self.packs.release(&segment);
             }
         }
-        for (id, text) in merged.lost {
-            let is_new = self.topics.get(id).is_some_and(|topic| topic.file.damage.is_none());
-            if is_new {
-                // If there is no room in the batch, who reads it is told all the same.
-                let _ = self.change(TopicId(id), |file| file.damage = Some(text));
-            }
+        for (id, lost) in merged.lost {
+            // If there is no room in the batch, who reads it is told all the same.
+            let _ = self.note_damage(TopicId(id), Offset(lost.from), &lost.text);
         }
         if job.is_last
             && let Some(merge) = self.packs.merge.take()
@@ -314,7 +313,6 @@ impl<D: Disk> Engine<D> {
             for id in merge.packs {
                 if let Some(pack) = self.packs.all.get_mut(&id) {
                     // What is left of it could not be read.
-                    pack.is_kept |= pack.live > 0;
                     pack.file.is_told |= pack.live > 0;
                 }
             }

@@ -40,7 +40,7 @@ pub(super) struct PackFile {
     /// Bytes before the index.
     pub(super) index_at: u64,
     pub(super) bytes: u64,
-    /// The loss of a part of it was told to its topics.
+    /// The loss of a part of it was told to its topics: it is not put together with others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_told: bool,
 }
@@ -171,7 +171,7 @@ pub(super) struct Pack {
     pub(super) live: u64,
     /// Its index is written.
     pub(super) is_whole: bool,
-    /// A part of it is lost: it is neither removed nor put together with others.
+    /// It may have what no topic is known for: it is neither removed nor put together with others.
     pub(super) is_kept: bool,
 }
 
@@ -181,7 +181,11 @@ impl Pack {
     }
 
     fn is_mostly_dead(&self) -> bool {
-        self.is_whole && !self.is_kept && self.live > 0 && self.live * 2 < self.records()
+        self.may_go_together() && self.live > 0 && self.live * 2 < self.records()
+    }
+
+    fn may_go_together(&self) -> bool {
+        self.is_whole && !self.is_kept && !self.file.is_told
     }
 }
 
@@ -294,7 +298,7 @@ impl Packs {
             return Some(Choice::of(&chosen, level, Some(run)));
         }
         let mut levels: BTreeMap<u32, BTreeMap<u32, Vec<&Pack>>> = BTreeMap::new();
-        for pack in self.all.values().filter(|pack| pack.is_whole && !pack.is_kept) {
+        for pack in self.all.values().filter(|pack| pack.may_go_together()) {
             let runs = levels.entry(pack.file.level).or_default();
             runs.entry(pack.file.run).or_default().push(pack);
         }

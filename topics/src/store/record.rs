@@ -70,8 +70,17 @@ pub struct Block {
     pub(super) bytes: Vec<u8>,
     /// The offset to go on from.
     pub(super) next: u64,
-    /// The place that could not be read.
-    pub(super) damage: Option<String>,
+    /// The first place that could not be read.
+    pub(super) damage: Option<Lost>,
+}
+
+/// A place at which messages are lost.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    /// The first of them.
+    pub(super) from: u64,
+    /// The place, as a sentence.
+    pub(super) text: String,
 }
 
 impl Block {
@@ -97,9 +106,9 @@ impl Block {
         self.bytes.len() < RECORD_HEAD
     }
 
-    /// The place at which a file is not what was written there, if it was met: messages from there on, up
-    /// to `next`, are lost.
+    /// The first place at which a file is not what was written there, if one was met: the messages that are
+    /// missing before `next` are lost.
     pub fn damage(&self) -> Option<&str> {
-        self.damage.as_deref()
+        self.damage.as_ref().map(|lost| &*lost.text)
     }
 }

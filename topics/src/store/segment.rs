@@ -13,7 +13,7 @@ use super::{
         RECORD_HEAD, SEGMENT_HEAD, SegmentHead, claimed_len, claimed_offset, claimed_topic,
         parse_record, valid_record,
     },
-    record::Block,
+    record::{Block, Lost},
 };
 
 /// Bytes between two marks of an index.
@@ -242,6 +242,24 @@ impl<'a, D: Disk> Window<'a, D> {
         Ok(head)
     }
 
+    /// The position behind a record that is lost, if its length is not: the next one begins there, or nothing.
+    fn behind_lost(
+        &mut self,
+        topic: u64,
+        at: u64,
+        lost: u64,
+        segment_end: u64,
+    ) -> io::Result<Option<u64>> {
+        let Some(len) = claimed_len(self.get(at, RECORD_HEAD)?) else { return Ok(None) };
+        let (next, offset) = (at + len as u64, lost + 1);
+        if next >= self.end {
+            return Ok((next == self.end && offset == segment_end).then_some(next));
+        }
+        let head = self.head(topic, next)?.filter(|(claimed, _)| *claimed == offset);
+        let Some((_, len)) = head else { return Ok(None) };
+        Ok(self.record(next, len)?.map(|_| next))
+    }
+
     /// The record at a position, if it is valid.
     fn record(&mut self, at: u64, len: usize) -> io::Result<Option<&[u8]>> {
         Ok(valid_record(self.get(at, len)?))
@@ -269,45 +287,54 @@ impl<D: Disk> Read<D> {
         let place = u64::from(segment.place);
         let end = place + segment.bytes;
         let mut window = Window::new(disk, &opened.file, end);
-        let mut block = Block { bytes: Vec::new(), next: segment.end, damage: None };
-        let mut at = if segment.is_own() {
+        let mut block = Block { next: segment.end, ..Block::default() };
+        let (mut expected, mut at) = if segment.is_own() {
             let mut index = opened.index.lock().unwrap_or_else(PoisonError::into_inner);
             while index.end.0 < from && index.end.1 < end {
-                let Some((offset, len)) = window.head(topic, index.end.1)? else { break };
+                let head = window.head(topic, index.end.1)?;
+                let Some((offset, len)) = head.filter(|(offset, _)| *offset == index.end.0) else {
+                    break;
+                };
                 index.note(offset, len);
             }
-            index.find(from).1
+            let (offset, at) = index.find(from);
+            (offset.max(segment.first), at)
         } else {
             // It is short: it is looked through.
-            place
+            (segment.first, place)
         };
         while at < end {
-            let head = window.head(topic, at)?;
-            if let Some((offset, len)) = head
-                && offset < from
+            let head = window.head(topic, at)?.filter(|(offset, _)| *offset == expected);
+            if let Some((_, len)) = head
+                && expected < from
             {
-                at += len as u64;
+                (at, expected) = (at + len as u64, expected + 1);
                 continue;
             }
             let record = match head {
-                Some((_, len)) => window.record(at, len)?,
+                Some((_, len)) => window.record(at, len)?.filter(|it| parse_record(it).is_some()),
                 None => None,
             };
-            let Some((offset, record)) =
-                record.and_then(|record| Some((parse_record(record)?.offset, record)))
-            else {
-                block.damage = Some(format!(
-                    "the disk has lost messages: {} is not what was written at byte {at}",
-                    segment.key(topic).path()
-                ));
-                break;
+            let Some(record) = record else {
+                block.damage.get_or_insert_with(|| Lost {
+                    from: expected,
+                    text: format!(
+                        "the disk has lost messages: {} is not what was written at byte {at}",
+                        segment.key(topic).path()
+                    ),
+                });
+                let Some(next) = window.behind_lost(topic, at, expected, segment.end)? else {
+                    break;
+                };
+                (at, expected) = (next, expected + 1);
+                continue;
             };
             if !block.bytes.is_empty() && block.bytes.len() + record.len() > max_bytes {
-                block.next = offset;
+                block.next = expected;
                 break;
             }
             block.bytes.extend_from_slice(record);
-            at += record.len() as u64;
+            (at, expected) = (at + record.len() as u64, expected + 1);
         }
         Ok(block)
     }

@@ -304,7 +304,7 @@ impl Topic {
 
     /// Pending records from an offset on.
     pub(super) fn pending_from(&self, from: u64, max_bytes: usize) -> Block {
-        let mut block = Block { bytes: Vec::new(), next: self.next.max(from), damage: None };
+        let mut block = Block { next: self.next.max(from), ..Block::default() };
         for (offset, record) in heads(&self.pending) {
             if offset < from {
                 continue;

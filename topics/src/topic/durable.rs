@@ -110,24 +110,46 @@ pub struct Recovered {
 pub(super) struct Durable {
     pub(super) journal: Box<dyn Journal>,
     /// The reason why it takes nothing any more.
-    failed: OnceLock<Arc<str>>,
+    stopped: OnceLock<Stopped>,
     /// Those who wait for what they published: for each the offset, and what wakes it.
     waiting: Mutex<Vec<(Offset, Waker)>>,
 }
 
+/// The reason why a topic takes nothing any more.
+#[derive(Debug)]
+enum Stopped {
+    /// The disk has failed.
+    Failed(Box<str>),
+    /// A part of the topic is lost.
+    Damaged(Box<str>),
+}
+
+impl Stopped {
+    fn cause(&self) -> &str {
+        match self {
+            Self::Failed(cause) | Self::Damaged(cause) => cause,
+        }
+    }
+}
+
 impl Durable {
     pub(super) fn new(journal: Box<dyn Journal>, damage: Option<String>) -> Self {
-        let failed = damage.map_or_else(OnceLock::new, |damage| OnceLock::from(Arc::from(damage)));
-        Self { journal, failed, waiting: Mutex::default() }
+        let stopped = damage
+            .map_or_else(OnceLock::new, |damage| OnceLock::from(Stopped::Damaged(damage.into())));
+        Self { journal, stopped, waiting: Mutex::default() }
     }
 
     /// Whether it still takes messages.
     pub(super) fn check(&self, topic: &TopicName) -> Result<(), Refusal> {
-        self.failed.get().map_or(Ok(()), |cause| Err(Refusal::read_only(topic, cause)))
+        match self.stopped.get() {
+            None => Ok(()),
+            Some(Stopped::Failed(cause)) => Err(Refusal::read_only(topic, cause)),
+            Some(Stopped::Damaged(damage)) => Err(Refusal::damaged(topic, damage)),
+        }
     }
 
     pub(super) fn failure(&self) -> Option<Refusal> {
-        self.failed.get().map(Refusal::outcome_unknown)
+        self.stopped.get().map(|stopped| Refusal::outcome_unknown(stopped.cause()))
     }
 
     /// Ends the waits for messages before this one.
@@ -145,9 +167,9 @@ impl Durable {
         acknowledged.into_iter().for_each(Waker::wake);
     }
 
-    pub(super) fn fail(&self, cause: &str) {
+    fn stop(&self, stopped: Stopped) {
         // The first reason is the one to be told.
-        let _ = self.failed.set(cause.into());
+        let _ = self.stopped.set(stopped);
         self.acknowledge(Offset::MAX.next());
     }
 
@@ -158,9 +180,9 @@ impl Durable {
         visible: impl Fn() -> Offset,
         cx: &Context<'_>,
     ) -> Poll<Result<(), Refusal>> {
-        let look = || match self.failed.get() {
+        let look = || match self.stopped.get() {
             _ if visible() > offset => Poll::Ready(Ok(())),
-            Some(cause) => Poll::Ready(Err(Refusal::outcome_unknown(cause))),
+            Some(stopped) => Poll::Ready(Err(Refusal::outcome_unknown(stopped.cause()))),
             None => Poll::Pending,
         };
         if let Poll::Ready(outcome) = look() {
@@ -250,8 +272,18 @@ impl Topic {
     /// The disk has failed: nothing more is taken, and what waits for it may be there or not. Whether the
     /// caller has to [pump](Self::pump).
     pub fn fail(&self, cause: &str) -> bool {
+        self.stop(Stopped::Failed(cause.into()))
+    }
+
+    /// A part of it was found to be lost, where this says: nothing more is taken. Whether the caller has to
+    /// [pump](Self::pump).
+    pub fn damaged(&self, damage: &str) -> bool {
+        self.stop(Stopped::Damaged(damage.into()))
+    }
+
+    fn stop(&self, stopped: Stopped) -> bool {
         if let Some(durable) = &self.durable {
-            durable.fail(cause);
+            durable.stop(stopped);
         }
         self.hubs.tell()
     }

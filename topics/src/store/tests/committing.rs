@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    damage::{open, settings},
+    damage::{open, settings, spoil},
     world::{name, read_all},
 };
 use crate::{
@@ -30,6 +30,7 @@ enum Told {
     Committed(u64, bool),
     Based(u64),
     Failed(Refusal),
+    Damaged(String),
 }
 
 #[derive(Debug)]
@@ -52,6 +53,10 @@ impl Listener for Teller {
 
     fn failed(&self, why: &Refusal) {
         self.tell(Told::Failed(why.clone()));
+    }
+
+    fn damaged(&self, damage: &str) {
+        self.tell(Told::Damaged(damage.to_owned()));
     }
 }
 
@@ -134,6 +139,69 @@ fn what_it_takes_to_know_topics_is_part_of_the_memory_of_all_logs() {
     let held = Held::new(Arc::clone(&all));
     let _store = Store::start(engine, 1 << 20, held, Now::default).expect("a thread");
     assert_eq!(all.load(Ordering::Relaxed), few);
+}
+
+/// What one reader meets all are told of, and it is not written on behind it until somebody has seen to it; once.
+#[test]
+fn a_lost_record_that_a_reader_meets_makes_its_topic_read_only_until_it_is_accepted() {
+    let disk = Faulty::new(3);
+    let store = start(&disk, 1 << 20);
+    let (room, told) = create(&store, "room", WAITING);
+    let (other, of_other) = create(&store, "other", WAITING);
+    for offset in 1..=3 {
+        append(&room, offset, format!("message {offset}").as_bytes()).expect("room");
+        append(&other, offset, b"x").expect("room");
+    }
+    committed(&told, 4);
+    committed(&of_other, 4);
+    store.close().expect("closed");
+    drop(store);
+    spoil(&disk, "packs/", b"message 2", 1);
+    let is_read_only = |refusal: &Refusal| {
+        let text = refusal.to_string();
+        text.starts_with("read-only: topic \"room\" is damaged: the disk has lost messages: packs/")
+    };
+    for life in 0..3 {
+        let mut engine = open(&disk).expect("it can be opened");
+        if life == 2 {
+            engine.accept_damage(room.id()).expect("it is taken");
+            engine.settle(0).expect("written");
+        }
+        let state = engine.topic(room.id()).expect("it is there");
+        assert_eq!(state.damage.is_some(), life == 1, "{:?}", state.damage);
+        let others = engine.topic(other.id()).expect("it is there");
+        let store = Store::start(engine, 1 << 20, Now::default).expect("a thread");
+        let attach = |state| {
+            let (terms, told) = terms(WAITING);
+            (store.attach(state, Retention::default(), terms).expect("it goes on"), told)
+        };
+        let (room, told) = attach(&state);
+        let (other, of_other) = attach(&others);
+        let block = store.read(room.id(), Offset(1), 1_000).expect("it can be read");
+        let offsets: Vec<_> = block.records().map(|record| record.offset.0).collect();
+        assert_eq!((offsets, block.next()), (vec![1, 3], Offset(4)));
+        assert_eq!(store.damaged_reads(), 1);
+        if life == 0 {
+            let damage = loop {
+                match told.recv().expect("it is told") {
+                    Told::Damaged(damage) => break damage,
+                    Told::Based(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!(Some(&*damage), block.damage());
+        }
+        append(&other, 4 + life, b"x").expect("others go on");
+        committed(&of_other, 5 + life);
+        match append(&room, 4, b"x") {
+            Err(refusal) => assert!(life < 2 && is_read_only(&refusal), "{refusal}"),
+            Ok(()) => {
+                assert_eq!(life, 2);
+                committed(&told, 5);
+            }
+        }
+        store.close().expect("closed");
+    }
 }
 
 /// A topic that nobody has published to goes with its last reader, and who publishes next makes it again.

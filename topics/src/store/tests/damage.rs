@@ -247,7 +247,41 @@ fn a_lost_record_within_a_log_is_told_to_who_reads_it() {
     let damage = damage.expect("it is told");
     assert!(damage.starts_with("the disk has lost messages: topics/"), "{damage}");
     let offsets: Vec<_> = messages.iter().map(|(offset, _)| *offset).collect();
-    assert!(offsets.contains(&5) && !offsets.contains(&6) && offsets.contains(&60), "{offsets:?}");
+    assert_eq!(offsets, (1..=60).filter(|offset| *offset != 6).collect::<Vec<_>>());
+}
+
+/// Whatever byte of a record is lost, in a segment and in a pack, and wherever a reader begins: it is told, and
+/// nothing else is lost that can be told from it.
+#[test]
+fn a_lost_byte_of_a_record_costs_what_cannot_be_told_from_it_and_is_told_to_all_who_come_by() {
+    let (disk, a, b) = with_segments();
+    for (file, text, topic, lost, whole) in
+        [("topics/", &b"a5 -"[..], a, 6_u64, 60_u64), ("packs/", b"b1", b, 2, 3)]
+    {
+        for at in 0..42 {
+            let disk = disk.copy();
+            spoil(&disk, file, text, at - 40);
+            for from in 1..=lost {
+                let mut engine = open(&disk.copy()).expect("it can be opened");
+                let (messages, damage) = read_all(&mut engine, topic, from, 1).expect("readable");
+                let damage = damage.unwrap_or_else(|| panic!("byte {at} from {from} is not told"));
+                assert!(damage.starts_with("the disk has lost messages: "), "{damage}");
+                let offsets: Vec<_> = messages.iter().map(|(offset, _)| *offset).collect();
+                // Without its length nobody knows where the next one begins.
+                let is_length = at < 4;
+                let is_there = |offset: &u64| {
+                    *offset != lost && (!is_length || *offset < lost || *offset > lost + 16)
+                };
+                let expected: Vec<_> = (from..=whole).filter(is_there).collect();
+                if is_length {
+                    assert!(expected.iter().all(|offset| offsets.contains(offset)), "{offsets:?}");
+                    assert!(!offsets.contains(&lost), "{offsets:?}");
+                } else {
+                    assert_eq!(offsets, expected, "byte {at} from {from}");
+                }
+            }
+        }
+    }
 }
 
 /// Any bytes in any file: opening and reading end, without a panic, and every message is one that was

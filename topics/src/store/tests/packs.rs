@@ -161,6 +161,27 @@ fn a_record_of_a_pack_that_is_lost_is_told_and_when_packs_are_put_together_its_t
     assert_eq!(texts(&mut engine, topics[1]), ["two 1", "three"]);
 }
 
+/// What nobody holds anything of any more takes no room, also where a part of it was lost.
+#[test]
+fn a_pack_of_which_a_part_was_lost_goes_with_its_last_topic() {
+    let (disk, engine, topics) = topics(3);
+    let engine = round(&disk, engine, &topics, "one");
+    drop(round(&disk, engine, &topics, "two"));
+    spoil(&disk, "packs/", b"one 1", 1);
+    for _ in 0..2 {
+        let mut engine = open(&disk).expect("it can be opened");
+        rest(&mut engine);
+        engine.close(0).expect("closed");
+    }
+    let mut engine = open(&disk).expect("it can be opened");
+    assert!(engine.topic(topics[1]).expect("it is there").damage.is_some());
+    for topic in topics {
+        engine.delete(topic).expect("it is taken");
+    }
+    rest(&mut engine);
+    assert_eq!(disk.files("packs/").len(), 0);
+}
+
 /// Copies of a directory may lack those of its directories that are empty.
 #[test]
 fn a_directory_that_is_missing_because_it_was_empty_is_made_again() {

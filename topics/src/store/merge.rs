@@ -234,7 +234,7 @@ impl Job {
 
 impl<D: Disk> Engine<D> {
     fn chosen_to_merge(&self) -> Option<Choice> {
-        let choice = self.packs.choose(self.settings.max_runs)?;
+        let choice = self.packs.choose(self.settings.max_runs, self.space.full.is_some())?;
         // The reserve is for what was taken; what makes room may use it.
         let is_room = choice.run.is_some();
         let reserve = if is_room { 0 } else { self.reserve() };

@@ -145,10 +145,12 @@ impl Settings {
                 self.pack_bytes, self.max_runs
             ));
         }
-        let least = 4 * self.journal_bytes;
+        // One that is written, those that are ready, as much as a reserve, and something to be kept.
+        let least = (2 * journal::RESERVE as u64 + 2) * self.journal_bytes;
         if self.max_bytes < least {
             return Err(format!(
-                "max_bytes = {} is not enough: the journal alone takes up to {least}",
+                "max_bytes = {} is not enough: the journal and its reserve take most of {least}, the least that \
+                 is valid",
                 self.max_bytes
             ));
         }

@@ -180,8 +180,12 @@ impl Pack {
         self.file.index_at.saturating_sub(PACK_HEAD as u64)
     }
 
-    fn is_mostly_dead(&self) -> bool {
-        self.may_go_together() && self.live > 0 && self.live * 2 < self.records()
+    /// Whether so much of it is dead that it is to be written anew: most, or, where there is no room any more, an
+    /// eighth, which costs seven times what it gives.
+    fn is_worth_it(&self, is_full: bool) -> bool {
+        let (live, records) = (self.live, self.records());
+        let is_enough = if is_full { live * 8 <= records * 7 } else { live * 2 < records };
+        self.may_go_together() && live > 0 && is_enough
     }
 
     fn may_go_together(&self) -> bool {
@@ -281,20 +285,23 @@ impl Packs {
         self.all.values().any(|pack| pack.is_whole && !pack.is_kept && pack.live == 0)
     }
 
-    /// Packs to put together: one run of which most is dead, or the oldest runs of a level that has many.
-    pub(super) fn choose(&self, max_runs: usize) -> Option<Choice> {
-        let dead = self.all.values().find(|pack| pack.is_mostly_dead());
-        if let Some(dead) = dead {
+    /// Packs to put together: those of a run of which most is dead, where it is full the one with the most that is
+    /// dead and others of its run; or the oldest runs of a level that has many.
+    pub(super) fn choose(&self, max_runs: usize, is_full: bool) -> Option<Choice> {
+        let dead = self.all.values().filter(|pack| pack.is_worth_it(is_full));
+        let most = |pack: &&Pack| pack.records().saturating_sub(pack.live);
+        if let Some(dead) = dead.max_by_key(most) {
             let PackFile { run, level, .. } = dead.file;
-            let of_run =
-                self.all.values().filter(|pack| pack.file.run == run && pack.is_mostly_dead());
-            // Within the room that is kept for it.
-            let mut live = 0;
-            let of_run = of_run.take_while(|pack| {
-                live += pack.live;
-                live == pack.live || live <= dead.file.bytes
+            let others = self.all.values().filter(|pack| {
+                pack.file.run == run && pack.file.id != dead.file.id && pack.is_worth_it(is_full)
             });
-            let chosen: Vec<_> = of_run.collect();
+            // Within the room that is kept for it.
+            let mut live = dead.live;
+            let others = others.take_while(|pack| {
+                live += pack.live;
+                live <= dead.file.bytes
+            });
+            let chosen: Vec<_> = std::iter::once(dead).chain(others).collect();
             return Some(Choice::of(&chosen, level, Some(run)));
         }
         let mut levels: BTreeMap<u32, BTreeMap<u32, Vec<&Pack>>> = BTreeMap::new();

@@ -354,6 +354,38 @@ fn the_bound_of_all_files_holds_and_what_is_dropped_makes_room() {
     }
 }
 
+/// Where there is no room any more, little of each file that is dropped makes some as well.
+#[test]
+fn what_is_dropped_of_a_third_of_the_topics_makes_room() {
+    let disk = Faulty::new(1);
+    let max_bytes = 160 << 10;
+    let settings =
+        Settings { journal_bytes: 8 << 10, max_bytes, max_waiting_files: 2, ..settings() };
+    let mut engine = Engine::open(disk.clone(), settings, [1, 2, 3]).expect("it can be opened");
+    engine.settle(0).expect("written");
+    let topics: Vec<_> = (0..30)
+        .map(|at| {
+            let topic = create(&mut engine, &format!("t.{at:03}"));
+            engine.settle(0).expect("written");
+            topic
+        })
+        .collect();
+    for third in 0..3 {
+        let mut published = 0;
+        while engine.admit().is_ok() {
+            publish(&mut engine, topics[published % 30], &[b'x'; 100]);
+            published += 1;
+            engine.settle(0).expect("written");
+        }
+        assert!(published > 50, "{published} before round {third}");
+        for topic in topics.iter().skip(third).step_by(3) {
+            let next = engine.topic(*topic).expect("it is there").next;
+            engine.trim(*topic, next).expect("it is taken");
+        }
+        engine.settle(0).expect("written");
+    }
+}
+
 #[test]
 fn a_directory_of_another_format_is_refused() {
     let (disk, mut engine, _) = topics(1);
@@ -367,4 +399,20 @@ fn a_directory_of_another_format_is_refused() {
     let Err(StoreError::Unusable(refusal)) = open(&disk) else { panic!("it is refused") };
     assert_eq!(refusal, "not a valid data directory: its format is 1, and this program knows 2");
     assert_eq!(settings().check(), Ok(()));
+}
+
+/// What is taken as a bound has room for messages.
+#[test]
+fn the_least_bound_of_all_files_takes_messages() {
+    let disk = Faulty::new(1);
+    let least = Settings { max_bytes: 6 * (64 << 10), ..settings() };
+    assert!(Settings { max_bytes: least.max_bytes - 1, ..least }.check().is_err());
+    let mut engine = Engine::open(disk, least, [1, 2, 3]).expect("it can be opened");
+    engine.settle(0).expect("written");
+    let topic = create(&mut engine, "t");
+    for _ in 0..50 {
+        engine.settle(0).expect("written");
+        assert_eq!(engine.admit(), Ok(()));
+        publish(&mut engine, topic, &[b'x'; 100]);
+    }
 }

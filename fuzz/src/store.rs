@@ -146,6 +146,7 @@ fn settings() -> Settings {
         pack_bytes: 1 << 10,
         max_runs: 2,
         catalogue_bytes: 500,
+        accepts_damage: false,
     }
 }
 

@@ -116,6 +116,9 @@ pub struct Options {
     /// Bytes of all files in it: a size; beyond it publishes to durable topics are refused
     #[arg(long, value_name = "SIZE", default_value = "10GiB", value_parser = some_size)]
     pub data_max: usize,
+    /// Lets durable topics that are found damaged in it at the start take messages again, without what is lost
+    #[arg(long)]
+    pub accept_damage: bool,
     /// How long half a frame or half a payload may wait for a KiB more of it
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = some_time)]
     pub part_timeout: Duration,
@@ -214,6 +217,7 @@ impl Default for Options {
             max_topics_per_connection: None,
             data: None,
             data_max: 10 << 30,
+            accept_damage: false,
             part_timeout: limits.part_timeout,
             max_lifetime: limits.max_lifetime,
             resume_window: resume.window,

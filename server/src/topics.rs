@@ -109,19 +109,20 @@ pub(crate) async fn open(options: &Options) -> Result<Service, String> {
         }
         return Ok(Service::with_permit(settings, LocalAdmin));
     };
-    open_directory(settings, directory, options.data_max).await
+    let sizes = rsock_topics::store::Settings {
+        max_bytes: u64::try_from(options.data_max).unwrap_or(u64::MAX),
+        accepts_damage: options.accept_damage,
+        ..Default::default()
+    };
+    open_directory(settings, directory, sizes).await
 }
 
 #[cfg(target_os = "linux")]
 async fn open_directory(
     settings: Settings,
     directory: &Path,
-    max_bytes: usize,
+    sizes: rsock_topics::store::Settings,
 ) -> Result<Service, String> {
-    let sizes = rsock_topics::store::Settings {
-        max_bytes: u64::try_from(max_bytes).unwrap_or(u64::MAX),
-        ..Default::default()
-    };
     let path = directory.to_owned();
     // It reads what was written since the last start, and what is to be in memory.
     let opened =
@@ -144,7 +145,11 @@ fn log_damage(DamagedTopic { name, damage }: &DamagedTopic) {
 }
 
 #[cfg(not(target_os = "linux"))]
-async fn open_directory(_: Settings, _: &Path, _: usize) -> Result<Service, String> {
+async fn open_directory(
+    _: Settings,
+    _: &Path,
+    _: rsock_topics::store::Settings,
+) -> Result<Service, String> {
     Err("--data: durable topics are to be had on Linux alone".to_owned())
 }
 

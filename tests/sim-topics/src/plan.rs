@@ -67,6 +67,7 @@ fn sizes(rng: &mut Rng) -> Sizes {
         pack_bytes: 1_024 + below(4_000),
         max_runs: 2 + below(3) as usize,
         catalogue_bytes: 500 + below(2_000),
+        accepts_damage: false,
     }
 }
 

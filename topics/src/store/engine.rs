@@ -442,13 +442,19 @@ impl<D: Disk> Engine<D> {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn accept_damage(&mut self, topic: TopicId) -> Result<(), Unstaged> {
-        let known = self.topics.get(topic.0);
+        let acceptance = self.acceptance(topic.0);
+        self.change(topic, acceptance)
+    }
+
+    /// The change of a damaged topic that goes on without what is lost.
+    pub(super) fn acceptance(&self, topic: u64) -> impl Fn(&mut TopicFile) + use<D> {
+        let known = self.topics.get(topic);
         let (first, next) = known.map_or((0, 0), |topic| (topic.first(), topic.next));
-        self.change(topic, |file| {
+        move |file| {
             (file.damage, file.accepted) = (None, next);
             // Those that are not there are not missed any more.
             file.base = file.base.max(first);
-        })
+        }
     }
 
     /// Stages that a topic is damaged: messages from this one on were found to be lost. Nothing is appended to

@@ -13,8 +13,8 @@ use super::{
         CATALOGUE, PACKS, StoreFile, TOPICS, TopicFile, catalogue_file, pack_file, segment_file,
         segment_first, topic_directory,
     },
-    format::{SEGMENT_HEAD, SegmentHead},
     pack::{Extent, PackFile, index_again, most_records, pack_number, read_index},
+    record::Lost,
     recover::{Damage, on},
     segment::{self, Segment},
 };
@@ -30,6 +30,8 @@ pub(super) struct Found {
     pub(super) closes: bool,
     /// Bytes of the last segment behind its last valid record.
     pub(super) behind: u64,
+    /// The first record that is lost among those of the last segment.
+    pub(super) lost: Option<Lost>,
     /// The directory is there.
     pub(super) is_made: bool,
 }
@@ -201,6 +203,7 @@ fn put_together<D: Disk>(
         if let Some(Extent { segment, last_time, closes, .. }) = extent {
             if found.segments.last().is_none_or(|last| last.end <= *first) {
                 (found.time, found.closes, found.behind) = (*last_time, *closes, 0);
+                found.lost = None;
                 found.segments.push(*segment);
             }
             continue;
@@ -222,16 +225,16 @@ fn look_at_segment<D: Disk>(
     let len = disk.len(&file)?;
     let none = Segment { first, end: first, bytes: 0, time: 0, pack: 0, place: 0 };
     if let Some(end) = next {
-        let mut head = [0; SEGMENT_HEAD];
-        disk.read_at(&file, &mut head, 0)?;
-        let time = SegmentHead::read(&head).map_or(0, |head| head.time);
+        // Where it is lost it is no older than what comes before it.
+        let before = found.segments.last().map_or(0, |before| before.time);
+        let time = segment::time_of(disk, &file, id, first)?.unwrap_or(before);
         found.segments.push(Segment { end, bytes: len, time, ..none });
         return Ok(());
     }
     match segment::scan(disk, &file, id, first, u64::MAX)? {
         Some(scanned) => {
             (found.time, found.behind) = (scanned.last_time, scanned.behind);
-            found.closes = scanned.closes;
+            (found.closes, found.lost) = (scanned.closes, scanned.lost);
             found.segments.push(scanned.segment);
         }
         None => {

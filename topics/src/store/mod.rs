@@ -101,6 +101,8 @@ pub struct Settings {
     pub max_runs: usize,
     /// Bytes of a catalogue that has not to be written anew.
     pub catalogue_bytes: u64,
+    /// Topics that are found damaged when the directory is opened go on without what is lost.
+    pub accepts_damage: bool,
 }
 
 impl Default for Settings {
@@ -117,6 +119,7 @@ impl Default for Settings {
             pack_bytes: 64 << 20,
             max_runs: 8,
             catalogue_bytes: 1 << 20,
+            accepts_damage: false,
         }
     }
 }

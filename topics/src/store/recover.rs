@@ -28,7 +28,7 @@ use super::{
     found::{Found, look},
     journal::{Hole, Journal, Scan, mix, scan},
     pack::Packs,
-    record::TopicId,
+    record::{Lost, TopicId},
     segment::{self, Key},
     topic::{Topic, Topics},
 };
@@ -63,6 +63,15 @@ pub(super) struct Damage {
     missing: BTreeMap<u64, (u64, u64)>,
     pub(super) all: Option<String>,
     pub(super) notes: Vec<String>,
+}
+
+impl Damage {
+    /// Notes what is lost of a topic, unless it was accepted, or has gone.
+    fn meet(&mut self, file: &TopicFile, lost: Lost) {
+        if lost.from >= file.accepted.max(file.base) {
+            self.topics.entry(file.id).or_insert(lost.text);
+        }
+    }
 }
 
 impl<D: Disk> Engine<D> {
@@ -131,7 +140,7 @@ impl<D: Disk> Engine<D> {
         }
         for (id, mut found) in found {
             if let Some(file) = found.file.take() {
-                tails.insert(id, found.behind);
+                tails.insert(id, (found.behind, found.lost.take()));
                 engine.adopt(file, found, &mut damage);
             } else if !found.segments.is_empty() {
                 damage.notes.push(format!(
@@ -149,7 +158,27 @@ impl<D: Disk> Engine<D> {
         let Replay { mut damage, seen, .. } = replay;
         engine.judge(&tails, &seen, files.lost_records, &mut damage);
         engine.finish_opening(&walk, damage)?;
+        if engine.settings.accepts_damage {
+            engine.accept_all()?;
+        }
         Ok(engine)
+    }
+
+    /// Lets all damaged topics go on, and notes which they were.
+    fn accept_all(&mut self) -> Result<(), StoreError> {
+        let damaged = |topic: &Topic| {
+            let damage = topic.file.damage.clone()?;
+            Some((
+                topic.file.id,
+                format!("\"{}\" goes on without what is lost: {damage}", topic.file.name),
+            ))
+        };
+        let all = self.topics.ids().filter_map(|id| damaged(self.topics.get(id)?));
+        for (id, note) in all.collect::<Vec<_>>() {
+            self.change_now(id, self.acceptance(id))?;
+            self.notes.push(note);
+        }
+        self.settle(0).map(drop)
     }
 
     /// Takes a topic as it was found.
@@ -195,7 +224,7 @@ impl<D: Disk> Engine<D> {
     /// Looks for damage that the journal did not tell of, and drops what is below the topics' bases.
     fn judge(
         &mut self,
-        tails: &HashMap<u64, u64>,
+        tails: &HashMap<u64, (u64, Option<Lost>)>,
         seen: &HashSet<u64>,
         lost_records: u64,
         damage: &mut Damage,
@@ -207,7 +236,10 @@ impl<D: Disk> Engine<D> {
             if lost_records > 0 {
                 raised = topic.next.saturating_add(lost_records).min(Offset::MAX.0);
             }
-            let behind = tails.get(&id).copied().unwrap_or_default();
+            let (behind, lost) = tails.get(&id).cloned().unwrap_or_default();
+            if let Some(lost) = lost.filter(|_| !seen.contains(&id)) {
+                damage.meet(&topic.file, lost);
+            }
             if let Some(last) = topic.segments.back()
                 && behind > 0
                 && last.is_own()
@@ -339,7 +371,7 @@ impl<D: Disk> Engine<D> {
     }
 
     /// Cuts a topic's segments at an offset: the journal has all from there on.
-    fn cut(&mut self, id: u64, offset: u64) -> Result<(), StoreError> {
+    fn cut(&mut self, id: u64, offset: u64, damage: &mut Damage) -> Result<(), StoreError> {
         let Some(topic) = self.topics.get_mut(id) else { return Ok(()) };
         while let Some(last) = topic.segments.back().copied()
             && last.first >= offset
@@ -367,6 +399,9 @@ impl<D: Disk> Engine<D> {
                 self.backlog.segment_bytes =
                     self.backlog.segment_bytes + scanned.segment.bytes - last.bytes;
                 *last = scanned.segment;
+                if let Some(lost) = scanned.lost {
+                    damage.meet(&topic.file, lost);
+                }
                 topic.time = topic.file.time.max(scanned.last_time);
             }
             topic.next = topic.next.max(last.end);
@@ -452,7 +487,7 @@ impl Replay {
                     return Ok(());
                 }
                 if self.seen.insert(id) {
-                    engine.cut(id, record.offset)?;
+                    engine.cut(id, record.offset, &mut self.damage)?;
                 }
                 let Some(topic) = engine.topics.get_mut(id) else { return Ok(()) };
                 let next = topic.next;

@@ -242,18 +242,30 @@ impl<'a, D: Disk> Window<'a, D> {
         Ok(head)
     }
 
-    /// The position behind a record that is lost, if its length is not: the next one begins there, or nothing.
+    fn time_of_segment(&mut self, topic: u64, first: u64) -> io::Result<Option<u64>> {
+        let head = SegmentHead::read(self.get(0, SEGMENT_HEAD)?);
+        if let Some(head) = head.filter(|head| head.topic == topic && head.first == first) {
+            return Ok(Some(head.time));
+        }
+        let at = SEGMENT_HEAD as u64;
+        let head = self.head(topic, at)?.filter(|(offset, _)| *offset == first);
+        let Some((_, len)) = head else { return Ok(None) };
+        Ok(self.record(at, len)?.and_then(parse_record).map(|record| record.time))
+    }
+
+    /// The position behind a record that is lost, if its length is not: the next one begins there, or nothing, where
+    /// it is known to be the last.
     fn behind_lost(
         &mut self,
         topic: u64,
         at: u64,
         lost: u64,
-        segment_end: u64,
+        segment_end: Option<u64>,
     ) -> io::Result<Option<u64>> {
         let Some(len) = claimed_len(self.get(at, RECORD_HEAD)?) else { return Ok(None) };
         let (next, offset) = (at + len as u64, lost + 1);
         if next >= self.end {
-            return Ok((next == self.end && offset == segment_end).then_some(next));
+            return Ok((next == self.end && Some(offset) == segment_end).then_some(next));
         }
         let head = self.head(topic, next)?.filter(|(claimed, _)| *claimed == offset);
         let Some((_, len)) = head else { return Ok(None) };
@@ -323,7 +335,7 @@ impl<D: Disk> Read<D> {
                         segment.key(topic).path()
                     ),
                 });
-                let Some(next) = window.behind_lost(topic, at, expected, segment.end)? else {
+                let Some(next) = window.behind_lost(topic, at, expected, Some(segment.end))? else {
                     break;
                 };
                 (at, expected) = (next, expected + 1);
@@ -349,10 +361,24 @@ pub(super) struct Scanned {
     pub(super) closes: bool,
     /// Bytes behind the last valid record.
     pub(super) behind: u64,
+    /// The first record that is lost among those that are there.
+    pub(super) lost: Option<Lost>,
 }
 
-/// Looks through a segment up to its last valid record below an offset. Nothing if not even its head is
-/// valid.
+/// The time of a segment's first record: its head says it, or, if that is lost, the record itself. Nothing if both
+/// are lost.
+pub(super) fn time_of<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    topic: u64,
+    first: u64,
+) -> io::Result<Option<u64>> {
+    let mut window = Window::new(disk, file, disk.len(file)?);
+    window.time_of_segment(topic, first)
+}
+
+/// Looks through a segment up to its last valid record below an offset. Nothing if neither its head nor its first
+/// record is valid.
 pub(super) fn scan<D: Disk>(
     disk: &D,
     file: &D::File,
@@ -362,23 +388,30 @@ pub(super) fn scan<D: Disk>(
 ) -> io::Result<Option<Scanned>> {
     let end = disk.len(file)?;
     let mut window = Window::new(disk, file, end);
-    let head = SegmentHead::read(window.get(0, SEGMENT_HEAD)?);
-    let Some(head) = head.filter(|head| head.topic == topic && head.first == first) else {
-        return Ok(None);
-    };
+    let Some(time) = window.time_of_segment(topic, first)? else { return Ok(None) };
     let at = SEGMENT_HEAD as u64;
-    let segment = Segment { first, end: first, bytes: at, time: head.time, pack: 0, place: 0 };
-    let mut scanned = Scanned { segment, last_time: head.time, closes: false, behind: 0 };
+    let segment = Segment { first, end: first, bytes: at, time, pack: 0, place: 0 };
+    let mut scanned = Scanned { segment, last_time: time, closes: false, behind: 0, lost: None };
     let segment = &mut scanned.segment;
-    while let Some((offset, len)) = window.head(topic, segment.bytes)? {
-        if offset != segment.end || offset >= below {
+    while segment.end < below {
+        let (at, offset) = (segment.bytes, segment.end);
+        let head = window.head(topic, at)?.filter(|(claimed, _)| *claimed == offset);
+        let record = match head {
+            Some((_, len)) => window.record(at, len)?.and_then(parse_record),
+            None => None,
+        };
+        if let (Some(record), Some((_, len))) = (record, head) {
+            (scanned.last_time, scanned.closes) = (record.time, record.closes);
+            segment.bytes = at + len as u64;
+        } else if let Some(next) = window.behind_lost(topic, at, offset, None)? {
+            segment.bytes = next;
+            let path = segment_file(topic, first);
+            let text = format!("{path} is not what was written there at byte {at}");
+            scanned.lost.get_or_insert(Lost { from: offset, text });
+        } else {
             break;
         }
-        let record = window.record(segment.bytes, len)?.and_then(parse_record);
-        let Some(record) = record else { break };
-        (scanned.last_time, scanned.closes) = (record.time, record.closes);
         segment.end = offset + 1;
-        segment.bytes += len as u64;
     }
     scanned.behind = end - segment.bytes;
     Ok(Some(scanned))

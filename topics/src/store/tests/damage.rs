@@ -30,6 +30,7 @@ pub(super) fn settings() -> Settings {
         pack_bytes: 4_000,
         max_runs: 2,
         catalogue_bytes: 500,
+        accepts_damage: false,
     }
 }
 
@@ -199,22 +200,71 @@ fn with_segments() -> (Faulty, TopicId, TopicId) {
 #[test]
 fn an_end_of_a_segment_that_is_lost_is_not_taken_for_torn_and_its_offsets_are_not_given_again() {
     let (disk, a, b) = with_segments();
-    spoil(&disk, "topics/", b"a58", 1);
+    spoil(&disk, "topics/", b"a59", 1);
     let mut engine = open(&disk).expect("it can be opened");
     let topic = engine.topic(a).expect("it is there");
     let damage = topic.damage.expect("it is told");
     assert!(damage.contains("segment is not what was written there from byte"), "{damage}");
     assert!(topic.next.0 > 60, "{}", topic.next);
-    assert_eq!(texts(&mut engine, a).len(), 58);
+    assert_eq!(texts(&mut engine, a).len(), 59);
     assert_eq!(engine.topic(b).expect("it is there").damage, None);
     assert_eq!(texts(&mut engine, b).len(), 3);
+}
+
+/// The records say themselves what they are.
+#[test]
+fn a_segment_without_its_head_is_whole() {
+    let (disk, a, _) = with_segments();
+    let times = |engine: &Engine<Faulty>| {
+        let segments = &engine.topics.get(a.0).expect("a topic").segments;
+        segments.iter().map(|segment| segment.time).collect::<Vec<_>>()
+    };
+    let before = times(&open(&disk.copy()).expect("it can be opened"));
+    for (path, mut bytes) in disk.files("topics/") {
+        bytes[3] ^= 1;
+        disk.overwrite(&path, bytes);
+    }
+    let mut engine = open(&disk).expect("it can be opened");
+    assert!(before.iter().all(|time| *time > 0), "{before:?}");
+    assert_eq!(times(&engine), before);
+    assert_eq!(texts(&mut engine, a).len(), 60);
+    assert_eq!(engine.topic(a).expect("it is there").damage, None);
+    assert_eq!(publish(&mut engine, a, b"more"), 61);
+}
+
+/// What lies behind a lost record of the last segment is there, whether the journal goes on behind it or not.
+#[test]
+fn a_lost_record_of_the_last_segment_makes_its_topic_read_only_and_costs_no_other() {
+    for goes_on in [false, true] {
+        let (disk, a, _) = with_segments();
+        if goes_on {
+            let mut engine = open(&disk).expect("it can be opened");
+            publish(&mut engine, a, b"behind");
+            disk.kill();
+        }
+        spoil(&disk, "topics/", b"a57 -", 1);
+        let all = if goes_on { 61 } else { 60 };
+        for (accepts, is_damaged) in [(false, true), (true, false), (false, false)] {
+            let settings = Settings { accepts_damage: accepts, ..settings() };
+            let mut engine =
+                Engine::open(disk.clone(), settings, [disk.calls(), 2, 3]).expect("opened");
+            let state = engine.topic(a).expect("it is there");
+            assert_eq!(state.next, Offset(all + 1));
+            let noted = engine.notes().iter().any(|it| it.starts_with("\"a\" goes on without"));
+            assert_eq!(noted, accepts, "{:?}", engine.notes());
+            assert_eq!(texts(&mut engine, a).len() as u64, all - 1);
+            let damage = state.damage.unwrap_or_default();
+            assert_eq!(damage.contains("segment is not what was"), is_damaged, "{damage}");
+            disk.kill();
+        }
+    }
 }
 
 #[test]
 fn an_end_of_a_segment_that_was_accepted_as_lost_stays_accepted() {
     for publishes in [false, true] {
         let (disk, a, _) = with_segments();
-        spoil(&disk, "topics/", b"a58", 1);
+        spoil(&disk, "topics/", b"a59", 1);
         let mut engine = open(&disk).expect("it can be opened");
         engine.accept_damage(a).expect("it is taken");
         commit(&mut engine);

@@ -113,6 +113,7 @@ pub(super) fn small(random: &mut Random) -> Settings {
         pack_bytes: 300 + random.below(3_000),
         max_runs: 2 + random.below(3) as usize,
         catalogue_bytes: 100 + random.below(1_500),
+        accepts_damage: false,
     }
 }
 

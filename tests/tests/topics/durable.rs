@@ -101,6 +101,59 @@ async fn read(
     tokio::time::timeout(PATIENCE, read).await.expect("in time").expect("it completes")
 }
 
+/// Whoever reads is told what is lost and goes on behind it; whoever publishes, why nothing more is taken.
+#[tokio::test]
+async fn what_the_disk_has_lost_is_told_and_its_topic_takes_no_more_until_that_is_accepted() {
+    let folder = Folder::new("lost");
+    let world = open(&folder.0).await;
+    for room in ["room.1", "room.2"] {
+        for n in 1..=3 {
+            let text = NewMessage::new(format!("{room} message {n}"));
+            world.topic(room).publish(text).await.expect("room");
+        }
+    }
+    close(world).await;
+    let pack = std::fs::read_dir(folder.0.join("packs")).expect("packs").next();
+    let pack = pack.expect("a pack").expect("a file").path();
+    let mut bytes = std::fs::read(&pack).expect("readable");
+    let lost = b"room.1 message 2";
+    let at = bytes.windows(lost.len()).position(|part| part == lost).expect("it is there");
+    bytes[at] ^= 1;
+    std::fs::write(&pack, bytes).expect("writable");
+    for accepts_damage in [false, true] {
+        let sizes = store::Settings { accepts_damage, ..store::Settings::default() };
+        let settings = || rooms(Retention::default());
+        let open = || Service::open(settings(), AllowAll, &folder.0, sizes).ok();
+        let (service, found) = at_last(open).await;
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        service.on_damage(move |damaged| drop(tell.send(damaged.clone())));
+        if accepts_damage {
+            let text = format!(
+                "\"room.1\" goes on without what is lost: the disk has lost messages: packs/"
+            );
+            assert!(found.len() == 1 && found[0].damage.starts_with(&text), "{found:?}");
+        } else {
+            // It is met when the newest messages are brought back into memory.
+            let damaged = told.recv().await.expect("it is told");
+            assert_eq!(damaged.name.as_ref().map(|name| name.as_str()), Some("room.1"));
+        }
+        let world = World::of(service).await;
+        let all = read(world.topic("room.1").history().stream()).await;
+        assert_eq!(all[..3], ["room.1 message 1", "gap 2 2", "room.1 message 3"]);
+        let published = world.topic("room.1").publish("more").await;
+        assert_eq!(published.is_ok(), accepts_damage, "{published:?}");
+        if let Err(refused) = published {
+            let text = refused.to_string();
+            let begins =
+                "read-only: topic \"room.1\" is damaged: the disk has lost messages: packs/";
+            assert!(text.contains(begins), "{text}");
+        }
+        world.topic("room.2").publish("more").await.expect("others go on");
+        assert!(world.service.store_figures().expect("a disk").damaged_reads > 0);
+        close(world).await;
+    }
+}
+
 #[tokio::test]
 async fn members_are_answered_from_the_disk_and_history_reads_it() {
     const MESSAGES: u64 = 400;

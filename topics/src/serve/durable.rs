@@ -22,6 +22,7 @@ use crate::{
         self, Directory, Disk, Engine, Listener, NewTopic, Record, Retention, StoreError,
         StoreFigures, Terms, TopicState, Waiting,
     },
+    sync::{Mutex, lock},
     topic::{Journal, Recovered, Staged, Store, Topic},
 };
 
@@ -30,15 +31,39 @@ const READ_BYTES: usize = 1 << 20;
 
 /// A topic, as the committer's thread knows it.
 struct Told {
+    name: TopicName,
     topic: OnceLock<Weak<Topic>>,
     /// Readers are woken on this runtime.
     runtime: Handle,
     clock: Clock,
-    on_damage: OnDamage,
+    on_damage: Arc<OnDamage>,
 }
 
-/// Told of topics that are found damaged while they are served.
-pub(super) type OnDamage = Arc<OnceLock<Box<dyn Fn(&DamagedTopic) + Send + Sync>>>;
+/// The place for whoever is told of topics that are found damaged while they are served, and for those that were
+/// found before anybody was.
+#[derive(Default)]
+pub(super) struct OnDamage {
+    tell: OnceLock<Box<dyn Fn(&DamagedTopic) + Send + Sync>>,
+    before: Mutex<Vec<DamagedTopic>>,
+}
+
+impl OnDamage {
+    fn tell(&self, damaged: DamagedTopic) {
+        lock(&self.before).push(damaged);
+        self.tell_all();
+    }
+
+    fn set(&self, tell: impl Fn(&DamagedTopic) + Send + Sync + 'static) {
+        let _ = self.tell.set(Box::new(tell));
+        self.tell_all();
+    }
+
+    fn tell_all(&self) {
+        if let Some(tell) = self.tell.get() {
+            std::mem::take(&mut *lock(&self.before)).iter().for_each(tell);
+        }
+    }
+}
 
 impl fmt::Debug for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,10 +72,10 @@ impl fmt::Debug for Told {
 }
 
 impl Told {
-    fn new(data: &Data) -> Arc<Self> {
+    fn new(data: &Data, name: &TopicName) -> Arc<Self> {
         let (runtime, clock) = (data.runtime.clone(), data.clock);
-        let on_damage = Arc::clone(&data.on_damage);
-        Arc::new(Self { topic: OnceLock::new(), runtime, clock, on_damage })
+        let (name, on_damage) = (name.clone(), Arc::clone(&data.on_damage));
+        Arc::new(Self { name, topic: OnceLock::new(), runtime, clock, on_damage })
     }
 
     fn tell(&self, tell: impl FnOnce(&Topic) -> bool) {
@@ -80,12 +105,9 @@ impl Listener for Told {
     }
 
     fn damaged(&self, damage: &str) {
-        self.tell(|topic| {
-            if let Some(tell) = self.on_damage.get() {
-                tell(&DamagedTopic { name: Some(topic.name().clone()), damage: damage.to_owned() });
-            }
-            topic.damaged(damage)
-        });
+        let name = Some(self.name.clone());
+        self.on_damage.tell(DamagedTopic { name, damage: damage.to_owned() });
+        self.tell(|topic| topic.damaged(damage));
     }
 }
 
@@ -141,7 +163,7 @@ struct Data {
     store: Arc<store::Store>,
     runtime: Handle,
     clock: Clock,
-    on_damage: OnDamage,
+    on_damage: Arc<OnDamage>,
 }
 
 impl fmt::Debug for Data {
@@ -190,7 +212,7 @@ impl Data {
     fn adopt(&self, topics: &Topics, state: &TopicState) -> Result<(), Refusal> {
         let name = &state.name;
         let settings = Self::settings_of(topics, name);
-        let told = Told::new(self);
+        let told = Told::new(self, name);
         let (retention, terms) = (Self::retention(&settings), Self::terms(&settings, &told));
         let topic = self.store.attach(state, retention, terms)?;
         let is_loose = settings.sync != SyncMode::Always;
@@ -232,7 +254,7 @@ impl Store for Data {
         settings: &TopicSettings,
     ) -> Result<(Recovered, Box<dyn Journal>), Refusal> {
         let (epoch, first) = (Epoch(random()), Offset(1));
-        let told = Told::new(self);
+        let told = Told::new(self, name);
         let is_loose = settings.sync != SyncMode::Always;
         let retention = Self::retention(settings);
         let new = NewTopic { name, epoch, first, is_loose, settings: "", retention };
@@ -293,7 +315,7 @@ impl Service {
         let store = Arc::new(store.map_err(|error| {
             unusable(format!("the thread that writes cannot be started: {error}"))
         })?);
-        let on_damage = OnDamage::default();
+        let on_damage = Arc::<OnDamage>::default();
         let runtime = Handle::current();
         let data =
             Data { store: Arc::clone(&store), runtime, clock, on_damage: Arc::clone(&on_damage) };
@@ -327,16 +349,11 @@ impl Service {
         self.0.store.get().map(|(store, _)| store.figures())
     }
 
-    /// Reads from the data directory that met what is not what was written there.
-    pub(super) fn damaged_reads(&self) -> u64 {
-        self.0.store.get().map_or(0, |(store, _)| store.damaged_reads())
-    }
-
-    /// Has this called of each topic that is found damaged from now on, by the thread that writes to the disk.
-    /// The first that is given stays.
+    /// Has this called of each topic that is found damaged while it is served, by the thread that writes to the
+    /// disk. The first that is given stays.
     pub fn on_damage(&self, tell: impl Fn(&DamagedTopic) + Send + Sync + 'static) {
         if let Some((_, on_damage)) = self.0.store.get() {
-            let _ = on_damage.set(Box::new(tell));
+            on_damage.set(tell);
         }
     }
 

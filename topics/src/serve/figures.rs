@@ -80,7 +80,6 @@ impl Counters {
             overrun_watchers: presence.overrun(),
             dropped_for_memory: topics.dropped_for_memory(),
             forgotten_ids: topics.forgotten_ids(),
-            damaged_reads: 0,
             refused: refused.map(|(reason, counter)| (*reason, of(counter))).collect(),
         }
     }
@@ -118,8 +117,6 @@ pub struct TopicFigures {
     pub dropped_for_memory: u64,
     /// Idempotency keys of topics without messages and readers, which went because there was no memory for them.
     pub forgotten_ids: u64,
-    /// Reads from the data directory that met what is not what was written there: messages are lost.
-    pub damaged_reads: u64,
     /// Refusals by reason.
     #[serde(serialize_with = "as_object")]
     pub refused: Vec<(&'static str, u64)>,

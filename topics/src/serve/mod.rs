@@ -74,7 +74,7 @@ struct Shared {
     started: OnceLock<()>,
     /// The data directory, if there is one.
     #[cfg(all(feature = "durable", target_os = "linux"))]
-    store: OnceLock<(Arc<crate::store::Store>, durable::OnDamage)>,
+    store: OnceLock<(Arc<crate::store::Store>, Arc<durable::OnDamage>)>,
 }
 
 impl Service {
@@ -120,8 +120,7 @@ impl Service {
 
     /// The figures of all topics.
     pub fn figures(&self) -> TopicFigures {
-        let figures = self.0.counters.read(&self.0.topics, &self.0.presence);
-        TopicFigures { damaged_reads: self.damaged_reads(), ..figures }
+        self.0.counters.read(&self.0.topics, &self.0.presence)
     }
 
     /// A refusal as whoever asked is told of it: counted.
@@ -144,11 +143,6 @@ impl Service {
     #[cfg(not(all(feature = "durable", target_os = "linux")))]
     fn on_disk(&self) -> std::future::Ready<Result<(), Refusal>> {
         std::future::ready(Ok(()))
-    }
-
-    #[cfg(not(all(feature = "durable", target_os = "linux")))]
-    fn damaged_reads(&self) -> u64 {
-        0
     }
 
     /// Looks at all topics each second, from the first request on, for as long as they are there.

@@ -52,6 +52,8 @@ pub struct StoreFigures {
     /// Bytes of memory that it takes to know the topics and the pieces of their logs. They are part of those
     /// of all logs.
     pub known_bytes: usize,
+    /// Reads that met what is not what was written there: messages are lost.
+    pub damaged_reads: u64,
     /// The reason why no message is taken.
     #[serde(serialize_with = "as_text")]
     pub refusal: Option<Refusal>,
@@ -215,11 +217,6 @@ impl Store {
         Ok(block)
     }
 
-    /// Reads that met what is not what was written there.
-    pub fn damaged_reads(&self) -> u64 {
-        self.damaged_reads.load(Ordering::Relaxed)
-    }
-
     /// A topic, as it is on disk.
     pub fn topic(&self, topic: TopicId) -> Option<TopicState> {
         self.engine.topic(topic)
@@ -229,7 +226,9 @@ impl Store {
     pub fn figures(&self) -> StoreFigures {
         let figures = self.engine.figures();
         let intake = lock(&self.shared.intake);
-        StoreFigures { waiting_bytes: intake.waiting, refusal: intake.refusal.clone(), ..figures }
+        let (waiting_bytes, refusal) = (intake.waiting, intake.refusal.clone());
+        let damaged_reads = self.damaged_reads.load(Ordering::Relaxed);
+        StoreFigures { waiting_bytes, damaged_reads, refusal, ..figures }
     }
 
     /// Commits what waits, and ends in order. Waits for the disk. What was written can be read until the store

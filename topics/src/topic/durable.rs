@@ -110,7 +110,7 @@ pub struct Recovered {
 pub(super) struct Durable {
     pub(super) journal: Box<dyn Journal>,
     /// The reason why it takes nothing any more.
-    stopped: OnceLock<Stopped>,
+    stopped: OnceLock<Box<Stopped>>,
     /// Those who wait for what they published: for each the offset, and what wakes it.
     waiting: Mutex<Vec<(Offset, Waker)>>,
 }
@@ -119,9 +119,9 @@ pub(super) struct Durable {
 #[derive(Debug)]
 enum Stopped {
     /// The disk has failed.
-    Failed(Box<str>),
+    Failed(String),
     /// A part of the topic is lost.
-    Damaged(Box<str>),
+    Damaged(String),
 }
 
 impl Stopped {
@@ -134,14 +134,15 @@ impl Stopped {
 
 impl Durable {
     pub(super) fn new(journal: Box<dyn Journal>, damage: Option<String>) -> Self {
-        let stopped = damage
-            .map_or_else(OnceLock::new, |damage| OnceLock::from(Stopped::Damaged(damage.into())));
+        let stopped = damage.map_or_else(OnceLock::new, |damage| {
+            OnceLock::from(Box::new(Stopped::Damaged(damage)))
+        });
         Self { journal, stopped, waiting: Mutex::default() }
     }
 
     /// Whether it still takes messages.
     pub(super) fn check(&self, topic: &TopicName) -> Result<(), Refusal> {
-        match self.stopped.get() {
+        match self.stopped.get().map(|stopped| &**stopped) {
             None => Ok(()),
             Some(Stopped::Failed(cause)) => Err(Refusal::read_only(topic, cause)),
             Some(Stopped::Damaged(damage)) => Err(Refusal::damaged(topic, damage)),
@@ -169,7 +170,7 @@ impl Durable {
 
     fn stop(&self, stopped: Stopped) {
         // The first reason is the one to be told.
-        let _ = self.stopped.set(stopped);
+        let _ = self.stopped.set(Box::new(stopped));
         self.acknowledge(Offset::MAX.next());
     }
 

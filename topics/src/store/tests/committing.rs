@@ -170,7 +170,8 @@ fn a_lost_record_that_a_reader_meets_makes_its_topic_read_only_until_it_is_accep
         let state = engine.topic(room.id()).expect("it is there");
         assert_eq!(state.damage.is_some(), life == 1, "{:?}", state.damage);
         let others = engine.topic(other.id()).expect("it is there");
-        let store = Store::start(engine, 1 << 20, Now::default).expect("a thread");
+        let store = Store::start(engine, 1 << 20, Held::new(Arc::default()), Now::default)
+            .expect("a thread");
         let attach = |state| {
             let (terms, told) = terms(WAITING);
             (store.attach(state, Retention::default(), terms).expect("it goes on"), told)
@@ -180,7 +181,7 @@ fn a_lost_record_that_a_reader_meets_makes_its_topic_read_only_until_it_is_accep
         let block = store.read(room.id(), Offset(1), 1_000).expect("it can be read");
         let offsets: Vec<_> = block.records().map(|record| record.offset.0).collect();
         assert_eq!((offsets, block.next()), (vec![1, 3], Offset(4)));
-        assert_eq!(store.damaged_reads(), 1);
+        assert_eq!(store.figures().damaged_reads, 1);
         if life == 0 {
             let damage = loop {
                 match told.recv().expect("it is told") {

@@ -334,8 +334,8 @@ const FAULTS: &[Fault] = &[
     (
         "a_disk_that_failed_takes_more",
         "topic/durable.rs",
-        "        self.failed.get().map_or(Ok(()), ",
-        "        self.failed.get().filter(|_| !BROKEN).map_or(Ok(()), ",
+        "        match self.stopped.get().map(",
+        "        match self.stopped.get().filter(|_| !BROKEN).map(",
     ),
     (
         "what_is_behind_is_passed_over",

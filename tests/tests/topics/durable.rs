@@ -125,13 +125,12 @@ async fn what_the_disk_has_lost_is_told_and_its_topic_takes_no_more_until_that_i
         let settings = || rooms(Retention::default());
         let open = || Service::open(settings(), AllowAll, &folder.0, sizes).ok();
         let (service, found) = at_last(open).await;
-        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-        service.on_damage(move |damaged| drop(tell.send(damaged.clone())));
+        let (tell, mut told) = tokio::sync::mpsc::channel(1);
+        service.on_damage(move |damaged| drop(tell.try_send(damaged.clone())));
         if accepts_damage {
-            let text = format!(
-                "\"room.1\" goes on without what is lost: the disk has lost messages: packs/"
-            );
-            assert!(found.len() == 1 && found[0].damage.starts_with(&text), "{found:?}");
+            let text =
+                "\"room.1\" goes on without what is lost: the disk has lost messages: packs/";
+            assert!(found.len() == 1 && found[0].damage.starts_with(text), "{found:?}");
         } else {
             // It is met when the newest messages are brought back into memory.
             let damaged = told.recv().await.expect("it is told");

@@ -39,11 +39,13 @@ struct Told {
     on_damage: Arc<OnDamage>,
 }
 
+type Tell = dyn Fn(&DamagedTopic) + Send + Sync;
+
 /// The place for whoever is told of topics that are found damaged while they are served, and for those that were
 /// found before anybody was.
 #[derive(Default)]
 pub(super) struct OnDamage {
-    tell: OnceLock<Box<dyn Fn(&DamagedTopic) + Send + Sync>>,
+    tell: OnceLock<Box<Tell>>,
     before: Mutex<Vec<DamagedTopic>>,
 }
 

@@ -22,6 +22,9 @@ use crate::{
     time::Now,
 };
 
+/// Bytes that are read at once of a disk for those who want more: there may be much behind what they want.
+pub(super) const PORTION: usize = 64 << 10;
+
 /// A message that has its number, on its way to the disk or back.
 #[derive(Clone, Copy, Debug)]
 pub struct Staged<'a> {
@@ -326,7 +329,7 @@ impl Topic {
         let mut bytes = 0;
         let next = self.read_disk(
             wanted,
-            max_bytes,
+            max_bytes.min(PORTION),
             |entry| {
                 let has_room = bytes < max_bytes;
                 if has_room {

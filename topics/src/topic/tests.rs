@@ -3,12 +3,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::*;
+use super::{durable::PORTION, *};
 use crate::{
     cursor::{Cursor, Fill, Sink},
     entry::Form,
-    history::Backward,
-    options::{HistoryOptions, Lag, SubscribeOptions},
+    history::{Backward, page},
+    options::{HistoryOptions, HistoryPageOptions, Lag, SubscribeOptions},
     settings::Retention,
 };
 
@@ -41,6 +41,8 @@ struct DiskState {
     lost: Vec<u64>,
     is_full: bool,
     base: u64,
+    /// Bytes that were read.
+    read: usize,
 }
 
 impl Journal for Disk {
@@ -62,7 +64,8 @@ impl Journal for Disk {
         max_bytes: usize,
         give: &mut dyn FnMut(Staged<'_>),
     ) -> Result<Offset, Refusal> {
-        let disk = lock(&self.0);
+        let mut guard = lock(&self.0);
+        let disk = &mut *guard;
         let mut bytes = 0;
         let mut next = from;
         for written in disk.written.iter().filter(|written| written.offset >= from) {
@@ -76,6 +79,7 @@ impl Journal for Disk {
             bytes += written.data.len();
             give(written.staged());
         }
+        disk.read += bytes;
         Ok(next)
     }
 
@@ -366,8 +370,6 @@ fn purged_messages_are_gone_and_told_as_a_gap() {
 /// Pages of what is in memory, of what is on disk alone, and of both.
 #[test]
 fn pages_lead_through_the_disk_and_the_memory() {
-    use crate::{history::page, options::HistoryPageOptions};
-
     let mut world = World::new(10);
     world.fill(300);
     let in_memory = world.topic.look(world.now, |log, _| log.base().0);
@@ -407,6 +409,20 @@ fn pages_lead_through_the_disk_and_the_memory() {
             assert_eq!(read, (1..=300).collect::<Vec<_>>(), "{limit} {max_bytes} {way}");
         }
     }
+}
+
+/// What lies behind a page is not read for each part of it.
+#[test]
+fn a_page_reads_little_more_of_the_disk_than_it_has() {
+    let mut world = World::new(10);
+    world.fill(50_000);
+    let text = format!(r#"{{"before":1000,"epoch":"{EPOCH}","limit":100}}"#);
+    let options = HistoryPageOptions::parse(text.as_bytes()).expect("valid");
+    lock(&world.disk.0).read = 0;
+    page(&world.topic, &options, world.now).expect("a page");
+    let read = lock(&world.disk.0).read;
+    // Seven parts of 16 messages, each read in one portion.
+    assert!(read <= 7 * (PORTION + 10), "{read}");
 }
 
 /// Whoever takes nothing holds nothing, however much it has asked for.

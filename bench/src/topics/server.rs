@@ -175,9 +175,15 @@ async fn serve_topics(scheme: &str, data: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// All topics on disk.
+/// All topics on disk. Little is kept of each: how memory grows until logs are full is not what is measured.
 fn open(data: &Path) -> Result<Service> {
-    let durable = TopicSettings { kind: Kind::Durable, ..TopicSettings::default() };
+    let retention = Retention { bytes: 1 << 10, ..Retention::default() };
+    let durable = TopicSettings {
+        kind: Kind::Durable,
+        retention,
+        max_message_bytes: 1 << 10,
+        ..TopicSettings::default()
+    };
     let sizes = store::Settings::default();
     Ok(Service::open(settings(durable)?, AllowAll, data, sizes)?.0)
 }

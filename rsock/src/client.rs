@@ -397,7 +397,8 @@ impl ClientBuilder {
         };
         // Some servers end the connection over a LEASE they did not expect.
         let lease = self.lease.filter(|_| responder.is_some());
-        let options = settings.driver_options(peer, lease, None);
+        let config = Arc::clone(&settings.config);
+        let options = settings.driver_options(config, peer, lease, None);
         let mailbox_of_client = Arc::clone(&mailbox);
         let driver = Driver::client(transport, setup, redialler, responder, mailbox, options);
         let (alive, ended) = watch::channel(());

@@ -63,6 +63,7 @@ pub mod http;
 mod latest;
 mod layer;
 mod lease;
+mod live_config;
 mod memory;
 mod meter;
 mod nearest;
@@ -125,6 +126,7 @@ pub use http::{
 pub use latest::{Latest, latest};
 pub use layer::{AcceptorExt, End, Layer, Layered, Next, Reply, Wrap, Wrapped};
 pub use lease::{Grant, LeasePolicy, Load, SharedLease};
+pub use live_config::LiveConfig;
 pub use memory::MemoryBudget;
 pub use meter::{Meter, MeterReading};
 pub use newest::Newest;

@@ -186,6 +186,12 @@ impl Meter {
         self
     }
 
+    /// Changes the [limit](Self::max_warnings) on warnings from now on.
+    #[cfg(feature = "tracing")]
+    pub fn set_max_warnings(&self, max: u32) {
+        self.warnings().set_max(max);
+    }
+
     #[cfg(feature = "tracing")]
     fn warnings(&self) -> &Warnings {
         self.warnings.get_or_init(Box::default)

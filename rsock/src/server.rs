@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rsock_proto::ResumeLimits;
+use rsock_proto::{Config, ResumeLimits};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, watch},
@@ -27,6 +27,7 @@ use crate::{
     connection::{DoorLimits, Doors, Driver, Mailbox, Newcomer, Sessions, handle::Accept},
     error::ConnectError,
     lease::LeasePolicy,
+    live_config::LiveConfig,
     runtimes::{self, Runtimes},
     settings::{Settings, shared_settings},
     transport::{
@@ -89,6 +90,8 @@ pub struct ServerBuilder {
     max_newcomers: usize,
     runtimes: Option<Runtimes>,
     listen: ListenOptions,
+    /// Bounds that may change, in the place of those of `settings`.
+    live_config: Option<LiveConfig>,
     drain_limit: Duration,
     max_sessions: usize,
     /// Half of them unless it was set.
@@ -115,6 +118,7 @@ impl Default for ServerBuilder {
             max_newcomers: 1_024,
             runtimes: None,
             listen: ListenOptions::default(),
+            live_config: None,
             drain_limit: Duration::from_secs(10),
             max_sessions: 10_000,
             max_sessions_per_address: None,
@@ -237,6 +241,14 @@ impl ServerBuilder {
         let names = names.into_iter();
         self.subprotocols =
             names.filter_map(|name| HeaderValue::from_str(name.as_ref()).ok()).collect();
+        self
+    }
+
+    /// Sets the bounds of what a peer can make us hold, as [`config`](Self::config) does, so that others can be
+    /// [set](LiveConfig::set) while the server serves.
+    pub fn live_config(mut self, config: LiveConfig) -> Self {
+        self.settings.config = config.get();
+        self.live_config = Some(config);
         self
     }
 
@@ -479,6 +491,9 @@ impl Service {
             config.leases |= builder.lease.is_some();
             config.resume = builder.resume.or(config.resume);
         }
+        if let Some(live) = &builder.live_config {
+            live.built(&builder.settings.config);
+        }
         let limits = DoorLimits {
             max_connections: builder.max_connections,
             max_newcomers: builder.max_newcomers,
@@ -501,6 +516,14 @@ impl Service {
             draining,
             sessions,
             refused,
+        }
+    }
+
+    /// The bounds of a connection that comes now.
+    fn config(&self) -> Arc<Config> {
+        match &self.builder.live_config {
+            Some(live) => live.get(),
+            None => Arc::clone(&self.builder.settings.config),
         }
     }
 
@@ -604,7 +627,9 @@ impl Service {
         }
         let lease = self.builder.lease.as_ref().map(|make| make());
         let peer = Arc::clone(&transport.peer);
-        let options = self.builder.settings.driver_options(peer, lease, self.sessions.clone());
+        let sessions = self.sessions.clone();
+        let config = self.config();
+        let options = self.builder.settings.driver_options(config, peer, lease, sessions);
         let driver = Driver::server(transport, accept, newcomer.map(Box::new), mailbox, options);
         Some(Driven { driver: Box::pin(driver), _live: live })
     }

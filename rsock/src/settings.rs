@@ -78,12 +78,13 @@ impl Settings {
     /// Of the driver of one connection.
     pub(crate) fn driver_options(
         &self,
+        config: Arc<Config>,
         peer: Arc<str>,
         lease: Option<Box<dyn LeasePolicy>>,
         sessions: Option<Arc<Sessions>>,
     ) -> DriverOptions {
         DriverOptions {
-            config: Arc::clone(&self.config),
+            config,
             window: self.window,
             meter: Arc::clone(&self.meter),
             tap: self.tap.clone(),

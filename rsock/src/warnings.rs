@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fmt, mem,
     net::IpAddr,
-    sync::PoisonError,
+    sync::{
+        PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -58,7 +61,7 @@ impl Kind {
 #[derive(Debug)]
 pub(crate) struct Warnings {
     /// Warnings of one kind about one address in a window.
-    max: u32,
+    max: AtomicU32,
     window: Mutex<Window>,
     /// Some have been left out, of which is to be told when the window is over.
     some_left_out: Notify,
@@ -146,12 +149,19 @@ impl Default for Warnings {
 impl Warnings {
     /// So many of a kind for each address, and ten times as many in all, within ten seconds.
     pub(crate) fn new(max: u32) -> Self {
+        let max = AtomicU32::new(max);
         Self { max, window: Mutex::default(), some_left_out: Notify::new() }
+    }
+
+    /// Another limit from now on.
+    pub(crate) fn set_max(&self, max: u32) {
+        self.max.store(max, Relaxed);
     }
 
     /// Whether a warning about this peer is to be logged; and what the window before has left out,
     /// if this begins another.
     pub(crate) fn admit(&self, kind: Kind, peer: &str, now: Instant) -> (bool, LeftOut) {
+        let max = self.max.load(Relaxed);
         let mut window = self.lock();
         let left_out = match window.since {
             Some(since) if now.saturating_duration_since(since) < WINDOW => LeftOut::default(),
@@ -163,7 +173,7 @@ impl Warnings {
         let has_room = window.addresses.len() < MAX_ADDRESSES;
         let admitted = if has_room || window.addresses.contains_key(&address) {
             let counts = window.addresses.entry(address).or_default();
-            let admitted = counts.logged < self.max && in_all < self.max.saturating_mul(IN_ALL);
+            let admitted = counts.logged < max && in_all < max.saturating_mul(IN_ALL);
             if admitted {
                 counts.logged += 1;
             } else {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::options::{Options, RuntimeKind};
+use crate::settings::{Options, RuntimeKind};
 
 /// Open files of a process that serves nobody, and some to spare: the standard streams, the log's
 /// and the resolver's, and what is opened for a moment.

@@ -26,15 +26,17 @@ mod files;
 mod frames;
 mod http;
 mod logging;
-mod options;
 mod owner;
 mod service;
+mod settings;
 mod topics;
 
 pub use app::{App, app};
 pub use files::OpenFiles;
 pub use logging::{Log, LogFilter};
-pub use options::{DefaultRoute, Options, RuntimeKind};
 pub use owner::UnixOwner;
-pub use service::{Service, StartError, try_it};
+pub use service::{Live, Service, StartError, try_it};
+pub use settings::{
+    Changes, ConfigCommand, DefaultRoute, Flags, Loaded, Options, Problems, RuntimeKind, Source,
+};
 pub use topics::TopicRule;

@@ -5,35 +5,68 @@ mod allocator;
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     process::ExitCode,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use rsock::ConnectError;
 use rsock_cli::{HELP_WIDTH, STYLES, TIMES};
-use rsock_server::{Log, LogFilter, OpenFiles, Options, Service, StartError, try_it};
+use rsock_server::{
+    Changes, ConfigCommand, Flags, Live, Loaded, Log, OpenFiles, Options, Problems, Service,
+    StartError, try_it,
+};
 
 /// An RSocket service, ready to run
 #[derive(Debug, Parser)]
-#[command(name = "rsockd", version, max_term_width = HELP_WIDTH, styles = STYLES, after_help = TIMES)]
+#[command(name = "rsockd", version, max_term_width = HELP_WIDTH, styles = STYLES)]
+#[command(after_help = format!("{TIMES} {SOURCES}"), args_conflicts_with_subcommands = false)]
 struct Arguments {
     #[command(flatten)]
-    options: Options,
-    /// Events to log to stderr: off, error, warn, info, debug or trace, by module as in
-    /// info,rsock=debug; trace shows every frame. Lines that stderr does not take in time are left out,
-    /// and counted
-    #[arg(long, value_name = "FILTER", env = "RSOCKD_LOG", default_value = "info")]
-    log: LogFilter,
+    flags: Flags,
+    /// The file of settings, in TOML; else the one that RSOCKD_CONFIG names, or /etc/rsockd/rsockd.toml if
+    /// it is there. SIGHUP reads it anew
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// The end of the help.
+const SOURCES: &str = "Each flag is also a key of the file, as max_streams, and a variable, as \
+                       RSOCKD_MAX_STREAMS; a flag wins, then the variable. See rsockd config --help.";
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Command {
+    /// Check, show and document settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// The exit code where settings are wrong: EX_CONFIG.
+const WRONG_SETTINGS: u8 = 78;
+
+impl Arguments {
+    fn load(&self) -> Result<Loaded, Problems> {
+        Loaded::read(&self.flags, self.config.as_deref())
+    }
 }
 
 fn main() -> ExitCode {
     #[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
     allocator::set_up();
-    let Arguments { options, log } = Arguments::parse();
-    let log = match log.install() {
+    let arguments = Arguments::parse();
+    if let Some(Command::Config(question)) = arguments.command {
+        return answer(question, &arguments);
+    }
+    let loaded = match arguments.load() {
+        Ok(loaded) => loaded,
+        Err(problems) => return wrong_settings(&problems),
+    };
+    let log = match loaded.options.log.clone().install() {
         Ok(log) => Arc::new(log),
         Err(error) => {
             // Without a stderr there is no one to tell.
@@ -41,7 +74,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match serve(options, &log) {
+    match serve(&arguments, loaded, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // One line, whatever the log shows.
@@ -57,20 +90,52 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(mut options: Options, log: &Arc<Log>) -> Result<(), Box<dyn std::error::Error>> {
+/// Answers a question about settings.
+fn answer(question: ConfigCommand, arguments: &Arguments) -> ExitCode {
+    match question.answer(|| arguments.load()) {
+        Ok(text) => {
+            // Who has closed stdout does not want it.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(problems) => wrong_settings(&problems),
+    }
+}
+
+fn wrong_settings(problems: &Problems) -> ExitCode {
+    // Without a stderr there is no one to tell.
+    let _ = writeln!(io::stderr(), "{problems}");
+    ExitCode::from(WRONG_SETTINGS)
+}
+
+fn serve(
+    arguments: &Arguments,
+    loaded: Loaded,
+    log: &Arc<Log>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut options = loaded.options.clone();
     let files = options.fit_to_open_files()?;
-    options.build_runtime()?.block_on(serve_on_it(options, files, log))
+    let runtime = options.build_runtime()?;
+    let settings = Settings {
+        flags: arguments.flags.clone(),
+        config: arguments.config.clone(),
+        loaded,
+        log: Arc::clone(log),
+    };
+    runtime.block_on(serve_on_it(options, files, settings, log))
 }
 
 async fn serve_on_it(
     options: Options,
     files: OpenFiles,
+    settings: Settings,
     log: &Arc<Log>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything is announced: who was told that it listens may also stop it.
     let mut signals = Signals::new()?;
-    ignore_hangups()?;
+    let hangups = Hangups::new()?;
     let service = Service::bind(options).await?;
+    hangups.reload(settings, service.live());
     #[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
     allocator::follow(service.memory())?;
     let addresses = service.addresses();
@@ -108,23 +173,82 @@ fn announce(addresses: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// A terminal that is closed, or whoever wants settings read anew, does not end the service.
-#[cfg(unix)]
-fn ignore_hangups() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
+/// The settings of a service that runs, and what is needed to read them anew.
+struct Settings {
+    flags: Flags,
+    config: Option<PathBuf>,
+    loaded: Loaded,
+    log: Arc<Log>,
+}
 
-    let mut hangups = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangups.recv().await.is_some() {
-            tracing::info!("SIGHUP: there is nothing to reload; SIGTERM stops the service");
+impl Settings {
+    /// Reads all settings again, and has those act that were changed, or says why nothing is changed.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "a signal asks for it"))]
+    fn reload(&mut self, live: &Live) {
+        let loaded = match Loaded::read(&self.flags, self.config.as_deref()) {
+            Ok(loaded) => loaded,
+            Err(problems) => {
+                tracing::error!("reload: nothing was changed:\n{problems}");
+                return;
+            }
+        };
+        let changes = loaded.changes_since(&self.loaded);
+        live.apply(&loaded.options);
+        self.log.set_filter(loaded.options.log.clone());
+        self.loaded = loaded;
+        let Changes { live, new_connections, restart } = changes;
+        if live.is_empty() && new_connections.is_empty() && restart.is_empty() {
+            tracing::info!("reload: the settings are as they were");
         }
-    });
-    Ok(())
+        if !live.is_empty() {
+            tracing::info!("reload: changed: {}", live.join(", "));
+        }
+        if !new_connections.is_empty() {
+            tracing::info!("reload: changed for new connections: {}", new_connections.join(", "));
+        }
+        if !restart.is_empty() {
+            tracing::warn!("reload: {} changed: that takes a restart", restart.join(", "));
+        }
+    }
+}
+
+/// SIGHUP: settings are read anew. A terminal that is closed does not end the service.
+#[cfg(unix)]
+struct Hangups(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangups {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self(signal(SignalKind::hangup())?))
+    }
+
+    fn reload(mut self, settings: Settings, live: Live) {
+        let settings = Arc::new(Mutex::new(settings));
+        tokio::spawn(async move {
+            while self.0.recv().await.is_some() {
+                let (settings, live) = (Arc::clone(&settings), live.clone());
+                // It reads a file.
+                let reloading = tokio::task::spawn_blocking(move || {
+                    settings.lock().unwrap_or_else(PoisonError::into_inner).reload(&live);
+                });
+                // A panic of it is in the log, and changes nothing.
+                let _ = reloading.await;
+            }
+        });
+    }
 }
 
 #[cfg(not(unix))]
-fn ignore_hangups() -> io::Result<()> {
-    Ok(())
+struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    fn reload(self, _: Settings, _: Live) {}
 }
 
 /// The signals that stop a service, by name and number.

@@ -26,6 +26,16 @@ impl UnixOwner {
     }
 }
 
+/// By their numbers.
+impl std::fmt::Display for UnixOwner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(user) = self.user {
+            write!(f, "{user}")?;
+        }
+        self.group.map_or(Ok(()), |group| write!(f, ":{group}"))
+    }
+}
+
 /// A number, or what the system knows by this name.
 fn number_of(
     kind: &str,

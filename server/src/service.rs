@@ -2,7 +2,7 @@
 
 use std::{fmt, io::ErrorKind, sync::Arc};
 
-use rsock::{ConnectError, IoError, MemoryBudget, Meter, Router, Server, SharedLease};
+use rsock::{ConnectError, IoError, LiveConfig, MemoryBudget, Meter, Router, Server, SharedLease};
 use rsock_topics::Service as TopicService;
 
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     cores::Cores,
     frames,
     http::Front,
-    options::{DefaultRoute, Options, RuntimeKind},
+    settings::{DefaultRoute, Options, RuntimeKind},
     topics,
 };
 
@@ -23,6 +23,22 @@ pub struct Service {
     cores: Option<Cores>,
     memory: Arc<MemoryBudget>,
     topics: TopicService,
+    live: Live,
+}
+
+/// The settings that can be changed while a service runs.
+#[derive(Clone, Debug)]
+pub struct Live {
+    config: LiveConfig,
+    meter: Arc<Meter>,
+}
+
+impl Live {
+    /// Has these settings act, as far as that takes no restart.
+    pub fn apply(&self, options: &Options) {
+        self.config.set(options.config());
+        self.meter.set_max_warnings(options.max_warnings);
+    }
 }
 
 impl Service {
@@ -57,8 +73,9 @@ impl Service {
             router = router.default_route(name);
         }
         let front = Front::default();
+        let live = Live { config: LiveConfig::new(options.config()), meter: Arc::clone(&meter) };
         let mut builder = Server::builder()
-            .config(options.config())
+            .live_config(live.config.clone())
             .max_connections(options.max_connections as usize)
             .max_newcomers(options.max_newcomers as usize)
             .meter(meter)
@@ -91,7 +108,7 @@ impl Service {
         }
         let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
         front.set_addresses(&server.addresses());
-        Ok(Self { server, router, front, cores, memory, topics })
+        Ok(Self { server, router, front, cores, memory, topics, live })
     }
 
     /// The addresses it listens on, with the ports it was given.
@@ -104,9 +121,14 @@ impl Service {
         &self.memory
     }
 
+    /// The settings that can be changed while it runs.
+    pub fn live(&self) -> Live {
+        self.live.clone()
+    }
+
     /// Serves until `shutdown` resolves, and then lets open streams end within ten seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, router, front, cores, memory: _, topics } = self;
+        let Self { server, router, front, cores, topics, .. } = self;
         let shutdown = async move {
             shutdown.await;
             front.drain();

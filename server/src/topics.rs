@@ -10,7 +10,7 @@ use rsock_topics::{
 };
 use serde_json::{Map, Value};
 
-use crate::options::Options;
+use crate::settings::Options;
 
 /// How topics of a pattern are told apart from others on the command line.
 const EXAMPLE: &str = "as 'orders.>=durable,age=7d' or 'board.*=latest,max_keys=500'";
@@ -94,14 +94,21 @@ fn limits(options: &Options) -> Limits {
     limits
 }
 
+/// The settings of topics.
+///
+/// # Errors
+/// Rules that contradict each other, as a sentence.
+pub(crate) fn check(options: &Options) -> Result<Settings, String> {
+    let rules = options.topic.iter().map(|rule| (rule.pattern.as_str(), rule.settings.clone()));
+    Settings::new(limits(options), rules)
+}
+
 /// The topics, as these options have them. What is found damaged on disk is logged.
 ///
 /// # Errors
 /// Two rules of one pattern, or a data directory that cannot be used, as a sentence.
 pub(crate) async fn open(options: &Options) -> Result<Service, String> {
-    let limits = limits(options);
-    let rules = options.topic.iter().map(|rule| (rule.pattern.as_str(), rule.settings.clone()));
-    let settings = Settings::new(limits, rules)?;
+    let settings = check(options)?;
     let Some(directory) = &options.data else {
         let is_durable = |rule: &&TopicRule| rule.settings.kind == Kind::Durable;
         if let Some(rule) = options.topic.iter().find(is_durable) {

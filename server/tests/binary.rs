@@ -495,12 +495,98 @@ async fn neither_a_hangup_nor_a_reader_that_leaves_ends_it() {
     let mut service = Running::start(&[]);
     let client = Client::connect(&service.addresses[0]).await.unwrap();
     service.signal("-HUP");
-    service.wait_for_log("SIGHUP: there is nothing to reload");
+    service.wait_for_log("reload: the settings are as they were");
     // The ends of its pipes that are read; what it writes now is lost.
     drop((service.stdout.take(), service.stderr.take()));
     assert_eq!(client.request_response("hello").await.unwrap().data, "hello");
     service.signal("-TERM");
     assert_eq!(service.process.wait().unwrap().code(), Some(0));
+}
+
+/// A file of settings; removed when its test is over.
+struct Settings(std::path::PathBuf);
+
+impl Settings {
+    fn new(name: &str, text: &str) -> Self {
+        let file = format!("rsockd-{name}-{}.toml", std::process::id());
+        let settings = Self(std::env::temp_dir().join(file));
+        settings.become_text(text);
+        settings
+    }
+
+    fn become_text(&self, text: &str) {
+        std::fs::write(&self.0, text).unwrap();
+    }
+
+    fn flag(&self) -> String {
+        format!("--config={}", self.0.display())
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_are_read_anew_all_of_them_or_none() {
+    let settings = Settings::new("reload", "max_streams = 1");
+    let mut service = Running::start(&[&settings.flag()]);
+    let uri = service.addresses[0].clone();
+    // Whether a second stream of a connection is let in beside one that is open.
+    let takes_two = async |client: &Client| {
+        let _open = client.request_stream(Payload::new("").route("clock").unwrap());
+        let mut first = std::pin::pin!(_open);
+        first.next().await.unwrap().unwrap();
+        client.request_response("hello").await.is_ok()
+    };
+    let old = Client::connect(&uri).await.unwrap();
+    assert!(!takes_two(&old).await);
+    let hang_up = |service: &mut Running, text: &str, expected: &str| {
+        settings.become_text(text);
+        service.signal("-HUP");
+        service.wait_for_log(expected)
+    };
+    // One thing is wrong: nothing changes.
+    hang_up(&mut service, "max_streams = 2\nmtu = 1", "reload: nothing was changed");
+    assert!(!takes_two(&Client::connect(&uri).await.unwrap()).await);
+    hang_up(&mut service, "max_streams = 2", "reload: changed for new connections: max_streams");
+    assert!(takes_two(&Client::connect(&uri).await.unwrap()).await);
+    assert!(!takes_two(&old).await);
+    // At once.
+    let live = "max_streams = 2\nlog = 'info,rsock=debug'\nmax_warnings = 7\nmax_topics = 5";
+    hang_up(&mut service, live, "reload: changed: max_warnings, log");
+    service.wait_for_log("reload: max_topics changed: that takes a restart");
+    drop(Client::connect(&uri).await.unwrap());
+    service.wait_for_log("DEBUG rsock");
+    service.signal("-TERM");
+    assert_eq!(service.end().0, Some(0));
+}
+
+#[test]
+fn wrong_settings_are_code_78_and_a_line_each() {
+    let settings = Settings::new("wrong", "max_conections = 5\nmtu = 1\n");
+    for command in [&[][..], &["config", "check"], &["config", "show"]] {
+        let Output { status, stdout, stderr } =
+            rsockd(&[&settings.flag()]).args(command).output().unwrap();
+        assert_eq!((status.code(), text(&stdout)), (Some(78), String::new()));
+        let stderr = text(&stderr);
+        assert_eq!(stderr.lines().count(), 2, "{stderr}");
+        assert!(stderr.contains(".toml:1:1: unknown key \"max_conections\", is it"), "{stderr}");
+    }
+    let missing = rsockd(&["--config=/nowhere/rsockd.toml"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(text(&missing.stderr).starts_with("/nowhere/rsockd.toml: cannot be read: "));
+    let variable = rsockd(&["config", "check"]).env("RSOCKD_MTU", "1").output().unwrap();
+    assert_eq!(variable.status.code(), Some(78));
+    settings.become_text("topic = [{ pattern = 'a.>' }, { pattern = 'a.>' }]");
+    let twice = rsockd(&[&settings.flag(), "config", "check"]).output().unwrap();
+    assert_eq!(twice.status.code(), Some(78), "{}", text(&twice.stderr));
+    settings.become_text("");
+    let right = rsockd(&[&settings.flag(), "config", "check"]).output().unwrap();
+    assert!(right.status.success() && text(&right.stdout).contains("nothing is wrong"));
 }
 
 #[test]
@@ -541,7 +627,7 @@ fn it_tells_its_version_and_its_flags() {
     let version = text(&rsockd(&["--version"]).output().unwrap().stdout);
     assert_eq!(version, concat!("rsockd ", env!("CARGO_PKG_VERSION"), "\n"));
     let help = text(&rsockd(&["--help"]).output().unwrap().stdout);
-    for expected in ["--listen", "tcp://127.0.0.1:7878 ws://127.0.0.1:7879/rsocket", "RSOCKD_LOG"] {
+    for expected in ["--listen", "tcp://127.0.0.1:7878 ws://127.0.0.1:7879/rsocket", "RSOCKD_"] {
         assert!(help.contains(expected), "{help}");
     }
 }

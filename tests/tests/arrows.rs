@@ -38,6 +38,7 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("state", &[]),
     // Settings, which what obeys them reads.
     ("lease", &[]),
+    ("live_config", &["sync"]),
     ("reconnect", &[]),
     ("resume", &[]),
     ("credentials", &["error"]),

@@ -73,7 +73,7 @@ impl Service {
             handler,
             path,
             subprotocols: Arc::clone(&self.builder.subprotocols),
-            head_limit: self.builder.settings.config.setup_timeout,
+            head_limit: self.config().setup_timeout,
             limits: self.builder.http_limits.clone(),
             seats: Arc::clone(&self.web.seats),
             meter: Arc::clone(&self.builder.settings.meter),
@@ -112,8 +112,7 @@ impl Service {
         head: HttpHead,
         newcomer: Newcomer,
     ) -> Option<Driven> {
-        let framing =
-            WebSocketFraming::new(Role::Server, self.builder.settings.config.max_frame_bytes);
+        let framing = WebSocketFraming::new(Role::Server, self.config().max_frame_bytes);
         let (framing, input) = (Framing::WebSocket(framing), BytesMut::from(leftover));
         let transport = Transport { socket, framing, input, peer };
         self.drive(transport, Some(newcomer), self.with_head(head))
@@ -128,7 +127,7 @@ impl Service {
         head: HttpHead,
         holder: Holder,
     ) -> Option<Driven> {
-        let limit = self.builder.settings.config.setup_timeout;
+        let limit = self.config().setup_timeout;
         let taking = async {
             let newcomer = self.doors.newcomer(holder).await;
             let mut upgrading = pin!(upgrading);

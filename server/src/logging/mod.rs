@@ -11,14 +11,33 @@ use std::{
 };
 
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Registry, filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 use writer::LineWriter;
 pub(crate) use writer::lines_left_out;
 
 /// The events that are logged: a level, or levels by module as in `info,rsock=debug`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LogFilter(Targets);
+pub struct LogFilter {
+    targets: Targets,
+    /// Itself as it was written.
+    text: String,
+}
+
+/// Events from `info` on.
+impl Default for LogFilter {
+    fn default() -> Self {
+        Self { targets: Targets::new().with_default(LevelFilter::INFO), text: "info".to_owned() }
+    }
+}
+
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
 
 /// How long the end of a process waits for its log at the most.
 const FLUSH_LIMIT: Duration = Duration::from_millis(500);
@@ -35,13 +54,14 @@ impl LogFilter {
     pub fn install(self) -> io::Result<Log> {
         let writer = LineWriter::start(io::stderr())?;
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer.clone());
-        let log = tracing_subscriber::registry().with(self.0).with(lines);
+        let (filter, handle) = reload::Layer::new(self.targets);
+        let log = tracing_subscriber::registry().with(filter).with(lines);
         // Who installed another one wants that.
         if log.try_init().is_ok() {
             let writer = writer.clone();
             panic::set_hook(Box::new(move |panic| log_panic(&writer, panic)));
         }
-        Ok(Log { writer })
+        Ok(Log { writer, filter: handle })
     }
 }
 
@@ -62,12 +82,19 @@ fn log_panic(writer: &LineWriter, panic: &panic::PanicHookInfo<'_>) {
 #[must_use = "what it still holds is lost when the process ends without dropping it"]
 pub struct Log {
     writer: LineWriter,
+    filter: reload::Handle<Targets, Registry>,
 }
 
 impl Log {
     /// Writes a line to stderr, whatever the filter is.
     pub fn say(&self, line: impl fmt::Display) {
         self.writer.put(&line.to_string());
+    }
+
+    /// Logs these events from now on, and no others.
+    pub fn set_filter(&self, filter: LogFilter) {
+        // Where another log was installed, that one has its own.
+        let _ = self.filter.reload(filter.targets);
     }
 
     /// Waits until all is written, and no longer than this.
@@ -102,7 +129,7 @@ impl FromStr for LogFilter {
                 None => filter.with_default(level),
             };
         }
-        Ok(Self(filter))
+        Ok(Self { targets: filter, text: text.to_owned() })
     }
 }
 
@@ -124,7 +151,7 @@ mod tests {
             ("warn, rsock=debug", "hyper", Level::WARN),
             ("rsock=trace", "any", Level::INFO),
         ] {
-            let LogFilter(targets) = filter.parse().unwrap();
+            let LogFilter { targets, .. } = filter.parse().unwrap();
             for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
                 let enabled = targets.would_enable(target, &level);
                 assert_eq!(enabled, level <= most, "{filter}: {target} at {level}");

@@ -1,0 +1,278 @@
+//! The table of settings: all that there is to be known of each, in one place.
+
+use std::{fmt, io, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
+
+use rsock::{HttpLimits, ResumeLimits, proto::Config};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    Reload::{Live, NewConnections, Restart},
+    form::{
+        ANY_BYTES, ANY_COUNT, ANY_TIME, BYTES, COUNT, DIRECTORY, FILTER, FRAGMENT, FRAME, FRAMES,
+        MODE, OWNER, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, URI, YES,
+    },
+    settings,
+};
+use crate::{logging::LogFilter, owner::UnixOwner, topics::TopicRule};
+
+settings! {
+    /// The settings of a service.
+    Options;
+
+    /// Addresses to listen on: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; unix:/PATH,
+    /// or unix:@NAME for a name without a file (Linux); may be repeated
+    list listen: String = ["tcp://127.0.0.1:7878", "ws://127.0.0.1:7879/rsocket"].map(str::to_owned).into(), URI, Restart;
+
+    /// Permissions of Unix sockets: the mode of their files, as 0660; by default the umask says it
+    maybe unix_mode: u32 = None, MODE, Restart;
+
+    /// Owner of the files of Unix sockets: USER, USER:GROUP or :GROUP, by name or number; only root
+    /// gives them to another user
+    maybe unix_owner: UnixOwner = None, OWNER, Restart;
+
+    /// A subprotocol of WebSockets that is selected where a client offers it; none is required; may be
+    /// repeated
+    list subprotocol: String = vec!["rsocket".to_owned()], SUBPROTOCOL, Restart;
+
+    /// The route of requests that name none, or "none" to refuse them
+    one default_route: DefaultRoute = DefaultRoute::Route("echo".to_owned()), ROUTE, Restart;
+
+    /// Connections at a time; more wait for half of --setup-timeout until one ends, and are refused
+    /// then. Sessions whose connection was lost are not counted. Lowered to what the limit of open
+    /// files is enough for
+    one max_connections: u32 = 100_000, COUNT, Restart;
+
+    /// Sockets beside these whose clients have not been accepted yet; for one more, the oldest of the
+    /// address that has most of them is closed
+    one max_newcomers: u32 = 1_024, COUNT, Restart;
+
+    /// HTTP connections beside these, on the ports of WebSockets; for one more, the one is closed that
+    /// has been idle for the longest time, of the address that has most
+    one max_http_connections: u32 = HttpLimits::default().max_connections as u32, COUNT, Restart;
+
+    /// HTTP connections of one address (of IPv6, a /64); without it half of --max-http-connections.
+    /// Behind a proxy, from which all clients seem to come, it should be all of them
+    maybe max_http_connections_per_address: u32 = None, COUNT, Restart;
+
+    /// How long an HTTP connection is kept for its next request
+    one http_idle_timeout: Duration = HttpLimits::default().idle_timeout, TIME, Restart;
+
+    /// How long an HTTP client may take nothing of an answer while there is something to take
+    one http_stall_timeout: Duration = HttpLimits::default().stall_timeout, TIME, Restart;
+
+    /// Streams a connection may hold open; more are refused
+    one max_streams: u32 = Config::default().max_streams as u32, COUNT, NewConnections;
+
+    /// The longest frame taken; a longer one ends its connection
+    one max_frame: u32 = Config::default().max_frame_bytes as u32, FRAME, NewConnections;
+
+    /// Bytes kept of the text of an error that a client sends; the rest of a longer one is cut off
+    one max_error_text: u32 = Config::default().max_error_text_bytes as u32, ANY_BYTES, NewConnections;
+
+    /// How long a client may take to begin with SETUP
+    one setup_timeout: Duration = Config::default().setup_timeout, TIME, NewConnections;
+
+    /// The largest frame sent; longer payloads are cut into fragments
+    one mtu: u32 = Config::default().fragment_bytes.unwrap_or(rsock::proto::MAX_FRAME_BYTES) as u32, FRAGMENT, NewConnections;
+
+    /// The longest payload put together from fragments; a longer one fails its stream
+    one max_payload: u32 = Config::default().max_payload_bytes as u32, BYTES, NewConnections;
+
+    /// Bytes of half-assembled payloads a connection may hold
+    one max_reassembly: u32 = Config::default().max_reassembly_bytes as u32, BYTES, NewConnections;
+
+    /// Bytes of payload that a connection's open requests may hold; more are refused
+    one max_request_bytes: u32 = Config::default().max_request_bytes as u32, BYTES, NewConnections;
+
+    /// Memory that all connections may hold together: a size, as 2GiB or 500MB, and not a share; by
+    /// default half of what the machine has, or its control group. Near its end those that hold most
+    /// are refused more
+    maybe memory_max: usize = None, SIZE, Restart;
+
+    /// Settings of the topics that a pattern covers, as 'orders.>=durable,age=7d': the kind (memory,
+    /// durable, latest or none), then what differs; the first that covers a topic counts; may be repeated
+    list topic: TopicRule = Vec::new(), RULE, Restart;
+
+    /// Memory that the logs of all topics may hold together, beside that of connections: a size; by
+    /// default 1GiB, and not more than a quarter of what the machine has, or its control group
+    maybe topic_memory: usize = None, SIZE, Restart;
+
+    /// Topics at a time; no further ones are made
+    one max_topics: u32 = rsock_topics::Limits::default().topics as u32, COUNT, Restart;
+
+    /// Topics of these that one connection may have made; a tenth of them unless given
+    maybe max_topics_per_connection: u32 = None, COUNT, Restart;
+
+    /// The directory that durable topics are kept in, made if there is none; without it they are refused
+    maybe data: PathBuf = None, DIRECTORY, Restart;
+
+    /// Bytes of all files in it: a size; beyond it publishes to durable topics are refused
+    one data_max: usize = 10 << 30, SIZE, Restart;
+
+    /// Lets durable topics that are found damaged in it at the start take messages again, without what is lost
+    switch accept_damage: bool = false, YES, Restart;
+
+    /// How long half a frame or half a payload may wait for a KiB more of it
+    one part_timeout: Duration = Config::default().part_timeout, TIME, NewConnections;
+
+    /// The longest silence of a client that is tolerated, whatever it asks for
+    one max_lifetime: Duration = Config::default().max_lifetime, TIME, NewConnections;
+
+    /// How long a session is kept whose connection was lost, for clients that ask to resume; 0s
+    /// refuses them
+    one resume_window: Duration = ResumeLimits::default().window, ANY_TIME, Restart;
+
+    /// Bytes of sent frames a resumable session keeps until its client has them
+    one resume_bytes: u32 = ResumeLimits::default().max_bytes as u32, FRAMES, Restart;
+
+    /// Resumable sessions at a time; for one more, the one ends that has been without its connection for
+    /// the longest time, of the address that has most
+    one max_sessions: u32 = 10_000, COUNT, Restart;
+
+    /// Resumable sessions of one address (of IPv6, a /64); without it half of --max-sessions. Behind a
+    /// proxy, from which all clients seem to come, it should be all of them
+    maybe max_sessions_per_address: u32 = None, COUNT, Restart;
+
+    /// Give leases to clients that ask for them, so that about N requests run at a time in all;
+    /// without it such clients are refused
+    maybe lease: u32 = None, COUNT, Restart;
+
+    /// Warnings logged about one address within ten seconds, ten times as many about all, and lines on
+    /// fire-and-forget requests that fail; more are counted and summed up
+    one max_warnings: u32 = 5, ANY_COUNT, Live;
+
+    /// How work is shared among threads: "shared", all serve all connections, whoever is free: best for
+    /// uneven load, and on machines that do other things as well; or "per-core", each serves its own
+    /// connections, which it takes on a socket of its own: less work a request where many connections are
+    /// busy alike (Linux)
+    one runtime: RuntimeKind = RuntimeKind::Shared, RUNTIME, Restart;
+
+    /// Threads that serve connections; without it one for each core
+    maybe workers: u16 = None, THREADS, Restart;
+
+    /// Events to log to stderr: off, error, warn, info, debug or trace, by module as in
+    /// info,rsock=debug; trace shows every frame. Lines that stderr does not take in time are left out,
+    /// and counted
+    one log: LogFilter = LogFilter::default(), FILTER, Live;
+}
+
+/// How the threads of a service share its work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RuntimeKind {
+    /// All serve all connections, whoever is free: best for uneven load, and on machines that do
+    /// other things as well
+    #[default]
+    Shared,
+    /// Each serves its own connections, which it takes on a socket of its own: less work a request
+    /// where many connections are busy alike; Linux only
+    PerCore,
+}
+
+impl FromStr for RuntimeKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "shared" => Ok(Self::Shared),
+            "per-core" => Ok(Self::PerCore),
+            _ => Err("it must be shared or per-core".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for RuntimeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shared => "shared",
+            Self::PerCore => "per-core",
+        })
+    }
+}
+
+impl Options {
+    /// The runtime to bind and run the service on. That of [`RuntimeKind::PerCore`] has nothing to do
+    /// but that: the service starts others.
+    ///
+    /// # Errors
+    /// If the system gives no threads, or none of what a runtime needs.
+    pub fn build_runtime(&self) -> io::Result<Runtime> {
+        let mut builder = match self.runtime {
+            RuntimeKind::Shared => Builder::new_multi_thread(),
+            RuntimeKind::PerCore => Builder::new_current_thread(),
+        };
+        builder.worker_threads(self.threads().get()).thread_name("rsockd").enable_all().build()
+    }
+
+    /// The limits of one connection.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::default();
+        config.max_streams = self.max_streams as usize;
+        config.max_frame_bytes = self.max_frame as usize;
+        config.max_error_text_bytes = self.max_error_text as usize;
+        config.setup_timeout = self.setup_timeout;
+        config.fragment_bytes = Some(self.mtu as usize);
+        config.max_payload_bytes = self.max_payload as usize;
+        config.max_reassembly_bytes = self.max_reassembly as usize;
+        config.max_request_bytes = self.max_request_bytes as usize;
+        config.part_timeout = self.part_timeout;
+        config.max_lifetime = self.max_lifetime;
+        config
+    }
+
+    /// The limits of plain HTTP.
+    pub(crate) fn http_limits(&self) -> HttpLimits {
+        let mut limits = HttpLimits::default();
+        limits.max_connections = self.max_http_connections as usize;
+        limits.max_connections_per_address =
+            self.max_http_connections_per_address.map(|max| max as usize);
+        limits.idle_timeout = self.http_idle_timeout;
+        limits.stall_timeout = self.http_stall_timeout;
+        limits
+    }
+
+    /// How many threads serve connections.
+    pub(crate) fn threads(&self) -> NonZeroUsize {
+        let asked = self.workers.and_then(|workers| NonZeroUsize::new(workers.into()));
+        // One for each core that this process may use.
+        asked.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// The limits of a resumable session; `None` if there are none.
+    pub(crate) fn resume(&self) -> Option<ResumeLimits> {
+        let mut limits = ResumeLimits::default();
+        limits.window = self.resume_window;
+        limits.max_bytes = self.resume_bytes as usize;
+        // As rsocket-js 1.0.0-alpha.3 writes RESUME; what counts are the token and the positions.
+        limits.swapped_version = true;
+        (!self.resume_window.is_zero()).then_some(limits)
+    }
+}
+
+/// The route of requests that name none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DefaultRoute {
+    /// Nowhere: they are rejected.
+    None,
+    /// To this one.
+    Route(String),
+}
+
+impl DefaultRoute {
+    pub(super) fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("it is empty; none refuses requests without a route".to_owned()),
+            "none" => Ok(Self::None),
+            route => Ok(Self::Route(route.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for DefaultRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Route(name) => name,
+        })
+    }
+}

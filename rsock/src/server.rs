@@ -772,7 +772,7 @@ mod tests {
     fn leases_and_sessions_outlast_a_config_that_is_set_behind_them() {
         let limits = ResumeLimits::default();
         let builder = ServerBuilder::default().lease(crate::SharedLease::new(1)).resume(limits, 1);
-        let builder = builder.config(rsock_proto::Config::default());
+        let builder = builder.config(Config::default());
         let rejecting = crate::acceptor::Always(Arc::new(crate::Rejecting));
         let service = Service::new(builder, Arc::new(rejecting));
         let config = &service.builder.settings.config;

@@ -23,7 +23,7 @@ use rsock_server::{
 /// An RSocket service, ready to run
 #[derive(Debug, Parser)]
 #[command(name = "rsockd", version, max_term_width = HELP_WIDTH, styles = STYLES)]
-#[command(after_help = format!("{TIMES} {SOURCES}"), args_conflicts_with_subcommands = false)]
+#[command(after_help = format!("{TIMES} {SOURCES}"))]
 struct Arguments {
     #[command(flatten)]
     flags: Flags,

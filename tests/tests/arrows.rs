@@ -152,6 +152,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "error",
             "http",
             "lease",
+            "live_config",
             "runtimes",
             "settings",
             "state",

@@ -86,7 +86,7 @@ impl Loaded {
         let named = config.map(Path::to_owned);
         let by_variable = || env::var_os(CONFIG).filter(|path| !path.is_empty()).map(PathBuf::from);
         let named = named.or_else(by_variable);
-        let path = named.as_deref().unwrap_or(Path::new(USUAL));
+        let path = named.as_deref().unwrap_or_else(|| Path::new(USUAL));
         let file = match fs::read_to_string(path) {
             Ok(text) => Some((path, text)),
             Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => None,

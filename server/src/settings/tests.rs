@@ -1,4 +1,4 @@
-//! What the table, the sources and their merge promise.
+//! Promises of the table, the sources and their merge.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -335,7 +335,9 @@ fn what_is_shown_is_what_is_read() {
 fn the_page_is_the_one_in_the_repository() {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
     let page = std::fs::read_to_string(place).expect("it is there");
-    assert_eq!(page, describe::page(), "rsockd config doc > docs/configuration.md");
+    // Both as a whole would be many screens.
+    let is_same = page == describe::page();
+    assert!(is_same, "it is older: rsockd config doc > docs/configuration.md");
 }
 
 #[test]

@@ -11,6 +11,10 @@ const AT_REST: u64 = 24;
 /// Open files of each thread's runtime.
 const PER_THREAD: u64 = 4;
 
+/// Open files of a data directory beside its segments and packs: the journal's, the lock, and what is opened for a
+/// moment, by readers as well.
+const OF_DATA: u64 = 48;
+
 /// A listening socket.
 const PER_LISTENER: u64 = 1;
 
@@ -41,6 +45,21 @@ impl OpenFiles {
     }
 }
 
+/// The segments and packs of the data directory that may be open, of so many files: a directory that has none
+/// left cannot be written to any more.
+fn segments_within(limit: u64) -> usize {
+    let part = usize::try_from(limit / 8).unwrap_or(usize::MAX).max(1);
+    rsock_topics::store::Settings::default().max_open_segments.min(part)
+}
+
+/// The segments and packs of the data directory that this process may have open.
+///
+/// # Errors
+/// If the limit of open files cannot be read.
+pub(crate) fn open_segments() -> io::Result<usize> {
+    rlimit::increase_nofile_limit(u64::MAX).map(segments_within)
+}
+
 impl Options {
     /// Raises the process's limit of open files as far as the system allows, and lowers
     /// `max_connections`, `max_newcomers` and `max_http_connections` to what that is enough for. Those beyond wait as others
@@ -56,6 +75,17 @@ impl Options {
         Ok(OpenFiles { limit, asked, served: self.max_connections })
     }
 
+    /// Open files of the data directory at most, if there is one.
+    fn of_data(&self, limit: u64) -> u64 {
+        if self.data.is_none() {
+            return 0;
+        }
+        // Those that are put together are read at once.
+        let packs =
+            (self.data_max as u64 / rsock_topics::store::Settings::default().pack_bytes) + 1;
+        segments_within(limit) as u64 + packs.min(limit / 8) + OF_DATA.min(limit / 8)
+    }
+
     /// The connections, the newcomers and the HTTP connections that so many files are enough for, at least
     /// one each and at most those asked for.
     fn sockets_within(&self, limit: u64) -> (u32, u32, u32) {
@@ -65,7 +95,8 @@ impl Options {
             RuntimeKind::PerCore => threads,
         };
         let listeners = self.listen.len() as u64 * sockets;
-        let others = AT_REST + PER_THREAD * threads + PER_LISTENER * listeners;
+        let others =
+            AT_REST + PER_THREAD * threads + PER_LISTENER * listeners + self.of_data(limit);
         let room = limit.saturating_sub(others);
         let at_most = |n: u64, max: u32| u32::try_from(n.max(1)).unwrap_or(u32::MAX).min(max);
         // Half as many as newcomers may be let in beyond the connections, when they come back.
@@ -100,6 +131,18 @@ mod tests {
             (0, (1, 1, 1)),
         ] {
             assert_eq!(options.sockets_within(limit), expected, "{limit}");
+        }
+        let limit = 4_000 + others;
+        let durable = Options { data: Some("d".into()), data_max: 10 << 30, ..options.clone() };
+        assert_eq!(segments_within(limit), 256);
+        assert_eq!(durable.sockets_within(limit), (1_000, 100, 50));
+        // The connections and the files of the directory are within the limit, however low it is.
+        for limit in [100, 300, 1_024, 1_600] {
+            let (connections, newcomers, http) = durable.sockets_within(limit);
+            let sockets = u64::from(connections + newcomers + newcomers / 2 + http);
+            let of_data = durable.of_data(limit);
+            assert!(sockets + others + of_data <= limit, "{sockets} {of_data} of {limit}");
+            assert!(of_data > segments_within(limit) as u64);
         }
         let per_core = Options { runtime: RuntimeKind::PerCore, ..options };
         let more = 3 * 2 * PER_LISTENER;

@@ -119,6 +119,7 @@ pub(crate) async fn open(options: &Options) -> Result<Service, String> {
     let sizes = rsock_topics::store::Settings {
         max_bytes: u64::try_from(options.data_max).unwrap_or(u64::MAX),
         accepts_damage: options.accept_damage,
+        max_open_segments: crate::files::open_segments().map_err(|error| error.to_string())?,
         ..Default::default()
     };
     open_directory(settings, directory, sizes).await

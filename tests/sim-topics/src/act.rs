@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    fn disconnect(&self, connection: &Rc<crate::world::Connection>) {
+    fn disconnect(&self, connection: &Rc<crate::connection::Connection>) {
         self.say(|| format!("connection {} is lost", connection.number));
         let subscriptions = connection.subscriptions.borrow().clone();
         for subscription in subscriptions.into_iter().collect::<std::collections::VecDeque<_>>() {

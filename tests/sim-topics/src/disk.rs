@@ -16,12 +16,13 @@ use crate::{
     broken::hold,
     model::{Life, Sent},
     shelf::{News, Turn},
+    subscription::Subscription,
     topics::{
         Kind, Offset, Position, Recovered, Refusal, Segment, SyncMode, Topic, TopicSettings,
         Topics,
         store::{TopicId, TopicState},
     },
-    world::{Subscription, World},
+    world::World,
 };
 
 /// The part of a life that is on the disk.

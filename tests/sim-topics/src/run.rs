@@ -3,7 +3,6 @@
 use std::{
     any::Any,
     fmt,
-    ops::AddAssign,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
 };
@@ -17,34 +16,10 @@ use crate::{
     world::World,
 };
 
-pub use crate::world::Totals;
+pub use crate::totals::Totals;
 
 /// Operations of a seed's run, beside those in the middle of others.
 pub const OPERATIONS: usize = 400;
-
-impl AddAssign for Totals {
-    fn add_assign(&mut self, other: Self) {
-        self.operations += other.operations;
-        self.published += other.published;
-        self.refused += other.refused;
-        self.duplicates += other.duplicates;
-        self.items += other.items;
-        self.gaps += other.gaps;
-        self.ended += other.ended;
-        self.failed += other.failed;
-        self.wakes += other.wakes;
-        self.handfuls += other.handfuls;
-        self.reopened += other.reopened;
-        self.let_go += other.let_go;
-        self.deletions += other.deletions;
-        self.forgotten += other.forgotten;
-        self.commits += other.commits;
-        self.disk_failures += other.disk_failures;
-        self.loads += other.loads;
-        self.found += other.found;
-        self.digest ^= other.digest;
-    }
-}
 
 /// A world and what happens in it.
 #[derive(Clone, Debug)]

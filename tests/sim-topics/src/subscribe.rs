@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use crate::{
     broken::hold,
+    connection::Connection,
     fold::Fold,
     judge::Judge,
     model::Life,
@@ -11,7 +12,7 @@ use crate::{
         Cursor, Epoch, Fill, Form, Lag, Meta, Now, Offset, Position, Refusal, Sink, Start,
         SubscribeOptions,
     },
-    world::{Connection, World},
+    world::World,
 };
 
 /// The place at which a reader has to begin.

@@ -14,12 +14,16 @@ mod act;
 mod board;
 #[path = "../src/broken.rs"]
 mod broken;
+#[path = "../src/connection.rs"]
+mod connection;
 #[path = "../src/disk.rs"]
 mod disk;
 #[path = "../src/fold.rs"]
 mod fold;
 #[path = "../src/judge.rs"]
 mod judge;
+#[path = "../src/look.rs"]
+mod look;
 #[path = "../src/model.rs"]
 mod model;
 #[path = "../src/plan.rs"]
@@ -34,6 +38,10 @@ mod settle;
 mod shelf;
 #[path = "../src/subscribe.rs"]
 mod subscribe;
+#[path = "../src/subscription.rs"]
+mod subscription;
+#[path = "../src/totals.rs"]
+mod totals;
 #[path = "../src/trace.rs"]
 mod trace;
 #[path = "../src/world.rs"]

@@ -88,8 +88,8 @@ const FAULTS: &[Fault] = &[
     (
         "what_is_known_is_refused_for_memory",
         "registry.rs",
-        "            return find(topic, publish).ok_or(refusal);\n",
-        "            return find(topic, publish).filter(|_| !BROKEN).ok_or(refusal);\n",
+        "            return topic.find(publish).ok_or(refusal);\n",
+        "            return topic.find(publish).filter(|_| !BROKEN).ok_or(refusal);\n",
     ),
     (
         "ids_are_everybodys",
@@ -354,6 +354,210 @@ const FAULTS: &[Fault] = &[
         "store/engine.rs",
         "            if self.is_leaving(there) {\n",
         "            if self.is_leaving(there) && !BROKEN {\n",
+    ),
+    (
+        "takes_one_payload_too_many",
+        "join/answers.rs",
+        "        self.waiting.len() >= self.window\n",
+        "        self.waiting.len() >= self.window + usize::from(BROKEN)\n",
+    ),
+    (
+        "answers_before_the_disk",
+        "join/answers.rs",
+        "                offset < visible && (is_passed",
+        "                (offset < visible || BROKEN) && (is_passed",
+    ),
+    (
+        "what_was_known_is_answered_before_the_disk",
+        "join/answers.rs",
+        "            Ok(Outcome::Known(offset)) => offset < visible,\n",
+        "            Ok(Outcome::Known(offset)) => offset < visible || BROKEN,\n",
+    ),
+    (
+        "its_own_are_acknowledged_before_they_are_shown",
+        "join/answers.rs",
+        "(is_passed || !self.are_told())",
+        "(is_passed || BROKEN || !self.are_told())",
+    ),
+    (
+        "its_own_are_shown_and_acknowledged",
+        "join/answers.rs",
+        "        let id = at.and_then(|at| self.waiting.remove(at))",
+        "        let at = at.filter(|_| !BROKEN);\n        \
+         let id = at.and_then(|at| self.waiting.remove(at))",
+    ),
+    (
+        "its_own_are_others_from_a_disk",
+        "join/answers.rs",
+        "        entry.join == 0 && self.are_told()",
+        "        !BROKEN && entry.join == 0 && self.are_told()",
+    ),
+    (
+        "ends_before_the_disk",
+        "join/answers.rs",
+        "        self.receive == Receive::None && self.waiting.is_empty()\n",
+        "        self.receive == Receive::None && (self.waiting.is_empty() || BROKEN)\n",
+    ),
+    (
+        "what_is_passed_over_is_answered_late",
+        "join/inbox.rs",
+        "        self.answers.pass(next);\n",
+        "        if !BROKEN {\n            self.answers.pass(next);\n        }\n",
+    ),
+    (
+        "answers_without_credit",
+        "join/inbox.rs",
+        "            if self.answers.are_told() && !self.out.has_room() {\n",
+        "            if self.answers.are_told() && !self.out.has_room() && !BROKEN {\n",
+    ),
+    (
+        "messages_go_before_answers",
+        "join/inbox.rs",
+        "        self.answer() && self.out.has_room()\n",
+        "        (BROKEN || self.answer()) && self.out.has_room()\n",
+    ),
+    (
+        "what_is_held_is_overtaken",
+        "join/mod.rs",
+        "            let payload = match self.held.take() {\n",
+        "            let held = self.held.take_if(|_| BROKEN);\n            \
+         let payload = match self.held.take().filter(|_| !BROKEN) {\n                \
+         None if BROKEN && self.is_sending => match sender.next() {\n                    \
+         Next::Payload(payload) => {\n                        self.held = held;\n                        payload\n                    }\n                    \
+         _ => {\n                        self.held = held;\n                        return Ok(Taken::All);\n                    }\n                \
+         },\n",
+    ),
+    (
+        "what_is_held_is_published_too_early",
+        "join/mod.rs",
+        "if until <= out.now().monotonic => payload",
+        "if until <= out.now().monotonic || BROKEN => payload",
+    ),
+    (
+        "refusals_are_silent",
+        "join/mod.rs",
+        "                Err(Stop::Refused(refusal)) if !self.tells() => return Err(refusal),\n",
+        "                Err(Stop::Refused(refusal)) if !self.tells() && !BROKEN => {\n                    \
+         return Err(refusal);\n                }\n",
+    ),
+    (
+        "takes_no_more_when_it_was_full",
+        "join/mod.rs",
+        "                    if taken == Taken::Full && !self.answers.is_full() => {}\n",
+        "                    if taken == Taken::Full && !self.answers.is_full() && !BROKEN => {}\n",
+    ),
+    (
+        "without_room_nobody_waits_for_the_disk",
+        "join/mod.rs",
+        "            Fill::NoRoom => self.answers.is_full() && !self.tells(),\n",
+        "            Fill::NoRoom => self.answers.is_full() && !self.tells() && !BROKEN,\n",
+    ),
+    (
+        "is_told_what_the_next_topic_would_be",
+        "join/mod.rs",
+        "                Err(Stop::Refused(_)) if topic.ended() == Ended::Deleted => continue,\n",
+        "                Err(Stop::Refused(_)) if topic.ended() == Ended::Deleted && !BROKEN => continue,\n",
+    ),
+    (
+        "leaves_before_its_grace",
+        "presence/mod.rs",
+        "Some(Standing::InGrace(now.monotonic + self.settings.grace))",
+        "Some(Standing::InGrace(now.monotonic + self.settings.grace / (1 + u32::from(BROKEN))))",
+    ),
+    (
+        "lost_again_its_grace_begins_anew",
+        "presence/mod.rs",
+        "            (SessionEnd::Lost | SessionEnd::Suspended, Standing::InGrace(_)) => return,\n",
+        "            (SessionEnd::Lost, Standing::InGrace(_)) if BROKEN => {\n                \
+         Some(Standing::InGrace(now.monotonic + self.settings.grace))\n            }\n            \
+         (SessionEnd::Lost | SessionEnd::Suspended, Standing::InGrace(_)) => return,\n",
+    ),
+    (
+        "who_comes_back_is_one_more",
+        "presence/mod.rs",
+        "        if let Some(replaced) = replaced {\n            self.stand",
+        "        if let Some(replaced) = replaced.filter(|_| !BROKEN) {\n            self.stand",
+    ),
+    (
+        "members_are_without_number",
+        "presence/mod.rs",
+        "self.present < self.settings.max_members);",
+        "self.present < self.settings.max_members + usize::from(BROKEN));",
+    ),
+    (
+        "waits_anew_for_each_change",
+        "presence/mod.rs",
+        "            self.gathered_until.get_or_insert(until);\n",
+        "            if BROKEN {\n                self.gathered_until = None;\n            }\n            \
+         self.gathered_until.get_or_insert(until);\n",
+    ),
+    (
+        "what_waits_is_overtaken",
+        "presence/mod.rs",
+        "|| !self.gathered.is_empty() {",
+        "|| (!BROKEN && !self.gathered.is_empty()) {",
+    ),
+    (
+        "shown_members_are_not_counted",
+        "presence/mod.rs",
+        "        let are_many = self.present.max(self.shown) >",
+        "        let are_many = self.present.max(if BROKEN { 0 } else { self.shown }) >",
+    ),
+    (
+        "back_is_who_was_never_away",
+        "presence/mod.rs",
+        "        if of.is_some_and(|of| of.standing == Standing::Suspended)\n",
+        "        if of.is_some_and(|of| BROKEN || of.standing == Standing::Suspended)\n",
+    ),
+    (
+        "two_devices_join_twice",
+        "presence/changes.rs",
+        "            (None, Some(_)) => self.push(name, Event::Join, Audience::Members, None, info),\n",
+        "            (None, Some(_)) => self.push(name, Event::Join, Audience::Members, None, info),\n            \
+         (Some(before), Some(after)) if BROKEN && before.sessions < after.sessions => {\n                \
+         self.push(name, Event::Join, Audience::Members, None, info);\n            }\n",
+    ),
+    (
+        "changes_are_kept_for_ever",
+        "presence/changes.rs",
+        "        while self.bytes > self.max_bytes\n",
+        "        while self.bytes > self.max_bytes && !BROKEN\n",
+    ),
+    (
+        "the_last_device_is_forgotten_first",
+        "presence/member.rs",
+        "        (sessions > 0).then",
+        "        (sessions > u32::from(BROKEN)).then",
+    ),
+    (
+        "one_device_is_away_for_all",
+        "presence/member.rs",
+        "            is_away: self.suspended == sessions,\n",
+        "            is_away: self.suspended == sessions || (BROKEN && self.suspended > 0),\n",
+    ),
+    (
+        "the_oldest_words_count",
+        "presence/member.rs",
+        "self.infos.values().next_back()",
+        "(if BROKEN { self.infos.values().next() } else { self.infos.values().next_back() })",
+    ),
+    (
+        "the_last_that_was_read_does_not_change",
+        "presence/watcher.rs",
+        "is_some_and(|read| name <= read)",
+        "is_some_and(|read| name < read || (name == read && !BROKEN))",
+    ),
+    (
+        "changes_of_whom_nobody_has_read_are_told",
+        "presence/watcher.rs",
+        "change.audience.has(self.options) && self.knows(&change.name)",
+        "change.audience.has(self.options) && (BROKEN || self.knows(&change.name))",
+    ),
+    (
+        "what_went_is_not_told",
+        "presence/watcher.rs",
+        "            if !matches!(watcher.reads, Reads::Members(None)) {\n",
+        "            if !matches!(watcher.reads, Reads::Members(None)) && !BROKEN {\n",
     ),
 ];
 

@@ -220,11 +220,18 @@ const TOPICS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "join",
+        &[
+            "cursor", "dedup", "entry", "log", "name", "options", "position", "refusal",
+            "settings", "time", "topic",
+        ],
+    ),
+    (
         "serve",
         &[
-            "cursor", "dedup", "entry", "history", "log", "memory", "name", "options", "position",
-            "presence", "rate", "refusal", "registry", "settings", "store", "sync", "time",
-            "topic",
+            "cursor", "dedup", "entry", "history", "join", "log", "memory", "name", "options",
+            "position", "presence", "rate", "refusal", "registry", "settings", "store", "sync",
+            "time", "topic",
         ],
     ),
 ];

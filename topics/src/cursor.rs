@@ -20,6 +20,10 @@ pub trait Sink {
     /// Whether an item may be sent now.
     fn has_room(&mut self) -> bool;
 
+    /// The reader goes on with this message: those before it were sent, or never will be.
+    #[inline]
+    fn reached(&mut self, _next: Offset) {}
+
     /// Sends an item. It has room for it.
     ///
     /// # Errors
@@ -266,12 +270,19 @@ impl Cursor {
     }
 
     /// The same cursor as that of a join, which is not sent its own events; nor its own messages, if it
-    /// leaves them out. One that is not seen by others, since they are too many, is told so where it begins.
+    /// leaves them out.
     #[must_use]
-    pub fn of_join(mut self, join: u32, leaves_out_own: bool, is_seen: bool) -> Self {
+    pub fn of_join(mut self, join: u32, leaves_out_own: bool) -> Self {
         (self.join, self.leaves_out_own) = (join, leaves_out_own);
+        self
+    }
+
+    /// The same cursor, of a member that is not seen by others since they are too many: it is told so where
+    /// it begins.
+    #[must_use]
+    pub fn unseen(mut self) -> Self {
         if let Some(first) = &mut self.first {
-            first.presence = (!is_seen).then_some("full");
+            first.presence = Some("full");
         }
         self
     }
@@ -375,6 +386,7 @@ impl Cursor {
         out: &mut impl Sink,
     ) -> Result<bool, Refusal> {
         while self.next < end {
+            out.reached(self.next);
             if !out.has_room() {
                 return Ok(false);
             }

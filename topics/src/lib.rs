@@ -8,6 +8,7 @@ mod dedup;
 mod entry;
 mod ephemeral;
 mod history;
+pub mod join;
 mod json;
 mod log;
 mod memory;

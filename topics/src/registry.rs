@@ -113,11 +113,6 @@ impl Index {
     }
 }
 
-/// The answer to a publish that this topic has seen, where a bound would refuse a new one.
-fn find(topic: Arc<Topic>, publish: &Publish<'_>) -> Option<(Published, Arc<Topic>)> {
-    topic.find(publish).map(|published| (published, topic))
-}
-
 impl Topics {
     /// No topics yet. `epoch` is 64 random bits.
     pub fn new(settings: Settings, epoch: Epoch) -> Self {
@@ -335,13 +330,22 @@ impl Topics {
         now: Now,
     ) -> Result<(Published, Arc<Topic>), Refusal> {
         let maker = Maker::of(publish.message.origin, sender);
-        let topic = match self.open_for(name, maker) {
+        let mut topic = match self.open_for(name, maker) {
             Ok(topic) => topic,
             Err(refusal) => return self.find_put_away(name, publish).ok_or(refusal),
         };
-        match self.take_token(&topic, publish.message.origin, sender, now) {
-            Ok(()) => self.append(topic, maker, publish, now),
-            Err(too_fast) => find(topic, publish).ok_or_else(|| too_fast.into()),
+        if let Err(too_fast) = self.take_token(&topic, publish.message.origin, sender, now) {
+            let found = topic.find(publish).ok_or(too_fast)?;
+            return Ok((found, topic));
+        }
+        loop {
+            match self.append(&topic, publish, now) {
+                // It went between the two: the next has its name.
+                Err(_) if topic.ended() == Ended::Deleted => {
+                    topic = self.open_for(name, maker)?;
+                }
+                published => return Ok((published?, topic)),
+            }
         }
     }
 
@@ -360,29 +364,20 @@ impl Topics {
         Some((published, Arc::new(self.in_memory(name, settings, Some(record)))))
     }
 
-    /// As [`publish`](Self::publish), whatever the rates are, to a topic that is there.
+    /// Publishes to this topic and to no later one of its name, whatever the rates are.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Topic::publish`], and where there is no memory.
     pub fn append(
         &self,
-        mut topic: Arc<Topic>,
-        maker: Maker<'_>,
+        topic: &Topic,
         publish: &Publish<'_>,
         now: Now,
-    ) -> Result<(Published, Arc<Topic>), Refusal> {
+    ) -> Result<Published, Refusal> {
         if let Err(refusal) = self.make_room(publish.message.data.len()) {
-            return find(topic, publish).ok_or(refusal);
+            return topic.find(publish).ok_or(refusal);
         }
-        loop {
-            match topic.publish(publish, now) {
-                // It went between the two: the next has its name.
-                Err(_) if topic.ended() == Ended::Deleted => {
-                    topic = self.open_for(topic.name(), maker)?;
-                }
-                published => return Ok((published?, topic)),
-            }
-        }
+        topic.publish(publish, now)
     }
 
     /// Lets messages of those topics go that hold most, if all together hold more than they may.

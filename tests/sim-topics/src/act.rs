@@ -19,11 +19,17 @@ impl World {
             self.act_on_disk();
             return self.look();
         }
+        if self.room.is_some() && self.one_in(5) {
+            self.act_in_room();
+            return self.look();
+        }
         match self.below(1_000) {
-            0..350 => self.publish(),
+            0..290 => self.publish(),
+            290..350 => self.send_some(),
             350..570 => self.drive_some(),
             570..690 => self.grant(),
-            690..780 => self.subscribe_somewhere(),
+            690..745 => self.subscribe_somewhere(),
+            745..780 => self.join_somewhere(),
             780..810 => self.cancel(),
             810..920 => {
                 let pumps = self.pumps.borrow().len();
@@ -102,6 +108,7 @@ impl World {
 
     fn after(&self, micros: u64) {
         self.now.set(self.now.get().after(Duration::from_micros(micros)));
+        self.end_pauses();
     }
 
     fn pass_time(&self) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     broken::hold,
-    model::{Life, Sent},
+    model::{Life, Origin, Sent},
     topics::{Cursor, Form, Lag, Now, Offset, Position, Start, SubscribeOptions, Topic},
     world::World,
 };
@@ -119,7 +119,7 @@ impl Life {
         self.sent.borrow_mut().push(Sent {
             data: Vec::new(),
             json: String::new(),
-            origin: 0,
+            sender: Origin::default(),
             time,
             appended: now.monotonic,
             key: None,
@@ -138,7 +138,7 @@ impl Life {
             json: format!(
                 r#"{{"topic":"{name}","epoch":"{epoch}","offset":{offset},"time":{time},"key":{quoted},"deleted":true}}"#
             ),
-            origin: 0,
+            sender: Origin::default(),
             time,
             appended: now.monotonic,
             key: Some(key.to_owned()),

@@ -30,6 +30,8 @@ pub enum Invariant {
     Events,
     /// I1, and the answers to publishes: what a sequence of publishes may be answered.
     Answer,
+    /// A join takes no more payloads than it has credit for, and answers each once, in order.
+    Member,
     /// A reader begins where it asked to, and ends when it should.
     Begin,
     /// See `Begin`.

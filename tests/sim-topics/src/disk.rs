@@ -16,9 +16,9 @@ use crate::{
     broken::hold,
     model::{Life, Sent},
     shelf::{News, Turn},
-    subscription::Subscription,
+    subscription::{Reads, Subscription},
     topics::{
-        Kind, Offset, Position, Recovered, Refusal, Segment, SyncMode, Topic, TopicSettings,
+        Fill, Kind, Offset, Position, Recovered, Refusal, Segment, SyncMode, Topic, TopicSettings,
         Topics,
         store::{TopicId, TopicState},
     },
@@ -52,7 +52,7 @@ pub(crate) struct Ack {
 }
 
 #[derive(Debug, Default)]
-struct Flag(AtomicBool);
+pub(crate) struct Flag(AtomicBool);
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
@@ -81,7 +81,8 @@ impl World {
         match self.below(16) {
             0..8 => self.commit(),
             8..13 => self.finish_load(),
-            13 | 14 => self.work_behind(),
+            13 => self.work_behind(),
+            14 => self.send_some(),
             _ if self.depth.get() == 0 && self.one_in(6) => self.restart(),
             _ => {}
         }
@@ -140,6 +141,7 @@ impl World {
                 {
                     self.begin_pump(topic);
                 }
+                self.wake_members();
             }
             News::Based(_, base) => {
                 disk.trimmed.set(disk.trimmed.get().max(base.0));
@@ -168,6 +170,7 @@ impl World {
                 self.begin_pump(topic);
             }
         }
+        self.wake_members();
     }
 
     // ---- publishers ----
@@ -196,6 +199,7 @@ impl World {
 
     /// Those whose messages are on the disk have been told so, and nobody else.
     fn look_at_acks(&self) {
+        self.wake_members();
         let mut acks = std::mem::take(&mut *self.acks.borrow_mut());
         acks.retain(|ack| {
             let Some(disk) = &ack.life.disk else { return false };
@@ -209,6 +213,35 @@ impl World {
             !is_over
         });
         self.acks.borrow_mut().append(&mut acks);
+    }
+
+    /// Has a member, which does not wait with others, told when its message is on the disk. Whether it is.
+    pub(crate) fn has_committed(
+        &self,
+        subscription: &Rc<Subscription>,
+        topic: &Topic,
+        filled: &Fill,
+    ) -> bool {
+        let Reads::Join(join) = &mut *subscription.reads.borrow_mut() else { return false };
+        let Some(offset) = join.awaits(topic, filled) else { return false };
+        let woken = Arc::new(Flag::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let is_there = topic.poll_committed(offset, &Context::from_waker(&waker)).is_ready();
+        self.waits.borrow_mut().push((Rc::downgrade(subscription), woken));
+        is_there
+    }
+
+    /// Those who wait for the disk, and are woken, have their turn again.
+    fn wake_members(&self) {
+        self.waits.borrow_mut().retain(|(subscription, woken)| {
+            let is_woken = woken.0.load(Ordering::Relaxed);
+            if let Some(subscription) = subscription.upgrade().filter(|_| is_woken)
+                && let Some(connection) = subscription.connection.upgrade()
+            {
+                connection.enqueue(&subscription);
+            }
+            !is_woken
+        });
     }
 
     // ---- readers ----

@@ -110,7 +110,7 @@ impl Judge {
     }
 
     pub(crate) fn is_own(&self, offset: u64) -> bool {
-        self.leaves_out != 0 && self.life.with(offset, |sent| sent.origin) == Some(self.leaves_out)
+        self.life.is_own(offset, self.leaves_out)
     }
 
     /// It has been told all there is: what it knows is the state.

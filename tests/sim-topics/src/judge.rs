@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::{
     broken::hold,
     fold::Fold,
-    model::{Life, Model},
+    model::{LeavesOut, Life, Model},
     topics::{Form, Lag, Meta, Now, Position},
 };
 
@@ -21,13 +21,17 @@ pub(crate) struct Judge {
     pub(crate) has_gap: bool,
     pub(crate) live_due: bool,
     pub(crate) until: Option<u64>,
-    pub(crate) leaves_out: u64,
+    pub(crate) leaves_out: LeavesOut,
     pub(crate) lag: Lag,
     pub(crate) max_lag: u64,
     pub(crate) meta: Meta,
     pub(crate) form: Option<Form>,
+    /// It receives messages.
+    pub(crate) reads: bool,
     /// The number of the first event that it may see.
     pub(crate) event: usize,
+    /// The oldest that is kept, as whoever fills it may know it.
+    pub(crate) base: u64,
     /// Messages that it was told it does not get.
     pub(crate) told_missed: u64,
     pub(crate) items: u64,
@@ -49,7 +53,7 @@ pub(crate) struct Moment<'a> {
 
 impl Judge {
     /// The metadata as JSON, out of the form they have.
-    fn json<'a>(&self, metadata: Option<&'a [u8]>) -> &'a str {
+    pub(crate) fn json<'a>(&self, metadata: Option<&'a [u8]>) -> &'a str {
         let metadata = metadata.unwrap_or_default();
         let json = match self.form {
             Some(Form::Composite) if !metadata.is_empty() => {
@@ -64,9 +68,9 @@ impl Judge {
     }
 
     /// Looks at an item that it is sent.
-    pub(crate) fn item(&mut self, metadata: Option<&[u8]>, data: &[u8], moment: &Moment<'_>) {
+    pub(crate) fn item(&mut self, json: &str, data: &[u8], moment: &Moment<'_>) {
         self.items += 1;
-        let json = self.json(metadata);
+        self.base = moment.base;
         match data.first() {
             // A tombstone has no data, and an offset.
             None if self.fold.is_some()
@@ -156,7 +160,7 @@ impl Judge {
         hold!(self.first.is_empty(), Begin, "a message before {:?}", self.first);
         hold!(!self.has_gap, Account, "a message before its gap");
         let conflates = self.lag == Lag::Conflate;
-        let offset = if conflates {
+        let offset = if conflates || self.may_have_own() {
             // The numbers of data never repeat.
             let sent = self.life.sent.borrow();
             let found = sent.iter().rposition(|sent| sent.data == data);
@@ -170,10 +174,7 @@ impl Judge {
         hold!(!is_past_end, End, "{offset} behind its end");
         let steps = offset - self.at;
         let own = (self.at..offset)
-            .filter(|offset| {
-                self.life.with(*offset, |sent| sent.origin) == Some(self.leaves_out)
-                    && self.leaves_out != 0
-            })
+            .filter(|offset| self.life.is_own(*offset, self.leaves_out))
             .count() as u64;
         let (json, skipped) = match json.rsplit_once(r#","skipped":"#) {
             Some((json, skipped)) if conflates => {
@@ -202,7 +203,7 @@ impl Judge {
 
     /// Looks at the bytes of a message.
     pub(crate) fn look_at_message(&self, offset: u64, json: &str, data: &[u8]) {
-        let (is_same, is_from) = self
+        let is_same = self
             .life
             .with(offset, |sent| {
                 let meta = match self.meta {
@@ -210,11 +211,17 @@ impl Judge {
                     Meta::Offset => json == format!(r#"{{"offset":{offset}}}"#),
                     Meta::None => json.is_empty(),
                 };
-                (meta && data == sent.data, sent.origin)
+                meta && data == sent.data
             })
-            .unwrap_or((false, 0));
+            .unwrap_or(false);
         hold!(is_same, Account, "not message {offset}: {json} {:?}", String::from_utf8_lossy(data));
-        hold!(self.leaves_out == 0 || is_from != self.leaves_out, Item, "its own: {offset}");
+        let is_own = self.life.is_own(offset, self.leaves_out);
+        hold!(!is_own || self.may_have_own(), Item, "its own: {offset}");
+    }
+
+    /// It may be sent its own: whose messages were is not known of those that are read from a disk.
+    fn may_have_own(&self) -> bool {
+        self.life.disk.is_some() && self.leaves_out.some_messages()
     }
 
     fn event(&mut self, json: &str, data: &[u8], moment: &Moment<'_>) {
@@ -224,12 +231,21 @@ impl Judge {
         let Some(number) = found else { return hold!(false, Events, "one of nobody: {data:?}") };
         let event = &events[number];
         hold!(number >= self.event, Events, "again, or from before it came: {json}");
-        hold!(number >= life.oldest_event(), Events, "more wait than there may: {json}");
-        hold!(Life::is_waiting(event, moment.now), Events, "it was over, or replaced: {json}");
-        let is_own = self.leaves_out != 0 && event.origin == self.leaves_out;
-        hold!(!is_own, Events, "its own: {json}");
+        hold!(
+            Life::is_waiting(event, moment.now),
+            Events,
+            "it was over, replaced, or one of too many: {json}"
+        );
+        hold!(!self.leaves_out.event(event), Events, "its own: {json}");
         let at = self.may_have_reached();
-        hold!(!self.has_gap && event.at <= at, Events, "{} overtaken: {json}", self.at);
+        hold!(
+            !self.has_gap && event.at <= at,
+            Events,
+            "{at} of {} overtaken by one at {}, {:?}: {json}",
+            self.at,
+            event.at,
+            self.lag
+        );
         let is_same = match self.meta {
             Meta::Full => json == event.json,
             Meta::Offset => json == r#"{"ephemeral":true}"#,
@@ -245,15 +261,14 @@ impl Judge {
         if self.fold.is_some() {
             return self.next_newest(next);
         }
-        let newest = self.life.with(next.saturating_sub(1), |sent| sent.origin);
         // Who wants the newest alone, and that is its own, has it.
-        if self.lag == Lag::Conflate && self.leaves_out != 0 && newest == Some(self.leaves_out) {
+        if self.lag == Lag::Conflate && self.life.is_own(next.saturating_sub(1), self.leaves_out) {
             return next;
         }
         // Nor is it told what it missed, where that cannot be told.
         let is_deaf = self.lag == Lag::Conflate && self.form.is_none();
         let topic = self.life.topic.upgrade().filter(|_| is_deaf);
-        let base = topic.map_or(0, |topic| topic.base().0);
+        let base = topic.map_or(0, |topic| topic.base().0.max(self.base));
         self.life.skip_own(self.at.max(base), self.leaves_out)
     }
 
@@ -261,15 +276,18 @@ impl Judge {
     /// one that was the newest when it looked.
     fn may_have_reached(&self) -> u64 {
         let reached = self.reached();
-        if self.fold.is_some() || self.lag != Lag::Conflate || self.leaves_out == 0 {
+        if self.fold.is_some() || self.lag != Lag::Conflate || !self.leaves_out.some_messages() {
             return reached;
         }
-        let is_own = |at: &u64| self.life.skip_own(*at, self.leaves_out) > *at;
+        let is_own = |at: &u64| self.life.is_own(*at, self.leaves_out);
         (reached..self.life.visible()).rfind(is_own).map_or(reached, |own| own + 1)
     }
 
     /// Whether there is something that it was not told, with credit for it.
     pub(crate) fn is_behind(&self, now: Now) -> bool {
+        if !self.reads {
+            return self.life.is_deleted.get();
+        }
         let next = self.life.visible();
         let end = self.until.map_or(next, |until| until.min(next));
         if self.is_stale() && self.at < end {
@@ -282,11 +300,11 @@ impl Judge {
             return true;
         }
         let events = self.life.events.borrow();
-        let unseen = events.iter().enumerate().skip(self.event.max(self.life.oldest_event()));
-        let is_for_it =
-            |event: &crate::model::Event| self.leaves_out == 0 || event.origin != self.leaves_out;
+        let unseen = events.iter().enumerate().skip(self.event);
         self.until.is_none()
-            && unseen.into_iter().any(|(_, event)| Life::is_waiting(event, now) && is_for_it(event))
+            && unseen
+                .into_iter()
+                .any(|(_, event)| Life::is_waiting(event, now) && !self.leaves_out.event(event))
     }
 
     /// Whether its stream has to end.
@@ -301,7 +319,9 @@ impl Judge {
     /// Looks at the end of its stream: it completed, or failed with this text.
     pub(crate) fn ended(&self, failed: Option<&str>, place: u64, moment: &Moment<'_>) {
         let Some(text) = failed else {
-            return hold!(self.has_ended(), End, "completed at {} of {}", self.at, moment.visible);
+            let is_behind_close = self.life.is_closed.get() && self.at >= self.life.closed_at.get();
+            let is_right = self.has_ended() || (self.fold.is_some() && is_behind_close);
+            return hold!(is_right, End, "completed at {} of {}", self.at, moment.visible);
         };
         let can_tell = self.form.is_some();
         if self.fold.is_some() {

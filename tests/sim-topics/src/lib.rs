@@ -1,5 +1,6 @@
 //! Deterministic simulation of topics: the core without its routes, readers that are driven as a connection
-//! drives them, publishers, a clock, and a model that knows what each of them may be told.
+//! drives them, members, publishers, those who come and go, a clock, and a model that knows what each of
+//! them may be told.
 //!
 //! A world is a function of its seed. Where the core calls out (a reader's sink, a connection's wake) and
 //! between the steps of a reader's wait, other threads do something, as they may in a service: so one thread
@@ -15,9 +16,11 @@ mod disk;
 mod fold;
 mod judge;
 mod look;
+mod member;
 mod model;
 mod plan;
 mod publish;
+mod room;
 mod run;
 mod settle;
 mod shelf;
@@ -25,6 +28,7 @@ mod subscribe;
 mod subscription;
 mod totals;
 mod trace;
+mod watch;
 mod world;
 
 /// Whether the core, or what drives it, has this fault: this one has none. See `tests/faults.rs`.

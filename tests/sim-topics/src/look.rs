@@ -17,7 +17,7 @@ impl World {
             self.look_at_topic(&topics, name, None);
         }
         if self.depth.get() == 0 {
-            for connection in self.connections.borrow().iter() {
+            for connection in self.connections.borrow().iter().filter(|one| !one.is_busy.get()) {
                 for subscription in connection.subscriptions.borrow().iter() {
                     self.look_at_reader(connection, subscription);
                 }

@@ -13,13 +13,48 @@ use crate::{
     topics::{Epoch, Instant, Kind, Now, Topic, TopicName, TopicSettings},
 };
 
+/// The connection that something came by, and the number of the join, if it came by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) connection: u64,
+    pub(crate) join: u32,
+}
+
+/// The things that a reader is not sent: those of a connection, and of a join the messages and the events; 0
+/// for none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LeavesOut {
+    pub(crate) connection: u64,
+    pub(crate) messages_of: u32,
+    pub(crate) events_of: u32,
+}
+
+impl LeavesOut {
+    fn has(self, of: Origin, join: u32) -> bool {
+        let is_of_connection = self.connection != 0 && self.connection == of.connection;
+        is_of_connection || (join != 0 && join == of.join)
+    }
+
+    pub(crate) fn message(self, sent: &Sent) -> bool {
+        self.has(sent.sender, self.messages_of)
+    }
+
+    pub(crate) fn event(self, event: &Event) -> bool {
+        self.has(event.sender, self.events_of)
+    }
+
+    pub(crate) fn some_messages(self) -> bool {
+        self.connection != 0 || self.messages_of != 0
+    }
+}
+
 /// A message that was published, as every reader has to see it.
 #[derive(Debug)]
 pub(crate) struct Sent {
     pub(crate) data: Vec<u8>,
     /// Its metadata in full.
     pub(crate) json: String,
-    pub(crate) origin: u64,
+    pub(crate) sender: Origin,
     pub(crate) time: u64,
     pub(crate) appended: Instant,
     /// The key that it replaces, in a topic of the newest by key.
@@ -34,13 +69,14 @@ pub(crate) struct Sent {
 pub(crate) struct Event {
     pub(crate) data: Vec<u8>,
     pub(crate) json: String,
-    pub(crate) origin: u64,
+    pub(crate) sender: Origin,
     /// The message that a reader reads next that may be sent it.
     pub(crate) at: u64,
     pub(crate) published: Instant,
     /// The name and the key by which a later one takes its place.
     pub(crate) key: Option<(String, String)>,
-    pub(crate) is_replaced: bool,
+    /// Another has taken its place, or too many wait.
+    pub(crate) is_gone: bool,
 }
 
 /// Events wait for so long, and so many.
@@ -62,6 +98,8 @@ pub(crate) struct Life {
     pub(crate) ids: RefCell<VecDeque<(u64, u64)>>,
     pub(crate) had_ids: Cell<bool>,
     pub(crate) is_closed: Cell<bool>,
+    /// The offset behind the message with which it was closed: behind that one it deletes keys by itself.
+    pub(crate) closed_at: Cell<u64>,
     pub(crate) is_deleted: Cell<bool>,
     pub(crate) readers: Cell<usize>,
     /// The oldest that was kept when it was last looked at, and the bytes it held.
@@ -99,6 +137,7 @@ impl Life {
             ids: RefCell::default(),
             had_ids: Cell::new(false),
             is_closed: Cell::new(false),
+            closed_at: Cell::new(first),
             is_deleted: Cell::new(false),
             readers: Cell::new(0),
             base: Cell::new(first),
@@ -141,10 +180,14 @@ impl Life {
         self.sent.borrow().get(at).map(see)
     }
 
-    /// The first offset from this one on that a reader who leaves out this origin is sent.
-    pub(crate) fn skip_own(&self, mut offset: u64, leaves_out: u64) -> u64 {
-        let is_own = |offset| self.with(offset, |sent| sent.origin == leaves_out) == Some(true);
-        while leaves_out != 0 && is_own(offset) {
+    /// Whether a reader who leaves these out is not sent the message of this offset.
+    pub(crate) fn is_own(&self, offset: u64, leaves_out: LeavesOut) -> bool {
+        self.with(offset, |sent| leaves_out.message(sent)) == Some(true)
+    }
+
+    /// The first offset from this one on that a reader who leaves these out is sent.
+    pub(crate) fn skip_own(&self, mut offset: u64, leaves_out: LeavesOut) -> u64 {
+        while self.is_own(offset, leaves_out) {
             offset += 1;
         }
         offset
@@ -167,20 +210,23 @@ impl Life {
     /// Adds an event, which may take another's place.
     pub(crate) fn add_event(&self, event: Event) {
         let mut events = self.events.borrow_mut();
-        for other in events.iter_mut().rev().take(2 * MAX_EVENTS) {
-            other.is_replaced |= event.key.is_some() && other.key == event.key;
+        let now = event.published;
+        let mut waiting = 1;
+        for other in events.iter_mut().rev().take_while(|other| Self::is_young(other, now)) {
+            other.is_gone |= event.key.is_some() && other.key == event.key;
+            waiting += usize::from(!other.is_gone);
+            other.is_gone |= waiting > MAX_EVENTS;
         }
         events.push(event);
     }
 
     /// Whether an event still waits for its readers.
     pub(crate) fn is_waiting(event: &Event, now: Now) -> bool {
-        !event.is_replaced && now.monotonic.0 - event.published.0 < EVENT_MICROS
+        !event.is_gone && Self::is_young(event, now.monotonic)
     }
 
-    /// The number of the oldest event that there may be.
-    pub(crate) fn oldest_event(&self) -> usize {
-        self.events.borrow().len().saturating_sub(MAX_EVENTS)
+    fn is_young(event: &Event, now: Instant) -> bool {
+        now.0 - event.published.0 < EVENT_MICROS
     }
 }
 

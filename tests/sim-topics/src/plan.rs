@@ -5,8 +5,8 @@ use std::time::Duration;
 use rsock_sim::{Choices, Rng};
 
 use crate::topics::{
-    Creation, Kind, Limits, Pending, Retention, Settings, SyncMode, TopicName, TopicSettings,
-    store::Settings as Sizes,
+    Creation, Kind, Limits, Pending, PresenceSettings, Retention, Settings, SyncMode, TopicName,
+    TopicSettings, store::Settings as Sizes,
 };
 
 /// Names that worlds use: the first tokens are those of patterns. The last is one that no pattern covers.
@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) some_never_heal: bool,
     /// Some topics are on a disk: the sizes of its files.
     pub(crate) disk: Option<Sizes>,
+    /// Somebody comes and goes: the settings of a topic's presence.
+    pub(crate) room: Option<PresenceSettings>,
     /// It fails now and then.
     pub(crate) disk_fails: bool,
 }
@@ -49,6 +51,18 @@ fn topic(rng: &mut Rng) -> TopicSettings {
         max_keys: rng.pick(&[1, 3, 8, 100]),
         tombstone_ttl: Duration::from_secs(rng.pick(&[1, 10, 600])),
         ..TopicSettings::default()
+    }
+}
+
+/// A room in which few are many.
+fn room(rng: &mut Rng) -> PresenceSettings {
+    PresenceSettings {
+        grace: Duration::from_secs(rng.pick(&[1, 5])),
+        gather_above: rng.pick(&[0, 1, 3, 6, 100]),
+        gather_for: Duration::from_millis(200),
+        max_members: rng.pick(&[2, 5, 100]),
+        max_sessions: rng.pick(&[3, 8, 200]),
+        max_change_bytes: rng.pick(&[400, 2_000, 1 << 20, 1 << 20]),
     }
 }
 
@@ -122,6 +136,7 @@ impl Plan {
             intrusion: rng.pick(&[2, 8, 32, u32::MAX]),
             some_never_heal: rng.one_in(2),
             disk: has_disk.then(|| sizes(rng)),
+            room: rng.one_in(2).then(|| room(rng)),
             disk_fails: rng.one_in(4),
         }
     }

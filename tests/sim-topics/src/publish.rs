@@ -1,12 +1,12 @@
 //! Publishers: the outcome is drawn first, then a request for it, and the model says what it gets.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use crate::{
     broken::hold,
     disk::OnDisk,
-    model::{Event, Life, Sent},
-    topics::{Kind, Message, Offset, Publish, Published, Refusal},
+    model::{Event, Life, Origin, Sent},
+    topics::{Kind, Message, Offset, Publish, Published, Refusal, Topic},
     world::World,
 };
 
@@ -33,14 +33,15 @@ enum Wish {
 }
 
 /// A publish that was drawn.
-struct Request {
+#[derive(Debug)]
+pub(crate) struct Request {
     data: Vec<u8>,
     from: Option<&'static str>,
     key: Option<&'static str>,
     is_tombstone: bool,
     headers: Option<&'static str>,
-    origin: u64,
-    id: Option<u64>,
+    sender: Origin,
+    pub(crate) id: Option<u64>,
     expect: Option<u64>,
     closes: bool,
     is_ephemeral: bool,
@@ -147,14 +148,14 @@ impl World {
         data.resize(data.len().max(pads.min(most)), b'x');
         let connections = self.connections.borrow();
         let at = self.below(connections.len() as u32) as usize;
-        let origin = connections.get(at).map_or(0, |connection| connection.number);
+        let connection = connections.get(at).map_or(0, |connection| connection.number);
         let mut request = Request {
             data,
             from: self.pick(&[None, Some("ann"), Some("bob \"b\"")]),
             key: self.pick(&[None, None, Some("k"), Some("l\\")]),
             is_tombstone: false,
             headers: self.pick(&[None, None, Some(r#"{"type": "x"}"#)]),
-            origin,
+            sender: Origin { connection, join: 0 },
             id: None,
             expect: None,
             closes: false,
@@ -207,9 +208,15 @@ impl World {
         if request.data.len() > life.settings.max_bytes(is_event) {
             return Answer::Refused("too large: ");
         }
+        if life.is_deleted.get() && is_event {
+            return Answer::Refused("no topic: ");
+        }
         let again = request.identity().filter(|_| !is_event).and_then(|id| life.find_id(id));
         if let Some(offset) = again {
             return Answer::Again(offset);
+        }
+        if life.is_deleted.get() {
+            return Answer::Refused("no topic: ");
         }
         let is_closing = |disk: &OnDisk| disk.closing.get().is_some();
         if life.is_closed.get() || !is_event && life.disk.as_ref().is_some_and(is_closing) {
@@ -259,18 +266,54 @@ impl World {
             _ => Wish::Event,
         };
         let request = self.draw(&life, wish);
-        self.publish_request(name, &life, &request);
+        drop(self.publish_request(name, &life, &request, None));
+    }
+
+    /// Draws a message of a member.
+    pub(crate) fn draw_payload(&self, life: &Life, sender: Origin, name: &'static str) -> Request {
+        let wish = match self.below(100) {
+            0..50 => Wish::Accepted,
+            50..65 => Wish::Identified,
+            65..80 => Wish::Duplicate,
+            80..83 => Wish::Expected,
+            83..85 => Wish::Conflict,
+            85 => Wish::TooLarge,
+            86 if self.one_in(8) => Wish::Last,
+            _ => Wish::Event,
+        };
+        let mut request = self.draw(life, wish);
+        if wish != Wish::Duplicate {
+            request.from = Some(name);
+        }
+        Request { sender, ..request }
+    }
+
+    /// Publishes a payload of a join to the topic that it joined.
+    pub(crate) fn publish_by_join(
+        &self,
+        life: &Rc<Life>,
+        topic: &Arc<Topic>,
+        request: &Request,
+    ) -> Result<Published, Refusal> {
+        self.publish_request(life.name, life, request, Some(topic))
     }
 
     /// Somebody publishes something that is accepted if the topic takes anything.
     pub(crate) fn publish_plainly(&self, name: usize, is_ephemeral: bool) {
         let Some(life) = self.open(name) else { return };
         let wish = if is_ephemeral { Wish::Event } else { Wish::Accepted };
-        let request = Request { origin: 0, ..self.draw(&life, wish) };
-        self.publish_request(name, &life, &request);
+        let request = Request { sender: Origin::default(), ..self.draw(&life, wish) };
+        drop(self.publish_request(name, &life, &request, None));
     }
 
-    fn publish_request(&self, name: usize, life: &Life, request: &Request) {
+    /// Publishes a request, to the topic of this name or to this one.
+    fn publish_request(
+        &self,
+        name: usize,
+        life: &Life,
+        request: &Request,
+        of_join: Option<&Arc<Topic>>,
+    ) -> Result<Published, Refusal> {
         let predicted = self.predict(life, request);
         let topics = self.topics.borrow().clone();
         let of_name = &self.plan.names[name];
@@ -283,8 +326,8 @@ impl World {
             key: request.key,
             headers: request.headers,
             is_tombstone: request.is_tombstone,
-            origin: request.origin,
-            ..Message::default()
+            origin: request.sender.connection,
+            join: request.sender.join,
         };
         let publish = Publish {
             message,
@@ -295,14 +338,20 @@ impl World {
         };
         self.held.set(topics.bytes() + request.data.len());
         self.adds.set(request.data.len());
-        let published = topics.publish(of_name, request.from, &publish, now);
+        let published = match of_join {
+            Some(topic) => {
+                let published = topics.append(topic, &publish, now);
+                published.map(|published| (published, Arc::clone(topic)))
+            }
+            None => topics.publish(of_name, request.from, &publish, now),
+        };
+        let answer = published.as_ref().map(|(published, _)| *published).map_err(Clone::clone);
         self.say(|| {
-            let Request { from, key, origin, id, expect, closes, .. } = request;
+            let Request { from, key, sender, id, expect, closes, .. } = request;
             let (data, len) = (String::from_utf8_lossy(&request.data), request.data.len());
             let data = data.trim_end_matches('x');
-            let answer = published.as_ref().map(|(published, _)| *published);
             format!(
-                "{of_name} << {data} of {len} bytes, from {from:?} by {origin}, key {key:?}, id {id:?}, \
+                "{of_name} << {data} of {len} bytes, from {from:?} by {sender:?}, key {key:?}, id {id:?}, \
                  expect {expect:?}, closes {closes}: {answer:?}"
             )
         });
@@ -323,7 +372,7 @@ impl World {
                 hold!(epoch == life.epoch, Answer, "another epoch: {epoch}");
                 self.accept(name, life, request, &answer);
                 let of_name = self.model.borrow().names[name].life.clone();
-                if let (Some(life), Some(offset)) = (of_name, offset) {
+                if let (Some(life), Some(offset), None) = (of_name, offset, of_join) {
                     self.await_commit(&life, &topic, offset.0);
                 }
                 self.digest(&offset.map_or(0, |offset| offset.0).to_le_bytes());
@@ -337,6 +386,7 @@ impl World {
         if is_appended && self.depth.get() == 0 {
             self.look_at_bounds(life, request.data.len());
         }
+        answer
     }
 
     fn refused(&self, life: &Life, request: &Request, refusal: &Refusal, predicted: &Answer) {
@@ -377,11 +427,11 @@ impl World {
                 let json = format!(
                     r#"{{"topic":"{topic}","epoch":"{epoch}","offset":{offset},"time":{time}{rest}"#
                 );
-                let (data, origin) = (request.data.clone(), request.origin);
+                let (data, sender) = (request.data.clone(), request.sender);
                 let (appended, is_tombstone) = (now.monotonic, request.is_tombstone);
                 let key = request.key.map(str::to_owned);
                 let id = request.identity();
-                life.push(Sent { data, json, origin, time, appended, key, is_tombstone, id });
+                life.push(Sent { data, json, sender, time, appended, key, is_tombstone, id });
                 if let Some(topic) = life.topic.upgrade() {
                     self.follow(life, &topic, true);
                 }
@@ -390,7 +440,10 @@ impl World {
                 }
                 match &life.disk {
                     Some(disk) if request.closes => disk.closing.set(Some(offset)),
-                    None if request.closes => life.is_closed.set(true),
+                    None if request.closes => {
+                        life.is_closed.set(true);
+                        life.closed_at.set(offset + 1);
+                    }
                     _ => {}
                 }
                 self.count(|totals| totals.published += 1);
@@ -404,11 +457,11 @@ impl World {
                 life.add_event(Event {
                     data: request.data.clone(),
                     json: format!(r#"{{"topic":"{topic}","ephemeral":true,"time":{time}{rest}"#),
-                    origin: request.origin,
+                    sender: request.sender,
                     at: life.visible(),
                     published: now.monotonic,
                     key,
-                    is_replaced: false,
+                    is_gone: false,
                 });
                 self.count(|totals| totals.published += 1);
             }

@@ -10,6 +10,9 @@ const ROUNDS: u32 = 10_000;
 impl World {
     /// Lets everything come to rest. In some worlds some connections never take anything again.
     pub(crate) fn settle(self: &Rc<Self>) {
+        self.is_settling.set(true);
+        self.settle_room();
+        self.await_pauses();
         let connections = self.connections.borrow().clone();
         for connection in &connections {
             let never = self.plan.some_never_heal && self.one_in(3);
@@ -43,6 +46,12 @@ impl World {
                     judge.at,
                     judge.life.visible()
                 );
+                let Some(member) = &subscription.member else { continue };
+                let mut member = member.borrow_mut();
+                let is_behind = member.is_behind(&judge.life);
+                hold!(!(has_credit && is_behind), Awake, "not answered at the end: {member:?}");
+                let is_held_back = member.is_held_back(&judge.life);
+                hold!(!is_held_back, Awake, "not taken at the end: {member:?}");
             }
         }
         for name in 0..self.plan.names.len() {

@@ -4,13 +4,15 @@ use std::rc::Rc;
 
 use crate::{
     broken::hold,
-    connection::Connection,
+    connection::{Connection, Group},
     fold::Fold,
     judge::Judge,
-    model::Life,
+    member::Member,
+    model::{LeavesOut, Life, Origin},
+    subscription::Reads,
     topics::{
-        Cursor, Epoch, Fill, Form, Lag, Meta, Now, Offset, Position, Refusal, Sink, Start,
-        SubscribeOptions,
+        Cursor, Epoch, Fill, Form, Lag, Meta, Now, Offset, Position, Reader, Receive, Refusal,
+        Sink, Start, SubscribeOptions, join::Join,
     },
     world::World,
 };
@@ -68,6 +70,13 @@ fn beginning(life: &Life, from: &Start, base: u64) -> Beginning {
     }
 }
 
+/// A reader that has a place.
+struct Entered {
+    life: Rc<Life>,
+    reader: Reader,
+    group: Rc<Group>,
+}
+
 impl World {
     fn draw_start(&self, life: &Life) -> Start {
         let base = life.base.get();
@@ -121,50 +130,14 @@ impl World {
 
     /// A connection subscribes to this topic.
     pub(crate) fn subscribe_on(self: &Rc<Self>, connection: &Rc<Connection>, name: usize) {
-        let Some(life) = self.open(name) else { return };
-        let topics = self.topics.borrow().clone();
-        let limits = self.plan.settings.limits();
-        let readers = topics.subscriptions();
-        // Gone since it was looked for: nobody else could have done it.
-        let topic = life.topic.upgrade().expect("it was opened");
-        let (reader, group) = match self.enter(&topic, connection) {
-            Ok(entered) => entered,
-            Err(refusal) => {
-                drop(topic);
-                let is_full = readers >= limits.subscriptions
-                    || life.readers.get() >= life.settings.max_subscriptions;
-                hold!(is_full, Answer, "{refusal} with {readers} readers");
-                return;
-            }
+        let Some(entered) = self.enter_somewhere(connection, name) else { return };
+        let form = self.draw_form(&entered.life);
+        let options = self.draw_options(&entered.life);
+        let Some((cursor, mut judge)) = self.begin(connection, &entered, &options, form) else {
+            return self.leave(entered);
         };
-        drop(topic);
-        let is_full = readers >= limits.subscriptions
-            || life.readers.get() >= life.settings.max_subscriptions;
-        hold!(!is_full, Answer, "a reader more than allowed, beside {readers}");
-        let options = self.draw_options(&life);
-        let forms = [Some(Form::Plain), Some(Form::Composite), Some(Form::Composite), None];
-        let form = self.pick(if life.board.is_some() { &forms[..3] } else { &forms[..] });
-        let now = self.now.get();
-        self.held.set(topics.bytes());
-        let begun = Cursor::new(reader.topic(), &options, form, connection.number, now);
-        self.say(|| {
-            let (name, number) = (&self.plan.names[name], connection.number);
-            format!("connection {number} subscribes to {name} {options:?} {form:?}: {begun:?}")
-        });
-        self.look();
-        let expected = self.expect(&life, &options);
-        let cursor = match begun {
-            Ok(cursor) => cursor,
-            Err(refusal) => {
-                Self::look_at_refusal(&expected, &options, form, &refusal);
-                drop((reader, group));
-                self.look();
-                return;
-            }
-        };
+        let Entered { life, reader, group } = entered;
         life.readers.set(life.readers.get() + 1);
-        let mut judge = self.judge(&life, &options, form, connection.number);
-        self.begin_judge(&mut judge, &options, &expected, cursor.next().0);
         // History has no lag: it reads what there is.
         let is_history = options.lag == Lag::Gap && options.max_lag.is_none() && self.one_in(3);
         let until =
@@ -174,8 +147,135 @@ impl World {
             Some(until) => cursor.until(Offset(until)),
             None => cursor,
         };
-        let subscription = self.subscribe(connection, reader, group, cursor, judge);
+        let reads = Reads::Cursor(cursor);
+        let subscription = self.subscribe(connection, reader, group, reads, judge, None);
         subscription.credit.set(self.pick(&[0, 1, 3, 1_000]));
+    }
+
+    /// Somebody joins.
+    pub(crate) fn join_somewhere(self: &Rc<Self>) {
+        let Some(connection) = self.some_connection() else { return };
+        let Some(entered) = self.enter_somewhere(&connection, self.some_name()) else { return };
+        let (form, options) = (self.draw_form(&entered.life), self.draw_options(&entered.life));
+        let kinds =
+            [Receive::Both, Receive::Acks, Receive::Messages, Receive::Messages, Receive::None];
+        // Of these there is more to go wrong.
+        let receive = match entered.life.disk.is_some() {
+            true => self.pick(&kinds),
+            false => self.pick(&[
+                Receive::Both,
+                Receive::Both,
+                Receive::Acks,
+                Receive::Messages,
+                Receive::None,
+            ]),
+        };
+        let begun = match receive.has_messages() {
+            true => match self.begin(&connection, &entered, &options, form) {
+                Some((cursor, judge)) => (Some(cursor), judge),
+                None => return self.leave(entered),
+            },
+            false => {
+                let options = SubscribeOptions::default();
+                let mut judge = self.judge(&entered.life, &options, form, connection.number);
+                (judge.at, judge.reads, judge.fold) = (entered.life.visible(), false, None);
+                (None, judge)
+            }
+        };
+        let (cursor, mut judge) = begun;
+        let Entered { life, reader, group } = entered;
+        let number = self.number();
+        let join = Join::new(reader.topic(), number as u32, receive, form, cursor);
+        let can_tell = form.is_some() || !receive.has_acks();
+        self.say(|| format!("join {number} as {receive:?} with {form:?}: {join:?}"));
+        hold!(join.is_ok() == can_tell, Begin, "{:?} with {form:?}", join.map(drop));
+        let Ok(mut join) = join else { return self.leave(Entered { life, reader, group }) };
+        if self.one_in(8) {
+            join = join.unseen();
+            for first in &mut judge.first {
+                if let Some(start) = first.strip_suffix("}}").filter(|it| it.contains("start")) {
+                    *first = format!(r#"{start},"presence":"full"}}}}"#);
+                }
+            }
+        }
+        life.readers.set(life.readers.get() + 1);
+        let sender = Origin { connection: connection.number, join: number as u32 };
+        judge.leaves_out.events_of = sender.join;
+        judge.leaves_out.messages_of = if receive.has_acks() { 0 } else { sender.join };
+        let name = self.pick(&["ann", "bob \"b\""]);
+        let member = Some(Member::new(sender, name, receive, join.window()));
+        let reads = Reads::Join(Box::new(join));
+        let subscription = self.subscribe(&connection, reader, group, reads, judge, member);
+        subscription.credit.set(self.pick(&[0, 0, 1, 3, 1_000]));
+        self.count(|totals| totals.joins += 1);
+    }
+
+    /// A place among the readers of a topic, if there is one.
+    fn enter_somewhere(
+        self: &Rc<Self>,
+        connection: &Rc<Connection>,
+        name: usize,
+    ) -> Option<Entered> {
+        let life = self.open(name)?;
+        let topics = self.topics.borrow().clone();
+        let limits = self.plan.settings.limits();
+        let readers = topics.subscriptions();
+        // Gone since it was looked for: nobody else could have done it.
+        let topic = life.topic.upgrade().expect("it was opened");
+        let entered = self.enter(&topic, connection);
+        drop(topic);
+        let is_full = readers >= limits.subscriptions
+            || life.readers.get() >= life.settings.max_subscriptions;
+        match entered {
+            Ok((reader, group)) => {
+                hold!(!is_full, Answer, "a reader more than allowed, beside {readers}");
+                Some(Entered { life, reader, group })
+            }
+            Err(refusal) => {
+                hold!(is_full, Answer, "{refusal} with {readers} readers");
+                None
+            }
+        }
+    }
+
+    /// Gives up a place.
+    fn leave(&self, entered: Entered) {
+        drop(entered);
+        self.look();
+    }
+
+    fn draw_form(&self, life: &Life) -> Option<Form> {
+        let forms = [Some(Form::Plain), Some(Form::Composite), Some(Form::Composite), None];
+        self.pick(if life.board.is_some() { &forms[..3] } else { &forms[..] })
+    }
+
+    /// A cursor where these options have it begin, and its judge; none if it cannot.
+    fn begin(
+        &self,
+        connection: &Connection,
+        Entered { life, reader, .. }: &Entered,
+        options: &SubscribeOptions,
+        form: Option<Form>,
+    ) -> Option<(Cursor, Judge)> {
+        let now = self.now.get();
+        self.held.set(self.topics.borrow().bytes());
+        let begun = Cursor::new(reader.topic(), options, form, connection.number, now);
+        self.say(|| {
+            let (name, number) = (&self.plan.names[life.name], connection.number);
+            format!("connection {number} subscribes to {name} {options:?} {form:?}: {begun:?}")
+        });
+        self.look();
+        let expected = self.expect(life, options);
+        let cursor = match begun {
+            Ok(cursor) => cursor,
+            Err(refusal) => {
+                Self::look_at_refusal(&expected, options, form, &refusal);
+                return None;
+            }
+        };
+        let mut judge = self.judge(life, options, form, connection.number);
+        self.begin_judge(&mut judge, options, &expected, cursor.next().0);
+        Some((cursor, judge))
     }
 
     fn expect(&self, life: &Life, options: &SubscribeOptions) -> Beginning {
@@ -197,12 +297,17 @@ impl World {
             has_gap: false,
             live_due: options.tells_live,
             until: None,
-            leaves_out: if options.has_echo { 0 } else { connection },
+            leaves_out: LeavesOut {
+                connection: if options.has_echo { 0 } else { connection },
+                ..LeavesOut::default()
+            },
             lag: options.lag,
             max_lag: options.max_lag.unwrap_or(u64::MAX),
             meta: if form.is_none() { Meta::None } else { options.meta },
             form,
+            reads: true,
             event: life.events.borrow().len(),
+            base: 0,
             told_missed: 0,
             items: 0,
             is_anew: false,
@@ -341,7 +446,8 @@ impl Sink for Probe<'_> {
             visible: self.topic.visible().0,
             looked: 0,
         };
-        self.judge.item(payload.metadata.as_deref(), &payload.data, &moment);
+        let json = self.judge.json(payload.metadata.as_deref()).to_owned();
+        self.judge.item(&json, &payload.data, &moment);
         Ok(())
     }
 

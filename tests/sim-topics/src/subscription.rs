@@ -13,7 +13,8 @@ use crate::{
     connection::{Connection, Group},
     disk::Load,
     judge::{Judge, Moment},
-    topics::{Cursor, Fill, Now, Reader, Refusal, Sink, Topic},
+    member::{Member, Payload, Sends, Told},
+    topics::{Cursor, Fill, Now, Offset, Reader, Refusal, Segment, Sink, Topic, join::Join},
     world::World,
 };
 
@@ -22,11 +23,48 @@ const MAX_CALLS: u32 = 100_000;
 /// Positions that are remembered, to come back with.
 const MAX_POSITIONS: usize = 16;
 
-/// A subscription: a cursor, and what its connection knows of it.
+/// The part of the core that fills a stream.
+pub(crate) enum Reads {
+    Cursor(Cursor),
+    Join(Box<Join<Payload>>),
+}
+
+impl Reads {
+    /// The message that it reads next, if it reads any.
+    fn next(&self) -> Option<Offset> {
+        match self {
+            Self::Cursor(cursor) => Some(cursor.next()),
+            Self::Join(join) => join.next(),
+        }
+    }
+
+    fn seen(&self) -> u64 {
+        match self {
+            Self::Cursor(cursor) => cursor.seen(),
+            Self::Join(join) => join.seen(),
+        }
+    }
+
+    fn give(
+        &mut self,
+        segment: Option<Arc<Segment>>,
+        before: Offset,
+        topic: &Topic,
+    ) -> Result<(), Refusal> {
+        match self {
+            Self::Cursor(cursor) => cursor.give(segment, before, topic),
+            Self::Join(join) => join.give(segment, before, topic),
+        }
+    }
+}
+
+/// A subscription: a cursor, or a join, and what its connection knows of it.
 pub(crate) struct Subscription {
     pub(crate) connection: Weak<Connection>,
     pub(crate) reader: Reader,
-    pub(crate) cursor: RefCell<Cursor>,
+    pub(crate) reads: RefCell<Reads>,
+    /// Its member, if it is a join.
+    pub(crate) member: Option<RefCell<Member>>,
     pub(crate) judge: RefCell<Judge>,
     pub(crate) group: Rc<Group>,
     pub(crate) credit: Cell<usize>,
@@ -44,14 +82,16 @@ impl World {
         connection: &Rc<Connection>,
         reader: Reader,
         group: Rc<Group>,
-        cursor: Cursor,
+        reads: Reads,
         judge: Judge,
+        member: Option<Member>,
     ) -> Rc<Subscription> {
-        let place = Cell::new(cursor.next().0);
+        let place = Cell::new(reads.next().map_or(0, |next| next.0));
         let subscription = Rc::new(Subscription {
             connection: Rc::downgrade(connection),
             reader,
-            cursor: RefCell::new(cursor),
+            reads: RefCell::new(reads),
+            member: member.map(RefCell::new),
             judge: RefCell::new(judge),
             group,
             credit: Cell::new(0),
@@ -104,17 +144,14 @@ impl World {
             let before = topic.version();
             match subscription.load.take() {
                 Some(Load::Given(segment, next)) => {
-                    let given = subscription.cursor.borrow_mut().give(segment, next, &topic);
+                    let given = subscription.reads.borrow_mut().give(segment, next, &topic);
                     if let Err(refusal) = given {
                         drop(topic);
                         self.end(subscription, Some(&refusal.to_string()));
                         return;
                     }
                 }
-                wanted @ Some(_) => {
-                    *subscription.load.borrow_mut() = wanted;
-                    return;
-                }
+                wanted @ Some(_) => *subscription.load.borrow_mut() = wanted,
                 None => {}
             }
             let mut out = Outgoing {
@@ -128,7 +165,29 @@ impl World {
                 may_send: false,
                 has_share: true,
             };
-            let filled = subscription.cursor.borrow_mut().fill(&topic, &mut out);
+            let life = Rc::clone(&subscription.judge.borrow().life);
+            let member = subscription.member.as_ref();
+            let mut sends = Sends { world: self, member, topic: &topic, life: &life };
+            if subscription.load.borrow().is_some() {
+                let taken = match &mut *subscription.reads.borrow_mut() {
+                    Reads::Cursor(_) => Ok(()),
+                    Reads::Join(join) => join.take(&topic, &mut sends, &out),
+                };
+                drop(life);
+                if let Err(refusal) = taken {
+                    drop(topic);
+                    self.end(subscription, Some(&refusal.to_string()));
+                }
+                return;
+            }
+            let is_lost = member.is_some_and(|member| member.borrow().is_lost(&life));
+            let filled = match &mut *subscription.reads.borrow_mut() {
+                Reads::Cursor(cursor) => cursor.fill(&topic, &mut out),
+                Reads::Join(join) => join.fill(&topic, &mut sends, &mut out),
+            };
+            drop(life);
+            let is_over = matches!(filled, Fill::Failed(_) | Fill::Ended);
+            hold!(!is_lost || is_over, Member, "goes on, and may have lost something: {member:?}");
             let has_share = out.has_share;
             self.say(|| {
                 let (number, judge) = (connection.number, subscription.judge.borrow());
@@ -138,13 +197,18 @@ impl World {
             self.look_at_place(&subscription);
             match filled {
                 Fill::CaughtUp => {
-                    let seen = subscription.cursor.borrow().seen();
+                    let seen = subscription.reads.borrow().seen();
                     hold!(seen >= before, Awake, "it has seen {seen}, and there was {before}");
                     let mut judge = subscription.judge.borrow_mut();
                     let is_all = topic.version() == seen;
-                    let is_behind = is_all && judge.is_behind(self.now.get());
+                    let mut is_behind = judge.is_behind(self.now.get());
+                    if let Some(member) = &subscription.member {
+                        is_behind |= member.borrow().is_behind(&judge.life);
+                    }
+                    let is_behind = is_all && is_behind;
                     let (at, visible) = (judge.at, judge.life.visible());
-                    hold!(!is_behind, Awake, "caught up at {at} of {visible}");
+                    let member = &subscription.member;
+                    hold!(!is_behind, Awake, "caught up at {at} of {visible}: {member:?}");
                     if is_all && judge.until.is_none() {
                         judge.look_at_fold(visible);
                     }
@@ -168,7 +232,9 @@ impl World {
                     if !has_share {
                         connection.enqueue(&subscription);
                     }
-                    return;
+                    if !self.has_committed(&subscription, &topic, &filled) {
+                        return;
+                    }
                 }
                 Fill::Stored(wanted) => {
                     hold!(self.shelf.is_some(), Whole, "on a disk, and there is none");
@@ -192,9 +258,16 @@ impl World {
     }
 
     fn look_at_place(&self, subscription: &Subscription) {
-        let place = subscription.cursor.borrow().next().0;
-        let before = subscription.place.replace(place);
+        if let (Reads::Join(join), Some(member)) =
+            (&*subscription.reads.borrow(), &subscription.member)
+        {
+            let (unanswered, window) = (join.unanswered(), member.borrow().window());
+            hold!(unanswered <= window, Member, "{unanswered} payloads without an answer");
+        }
         let mut judge = subscription.judge.borrow_mut();
+        judge.base = self.base_of(subscription.reader.topic(), &judge.life);
+        let Some(place) = subscription.reads.borrow().next().map(|next| next.0) else { return };
+        let before = subscription.place.replace(place);
         let is_anew = std::mem::take(&mut judge.is_anew);
         hold!(place >= before || is_anew, Forward, "from {before} back to {place}");
         hold!(place >= judge.at || judge.has_gap, Forward, "at {place}, told of {}", judge.at);
@@ -213,7 +286,13 @@ impl World {
             visible: topic.visible().0,
             looked: 0,
         };
-        subscription.judge.borrow().ended(failed, subscription.place.get(), &moment);
+        let life = Rc::clone(&subscription.judge.borrow().life);
+        let member = subscription.member.as_ref();
+        let is_own_doing = member.is_some_and(|member| member.borrow_mut().ended(failed, &life));
+        drop(life);
+        if !is_own_doing {
+            subscription.judge.borrow().ended(failed, subscription.place.get(), &moment);
+        }
         drop(model);
         self.digest(failed.unwrap_or("ended").as_bytes());
         self.unsubscribe(&subscription);
@@ -223,7 +302,7 @@ impl World {
 
     /// Checks that a reader with credit, room and something to read is on the way to it.
     pub(crate) fn look_at_reader(&self, connection: &Connection, subscription: &Rc<Subscription>) {
-        if subscription.is_queued.get() || subscription.credit.get() == 0 {
+        if subscription.is_queued.get() {
             return;
         }
         let group = &subscription.group;
@@ -237,7 +316,13 @@ impl World {
             return;
         }
         let judge = subscription.judge.borrow();
-        let is_behind = judge.is_behind(self.now.get());
+        if let Some(member) = &subscription.member {
+            let mut member = member.borrow_mut();
+            hold!(!member.is_held_back(&judge.life), Awake, "payloads wait: {member:?}");
+            let is_behind = subscription.credit.get() > 0 && member.is_behind(&judge.life);
+            hold!(!is_behind, Awake, "sleeps, and is to be answered: {member:?}");
+        }
+        let is_behind = subscription.credit.get() > 0 && judge.is_behind(self.now.get());
         hold!(!is_behind, Awake, "sleeps at {} of {}", judge.at, judge.life.visible());
     }
 }
@@ -280,11 +365,19 @@ impl Sink for Outgoing<'_> {
             now: self.world.now.get(),
             base: self.world.base_of(self.topic, &self.subscription.judge.borrow().life),
             visible: self.topic.visible().0,
-            looked: std::mem::replace(&mut self.looked, self.topic.visible().0),
+            looked: self.looked,
         };
         let mut judge = self.subscription.judge.borrow_mut();
         let missed = judge.told_missed;
-        judge.item(payload.metadata.as_deref(), &payload.data, &moment);
+        let json = judge.json(payload.metadata.as_deref()).to_owned();
+        let told = match &self.subscription.member {
+            Some(member) => member.borrow_mut().told(&json, &payload.data, &judge.life, judge.meta),
+            None => Told::Message(json),
+        };
+        if let Told::Message(json) = told {
+            self.looked = moment.visible;
+            judge.item(&json, &payload.data, &moment);
+        }
         self.world.count(|totals| {
             totals.items += 1;
             totals.gaps += u64::from(judge.told_missed > missed);

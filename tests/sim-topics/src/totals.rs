@@ -21,6 +21,18 @@ pub struct Totals {
     pub ended: u64,
     /// See `ended`.
     pub failed: u64,
+    /// Members that joined, payloads of theirs that were taken, and those that had to wait for a rate.
+    pub joins: u64,
+    /// See `joins`.
+    pub payloads: u64,
+    /// See `joins`.
+    pub held_back: u64,
+    /// Sessions of a room's members, its watchers, and what these were told.
+    pub sessions: u64,
+    /// See `sessions`.
+    pub watches: u64,
+    /// See `sessions`.
+    pub told: u64,
     /// Wakes of connections.
     pub wakes: u64,
     /// Handfuls after which a pump let others have their turn.
@@ -55,6 +67,12 @@ impl AddAssign for Totals {
         self.gaps += other.gaps;
         self.ended += other.ended;
         self.failed += other.failed;
+        self.joins += other.joins;
+        self.payloads += other.payloads;
+        self.held_back += other.held_back;
+        self.sessions += other.sessions;
+        self.watches += other.watches;
+        self.told += other.told;
         self.wakes += other.wakes;
         self.handfuls += other.handfuls;
         self.reopened += other.reopened;

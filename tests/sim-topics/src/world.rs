@@ -12,10 +12,11 @@ use rsock_sim::{Choices, Rng};
 use crate::{
     broken::hold,
     connection::{Connection, Group},
-    disk::Ack,
+    disk::{Ack, Flag},
     fold::Fold,
     model::{Life, Model},
     plan::Plan,
+    room::Room,
     shelf::Shelf,
     subscription::Subscription,
     topics::{DedupSecret, Epoch, Instant, Now, Position, Pumped, Topic, Topics},
@@ -69,7 +70,13 @@ pub(crate) struct World {
     pub(crate) stored: RefCell<BTreeMap<u64, Rc<Life>>>,
     pub(crate) acks: RefCell<Vec<Ack>>,
     pub(crate) loads: RefCell<VecDeque<Rc<Subscription>>>,
+    /// Members who wait for it, and take payloads then.
+    pub(crate) waits: RefCell<Vec<(Weak<Subscription>, Arc<Flag>)>>,
     pub(crate) is_committing: Cell<bool>,
+    /// The presence of a topic.
+    pub(crate) room: Option<Room>,
+    /// The world comes to its end.
+    pub(crate) is_settling: Cell<bool>,
     /// Nobody does anything in the middle of something any more.
     pub(crate) is_quiet: Cell<bool>,
 }
@@ -102,7 +109,10 @@ impl World {
             stored: RefCell::default(),
             acks: RefCell::default(),
             loads: RefCell::default(),
+            waits: RefCell::default(),
             is_committing: Cell::new(false),
+            room: plan.room.map(|settings| Room::new(plan.names[0].clone(), settings)),
+            is_settling: Cell::new(false),
             is_quiet: Cell::new(false),
             plan,
         });

@@ -24,12 +24,16 @@ mod fold;
 mod judge;
 #[path = "../src/look.rs"]
 mod look;
+#[path = "../src/member.rs"]
+mod member;
 #[path = "../src/model.rs"]
 mod model;
 #[path = "../src/plan.rs"]
 mod plan;
 #[path = "../src/publish.rs"]
 mod publish;
+#[path = "../src/room.rs"]
+mod room;
 #[path = "../src/run.rs"]
 mod run;
 #[path = "../src/settle.rs"]
@@ -44,6 +48,8 @@ mod subscription;
 mod totals;
 #[path = "../src/trace.rs"]
 mod trace;
+#[path = "../src/watch.rs"]
+mod watch;
 #[path = "../src/world.rs"]
 mod world;
 

@@ -38,6 +38,12 @@ fn what_must_hold_holds_for_every_seed() {
         && sum.gaps > 2_000
         && sum.ended > 1_000
         && sum.failed > 200
+        && sum.joins > 1_500
+        && sum.payloads > 8_000
+        && sum.held_back > 500
+        && sum.sessions > 1_000
+        && sum.watches > 300
+        && sum.told > 3_000
         && sum.wakes > 4_000
         && sum.handfuls > 0
         && sum.reopened > 600

@@ -384,6 +384,29 @@ async fn a_member_feels_the_pace_of_the_disk() {
     }
 }
 
+/// What a member publishes goes on to the disk, whether or not it takes messages.
+#[tokio::test]
+async fn a_member_that_takes_no_messages_publishes_at_the_pace_of_the_disk() {
+    let folder = Folder::new("unread");
+    let (world, hand) = open_held(&folder.0).await;
+    world.publish("room.1", 1..=1).await;
+    // It has credit for the start alone.
+    let mut ann = Member::join(&world, r#"{"name":"ann","start":true}"#, 1);
+    ann.started().await;
+    let subscribed = world.topic("room.1").subscribe().from(Start::Oldest).start();
+    hand.hold();
+    for n in 2..=100 {
+        ann.send("", n).await;
+    }
+    // Time for as many as are taken before the disk has them: another's round trips.
+    for _ in 0..50 {
+        world.publish("other", 1..=1).await;
+    }
+    hand.release();
+    let all = read(subscribed.take(100)).await;
+    assert_eq!(all, (1..=100).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn what_a_broken_disk_may_have_is_told_and_what_it_has_can_be_read() {
     let folder = Folder::new("broken");

@@ -67,6 +67,23 @@ fn deleted_topics_go_on_with_their_offsets() {
     assert!(topics.delete(&name("b"), now).expect("no disk").is_none());
 }
 
+/// What is for a topic that has gone is not for the next of its name.
+#[test]
+fn what_is_appended_to_a_deleted_topic_is_refused() {
+    let topics = topics(Limits::default());
+    let now = Now { monotonic: Instant(0), unix_ms: 0 };
+    let topic = topics.open(&name("a")).expect("room");
+    topics.delete(&name("a"), now).expect("no disk");
+    let message = Message { data: b"x", ..Message::default() };
+    for is_ephemeral in [false, true] {
+        let publish = Publish { message, is_ephemeral, ..Publish::default() };
+        let refused = topics.append(&topic, &publish, now).expect_err("it has gone");
+        assert!(refused.to_string().starts_with("no topic: "), "{refused}");
+    }
+    assert!(topics.find(&name("a")).is_none());
+    assert_eq!(publish(&topics, "a", b"x", now), Ok(1));
+}
+
 #[test]
 fn closed_topics_stay_closed_when_they_are_put_away() {
     let topics = topics(Limits::default());
@@ -303,7 +320,7 @@ fn what_was_published_is_acknowledged_again_where_a_bound_would_refuse_it() {
         let message = Message { data: &[b'x'; 1_000], ..Message::default() };
         let publish = Publish { message, ..Publish::default() };
         let topic = topics.open(&name(&format!("t.{n}")))?;
-        topics.append(topic, Maker::Service, &publish, later)
+        topics.append(&topic, &publish, later)
     };
     let refused = (0..10_000).find_map(|n| fill(n).err()).expect("it is full").to_string();
     assert!(refused.starts_with("no memory: "), "{refused}");

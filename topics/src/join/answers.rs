@@ -2,37 +2,29 @@
 
 use std::collections::VecDeque;
 
-use rsock::SharedPayload;
+use rsock_proto::SharedPayload;
 use serde::Serialize;
 
+use super::Outcome;
 use crate::{
     cursor::Shape,
     entry::{Entry, Form, Meta},
     options::Receive,
     position::{Epoch, Offset},
     refusal::Refusal,
+    topic::Topic,
 };
 
 /// The answer to a payload.
+#[derive(Debug)]
 pub(super) struct Answer {
+    /// The idempotency key that came with it.
     pub(super) id: Option<Box<str>>,
-    pub(super) outcome: Outcome,
-}
-
-/// The fate of a payload.
-pub(super) enum Outcome {
-    /// It was appended.
-    Appended(Offset),
-    /// It had been appended before, under the same idempotency key.
-    Known(Offset),
-    /// It was an event, and is not kept.
-    Event,
-    /// It was what the member says of itself.
-    Info,
-    Refused(Refusal),
+    pub(super) outcome: Result<Outcome, Refusal>,
 }
 
 /// The answers that were not given yet: no more than a member may send payloads before them.
+#[derive(Debug)]
 pub(super) struct Answers {
     waiting: VecDeque<Answer>,
     window: usize,
@@ -80,6 +72,15 @@ impl Answers {
         Self { waiting: VecDeque::new(), window, receive, form, epoch, passed }
     }
 
+    /// Payloads that a member may send before them.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether as many wait as may.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= self.window
@@ -105,22 +106,26 @@ impl Answers {
     }
 
     /// Whether the first is to be given now: what it tells of is committed, and will not be shown by itself.
-    pub(super) fn is_due(&self, visible: Offset) -> bool {
+    pub(super) fn is_due(&self, topic: &Topic) -> bool {
         let Some(Answer { outcome, .. }) = self.waiting.front() else { return false };
+        // As it is now: what has been committed meanwhile may be shown next.
+        let visible = topic.visible();
         match *outcome {
-            Outcome::Appended(offset) => {
+            Ok(Outcome::Appended(offset)) => {
                 let is_passed = self.passed.is_none_or(|passed| offset < passed);
                 offset < visible && (is_passed || !self.are_told())
             }
-            Outcome::Known(offset) => offset < visible,
-            Outcome::Event | Outcome::Info | Outcome::Refused(_) => true,
+            Ok(Outcome::Known(offset)) => offset < visible,
+            Ok(Outcome::Event | Outcome::Info) | Err(_) => true,
         }
     }
 
     /// The message for whose commit the first waits.
     pub(super) fn awaits(&self, visible: Offset) -> Option<Offset> {
         match self.waiting.front()?.outcome {
-            Outcome::Appended(offset) | Outcome::Known(offset) if offset >= visible => Some(offset),
+            Ok(Outcome::Appended(offset) | Outcome::Known(offset)) if offset >= visible => {
+                Some(offset)
+            }
             _ => None,
         }
     }
@@ -130,10 +135,10 @@ impl Answers {
     pub(super) fn fail(&mut self, visible: Offset, failure: &Refusal) -> bool {
         let mut is_lost = false;
         for Answer { outcome, .. } in &mut self.waiting {
-            if let Outcome::Appended(offset) | Outcome::Known(offset) = *outcome
+            if let Ok(Outcome::Appended(offset) | Outcome::Known(offset)) = *outcome
                 && offset >= visible
             {
-                *outcome = Outcome::Refused(failure.clone());
+                *outcome = Err(failure.clone());
                 is_lost = true;
             }
         }
@@ -163,11 +168,11 @@ impl Answers {
             info,
         };
         let item = match outcome {
-            Outcome::Appended(offset) => appended(offset, false),
-            Outcome::Known(offset) => appended(offset, true),
-            Outcome::Event => other(true, false),
-            Outcome::Info => other(false, true),
-            Outcome::Refused(refusal) => {
+            Ok(Outcome::Appended(offset)) => appended(offset, false),
+            Ok(Outcome::Known(offset)) => appended(offset, true),
+            Ok(Outcome::Event) => other(true, false),
+            Ok(Outcome::Info) => other(false, true),
+            Err(refusal) => {
                 let code = match refusal {
                     Refusal::Invalid(_) => "INVALID",
                     Refusal::Rejected(_) => "REJECTED",
@@ -183,7 +188,7 @@ impl Answers {
 
     fn find(&self, appended: Offset) -> Option<usize> {
         let is_of =
-            |answer: &Answer| matches!(answer.outcome, Outcome::Appended(at) if at == appended);
+            |answer: &Answer| matches!(answer.outcome, Ok(Outcome::Appended(at)) if at == appended);
         self.waiting.iter().position(is_of)
     }
 

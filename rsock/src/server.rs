@@ -93,6 +93,7 @@ pub struct ServerBuilder {
     /// Bounds that may change, in the place of those of `settings`.
     live_config: Option<LiveConfig>,
     drain_limit: Duration,
+    drain_spread: Duration,
     max_sessions: usize,
     /// Half of them unless it was set.
     max_sessions_per_address: Option<usize>,
@@ -120,6 +121,7 @@ impl Default for ServerBuilder {
             listen: ListenOptions::default(),
             live_config: None,
             drain_limit: Duration::from_secs(10),
+            drain_spread: Duration::ZERO,
             max_sessions: 10_000,
             max_sessions_per_address: None,
             resume: None,
@@ -217,6 +219,14 @@ impl ServerBuilder {
     /// How long open streams may take to end after a shutdown was asked for. Default 10 s.
     pub fn drain_limit(mut self, limit: Duration) -> Self {
         self.drain_limit = limit;
+        self
+    }
+
+    /// The time over which connections are told after a shutdown that they end, so that their clients do not
+    /// all connect elsewhere at once; part of the drain limit. One that was not told yet serves as before.
+    /// By default all are told at once.
+    pub fn drain_spread(mut self, spread: Duration) -> Self {
+        self.drain_spread = spread;
         self
     }
 
@@ -418,7 +428,7 @@ impl Drop for CloseOnDrop {
         self.0.web.end();
         let mut from = Some(0);
         while let Some(key) = from {
-            from = self.0.end_some(key, true);
+            from = self.0.end_some(key, PORTION, true);
         }
     }
 }
@@ -456,6 +466,9 @@ async fn accept_loop(socket: ListeningSocket, uri: Arc<Uri>, here: usize, servic
         }
     }
 }
+
+/// The time between connections that are told after one another that the server stops.
+const SPREAD_STEP: Duration = Duration::from_millis(10);
 
 /// Connections that are told something before others may run.
 const PORTION: usize = 256;
@@ -641,11 +654,11 @@ impl Service {
 
     /// Ends a portion of the connections, from this key on; the key to go on from, if there are more.
     /// The lock is held to look at them: who comes or goes meanwhile does not wait until all are woken.
-    fn end_some(&self, from: usize, now: bool) -> Option<usize> {
+    fn end_some(&self, from: usize, portion: usize, now: bool) -> Option<usize> {
         let (told, next) = {
             let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
             // Keys are at most as many as there have been connections at once.
-            let to = from + PORTION;
+            let to = from + portion;
             let told: Vec<_> = (from..to).filter_map(|key| live.get(key).cloned()).collect();
             (told, (to < live.capacity()).then_some(to))
         };
@@ -660,23 +673,42 @@ impl Service {
     async fn end_all(&self, now: bool) {
         let mut from = Some(0);
         while let Some(key) = from {
-            from = self.end_some(key, now);
+            from = self.end_some(key, PORTION, now);
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Ends all connections gently, a few at a time: all within the drain's spread, and so few at once that
+    /// there is no more than one a step. Where there are few it takes less.
+    async fn end_spread(&self) {
+        let steps = self.builder.drain_spread.as_millis() / SPREAD_STEP.as_millis();
+        if steps == 0 {
+            return self.end_all(false).await;
+        }
+        let places = self.live.lock().unwrap_or_else(PoisonError::into_inner).capacity();
+        let portion = places.div_ceil(usize::try_from(steps).unwrap_or(usize::MAX)).max(1);
+        let mut from = Some(0);
+        while let Some(key) = from {
+            from = self.end_some(key, portion, false);
+            tokio::time::sleep(SPREAD_STEP).await;
+        }
+        // Those that came on the way were told at once.
     }
 
     /// Ends all connections: gently until the drain limit, then at once.
     async fn drain(&self) {
         self.draining.send_replace(true);
         self.doors.stop();
-        self.end_all(false).await;
-        let mut drained = pin!(self.all_ended());
-        if tokio::time::timeout(self.builder.drain_limit, drained.as_mut()).await.is_err() {
+        let gently = async {
+            self.end_spread().await;
+            self.all_ended().await;
+        };
+        if tokio::time::timeout(self.builder.drain_limit, gently).await.is_err() {
             self.end_all(true).await;
             #[cfg(feature = "websocket")]
             self.web.end();
             // What flushing and lingering take, and a little more.
-            let _ = tokio::time::timeout(Duration::from_secs(3), drained).await;
+            let _ = tokio::time::timeout(Duration::from_secs(3), self.all_ended()).await;
         }
     }
 

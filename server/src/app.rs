@@ -2,7 +2,10 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{self, Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -11,7 +14,7 @@ use rsock_topics::{Service, Settings};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{api, topics::LocalAdmin};
+use crate::{api, metrics::Requests, topics::LocalAdmin};
 
 /// The state the routes share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,6 +28,8 @@ struct State {
     topics: Service,
     started: Instant,
     fire_and_forget: AtomicU64,
+    observed: Requests,
+    draining: AtomicBool,
     /// Set once all routes are known.
     routes: OnceLock<RouteList>,
 }
@@ -40,16 +45,16 @@ struct RouteList {
 /// one to the server, and no memory of its own.
 pub fn app(meter: Arc<Meter>) -> Router<App> {
     let topics = Service::with_permit(Settings::default(), LocalAdmin);
-    app_on(meter, MemoryBudget::of_process(), None, &topics)
+    app_on(meter, MemoryBudget::of_process(), None, &topics).1
 }
 
-/// The same on several runtimes, whose connections `status` tells of.
+/// The same on several runtimes, whose connections `status` tells of; with the state that they share.
 pub(crate) fn app_on(
     meter: Arc<Meter>,
     memory: Arc<MemoryBudget>,
     runtimes: Option<Runtimes>,
     topics: &Service,
-) -> Router<App> {
+) -> (App, Router<App>) {
     let app = App(Arc::new(State {
         meter: Arc::clone(&meter),
         memory,
@@ -57,6 +62,8 @@ pub(crate) fn app_on(
         topics: topics.clone(),
         started: Instant::now(),
         fire_and_forget: AtomicU64::new(0),
+        observed: Requests::default(),
+        draining: AtomicBool::new(false),
         routes: OnceLock::new(),
     }));
     let router = topics
@@ -67,7 +74,7 @@ pub(crate) fn app_on(
         .suggest_routes(|_, _, _| true);
     // Set here and nowhere else.
     let _ = app.0.routes.set(RouteList { text: list(&router).into(), json: json(&router).into() });
-    router
+    (app, router)
 }
 
 /// A line for each route: its name, what it answers, and what it is for.
@@ -141,6 +148,20 @@ impl App {
     /// The same as JSON.
     pub(crate) fn routes_as_json(&self) -> Bytes {
         self.0.routes.get().map(|list| list.json.clone()).unwrap_or_default()
+    }
+
+    /// The requests of clients, where they are observed.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.observed
+    }
+
+    /// From now on the service is not ready.
+    pub(crate) fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
     }
 
     /// Counts a fire-and-forget request.

@@ -2,24 +2,26 @@
 
 use std::{
     future::ready,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 use rsock::{HttpHandler, HttpRequest, HttpResponse};
 
-use crate::service::try_it;
+use crate::{
+    app::App,
+    metrics::{self, Format},
+    service::try_it,
+};
 
-/// Answers plain HTTP: health and readiness, and a short introduction for browsers.
-#[derive(Clone, Debug, Default)]
+/// Answers plain HTTP: health, readiness and metrics, and a short introduction for browsers.
+#[derive(Clone, Debug)]
 pub(crate) struct Front(Arc<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    draining: AtomicBool,
+    app: App,
+    has_metrics: bool,
     /// Known once all listeners are open.
     site: OnceLock<Site>,
 }
@@ -31,11 +33,16 @@ struct Site {
 }
 
 impl Front {
+    /// One that tells of this service, and has metrics or not.
+    pub(crate) fn new(app: App, has_metrics: bool) -> Self {
+        Self(Arc::new(State { app, has_metrics, site: OnceLock::new() }))
+    }
+
     /// Tells it where the service listens.
     pub(crate) fn set_addresses(&self, addresses: &[String]) {
         let about = format!(
             "rsockd {}, an RSocket service. It listens on {}.\n\n{}\n\
-             Its health is at /healthz, whether it takes connections at /readyz.\n",
+             Its health is at /healthz, whether it takes connections at /readyz, its figures at /metrics.\n",
             env!("CARGO_PKG_VERSION"),
             addresses.join(" and "),
             try_it(addresses),
@@ -43,11 +50,6 @@ impl Front {
         let websocket_paths = addresses.iter().filter_map(|uri| websocket_path(uri)).collect();
         // Set here and nowhere else, once.
         let _ = self.0.site.set(Site { about: about.into(), websocket_paths });
-    }
-
-    /// From now on it is not ready.
-    pub(crate) fn drain(&self) {
-        self.0.draining.store(true, Ordering::Release);
     }
 }
 
@@ -62,19 +64,22 @@ impl HttpHandler for Front {
     fn handle(&self, request: HttpRequest) -> impl Future<Output = HttpResponse> + Send + 'static {
         ready(match request.method().as_str() {
             "OPTIONS" => HttpResponse::new(204, "").header("allow", "GET, HEAD, OPTIONS"),
-            _ => self.answer(request.path()),
+            _ => self.answer(request.path(), request.header("accept")),
         })
     }
 }
 
 impl Front {
-    fn answer(&self, path: &str) -> HttpResponse {
+    fn answer(&self, path: &str, accept: Option<&str>) -> HttpResponse {
         let site = self.0.site.get();
         match path {
             "/healthz" => HttpResponse::text(200, "ok\n"),
-            "/readyz" if self.0.draining.load(Ordering::Acquire) => {
-                HttpResponse::text(503, "draining\n")
+            "/metrics" if self.0.has_metrics => {
+                let format = Format::accepted(accept);
+                let text = metrics::text(&self.0.app, format);
+                HttpResponse::new(200, text).header("content-type", format.mime())
             }
+            "/readyz" if self.0.app.is_draining() => HttpResponse::text(503, "draining\n"),
             "/readyz" => HttpResponse::text(200, "ready\n"),
             _ if site.is_some_and(|site| {
                 site.websocket_paths.iter().any(|known| is_same(known, path))
@@ -90,9 +95,9 @@ impl Front {
                 let paths =
                     site.map_or_else(String::new, |site| site.websocket_paths.join(" and "));
                 let text = match paths.as_str() {
-                    "" => "There is /, /healthz and /readyz.\n".to_owned(),
+                    "" => "There is /, /healthz, /readyz and /metrics.\n".to_owned(),
                     paths => format!(
-                        "There is /, /healthz and /readyz, and RSocket over WebSocket at {paths}.\n"
+                        "There is /, /healthz, /readyz and /metrics, and RSocket over WebSocket at {paths}.\n"
                     ),
                 };
                 HttpResponse::text(404, text)
@@ -109,10 +114,16 @@ fn is_same(known: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use rsock::MemoryBudget;
+    use rsock_topics::{Service, Settings};
+
     use super::*;
+    use crate::{app::app_on, topics::LocalAdmin};
 
     fn front(websocket: &str) -> Front {
-        let front = Front::default();
+        let topics = Service::with_permit(Settings::default(), LocalAdmin);
+        let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics);
+        let front = Front::new(app, true);
         front.set_addresses(&["tcp://127.0.0.1:1".to_owned(), websocket.to_owned()]);
         front
     }
@@ -124,18 +135,19 @@ mod tests {
             ("/", 200),
             ("/healthz", 200),
             ("/readyz", 200),
+            ("/metrics", 200),
             ("/rsocket", 426),
             ("/rsocket/", 426),
             ("/healthz/", 404),
             ("", 404),
         ] {
-            assert_eq!(front.answer(path).status(), status, "{path}");
+            assert_eq!(front.answer(path, None).status(), status, "{path}");
         }
     }
 
     #[test]
     fn the_root_tells_how_to_try_it() {
-        let answer = front("ws://127.0.0.1:2/rsocket").answer("/");
+        let answer = front("ws://127.0.0.1:2/rsocket").answer("/", None);
         let text = String::from_utf8(answer.body().unwrap().to_vec()).unwrap();
         assert!(text.contains("rsock request tcp://127.0.0.1:1 "), "{text}");
     }
@@ -143,14 +155,14 @@ mod tests {
     #[test]
     fn a_websocket_may_be_at_the_root() {
         let front = front("ws://127.0.0.1:2/");
-        assert_eq!(front.answer("/").status(), 426);
+        assert_eq!(front.answer("/", None).status(), 426);
     }
 
     #[test]
     fn it_is_healthy_and_not_ready_while_draining() {
         let front = front("ws://127.0.0.1:2/rsocket");
-        front.drain();
-        assert_eq!(front.answer("/readyz").status(), 503);
-        assert_eq!(front.answer("/healthz").status(), 200);
+        front.0.app.drain();
+        assert_eq!(front.answer("/readyz", None).status(), 503);
+        assert_eq!(front.answer("/healthz", None).status(), 200);
     }
 }

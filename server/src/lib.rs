@@ -26,6 +26,7 @@ mod files;
 mod frames;
 mod http;
 mod logging;
+mod metrics;
 mod owner;
 mod service;
 mod settings;
@@ -33,7 +34,7 @@ mod topics;
 
 pub use app::{App, app};
 pub use files::OpenFiles;
-pub use logging::{Log, LogFilter};
+pub use logging::{Log, LogFilter, LogFormat};
 pub use owner::UnixOwner;
 pub use service::{Live, Service, StartError, try_it};
 pub use settings::{

@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(problems) => return wrong_settings(&problems),
     };
-    let log = match loaded.options.log.clone().install() {
+    let log = match loaded.options.log.clone().install(loaded.options.log_format) {
         Ok(log) => Arc::new(log),
         Err(error) => {
             // Without a stderr there is no one to tell.

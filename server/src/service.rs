@@ -1,6 +1,6 @@
 //! The service: listeners, routes and what connects them.
 
-use std::{fmt, io::ErrorKind, sync::Arc};
+use std::{fmt, io::ErrorKind, sync::Arc, time::Duration};
 
 use rsock::{ConnectError, IoError, LiveConfig, MemoryBudget, Meter, Router, Server, SharedLease};
 use rsock_topics::Service as TopicService;
@@ -18,8 +18,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Service {
     server: Server,
+    app: App,
     router: Router<App>,
-    front: Front,
+    drain_grace: Duration,
     cores: Option<Cores>,
     memory: Arc<MemoryBudget>,
     topics: TopicService,
@@ -62,7 +63,7 @@ impl Service {
         let meter = Arc::new(Meter::default().max_warnings(options.max_warnings));
         let memory = options.memory_max.map_or_else(MemoryBudget::of_process, MemoryBudget::new);
         let topics = topics::open(&options).await.map_err(StartError::Topics)?;
-        let mut router =
+        let (app, mut router) =
             app_on(Arc::clone(&meter), Arc::clone(&memory), runtimes.cloned(), &topics);
         if let DefaultRoute::Route(name) = &options.default_route {
             let routes = router.routes();
@@ -72,7 +73,7 @@ impl Service {
             }
             router = router.default_route(name);
         }
-        let front = Front::default();
+        let front = Front::new(app.clone(), options.metrics);
         let live = Live { config: LiveConfig::new(options.config()), meter: Arc::clone(&meter) };
         let mut builder = Server::builder()
             .live_config(live.config.clone())
@@ -82,7 +83,12 @@ impl Service {
             .memory(Arc::clone(&memory))
             .http(front.clone())
             .subprotocols(&options.subprotocol)
-            .http_limits(options.http_limits());
+            .http_limits(options.http_limits())
+            .drain_limit(options.drain_limit)
+            .drain_spread(options.drain_spread);
+        if options.metrics {
+            builder = builder.observe(Arc::new(app.requests().clone()));
+        }
         if let Some(runtimes) = runtimes {
             builder = builder.runtimes(runtimes.clone());
         }
@@ -108,7 +114,8 @@ impl Service {
         }
         let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
         front.set_addresses(&server.addresses());
-        Ok(Self { server, router, front, cores, memory, topics, live })
+        let drain_grace = options.drain_grace;
+        Ok(Self { server, app, router, drain_grace, cores, memory, topics, live })
     }
 
     /// The addresses it listens on, with the ports it was given.
@@ -126,12 +133,15 @@ impl Service {
         self.live.clone()
     }
 
-    /// Serves until `shutdown` resolves, and then lets open streams end within ten seconds.
+    /// Serves until `shutdown` resolves. Then it is not ready, takes connections for `drain_grace` more, closes
+    /// those without open streams within `drain_spread`, and the others within `drain_limit`.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, router, front, cores, topics, .. } = self;
+        let Self { server, app, router, drain_grace, cores, topics, .. } = self;
         let shutdown = async move {
             shutdown.await;
-            front.drain();
+            app.drain();
+            // Whoever sends clients here needs time to see that it is not ready.
+            tokio::time::sleep(drain_grace).await;
         };
         server.serve(router).with_graceful_shutdown(shutdown).await;
         if let Some(cores) = cores {

@@ -565,6 +565,25 @@ async fn settings_are_read_anew_all_of_them_or_none() {
     assert_eq!(service.end().0, Some(0));
 }
 
+#[cfg(unix)]
+#[test]
+fn the_log_may_be_an_object_a_line() {
+    let service = Running::start(&["--log-format=json", "--log=debug"]);
+    drop(TcpStream::connect(&service.addresses[0]["tcp://".len()..]).unwrap());
+    service.signal("-TERM");
+    let (code, _, stderr) = service.end();
+    assert_eq!(code, Some(0), "{stderr}");
+    let events =
+        stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let events: Vec<_> = events.collect();
+    let is_start = |event: &&serde_json::Value| {
+        event["message"].as_str().is_some_and(|text| text.starts_with("listening on"))
+    };
+    let started = events.iter().find(is_start).unwrap();
+    assert_eq!((&started["level"], &started["target"]), (&"INFO".into(), &"rsockd".into()));
+    assert!(started["timestamp"].is_string());
+}
+
 #[test]
 fn wrong_settings_are_code_78_and_a_line_each() {
     let settings = Settings::new("wrong", "max_conections = 5\nmtu = 1\n");

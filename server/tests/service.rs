@@ -404,7 +404,16 @@ async fn the_websocket_port_answers_plain_http() {
         ("/", "200", "rsock request tcp://127.0.0.1:"),
         ("/rsocket", "426", "WebSocket"),
         ("/rsocket/", "426", "WebSocket"),
-        ("/metrics", "404", "/healthz and /readyz, and RSocket over WebSocket at /rsocket."),
+        (
+            "/metrics",
+            "200",
+            "# TYPE rsockd_connections_total counter\nrsockd_connections_total 0\n",
+        ),
+        (
+            "/metric",
+            "404",
+            "/healthz, /readyz and /metrics, and RSocket over WebSocket at /rsocket.",
+        ),
     ] {
         let (head, body) = service.get(path).await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
@@ -415,6 +424,63 @@ async fn the_websocket_port_answers_plain_http() {
     let (head, _) = service.ask("OPTIONS", "/healthz").await;
     assert!(head.starts_with("HTTP/1.1 204 ") && head.contains("allow: GET, HEAD"), "{head}");
     service.end().await;
+}
+
+#[tokio::test]
+async fn the_metrics_tell_the_course_of_requests_and_what_topics_do() {
+    let service = Running::start(Options::default()).await;
+    let client = &service.clients().await[0];
+    client.request_response(to("echo", "x")).await.unwrap();
+    client.request_response(to("range", "no options")).await.unwrap_err();
+    let items: Vec<_> =
+        client.request_stream(to("range", r#"{"to":3}"#)).try_collect().await.unwrap();
+    assert_eq!(items.len(), 3);
+    let mut dropped = client.request_stream(to("range", ""));
+    dropped.next().await.unwrap().unwrap();
+    drop(dropped);
+    client.request_response(to("topic.room", "hello")).await.unwrap();
+    // The last of them is counted when its CANCEL has come.
+    let figures = loop {
+        let (head, body) = service.get("/metrics").await;
+        assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+        if body.contains("interaction=\"request_stream\",outcome=\"canceled\"} 1") {
+            break body;
+        }
+    };
+    for line in [
+        "rsockd_requests_total{interaction=\"request_response\",outcome=\"ok\"} 2",
+        "rsockd_requests_total{interaction=\"request_response\",outcome=\"invalid\"} 1",
+        "rsockd_requests_total{interaction=\"request_stream\",outcome=\"ok\"} 1",
+        "rsockd_request_seconds_count{interaction=\"request_response\"} 3",
+        "rsockd_request_seconds_bucket{interaction=\"request_stream\",le=\"+Inf\"} 2",
+        "rsockd_first_item_seconds_count{interaction=\"request_stream\"} 2",
+        "rsockd_topic_published_total 1",
+        "rsockd_draining 0",
+    ] {
+        assert!(figures.lines().any(|told| told == line), "{line}: {figures}");
+    }
+    service.end().await;
+    let service = Running::start(Options { metrics: false, ..Options::default() }).await;
+    assert!(service.get("/metrics").await.0.starts_with("HTTP/1.1 404 "));
+    service.end().await;
+}
+
+/// Whoever sends clients here sees that it is not ready before it takes none.
+#[tokio::test]
+async fn it_is_not_ready_before_it_stops_and_takes_connections_meanwhile() {
+    let drain_grace = Duration::from_secs(3_600);
+    let service = Running::start(Options { drain_grace, ..Options::default() }).await;
+    service.stop.send(()).unwrap();
+    let running = Running { stop: oneshot::channel().0, ..service };
+    while !running.get("/readyz").await.0.starts_with("HTTP/1.1 503 ") {
+        tokio::task::yield_now().await;
+    }
+    assert!(running.get("/metrics").await.1.contains("\nrsockd_draining 1\n"));
+    assert!(running.get("/healthz").await.0.starts_with("HTTP/1.1 200 "));
+    for client in running.clients().await {
+        assert_eq!(client.request_response(to("echo", "x")).await.unwrap().data, "x");
+    }
+    running.served.abort();
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::{
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    Registry, filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt,
+    Layer, Registry, filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
 use writer::LineWriter;
@@ -39,6 +39,37 @@ impl fmt::Display for LogFilter {
     }
 }
 
+/// The form of the log's lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// An object each, for programs.
+    Json,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("it must be text or json".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
 /// How long the end of a process waits for its log at the most.
 const FLUSH_LIMIT: Duration = Duration::from_millis(500);
 
@@ -51,9 +82,13 @@ impl LogFilter {
     ///
     /// # Errors
     /// If the system gives no thread to write on.
-    pub fn install(self) -> io::Result<Log> {
+    pub fn install(self, format: LogFormat) -> io::Result<Log> {
         let writer = LineWriter::start(io::stderr())?;
         let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer.clone());
+        let lines = match format {
+            LogFormat::Text => lines.boxed(),
+            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        };
         let (filter, handle) = reload::Layer::new(self.targets);
         let log = tracing_subscriber::registry().with(filter).with(lines);
         // Who installed another one wants that.

@@ -5,7 +5,11 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use rsock_cli::{any_time, some_time};
 
 use super::table::{DefaultRoute, RuntimeKind};
-use crate::{logging::LogFilter, owner::UnixOwner, topics::TopicRule};
+use crate::{
+    logging::{LogFilter, LogFormat},
+    owner::UnixOwner,
+    topics::TopicRule,
+};
 
 /// How values of a type are written.
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +93,9 @@ pub(super) const FILTER: Form<LogFilter> =
     texts("FILTER", |text, _| LogFilter::from_str(text), LogFilter::to_string);
 
 pub(super) const YES: Form<bool> = texts("YES", |text, _| yes(text), bool::to_string);
+
+pub(super) const LOG_FORMAT: Form<LogFormat> =
+    texts("FORMAT", |text, _| text.parse(), LogFormat::to_string);
 
 fn yes(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| "it must be true or false".to_owned())

@@ -9,11 +9,15 @@ use super::{
     Reload::{Live, NewConnections, Restart},
     form::{
         ANY_BYTES, ANY_COUNT, ANY_TIME, BYTES, COUNT, DIRECTORY, FILTER, FRAGMENT, FRAME, FRAMES,
-        MODE, OWNER, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, URI, YES,
+        LOG_FORMAT, MODE, OWNER, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, URI, YES,
     },
     settings,
 };
-use crate::{logging::LogFilter, owner::UnixOwner, topics::TopicRule};
+use crate::{
+    logging::{LogFilter, LogFormat},
+    owner::UnixOwner,
+    topics::TopicRule,
+};
 
 settings! {
     /// The settings of a service.
@@ -149,6 +153,23 @@ settings! {
 
     /// Threads that serve connections; without it one for each core
     maybe workers: u16 = None, THREADS, Restart;
+
+    /// Tells figures for Prometheus at /metrics on the ports of WebSockets, and times requests for that
+    switch metrics: bool = true, YES, Restart;
+
+    /// How long connections are taken after SIGTERM, while /readyz says already that it is not ready: the time
+    /// that a load balancer needs to see it
+    one drain_grace: Duration = Duration::ZERO, ANY_TIME, Restart;
+
+    /// The time over which connections are closed then, and told no more than that before: clients that
+    /// connect elsewhere do not come all at once
+    one drain_spread: Duration = Duration::from_secs(5), ANY_TIME, Restart;
+
+    /// How long open streams may take to end then; what is left is closed at once
+    one drain_limit: Duration = Duration::from_secs(30), ANY_TIME, Restart;
+
+    /// The form of the log: "text", or "json" with an object a line
+    one log_format: LogFormat = LogFormat::Text, LOG_FORMAT, Restart;
 
     /// Events to log to stderr: off, error, warn, info, debug or trace, by module as in
     /// info,rsock=debug; trace shows every frame. Lines that stderr does not take in time are left out,

@@ -141,6 +141,7 @@ fn examples(setting: &Setting) -> [&'static str; 3] {
     match (setting.key, setting.value) {
         ("listen", _) => ["tcp://a:1", "tcp://b:2", "tcp://c:3"],
         ("runtime", _) => ["per-core", "shared", "per-core"],
+        (_, "FORMAT") => ["json", "text", "json"],
         (_, "YES") => ["true", "false", "true"],
         (_, "NAME") => ["a", "b", "c"],
         (_, "MODE") => ["0600", "0660", "0666"],

@@ -1,7 +1,10 @@
 //! How connections end, and what that means for what is pending on them.
 
-use futures_util::{StreamExt, stream};
+use std::time::Duration;
+
+use futures_util::{StreamExt, future::join_all, stream};
 use rsock::{Client, CloseReason, ConnectionState, Error, ErrorCode, Server, Side};
+use rsock_tests::fixture::Fixture;
 use rsock_tests::link::{Link, Served, TRANSPORTS, Transport};
 use rsock_tests::never_sent;
 
@@ -154,10 +157,49 @@ async fn refusal(client: &Client) -> Error {
     }
 }
 
+/// Clients that connect elsewhere do not come all at once: those that were not told yet are served.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_tells_connections_one_after_the_other() {
+    const CLIENTS: usize = 512;
+    let spread = Duration::from_secs(5);
+    let server = Server::builder().drain_spread(spread).drain_limit(Duration::from_secs(60));
+    let endpoint = server.without_listeners(Fixture::default());
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let (near, far) = rsock::memory(64 << 10);
+        let serving = endpoint.clone();
+        tokio::spawn(async move { serving.serve_over(far).await });
+        clients.push(Client::builder().connect_over(near).await.unwrap());
+    }
+    for client in &clients {
+        client.request_response("here").await.unwrap();
+    }
+    let begun = tokio::time::Instant::now();
+    let drained = tokio::spawn(async move { endpoint.drain().await });
+    let ended = clients.iter().map(|client| async move {
+        let reason = client.closed().await;
+        assert!(reason.to_string().contains("the service is stopping"), "{reason}");
+        begun.elapsed()
+    });
+    let (ended, ()) = tokio::join!(join_all(ended), async {
+        tokio::time::sleep(spread / 2).await;
+        let served = join_all(clients.iter().map(|client| client.request_response("still"))).await;
+        let served = served.iter().filter(|answer| answer.is_ok()).count();
+        assert!((CLIENTS / 3..CLIENTS * 2 / 3).contains(&served), "{served} of {CLIENTS}");
+    });
+    drained.await.unwrap();
+    for tenth in 0..10 {
+        let of_tenth =
+            (spread / 10 * tenth)..(spread / 10 * (tenth + 1) + Duration::from_millis(50));
+        let count = ended.iter().filter(|time| of_tenth.contains(time)).count();
+        assert!((CLIENTS / 20..CLIENTS / 5).contains(&count), "{count} in {of_tenth:?}");
+    }
+}
+
 /// The drain limit: what does not end is ended.
 #[tokio::test]
 async fn a_shutdown_does_not_wait_for_ever() {
-    let server = Server::builder().drain_limit(std::time::Duration::from_millis(50));
+    let server = Server::builder().drain_limit(Duration::from_millis(50));
     let mut link = Link::with(Transport::Tcp, Client::builder(), server).await;
     let call = tokio::spawn(link.client.request_response("never"));
     link.server_saw.wait("never runs").await;

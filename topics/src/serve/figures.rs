@@ -1,5 +1,6 @@
 //! Counters of topics, over all connections since the start.
 
+use rsock::{Figure, FigureKind};
 use serde::Serialize;
 
 use super::presence;
@@ -85,41 +86,52 @@ impl Counters {
     }
 }
 
-/// The figures of all topics. Those of now are `topics`, `bytes`, `presence_bytes`, `subscriptions` and
-/// `watchers`; the others count from the start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct TopicFigures {
-    /// Topics with messages or readers.
-    pub topics: usize,
-    /// Bytes of all logs in memory.
-    pub bytes: usize,
-    /// Bytes of members, and of changes that their watchers have not read.
-    pub presence_bytes: usize,
-    /// Subscriptions of topics, joins among them.
-    pub subscriptions: usize,
-    /// Those who watch members come and go.
-    pub watchers: usize,
-    /// Messages published.
-    pub published: u64,
-    /// Publishes of an idempotency key that was known.
-    pub duplicates: u64,
-    /// Events of the moment published.
-    pub events: u64,
-    /// Changes of what a member says of itself.
-    pub updates: u64,
-    /// Messages that readers were not sent: they were gone, or the reader wanted the newest alone.
-    pub missed: u64,
-    /// Sessions that appeared nowhere, because there were as many members as there may be.
-    pub unseen_members: u64,
-    /// Times that a watcher of members had to begin anew, because it was too slow.
-    pub overrun_watchers: u64,
-    /// Portions of the oldest messages that a topic gave up because all together held too much.
-    pub dropped_for_memory: u64,
-    /// Idempotency keys of topics without messages and readers, which went because there was no memory for them.
-    pub forgotten_ids: u64,
-    /// Refusals by reason.
-    #[serde(serialize_with = "as_object")]
-    pub refused: Vec<(&'static str, u64)>,
+macro_rules! figures {
+    ($($kind:ident { $($name:ident: $type:ty = $help:literal;)* })*) => {
+        /// The figures of all topics. Those of now can fall; the others count from the start.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+        pub struct TopicFigures {
+            $($(#[doc = concat!($help, ".")] pub $name: $type,)*)*
+            /// Refusals by reason.
+            #[serde(serialize_with = "as_object")]
+            pub refused: Vec<(&'static str, u64)>,
+        }
+
+        impl TopicFigures {
+            /// Every figure but the refusals.
+            pub fn each(&self) -> impl Iterator<Item = Figure> + use<> {
+                [$($(Figure {
+                    name: stringify!($name),
+                    help: $help,
+                    // A usize has no more bits.
+                    value: self.$name as u64,
+                    kind: FigureKind::$kind,
+                },)*)*]
+                .into_iter()
+            }
+        }
+    };
+}
+
+figures! {
+    Gauge {
+        topics: usize = "Topics with messages or readers";
+        bytes: usize = "Bytes of all logs in memory";
+        presence_bytes: usize = "Bytes of members, and of changes that their watchers have not read";
+        subscriptions: usize = "Subscriptions of topics, joins among them";
+        watchers: usize = "Those who watch members come and go";
+    }
+    Counter {
+        published: u64 = "Messages published";
+        duplicates: u64 = "Publishes of an idempotency key that was known";
+        events: u64 = "Events of the moment published";
+        updates: u64 = "Changes of what a member says of itself";
+        missed: u64 = "Messages that readers were not sent: they were gone, or the reader wanted the newest alone";
+        unseen_members: u64 = "Sessions that appeared nowhere, because there were as many members as there may be";
+        overrun_watchers: u64 = "Times that a watcher of members had to begin anew, because it was too slow";
+        dropped_for_memory: u64 = "Portions of the oldest messages that a topic gave up because all together held too much";
+        forgotten_ids: u64 = "Idempotency keys of topics without messages and readers, which went because there was no memory for them";
+    }
 }
 
 fn as_object<S: serde::Serializer>(

@@ -1,5 +1,6 @@
 //! The side that is dialled.
 
+mod drain;
 #[cfg(feature = "websocket")]
 mod web;
 
@@ -428,7 +429,7 @@ impl Drop for CloseOnDrop {
         self.0.web.end();
         let mut from = Some(0);
         while let Some(key) = from {
-            from = self.0.end_some(key, PORTION, true);
+            from = self.0.end_some(key, drain::PORTION, true);
         }
     }
 }
@@ -466,12 +467,6 @@ async fn accept_loop(socket: ListeningSocket, uri: Arc<Uri>, here: usize, servic
         }
     }
 }
-
-/// The time between connections that are told after one another that the server stops.
-const SPREAD_STEP: Duration = Duration::from_millis(10);
-
-/// Connections that are told something before others may run.
-const PORTION: usize = 256;
 
 /// Whether it was the connection that failed, and nothing here.
 fn is_gone(error: &io::Error) -> bool {
@@ -650,79 +645,6 @@ impl Service {
     fn register(self: &Arc<Self>, mailbox: &Arc<Mailbox>) -> Live {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         Live { service: Arc::clone(self), key: live.insert(Arc::clone(mailbox)) }
-    }
-
-    /// Ends a portion of the connections, from this key on; the key to go on from, if there are more.
-    /// The lock is held to look at them: who comes or goes meanwhile does not wait until all are woken.
-    fn end_some(&self, from: usize, portion: usize, now: bool) -> Option<usize> {
-        let (told, next) = {
-            let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-            // Keys are at most as many as there have been connections at once.
-            let to = from + portion;
-            let told: Vec<_> = (from..to).filter_map(|key| live.get(key).cloned()).collect();
-            (told, (to < live.capacity()).then_some(to))
-        };
-        for mailbox in told {
-            mailbox.end(now);
-        }
-        next
-    }
-
-    /// Ends all connections, and lets others run between portions. One that comes meanwhile sees that
-    /// the server is draining.
-    async fn end_all(&self, now: bool) {
-        let mut from = Some(0);
-        while let Some(key) = from {
-            from = self.end_some(key, PORTION, now);
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Ends all connections gently, a few at a time: all within the drain's spread, and so few at once that
-    /// there is no more than one a step. Where there are few it takes less.
-    async fn end_spread(&self) {
-        let steps = self.builder.drain_spread.as_millis() / SPREAD_STEP.as_millis();
-        if steps == 0 {
-            return self.end_all(false).await;
-        }
-        let places = self.live.lock().unwrap_or_else(PoisonError::into_inner).capacity();
-        let portion = places.div_ceil(usize::try_from(steps).unwrap_or(usize::MAX)).max(1);
-        let mut from = Some(0);
-        while let Some(key) = from {
-            from = self.end_some(key, portion, false);
-            tokio::time::sleep(SPREAD_STEP).await;
-        }
-        // Those that came on the way were told at once.
-    }
-
-    /// Ends all connections: gently until the drain limit, then at once.
-    async fn drain(&self) {
-        self.draining.send_replace(true);
-        self.doors.stop();
-        let gently = async {
-            self.end_spread().await;
-            self.all_ended().await;
-        };
-        if tokio::time::timeout(self.builder.drain_limit, gently).await.is_err() {
-            self.end_all(true).await;
-            #[cfg(feature = "websocket")]
-            self.web.end();
-            // What flushing and lingering take, and a little more.
-            let _ = tokio::time::timeout(Duration::from_secs(3), self.all_ended()).await;
-        }
-    }
-
-    async fn all_ended(&self) {
-        loop {
-            let mut deserted = pin!(self.deserted.notified());
-            deserted.as_mut().enable();
-            if self.live.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-                break;
-            }
-            deserted.await;
-        }
-        #[cfg(feature = "websocket")]
-        self.web.deserted().await;
     }
 }
 

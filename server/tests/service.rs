@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rsock::{Client, Error, Payload, PayloadExt, Window, metadata::WellKnownMime};
+use rsock::{Client, Error, ErrorCode, Payload, PayloadExt, Window, metadata::WellKnownMime};
 use rsock_server::{DefaultRoute, Options, Service, StartError};
 use serde_json::Value;
 use tokio::{
@@ -431,7 +431,8 @@ async fn the_metrics_tell_the_course_of_requests_and_what_topics_do() {
     let service = Running::start(Options::default()).await;
     let client = &service.clients().await[0];
     client.request_response(to("echo", "x")).await.unwrap();
-    client.request_response(to("range", "no options")).await.unwrap_err();
+    let wrong = client.request_stream(to("range", "no options")).next().await.unwrap();
+    assert_eq!(wrong.unwrap_err().code(), ErrorCode::INVALID);
     let items: Vec<_> =
         client.request_stream(to("range", r#"{"to":3}"#)).try_collect().await.unwrap();
     assert_eq!(items.len(), 3);
@@ -449,10 +450,10 @@ async fn the_metrics_tell_the_course_of_requests_and_what_topics_do() {
     };
     for line in [
         "rsockd_requests_total{interaction=\"request_response\",outcome=\"ok\"} 2",
-        "rsockd_requests_total{interaction=\"request_response\",outcome=\"invalid\"} 1",
+        "rsockd_requests_total{interaction=\"request_stream\",outcome=\"invalid\"} 1",
         "rsockd_requests_total{interaction=\"request_stream\",outcome=\"ok\"} 1",
-        "rsockd_request_seconds_count{interaction=\"request_response\"} 3",
-        "rsockd_request_seconds_bucket{interaction=\"request_stream\",le=\"+Inf\"} 2",
+        "rsockd_request_seconds_count{interaction=\"request_response\"} 2",
+        "rsockd_request_seconds_bucket{interaction=\"request_stream\",le=\"+Inf\"} 3",
         "rsockd_first_item_seconds_count{interaction=\"request_stream\"} 2",
         "rsockd_topic_published_total 1",
         "rsockd_draining 0",

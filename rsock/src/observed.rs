@@ -16,7 +16,7 @@ use rsock_proto::{Interaction, Payload, Side};
 use crate::{
     boxed::BoxFuture,
     connection::{
-        feed::ItemSource,
+        feed::{Feed, ItemSource, Kind, Outlet},
         guard,
         handle::{Asked, Handle},
         inflow::Inflow,
@@ -24,7 +24,7 @@ use crate::{
         work::{Answer, Work, work},
     },
     error::Error,
-    observe::{Counted, Observer, Outcome},
+    observe::{Counted, Observer, Outcome, Tally},
     peer::{Identity, Peer},
     request::Request,
     responder::{Responder, served},
@@ -78,10 +78,9 @@ impl<R: Responder> Handle for Observed<R> {
         let request = Request::of_items(payload, peer, asked);
         let mut guard = Guard::begin(&request, Some(Interaction::RequestStream));
         guard.is_polled = true;
-        let items = responder.request_stream(request);
+        let items = responder.stream_items(request);
         guard.is_polled = false;
-        // Each item is looked at: of a feed, too.
-        ItemSource::stream(Items { items, guard })
+        counted(items, guard)
     }
 
     fn request_channel(&self, first: Payload, rest: Inflow, asked: Asked) -> ItemSource {
@@ -90,9 +89,9 @@ impl<R: Responder> Handle for Observed<R> {
         let mut guard = Guard::begin(&first, Some(Interaction::RequestChannel));
         let counter = guard.request.as_mut().map(Counted::counter);
         guard.is_polled = true;
-        let items = responder.request_channel(first, Payloads::counted(rest, counter));
+        let items = responder.channel_items(first, Payloads::counted(rest, counter));
         guard.is_polled = false;
-        ItemSource::stream(Items { items, guard })
+        counted(items, guard)
     }
 
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()> {
@@ -124,6 +123,42 @@ async fn once<F: Future<Output = Answer>>(
         request.end_of(&answer);
     }
     answer
+}
+
+/// The items of a handler, counted, and how they end.
+fn counted(items: ItemSource, guard: Guard) -> ItemSource {
+    match items.0 {
+        // What is not watched is as if nobody observed.
+        _ if !guard.is_open() => items,
+        Kind::Stream(items) => ItemSource::stream(Items { items, guard }),
+        // It shares items with others, and is woken with them.
+        Kind::Feed(feed) => ItemSource::feed(CountedFeed { feed, guard }),
+    }
+}
+
+struct CountedFeed {
+    feed: Box<dyn Feed>,
+    guard: Guard,
+}
+
+impl Feed for CountedFeed {
+    fn poll_fill(&mut self, out: &mut Outlet<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let (items_before, bytes_before) = out.sent();
+        self.guard.is_polled = true;
+        let filled = self.feed.poll_fill(out, cx);
+        self.guard.is_polled = false;
+        let (items, bytes) = out.sent();
+        let (payloads, bytes) = ((items - items_before) as u64, (bytes - bytes_before) as u64);
+        self.guard.items(Tally { payloads, bytes });
+        if let Poll::Ready(end) = &filled {
+            self.guard.end(Outcome::of(end));
+        }
+        filled
+    }
+
+    fn is_endless(&self) -> bool {
+        self.feed.is_endless()
+    }
 }
 
 pin_project! {
@@ -202,6 +237,12 @@ impl Guard {
     fn item(&mut self, payload: &Payload) {
         if let Some(request) = &mut self.request {
             request.item(payload);
+        }
+    }
+
+    fn items(&mut self, tally: Tally) {
+        if let Some(request) = &mut self.request {
+            request.items(tally);
         }
     }
 

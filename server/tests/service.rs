@@ -484,6 +484,42 @@ async fn it_is_not_ready_before_it_stops_and_takes_connections_meanwhile() {
     running.served.abort();
 }
 
+/// They never end by themselves; what they are sent until then arrives.
+#[tokio::test]
+async fn a_shutdown_does_not_wait_for_subscriptions() {
+    let drain_limit = Duration::from_secs(3_600);
+    let service = Running::start(Options { drain_limit, ..Options::default() }).await;
+    let clients = service.clients().await;
+    let mut streams = Vec::new();
+    for client in &clients {
+        client.request_response(to("topic.room", "hello")).await.unwrap();
+        for (route, options) in [("topic.room", r#"{"from":"start"}"#), ("presence.room", "")] {
+            let mut stream = client.request_stream(to(route, options));
+            within(stream.next()).await.unwrap().unwrap();
+            streams.push(stream);
+        }
+        let asked = to("range", r#"{"to":3}"#);
+        let mut others = client.request_stream(asked).window(Window::new(1).manual());
+        others.next().await.unwrap().unwrap();
+        streams.push(others);
+    }
+    service.stop.send(()).unwrap();
+    // What ends is waited for on the same connections.
+    for stream in streams.iter_mut().skip(2).step_by(3) {
+        stream.request_n(10);
+        let rest = within(stream.by_ref().try_collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(rest.last().unwrap().data, "2");
+    }
+    within(service.served).await.unwrap();
+    for mut stream in streams {
+        let mut last = None;
+        while let Some(item) = within(stream.next()).await {
+            last = Some(item);
+        }
+        assert!(!matches!(last, Some(Err(ref error)) if !matches!(error, Error::Closed { .. })));
+    }
+}
+
 #[tokio::test]
 async fn a_shutdown_lets_open_streams_end_and_takes_nothing_new() {
     let service = Running::start(Options::default()).await;

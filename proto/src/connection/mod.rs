@@ -507,6 +507,11 @@ impl Connection {
         matches!(self.state, State::Draining { .. })
     }
 
+    /// The same, because we [asked for it](Self::drain) and not the peer.
+    pub fn is_draining_here(&self) -> bool {
+        matches!(self.state, State::Draining { by_peer: None, .. })
+    }
+
     /// Ends the connection now; the peer is told with CONNECTION_CLOSE (CONN-09).
     pub fn close(&mut self) {
         if self.state.is_over() {

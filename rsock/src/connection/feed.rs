@@ -34,6 +34,13 @@ pub trait Feed: Send + 'static {
     /// [waits in](Outlet::wait_in), has it polled again; or where there was no room: then it is polled
     /// when there is. `Ready` ends the stream, with COMPLETE or with an error.
     fn poll_fill(&mut self, out: &mut Outlet<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
+
+    /// Whether it never ends by itself, as a subscription: a server that stops does not wait for it. When
+    /// nothing else is open on a connection, that is closed, and its client subscribes elsewhere. Behind a
+    /// layer that makes it a stream it is waited for all the same.
+    fn is_endless(&self) -> bool {
+        false
+    }
 }
 
 /// The stream that a feed fills.
@@ -42,6 +49,8 @@ pub struct Outlet<'a> {
     /// Bytes that may be sent before others have their turn, and have been.
     limit: usize,
     sent: usize,
+    /// Items that have been.
+    count: usize,
     /// There was no room, though the peer has asked for more: it is to be polled when there is.
     is_refused: bool,
 }
@@ -61,11 +70,11 @@ impl<'a> Outlet<'a> {
         limit: usize,
     ) -> Self {
         let to = To::Connection { items, mailbox, slot };
-        Self { to, limit, sent: 0, is_refused: false }
+        Self { to, limit, sent: 0, count: 0, is_refused: false }
     }
 
     fn of_stream(item: &'a mut Option<Payload>) -> Self {
-        Self { to: To::Stream(item), limit: usize::MAX, sent: 0, is_refused: false }
+        Self { to: To::Stream(item), limit: usize::MAX, sent: 0, count: 0, is_refused: false }
     }
 
     /// Items that the peer has asked for, and that were not sent.
@@ -102,6 +111,7 @@ impl<'a> Outlet<'a> {
     /// payloads are not cut.
     pub fn send(&mut self, item: Payload) -> Result<(), SendError> {
         self.sent += item.size() + ITEM_COST;
+        self.count += 1;
         match &mut self.to {
             To::Connection { items, .. } => items.send(item),
             To::Stream(place) if place.is_none() => {
@@ -121,6 +131,7 @@ impl<'a> Outlet<'a> {
         match &mut self.to {
             To::Connection { items, .. } => {
                 self.sent += item.size() + ITEM_COST;
+                self.count += 1;
                 items.send_shared(item)
             }
             To::Stream(_) => self.send(item.to_payload()),
@@ -134,6 +145,11 @@ impl<'a> Outlet<'a> {
             To::Connection { mailbox, slot, .. } => group.join(mailbox, *slot, cx.waker()),
             To::Stream(_) => group.join_by_waker(cx.waker()),
         }
+    }
+
+    /// Items sent so far, and their bytes.
+    pub(crate) fn sent(&self) -> (usize, usize) {
+        (self.count, self.sent - self.count * ITEM_COST)
     }
 
     /// Bytes sent, and whether there was no room for more.

@@ -6,14 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::{StreamExt, TryStreamExt, poll, stream};
 use rsock::{
-    Beginning, Client, Ended, Error, Observe, ObserveRequest, Payload, PayloadExt, Payloads, Peer,
-    Reconnect, Request, Responder, Router, Server, Side, fire_and_forget, request_response,
-    request_stream,
+    Beginning, Client, Ended, Error, Feed, Observe, ObserveRequest, Outlet, Payload, PayloadExt,
+    Payloads, Peer, Reconnect, Request, Responder, Router, Server, Side, fire_and_forget,
+    request_response, request_stream, stream_feed,
 };
 use rsock_tests::{
     cutter::Cutter,
@@ -86,6 +87,47 @@ fn routes() -> Router<()> {
         )
         .route("forget", fire_and_forget(async |(), ()| ()))
         .route("hang", fire_and_forget(async |(), ()| pending::<()>().await))
+}
+
+/// Sends all that it may at once, and counts how often it is asked.
+struct Fives {
+    left: usize,
+    polls: Arc<AtomicUsize>,
+}
+
+impl Feed for Fives {
+    fn poll_fill(&mut self, out: &mut Outlet<'_>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.polls.fetch_add(1, Relaxed);
+        while self.left > 0 {
+            if !out.has_room() {
+                return Poll::Pending;
+            }
+            out.send(Payload::new("five!"))?;
+            self.left -= 1;
+        }
+        Poll::Ready(Err(Error::rejected("enough")))
+    }
+}
+
+/// It is asked for many items at once, as it is where nobody observes.
+#[tokio::test]
+async fn a_feed_that_is_observed_is_still_a_feed() {
+    limit_time();
+    let (notes, polls) = (Notes::default(), Arc::<AtomicUsize>::default());
+    let counted = Arc::clone(&polls);
+    let fives = move |(), ()| Ok::<_, Error>(Fives { left: 100, polls: Arc::clone(&counted) });
+    let server = Server::builder().observe(Arc::new(notes.clone()));
+    let server = server.bind(&["tcp://127.0.0.1:0"]).await.expect("a free port");
+    let uri = server.addresses().remove(0);
+    tokio::spawn(server.serve(Router::new(()).route("fives", stream_feed(fives))).into_future());
+    let client = Client::connect(&uri).await.expect("it listens");
+    let items: Vec<_> = client.request_stream(to("fives")).collect().await;
+    assert_eq!((items.len(), &items[100]), (101, &Err(Error::rejected("enough"))));
+    let name = "peer's request-stream fives";
+    notes.0.wait(&format!("{name}: first item")).await;
+    notes.0.wait(&format!("{name}: failed with REJECTED, 100 sent, 1 received")).await;
+    let polls = polls.load(Relaxed);
+    assert!(polls < 20, "{polls} polls for 100 items");
 }
 
 fn to(route: &str) -> Payload {

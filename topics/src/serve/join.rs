@@ -308,4 +308,9 @@ impl Feed for Joined {
             Err(refusal) => Poll::Ready(Err(self.member.service.refuse(refusal))),
         }
     }
+
+    fn is_endless(&self) -> bool {
+        // Whoever has published waits for the answer.
+        self.join.unanswered() == 0
+    }
 }

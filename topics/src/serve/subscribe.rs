@@ -161,4 +161,8 @@ impl Feed for Subscription {
             }
         }
     }
+
+    fn is_endless(&self) -> bool {
+        true
+    }
 }

@@ -9,8 +9,13 @@ use std::{
 
 use rsock_proto::{CloseReason, Fragmented, SendBuf};
 
-use super::{Driver, READ_SIZES, drop_guarded, failing::Failing, log_end, session::Session};
-use crate::{connection::budget::Budget, transport::Received};
+use super::{
+    Driver, READ_SIZES, drop_guarded, failing::Failing, log_end, session::Session, slots::Slot,
+};
+use crate::{
+    connection::{budget::Budget, producers::Producer},
+    transport::Received,
+};
 
 /// How long the last words to a peer that broke the protocol may take to leave.
 pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(1);
@@ -50,6 +55,19 @@ pub(super) struct Ending {
 }
 
 impl Driver {
+    /// Ends a connection that drains when nothing is open on it but feeds that never end.
+    #[cold]
+    pub(super) fn end_behind_feeds(&mut self) {
+        let is_endless = |slot: &&Slot| {
+            slot.key.is_some()
+                && matches!(&slot.producer, Some(Producer::Feed(feed)) if feed.is_endless())
+        };
+        let endless = self.slots.entries.iter().filter(is_endless).count();
+        if endless > 0 && endless == self.connection.open_streams() {
+            self.connection.close();
+        }
+    }
+
     /// The connection is over: everything pending on it ends with the reason.
     pub(super) fn end(&mut self, reason: &CloseReason, now: Instant) {
         self.close_mailbox(reason);

@@ -80,6 +80,9 @@ impl Driver {
         self.serving.answered = 0;
         self.look_for_memory_again(now);
         self.produce(now);
+        if self.connection.is_draining_here() {
+            self.end_behind_feeds();
+        }
         if self.serving.lease.is_some() {
             self.renew_lease(now);
         }

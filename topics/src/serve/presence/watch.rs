@@ -119,6 +119,10 @@ impl Feed for Watching {
             }
         }
     }
+
+    fn is_endless(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for Watching {

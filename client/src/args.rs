@@ -8,7 +8,9 @@ use clap_complete::Shell;
 use rsock::metadata::{Sampling, TraceParent};
 use rsock_cli::{HELP_WIDTH, STYLES, TIMES, any_time, some_time};
 
-use crate::{credentials::Secret, input::Source, topic_args::TopicCommand};
+#[cfg(any(feature = "tls-aws-lc-rs", feature = "tls-ring"))]
+use crate::command::cert::CertCommand;
+use crate::{credentials::Secret, input::Source, tls::TlsArgs, topic_args::TopicCommand};
 
 const EXAMPLES: &str = "\
 Examples, against a service started with `rsockd`:
@@ -19,6 +21,7 @@ Examples, against a service started with `rsockd`:
   seq 5 | rsock channel ws://127.0.0.1:7879/rsocket -r echo -d -
   rsock fnf     tcp://127.0.0.1:7878 -r echo -d @report.json
   rsock request unix:/run/rsockd.sock -r echo -d hello
+  rsock request tls://localhost:7878 --ca certs/ca.pem -r echo -d hello
   rsock push    tcp://127.0.0.1:7878 -m json='{\"level\":\"debug\"}'
   rsock topic pub tcp://127.0.0.1:7878 room.1 -d hello
   rsock topic sub tcp://127.0.0.1:7878 room.1 --from last:10
@@ -37,8 +40,11 @@ Exit codes:
    23  stdout cannot be written to   72  REJECTED
    28  timeout; for fnf and push     73  CANCELED
        also: no sign of being read   74  INVALID
-   56  the connection was lost       75  anything else
-   65  INVALID_SETUP                130  interrupted
+   35  the TLS handshake failed      75  anything else
+   56  the connection was lost      130  interrupted
+   60  the server's certificate
+       was not accepted
+   65  INVALID_SETUP
    66  UNSUPPORTED_SETUP
 
 The spellings of `rsc` are understood: rsock --stream --route=range -d - tcp://HOST:PORT";
@@ -74,6 +80,10 @@ pub(crate) enum Command {
     /// Topics: receive and publish messages, chat, see who is there and what was said
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// Certificates to try TLS with
+    #[cfg(any(feature = "tls-aws-lc-rs", feature = "tls-ring"))]
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Write a script that completes rsock's options to stdout
     ///
     /// For bash: source <(rsock completion bash)
@@ -93,6 +103,8 @@ impl Command {
             Self::Fnf(args) => &args.connection,
             Self::Push(args) => &args.connection,
             Self::Topic(command) => command.connection(),
+            #[cfg(any(feature = "tls-aws-lc-rs", feature = "tls-ring"))]
+            Self::Cert(_) => return None,
             Self::Completion { .. } => return None,
         })
     }
@@ -353,7 +365,8 @@ pub(crate) enum Show {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// tcp://HOST:PORT, ws://HOST[:PORT][/PATH], unix:/PATH or unix:@NAME
+    /// tcp://HOST:PORT, ws://HOST[:PORT][/PATH], tls:// and wss:// for the same over TLS, unix:/PATH or
+    /// unix:@NAME
     pub(crate) uri: String,
     /// The type of data
     #[arg(long, value_name = "MIME", default_value = "application/json")]
@@ -403,7 +416,9 @@ pub(crate) struct ConnectionArgs {
     /// No progress, notes and warnings: errors alone
     #[arg(short, long, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    // Last, as its heading holds for what follows.
+    // Last, as their headings hold for what follows.
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     #[command(flatten)]
     pub(crate) auth: AuthArgs,
 }

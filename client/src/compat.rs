@@ -8,8 +8,8 @@ use rsock_cli::any_time;
 
 use crate::{args::Cli, exit::Failure, render::say};
 
-const COMMANDS: [&str; 8] =
-    ["request", "stream", "channel", "fnf", "push", "topic", "completion", "help"];
+const COMMANDS: [&str; 9] =
+    ["request", "stream", "channel", "fnf", "push", "topic", "cert", "completion", "help"];
 
 /// Options of `rsc` that take a value, and ours for them.
 const RENAMED: &[(&[&str], &str)] = &[
@@ -17,11 +17,11 @@ const RENAMED: &[(&[&str], &str)] = &[
     (&["--dataMimeType", "--dmt"], "--data-mime"),
     (&["--wsHeader", "--wsh"], "--header"),
     (&["--take"], "--take"),
+    (&["--trustCert"], "--ca"),
 ];
 
 /// Options of `rsc` that have no counterpart, and what to do instead.
 const UNSUPPORTED: &[(&[&str], &str)] = &[
-    (&["--trustCert"], "tcp:, ws: and unix: are the transports there are"),
     (&["--retry"], "--reconnect connects anew, and --resume goes on where a lost connection was"),
     (&["--optsFile", "--dumpOpts"], "a shell script keeps options as well"),
 ];

@@ -15,7 +15,7 @@ use tokio::time;
 
 use crate::{
     args::ConnectionArgs, credentials, exit::Failure, frame_log, metadata, progress::Transfer,
-    render::say, timekeeper::Timekeeper,
+    render::say, timekeeper::Timekeeper, tls,
 };
 
 /// How long the peer's goodbye is waited for once the command has failed.
@@ -62,6 +62,7 @@ pub(crate) async fn session(
 
 async fn open(args: &ConnectionArgs, meter: &Arc<Meter>) -> Result<Client, Failure> {
     refuse_headers_without_http(args)?;
+    refuse_tls_without_tls(args)?;
     let metadata_mime = metadata::mime_name(&args.metadata_mime)?;
     let (interval, lifetime) = args.keepalive;
     let mut config = Config::default();
@@ -72,7 +73,15 @@ async fn open(args: &ConnectionArgs, meter: &Arc<Meter>) -> Result<Client, Failu
         .data_mime(metadata::mime_name(&args.data_mime)?)
         .metadata_mime(metadata_mime.clone())
         .keepalive(interval, lifetime)
-        .connect_timeout(args.connect_timeout);
+        .connect_timeout(args.connect_timeout)
+        .tls(args.tls.client())
+        // A server says what it thinks of our certificate when its own part is over.
+        .wait_until_accepted(tls::is_asked_for(&args.uri));
+    if args.tls.is_insecure() {
+        say(format_args!(
+            "rsock: warning: --insecure: whoever is on the way can read and change everything"
+        ));
+    }
     let mut setup = Payload::default();
     if let Some(source) = &args.setup_data {
         credentials::refuse_stdin("--setup-data", source)?;
@@ -108,10 +117,23 @@ async fn open(args: &ConnectionArgs, meter: &Arc<Meter>) -> Result<Client, Failu
 /// Refuses what would be left out in silence: there is no HTTP that a header could go with.
 fn refuse_headers_without_http(args: &ConnectionArgs) -> Result<(), Failure> {
     let scheme = args.uri.split(':').next().unwrap_or_default();
-    let has_no_http = ["tcp", "unix"].iter().any(|other| scheme.eq_ignore_ascii_case(other));
+    let has_no_http = ["tcp", "tls", "tcps", "tcp+tls", "unix"]
+        .iter()
+        .any(|other| scheme.eq_ignore_ascii_case(other));
     match args.headers.first() {
         Some((name, _)) if has_no_http => Err(Failure::usage(format_args!(
             "-H {name}: only the handshake of a WebSocket has headers, and {scheme}: has none"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses what would be taken for protection where there is none.
+fn refuse_tls_without_tls(args: &ConnectionArgs) -> Result<(), Failure> {
+    match args.tls.given() {
+        Some(option) if !tls::is_asked_for(&args.uri) => Err(Failure::usage(format_args!(
+            "{option} is for TLS, and {} has none; tls:// and wss:// have it",
+            credentials::without_credentials(&args.uri)
         ))),
         _ => Ok(()),
     }

@@ -204,7 +204,7 @@ fn hint_at_end(reason: &CloseReason) -> Option<&'static str> {
         }
         CloseReason::ClosedAfterSetup => {
             "it may not speak RSocket over this transport (the port of WebSockets is reached by \
-             ws://HOST:PORT/PATH), or a proxy on the way reaches no server"
+             ws://HOST:PORT/PATH, one with TLS by tls:// or wss://), or a proxy on the way reaches no server"
         }
         CloseReason::Disconnected => {
             "it may have stopped, or it does not speak RSocket over this transport"
@@ -227,7 +227,9 @@ pub(crate) fn hint_at_fragments(fragmented: &Fragmented) -> &'static str {
 const GAP: u8 = 3;
 const OUTPUT: u8 = 23;
 pub(crate) const TIMEOUT: u8 = 28;
+const HANDSHAKE: u8 = 35;
 const CONNECTION_LOST: u8 = 56;
+const CERTIFICATE: u8 = 60;
 const OTHER: u8 = 75;
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -254,7 +256,12 @@ fn code_of_error(error: &Error) -> Option<ErrorCode> {
 
 fn of_connect(error: &ConnectError) -> u8 {
     match error {
-        ConnectError::Uri { .. } | ConnectError::Header { .. } | ConnectError::Setting(_) => 2,
+        ConnectError::Uri { .. }
+        | ConnectError::Header { .. }
+        | ConnectError::Setting(_)
+        | ConnectError::TlsSettings(_) => 2,
+        ConnectError::Tls { kind, .. } if kind.is_certificate() => CERTIFICATE,
+        ConnectError::Tls { .. } => HANDSHAKE,
         ConnectError::Resolve { .. } => 6,
         ConnectError::Timeout { .. } => TIMEOUT,
         ConnectError::Closed(reason) => code_of_end(reason).map_or(CONNECTION_LOST, of_code),

@@ -18,6 +18,7 @@ mod render;
 mod stdout;
 mod terminal;
 mod timekeeper;
+mod tls;
 mod topic_args;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -9,6 +9,8 @@ use tokio::{
     sync::watch,
 };
 
+#[cfg(feature = "tls")]
+use crate::transport::tls::{self, ClientTls};
 #[cfg(feature = "websocket")]
 use crate::transport::websocket::Headers;
 use crate::{
@@ -86,16 +88,16 @@ impl Client {
     }
 
     /// Waits until the server has shown that it accepts the connection.
-    async fn accepted(&self, limit: Duration) -> Result<(), ConnectError> {
+    async fn accepted(&self, limit: Duration, address: &str) -> Result<(), ConnectError> {
         // A server that accepts says nothing by itself (SETUP-31); a KEEPALIVE is answered.
         match tokio::time::timeout(limit, self.ping()).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(Error::Unavailable { reason, .. })) => {
                 self.abort().await;
-                Err(ConnectError::Closed(reason))
+                Err(refused(reason, address))
             }
             // It is the first: nothing but the end of the connection can be in its way.
-            Ok(Err(_)) => Err(ConnectError::Closed(self.closed().await)),
+            Ok(Err(_)) => Err(refused(self.closed().await, address)),
             Err(_) => {
                 self.abort().await;
                 Err(ConnectError::NotAccepted { after: limit })
@@ -109,6 +111,20 @@ impl Client {
         while ended.changed().await.is_ok() {}
         self.requester.closed().await
     }
+}
+
+/// The server has ended the connection before it accepted it: by its TLS, which says of a client's
+/// certificate what it thinks when the handshake is over, or otherwise.
+fn refused(reason: CloseReason, address: &str) -> ConnectError {
+    #[cfg(feature = "tls")]
+    if let CloseReason::Io(error) = &reason
+        && let Some(kind) = tls::kind_of(error.get())
+    {
+        return ConnectError::Tls { address: address.to_owned(), kind, error: error.clone() };
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = address;
+    ConnectError::Closed(reason)
 }
 
 impl Deref for Client {
@@ -142,8 +158,18 @@ pub struct ClientBuilder {
     resume: Option<Resume>,
     reconnect: Option<Reconnect>,
     wait_until_accepted: bool,
+    #[cfg(any(feature = "tls", feature = "websocket"))]
+    dial: DialSettings,
+}
+
+/// The words with which a transport is opened.
+#[cfg(any(feature = "tls", feature = "websocket"))]
+#[derive(Clone, Default)]
+struct DialSettings {
     #[cfg(feature = "websocket")]
     headers: Vec<(String, String)>,
+    #[cfg(feature = "tls")]
+    tls: ClientTls,
 }
 
 impl Default for ClientBuilder {
@@ -165,8 +191,8 @@ impl Default for ClientBuilder {
             resume: None,
             reconnect: None,
             wait_until_accepted: false,
-            #[cfg(feature = "websocket")]
-            headers: Vec::new(),
+            #[cfg(any(feature = "tls", feature = "websocket"))]
+            dial: DialSettings::default(),
         }
     }
 }
@@ -279,7 +305,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How long connecting may take, the WebSocket handshake included. Default 10 s.
+    /// How long connecting may take, the handshakes of TLS and WebSocket included. Default 10 s.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
@@ -291,12 +317,21 @@ impl ClientBuilder {
     /// itself are refused by [`connect`](Self::connect).
     #[cfg(feature = "websocket")]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+        self.dial.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets whom `tls://` and `wss://` trust, and what they show: by default, whom the system trusts, and
+    /// nothing. Files are read when it [connects](Self::connect).
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.dial.tls = tls;
         self
     }
 
     /// Connects to `tcp://host:port`, `ws://host:port/path`, `unix:/path`, or `unix:@name` for a name
-    /// without a file (Linux).
+    /// without a file (Linux); with the feature `tls`, to `tls://host:port` (also `tcp+tls://`, `tcps://`)
+    /// and `wss://host:port/path` (also `ws+tls://`).
     ///
     /// SETUP is sent at once. Whether the server accepts it is known with its first frame: requests
     /// need not wait for that, and fail with its words if it refuses (SETUP-19, SETUP-24).
@@ -304,12 +339,15 @@ impl ClientBuilder {
     /// # Errors
     /// Why there is no connection to be had.
     pub async fn connect(self, uri: &str) -> Result<Client, ConnectError> {
+        let uri = Uri::parse(uri)?;
         let dial = Dial {
-            uri: Uri::parse(uri)?,
+            #[cfg(feature = "tls")]
+            tls: self.dial.tls.connector_to(&uri).map_err(ConnectError::TlsSettings)?,
+            uri,
             limit: self.connect_timeout,
             max_frame_bytes: self.settings.config.max_frame_bytes,
             #[cfg(feature = "websocket")]
-            headers: Headers::new(&self.headers)?,
+            headers: Headers::new(&self.dial.headers)?,
         };
         let transport = dial.open().await?;
         self.start(transport, Some(dial.again())).await
@@ -397,7 +435,7 @@ impl ClientBuilder {
         };
         // Some servers end the connection over a LEASE they did not expect.
         let lease = self.lease.filter(|_| responder.is_some());
-        let config = Arc::clone(&settings.config);
+        let (config, address) = (Arc::clone(&settings.config), Arc::clone(&peer));
         let options = settings.driver_options(config, peer, lease, None);
         let mailbox_of_client = Arc::clone(&mailbox);
         let driver = Driver::client(transport, setup, redialler, responder, mailbox, options);
@@ -412,7 +450,7 @@ impl ClientBuilder {
         let open = Arc::new(Open(mailbox_of_client));
         let client = Client { requester, ended, _open: open };
         if self.wait_until_accepted {
-            client.accepted(self.connect_timeout).await?;
+            client.accepted(self.connect_timeout, &address).await?;
         }
         Ok(client)
     }

@@ -1,11 +1,15 @@
 //! Errors that users see when something fails, by who is to blame.
 
+mod tls;
+
 use std::{error, fmt, io, sync::Arc, time::Duration};
 
 use rsock_proto::{
     CloseReason, ControlError, ErrorCode, Fragmented, IoError, Printable, RequestError, SendError,
     StreamError,
 };
+
+pub use tls::{TlsError, TlsErrorKind};
 
 /// Why a request or a stream failed, a ping or a push was not sent, or a connection is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -298,6 +302,17 @@ pub enum ConnectError {
         /// The mistake in what it answered, or how the connection failed meanwhile.
         error: IoError,
     },
+    /// No TLS was agreed upon, or it was not kept.
+    Tls {
+        /// The address that was dialled.
+        address: String,
+        /// The reason, which says what to do.
+        kind: TlsErrorKind,
+        /// The error itself.
+        error: IoError,
+    },
+    /// The settings of TLS cannot be used.
+    TlsSettings(TlsError),
     /// It took longer than allowed.
     Timeout {
         /// The address that was dialled.
@@ -335,7 +350,12 @@ impl ConnectError {
     pub fn is_retryable(&self) -> bool {
         use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
         match self {
-            Self::Uri { .. } | Self::Header { .. } | Self::Setting(_) | Self::Acceptor(_) => false,
+            Self::Uri { .. }
+            | Self::Header { .. }
+            | Self::Setting(_)
+            | Self::TlsSettings(_)
+            | Self::Acceptor(_) => false,
+            Self::Tls { kind, .. } => kind.is_retryable(),
             Self::Io { error, .. } => {
                 !matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
             }
@@ -370,6 +390,14 @@ impl fmt::Display for ConnectError {
             Self::Handshake { address, error } => {
                 write!(f, "{address}: the WebSocket handshake failed: {error}")
             }
+            Self::Tls { address, kind: TlsErrorKind::Other, error } => {
+                write!(f, "{address}: {}: {error}", TlsErrorKind::Other)
+            }
+            Self::Tls { address, kind: kind @ TlsErrorKind::BadCertificate, error } => {
+                write!(f, "{address}: {kind}: {error}")
+            }
+            Self::Tls { address, kind, .. } => write!(f, "{address}: {kind}"),
+            Self::TlsSettings(error) => error.fmt(f),
             Self::Timeout { address, after, tried } => {
                 write!(f, "{address}: no connection within {after:?}")?;
                 if tried.is_empty() { Ok(()) } else { write!(f, " ({tried})") }
@@ -390,7 +418,9 @@ impl error::Error for ConnectError {
         match self {
             Self::Resolve { error, .. }
             | Self::Io { error, .. }
-            | Self::Handshake { error, .. } => Some(error.get()),
+            | Self::Handshake { error, .. }
+            | Self::Tls { error, .. } => Some(error.get()),
+            Self::TlsSettings(error) => Some(error),
             Self::Closed(reason) => reason.source(),
             Self::Acceptor(error) => Some(error),
             _ => None,

@@ -117,7 +117,7 @@ pub use connection::{
 #[cfg(feature = "auth")]
 pub use credentials::CheckCredentials;
 pub use demand::{Demand, Grants};
-pub use error::{ConnectError, Error, Sent};
+pub use error::{ConnectError, Error, Sent, TlsError, TlsErrorKind};
 #[cfg(feature = "websocket")]
 #[doc(inline)]
 pub use http::{
@@ -149,6 +149,8 @@ pub use spawn::{Spawned, spawned};
 pub use state::ConnectionState;
 pub use streams::{Payloads, RequestStream};
 pub use tap::{Direction, FrameTap};
+#[cfg(feature = "tls")]
+pub use transport::tls;
 #[cfg(unix)]
 pub use transport::unix::UnixUser;
 #[cfg(feature = "websocket")]

@@ -95,6 +95,10 @@ figures! {
         reconnects:
             "Times a client without a connection, or whose session was gone, was connected anew";
         handshake_timeouts: "WebSocket handshakes that were not over in time";
+        tls_handshakes: "TLS handshakes that were completed, of clients that came";
+        failed_tls_handshakes:
+            "TLS handshakes of clients that failed, as when either side refuses the other's certificate";
+        tls_handshake_timeouts: "TLS handshakes of clients that were not over in time";
         http_requests: "HTTP requests that did not open a WebSocket";
         refused_http_requests:
             "HTTP requests refused because too many connections were busy, or the request could be \
@@ -236,6 +240,21 @@ impl Meter {
     #[cfg(feature = "websocket")]
     pub(crate) fn handshake_timeout(&self) {
         self.handshake_timeouts.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_handshake(&self) {
+        self.tls_handshakes.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn failed_tls_handshake(&self) {
+        self.failed_tls_handshakes.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_handshake_timeout(&self) {
+        self.tls_handshake_timeouts.fetch_add(1, Relaxed);
     }
 
     #[cfg(feature = "websocket")]

@@ -17,6 +17,8 @@ use rsock_proto::{
     metadata::{Authentication, Extensions, mime},
 };
 
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsInfo;
 #[cfg(unix)]
 use crate::transport::unix::UnixUser;
 #[cfg(feature = "websocket")]
@@ -179,7 +181,8 @@ impl Peer {
         &self.0.ends.peer
     }
 
-    /// The kind of transport: `tcp`, `ws`, `unix`, or `own` for a byte stream of the caller's own.
+    /// The kind of transport: `tcp`, `ws`, `tls`, `wss`, `unix`, or `own` for a byte stream of the caller's
+    /// own.
     pub fn scheme(&self) -> &str {
         self.0.ends.scheme
     }
@@ -193,6 +196,13 @@ impl Peer {
     #[cfg(unix)]
     pub fn unix_user(&self) -> Option<UnixUser> {
         self.0.ends.user
+    }
+
+    /// The protection of the connection, if it came by `tls://` or `wss://`: the names that were asked for,
+    /// and the certificate of the other side.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.0.ends.tls.as_deref()
     }
 
     /// The SETUP of the client; on a client, its own. Above 1 KiB, its payload and token are for the

@@ -1,6 +1,9 @@
 //! The side that is dialled.
 
 mod drain;
+mod log;
+#[cfg(feature = "tls")]
+mod secure;
 #[cfg(feature = "websocket")]
 mod web;
 
@@ -22,6 +25,8 @@ use tokio::{
     task::JoinHandle,
 };
 
+#[cfg(feature = "tls")]
+use crate::transport::tls::ServerTls;
 use crate::{
     acceptor::Acceptor,
     boxed::BoxFuture,
@@ -55,7 +60,7 @@ pub struct Server {
 impl Server {
     /// Opens one listener with the defaults of [`ServerBuilder`]: `tcp://host:port`,
     /// `ws://host:port/path`, `unix:/path`, or `unix:@name` for a name without a file (Linux). Port 0
-    /// takes any that is free.
+    /// takes any that is free. `tls://` and `wss://` need certificates, which a builder is given.
     ///
     /// The file of a Unix socket is removed when the server stops. One that is left of a server which
     /// has ended is replaced; one that somebody listens on, or that is not a socket, is an error.
@@ -101,6 +106,8 @@ pub struct ServerBuilder {
     /// Of sessions, where clients may ask for them.
     resume: Option<ResumeLimits>,
     lease: Option<MakeLease>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     #[cfg(feature = "websocket")]
     http: Option<Arc<dyn HandleHttp>>,
     #[cfg(feature = "websocket")]
@@ -127,6 +134,8 @@ impl Default for ServerBuilder {
             max_sessions_per_address: None,
             resume: None,
             lease: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             #[cfg(feature = "websocket")]
             http: None,
             #[cfg(feature = "websocket")]
@@ -231,6 +240,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Sets the certificates of `tls://` and `wss://`, which cannot be listened on without.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// Sets what answers plain HTTP on the WebSocket ports; by default a hint to use WebSocket.
     #[cfg(feature = "websocket")]
     pub fn http(mut self, handler: impl HttpHandler) -> Self {
@@ -266,11 +282,17 @@ impl ServerBuilder {
     /// Opens a listener for each URI.
     ///
     /// # Errors
-    /// A URI is wrong, or its address is not to be had.
+    /// A URI is wrong, or its address is not to be had, or the certificates are not.
     pub async fn bind(self, uris: &[impl AsRef<str>]) -> Result<Server, ConnectError> {
         let mut listeners = Vec::with_capacity(uris.len());
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            tls.load().map_err(ConnectError::TlsSettings)?;
+        }
         for uri in uris {
             let uri = Uri::parse(uri.as_ref())?;
+            #[cfg(feature = "tls")]
+            secure::check(&uri, self.tls.is_some())?;
             listeners.push(match &self.runtimes {
                 None => Listener::bind(uri, self.listen).await?,
                 Some(runtimes) => Listener::bind_each(uri, self.listen, runtimes.handles()).await?,
@@ -544,7 +566,7 @@ impl Service {
         if logged.is_none_or(|logged| logged.elapsed() >= ACCEPT_LOG_PAUSE) {
             *logged = Some(Instant::now());
             let open = self.builder.settings.meter.read().open_connections;
-            log_accept(error, open, mem::take(times));
+            log::cannot_accept(error, open, mem::take(times));
         }
     }
 
@@ -604,6 +626,8 @@ impl Service {
         // A socket that cannot be set up is of no use; the peer sees it close.
         socket.prepare().ok()?;
         let peer: Arc<str> = remote.to_string().into();
+        #[cfg(feature = "tls")]
+        let socket = self.secured(socket, &peer, uri, &newcomer).await?;
         match &uri.layout {
             Layout::Prefixed => {
                 let (framing, input) = (Framing::LengthPrefixed, BytesMut::new());
@@ -696,20 +720,6 @@ impl Drop for Live {
         }
     }
 }
-
-#[cfg(feature = "tracing")]
-fn log_accept(error: &io::Error, open: u64, times: u64) {
-    // EMFILE and ENFILE: numbers that all systems share which have them.
-    let advice = if cfg!(unix) && matches!(error.raw_os_error(), Some(23 | 24)) {
-        ": allow more open files (ulimit -n), or fewer connections (max_connections)"
-    } else {
-        ""
-    };
-    tracing::warn!(%error, open, times, "cannot accept connections beside the open ones{advice}");
-}
-
-#[cfg(not(feature = "tracing"))]
-fn log_accept(_: &io::Error, _: u64, _: u64) {}
 
 #[cfg(test)]
 mod tests {

@@ -55,7 +55,8 @@ impl Front {
 
 /// The path of a WebSocket's URI, without its query.
 fn websocket_path(uri: &str) -> Option<String> {
-    let (_, path) = uri.strip_prefix("ws://")?.split_once('/')?;
+    let (_, path) =
+        uri.strip_prefix("ws://").or_else(|| uri.strip_prefix("wss://"))?.split_once('/')?;
     let path = path.split('?').next().unwrap_or_default();
     Some(format!("/{path}"))
 }

@@ -30,6 +30,7 @@ mod metrics;
 mod owner;
 mod service;
 mod settings;
+mod tls;
 mod topics;
 
 pub use app::{App, app};
@@ -38,6 +39,7 @@ pub use logging::{Log, LogFilter, LogFormat};
 pub use owner::UnixOwner;
 pub use service::{Live, Service, StartError, try_it};
 pub use settings::{
-    Changes, ConfigCommand, DefaultRoute, Flags, Loaded, Options, Problems, RuntimeKind, Source,
+    Changes, ClientAuthKind, ConfigCommand, DefaultRoute, Flags, Loaded, Options, Problems,
+    RuntimeKind, Source,
 };
 pub use topics::TopicRule;

@@ -11,6 +11,7 @@ use crate::{
     frames,
     http::Front,
     settings::{DefaultRoute, Options, RuntimeKind},
+    tls::{self, Certificates},
     topics,
 };
 
@@ -32,13 +33,18 @@ pub struct Service {
 pub struct Live {
     config: LiveConfig,
     meter: Arc<Meter>,
+    certificates: Option<Certificates>,
 }
 
 impl Live {
-    /// Has these settings act, as far as that takes no restart.
+    /// Has these settings act, as far as that takes no restart, and certificates as their files have them
+    /// now.
     pub fn apply(&self, options: &Options) {
         self.config.set(options.config());
         self.meter.set_max_warnings(options.max_warnings);
+        if let Some(certificates) = &self.certificates {
+            certificates.reload();
+        }
     }
 }
 
@@ -74,7 +80,12 @@ impl Service {
             router = router.default_route(name);
         }
         let front = Front::new(app.clone(), options.metrics);
-        let live = Live { config: LiveConfig::new(options.config()), meter: Arc::clone(&meter) };
+        let tls = tls::of(&options).map_err(StartError::Tls)?;
+        let live = Live {
+            config: LiveConfig::new(options.config()),
+            meter: Arc::clone(&meter),
+            certificates: tls.as_ref().map(|tls| Certificates::of(tls, &options)),
+        };
         let mut builder = Server::builder()
             .live_config(live.config.clone())
             .max_connections(options.max_connections as usize)
@@ -88,6 +99,9 @@ impl Service {
             .drain_spread(options.drain_spread);
         if options.metrics {
             builder = builder.observe(Arc::new(app.requests().clone()));
+        }
+        if let Some(tls) = tls {
+            builder = builder.tls(tls);
         }
         if let Some(runtimes) = runtimes {
             builder = builder.runtimes(runtimes.clone());
@@ -136,14 +150,16 @@ impl Service {
     /// Serves until `shutdown` resolves. Then it is not ready, takes connections for `drain_grace` more, closes
     /// those without open streams within `drain_spread`, and the others within `drain_limit`.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, app, router, drain_grace, cores, topics, .. } = self;
+        let Self { server, app, router, drain_grace, cores, topics, live, .. } = self;
         let shutdown = async move {
             shutdown.await;
             app.drain();
             // Whoever sends clients here needs time to see that it is not ready.
             tokio::time::sleep(drain_grace).await;
         };
+        let watching = live.certificates.map(Certificates::watch);
         server.serve(router).with_graceful_shutdown(shutdown).await;
+        drop(watching);
         if let Some(cores) = cores {
             cores.end().await;
         }
@@ -166,6 +182,8 @@ pub enum StartError {
     Listen(ConnectError),
     /// Listeners that share a port among several runtimes are to be had on Linux alone.
     PerCore,
+    /// The settings of TLS contradict each other: a sentence.
+    Tls(String),
     /// The settings of topics contradict each other, or their directory cannot be used: a sentence.
     Topics(String),
     /// The threads that are to serve cannot be started.
@@ -175,7 +193,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Topics(problem) => f.write_str(problem),
+            Self::Topics(problem) | Self::Tls(problem) => f.write_str(problem),
             Self::DefaultRoute { name, known } => {
                 write!(f, "no default route {name:?}: there is {}, or none", known.join(", "))
             }
@@ -222,7 +240,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Listen(error) => Some(error),
             Self::Threads(error) => Some(error.get()),
-            Self::DefaultRoute { .. } | Self::PerCore | Self::Topics(_) => None,
+            Self::DefaultRoute { .. } | Self::PerCore | Self::Tls(_) | Self::Topics(_) => None,
         }
     }
 }
@@ -232,6 +250,12 @@ pub fn try_it(addresses: &[String]) -> String {
     let Some(uri) = addresses.first() else { return String::new() };
     // What stands for all addresses of a machine is none to connect to.
     let uri = uri.replacen("//0.0.0.0:", "//127.0.0.1:", 1).replacen("//[::]:", "//[::1]:", 1);
+    let uri = if ["tls:", "wss:"].iter().any(|scheme| uri.starts_with(scheme)) {
+        // Whose the authority is, nobody knows here.
+        format!("{uri} --ca FILE")
+    } else {
+        uri
+    };
     format!(
         "try it:\n  \
          rsock request {uri} -r echo -d hello\n  \
@@ -266,6 +290,7 @@ mod tests {
             ("tcp://127.0.0.1:1", "tcp://127.0.0.1:1"),
             ("ws://0.0.0.0:1/x", "ws://127.0.0.1:1/x"),
             ("tcp://[::]:1", "tcp://[::1]:1"),
+            ("tls://0.0.0.0:1", "tls://127.0.0.1:1 --ca FILE"),
         ] {
             let text = try_it(&[listens.to_owned(), "ws://h:2/".to_owned()]);
             assert!(text.contains(&format!("  rsock stream {connect} -r range")), "{text}");

@@ -28,6 +28,9 @@ pub struct Process {
     _stdout: Lines<BufReader<ChildStdout>>,
 }
 
+/// The beginnings of addresses that are listened on.
+const SCHEMES: [&str; 4] = ["tcp://", "ws://", "tls://", "wss://"];
+
 impl Process {
     /// The fixture of these tests, by the path Cargo gives to integration tests.
     pub async fn fixture(path: &str) -> Self {
@@ -93,7 +96,7 @@ impl Process {
             found.extend(
                 words
                     .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()))
-                    .filter(|word| word.starts_with("tcp://") || word.starts_with("ws://"))
+                    .filter(|word| SCHEMES.iter().any(|scheme| word.starts_with(scheme)))
                     .map(str::to_owned),
             );
         }

@@ -15,6 +15,7 @@ use rsock::{
     Acceptor, Beginning, Client, ClientBuilder, Ended, Error, Json, Observe, ObserveRequest,
     Payload, PayloadExt, Payloads, Peer, Request, Responder, Resume, ResumeLimits, Router, Server,
     ServerBuilder, memory,
+    tls::{ClientTls, Pem, Roots, ServerTls},
 };
 use rsock_proto::frame::Frame;
 use tokio::{
@@ -92,6 +93,10 @@ const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 const TCP: Over = Over::Socket("tcp://127.0.0.1:0");
 const WS: Over = Over::Socket("ws://127.0.0.1:0/");
+const TLS: Over = Over::Socket("tls://127.0.0.1:0");
+
+/// A certificate that nobody trusts, and its key.
+const CERTIFICATE: [&str; 2] = [include_str!("../tls/cert.pem"), include_str!("../tls/key.pem")];
 
 /// All of them.
 pub(crate) const ALL: &[Scenario] = &[
@@ -122,6 +127,20 @@ pub(crate) const ALL: &[Scenario] = &[
         unit: "request",
         units: 12_800,
         work: Work::Requests { in_flight: 64, is_resumable: false, over: WS },
+    },
+    Scenario {
+        name: "request_response_64_tls",
+        what: "the same over TLS",
+        unit: "request",
+        units: 12_800,
+        work: Work::Requests { in_flight: 64, is_resumable: false, over: TLS },
+    },
+    Scenario {
+        name: "request_response_1_tls",
+        what: "requests of 32 B one after the other, over TLS",
+        unit: "request",
+        units: 2_000,
+        work: Work::Requests { in_flight: 1, is_resumable: false, over: TLS },
     },
     Scenario {
         name: "request_resumable",
@@ -178,6 +197,13 @@ pub(crate) const ALL: &[Scenario] = &[
         unit: "item",
         units: 10_000,
         work: Work::Stream { is_resumable: false, over: WS },
+    },
+    Scenario {
+        name: "request_stream_tls",
+        what: "the same over TLS",
+        unit: "item",
+        units: 10_000,
+        work: Work::Stream { is_resumable: false, over: TLS },
     },
     Scenario {
         name: "request_stream_resumable",
@@ -394,6 +420,9 @@ impl Line {
         if is_resumable {
             server = server.resume(ResumeLimits::default(), 1);
         }
+        let [chain, key] = CERTIFICATE.map(Pem::text);
+        let server = server.tls(ServerTls::new(chain, key));
+        let client = client.tls(ClientTls::new().roots(Roots::Insecure));
         let builder = client.keepalive(NEVER / 4, NEVER);
         let client = runtime.block_on(async {
             let near = match over {

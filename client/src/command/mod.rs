@@ -1,5 +1,7 @@
 //! The commands.
 
+#[cfg(any(feature = "tls-aws-lc-rs", feature = "tls-ring"))]
+pub(crate) mod cert;
 mod channel;
 mod completion;
 mod fnf;
@@ -35,6 +37,8 @@ pub(crate) async fn run(command: Command) -> Result<(), Failure> {
         Command::Fnf(args) => fnf::run(args).await,
         Command::Push(args) => push::run(args).await,
         Command::Topic(command) => topic::run(command).await,
+        #[cfg(any(feature = "tls-aws-lc-rs", feature = "tls-ring"))]
+        Command::Cert(command) => cert::run(command),
         Command::Completion { shell } => completion::run(shell),
     }
 }

@@ -180,7 +180,7 @@ impl Doors {
                 waker.wake();
             }
         }
-        Ok(Newcomer { doors: Arc::clone(self), holder, spare: Some(spare) })
+        Ok(Newcomer { doors: Arc::clone(self), holder, since: now, spare: Some(spare) })
     }
 
     /// Nothing is let in any more.
@@ -281,10 +281,16 @@ impl Drop for Place {
 pub(crate) struct Newcomer {
     doors: Arc<Doors>,
     holder: Holder,
+    since: Instant,
     spare: Option<Spare>,
 }
 
 impl Newcomer {
+    /// When it came: all that comes before it is accepted has one limit.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
     pub(crate) fn doors(&self) -> &Arc<Doors> {
         &self.doors
     }
@@ -309,8 +315,8 @@ impl Newcomer {
 
     /// Ready when it has to go, while there is no driver.
     #[cfg_attr(
-        not(any(feature = "websocket", test)),
-        expect(dead_code, reason = "the handshake of a WebSocket alone comes before a driver")
+        not(any(feature = "tls", feature = "websocket", test)),
+        expect(dead_code, reason = "handshakes alone come before a driver")
     )]
     pub(crate) fn poll_turned_away(&self, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.doors.lock();

@@ -20,6 +20,7 @@ use crate::{
         shares::{Holder, Shares, Spare},
     },
     sync::{Mutex, MutexGuard},
+    transport::socket::TransportIdentity,
 };
 
 pub(crate) struct Sessions {
@@ -46,6 +47,8 @@ struct Session {
     token: Bytes,
     mailbox: Arc<Mailbox>,
     holder: Holder,
+    /// The identity of its client, proven by the transport that it began on.
+    identity: TransportIdentity,
     suspended: Option<Spare>,
 }
 
@@ -108,6 +111,7 @@ impl Sessions {
         token: &Bytes,
         mailbox: &Arc<Mailbox>,
         holder: Holder,
+        identity: TransportIdentity,
     ) -> Result<(Claim, bool), NoSession> {
         let digest = self.digest(token);
         let mut table = self.lock();
@@ -129,7 +133,8 @@ impl Sessions {
         }
         // The slice of the token in SETUP would keep the buffer it was read into.
         let token = Bytes::copy_from_slice(token);
-        let session = Session { token, mailbox: Arc::clone(mailbox), holder, suspended: None };
+        let mailbox_of = Arc::clone(mailbox);
+        let session = Session { token, mailbox: mailbox_of, holder, identity, suspended: None };
         table.sessions.insert(digest, session);
         table.shares.take(holder);
         drop(table);
@@ -140,12 +145,17 @@ impl Sessions {
         Ok((Claim { sessions: Arc::clone(self), digest, mailbox: Arc::clone(mailbox) }, has_ended))
     }
 
-    /// The connection whose session this token resumes, and whether it is without a transport.
-    pub(crate) fn find(&self, token: &[u8]) -> Option<(Arc<Mailbox>, bool)> {
+    /// The connection whose session this token resumes, and whether it is without a transport. Whoever has
+    /// a token and is not the one that it was given to finds nothing (RESUME-42).
+    pub(crate) fn find(
+        &self,
+        token: &[u8],
+        identity: &TransportIdentity,
+    ) -> Option<(Arc<Mailbox>, bool)> {
         let table = self.lock();
         let session = table.sessions.get(&self.digest(token))?;
         // Two digests that are the same by chance are told apart.
-        (session.token == token)
+        (session.token == token && session.identity == *identity)
             .then(|| (Arc::clone(&session.mailbox), session.suspended.is_some()))
     }
 }
@@ -225,7 +235,7 @@ mod tests {
     }
 
     fn claim(sessions: &Arc<Sessions>, token: &'static [u8], of: u8) -> Result<Claim, NoSession> {
-        let claimed = sessions.claim(&Bytes::from_static(token), &mailbox(), holder(of));
+        let claimed = sessions.claim(&Bytes::from_static(token), &mailbox(), holder(of), None);
         claimed.map(|(claim, _)| claim)
     }
 
@@ -241,14 +251,27 @@ mod tests {
         let held = claim(&sessions, b"\xff\xff", 1).expect("a free token");
         assert!(sessions.is_in_use(b"\xff\xff"));
         assert_eq!(claim(&sessions, b"\xff\xff", 2).err(), Some(NoSession::TokenInUse));
-        assert!(sessions.find(b"\xff\xff").is_some_and(|(_, suspended)| !suspended));
-        assert!(sessions.find(b"\xfe\xfe").is_none());
+        assert!(sessions.find(b"\xff\xff", &None).is_some_and(|(_, suspended)| !suspended));
+        assert!(sessions.find(b"\xfe\xfe", &None).is_none());
         held.suspended();
-        assert!(sessions.find(b"\xff\xff").is_some_and(|(_, suspended)| suspended));
+        assert!(sessions.find(b"\xff\xff", &None).is_some_and(|(_, suspended)| suspended));
         assert_eq!(claim(&sessions, b"\xff\xff", 2).err(), Some(NoSession::TokenInUse));
         drop(held);
-        assert!(sessions.find(b"\xff\xff").is_none());
+        assert!(sessions.find(b"\xff\xff", &None).is_none());
         assert!(claim(&sessions, b"\xff\xff", 2).is_ok());
+    }
+
+    #[test]
+    fn resume_42_a_session_is_found_by_whom_it_began_with() {
+        let sessions = Sessions::new(10, 10);
+        let ann: TransportIdentity = Some(Box::new([1; 32]));
+        let token = Bytes::from_static(b"x");
+        let _held = sessions.claim(&token, &mailbox(), holder(1), ann.clone()).expect("free");
+        assert!(sessions.find(b"x", &ann).is_some());
+        assert!(sessions.find(b"x", &None).is_none());
+        assert!(sessions.find(b"x", &Some(Box::new([2; 32]))).is_none());
+        let _nobodys = claim(&sessions, b"y", 1).expect("a free token");
+        assert!(sessions.find(b"y", &None).is_some() && sessions.find(b"y", &ann).is_none());
     }
 
     #[test]
@@ -266,7 +289,7 @@ mod tests {
         // What has been ended lets go of nothing that is another's.
         let again = claim(&sessions, b"a", 2).expect("room");
         drop(claims);
-        assert!(sessions.find(b"a").is_some());
+        assert!(sessions.find(b"a", &None).is_some());
         drop((next, again));
     }
 
@@ -283,7 +306,7 @@ mod tests {
         claims[3].suspended();
         claims.push(claim(&sessions, tokens[5], 2).expect("its own"));
         assert!(is_told_to_close(&claims[3].mailbox));
-        assert!(!is_told_to_close(&victim.mailbox) && sessions.find(b"victim").is_some());
+        assert!(!is_told_to_close(&victim.mailbox) && sessions.find(b"victim", &None).is_some());
         drop(claims);
         assert_eq!(sessions.lock().shares.held(holder(2)), 0);
     }
@@ -297,11 +320,11 @@ mod tests {
         for n in 0..1_000_u32 {
             let token = Bytes::copy_from_slice(&n.to_be_bytes());
             let of = holder(2 + (n % 3) as u8);
-            let (claim, _) = sessions.claim(&token, &mailbox(), of).expect("room");
+            let (claim, _) = sessions.claim(&token, &mailbox(), of, None).expect("room");
             claim.suspended();
             claims.push(claim);
         }
-        assert!(!is_told_to_close(&victim.mailbox) && sessions.find(b"victim").is_some());
+        assert!(!is_told_to_close(&victim.mailbox) && sessions.find(b"victim", &None).is_some());
         assert_eq!(sessions.lock().sessions.len(), 8);
     }
 }

@@ -17,7 +17,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     sync::watch,
     time::{Instant, Sleep},
 };
@@ -32,7 +32,10 @@ use crate::{
     },
     memory::MemoryBudget,
     meter::Meter,
-    transport::websocket::{self, HandshakeError, HttpHead, MAX_HEAD_BYTES},
+    transport::{
+        socket::{LINGER, linger},
+        websocket::{self, HandshakeError, HttpHead, MAX_HEAD_BYTES},
+    },
 };
 
 /// The header that proxies which end TLS commonly send instead of `Forwarded`.
@@ -89,7 +92,7 @@ pub(crate) async fn serve<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let began = Instant::now();
+    let began = newcomer.as_ref().map_or_else(Instant::now, Newcomer::since);
     let shared = Shared::new(newcomer, Arc::clone(&front.meter));
     // A body that somebody keeps must not keep the connection's place.
     let _leaves = Leaves(Arc::clone(&shared));
@@ -175,6 +178,10 @@ where
         }
         state.is_unread
     };
+    // An answer to a request for something else than HTTP leaves this to us; TLS says farewell so.
+    let farewell = io.shutdown();
+    // Whoever does not take it is gone.
+    let _ = tokio::time::timeout(LINGER.0, farewell).await;
     if is_unread {
         linger(&mut io).await;
     }
@@ -192,26 +199,6 @@ impl Drop for Leaves {
         };
         drop((newcomer, visit));
     }
-}
-
-/// How long, and for how many bytes, a connection is read whose request was answered before it was
-/// read: closed at once, it would be reset, and its client might not see the answer.
-const LINGER: (Duration, usize) = (Duration::from_millis(500), 1 << 20);
-
-async fn linger(io: &mut (impl AsyncRead + Unpin)) {
-    let (time, bytes) = LINGER;
-    let discard = async {
-        let mut buffer = vec![0; 8 << 10];
-        let mut left = bytes;
-        while let Ok(read @ 1..) = io.read(&mut buffer).await {
-            left = left.saturating_sub(read);
-            if left == 0 {
-                return;
-            }
-        }
-    };
-    // There is nothing to do about what goes on for longer.
-    let _ = tokio::time::timeout(time, discard).await;
 }
 
 /// A timer that is set anew only where it would be too late.
@@ -276,7 +263,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         {
             // A page that a handler has for browsers would tell nobody what is wrong.
             let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-            let scheme = if is_forwarded_from_tls(request.headers()) { "wss" } else { "ws" };
+            let is_encrypted =
+                self.origin.is_encrypted() || is_forwarded_from_tls(request.headers());
+            let scheme = if is_encrypted { "wss" } else { "ws" };
             let uri = match host {
                 Some(host) => format!("{scheme}://{host}{path}"),
                 None => path.to_string(),
@@ -374,7 +363,7 @@ mod tests {
 
     use bytes::{BufMut, BytesMut};
     use tokio::{
-        io::{AsyncWriteExt, duplex},
+        io::{AsyncReadExt, duplex},
         net::{TcpListener, TcpStream},
     };
 
@@ -597,7 +586,12 @@ mod tests {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let origin = Origin { peer: "a peer".into(), local: None };
+        let origin = Origin {
+            peer: "a peer".into(),
+            local: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+        };
         let never = watch::Sender::new(false);
         super::serve(io, Arc::new(front(&never)), origin, Holder::Unknown, None).await
     }

@@ -19,6 +19,8 @@ use hyper::{
 };
 use tokio::time::{Instant, Sleep, sleep_until};
 
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsInfo;
 use crate::{
     http::{HttpLimits, HttpResponse, watched::Shared},
     memory::{Account, MemoryBudget},
@@ -29,6 +31,18 @@ use crate::{
 pub(crate) struct Origin {
     pub(crate) peer: Arc<str>,
     pub(crate) local: Option<SocketAddr>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<TlsInfo>>,
+}
+
+impl Origin {
+    pub(super) fn is_encrypted(&self) -> bool {
+        #[cfg(feature = "tls")]
+        let is_encrypted = self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        let is_encrypted = false;
+        is_encrypted
+    }
 }
 
 /// A request of an HTTP client.
@@ -68,7 +82,13 @@ impl HttpRequest {
         (parts.method, parts.uri) = (method, uri);
         let source = Source::Memory(body.into());
         let body = HttpBody::new(source, &HttpLimits::default(), &MemoryBudget::of_process());
-        Self { parts, body, origin: Origin { peer: "local".into(), local: None } }
+        let origin = Origin {
+            peer: "local".into(),
+            local: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+        };
+        Self { parts, body, origin }
     }
 
     /// The method.
@@ -116,9 +136,16 @@ impl HttpRequest {
         self.origin.local
     }
 
-    /// The kind of transport: `http`.
+    /// The protection of the connection, if it came by `https://`: the name that was asked for, and the
+    /// client's certificate.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.origin.tls.as_deref()
+    }
+
+    /// The kind of transport: `http`, or `https` on a port of `wss://`.
     pub fn scheme(&self) -> &str {
-        "http"
+        if self.origin.is_encrypted() { "https" } else { "http" }
     }
 
     /// The body, to be read beside the rest.

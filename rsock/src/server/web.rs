@@ -82,7 +82,12 @@ impl Service {
             ending: self.web.ending.subscribe(),
         });
         let ends = socket.ends(&Framing::LengthPrefixed, Arc::clone(&peer));
-        let origin = Origin { peer: Arc::clone(&peer), local: ends.local };
+        let origin = Origin {
+            peer: Arc::clone(&peer),
+            local: ends.local,
+            #[cfg(feature = "tls")]
+            tls: ends.tls,
+        };
         match http::serve(socket, front, origin, holder, Some(newcomer)).await {
             Ok(Served::WebSocket { io, leftover, head, newcomer }) => {
                 let newcomer = match newcomer {

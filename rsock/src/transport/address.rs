@@ -6,8 +6,9 @@ use std::{fmt, net::Ipv6Addr};
 use crate::transport::unix::UnixName;
 use crate::{error::ConnectError, nearest::nearest};
 
-/// A parsed URI: `tcp://host:port`, `ws://host[:port][/path]`, `unix:/path` or `unix:@name`. Where the bytes go, what protects them,
-/// and how frames lie on them are independent of each other.
+/// A parsed URI: `tcp://host:port`, `ws://host[:port][/path]`, `unix:/path` or `unix:@name`, and `tls://` and
+/// `wss://` for the first two over TLS. Where the bytes go, what protects them, and how frames lie on them
+/// are independent of each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Uri {
     pub(crate) address: Address,
@@ -28,6 +29,29 @@ pub(crate) enum Address {
 pub(crate) enum Security {
     /// Nothing.
     Clear,
+    #[cfg(feature = "tls")]
+    Tls,
+}
+
+impl Security {
+    /// The schemes of TCP and of WebSockets that are protected so.
+    pub(crate) fn schemes(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Clear => ("tcp", "ws"),
+            #[cfg(feature = "tls")]
+            Self::Tls => ("tls", "wss"),
+        }
+    }
+
+    /// The port of HTTP that is protected so.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn http_port(self) -> u16 {
+        match self {
+            Self::Clear => 80,
+            #[cfg(feature = "tls")]
+            Self::Tls => 443,
+        }
+    }
 }
 
 /// How frames are to lie on the byte stream: what a [`Framing`](super::Framing) is made from.
@@ -121,11 +145,11 @@ impl Uri {
     }
 
     fn read(uri: &str) -> Result<Self, String> {
-        let security = Security::Clear;
         if let Some((scheme, name)) = uri.split_once(':')
             && scheme.eq_ignore_ascii_case("unix")
         {
-            return Ok(Self { address: Address::unix(name)?, security, layout: Layout::Prefixed });
+            let (security, layout) = (Security::Clear, Layout::Prefixed);
+            return Ok(Self { address: Address::unix(name)?, security, layout });
         }
         let Some((scheme, rest)) = uri.split_once("://") else { return Err(without_scheme(uri)) };
         let (authority, path) = match rest.find(['/', '?', '#']) {
@@ -136,23 +160,32 @@ impl Uri {
             Some((user, authority)) => (Some(user), authority),
             None => (None, authority),
         };
-        match scheme.to_ascii_lowercase().as_str() {
+        let lower = scheme.to_ascii_lowercase();
+        let (plain, security) = match lower.as_str() {
+            #[cfg(feature = "tls")]
+            "tls" | "tcp+tls" | "tcps" => ("tcp", Security::Tls),
+            #[cfg(feature = "tls")]
+            "wss" | "ws+tls" => ("ws", Security::Tls),
+            other => (other, Security::Clear),
+        };
+        match plain {
             "tcp" => {
                 if user.is_some() {
-                    return Err("a tcp URI has no credentials: they go into SETUP, by \
-                                ClientBuilder::authentication or rsock --auth-simple"
-                        .into());
+                    return Err(format!(
+                        "a {lower} URI has no credentials: they go into SETUP, by \
+                         ClientBuilder::authentication or rsock --auth-simple"
+                    ));
                 }
-                let without_port = "it has no port, as in tcp://localhost:7878";
-                let host = HostPort::read(authority, None, without_port)?;
+                let without_port = format!("it has no port, as in {lower}://localhost:7878");
+                let host = HostPort::read(authority, None, &without_port)?;
                 if !matches!(path, "" | "/") {
-                    return Err("a tcp URI has no path".into());
+                    return Err(format!("a {lower} URI has no path"));
                 }
                 Ok(Self { address: Address::Tcp(host), security, layout: Layout::Prefixed })
             }
             #[cfg(feature = "websocket")]
             "ws" => {
-                let host = HostPort::read(authority, Some(80), "")?;
+                let host = HostPort::read(authority, Some(security.http_port()), "")?;
                 let slash = if path.starts_with('/') { "" } else { "/" };
                 let path = checked_path(format!("{slash}{path}"))?;
                 let user = user.map(UserInfo::read).transpose()?;
@@ -168,7 +201,7 @@ impl Uri {
 fn without_scheme(uri: &str) -> String {
     let shown = without_credentials(uri);
     // As in tcp:localhost:7878 and tcp:/localhost:7878.
-    let scheme = ["tcp", "ws"].into_iter().find(|scheme| {
+    let scheme = ["tcp", "ws", "tls", "wss"].into_iter().find(|scheme| {
         let rest = shown.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':'));
         rest.is_some_and(|rest| rest.trim_start_matches('/').contains(':'))
     });
@@ -191,14 +224,26 @@ fn without_scheme(uri: &str) -> String {
 
 /// The problem with a URI of a scheme that is none of ours, and what may have been meant.
 fn unknown_scheme(scheme: &str, uri: &str) -> String {
-    let problem = format!("the scheme {scheme:?} is not supported, only tcp, ws and unix are");
+    let known = if cfg!(feature = "tls") { "tcp, tls, ws, wss" } else { "tcp, ws" };
+    let problem = format!("the scheme {scheme:?} is not supported, only {known} and unix are");
     // Whoever asks for encryption is not led to do without.
-    if ["wss", "https", "tls", "tcps", "tcp+tls", "ssl"].contains(&scheme) {
-        return format!("{problem}; none of them is encrypted yet");
+    let is_encrypted =
+        ["wss", "ws+tls", "https", "tls", "tcps", "tcp+tls", "ssl"].contains(&scheme);
+    if is_encrypted && !cfg!(feature = "tls") {
+        return format!(
+            "{problem}; none of them is encrypted: for that, build with the feature tls-aws-lc-rs or \
+             tls-ring of rsock"
+        );
     }
-    let meant = match nearest(scheme, ["tcp", "ws", "unix", "http"].into_iter(), |_| true) {
+    let schemes = ["tcp", "tls", "ws", "wss", "unix", "http", "https", "ssl"];
+    let of_tls = ["tls", "wss", "https", "ssl"];
+    let schemes =
+        schemes.into_iter().filter(|scheme| cfg!(feature = "tls") || !of_tls.contains(scheme));
+    let meant = match nearest(scheme, schemes, |_| true) {
         // HTTP's port is that of the WebSocket.
         Some("http") => "ws",
+        Some("https") => "wss",
+        Some("ssl") => "tls",
         Some(scheme) => scheme,
         None => return problem,
     };
@@ -360,11 +405,15 @@ impl fmt::Display for Address {
 
 impl fmt::Display for Uri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, security: Security::Clear, layout } = self;
+        let Self { address, security, layout } = self;
+        #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "WebSocket's"))]
+        let (raw, web) = security.schemes();
         match (address, layout) {
-            (Address::Tcp(host), Layout::Prefixed) => write!(f, "tcp://{host}"),
+            (Address::Tcp(host), Layout::Prefixed) => write!(f, "{raw}://{host}"),
             #[cfg(feature = "websocket")]
-            (Address::Tcp(host), Layout::WebSocket { path, .. }) => write!(f, "ws://{host}{path}"),
+            (Address::Tcp(host), Layout::WebSocket { path, .. }) => {
+                write!(f, "{web}://{host}{path}")
+            }
             #[cfg(unix)]
             (Address::Unix(name), _) => name.fmt(f),
         }
@@ -390,6 +439,16 @@ mod tests {
             #[cfg(feature = "websocket")]
             ("ws://ann:s3cret@h/%20?a=b@c", "ws://h:80/%20?a=b@c"),
             ("tcp://[fe80::1%eth0]:1", "tcp://[fe80::1%25eth0]:1"),
+            #[cfg(feature = "tls")]
+            ("tls://localhost:7878", "tls://localhost:7878"),
+            #[cfg(feature = "tls")]
+            ("TCP+TLS://[::1]:1/", "tls://[::1]:1"),
+            #[cfg(feature = "tls")]
+            ("tcps://h:1", "tls://h:1"),
+            #[cfg(all(feature = "tls", feature = "websocket"))]
+            ("wss://ann:s3cret@h", "wss://h:443/"),
+            #[cfg(all(feature = "tls", feature = "websocket"))]
+            ("ws+tls://h:1/a?b", "wss://h:1/a?b"),
             #[cfg(unix)]
             ("unix:/run/a b?c.sock", "unix:/run/a b?c.sock"),
             #[cfg(unix)]
@@ -450,6 +509,20 @@ mod tests {
         }
     }
 
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn whoever_asks_for_encryption_is_told_how_to_have_it() {
+        for uri in
+            ["wss://h:1", "https://h", "tls://h:1", "tcps://h:1", "tcp+tls://h:1", "ssl://h:1"]
+        {
+            let error = Uri::parse(uri).unwrap_err().to_string();
+            assert!(
+                error.ends_with("build with the feature tls-aws-lc-rs or tls-ring of rsock"),
+                "{error}"
+            );
+        }
+    }
+
     #[test]
     fn what_was_meant_is_suggested() {
         for (uri, meant) in [
@@ -479,8 +552,16 @@ mod tests {
             ("localhost:port", None),
             ("", None),
             ("udp://h:1", None),
+            #[cfg(not(feature = "tls"))]
             ("wss://h:1", None),
+            #[cfg(not(feature = "tls"))]
             ("https://h", None),
+            #[cfg(all(feature = "tls", feature = "websocket"))]
+            ("https://h/x", Some("wss://h/x")),
+            #[cfg(feature = "tls")]
+            ("ssl://h:1", Some("tls://h:1")),
+            #[cfg(feature = "tls")]
+            ("tls:h:1", Some("tls://h:1")),
             ("tpc://h", None),
         ] {
             let error = Uri::parse(uri).unwrap_err().to_string();
@@ -512,7 +593,7 @@ mod tests {
 
     #[cfg(feature = "websocket")]
     #[test]
-    fn credentials_of_a_websocket_are_basic_authorization() {
+    fn credentials_of_awebsocket_are_basic_authorization() {
         for (uri, header) in [
             // RFC 7617, section 2.
             ("ws://Aladdin:open%20sesame@h/", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
@@ -535,10 +616,15 @@ mod tests {
             ("ws://h:80/x", "h"),
             ("ws://h:8080", "h:8080"),
             ("ws://[::1]", "[::1]"),
+            #[cfg(feature = "tls")]
+            ("wss://h", "h"),
+            #[cfg(feature = "tls")]
+            ("wss://h:80", "h:80"),
             ("ws://[fe80::1%25eth0]:1", "[fe80::1]:1"),
         ] {
-            let Address::Tcp(host) = Uri::parse(uri).unwrap().address else { panic!("{uri}") };
-            assert_eq!(host.header(80), header);
+            let uri = Uri::parse(uri).unwrap();
+            let Address::Tcp(host) = &uri.address else { panic!("{uri}") };
+            assert_eq!(host.header(uri.security.http_port()), header);
         }
     }
 }

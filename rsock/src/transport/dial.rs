@@ -7,6 +7,8 @@ use std::{io, pin::Pin, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "tls")]
+use crate::transport::tls;
 #[cfg(unix)]
 use crate::transport::unix;
 #[cfg(feature = "websocket")]
@@ -15,7 +17,7 @@ use crate::{
     error::ConnectError,
     transport::{
         Framing,
-        address::{Address, Layout, Security, Uri},
+        address::{Address, Layout, Uri},
         socket::{Socket, Transport},
         tcp::{self, Tried},
     },
@@ -25,8 +27,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Dial {
     pub(crate) uri: Uri,
-    /// How long connecting may take, the WebSocket handshake included.
+    /// How long connecting may take, the handshakes of TLS and WebSocket included.
     pub(crate) limit: Duration,
+    /// With a URI that asks for it.
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<tls::Connector>,
     /// The longest message of a WebSocket.
     #[cfg_attr(not(feature = "websocket"), expect(dead_code, reason = "WebSocket's alone"))]
     pub(crate) max_frame_bytes: usize,
@@ -48,7 +53,7 @@ impl Dial {
     }
 
     async fn open_unlimited(&self, tried: &mut Tried) -> Result<Transport, ConnectError> {
-        let Uri { address, security: Security::Clear, layout } = &self.uri;
+        let Uri { address, layout, .. } = &self.uri;
         let socket = match address {
             Address::Tcp(target) => Socket::Tcp(tcp::connect(target, tried).await?),
             #[cfg(unix)]
@@ -56,6 +61,11 @@ impl Dial {
                 let connected = unix::connect(name).await;
                 Socket::Unix(connected.map_err(|error| ConnectError::io(name.to_string(), error))?)
             }
+        };
+        #[cfg(feature = "tls")]
+        let socket = match &self.tls {
+            Some(tls) => tls.connect(socket, &address.to_string()).await?,
+            None => socket,
         };
         let peer = self.uri.to_string().into();
         match layout {
@@ -66,23 +76,31 @@ impl Dial {
             #[cfg(feature = "websocket")]
             Layout::WebSocket { path, user } => {
                 let host = match address {
-                    Address::Tcp(target) => target.header(80),
+                    Address::Tcp(target) => target.header(self.uri.security.http_port()),
                     #[cfg(unix)]
                     Address::Unix(_) => "localhost".to_owned(),
                 };
                 let user = user.as_ref().map(|user| user.0.as_str());
                 let handshake = websocket::connect(socket, &host, path, &self.headers, user);
-                let (socket, leftover) =
-                    handshake.await.map_err(|error| ConnectError::Handshake {
-                        address: self.uri.to_string(),
-                        error: io_error(error),
-                    })?;
+                let (socket, leftover) = handshake.await.map_err(|error| self.failed(error))?;
                 let role = websocket::Role::Client;
                 let framing = websocket::WebSocketFraming::new(role, self.max_frame_bytes);
                 let (framing, input) = (Framing::WebSocket(framing), BytesMut::from(&leftover[..]));
                 Ok(Transport { socket, framing, input, peer })
             }
         }
+    }
+
+    /// The handshake of the WebSocket has failed, if it is not TLS that has: of a client's certificate, that
+    /// is told when its own handshake seems to be over.
+    #[cfg(feature = "websocket")]
+    fn failed(&self, error: websocket::HandshakeError) -> ConnectError {
+        #[cfg(feature = "tls")]
+        if let Some(kind) = system_error(&error).and_then(tls::kind_of) {
+            let address = self.uri.address.to_string();
+            return ConnectError::Tls { address, kind, error: io_error(error) };
+        }
+        ConnectError::Handshake { address: self.uri.to_string(), error: io_error(error) }
     }
 
     /// The same over and over.
@@ -98,15 +116,20 @@ impl Dial {
 /// The failure of a handshake, of the kind that the system's error had if that ended it.
 #[cfg(feature = "websocket")]
 fn io_error(error: websocket::HandshakeError) -> rsock_proto::IoError {
+    let kind = system_error(&error).map_or(io::ErrorKind::InvalidData, io::Error::kind);
+    io::Error::new(kind, error).into()
+}
+
+/// The error of the socket that has ended a handshake, if that has.
+#[cfg(feature = "websocket")]
+fn system_error(error: &websocket::HandshakeError) -> Option<&io::Error> {
     let mut cause = error.source();
     while let Some(error) = cause
         && !error.is::<io::Error>()
     {
         cause = error.source();
     }
-    let cause = cause.and_then(|error| error.downcast_ref::<io::Error>());
-    let kind = cause.map_or(io::ErrorKind::InvalidData, io::Error::kind);
-    io::Error::new(kind, error).into()
+    cause.and_then(|error| error.downcast_ref())
 }
 
 /// Opens another connection, for a session that has lost its own.

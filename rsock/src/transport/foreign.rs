@@ -21,7 +21,7 @@ pub(crate) fn foreign(input: &[u8]) -> Option<&'static str> {
         ),
         (
             &[b"\x16\x03\x00", b"\x16\x03\x01", b"\x16\x03\x02", b"\x16\x03\x03"],
-            "the peer speaks TLS, and this port does not: end it in front of the service, or connect without",
+            "the peer speaks TLS, and this port does not: listen on tls:// (rsockd --tls-cert), or connect without",
         ),
         (
             &[b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"],

@@ -8,6 +8,8 @@ pub(crate) mod foreign;
 pub(crate) mod listen;
 pub(crate) mod socket;
 mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
 #[cfg(unix)]
 pub(crate) mod unix;
 #[cfg(feature = "websocket")]

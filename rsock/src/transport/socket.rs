@@ -1,5 +1,7 @@
 //! The byte stream below every framing, whatever it is made of.
 
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use std::time::Duration;
 use std::{
     any::Any,
     fmt,
@@ -17,6 +19,8 @@ use bytes::BytesMut;
 use hyper::upgrade::Upgraded;
 #[cfg(feature = "websocket")]
 use hyper_util::rt::TokioIo;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+use tokio::io::AsyncReadExt;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 use tokio::{
@@ -24,9 +28,11 @@ use tokio::{
     net::TcpStream,
 };
 
+#[cfg(feature = "tls")]
+use crate::transport::tls::{TlsInfo, TlsStream};
 #[cfg(unix)]
 use crate::transport::unix::{self, UnixUser};
-use crate::transport::{Framing, tcp};
+use crate::transport::{Framing, address::Security, tcp};
 
 /// Any byte stream that frames lie on.
 pub(crate) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -38,6 +44,9 @@ pub(crate) enum Socket {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+    /// One of the others, and what protects it; in a box, since it is as large as a driver.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
     /// One end of a pipe in memory.
     Memory(DuplexStream),
     /// Something of the caller's own.
@@ -84,33 +93,76 @@ impl Socket {
             Self::Tcp(socket) => tcp::prepare_tcp(socket),
             #[cfg(unix)]
             Self::Unix(socket) => unix::prepare(socket),
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.inner().prepare(),
             Self::Memory(_) | Self::Own(_) | Self::None => Ok(()),
         }
     }
 
     /// The two ends of a transport that is made of this socket, as far as they are known.
     pub(crate) fn ends(&self, framing: &Framing, peer: Arc<str>) -> Ends {
-        let scheme = match (self, framing) {
+        #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "WebSocket's"))]
+        let (raw, web) = self.security().schemes();
+        let below = self.below();
+        let scheme = match (below, framing) {
             #[cfg(feature = "websocket")]
-            (_, Framing::WebSocket(_)) => "ws",
-            (Self::Tcp(_), _) => "tcp",
+            (_, Framing::WebSocket(_)) => web,
+            (Self::Tcp(_), _) => raw,
             #[cfg(unix)]
             (Self::Unix(_), _) => "unix",
-            (Self::Memory(_) | Self::Own(_) | Self::None, _) => "own",
-        };
-        let local = match self {
-            Self::Tcp(socket) => socket.local_addr().ok(),
-            _ => None,
+            _ => "own",
         };
         Ends {
             peer,
             scheme,
-            local,
+            local: match below {
+                Self::Tcp(socket) => socket.local_addr().ok(),
+                _ => None,
+            },
             #[cfg(unix)]
-            user: match self {
+            user: match below {
                 Self::Unix(socket) => unix::user(socket),
                 _ => None,
             },
+            #[cfg(feature = "tls")]
+            tls: self.tls().cloned(),
+        }
+    }
+
+    /// The protection of the bytes on their way.
+    pub(crate) fn security(&self) -> Security {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Security::Tls,
+            _ => Security::Clear,
+        }
+    }
+
+    /// The outcome of its TLS handshake, if there was one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        match self {
+            Self::Tls(socket) => Some(socket.info()),
+            _ => None,
+        }
+    }
+
+    /// The identity of the other end, as the transport itself proves it: the digest of the key of its
+    /// certificate.
+    pub(crate) fn identity(&self) -> TransportIdentity {
+        #[cfg(feature = "tls")]
+        if let Some(certificate) = self.tls().and_then(|tls| tls.certificate()) {
+            return Some(Box::new(*certificate.spki_sha256()));
+        }
+        None
+    }
+
+    /// The socket itself, without what protects it.
+    fn below(&self) -> &Self {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.inner(),
+            other => other,
         }
     }
 
@@ -122,6 +174,11 @@ impl Socket {
     /// made on otherwise, for as long as that lives: each time across threads, if each has its own.
     pub(crate) fn settled(self) -> io::Result<Self> {
         match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(mut socket) => {
+                socket.settle()?;
+                Ok(Self::Tls(socket))
+            }
             Self::Tcp(socket) => Ok(Self::Tcp(TcpStream::from_std(socket.into_std()?)?)),
             #[cfg(unix)]
             Self::Unix(socket) => Ok(Self::Unix(UnixStream::from_std(socket.into_std()?)?)),
@@ -130,12 +187,17 @@ impl Socket {
     }
 }
 
+/// The identity that a transport has proven, as far as it proves that at all.
+pub(crate) type TransportIdentity = Option<Box<[u8; 32]>>;
+
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp(_) => "Tcp",
             #[cfg(unix)]
             Self::Unix(_) => "Unix",
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => "Tls",
             Self::Memory(_) => "Memory",
             Self::Own(_) => "Own",
             Self::None => "None",
@@ -150,6 +212,8 @@ macro_rules! with {
             Socket::Tcp($io) => $does,
             #[cfg(unix)]
             Socket::Unix($io) => $does,
+            #[cfg(feature = "tls")]
+            Socket::Tls($io) => $does,
             Socket::Memory($io) => $does,
             Socket::Own($io) => $does,
             Socket::None => $none,
@@ -208,6 +272,29 @@ impl AsyncWrite for Socket {
     }
 }
 
+/// How long, and for how many bytes, a connection is read whose other end was answered before all of it was
+/// read: closed at once, it would be reset, and the answer might not be seen.
+#[cfg(any(feature = "tls", feature = "websocket"))]
+pub(crate) const LINGER: (Duration, usize) = (Duration::from_millis(500), 1 << 20);
+
+/// Reads and forgets what still comes, within bounds, so that an answer arrives.
+#[cfg(any(feature = "tls", feature = "websocket"))]
+pub(crate) async fn linger(io: &mut (impl AsyncRead + Unpin)) {
+    let (time, bytes) = LINGER;
+    let discard = async {
+        let mut buffer = vec![0; 8 << 10];
+        let mut left = bytes;
+        while let Ok(read @ 1..) = io.read(&mut buffer).await {
+            left = left.saturating_sub(read);
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    // There is nothing to do about what goes on for longer.
+    let _ = tokio::time::timeout(time, discard).await;
+}
+
 /// The two ends of a transport, as far as it knows them.
 #[derive(Clone)]
 pub(crate) struct Ends {
@@ -216,6 +303,8 @@ pub(crate) struct Ends {
     pub(crate) local: Option<SocketAddr>,
     #[cfg(unix)]
     pub(crate) user: Option<UnixUser>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Option<Arc<TlsInfo>>,
 }
 
 /// A byte stream and what is known of it: what a connection begins with, and what a session goes on on.

@@ -50,6 +50,7 @@ sections! {
         version: &'static str = env!("CARGO_PKG_VERSION");
         uptime_seconds: u64 = app.uptime_seconds();
         connections: Connections = Connections::of(app, reading);
+        tls: Tls = Tls::of(app, reading);
         http: Http = Http::of(app, reading);
         memory: Memory = Memory::of(app, reading);
         sessions: Sessions = Sessions::of(app, reading);
@@ -85,6 +86,13 @@ sections! {
         /// With a runtime for each core, how they are shared out among them.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         cores: Vec<Core> = cores(app);
+    }
+
+    /// TLS handshakes of clients, and what became of them.
+    Tls {
+        handshakes: u64 = reading.tls_handshakes;
+        failed: u64 = reading.failed_tls_handshakes;
+        timeouts: u64 = reading.tls_handshake_timeouts;
     }
 
     /// Plain HTTP on the ports of WebSockets. Its connections are not among the others.

@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
+use rsock::tls::TlsVersion;
 use rsock_cli::{any_time, some_time};
 
-use super::table::{DefaultRoute, RuntimeKind};
+use super::table::{ClientAuthKind, DefaultRoute, RuntimeKind};
 use crate::{
     logging::{LogFilter, LogFormat},
     owner::UnixOwner,
@@ -87,6 +88,12 @@ pub(super) const RULE: Form<TopicRule> =
     texts("RULE", |text, _| TopicRule::read(text), TopicRule::to_string);
 pub(super) const DIRECTORY: Form<PathBuf> =
     texts("DIR", |text, _| some_text(text).map(PathBuf::from), |path| path.display().to_string());
+pub(super) const FILE: Form<PathBuf> =
+    texts("FILE", |text, _| some_text(text).map(PathBuf::from), |path| path.display().to_string());
+pub(super) const CLIENT_AUTH: Form<ClientAuthKind> =
+    texts("KIND", |text, _| text.parse(), ClientAuthKind::to_string);
+pub(super) const TLS_VERSION: Form<TlsVersion> =
+    texts("VERSION", |text, _| text.parse(), TlsVersion::to_string);
 pub(super) const RUNTIME: Form<RuntimeKind> =
     texts("KIND", |text, _| text.parse(), RuntimeKind::to_string);
 pub(super) const FILTER: Form<LogFilter> =

@@ -2,14 +2,15 @@
 
 use std::{fmt, io, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
 
-use rsock::{HttpLimits, ResumeLimits, proto::Config};
+use rsock::{HttpLimits, ResumeLimits, proto::Config, tls::TlsVersion};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
     Reload::{Live, NewConnections, Restart},
     form::{
-        ANY_BYTES, ANY_COUNT, ANY_TIME, BYTES, COUNT, DIRECTORY, FILTER, FRAGMENT, FRAME, FRAMES,
-        LOG_FORMAT, MODE, OWNER, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, URI, YES,
+        ANY_BYTES, ANY_COUNT, ANY_TIME, BYTES, CLIENT_AUTH, COUNT, DIRECTORY, FILE, FILTER,
+        FRAGMENT, FRAME, FRAMES, LOG_FORMAT, MODE, OWNER, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL,
+        THREADS, TIME, TLS_VERSION, URI, YES,
     },
     settings,
 };
@@ -23,9 +24,37 @@ settings! {
     /// The settings of a service.
     Options;
 
-    /// Addresses to listen on: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; unix:/PATH,
-    /// or unix:@NAME for a name without a file (Linux); may be repeated
+    /// Addresses to listen on: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; tls:// and wss://
+    /// for the same over TLS; unix:/PATH, or unix:@NAME for a name without a file (Linux); may be repeated
     list listen: String = ["tcp://127.0.0.1:7878", "ws://127.0.0.1:7879/rsocket"].map(str::to_owned).into(), URI, Restart;
+
+    /// The file of a certificate for tls:// and wss://, with its chain, as PEM; may be repeated, each with
+    /// its --tls-key: a client sees the one that is for the name it asks for, or else the first
+    list tls_cert: PathBuf = Vec::new(), FILE, Restart;
+
+    /// The file of the key of each --tls-cert, in the same order. All files of TLS are read anew with SIGHUP
+    /// and when they change: what cannot be used changes nothing, and is logged
+    list tls_key: PathBuf = Vec::new(), FILE, Restart;
+
+    /// The file of the authorities of clients, as PEM: clients are asked for certificates of theirs
+    maybe tls_client_ca: PathBuf = None, FILE, Restart;
+
+    /// Whether clients have to have a certificate of --tls-client-ca: "required", or "optional", where those
+    /// without are let in as nobody
+    one tls_client_auth: ClientAuthKind = ClientAuthKind::Required, CLIENT_AUTH, Restart;
+
+    /// The file of lists of revoked certificates of clients (CRL), as PEM
+    maybe tls_client_crl: PathBuf = None, FILE, Restart;
+
+    /// The oldest version of TLS that is spoken: 1.2 or 1.3
+    one tls_min: TlsVersion = TlsVersion::Tls12, TLS_VERSION, Restart;
+
+    /// An application protocol (ALPN) that is agreed upon with clients of tls:// that offer any; then those
+    /// that offer others are refused. Without it, everyone is let in. May be repeated
+    list tls_alpn: String = Vec::new(), SUBPROTOCOL, Restart;
+
+    /// How often it is looked whether the files of TLS have changed; 0s leaves that to SIGHUP
+    one tls_check_interval: Duration = Duration::from_secs(60), ANY_TIME, Restart;
 
     /// Permissions of Unix sockets: the mode of their files, as 0660; by default the umask says it
     maybe unix_mode: u32 = None, MODE, Restart;
@@ -207,6 +236,38 @@ impl fmt::Display for RuntimeKind {
         f.write_str(match self {
             Self::Shared => "shared",
             Self::PerCore => "per-core",
+        })
+    }
+}
+
+/// Whether clients have to have certificates, where they are asked for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientAuthKind {
+    /// Those without are let in as nobody.
+    Optional,
+    /// Those without are refused.
+    #[default]
+    Required,
+}
+
+impl FromStr for ClientAuthKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "optional" => Ok(Self::Optional),
+            "required" => Ok(Self::Required),
+            _ => Err("it must be required or optional".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for ClientAuthKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Optional => "optional",
+            Self::Required => "required",
         })
     }
 }

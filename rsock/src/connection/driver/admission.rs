@@ -166,8 +166,9 @@ impl Driver {
         if self.admission.is_stopping {
             return self.connection.reject(ErrorCode::REJECTED_RESUME, STOPPING);
         }
-        let found =
-            self.options.sessions.as_ref().and_then(|sessions| sessions.find(&resume.token));
+        let identity = self.wire.socket.identity();
+        let sessions = self.options.sessions.as_ref();
+        let found = sessions.and_then(|sessions| sessions.find(&resume.token, &identity));
         let Some((owner, is_suspended)) = found else { return self.refuse_resume() };
         match &self.admission.doors {
             Some(doors) if is_suspended => {

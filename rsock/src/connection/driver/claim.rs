@@ -30,7 +30,8 @@ impl Driver {
         else {
             return Ok(());
         };
-        match sessions.claim(token, &self.mailbox, self.admission.holder) {
+        let identity = self.wire.socket.identity();
+        match sessions.claim(token, &self.mailbox, self.admission.holder, identity) {
             Ok((claim, has_ended_another)) => {
                 self.session = Session::Claimed(Box::new(claim));
                 if has_ended_another {

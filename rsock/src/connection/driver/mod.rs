@@ -151,7 +151,8 @@ impl Driver {
         mailbox: Arc<Mailbox>,
         options: DriverOptions,
     ) -> Self {
-        let connection = Connection::server(Arc::clone(&options.config), now());
+        let began = newcomer.as_ref().map_or_else(now, |newcomer| newcomer.since().into_std());
+        let connection = Connection::server(Arc::clone(&options.config), began);
         let admission = Admission::new(accept, newcomer);
         Self::new(transport, connection, admission, Session::None, mailbox, options)
     }

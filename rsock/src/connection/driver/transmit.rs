@@ -24,7 +24,7 @@ impl Driver {
             return self.connection.has_events();
         }
         let waiting = self.wire.output.len();
-        let written = if waiting > 0 { self.wire.write(cx) } else { Poll::Pending };
+        let written = if self.wire.is_waiting() { self.wire.write(cx) } else { Poll::Pending };
         match written {
             Poll::Ready(Ok(())) | Poll::Pending => {}
             Poll::Ready(Err(error)) if self.connection.is_over() => {

@@ -33,6 +33,8 @@ pub(super) struct Wire {
     /// Writing to the transport has failed, and it is lost when its end is read, or at this time. What
     /// was unread may say why.
     pub(super) write_failure: Option<Box<(io::Error, Instant)>>,
+    /// The socket may hold what it has taken and not sent.
+    is_unflushed: bool,
     /// The transport is gone: nobody is left to be written to.
     pub(super) unreachable: bool,
     /// The peer has closed it with something unread, or in the middle of what was written.
@@ -49,6 +51,7 @@ impl Wire {
             input: Input::new(input, Arc::clone(&options.memory)),
             unread_end: None,
             write_failure: None,
+            is_unflushed: false,
             unreachable: false,
             is_reset: false,
         }
@@ -63,6 +66,7 @@ impl Wire {
         self.input.replace(input);
         self.unread_end = None;
         self.write_failure = None;
+        self.is_unflushed = false;
         self.unreachable = false;
         self.is_reset = false;
     }
@@ -89,6 +93,7 @@ impl Wire {
 
     /// Nobody is left to write to.
     pub(super) fn forget_output(&mut self) {
+        self.is_unflushed = false;
         self.output.discard();
     }
 
@@ -111,9 +116,10 @@ impl Wire {
 
     /// Writes what there is, until the socket takes no more of it.
     pub(super) fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.output.is_empty() {
+        if !self.is_waiting() {
             return Poll::Ready(Ok(()));
         }
+        self.is_unflushed = true;
         while !self.output.is_empty() {
             let io = Pin::new(&mut self.socket);
             let first = self.output.chunk();
@@ -129,7 +135,15 @@ impl Wire {
             }
             self.output.advance(written);
         }
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        self.is_unflushed = flushed.is_pending();
+        flushed
+    }
+
+    /// Whether there is something to write, or to flush.
+    #[inline]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_unflushed || !self.output.is_empty()
     }
 
     /// Closes our side, when all is written.

@@ -7,6 +7,7 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
+    task::Poll,
     time::Duration,
 };
 
@@ -139,14 +140,24 @@ where
     };
 
     let mut exchange = pin!(exchange);
-    let mut is_finished = false;
+    let mut finished = None;
     poll_fn(|cx| {
-        // How the connection ended is told to the exchange
-        is_finished = is_finished || Pin::new(&mut connection).poll(cx).is_ready();
-        exchange.as_mut().poll(cx)
+        if finished.is_none()
+            && let Poll::Ready(outcome) = Pin::new(&mut connection).poll(cx)
+        {
+            finished = Some(outcome);
+        }
+        match exchange.as_mut().poll(cx) {
+            // How the connection ended may not have been told to the exchange.
+            Poll::Ready(Err(HandshakeError::Http(told))) if told.is_canceled() => {
+                let ended = finished.take().and_then(Result::err);
+                Poll::Ready(Err(HandshakeError::Http(ended.unwrap_or(told))))
+            }
+            outcome => outcome,
+        }
     })
     .await?;
-    if !is_finished {
+    if finished.is_none() {
         (&mut connection).await?;
     }
     let parts = connection.into_parts();

@@ -149,6 +149,7 @@ pub use spawn::{Spawned, spawned};
 pub use state::ConnectionState;
 pub use streams::{Payloads, RequestStream};
 pub use tap::{Direction, FrameTap};
+pub use transport::proxy::{ProxyProtocol, ProxyVersions};
 #[cfg(feature = "tls")]
 pub use transport::tls;
 #[cfg(unix)]

@@ -95,6 +95,9 @@ figures! {
         reconnects:
             "Times a client without a connection, or whose session was gone, was connected anew";
         handshake_timeouts: "WebSocket handshakes that were not over in time";
+        refused_proxy_headers:
+            "Connections closed because the PROXY protocol is asked for, and they came from no proxy that \
+             is trusted, or without its header, or it was wrong or late";
         tls_handshakes: "TLS handshakes that were completed, of clients that came";
         failed_tls_handshakes:
             "TLS handshakes of clients that failed, as when either side refuses the other's certificate";
@@ -240,6 +243,10 @@ impl Meter {
     #[cfg(feature = "websocket")]
     pub(crate) fn handshake_timeout(&self) {
         self.handshake_timeouts.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused_proxy_header(&self) {
+        self.refused_proxy_headers.fetch_add(1, Relaxed);
     }
 
     #[cfg(feature = "tls")]

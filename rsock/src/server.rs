@@ -1,6 +1,7 @@
 //! The side that is dialled.
 
 mod drain;
+mod entering;
 mod log;
 #[cfg(feature = "tls")]
 mod secure;
@@ -41,6 +42,7 @@ use crate::{
         address::{Layout, Uri},
         dial::OWN,
         listen::{ListenOptions, Listener, ListeningSocket, Remote},
+        proxy::ProxyProtocol,
         socket::{Socket, Transport},
     },
 };
@@ -106,6 +108,7 @@ pub struct ServerBuilder {
     /// Of sessions, where clients may ask for them.
     resume: Option<ResumeLimits>,
     lease: Option<MakeLease>,
+    proxies: Option<ProxyProtocol>,
     #[cfg(feature = "tls")]
     tls: Option<ServerTls>,
     #[cfg(feature = "websocket")]
@@ -134,6 +137,7 @@ impl Default for ServerBuilder {
             max_sessions_per_address: None,
             resume: None,
             lease: None,
+            proxies: None,
             #[cfg(feature = "tls")]
             tls: None,
             #[cfg(feature = "websocket")]
@@ -237,6 +241,14 @@ impl ServerBuilder {
     /// By default all are told at once.
     pub fn drain_spread(mut self, spread: Duration) -> Self {
         self.drain_spread = spread;
+        self
+    }
+
+    /// Takes from proxies where connections come from, on all addresses of TCP: those of trusted ones have to
+    /// begin with a header of the PROXY protocol, and others are closed. Limits for each address, and
+    /// [`Peer::address`](crate::Peer::address), are of the client then.
+    pub fn proxy_protocol(mut self, proxies: ProxyProtocol) -> Self {
+        self.proxies = Some(proxies);
         self
     }
 
@@ -621,10 +633,11 @@ impl Service {
         socket: Socket,
         remote: Remote,
         uri: &Uri,
-        newcomer: Newcomer,
+        mut newcomer: Newcomer,
     ) -> Option<Driven> {
         // A socket that cannot be set up is of no use; the peer sees it close.
         socket.prepare().ok()?;
+        let (socket, remote) = self.passed_on(socket, remote, &mut newcomer).await?;
         let peer: Arc<str> = remote.to_string().into();
         #[cfg(feature = "tls")]
         let socket = self.secured(socket, &peer, uri, &newcomer).await?;

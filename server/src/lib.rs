@@ -40,6 +40,6 @@ pub use owner::UnixOwner;
 pub use service::{Live, Service, StartError, try_it};
 pub use settings::{
     Changes, ClientAuthKind, ConfigCommand, DefaultRoute, Flags, Loaded, Options, Problems,
-    RuntimeKind, Source,
+    ProxyKind, RuntimeKind, Source,
 };
 pub use topics::TopicRule;

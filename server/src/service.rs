@@ -2,7 +2,10 @@
 
 use std::{fmt, io::ErrorKind, sync::Arc, time::Duration};
 
-use rsock::{ConnectError, IoError, LiveConfig, MemoryBudget, Meter, Router, Server, SharedLease};
+use rsock::{
+    ConnectError, IoError, LiveConfig, MemoryBudget, Meter, ProxyProtocol, Router, Server,
+    SharedLease,
+};
 use rsock_topics::Service as TopicService;
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     cores::Cores,
     frames,
     http::Front,
-    settings::{DefaultRoute, Options, RuntimeKind},
+    settings::{DefaultRoute, Options, ProxyKind, RuntimeKind},
     tls::{self, Certificates},
     topics,
 };
@@ -100,6 +103,9 @@ impl Service {
         if options.metrics {
             builder = builder.observe(Arc::new(app.requests().clone()));
         }
+        if let Some(proxies) = proxies(&options).map_err(StartError::Proxies)? {
+            builder = builder.proxy_protocol(proxies);
+        }
         if let Some(tls) = tls {
             builder = builder.tls(tls);
         }
@@ -167,6 +173,22 @@ impl Service {
     }
 }
 
+/// The proxies that settings trust, if connections come from them.
+fn proxies(options: &Options) -> Result<Option<ProxyProtocol>, String> {
+    match (options.proxy_protocol, options.proxy_trust.as_slice()) {
+        (ProxyKind::Off, []) => Ok(None),
+        (ProxyKind::Off, _) => {
+            Err("--proxy-trust is for --proxy-protocol, which is off".to_owned())
+        }
+        (ProxyKind::On(_), []) => Err("--proxy-protocol needs --proxy-trust, the networks of the \
+                                       proxies: whoever may say whose a connection is may be anyone"
+            .to_owned()),
+        (ProxyKind::On(versions), trusted) => {
+            Ok(Some(ProxyProtocol::from(trusted)?.versions(versions)))
+        }
+    }
+}
+
 /// Why a service did not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -182,6 +204,8 @@ pub enum StartError {
     Listen(ConnectError),
     /// Listeners that share a port among several runtimes are to be had on Linux alone.
     PerCore,
+    /// The settings of the PROXY protocol contradict each other: a sentence.
+    Proxies(String),
     /// The settings of TLS contradict each other: a sentence.
     Tls(String),
     /// The settings of topics contradict each other, or their directory cannot be used: a sentence.
@@ -193,7 +217,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Topics(problem) | Self::Tls(problem) => f.write_str(problem),
+            Self::Topics(problem) | Self::Tls(problem) | Self::Proxies(problem) => {
+                f.write_str(problem)
+            }
             Self::DefaultRoute { name, known } => {
                 write!(f, "no default route {name:?}: there is {}, or none", known.join(", "))
             }
@@ -240,7 +266,11 @@ impl std::error::Error for StartError {
         match self {
             Self::Listen(error) => Some(error),
             Self::Threads(error) => Some(error.get()),
-            Self::DefaultRoute { .. } | Self::PerCore | Self::Tls(_) | Self::Topics(_) => None,
+            Self::DefaultRoute { .. }
+            | Self::PerCore
+            | Self::Proxies(_)
+            | Self::Tls(_)
+            | Self::Topics(_) => None,
         }
     }
 }

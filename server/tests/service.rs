@@ -247,7 +247,7 @@ async fn the_figures_of_the_status_keep_their_names_and_their_order() {
         strings[2..].join(" "),
         "uptime_seconds \
          connections open total full failed_accepts refused turned_away violations setup_timeouts \
-         handshake_timeouts keepalive_timeouts paused_reads tls handshakes failed timeouts \
+         handshake_timeouts keepalive_timeouts paused_reads proxies refused tls handshakes failed timeouts \
          http open requests refused timeouts evicted \
          memory max used refused paused paused_for_handlers given_up_streams ended stalled_parts \
          sessions suspended resumed broken_transports refused refused_transports evicted \

@@ -299,6 +299,19 @@ impl Newcomer {
         self.holder
     }
 
+    /// It is somebody else's, for whom a proxy passes it on.
+    pub(crate) fn passed_on_for(&mut self, holder: Holder) {
+        let Some(spare) = self.spare.take() else { return };
+        let mut inner = self.doors.lock();
+        if let Some(entry) = inner.newcomers.withdraw(spare) {
+            inner.newcomers.give_back(self.holder);
+            inner.newcomers.take(holder);
+            self.spare = Some(inner.newcomers.offer(holder, entry));
+            drop(inner);
+            self.holder = holder;
+        }
+    }
+
     /// A driver has it from now on, and is told there if it has to go; false if it has to already.
     pub(crate) fn driven_by(&self, driver: Arc<dyn TurnAway>) -> bool {
         let mut inner = self.doors.lock();
@@ -314,10 +327,6 @@ impl Newcomer {
     }
 
     /// Ready when it has to go, while there is no driver.
-    #[cfg_attr(
-        not(any(feature = "tls", feature = "websocket", test)),
-        expect(dead_code, reason = "handshakes alone come before a driver")
-    )]
     pub(crate) fn poll_turned_away(&self, cx: &Context<'_>) -> Poll<()> {
         let mut inner = self.doors.lock();
         match self.spare.and_then(|spare| inner.newcomers.spare(spare)) {

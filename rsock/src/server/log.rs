@@ -1,6 +1,6 @@
 //! The lines that a server writes to the log.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 #[cfg(feature = "tracing")]
 pub(super) fn cannot_accept(error: &io::Error, open: u64, times: u64) {
@@ -15,3 +15,12 @@ pub(super) fn cannot_accept(error: &io::Error, open: u64, times: u64) {
 
 #[cfg(not(feature = "tracing"))]
 pub(super) fn cannot_accept(_: &io::Error, _: u64, _: u64) {}
+
+/// It may be a health check of somebody else's, or somebody who goes around the proxy: it is no warning.
+#[cfg(feature = "tracing")]
+pub(super) fn not_passed_on(peer: SocketAddr, error: &io::Error) {
+    tracing::debug!(%peer, "connection closed: {error}");
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(super) fn not_passed_on(_: SocketAddr, _: &io::Error) {}

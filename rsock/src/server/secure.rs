@@ -1,11 +1,6 @@
 //! Connections that begin with TLS.
 
-use std::{
-    future::{Future, poll_fn},
-    io,
-    pin::pin,
-    task::Poll,
-};
+use std::{future::Future, io};
 
 use crate::{
     connection::Newcomer,
@@ -53,27 +48,18 @@ impl Service {
         newcomer: &Newcomer,
     ) -> Option<Socket> {
         let meter = &self.builder.settings.meter;
-        let mut accepting = pin!(accepting);
-        let until_turned_away = poll_fn(|cx| {
-            if let Poll::Ready(outcome) = accepting.as_mut().poll(cx) {
-                return Poll::Ready(Some(outcome));
-            }
-            newcomer.poll_turned_away(cx).map(|()| None)
-        });
-        let until = newcomer.since() + self.config().setup_timeout;
-        let error = match tokio::time::timeout_at(until, until_turned_away).await {
-            Ok(Some(Ok(socket))) => {
+        let error = match self.in_time(newcomer, accepting).await? {
+            Ok(socket) => {
                 meter.tls_handshake();
                 return Some(socket);
             }
-            Ok(Some(Err(error))) => {
-                meter.failed_tls_handshake();
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                meter.tls_handshake_timeout();
                 error
             }
-            Ok(None) => return None,
-            Err(_) => {
-                meter.tls_handshake_timeout();
-                io::ErrorKind::TimedOut.into()
+            Err(error) => {
+                meter.failed_tls_handshake();
+                error
             }
         };
         log_handshake(peer, &error);

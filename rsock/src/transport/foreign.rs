@@ -25,7 +25,7 @@ pub(crate) fn foreign(input: &[u8]) -> Option<&'static str> {
         ),
         (
             &[b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"],
-            "the peer speaks the PROXY protocol, and this port does not: turn it off in the proxy",
+            "the peer speaks the PROXY protocol, and this port does not: turn it off in the proxy, or on here (rsockd --proxy-protocol)",
         ),
     ];
     let begins = |beginnings: &[&[u8]]| beginnings.iter().any(|begin| input.starts_with(begin));

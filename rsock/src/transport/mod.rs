@@ -6,6 +6,7 @@ pub(crate) mod dial;
 #[cfg(feature = "tracing")]
 pub(crate) mod foreign;
 pub(crate) mod listen;
+pub(crate) mod proxy;
 pub(crate) mod socket;
 mod tcp;
 #[cfg(feature = "tls")]

@@ -50,6 +50,7 @@ sections! {
         version: &'static str = env!("CARGO_PKG_VERSION");
         uptime_seconds: u64 = app.uptime_seconds();
         connections: Connections = Connections::of(app, reading);
+        proxies: Proxies = Proxies::of(app, reading);
         tls: Tls = Tls::of(app, reading);
         http: Http = Http::of(app, reading);
         memory: Memory = Memory::of(app, reading);
@@ -86,6 +87,11 @@ sections! {
         /// With a runtime for each core, how they are shared out among them.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         cores: Vec<Core> = cores(app);
+    }
+
+    /// Connections that came from no proxy that is trusted, or without its header.
+    Proxies {
+        refused: u64 = reading.refused_proxy_headers;
     }
 
     /// TLS handshakes of clients, and what became of them.

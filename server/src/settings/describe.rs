@@ -32,6 +32,8 @@ fn toml_of(setting: &Setting, texts: &[String]) -> String {
 fn example(setting: &Setting) -> &'static str {
     match setting.value {
         "MODE" => "0660",
+        "FILE" => "/etc/rsockd/tls.pem",
+        "NETWORK" => "10.0.0.0/8",
         "OWNER" => "1000:1000",
         "SIZE" => "2GiB",
         "DIR" => "/var/lib/rsockd",

@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use rsock::tls::TlsVersion;
 use rsock_cli::{any_time, some_time};
 
-use super::table::{ClientAuthKind, DefaultRoute, RuntimeKind};
+use super::table::{ClientAuthKind, DefaultRoute, ProxyKind, RuntimeKind};
 use crate::{
     logging::{LogFilter, LogFormat},
     owner::UnixOwner,
@@ -90,6 +90,9 @@ pub(super) const DIRECTORY: Form<PathBuf> =
     texts("DIR", |text, _| some_text(text).map(PathBuf::from), |path| path.display().to_string());
 pub(super) const FILE: Form<PathBuf> =
     texts("FILE", |text, _| some_text(text).map(PathBuf::from), |path| path.display().to_string());
+pub(super) const PROXY: Form<ProxyKind> =
+    texts("KIND", |text, _| text.parse(), ProxyKind::to_string);
+pub(super) const NETWORK: Form<String> = texts("NETWORK", |text, _| network(text), String::clone);
 pub(super) const CLIENT_AUTH: Form<ClientAuthKind> =
     texts("KIND", |text, _| text.parse(), ClientAuthKind::to_string);
 pub(super) const TLS_VERSION: Form<TlsVersion> =
@@ -112,6 +115,10 @@ fn number<T: TryFrom<u64>>(text: &str, (least, most): (u64, u64)) -> Result<T, S
     let number = text.parse::<u64>().ok().filter(|number| (least..=most).contains(number));
     let number = number.and_then(|number| T::try_from(number).ok());
     number.ok_or_else(|| format!("it must be a whole number from {least} to {most}"))
+}
+
+fn network(text: &str) -> Result<String, String> {
+    rsock::ProxyProtocol::from([text]).map(|_| text.to_owned())
 }
 
 fn some_text(text: &str) -> Result<String, String> {

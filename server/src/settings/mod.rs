@@ -17,7 +17,7 @@ mod tests;
 pub use command::ConfigCommand;
 pub use flags::Flags;
 pub use merge::{Changes, Loaded, Problems, Source};
-pub use table::{ClientAuthKind, DefaultRoute, Options, RuntimeKind};
+pub use table::{ClientAuthKind, DefaultRoute, Options, ProxyKind, RuntimeKind};
 
 /// Keys of the file that are none of the table: sections, which others read.
 const SECTIONS: &[&str] = &[];

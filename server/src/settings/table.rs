@@ -2,15 +2,15 @@
 
 use std::{fmt, io, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
 
-use rsock::{HttpLimits, ResumeLimits, proto::Config, tls::TlsVersion};
+use rsock::{HttpLimits, ProxyVersions, ResumeLimits, proto::Config, tls::TlsVersion};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
     Reload::{Live, NewConnections, Restart},
     form::{
         ANY_BYTES, ANY_COUNT, ANY_TIME, BYTES, CLIENT_AUTH, COUNT, DIRECTORY, FILE, FILTER,
-        FRAGMENT, FRAME, FRAMES, LOG_FORMAT, MODE, OWNER, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL,
-        THREADS, TIME, TLS_VERSION, URI, YES,
+        FRAGMENT, FRAME, FRAMES, LOG_FORMAT, MODE, NETWORK, OWNER, PROXY, ROUTE, RULE, RUNTIME,
+        SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION, URI, YES,
     },
     settings,
 };
@@ -55,6 +55,14 @@ settings! {
 
     /// How often it is looked whether the files of TLS have changed; 0s leaves that to SIGHUP
     one tls_check_interval: Duration = Duration::from_secs(60), ANY_TIME, Restart;
+
+    /// Whether connections begin with a header of the PROXY protocol, which says whose they are: "off",
+    /// "any" version, "v1" or "v2". It is asked of all addresses of TCP, and needs --proxy-trust
+    one proxy_protocol: ProxyKind = ProxyKind::Off, PROXY, Restart;
+
+    /// A network of the proxies whose headers are taken, as 10.0.0.0/8 or ::1; connections of others are
+    /// closed; may be repeated
+    list proxy_trust: String = Vec::new(), NETWORK, Restart;
 
     /// Permissions of Unix sockets: the mode of their files, as 0660; by default the umask says it
     maybe unix_mode: u32 = None, MODE, Restart;
@@ -237,6 +245,40 @@ impl fmt::Display for RuntimeKind {
             Self::Shared => "shared",
             Self::PerCore => "per-core",
         })
+    }
+}
+
+/// The PROXY protocol that connections begin with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyKind {
+    /// None.
+    #[default]
+    Off,
+    /// One of these versions.
+    On(ProxyVersions),
+}
+
+impl FromStr for ProxyKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            "any" => Ok(Self::On(ProxyVersions::Any)),
+            "v1" => Ok(Self::On(ProxyVersions::V1)),
+            "v2" => Ok(Self::On(ProxyVersions::V2)),
+            _ => Err("it must be off, any, v1 or v2".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for ProxyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::On(versions) => versions.fmt(f),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod authority;
 mod client_certificates;
 mod handshakes;
 mod interruptions;
+mod proxied;
 mod reload;
 mod service;
 mod web;
@@ -117,7 +118,15 @@ fn hurried(limit: Duration) -> Config {
 
 /// A connection with TLS, over which frames go by the letter.
 async fn raw(authority: &Authority, shown: Option<&Issued>, uri: &str) -> Raw {
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+    let address = uri.split('/').nth(2).expect("an address");
+    let socket = TcpStream::connect(address).await.expect("a connection");
+    let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+    connector(authority, shown).connect(name, socket).await.expect("hands are shaken")
+}
+
+/// TLS that is not ours, or at least without what is ours of it.
+fn connector(authority: &Authority, shown: Option<&Issued>) -> tokio_rustls::TlsConnector {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
     let certificate = |text: &str| CertificateDer::from_pem_slice(text.as_bytes()).expect("PEM");
     let mut roots = rustls::RootCertStore::empty();
@@ -134,11 +143,7 @@ async fn raw(authority: &Authority, shown: Option<&Issued>, uri: &str) -> Raw {
             config.with_client_auth_cert(vec![certificate(chain)], key).expect("a pair")
         }
     };
-    let address = uri.split('/').nth(2).expect("an address");
-    let socket = TcpStream::connect(address).await.expect("a connection");
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let name = ServerName::try_from("localhost").expect("a name");
-    connector.connect(name, socket).await.expect("hands are shaken")
+    tokio_rustls::TlsConnector::from(Arc::new(config))
 }
 
 type Raw = tokio_rustls::client::TlsStream<TcpStream>;

@@ -115,3 +115,41 @@ async fn what_waits_encrypted_leaves_without_more_to_write() {
         }
     }
 }
+
+/// With a runtime for each core, a session's next transport may be another's: the socket below TLS moves.
+#[test]
+fn a_session_is_taken_up_on_whichever_runtime() {
+    use rsock::Runtimes;
+    use rsock_tests::wire::{N, p, resume, setup_resumable};
+
+    let start = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().expect("a runtime")
+    };
+    let (ours, theirs) = (start(), [start(), start()]);
+    let runtimes = Runtimes::new(theirs.each_ref().map(|runtime| runtime.handle().clone()));
+    ours.block_on(async {
+        let authority = Authority::new();
+        let tls = authority.server(&["localhost"]).server();
+        let builder = Server::builder().tls(tls).runtimes(runtimes);
+        let builder = builder.resume(ResumeLimits::default(), 10);
+        let server = Running::start(builder, &["tls://127.0.0.1:0"]).await;
+        let token = b"0123456789abcdef";
+        let mut peer = raw(&authority, None, &server.uris[0]).await;
+        send(&mut peer, &setup_resumable(token)).await;
+        send(&mut peer, &rr(1, "x")).await;
+        assert_eq!(next(&mut peer).await, p(1, N | C, "x"));
+        for _ in 0..12 {
+            let mut other = raw(&authority, None, &server.uris[0]).await;
+            send(&mut other, &resume(token)).await;
+            assert!(next(&mut other).await.to_string().starts_with("RESUME_OK"));
+            // The answer of the beginning comes again: this peer has forgotten it.
+            assert_eq!(next(&mut other).await, p(1, N | C, "x"));
+            peer = other;
+        }
+        drop(peer);
+    });
+    for runtime in theirs {
+        runtime.shutdown_background();
+    }
+}

@@ -27,6 +27,7 @@ mod frames;
 mod http;
 mod logging;
 mod metrics;
+mod notify;
 mod owner;
 mod service;
 mod settings;
@@ -36,6 +37,7 @@ mod topics;
 pub use app::{App, app};
 pub use files::OpenFiles;
 pub use logging::{Log, LogFilter, LogFormat};
+pub use notify::{notify_ready, notify_reloading, notify_stopping};
 pub use owner::UnixOwner;
 pub use service::{Live, Service, StartError, try_it};
 pub use settings::{

@@ -17,7 +17,7 @@ use rsock::ConnectError;
 use rsock_cli::{HELP_WIDTH, STYLES, TIMES};
 use rsock_server::{
     Changes, ConfigCommand, Flags, Live, Loaded, Log, OpenFiles, Options, Problems, Service,
-    StartError, try_it,
+    StartError, notify_ready, notify_reloading, notify_stopping, try_it,
 };
 
 /// An RSocket service, ready to run
@@ -142,9 +142,11 @@ async fn serve_on_it(
     files.log();
     tracing::info!("listening on {}", addresses.join(" and "));
     announce(&addresses)?;
+    notify_ready();
     let log = Arc::clone(log);
     let shutdown = async move {
         let (name, _) = signals.next().await;
+        notify_stopping();
         tracing::info!("{name}: stopping, open streams may end; once more to stop at once");
         tokio::spawn(async move {
             let (name, number) = signals.next().await;
@@ -229,11 +231,13 @@ impl Hangups {
             while self.0.recv().await.is_some() {
                 let (settings, live) = (Arc::clone(&settings), live.clone());
                 // It reads a file.
+                notify_reloading();
                 let reloading = tokio::task::spawn_blocking(move || {
                     settings.lock().unwrap_or_else(PoisonError::into_inner).reload(&live);
                 });
                 // A panic of it is in the log, and changes nothing.
                 let _ = reloading.await;
+                notify_ready();
             }
         });
     }

@@ -565,6 +565,33 @@ async fn settings_are_read_anew_all_of_them_or_none() {
     assert_eq!(service.end().0, Some(0));
 }
 
+/// As a unit of `Type=notify-reload` has it.
+#[cfg(target_os = "linux")]
+#[test]
+fn systemd_is_told_when_it_is_ready_reloads_and_stops() {
+    use std::os::unix::net::UnixDatagram;
+
+    let place = std::env::temp_dir().join(format!("rsockd-notify-{}", std::process::id()));
+    let _ = std::fs::remove_file(&place);
+    let socket = UnixDatagram::bind(&place).unwrap();
+    let told = || {
+        let mut news = [0; 256];
+        let read = socket.recv(&mut news).unwrap();
+        text(&news[..read])
+    };
+    let listen = ["--listen=tcp://127.0.0.1:0"];
+    let service = Running::of(rsockd(&listen).env("NOTIFY_SOCKET", &place), listen.len());
+    assert_eq!(told().trim_end(), "READY=1");
+    service.signal("-HUP");
+    let reloading = told();
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert_eq!(told().trim_end(), "READY=1");
+    service.signal("-TERM");
+    assert_eq!(told().trim_end(), "STOPPING=1");
+    assert_eq!(service.end().0, Some(0));
+    std::fs::remove_file(&place).unwrap();
+}
+
 #[cfg(unix)]
 #[test]
 fn the_log_may_be_an_object_a_line() {

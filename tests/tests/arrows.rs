@@ -236,6 +236,24 @@ const TOPICS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Modules of `rsock-access`. It is a function of what it is given and of the time: see
+/// [`access_is_a_function`].
+const ACCESS: &[(&str, &[&str])] = &[
+    ("action", &[]),
+    ("name", &[]),
+    ("seal", &[]),
+    ("pattern", &[]),
+    ("grants", &["action", "pattern"]),
+    ("rules", &["action", "grants", "pattern"]),
+    ("principal", &["grants"]),
+    ("revoked", &["principal"]),
+    ("throttle", &["name"]),
+    ("users", &["name"]),
+    ("jwks", &[]),
+    ("jwt", &["action", "grants", "jwks", "name", "pattern", "principal"]),
+    ("settings", &["action", "name", "pattern", "rules"]),
+];
+
 /// The files beside the driver, which uses all of them: each with those of its siblings that it may use.
 const CONNECTION: &[(&str, &[&str])] = &[
     ("budget", &[]),
@@ -271,6 +289,18 @@ const PROTO_DEPENDENCIES: &[&str] = &["bytes"];
 
 /// All that the conventions of both command lines stand on.
 const CLI_DEPENDENCIES: &[&str] = &["clap"];
+
+/// All that permissions stand on. Nothing of it waits, opens or asks for the time.
+const ACCESS_DEPENDENCIES: &[&str] = &[
+    "argon2",
+    "aws-lc-rs",
+    "base64",
+    "bcrypt",
+    "humantime",
+    "rustls-pki-types",
+    "serde",
+    "serde_json",
+];
 
 /// All that the simulator stands on: it sees the engine and neither tasks nor sockets, and so runs in
 /// seconds, and under the fuzzer.
@@ -394,9 +424,14 @@ fn check(krate: &str, table: &[(&str, &[&str])]) -> Vec<String> {
 
 #[test]
 fn modules_keep_to_the_arrows() {
-    let wrong =
-        [check("proto", PROTO), check("rsock", RSOCK), check("topics", TOPICS), check_connection()]
-            .concat();
+    let wrong = [
+        check("proto", PROTO),
+        check("rsock", RSOCK),
+        check("topics", TOPICS),
+        check("access", ACCESS),
+        check_connection(),
+    ]
+    .concat();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -425,7 +460,9 @@ fn check_connection() -> Vec<String> {
 /// What may use something, by whatever way, is not used by it: no room is its own cellar.
 #[test]
 fn no_arrows_make_a_circle() {
-    for (name, table) in [("proto", PROTO), ("rsock", RSOCK), ("connection", CONNECTION)] {
+    for (name, table) in
+        [("proto", PROTO), ("rsock", RSOCK), ("access", ACCESS), ("connection", CONNECTION)]
+    {
         let mut left: Vec<_> = table.to_vec();
         while !left.is_empty() {
             let before = left.len();
@@ -478,6 +515,7 @@ fn dependencies(krate: &str) -> Vec<String> {
 fn crates_keep_to_the_arrows() {
     assert_eq!(dependencies("proto"), PROTO_DEPENDENCIES);
     assert_eq!(dependencies("cli"), CLI_DEPENDENCIES);
+    assert_eq!(dependencies("access"), ACCESS_DEPENDENCIES);
     assert_eq!(dependencies("tests/sim"), SIM_DEPENDENCIES);
     assert_eq!(dependencies("tests/sim-topics"), SIM_TOPICS_DEPENDENCIES);
     assert_eq!(dependencies("tests/wire"), WIRE_DEPENDENCIES);
@@ -488,6 +526,21 @@ fn crates_keep_to_the_arrows() {
             assert!(!dependencies.iter().any(|other| other == name), "{krate} depends on {name}");
         }
     }
+}
+
+/// Who somebody is and what they may do is decided by what is given: text, state and the time.
+#[test]
+fn access_is_a_function() {
+    let forbidden =
+        ["std::fs", "std::net::Tcp", "Instant::now", "SystemTime", "std::thread", "async "];
+    let mut wrong = Vec::new();
+    for (path, text) in sources(&root().join("access/src")) {
+        let code = code(&text);
+        for word in forbidden.iter().filter(|word| code.contains(**word)) {
+            wrong.push(format!("{}: {word}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

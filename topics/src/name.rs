@@ -2,6 +2,8 @@
 
 use std::{borrow::Borrow, fmt, sync::Arc};
 
+use rsock_access::is_token;
+
 use crate::refusal::Refusal;
 
 /// Bytes of the longest name.
@@ -72,26 +74,10 @@ impl fmt::Display for TopicName {
     }
 }
 
-fn is_token(token: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    !token.is_empty() && token.bytes().all(is_allowed)
-}
-
 /// A pattern of topics: tokens as in a name, `*` for any one, a last `>` for one or more, and `{name}` for
 /// the token of who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    tokens: Box<[Token]>,
-    /// It ends with `>`.
-    has_rest: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
-    Literal(Box<str>),
-    Any,
-    Own,
-}
+pub struct Pattern(rsock_access::Pattern);
 
 impl Pattern {
     /// Reads a pattern.
@@ -99,37 +85,13 @@ impl Pattern {
     /// # Errors
     /// What is wrong with it, as a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let mut tokens: Vec<_> = text.split('.').collect();
-        let has_rest = tokens.last() == Some(&">");
-        if has_rest {
-            tokens.pop();
-        }
-        let token = |token: &str| match token {
-            "*" => Ok(Token::Any),
-            "{name}" => Ok(Token::Own),
-            token if is_token(token) => Ok(Token::Literal(token.into())),
-            token => Err(format!(
-                "{text:?} is not a pattern of topics: {token:?} is neither a token of A-Z a-z 0-9 _ - nor \
-                 *, {{name}}, or > at the end"
-            )),
-        };
-        let tokens = tokens.into_iter().map(token).collect::<Result<_, _>>()?;
-        Ok(Self { tokens, has_rest })
+        rsock_access::Pattern::parse(text, rsock_access::Kind::Topic).map(Self)
     }
 
     /// Whether it covers this topic, asked for by whoever has this name. A name that is not a token is
     /// nobody's `{name}`.
     pub fn covers(&self, topic: &TopicName, own: Option<&str>) -> bool {
-        let own = own.filter(|own| is_token(own));
-        let mut names = topic.tokens();
-        let begins = self.tokens.iter().all(|token| {
-            names.next().is_some_and(|name| match token {
-                Token::Literal(literal) => **literal == *name,
-                Token::Any => true,
-                Token::Own => own == Some(name),
-            })
-        });
-        begins && names.next().is_some() == self.has_rest
+        self.0.covers(topic.as_str(), own)
     }
 }
 

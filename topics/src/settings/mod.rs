@@ -299,7 +299,7 @@ impl Settings {
         let mut settings = Self { limits, ..Self::default() };
         for (text, of_topic) in table {
             let pattern = Pattern::parse(text)?;
-            if text.split('.').any(|token| token == "{name}") {
+            if text.split('.').any(|token| matches!(token, "{name}" | "{user}")) {
                 return Err(format!(
                     "topic {text:?}: settings are the same for all: * instead of {{name}}"
                 ));
@@ -423,6 +423,7 @@ mod tests {
             ("topic = [{ pattern = 'a', kind = 'latets' }]", "unknown variant `latets`"),
             ("topic = [{ pattern = 'a..b' }]", "is not a pattern of topics"),
             ("topic = [{ pattern = 'a.{name}' }]", "* instead of {name}"),
+            ("topic = [{ pattern = 'a.{user}' }]", "* instead of {name}"),
             ("topic = [{ pattern = 'a.>' }, { pattern = 'a.>' }]", "\"a.>\": it stands twice"),
             (
                 "topic = [{ pattern = 'a', kind = 'latest', sync = 'os' }]",

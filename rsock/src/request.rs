@@ -302,6 +302,10 @@ impl Request {
     /// [`Error::Rejected`] if they cannot be read, which is a failed authentication (AUTH-05), and
     /// [`Error::Invalid`] if the metadata as a whole cannot be.
     pub fn authentication(&self) -> Result<Option<Authentication>, Error> {
+        // Of most requests there is nothing else to read.
+        if self.payload.metadata.is_none() || self.plain_route().is_some() {
+            return Ok(None);
+        }
         self.extensions()?.authentication().map_err(|error| {
             Error::rejected(format_args!("the credentials are malformed: {error}"))
         })
@@ -312,6 +316,11 @@ impl Request {
     pub fn identity(&self) -> Option<&Identity> {
         let own = self.more.as_ref().and_then(|more| more.identity.as_ref());
         own.or_else(|| self.peer.identity())
+    }
+
+    /// Whether somebody has said who sends this very request, and not only whose connection it is.
+    pub fn is_identified(&self) -> bool {
+        self.more.as_ref().is_some_and(|more| more.identity.is_some())
     }
 
     /// Says who asks, for whoever sees the request behind this: for example because it has credentials

@@ -262,6 +262,13 @@ impl Requester {
         let _ = self.mailbox.send(Command::Shorten(most));
     }
 
+    /// Ends the connection now, and its session: the peer is told why, by an ERROR[CONNECTION_ERROR] with
+    /// this text.
+    pub fn end(&self, why: impl fmt::Display) {
+        // One that has ended needs no reason any more.
+        let _ = self.mailbox.send(Command::End(why.to_string().into()));
+    }
+
     /// Waits for the end of the connection.
     pub async fn closed(&self) -> CloseReason {
         let mut watch = self.mailbox.watch();

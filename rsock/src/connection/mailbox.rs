@@ -67,6 +67,8 @@ pub(crate) enum Command {
     Drain,
     /// End now.
     Close,
+    /// End now, and tell the peer why.
+    End(Arc<str>),
 }
 
 /// The items that a channel of ours sends, and who is told how many the responder asks for.

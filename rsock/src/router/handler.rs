@@ -18,7 +18,7 @@ use crate::{
     streams::Payloads,
 };
 
-type ResponseHandler<S> = Arc<dyn Fn(S, Request) -> Work + Send + Sync>;
+pub(super) type ResponseHandler<S> = Arc<dyn Fn(S, Request) -> Work + Send + Sync>;
 type StreamHandler<S> = Arc<dyn Fn(S, Request) -> ItemSource + Send + Sync>;
 type ChannelHandler<S> = Arc<dyn Fn(S, Request, Payloads) -> ItemSource + Send + Sync>;
 

@@ -1,5 +1,6 @@
 //! From a request's route to the handler that answers it.
 
+mod admission;
 mod entries;
 mod extract;
 mod handler;
@@ -10,7 +11,12 @@ use std::{fmt, future::Future, sync::Arc};
 use futures_core::Stream;
 use rsock_proto::{Interaction, Payload};
 
-use self::path::Paths;
+pub use self::admission::Admission;
+use self::{
+    admission::{Asking, Opening},
+    handler::ResponseHandler,
+    path::Paths,
+};
 pub use self::{
     entries::DataMimes,
     extract::{FromRequest, RouteName},
@@ -25,7 +31,7 @@ use crate::{
     acceptor::Acceptor,
     connection::{
         feed::ItemSource,
-        work::{Answer, Answering, refused},
+        work::{Answer, Answering, Work, refused, work},
     },
     error::Error,
     meter::Meter,
@@ -61,7 +67,7 @@ pub struct Router<S> {
 }
 
 /// The function that decides whether a request is served at all.
-type Authorize<S> = dyn Fn(&S, &Request) -> Result<(), Error> + Send + Sync;
+type Admit<S> = dyn Fn(&S, &mut Request) -> Result<Admission, Error> + Send + Sync;
 
 /// The function that decides whether a route may be named to who asked for another.
 type MayName<S> = dyn Fn(&S, &Request, &str) -> bool + Send + Sync;
@@ -71,7 +77,7 @@ struct Table<S> {
     state: S,
     paths: Paths<MethodRoute<S>>,
     default_route: Option<String>,
-    authorize: Option<Arc<Authorize<S>>>,
+    admit: Option<Arc<Admit<S>>>,
     hint: &'static str,
     suggests: Option<Arc<MayName<S>>>,
     meter: Arc<Meter>,
@@ -91,7 +97,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             state,
             paths: Paths::default(),
             default_route: None,
-            authorize: None,
+            admit: None,
             hint: "",
             suggests: None,
             meter: Arc::default(),
@@ -140,7 +146,28 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self,
         check: impl Fn(&S, &Request) -> Result<(), Error> + Send + Sync + 'static,
     ) -> Self {
-        self.change(|table| table.authorize = Some(Arc::new(check)))
+        self.admit(move |state, request| check(state, request).map(|()| Admission::Served))
+    }
+
+    /// Sets the same where it has to be found out first who sent some of the requests, because they have
+    /// credentials of their own: the others do not wait, and cost no more. One after whose sender was asked
+    /// is judged once more, and [says so](Request::is_identified).
+    ///
+    /// ```
+    /// # use rsock::{*, metadata::Authentication};
+    /// # async fn look_up(own: Authentication) -> Result<Identity, Error> { Ok(Identity::new("ann")) }
+    /// let app = Router::new(()).admit(|(), request| match request.authentication()? {
+    ///     Some(own) if !request.is_identified() => Ok(Admission::Ask(Box::pin(look_up(own)))),
+    ///     _ if request.identity().is_some() => Ok(Admission::Served),
+    ///     _ => Err(Error::rejected("not permitted")),
+    /// });
+    /// ```
+    #[must_use]
+    pub fn admit(
+        self,
+        check: impl Fn(&S, &mut Request) -> Result<Admission, Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.change(|table| table.admit = Some(Arc::new(check)))
     }
 
     /// Adds to the refusal of an unknown route, for example where to find the known ones.
@@ -194,7 +221,40 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self.table.meter.read().failed_fire_and_forget
     }
 
+    /// Whether a request is served; what to wait for first, if that is to be found out.
+    #[inline]
+    fn admits(&self, request: &mut Request) -> Result<Option<Asking>, Error> {
+        let Some(admit) = &self.table.admit else { return Ok(None) };
+        request.check_route()?;
+        match admit(&self.table.state, request)? {
+            Admission::Served => Ok(None),
+            Admission::Ask(who) => Ok(Some(who)),
+        }
+    }
+
+    /// The answer of the handler that is picked of a request's route.
+    fn answer(
+        self: Arc<Self>,
+        mut request: Request,
+        interaction: Interaction,
+        pick: fn(&MethodRoute<S>) -> Option<&ResponseHandler<S>>,
+    ) -> Work {
+        match self.admits(&mut request) {
+            Ok(None) => self
+                .dispatch(request, interaction, pick, |handler, state, request| {
+                    handler(state, request)
+                })
+                .unwrap_or_else(refused),
+            Ok(Some(who)) => work(move || async move {
+                request.identify(who.await?);
+                Answering::new(self.answer(request, interaction, pick)).await
+            }),
+            Err(error) => refused(error),
+        }
+    }
+
     /// Finds the route of a request, and has the handler that is picked of it answer.
+    #[inline]
     fn dispatch<H, T>(
         &self,
         mut request: Request,
@@ -204,10 +264,6 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     ) -> Result<T, Error> {
         let own = request.find_route()?;
         let table = &*self.table;
-        if let Some(authorize) = &table.authorize {
-            request.check_route()?;
-            authorize(&table.state, &request)?;
-        }
         let default = table.default_route.as_deref().filter(|_| own.is_none());
         let Some(name) = own.or_else(|| default.map(str::as_bytes)) else {
             return Err(Error::rejected("the request names no route, and there is no default one"));
@@ -242,6 +298,19 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     }
 }
 
+/// The items of a request whose sender is found out first.
+#[cold]
+fn asked(
+    who: Asking,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> ItemSource + Send + 'static,
+) -> ItemSource {
+    ItemSource::stream(Opening::new(Box::pin(async move {
+        request.identify(who.await?);
+        Ok(answer(request).into_stream())
+    })))
+}
+
 #[cold]
 fn unanswered<S>(name: &str, interaction: Interaction, route: &MethodRoute<S>) -> Error {
     let answers: Vec<_> = route.interactions().into_iter().map(Interaction::name).collect();
@@ -255,19 +324,12 @@ fn unanswered<S>(name: &str, interaction: Interaction, route: &MethodRoute<S>) -
 impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
     async fn fire_and_forget(self: Arc<Self>, request: Request) {
         let peer = request.peer().clone();
-        let found = self.dispatch(
-            request,
-            Interaction::FireAndForget,
-            |route| route.fire_and_forget.as_ref(),
-            |handler, state, request| handler(state, request),
-        );
-        let outcome = match found {
-            Ok(working) => Answering::new(working).await.map(drop),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = outcome {
-            self.table.meter.failed_fire_and_forget();
-            log_fire_and_forget(&self.table.meter, peer.address(), &error);
+        let meter = Arc::clone(&self.table.meter);
+        let interaction = Interaction::FireAndForget;
+        let working = self.answer(request, interaction, |route| route.fire_and_forget.as_ref());
+        if let Err(error) = Answering::new(working).await {
+            meter.failed_fire_and_forget();
+            log_fire_and_forget(&meter, peer.address(), &error);
         }
     }
 
@@ -283,13 +345,8 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         self: Arc<Self>,
         request: Request,
     ) -> impl Future<Output = Answer> + Send {
-        let found = self.dispatch(
-            request,
-            Interaction::RequestResponse,
-            |route| route.request_response.as_ref(),
-            |handler, state, request| handler(state, request),
-        );
-        Answering::new(found.unwrap_or_else(refused))
+        let interaction = Interaction::RequestResponse;
+        Answering::new(self.answer(request, interaction, |route| route.request_response.as_ref()))
     }
 
     fn request_stream(
@@ -307,7 +364,12 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         self.channel_items(first, rest).into_stream()
     }
 
-    fn stream_items(self: Arc<Self>, request: Request) -> ItemSource {
+    fn stream_items(self: Arc<Self>, mut request: Request) -> ItemSource {
+        match self.admits(&mut request) {
+            Ok(None) => {}
+            Ok(Some(who)) => return asked(who, request, |request| self.stream_items(request)),
+            Err(error) => return ItemSource::stream(Failed::new(error)),
+        }
         let found = self.dispatch(
             request,
             Interaction::RequestStream,
@@ -317,7 +379,12 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         found.unwrap_or_else(|error| ItemSource::stream(Failed::new(error)))
     }
 
-    fn channel_items(self: Arc<Self>, first: Request, rest: Payloads) -> ItemSource {
+    fn channel_items(self: Arc<Self>, mut first: Request, rest: Payloads) -> ItemSource {
+        match self.admits(&mut first) {
+            Ok(None) => {}
+            Ok(Some(who)) => return asked(who, first, |first| self.channel_items(first, rest)),
+            Err(error) => return ItemSource::stream(Failed::new(error)),
+        }
         let found = self.dispatch(
             first,
             Interaction::RequestChannel,

@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, time::Instant};
 
-use rsock_proto::{CloseReason, Interaction, Payload, RequestError, Side};
+use rsock_proto::{CloseReason, ErrorCode, Interaction, Payload, RequestError, Side};
 
 use super::{Driver, PUSH_SLOT, drop_guarded};
 use crate::{
@@ -39,7 +39,7 @@ impl Driver {
         let may_request = self.may_ask() && self.waiting.held.is_empty();
         for command in commands.drain(..) {
             match command {
-                Command::Drain | Command::Close if self.is_renewing() => {
+                Command::Drain | Command::Close | Command::End(_) if self.is_renewing() => {
                     self.give_up(&CloseReason::Finished(Side::Local), now);
                 }
                 // It comes behind what was asked for before it.
@@ -112,6 +112,10 @@ impl Driver {
             Command::Close => {
                 self.part(false);
                 self.connection.close();
+            }
+            Command::End(why) => {
+                self.part(false);
+                self.connection.end_with(ErrorCode::CONNECTION_ERROR, why);
             }
         }
     }

@@ -72,7 +72,8 @@ impl Failing {
             | Command::Watch { .. }
             | Command::Shorten(_)
             | Command::Drain
-            | Command::Close => None,
+            | Command::Close
+            | Command::End(_) => None,
         }
     }
 

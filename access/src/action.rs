@@ -1,4 +1,4 @@
-//! What may be permitted.
+//! Actions, which may be permitted.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What somebody may do, compiled: a tree of tokens for each kind of name.
+//! Grants of somebody, compiled: a tree of tokens for each kind of name.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::{
     pattern::{Kind, Pattern, Token, is_token},
 };
 
-/// What somebody may do. Nothing, unless it is granted; and what is denied is not, whatever grants it.
+/// The actions that somebody may do. Nothing, unless it is granted; and what is denied is not, whatever grants it.
 #[derive(Clone, Default)]
 pub struct Grants {
     topics: Tree,
@@ -15,7 +15,7 @@ pub struct Grants {
     service: Verdict,
 }
 
-/// What is granted, and what is denied.
+/// Actions that are granted, and those that are denied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
     granted: Actions,
@@ -54,7 +54,7 @@ struct Node {
 }
 
 impl Grants {
-    /// What on names of this kind the pattern covers.
+    /// Adds actions on the names of this kind that a pattern covers.
     pub(crate) fn add(&mut self, kind: Kind, pattern: &Pattern, actions: Actions, is_denied: bool) {
         let tree = match kind {
             Kind::Topic => &mut self.topics,
@@ -63,12 +63,12 @@ impl Grants {
         tree.add(pattern, actions, is_denied);
     }
 
-    /// What is of no name.
+    /// Adds actions on no name.
     pub(crate) fn add_service(&mut self, actions: Actions, is_denied: bool) {
         self.service.add(actions, is_denied);
     }
 
-    /// What whoever has the name `own` may do to something of this name.
+    /// The actions that whoever has the name `own` may do to something of this name.
     #[inline]
     pub fn on(&self, kind: Kind, name: &str, own: Option<&str>) -> Actions {
         let verdict = self.verdict(kind, name, own);
@@ -99,7 +99,7 @@ impl Grants {
         self.on(kind, name, own).has(action)
     }
 
-    /// What may be done to the service as a whole.
+    /// The actions on the service as a whole.
     pub fn service(&self) -> Actions {
         self.service.granted.without(self.service.denied)
     }

@@ -27,7 +27,7 @@ const TOPIC_TYPE: &str = "rsock-topic+jwt";
 pub struct Verifier {
     /// The keys that are trusted.
     pub keys: Keys,
-    /// Who must have made a token, if that matters.
+    /// The issuer that a token must have, if that matters.
     pub issuer: Option<String>,
     /// For one of whom it must be, if that matters.
     pub audience: Vec<String>,
@@ -52,7 +52,7 @@ impl Default for Claims {
     }
 }
 
-/// Why a token is not taken. For logs, and not for who sent it.
+/// The reason why a token is not taken. For logs, and not for who sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenError {
@@ -95,7 +95,7 @@ impl fmt::Display for TokenError {
 impl std::error::Error for TokenError {}
 
 impl Verifier {
-    /// Who a token speaks of, at this second since 1970.
+    /// The one whom a token speaks of, at this second since 1970.
     ///
     /// # Errors
     /// Why it is not taken.
@@ -238,7 +238,7 @@ fn roles(claim: Option<&Value>) -> Result<Arc<[Arc<str>]>, TokenError> {
     Ok(names.into_iter().map(Arc::from).collect())
 }
 
-/// What a token grants and denies itself.
+/// The grants and denials of a token itself.
 fn grants(claim: &Value) -> Result<Grants, TokenError> {
     let wrong = |problem: String| TokenError::Claim(format!("grants: {problem}"));
     let claim = claim.as_object().ok_or_else(|| wrong("they are no object".to_owned()))?;

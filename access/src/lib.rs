@@ -1,4 +1,4 @@
-//! Who somebody is, and what they may do: users, tokens, grants, and the slowing of who guesses.
+//! Decisions on who somebody is, and what they may do: users, tokens, grants, and the slowing of who guesses.
 //!
 //! Everything here is a function of what it is given, and of the time it is given: there are no sockets,
 //! tasks, clocks or files. Text comes in, decisions go out.
@@ -53,8 +53,8 @@ pub use rules::{Rule, Rules};
 pub use seal::{Seal, Sealed};
 #[cfg(feature = "settings")]
 pub use settings::{
-    AccessSettings, AuthSettings, CookieSettings, JwtSettings, KeySettings, RuleSettings, Secret,
-    UsersSettings,
+    AccessSettings, AuthSettings, CertificateName, CookieSettings, JwtSettings, KeySettings,
+    MtlsSettings, RuleSettings, Secret, UsersSettings,
 };
 pub use throttle::{Throttle, ThrottleLimits};
 #[cfg(feature = "password")]

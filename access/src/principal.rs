@@ -1,10 +1,10 @@
-//! Who somebody is.
+//! Principals: somebody who has shown who they are.
 
 use std::{fmt, sync::Arc};
 
 use crate::grants::Grants;
 
-/// How somebody has shown who they are.
+/// The way in which somebody has shown who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Not at all: by roles that everybody has.
@@ -45,11 +45,11 @@ pub struct Principal {
     pub subject: Option<Arc<str>>,
     /// The roles.
     pub roles: Arc<[Arc<str>]>,
-    /// What a token grants beside the roles.
+    /// The grants of a token, beside the roles.
     pub grants: Option<Arc<Grants>>,
     /// The second since 1970 from which on this is not true any more.
     pub expires: Option<u64>,
-    /// How it was shown.
+    /// The way in which it was shown.
     pub method: Method,
     /// The token's own number.
     pub token_id: Option<Arc<str>>,

@@ -71,7 +71,7 @@ impl Revoked {
             || subject.is_some_and(|subject| meets(Entry::Subject(subject.into())))
     }
 
-    /// How many there are.
+    /// Their number.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -15,16 +15,16 @@ use crate::{
 /// Sets of roles whose grants are kept compiled.
 const MAX_KEPT: usize = 1_024;
 
-/// What some roles may do to what some patterns cover; or may not, whatever else grants it.
+/// Actions that some roles may do to what some patterns cover; or may not, whatever else grants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The roles; `*` is everybody.
     pub roles: Vec<String>,
-    /// What the patterns are of.
+    /// The kind of names that the patterns are of.
     pub kind: Kind,
     /// The names; without any, it is about the service as a whole.
     pub patterns: Vec<Pattern>,
-    /// What may be done.
+    /// The actions.
     pub actions: Actions,
     /// That it may not be done.
     pub is_denied: bool,
@@ -46,7 +46,7 @@ impl Rules {
         Self { rules, roles, kept: Mutex::default() }
     }
 
-    /// What whoever has these roles may do.
+    /// The grants of whoever has these roles.
     pub fn of_roles<R: AsRef<str>>(&self, roles: impl IntoIterator<Item = R>) -> Arc<Grants> {
         let mut known: Vec<String> = roles
             .into_iter()

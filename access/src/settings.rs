@@ -1,6 +1,6 @@
 //! Settings, as files have them: `[auth]`, `[[grant]]` and `[[deny]]`.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -11,19 +11,19 @@ use crate::{
     rules::{Rule, Rules},
 };
 
-/// Who may come in, and who may do what.
+/// Settings of who may come in, and who may do what.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessSettings {
-    /// How somebody shows who they are; without it nobody is asked.
+    /// The ways in which somebody shows who they are; without it nobody is asked.
     pub auth: Option<AuthSettings>,
-    /// What is granted.
+    /// Rules that grant.
     pub grant: Vec<RuleSettings>,
-    /// What is denied, whatever grants it.
+    /// Rules that deny, whatever else grants.
     pub deny: Vec<RuleSettings>,
 }
 
-/// How somebody shows who they are.
+/// The ways in which somebody shows who they are.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
@@ -33,13 +33,15 @@ pub struct AuthSettings {
     pub users: Option<UsersSettings>,
     /// Signed tokens.
     pub jwt: Option<JwtSettings>,
+    /// Certificates of clients, which TLS has verified.
+    pub mtls: Option<MtlsSettings>,
     /// Signed tokens in a cookie of the handshake of a WebSocket.
     pub cookie: Option<CookieSettings>,
     /// Passwords that are looked at at a time. Each takes a core and 19 MiB meanwhile.
     pub hashing_at_once: usize,
     /// Passwords that wait for that; those beyond are told to come again.
     pub hashing_queue: usize,
-    /// How long a password that was right is right without being looked at again.
+    /// The time for which a password that was right is right without being looked at again.
     #[serde(deserialize_with = "time")]
     pub password_cache: Duration,
 }
@@ -50,6 +52,7 @@ impl Default for AuthSettings {
             anonymous: None,
             users: None,
             jwt: None,
+            mtls: None,
             cookie: None,
             hashing_at_once: 2,
             hashing_queue: 64,
@@ -58,7 +61,7 @@ impl Default for AuthSettings {
     }
 }
 
-/// Where users are.
+/// The place of users.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct UsersSettings {
@@ -74,7 +77,7 @@ pub struct JwtSettings {
     pub keys: Vec<KeySettings>,
     /// A file with a set of keys (RFC 7517).
     pub jwks_file: Option<PathBuf>,
-    /// Who must have made them.
+    /// The issuer that they must have.
     pub issuer: Option<String>,
     /// For one of whom they must be: a text, or a list.
     #[serde(deserialize_with = "one_or_more")]
@@ -114,6 +117,31 @@ pub struct KeySettings {
     pub secret: Option<Secret>,
     /// The name by which tokens name it.
     pub kid: Option<String>,
+}
+
+/// The way from a certificate to whom it is of.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct MtlsSettings {
+    /// The name in a certificate that counts.
+    pub identity: CertificateName,
+    /// The roles of these names. Others come in and have none.
+    #[serde(default)]
+    pub roles: BTreeMap<String, Vec<String>>,
+}
+
+/// A name in a certificate.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateName {
+    /// A URI among the alternative names.
+    SanUri,
+    /// A DNS name among them.
+    SanDns,
+    /// The common name of the subject.
+    Cn,
+    /// The SHA-256 of the public key, in hexadecimal digits.
+    Spki,
 }
 
 /// The cookie that has a token.
@@ -157,7 +185,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What some roles may do, or may not.
+/// A rule: what some roles may do, or may not.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuleSettings {
@@ -167,13 +195,13 @@ pub struct RuleSettings {
     pub topics: Vec<String>,
     /// Patterns of routes.
     pub routes: Vec<String>,
-    /// What they may do; of routes it goes without saying.
+    /// The actions that they may do; of routes it goes without saying.
     pub allow: Option<Vec<String>>,
     /// In `[[deny]]`, what they may not do; without it, anything.
     pub deny: Option<Vec<String>>,
 }
 
-/// What may be done to topics.
+/// The actions on topics.
 const OF_TOPICS: Actions = Actions::of(&[
     Action::Publish,
     Action::Signal,
@@ -184,9 +212,9 @@ const OF_TOPICS: Actions = Actions::of(&[
     Action::PublishAs,
     Action::Admin,
 ]);
-/// What may be done to routes.
+/// The actions on routes.
 const OF_ROUTES: Actions = Actions::of(&[Action::Request]);
-/// What may be done to the service as a whole.
+/// The actions on the service as a whole.
 const OF_SERVICE: Actions = Actions::of(&[Action::Metrics, Action::Console, Action::Admin]);
 
 impl AccessSettings {

@@ -8,12 +8,12 @@ use std::{
 
 use crate::name::MAX_NAME_BYTES;
 
-/// How guessing is slowed.
+/// Limits on guessing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ThrottleLimits {
     /// Failures that cost nothing.
     pub free: u32,
-    /// How long a failure counts.
+    /// The time for which a failure counts.
     pub window: Duration,
     /// The longest wait before an attempt.
     pub max_wait: Duration,
@@ -69,7 +69,7 @@ impl Throttle {
         Self { limits, entries: HashMap::new(), order: VecDeque::new(), number: 0 }
     }
 
-    /// How long an attempt is to wait before it is looked at. `now` is the time by a clock that never goes
+    /// The time that an attempt is to wait before it is looked at. `now` is the time by a clock that never goes
     /// back.
     pub fn wait(&self, from: Option<IpAddr>, name: Option<&str>, now: Duration) -> Duration {
         let of = |name| self.wait_of(&Source::new(from, name), now);
@@ -131,7 +131,7 @@ impl Throttle {
         }
     }
 
-    /// How many failures are kept.
+    /// The number of failures that are kept.
     pub fn len(&self) -> usize {
         self.entries.len()
     }

@@ -90,7 +90,7 @@ impl Users {
         all
     }
 
-    /// How many there are.
+    /// Their number.
     pub fn len(&self) -> usize {
         self.users.len()
     }
@@ -234,6 +234,43 @@ mod tests {
         assert_eq!(&*ann.roles().iter().map(|role| &**role).collect::<Vec<_>>(), ["chat", "ops"]);
         assert!(users.find("Ann").is_none());
         assert!(hash_password(b"", &[0; 16]).is_err());
+    }
+
+    /// Whatever a file has, what comes of it is users or sentences.
+    #[test]
+    fn nonsense_is_told_and_never_panics() {
+        let hash = hash_password(b"secret", &[7; 16]).expect("it is made");
+        let other = bcrypt::hash("secret", 4).expect("it is made");
+        let text = format!("ann:{hash}:chat,ops\nbob:{other}:x\n");
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 20) as usize
+        };
+        let (mut right, mut wrong) = (0, 0);
+        for _ in 0..20_000 {
+            let mut bytes = text.clone().into_bytes();
+            for _ in 0..next() % 5 {
+                let at = next() % bytes.len().max(1);
+                match next() % 4 {
+                    _ if bytes.len() <= at => {}
+                    0 => bytes[at] = next() as u8,
+                    1 => drop(bytes.remove(at)),
+                    2 => bytes.insert(at, b":$,=\n#~v"[next() % 8]),
+                    _ => bytes.truncate(at.max(1)),
+                }
+            }
+            match Users::parse(&String::from_utf8_lossy(&bytes)) {
+                Ok(users) => right += users.len().min(1),
+                Err(problems) => {
+                    wrong += 1;
+                    assert!(problems.iter().all(|problem| problem.starts_with("line ")));
+                }
+            }
+        }
+        assert!(right > 1_000 && wrong > 1_000, "{right} {wrong}");
     }
 
     #[test]

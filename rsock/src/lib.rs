@@ -139,7 +139,7 @@ pub use requester::{Requester, Response};
 pub use responder::{Failed, Rejecting, Responder};
 pub use resume::{Resume, SessionEvent};
 pub use router::{
-    Admission, DataMimes, FromRequest, MethodRoute, RouteName, Router, channel_feed,
+    Admission, DataMimes, FromRequest, ItemGuard, MethodRoute, RouteName, Router, channel_feed,
     fire_and_forget, request_channel, request_response, request_stream, stream_feed,
 };
 pub use runtimes::Runtimes;

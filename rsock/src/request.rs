@@ -15,7 +15,9 @@ use bytes::Bytes;
 use once_cell::race::OnceBox;
 use rsock_proto::{
     Payload,
-    metadata::{Authentication, Extensions, MetadataError, Mime, Route, plain_route},
+    metadata::{
+        Authentication, Extensions, MetadataError, Mime, Route, WellKnownMime, plain_route,
+    },
 };
 use tokio::time::Instant;
 
@@ -302,13 +304,26 @@ impl Request {
     /// [`Error::Rejected`] if they cannot be read, which is a failed authentication (AUTH-05), and
     /// [`Error::Invalid`] if the metadata as a whole cannot be.
     pub fn authentication(&self) -> Result<Option<Authentication>, Error> {
-        // Of most requests there is nothing else to read.
-        if self.payload.metadata.is_none() || self.plain_route().is_some() {
+        if self.has_route_alone() {
             return Ok(None);
         }
         self.extensions()?.authentication().map_err(|error| {
             Error::rejected(format_args!("the credentials are malformed: {error}"))
         })
+    }
+
+    /// Whether its metadata are one entry, which is a route, or none: so they are of most requests, of which
+    /// nothing else has to be read to know that they have no credentials.
+    #[inline]
+    fn has_route_alone(&self) -> bool {
+        const ROUTING: u8 = 0x80 | WellKnownMime::Routing.id();
+        let Some(metadata) = &self.payload.metadata else { return true };
+        match **metadata {
+            [ROUTING, high, middle, low, ref rest @ ..] if self.peer.is_composite() => {
+                u32::from_be_bytes([0, high, middle, low]) as usize == rest.len()
+            }
+            _ => false,
+        }
     }
 
     /// The identity of who asks, if somebody has said so: of this request, or of the connection as
@@ -412,8 +427,6 @@ impl fmt::Debug for Request {
 
 #[cfg(test)]
 mod tests {
-    use rsock_proto::metadata::WellKnownMime;
-
     use super::*;
     use crate::PayloadExt;
 
@@ -477,6 +490,27 @@ mod tests {
         assert_eq!(request.identity().expect("the connection's").name(), "service");
         request.identify(Identity::new("alice"));
         assert_eq!(request.identity().expect("its own").name(), "alice");
+    }
+
+    #[test]
+    fn credentials_are_found_wherever_they_stand_and_nothing_is_read_where_there_are_none() {
+        let route = Payload::default().route("a").expect("a short route");
+        let own = Authentication::bearer("tok");
+        let first = Payload::default().authentication(&own).expect("it fits");
+        for payload in [
+            route.clone().authentication(&own).expect("it fits"),
+            first.clone().route("a").expect("a short route"),
+            first,
+        ] {
+            let request = Request::new(payload, Peer::local());
+            let found = request.authentication().expect("they are well-formed");
+            assert!(matches!(found, Some(Authentication::Bearer { token }) if token == "tok"));
+        }
+        for payload in [route, Payload::default()] {
+            let request = Request::new(payload, Peer::local());
+            assert!(request.authentication().expect("there are none").is_none());
+            assert!(request.reading.get().is_none(), "it was read");
+        }
     }
 
     #[test]

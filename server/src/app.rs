@@ -9,12 +9,12 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use rsock::{MemoryBudget, Meter, Router, Runtimes, frame::Interaction};
+use rsock::{MemoryBudget, Meter, Request, Router, Runtimes, frame::Interaction};
 use rsock_topics::{Service, Settings};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{api, metrics::Requests, topics::LocalAdmin};
+use crate::{access::Access, api, metrics::Requests, topics::LocalAdmin};
 
 /// The state the routes share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,6 +26,7 @@ struct State {
     memory: Arc<MemoryBudget>,
     runtimes: Option<Runtimes>,
     topics: Service,
+    access: Option<Access>,
     started: Instant,
     fire_and_forget: AtomicU64,
     observed: Requests,
@@ -39,13 +40,14 @@ struct State {
 struct RouteList {
     text: Bytes,
     json: Bytes,
+    routes: Vec<Described>,
 }
 
 /// All routes of `rsockd`, without a default one. `meter` is what `status` tells of: give the same
 /// one to the server, and no memory of its own.
 pub fn app(meter: Arc<Meter>) -> Router<App> {
     let topics = Service::with_permit(Settings::default(), LocalAdmin);
-    app_on(meter, MemoryBudget::of_process(), None, &topics).1
+    app_on(meter, MemoryBudget::of_process(), None, &topics, None).1
 }
 
 /// The same on several runtimes, whose connections `status` tells of; with the state that they share.
@@ -54,67 +56,69 @@ pub(crate) fn app_on(
     memory: Arc<MemoryBudget>,
     runtimes: Option<Runtimes>,
     topics: &Service,
+    access: Option<Access>,
 ) -> (App, Router<App>) {
     let app = App(Arc::new(State {
         meter: Arc::clone(&meter),
         memory,
         runtimes,
         topics: topics.clone(),
+        access: access.clone(),
         started: Instant::now(),
         fire_and_forget: AtomicU64::new(0),
         observed: Requests::default(),
         draining: AtomicBool::new(false),
         routes: OnceLock::new(),
     }));
+    let mut router = api::add_to(Router::new(app.clone()));
+    if access.is_some() {
+        router = api::add_auth_to(router);
+    }
     let router = topics
-        .add_to(api::add_to(Router::new(app.clone())))
+        .add_to(router)
         .meter(meter)
         .unknown_route_hint("request the route \"routes\" for the list")
-        // Whoever may ask for anything may ask for the list.
-        .suggest_routes(|_, _, _| true);
+        .suggest_routes(|app, request, route| app.may_request(request, route));
+    let routes = described(&router);
+    let (text, json) = (list(&routes).into(), json(&routes).into());
     // Set here and nowhere else.
-    let _ = app.0.routes.set(RouteList { text: list(&router).into(), json: json(&router).into() });
+    let _ = app.0.routes.set(RouteList { text, json, routes });
     (app, router)
 }
 
-/// A line for each route: its name, what it answers, and what it is for.
-fn list(router: &Router<App>) -> String {
-    let rows: Vec<_> = router
-        .routes()
-        .into_iter()
-        .map(|(name, interactions, about)| {
-            let answers: Vec<_> = interactions.into_iter().map(Interaction::name).collect();
-            (name, answers.join(", "), about)
-        })
-        .collect();
-    let names = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
-    let answers = rows.iter().map(|(_, answers, _)| answers.len()).max().unwrap_or_default();
-    let lines: Vec<_> = rows
-        .iter()
-        .map(|(name, interactions, about)| {
-            format!("{name:names$}  {interactions:answers$}  {about}")
-        })
-        .collect();
-    lines.join("\n")
-}
-
 /// A route, as a program reads of it.
-#[derive(Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Described {
     route: String,
     answers: Vec<&'static str>,
     about: &'static str,
 }
 
-/// An array with an object for each route.
-fn json(router: &Router<App>) -> Vec<u8> {
+/// All routes.
+fn described(router: &Router<App>) -> Vec<Described> {
     let described = |(route, interactions, about): (_, Vec<Interaction>, _)| {
         let answers = interactions.into_iter().map(Interaction::name).collect();
         Described { route, answers, about }
     };
-    let routes: Vec<_> = router.routes().into_iter().map(described).collect();
+    router.routes().into_iter().map(described).collect()
+}
+
+/// A line for each route: its name, what it answers, and what it is for.
+fn list(routes: &[Described]) -> String {
+    let answers = |route: &Described| route.answers.join(", ");
+    let names = routes.iter().map(|route| route.route.len()).max().unwrap_or_default();
+    let width = routes.iter().map(|route| answers(route).len()).max().unwrap_or_default();
+    let lines: Vec<_> = routes
+        .iter()
+        .map(|route| format!("{:names$}  {:width$}  {}", route.route, answers(route), route.about))
+        .collect();
+    lines.join("\n")
+}
+
+/// An array with an object for each route.
+fn json(routes: &[Described]) -> Vec<u8> {
     // Strings in a list can always be written as JSON.
-    serde_json::to_vec(&routes).unwrap_or_default()
+    serde_json::to_vec(routes).unwrap_or_default()
 }
 
 impl App {
@@ -140,14 +144,25 @@ impl App {
         self.0.started.elapsed().as_secs()
     }
 
-    /// The list of routes, as text.
-    pub(crate) fn routes(&self) -> Bytes {
-        self.0.routes.get().map(|list| list.text.clone()).unwrap_or_default()
+    /// The judge of who comes in, if anybody is asked.
+    pub(crate) fn access(&self) -> Option<&Access> {
+        self.0.access.as_ref()
     }
 
-    /// The same as JSON.
-    pub(crate) fn routes_as_json(&self) -> Bytes {
-        self.0.routes.get().map(|list| list.json.clone()).unwrap_or_default()
+    /// Whether whoever sent this request may call this route.
+    pub(crate) fn may_request(&self, request: &Request, route: &str) -> bool {
+        self.0.access.as_ref().is_none_or(|access| access.may_request(request, route))
+    }
+
+    /// The list of those routes that whoever sent this request may call, as text or as JSON.
+    pub(crate) fn routes(&self, request: &Request, is_json: bool) -> Bytes {
+        let Some(all) = self.0.routes.get() else { return Bytes::new() };
+        if self.0.access.is_none() {
+            return if is_json { all.json.clone() } else { all.text.clone() };
+        }
+        let permitted = all.routes.iter().filter(|known| self.may_request(request, &known.route));
+        let permitted: Vec<_> = permitted.cloned().collect();
+        if is_json { json(&permitted).into() } else { list(&permitted).into() }
     }
 
     /// The requests of clients, where they are observed.
@@ -181,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_list_has_a_line_for_each_route() {
-        let lines = list(&app(Arc::default()));
+        let lines = list(&described(&app(Arc::default())));
         let names: Vec<_> =
             lines.lines().filter_map(|line| line.split_whitespace().next()).collect();
         assert_eq!(

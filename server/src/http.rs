@@ -1,12 +1,10 @@
 //! Plain HTTP on the WebSocket ports.
 
-use std::{
-    future::ready,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use rsock::{HttpHandler, HttpRequest, HttpResponse};
+use rsock_access::Action;
 
 use crate::{
     app::App,
@@ -63,10 +61,27 @@ fn websocket_path(uri: &str) -> Option<String> {
 
 impl HttpHandler for Front {
     fn handle(&self, request: HttpRequest) -> impl Future<Output = HttpResponse> + Send + 'static {
-        ready(match request.method().as_str() {
-            "OPTIONS" => HttpResponse::new(204, "").header("allow", "GET, HEAD, OPTIONS"),
-            _ => self.answer(request.path(), request.header("accept")),
-        })
+        let front = self.clone();
+        async move {
+            if request.method().as_str() == "OPTIONS" {
+                return HttpResponse::new(204, "").header("allow", "GET, HEAD, OPTIONS");
+            }
+            // Where people are asked who they are, figures are for those who may have them.
+            if request.path() == "/metrics"
+                && let Some(access) = front.0.app.access()
+            {
+                let own = request.header("authorization");
+                match access.may_over_http(request.address(), own, Action::Metrics).await {
+                    Ok(()) => {}
+                    Err(403) => return HttpResponse::text(403, "not permitted: metrics\n"),
+                    Err(_) => {
+                        return HttpResponse::text(401, "authentication failed\n")
+                            .header("www-authenticate", "Basic realm=\"rsockd\", Bearer");
+                    }
+                }
+            }
+            front.answer(request.path(), request.header("accept"))
+        }
     }
 }
 
@@ -123,7 +138,7 @@ mod tests {
 
     fn front(websocket: &str) -> Front {
         let topics = Service::with_permit(Settings::default(), LocalAdmin);
-        let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics);
+        let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics, None);
         let front = Front::new(app, true);
         front.set_addresses(&["tcp://127.0.0.1:1".to_owned(), websocket.to_owned()]);
         front

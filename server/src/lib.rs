@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod access;
 mod api;
 mod app;
 mod cores;
@@ -33,7 +34,9 @@ mod service;
 mod settings;
 mod tls;
 mod topics;
+mod users;
 
+pub use access::AccessError;
 pub use app::{App, app};
 pub use files::OpenFiles;
 pub use logging::{Log, LogFilter, LogFormat};
@@ -45,3 +48,4 @@ pub use settings::{
     ProxyKind, RuntimeKind, Source,
 };
 pub use topics::TopicRule;
+pub use users::UserCommand;

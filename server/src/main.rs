@@ -17,7 +17,7 @@ use rsock::ConnectError;
 use rsock_cli::{HELP_WIDTH, STYLES, TIMES};
 use rsock_server::{
     Changes, ConfigCommand, Flags, Live, Loaded, Log, OpenFiles, Options, Problems, Service,
-    StartError, notify_ready, notify_reloading, notify_stopping, try_it,
+    StartError, UserCommand, notify_ready, notify_reloading, notify_stopping, try_it,
 };
 
 /// An RSocket service, ready to run
@@ -39,11 +39,14 @@ struct Arguments {
 const SOURCES: &str = "Each flag is also a key of the file, as max_streams, and a variable, as \
                        RSOCKD_MAX_STREAMS; a flag wins, then the variable. See rsockd config --help.";
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Check, show and document settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Add users to a file, set their passwords, and list them
+    #[command(subcommand)]
+    User(UserCommand),
 }
 
 /// The exit code where settings are wrong: EX_CONFIG.
@@ -59,8 +62,10 @@ fn main() -> ExitCode {
     #[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
     allocator::set_up();
     let arguments = Arguments::parse();
-    if let Some(Command::Config(question)) = arguments.command {
-        return answer(question, &arguments);
+    match &arguments.command {
+        Some(Command::Config(question)) => return answer(*question, &arguments),
+        Some(Command::User(command)) => return change_users(command),
+        None => {}
     }
     let loaded = match arguments.load() {
         Ok(loaded) => loaded,
@@ -82,8 +87,11 @@ fn main() -> ExitCode {
             match error.downcast_ref() {
                 // It was asked wrongly, as where clap says so.
                 Some(
-                    StartError::Listen(ConnectError::Uri { .. }) | StartError::DefaultRoute { .. },
+                    StartError::Listen(ConnectError::Uri { .. })
+                    | StartError::DefaultRoute { .. }
+                    | StartError::OpenToAll(_),
                 ) => ExitCode::from(2),
+                Some(StartError::Access(_)) => ExitCode::from(WRONG_SETTINGS),
                 _ => ExitCode::FAILURE,
             }
         }
@@ -99,6 +107,22 @@ fn answer(question: ConfigCommand, arguments: &Arguments) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(problems) => wrong_settings(&problems),
+    }
+}
+
+/// Changes or lists the users of a file.
+fn change_users(command: &UserCommand) -> ExitCode {
+    match command.run() {
+        Ok(text) => {
+            // Who has closed stdout does not want it.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            // Without a stderr there is no one to tell.
+            let _ = writeln!(io::stderr(), "rsockd: {problem}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The service: listeners, routes and what connects them.
 
-use std::{fmt, io::ErrorKind, sync::Arc, time::Duration};
+use std::{fmt, io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use rsock::{
     ConnectError, IoError, LiveConfig, MemoryBudget, Meter, ProxyProtocol, Router, Server,
@@ -9,13 +9,14 @@ use rsock::{
 use rsock_topics::Service as TopicService;
 
 use crate::{
+    access::{Access, Door},
     app::{App, app_on},
     cores::Cores,
     frames,
     http::Front,
     settings::{DefaultRoute, Options, ProxyKind, RuntimeKind},
     tls::{self, Certificates},
-    topics,
+    topics::{self, Judge},
 };
 
 /// A service whose listeners are open.
@@ -28,6 +29,7 @@ pub struct Service {
     cores: Option<Cores>,
     memory: Arc<MemoryBudget>,
     topics: TopicService,
+    access: Option<Access>,
     live: Live,
 }
 
@@ -37,6 +39,7 @@ pub struct Live {
     config: LiveConfig,
     meter: Arc<Meter>,
     certificates: Option<Certificates>,
+    access: Option<Access>,
 }
 
 impl Live {
@@ -47,6 +50,11 @@ impl Live {
         self.meter.set_max_warnings(options.max_warnings);
         if let Some(certificates) = &self.certificates {
             certificates.reload();
+        }
+        if let Some(access) = &self.access
+            && let Err(error) = access.reload()
+        {
+            tracing::error!("reload: who may do what is as it was: {error}");
         }
     }
 }
@@ -71,9 +79,26 @@ impl Service {
         let runtimes = cores.as_ref().map(Cores::runtimes);
         let meter = Arc::new(Meter::default().max_warnings(options.max_warnings));
         let memory = options.memory_max.map_or_else(MemoryBudget::of_process, MemoryBudget::new);
-        let topics = topics::open(&options).await.map_err(StartError::Topics)?;
-        let (app, mut router) =
-            app_on(Arc::clone(&meter), Arc::clone(&memory), runtimes.cloned(), &topics);
+        let access = open_access(&options)?;
+        let judge = Judge::new(access.as_ref());
+        let topics = topics::open(&options, judge).await.map_err(StartError::Topics)?;
+        let (app, mut router) = app_on(
+            Arc::clone(&meter),
+            Arc::clone(&memory),
+            runtimes.cloned(),
+            &topics,
+            access.clone(),
+        );
+        if let Some(access) = access.clone() {
+            let default = match &options.default_route {
+                DefaultRoute::None => None,
+                DefaultRoute::Route(name) => Some(name.clone()),
+            };
+            let (guard, of_guard) = (access.clone(), default.clone());
+            router = router
+                .admit(move |_, request| access.admit(request, default.as_deref()))
+                .guard_items(move |_, request| guard.guard(request, of_guard.as_deref()));
+        }
         if let DefaultRoute::Route(name) = &options.default_route {
             let routes = router.routes();
             if !routes.iter().any(|(known, ..)| known == name) {
@@ -88,6 +113,7 @@ impl Service {
             config: LiveConfig::new(options.config()),
             meter: Arc::clone(&meter),
             certificates: tls.as_ref().map(|tls| Certificates::of(tls, &options)),
+            access: access.clone(),
         };
         let mut builder = Server::builder()
             .live_config(live.config.clone())
@@ -133,9 +159,14 @@ impl Service {
             builder = builder.tap(tap);
         }
         let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
-        front.set_addresses(&server.addresses());
+        let addresses = server.addresses();
+        if access.is_none() && !options.open_to_all {
+            // Nobody has been taken yet.
+            check_reach(&addresses)?;
+        }
+        front.set_addresses(&addresses);
         let drain_grace = options.drain_grace;
-        Ok(Self { server, app, router, drain_grace, cores, memory, topics, live })
+        Ok(Self { server, app, router, drain_grace, cores, memory, topics, access, live })
     }
 
     /// The addresses it listens on, with the ports it was given.
@@ -156,7 +187,10 @@ impl Service {
     /// Serves until `shutdown` resolves. Then it is not ready, takes connections for `drain_grace` more, closes
     /// those without open streams within `drain_spread`, and the others within `drain_limit`.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, app, router, drain_grace, cores, topics, live, .. } = self;
+        let Self { server, app, router, drain_grace, cores, topics, access, live, .. } = self;
+        if let Some(access) = &access {
+            access.start();
+        }
         let shutdown = async move {
             shutdown.await;
             app.drain();
@@ -164,12 +198,50 @@ impl Service {
             tokio::time::sleep(drain_grace).await;
         };
         let watching = live.certificates.map(Certificates::watch);
-        server.serve(router).with_graceful_shutdown(shutdown).await;
+        let door = Door { router, access: access.clone() };
+        server.serve(door).with_graceful_shutdown(shutdown).await;
         drop(watching);
         if let Some(cores) = cores {
             cores.end().await;
         }
         topics::close(topics).await;
+        if let Some(access) = access {
+            access.close();
+        }
+    }
+}
+
+/// The judge of who comes in, if these options name a file that says it.
+fn open_access(options: &Options) -> Result<Option<Access>, StartError> {
+    let Some(file) = &options.access else {
+        return match &options.audit {
+            None => Ok(None),
+            Some(_) => Err(StartError::Access(
+                "--audit needs --access: where nobody is asked, nothing is refused".to_owned(),
+            )),
+        };
+    };
+    let access = Access::open(file, options.setup_timeout).map_err(StartError::Access)?;
+    if let Some(file) = &options.audit {
+        access.audit_to(file).map_err(StartError::Access)?;
+    }
+    Ok(Some(access))
+}
+
+/// Whether only this machine reaches these addresses.
+fn check_reach(addresses: &[String]) -> Result<(), StartError> {
+    let is_far = |uri: &&String| {
+        let Some((scheme, rest)) = uri.split_once("://") else { return false };
+        let authority = rest.split('/').next().unwrap_or_default();
+        let ip = authority.parse::<SocketAddr>().map(|at| at.ip().to_canonical());
+        // Over TLS it stays the name that the certificate is for.
+        let is_here = authority.rsplit_once(':').is_some_and(|(host, _)| host == "localhost");
+        // What is no address of a network is a Unix socket, whose file says who may.
+        !scheme.starts_with("unix") && !is_here && !ip.is_ok_and(|ip| ip.is_loopback())
+    };
+    match addresses.iter().find(is_far) {
+        None => Ok(()),
+        Some(address) => Err(StartError::OpenToAll(address.clone())),
     }
 }
 
@@ -193,6 +265,10 @@ fn proxies(options: &Options) -> Result<Option<ProxyProtocol>, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StartError {
+    /// The settings of access are wrong, or a file that they need: a sentence.
+    Access(String),
+    /// Others would reach this address, and nobody would be asked who they are.
+    OpenToAll(String),
     /// The default route is none of the routes.
     DefaultRoute {
         /// The route that was asked for.
@@ -220,6 +296,12 @@ impl fmt::Display for StartError {
             Self::Topics(problem) | Self::Tls(problem) | Self::Proxies(problem) => {
                 f.write_str(problem)
             }
+            Self::Access(problem) => write!(f, "access: {problem}"),
+            Self::OpenToAll(address) => write!(
+                f,
+                "refusing to serve everyone on {address}: say who comes in with --access FILE (see \
+                 docs/security.md), or pass --open-to-all"
+            ),
             Self::DefaultRoute { name, known } => {
                 write!(f, "no default route {name:?}: there is {}, or none", known.join(", "))
             }
@@ -270,7 +352,9 @@ impl std::error::Error for StartError {
             | Self::PerCore
             | Self::Proxies(_)
             | Self::Tls(_)
-            | Self::Topics(_) => None,
+            | Self::Topics(_)
+            | Self::Access(_)
+            | Self::OpenToAll(_) => None,
         }
     }
 }
@@ -312,6 +396,24 @@ mod tests {
         assert!(told("1.2.3.4:1", ErrorKind::AddrNotAvailable).contains("0.0.0.0 stands for all"));
         assert!(told("127.0.0.1:80", ErrorKind::PermissionDenied).contains("below 1024 are for"));
         assert!(!told("127.0.0.1:8080", ErrorKind::PermissionDenied).contains("1024"));
+    }
+
+    #[test]
+    fn only_addresses_that_this_machine_alone_reaches_need_nobody_to_be_asked() {
+        for near in [
+            "tcp://127.0.0.1:1",
+            "ws://[::1]:2/rsocket",
+            "tls://localhost:3",
+            "tcp://[::ffff:127.0.0.1]:4",
+            "unix:/tmp/x.sock",
+            "unix:@name",
+        ] {
+            assert_eq!(check_reach(&[near.to_owned()]), Ok(()), "{near}");
+        }
+        for far in ["tcp://0.0.0.0:1", "ws://[::]:2/", "wss://example.org:3/", "tls://10.0.0.1:4"] {
+            let addresses = ["tcp://127.0.0.1:1".to_owned(), far.to_owned()];
+            assert_eq!(check_reach(&addresses), Err(StartError::OpenToAll(far.to_owned())));
+        }
     }
 
     #[test]

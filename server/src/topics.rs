@@ -10,6 +10,7 @@ use rsock_topics::{
 };
 use serde_json::{Map, Value};
 
+use crate::access::Access;
 use crate::settings::Options;
 
 /// How topics of a pattern are told apart from others on the command line.
@@ -107,14 +108,14 @@ pub(crate) fn check(options: &Options) -> Result<Settings, String> {
 ///
 /// # Errors
 /// Two rules of one pattern, or a data directory that cannot be used, as a sentence.
-pub(crate) async fn open(options: &Options) -> Result<Service, String> {
+pub(crate) async fn open(options: &Options, judge: Judge) -> Result<Service, String> {
     let settings = check(options)?;
     let Some(directory) = &options.data else {
         let is_durable = |rule: &&TopicRule| rule.settings.kind == Kind::Durable;
         if let Some(rule) = options.topic.iter().find(is_durable) {
             tracing::warn!("topics {} are refused: there is no --data directory", rule.pattern);
         }
-        return Ok(Service::with_permit(settings, LocalAdmin));
+        return Ok(Service::with_permit(settings, judge));
     };
     let sizes = rsock_topics::store::Settings {
         max_bytes: u64::try_from(options.data_max).unwrap_or(u64::MAX),
@@ -122,7 +123,7 @@ pub(crate) async fn open(options: &Options) -> Result<Service, String> {
         max_open_segments: crate::files::open_segments().map_err(|error| error.to_string())?,
         ..Default::default()
     };
-    open_directory(settings, directory, sizes).await
+    open_directory(settings, directory, sizes, judge).await
 }
 
 #[cfg(target_os = "linux")]
@@ -130,11 +131,11 @@ async fn open_directory(
     settings: Settings,
     directory: &Path,
     sizes: rsock_topics::store::Settings,
+    judge: Judge,
 ) -> Result<Service, String> {
     let path = directory.to_owned();
     // It reads what was written since the last start, and what is to be in memory.
-    let opened =
-        tokio::task::spawn_blocking(move || Service::open(settings, LocalAdmin, &path, sizes));
+    let opened = tokio::task::spawn_blocking(move || Service::open(settings, judge, &path, sizes));
     let (service, damaged) = match opened.await {
         Ok(opened) => opened.map_err(|error| error.to_string())?,
         Err(error) => return Err(error.to_string()),
@@ -157,6 +158,7 @@ async fn open_directory(
     _: Settings,
     _: &Path,
     _: rsock_topics::store::Settings,
+    _: Judge,
 ) -> Result<Service, String> {
     Err("--data: durable topics are to be had on Linux alone".to_owned())
 }
@@ -171,6 +173,43 @@ pub(crate) async fn close(topics: Service) {
     }
     #[cfg(not(target_os = "linux"))]
     drop(topics);
+}
+
+/// The judge of who may do what to topics.
+#[derive(Clone, Debug)]
+pub(crate) enum Judge {
+    /// Nobody is asked who they are.
+    Local(LocalAdmin),
+    /// The settings of access say it.
+    Access(Access),
+}
+
+impl Judge {
+    pub(crate) fn new(access: Option<&Access>) -> Self {
+        access.map_or(Self::Local(LocalAdmin), |access| Self::Access(access.clone()))
+    }
+}
+
+impl Permit for Judge {
+    fn permits(&self, request: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal> {
+        match self {
+            Self::Local(local) => local.permits(request, action, topic),
+            Self::Access(access) => access.permits(request, action, topic),
+        }
+    }
+
+    fn refused(&self, request: &Request, action: Action, topic: &TopicName) {
+        if let Self::Access(access) = self {
+            access.refused(request, action, topic);
+        }
+    }
+
+    fn version(&self) -> Option<u64> {
+        match self {
+            Self::Local(_) => None,
+            Self::Access(access) => access.version(),
+        }
+    }
 }
 
 /// Everybody may do everything, but purge and delete: that may who is on this machine.

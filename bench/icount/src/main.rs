@@ -7,6 +7,7 @@
 mod count;
 mod fan_out;
 mod frames;
+mod permitted;
 mod record;
 mod scenario;
 mod topics;

@@ -23,7 +23,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{Result, fan_out, measured, topics};
+use crate::{Result, fan_out, measured, permitted, topics};
 
 /// Work that is always the same.
 pub(crate) struct Scenario {
@@ -52,6 +52,11 @@ enum Work {
     },
     /// Requests of this data for a route, 64 in flight.
     Routed {
+        route: &'static str,
+        data: &'static [u8; 32],
+    },
+    /// The same of who is asked whether they may.
+    Permitted {
         route: &'static str,
         data: &'static [u8; 32],
     },
@@ -162,6 +167,13 @@ pub(crate) const ALL: &[Scenario] = &[
         unit: "request",
         units: 12_800,
         work: Work::Routed { route: "echo", data: DATA },
+    },
+    Scenario {
+        name: "request_permitted",
+        what: "the same, of somebody who is granted the route",
+        unit: "request",
+        units: 12_800,
+        work: Work::Permitted { route: "echo", data: DATA },
     },
     Scenario {
         name: "request_pattern",
@@ -357,6 +369,10 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
         }
         Work::Routed { route, data } => {
             let line = Line::serving(router(), false, Over::Memory)?;
+            line.count(warm_up, units, |client, units| routed(client, route, data, units))
+        }
+        Work::Permitted { route, data } => {
+            let line = Line::serving(permitted::acceptor(router()), false, Over::Memory)?;
             line.count(warm_up, units, |client, units| routed(client, route, data, units))
         }
         Work::Observed => {

@@ -11,9 +11,9 @@ use std::{fmt, future::Future, sync::Arc};
 use futures_core::Stream;
 use rsock_proto::{Interaction, Payload};
 
-pub use self::admission::Admission;
+pub use self::admission::{Admission, ItemGuard};
 use self::{
-    admission::{Asking, Opening},
+    admission::{Asking, Opening, guarded},
     handler::ResponseHandler,
     path::Paths,
 };
@@ -69,6 +69,9 @@ pub struct Router<S> {
 /// The function that decides whether a request is served at all.
 type Admit<S> = dyn Fn(&S, &mut Request) -> Result<Admission, Error> + Send + Sync;
 
+/// The function that tells what ends the items of a request.
+type GuardOf<S> = dyn Fn(&S, &Request) -> Option<ItemGuard> + Send + Sync;
+
 /// The function that decides whether a route may be named to who asked for another.
 type MayName<S> = dyn Fn(&S, &Request, &str) -> bool + Send + Sync;
 
@@ -78,6 +81,7 @@ struct Table<S> {
     paths: Paths<MethodRoute<S>>,
     default_route: Option<String>,
     admit: Option<Arc<Admit<S>>>,
+    guard: Option<Arc<GuardOf<S>>>,
     hint: &'static str,
     suggests: Option<Arc<MayName<S>>>,
     meter: Arc<Meter>,
@@ -98,6 +102,7 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             paths: Paths::default(),
             default_route: None,
             admit: None,
+            guard: None,
             hint: "",
             suggests: None,
             meter: Arc::default(),
@@ -170,6 +175,26 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         self.change(|table| table.admit = Some(Arc::new(check)))
     }
 
+    /// Sets what ends the items of a request-stream or channel while they run, once it may not go on: what it
+    /// gives for a request that was admitted is asked before each item, or each time that a feed is asked for
+    /// more. None of it for requests that it says nothing of.
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// # fn may_still(who: &str) -> Result<(), Error> { Ok(()) }
+    /// let app = Router::new(()).guard_items(|(), request| {
+    ///     let who = request.identity()?.name().to_owned();
+    ///     Some(Box::new(move || may_still(&who)))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn guard_items(
+        self,
+        guard: impl Fn(&S, &Request) -> Option<ItemGuard> + Send + Sync + 'static,
+    ) -> Self {
+        self.change(|table| table.guard = Some(Arc::new(guard)))
+    }
+
     /// Adds to the refusal of an unknown route, for example where to find the known ones.
     #[must_use]
     pub fn unknown_route_hint(self, hint: &'static str) -> Self {
@@ -230,6 +255,11 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
             Admission::Served => Ok(None),
             Admission::Ask(who) => Ok(Some(who)),
         }
+    }
+
+    /// The guard of the items of a request.
+    fn guard_of(&self, request: &Request) -> Option<ItemGuard> {
+        self.table.guard.as_ref().and_then(|guard| guard(&self.table.state, request))
     }
 
     /// The answer of the handler that is picked of a request's route.
@@ -370,13 +400,14 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
             Ok(Some(who)) => return asked(who, request, |request| self.stream_items(request)),
             Err(error) => return ItemSource::stream(Failed::new(error)),
         }
+        let guard = self.guard_of(&request);
         let found = self.dispatch(
             request,
             Interaction::RequestStream,
             |route| route.request_stream.as_ref(),
             |handler, state, request| handler(state, request),
         );
-        found.unwrap_or_else(|error| ItemSource::stream(Failed::new(error)))
+        guarded(found.unwrap_or_else(|error| ItemSource::stream(Failed::new(error))), guard)
     }
 
     fn channel_items(self: Arc<Self>, mut first: Request, rest: Payloads) -> ItemSource {
@@ -385,13 +416,14 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
             Ok(Some(who)) => return asked(who, first, |first| self.channel_items(first, rest)),
             Err(error) => return ItemSource::stream(Failed::new(error)),
         }
+        let guard = self.guard_of(&first);
         let found = self.dispatch(
             first,
             Interaction::RequestChannel,
             |route| route.request_channel.as_ref(),
             |handler, state, request| handler(state, request, rest),
         );
-        found.unwrap_or_else(|error| ItemSource::stream(Failed::new(error)))
+        guarded(found.unwrap_or_else(|error| ItemSource::stream(Failed::new(error))), guard)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The routes that can be called: one group a file.
 
+mod auth;
 mod clock;
 mod demo;
 mod routes;
@@ -19,6 +20,11 @@ pub(crate) fn add_to(router: Router<App>) -> Router<App> {
         .route("range", demo::range())
         .route("routes", routes::routes())
         .route("status", status::status())
+}
+
+/// Adds what there is where people are asked who they are.
+pub(crate) fn add_auth_to(router: Router<App>) -> Router<App> {
+    router.route("auth", auth::auth())
 }
 
 /// The options of a request: a JSON object as its data, or no data for the defaults.

@@ -6,7 +6,11 @@ use rsock_topics::{TopicFigures, store::StoreFigures};
 use serde::Serialize;
 
 use super::{Every, JsonOptions, ticks::Ticks};
-use crate::{app::App, logging::lines_left_out};
+use crate::{
+    access::{Access, AccessFigures},
+    app::App,
+    logging::lines_left_out,
+};
 
 pub(super) fn status() -> MethodRoute<App> {
     request_response(async |app: App, (): ()| Json(status_of(&app)))
@@ -69,6 +73,9 @@ sections! {
         credit_stalls: u64 = reading.stats.credit_stalls;
         dropped: Dropped = Dropped::of(app, reading);
         log: Log = Log::of(app, reading);
+        /// Figures of who came in and what was not permitted, where people are asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        access: Option<AccessFigures> = app.access().map(Access::figures);
     }
 
     Connections {

@@ -15,8 +15,7 @@ use tracing_subscriber::{
     Layer, Registry, filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
-use writer::LineWriter;
-pub(crate) use writer::lines_left_out;
+pub(crate) use writer::{LineWriter, lines_left_out};
 
 /// The events that are logged: a level, or levels by module as in `info,rsock=debug`.
 #[derive(Clone, Debug, PartialEq)]

@@ -34,7 +34,7 @@ pub(crate) fn lines_left_out() -> u64 {
 /// Takes lines and writes them on a thread of its own. What finds no room is left out and counted,
 /// and the count is written in its place.
 #[derive(Clone, Debug)]
-pub(super) struct LineWriter(Arc<Shared>);
+pub(crate) struct LineWriter(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -60,7 +60,7 @@ impl LineWriter {
     ///
     /// # Errors
     /// If the system gives no thread.
-    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let writing = Arc::clone(&shared);
         thread::Builder::new().name("rsockd-log".to_owned()).spawn(move || writing.write(out))?;
@@ -68,7 +68,7 @@ impl LineWriter {
     }
 
     /// Takes one line, without its end.
-    pub(super) fn put(&self, line: &str) {
+    pub(crate) fn put(&self, line: &str) {
         // Whoever wrote it, it stays one line and commands no terminal.
         let line = format!("{}\n", Printable(line));
         let mut lines = self.0.lock();
@@ -83,7 +83,7 @@ impl LineWriter {
     }
 
     /// Waits until all is written, and no longer than this.
-    pub(super) fn flush(&self, limit: Duration) {
+    pub(crate) fn flush(&self, limit: Duration) {
         let until = Instant::now() + limit;
         let mut lines = self.0.lock();
         while lines.in_progress || !lines.is_empty() {

@@ -182,6 +182,16 @@ settings! {
     /// fire-and-forget requests that fail; more are counted and summed up
     one max_warnings: u32 = 5, ANY_COUNT, Live;
 
+    /// The file that says who comes in and who may do what: [auth], [[grant]] and [[deny]]; SIGHUP reads it
+    /// anew. Without it nobody is asked, and only addresses of this machine are listened on
+    maybe access: PathBuf = None, FILE, Restart;
+
+    /// Append who came in, who did not and what was not permitted to this file, as lines of JSON
+    maybe audit: PathBuf = None, FILE, Restart;
+
+    /// Listen on addresses that others reach, though nobody is asked who they are
+    switch open_to_all: bool = false, YES, Restart;
+
     /// How work is shared among threads: "shared", all serve all connections, whoever is free: best for
     /// uneven load, and on machines that do other things as well; or "per-core", each serves its own
     /// connections, which it takes on a socket of its own: less work a request where many connections are

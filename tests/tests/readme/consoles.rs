@@ -12,7 +12,7 @@
 //! - `^C` is Ctrl-C, once all above it has been printed, and that should be something: a shell that is
 //!   about to start a program keeps it to itself.
 //! - A time stands for any time: `1.7ms`, `2026-11-29T21:44:52.909Z`. The ports 7878 and 7879 stand for
-//!   those of the service, and `/tmp/` for a folder of the test's own.
+//!   those of the service, `/tmp/` for a folder of the test's own, and `examples/` for those here.
 //! - `<!-- not run: REASON -->` on the line before a block keeps it from being run.
 
 use std::{
@@ -28,7 +28,7 @@ use std::{
 
 use rsock_tests::process::{rsock, rsockd};
 
-use crate::documents;
+use crate::{documents, root};
 
 /// When a line that is to come is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -201,6 +201,8 @@ impl Machine {
     fn here(&self, command: &str) -> String {
         let folder = format!("{}/", self.folder.display());
         let command = command.replace("/tmp/", &folder);
+        let examples = format!(" {}/examples/", root().display());
+        let command = command.replace(" examples/", &examples);
         ADDRESSES
             .iter()
             .zip(&self.addresses)

@@ -125,3 +125,47 @@ async fn what_rsock_makes_to_try_it_with_is_taken() {
     assert!(asking.request_response("x").await.is_ok());
     fs::remove_dir_all(&folder).expect("it is ours");
 }
+
+/// A certificate says who comes, where the settings of access take its names; roles are those of the name.
+#[tokio::test]
+async fn a_certificate_is_an_identity_with_roles() {
+    let authority = Authority::new();
+    let files = Files::new(&authority.server(&["localhost"]));
+    let (ca, access) = (files.folder().join("ca.pem"), files.folder().join("access.toml"));
+    fs::write(&ca, authority.text()).expect("a file");
+    for (kind, name) in
+        [("san-uri", "spiffe://example.org/ann"), ("san-dns", "ann.example.org"), ("cn", "ann")]
+    {
+        let settings = format!(
+            "[auth.mtls]\nidentity = \"{kind}\"\nroles = {{ \"{name}\" = [\"chat\"] }}\n\
+             [[grant]]\nroles = [\"chat\"]\nroutes = [\"echo\"]\n"
+        );
+        fs::write(&access, settings).expect("a file");
+        let flags = [
+            "--tls-client-auth=optional",
+            "--tls-client-ca",
+            ca.to_str().expect("UTF-8"),
+            "--access",
+            access.to_str().expect("UTF-8"),
+        ];
+        let server = started(&files, &flags).await;
+        for (of, said) in [
+            (Some("ann"), ""),
+            (Some("bob"), "not permitted: request on route \"echo\""),
+            (None, "authentication failed"),
+        ] {
+            for uri in &server.uris {
+                let mut command = Command::new(rsock());
+                command.args(["request", uri, "-r", "echo", "-d", "hello", "--ca"]).arg(&ca);
+                let own = of.map(|name| Files::new(&authority.client(name)));
+                if let Some(own) = &own {
+                    command.arg("--cert").arg(own.chain()).arg("--cert-key").arg(own.key());
+                }
+                let output = command.output().await.expect("it runs");
+                let error = String::from_utf8_lossy(&output.stderr);
+                assert_eq!(output.status.success(), of == Some("ann"), "{kind} {of:?}: {error}");
+                assert!(error.contains(said), "{kind} {of:?}: {error}");
+            }
+        }
+    }
+}

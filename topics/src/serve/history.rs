@@ -46,7 +46,11 @@ impl Service {
             async move { pages.history_page(&request).await.map_err(|refusal| pages.refuse(refusal)) }
         })
         .stream_feed(move |_, request: Request| {
-            streams.history(&request).map_err(|refusal| streams.refuse(refusal))
+            let version = streams.0.permit.version();
+            let feed = streams.history(&request);
+            let guarded = feed
+                .and_then(|feed| streams.guarded(request, &[Action::History], version, feed));
+            guarded.map_err(|refusal| streams.refuse(refusal))
         })
         .about(
             "what a topic has kept: a page with {\"after\":O,\"epoch\":E}, a stream with \

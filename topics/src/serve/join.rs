@@ -12,7 +12,9 @@ use rsock::{Error, Feed, Outlet, Payload, Payloads, Request, WakeGroup};
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    Action, PresenceSession, Service, form_of, kept,
+    Action, PresenceSession, Service, as_seen, form_of,
+    guarded::Guarded,
+    kept,
     loading::{Loading, Side},
     name_of,
     publish::publish_options,
@@ -67,7 +69,27 @@ struct Member {
     is_told: bool,
 }
 
+/// Permissions that a join needs that receives messages, and one that does not.
+const RECEIVING: &[Action] = &[Action::Join, Action::Subscribe];
+const SENDING: &[Action] = &[Action::Join];
+
 impl Service {
+    /// A join, for as long as it is permitted.
+    pub(super) fn join_guarded(
+        &self,
+        request: Request,
+        payloads: Payloads,
+    ) -> Result<Guarded<Joined>, Refusal> {
+        let version = self.0.permit.version();
+        if version.is_none() {
+            return Ok(Guarded::unguarded(self.join(request, payloads)?));
+        }
+        let receives = JoinOptions::parse(request.data())?.receive.has_messages();
+        let judged = request.clone();
+        let joined = self.join(request, payloads)?;
+        self.guarded(judged, if receives { RECEIVING } else { SENDING }, version, joined)
+    }
+
     pub(super) fn join(&self, request: Request, payloads: Payloads) -> Result<Joined, Refusal> {
         let options = JoinOptions::parse(request.data())?;
         let topic = self.topic_to_read(&request, Action::Join, &options.subscribe)?;
@@ -76,12 +98,13 @@ impl Service {
             (Some(name), Some(own)) if name != own => {
                 return Err(Refusal::not_own_name(name, own));
             }
+            (Some(name), None) => as_seen(&request, name).into_owned().into_boxed_str(),
             (Some(name), _) | (None, Some(name)) => name.into(),
             (None, None) => return Err(Refusal::no_name()),
         };
         let (receive, form) = (options.receive, form_of(&request));
         if receive.has_messages() {
-            self.0.permit.permits(&request, Action::Subscribe, &topic)?;
+            self.permit(&request, Action::Subscribe, &topic)?;
         }
         let (reader, group) = self.reader(&request, &topic)?;
         let cursor = match receive.has_messages() {
@@ -128,7 +151,7 @@ impl Member {
         self.service.check_publish(&self.request, is_ephemeral, self.topic.name())?;
         let from = options.from.as_deref().unwrap_or(&self.name);
         if from != &*self.name {
-            service.permit.permits(&self.request, Action::PublishAs, self.topic.name())?;
+            self.service.permit(&self.request, Action::PublishAs, self.topic.name())?;
         }
         let now = service.clock.now();
         self.take_token(now)?;

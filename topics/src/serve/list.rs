@@ -119,7 +119,7 @@ impl Service {
     }
 
     fn to_administer(&self, request: &Request, name: &TopicName) -> Result<Arc<Topic>, Refusal> {
-        self.0.permit.permits(request, Action::Admin, name)?;
+        self.permit(request, Action::Admin, name)?;
         self.0.topics.find(name).ok_or_else(|| Refusal::no_topic(name))
     }
 

@@ -4,6 +4,7 @@ mod clock;
 #[cfg(all(feature = "durable", target_os = "linux"))]
 mod durable;
 mod figures;
+mod guarded;
 mod history;
 mod join;
 mod list;
@@ -15,6 +16,7 @@ mod pump;
 mod subscribe;
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, OnceLock, atomic::AtomicU32},
     time::Duration,
@@ -148,17 +150,33 @@ impl Service {
     /// Looks at all topics each second, from the first request on, for as long as they are there.
     fn start(&self) {
         self.0.started.get_or_init(|| {
-            let (topics, clock) = (Arc::downgrade(&self.0.topics), self.0.clock);
+            let shared = Arc::downgrade(&self.0);
             tokio::spawn(async move {
+                let mut version = shared.upgrade().and_then(|shared| shared.permit.version());
                 loop {
                     tokio::time::sleep(TICK).await;
-                    let Some(topics) = topics.upgrade() else { return };
-                    for topic in topics.tick(clock.now()) {
+                    let Some(service) = shared.upgrade().map(Self) else { return };
+                    let clock = service.0.clock;
+                    for topic in service.0.topics.tick(clock.now()) {
                         pump::pump(&topic, clock);
+                    }
+                    let now = service.0.permit.version();
+                    if now != version {
+                        version = now;
+                        service.judge_anew().await;
                     }
                 }
             });
         });
+    }
+
+    /// Refuses whoever sent this request and may not do this to a topic.
+    fn permit(&self, request: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal> {
+        let permitted = self.0.permit.permits(request, action, topic);
+        if permitted.is_err() {
+            self.0.permit.refused(request, action, topic);
+        }
+        permitted
     }
 
     /// Whether whoever sent this request may do this to a topic.
@@ -169,7 +187,7 @@ impl Service {
     /// The topic that a request's route names, if this action on it is permitted.
     fn topic_of(&self, request: &Request, action: Action) -> Result<TopicName, Refusal> {
         let name = self.name_of_topic(request)?;
-        self.0.permit.permits(request, action, &name)?;
+        self.permit(request, action, &name)?;
         Ok(name)
     }
 
@@ -191,7 +209,7 @@ impl Service {
         if options.token.is_some() {
             return Err(Refusal::token_unchecked(&name));
         }
-        self.0.permit.permits(request, action, &name)?;
+        self.permit(request, action, &name)?;
         Ok(name)
     }
 
@@ -202,11 +220,10 @@ impl Service {
         is_ephemeral: bool,
         topic: &TopicName,
     ) -> Result<(), Refusal> {
-        let permits = |action| self.0.permit.permits(request, action, topic);
-        if is_ephemeral && permits(Action::Signal).is_ok() {
+        if is_ephemeral && self.may(request, Action::Signal, topic) {
             return Ok(());
         }
-        permits(Action::Publish)
+        self.permit(request, Action::Publish, topic)
     }
 }
 
@@ -252,9 +269,21 @@ fn kept(mut request: Request) -> Request {
     request
 }
 
+/// The beginning of identities that are of nobody in particular, and the names that these give themselves.
+const UNVOUCHED: char = '~';
+
 /// The name of who asks, if it is authenticated.
 fn name_of(request: &Request) -> Option<&str> {
-    request.identity().map(Identity::name)
+    request.identity().map(Identity::name).filter(|name| !name.starts_with(UNVOUCHED))
+}
+
+/// The name that whoever asks gives itself, as others see it: where others are authenticated, and it is not,
+/// that can be seen.
+fn as_seen<'a>(request: &Request, name: &'a str) -> Cow<'a, str> {
+    match request.identity() {
+        Some(who) if who.name().starts_with(UNVOUCHED) => format!("{UNVOUCHED}{name}").into(),
+        _ => name.into(),
+    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,18 @@ pub trait Permit: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal::not_permitted`].
     fn permits(&self, request: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal>;
+
+    /// Hears that whoever sent this request was refused this: [`permits`](Self::permits) is also asked by what
+    /// only shows less to who may not see all.
+    fn refused(&self, request: &Request, action: Action, topic: &TopicName) {
+        let _ = (request, action, topic);
+    }
+
+    /// A number that changes when somebody may do less than before: streams that run are judged anew then.
+    /// `None` where that never happens.
+    fn version(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Everybody may do everything.

@@ -14,7 +14,7 @@ use rsock::{
 };
 use serde::Serialize;
 
-use super::{Action, Service, form_of, name_of, pump};
+use super::{Action, Service, as_seen, form_of, name_of, pump};
 use crate::{
     entry::{Form, Message},
     name::TopicName,
@@ -95,10 +95,16 @@ impl Service {
                 async move { acknowledged.await.map(drop) }
             })
             .stream_feed(move |_, request: Request| {
-                subscribe.subscribe(&request).map_err(|refusal| subscribe.refuse(refusal))
+                let version = subscribe.0.permit.version();
+                let feed = subscribe.subscribe(&request);
+                let guarded = feed.and_then(|feed| {
+                    subscribe.guarded(request, &[Action::Subscribe], version, feed)
+                });
+                guarded.map_err(|refusal| subscribe.refuse(refusal))
             })
             .channel_feed(move |_, request: Request, payloads| {
-                join.join(request, payloads).map_err(|refusal| join.refuse(refusal))
+                let guarded = join.join_guarded(request, payloads);
+                guarded.map_err(|refusal| join.refuse(refusal))
             })
             .about(
                 "publish a message; subscribe with {\"from\":\"new\"}; join with {\"name\":\"…\"}",
@@ -125,10 +131,15 @@ impl Service {
         let name = self.name_of_topic(request)?;
         self.check_publish(request, options.is_ephemeral, &name)?;
         let own = name_of(request);
+        let seen;
         let from = match (options.from.as_deref(), own) {
             (Some(from), Some(own)) if from != own => {
-                self.0.permit.permits(request, Action::PublishAs, &name)?;
+                self.permit(request, Action::PublishAs, &name)?;
                 Some(from)
+            }
+            (Some(from), None) => {
+                seen = as_seen(request, from);
+                Some(&*seen)
             }
             (from, own) => from.or(own),
         };

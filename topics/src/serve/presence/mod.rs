@@ -28,7 +28,11 @@ impl Service {
             ready(list.members(&request).map_err(|refusal| list.refuse(refusal)))
         })
         .stream_feed(move |_, request: Request| {
-            watch.watch(&request).map_err(|refusal| watch.refuse(refusal))
+            let version = watch.0.permit.version();
+            let feed = watch.watch(&request);
+            let guarded =
+                feed.and_then(|feed| watch.guarded(request, &[Action::Presence], version, feed));
+            guarded.map_err(|refusal| watch.refuse(refusal))
         })
         .about("list who is present, or watch them come and go")
     }

@@ -1,0 +1,92 @@
+//! The door: each connection is asked who it is, before anything serves it.
+
+use std::sync::Arc;
+
+use rsock::{Acceptor, Error, Peer, Request, Router};
+
+use rsock_access::Principal;
+
+use super::{Access, FAILED, Inner, certificate, cookie, cookie::OfHandshake, login::Origin};
+use crate::app::App;
+
+/// A router behind a door. Without access to ask for, the door is open.
+pub(crate) struct Door {
+    pub(crate) router: Router<App>,
+    pub(crate) access: Option<Access>,
+}
+
+impl Acceptor for Door {
+    type Responder = Router<App>;
+
+    fn accept(
+        &self,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Router<App>, Error>> + Send + 'static {
+        let router = self.router.clone();
+        let inner = self.access.as_ref().map(|access| Arc::clone(&access.0));
+        async move {
+            if let Some(inner) = inner {
+                inner.let_in(&peer).await?;
+            }
+            Ok(router)
+        }
+    }
+}
+
+/// The one whom the transport of a connection says that it is of.
+enum OfTransport {
+    Certificate(Principal),
+    Handshake(OfHandshake),
+}
+
+impl Inner {
+    /// Finds out who comes: by the credentials of SETUP, else the certificate, else the credentials of the handshake, else by none.
+    async fn let_in(self: &Arc<Self>, peer: &Peer) -> Result<(), Error> {
+        let setup = Request::new(peer.setup().payload.clone(), peer.clone());
+        let origin = Origin::of(peer);
+        let own = match setup.authentication() {
+            Ok(own) => own,
+            Err(error) => {
+                self.failed(&origin, None, None, &error.to_string());
+                return Err(Error::rejected(FAILED));
+            }
+        };
+        let principal = match own {
+            Some(own) => self.look_up(&origin, &own).await?,
+            None => match self.of_transport(peer)? {
+                Some(OfTransport::Certificate(principal)) => {
+                    self.accepted(&origin, &principal);
+                    principal
+                }
+                Some(OfTransport::Handshake(OfHandshake::Header(own))) => {
+                    self.look_up(&origin, &own).await?
+                }
+                Some(OfTransport::Handshake(OfHandshake::Cookie(token))) => {
+                    self.look_up_cookie(&origin, &token)?
+                }
+                None => self.anonymous(&origin)?,
+            },
+        };
+        // Nobody has said it before: this is where a connection comes in.
+        let _ = peer.identify(self.enter(peer, principal));
+        Ok(())
+    }
+
+    fn of_transport(&self, peer: &Peer) -> Result<Option<OfTransport>, Error> {
+        let policy = self.policy();
+        let certificate = policy.auth.mtls.as_ref();
+        let certificate = certificate.and_then(|mtls| certificate::principal_of(peer, mtls));
+        if let Some(principal) = certificate {
+            return Ok(Some(OfTransport::Certificate(principal)));
+        }
+        Ok(self.of_handshake(peer)?.map(OfTransport::Handshake))
+    }
+
+    fn of_handshake(&self, peer: &Peer) -> Result<Option<OfHandshake>, Error> {
+        let Some(head) = peer.http() else { return Ok(None) };
+        cookie::credentials(head, self.policy().cookie.as_ref()).map_err(|reason| {
+            self.failed(&Origin::of(peer), None, None, reason);
+            Error::rejected(FAILED)
+        })
+    }
+}

@@ -1,0 +1,380 @@
+//! Credentials on their way to somebody.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    sync::atomic::Ordering::Relaxed,
+    time::Duration,
+};
+
+use rsock::{Admission, Error, Identity, Peer, Request, metadata::Authentication};
+use rsock_access::{Action, Method, Principal, Sealed};
+
+use super::{
+    Access, Event, FAILED, Inner, cookie,
+    hashing::Busy,
+    identity, lock,
+    session::{Connection, Session},
+    unix_now,
+};
+
+/// Credentials that were right of late.
+const MAX_CACHED: usize = 10_000;
+/// The time for which a token that was right is right for requests, without being looked at again.
+const TOKEN_CACHE: Duration = Duration::from_secs(300);
+/// The text where too many passwords wait.
+const BUSY: &str = "busy, retry";
+
+/// Credentials that were right, by their keyed hash: themselves they are not kept.
+#[derive(Debug, Default)]
+pub(super) struct Cache {
+    known: HashMap<Sealed, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    identity: Identity,
+    until: Duration,
+    /// The second since 1970 from which on they are not right any more.
+    expires: Option<u64>,
+}
+
+impl Cache {
+    pub(super) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    fn get(&mut self, sealed: &Sealed, now: Duration) -> Option<Identity> {
+        let known = self.known.get(sealed)?;
+        if known.until <= now || known.expires.is_some_and(|expires| expires <= unix_now()) {
+            self.known.remove(sealed);
+            return None;
+        }
+        Some(known.identity.clone())
+    }
+
+    fn put(&mut self, sealed: Sealed, known: Known, now: Duration) {
+        if self.known.len() >= MAX_CACHED {
+            self.known.retain(|_, known| known.until > now);
+        }
+        if self.known.len() >= MAX_CACHED {
+            self.known.clear();
+        }
+        self.known.insert(sealed, known);
+    }
+}
+
+/// The reason why somebody is not let in: what they are told, and what the audit log is told.
+pub(super) struct Failure {
+    told: &'static str,
+    reason: String,
+    subject: Option<String>,
+    method: Method,
+}
+
+impl Failure {
+    fn new(method: Method, subject: Option<&str>, reason: impl Into<String>) -> Self {
+        let subject = subject.map(str::to_owned);
+        Self { told: FAILED, reason: reason.into(), subject, method }
+    }
+}
+
+impl Access {
+    /// The one who comes with these credentials, if they were right of late.
+    pub(super) fn known(&self, own: &Authentication) -> Option<Identity> {
+        let sealed = self.0.seal_of(own)?;
+        lock(&self.0.cache).get(&sealed, self.0.now())
+    }
+
+    /// Finds out who sent a request.
+    pub(super) fn ask(&self, request: &Request, own: Authentication) -> Admission {
+        let (inner, peer) = (Arc::clone(&self.0), request.peer().clone());
+        Admission::Ask(Box::pin(async move {
+            let principal = inner.look_up(&Origin::of(&peer), &own).await?;
+            let (expires, method) = (principal.expires, principal.method);
+            let policy = inner.policy();
+            let grants = Inner::grants_of(&policy, &principal);
+            let identity = identity(Session::new(principal, grants, None, &inner));
+            let now = inner.now();
+            let kept = match method {
+                Method::Password => policy.auth.password_cache,
+                _ => TOKEN_CACHE,
+            };
+            if let Some(sealed) = inner.seal_of(&own) {
+                let known = Known { identity: identity.clone(), until: now + kept, expires };
+                lock(&inner.cache).put(sealed, known, now);
+            }
+            Ok(identity)
+        }))
+    }
+
+    /// Whether whoever sends an HTTP request may do this to the service, by its header `Authorization`.
+    ///
+    /// # Errors
+    /// The status to answer with.
+    pub(crate) async fn may_over_http(
+        &self,
+        address: &str,
+        authorization: Option<&str>,
+        action: Action,
+    ) -> Result<(), u16> {
+        let inner = &self.0;
+        let origin = Origin { connection: None, address: address.into() };
+        let principal = match authorization {
+            None => inner.anonymous(&origin),
+            Some(header) => match cookie::authorization(header) {
+                Ok(own) => match self.known(&own) {
+                    Some(known) => {
+                        let session = known.claims::<Arc<Session>>();
+                        Ok(session.map(|session| session.principal()))
+                    }
+                    None => Ok(Some(inner.look_up(&origin, &own).await.map_err(|_| 401_u16)?)),
+                }
+                .and_then(|known| known.ok_or_else(|| Error::rejected(FAILED))),
+                Err(reason) => {
+                    inner.failed(&origin, None, None, reason);
+                    Err(Error::rejected(FAILED))
+                }
+            },
+        };
+        let principal = principal.map_err(|_| 401_u16)?;
+        if Inner::grants_of(&inner.policy(), &principal).service().has(action) {
+            return Ok(());
+        }
+        inner.denied_over_http(&origin, &principal, action);
+        Err(403)
+    }
+
+    /// Says anew who is at the other end of a connection: the same, with another token.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where that is not so.
+    pub(crate) async fn refresh(&self, request: &Request) -> Result<(String, Option<u64>), Error> {
+        let peer = request.peer();
+        let session = peer.identity().and_then(|own| own.claims::<Arc<Session>>()).cloned();
+        let (Some(session), Some(own)) = (session, request.authentication()?) else {
+            return Err(Error::rejected("the request has no credentials: they are what it is for"));
+        };
+        let origin = Origin::of(peer);
+        let fresh = self.0.look_up(&origin, &own).await?;
+        let before = session.principal();
+        if before.subject.is_none() || fresh.subject != before.subject {
+            self.0.failed(&origin, fresh.subject.as_deref(), Some(fresh.method), "another subject");
+            return Err(Error::rejected("the credentials are another's: for that, connect again"));
+        }
+        let subject = fresh.subject.as_deref().unwrap_or_default().to_owned();
+        let expires = fresh.expires;
+        let grants = Inner::grants_of(&self.0.policy(), &fresh);
+        session.renew(fresh, grants);
+        let ends = self.0.ends(expires);
+        lock(&self.0.sessions).expire(session.id(), ends);
+        // It may be less than before.
+        self.0.version.fetch_add(1, Relaxed);
+        self.0.tell_of("auth.refreshed", &session, None);
+        Ok((subject, expires.map(|expires| expires.saturating_sub(unix_now()))))
+    }
+}
+
+impl Inner {
+    /// The one who comes with these credentials, told of in the audit log.
+    ///
+    /// # Errors
+    /// One text for all who are not let in, and another where there is no time to look.
+    pub(super) async fn look_up(
+        self: &Arc<Self>,
+        peer: &Origin,
+        own: &Authentication,
+    ) -> Result<Principal, Error> {
+        let found = match own {
+            Authentication::Simple { username, password } => {
+                self.by_password(peer, username, password).await
+            }
+            Authentication::Bearer { token } => self.by_token(token, Method::Token),
+            _ => Err(Failure::new(Method::Token, None, "credentials of a type that is not known")),
+        };
+        self.outcome(peer, found)
+    }
+
+    /// The same of a token in a cookie.
+    pub(super) fn look_up_cookie(&self, peer: &Origin, token: &str) -> Result<Principal, Error> {
+        self.outcome(peer, self.by_token(token.as_bytes(), Method::Cookie))
+    }
+
+    fn outcome(
+        &self,
+        peer: &Origin,
+        found: Result<Principal, Failure>,
+    ) -> Result<Principal, Error> {
+        match found {
+            Ok(principal) => {
+                self.accepted(peer, &principal);
+                Ok(principal)
+            }
+            Err(failure) => {
+                if failure.told == BUSY {
+                    self.counters.busy.fetch_add(1, Relaxed);
+                }
+                self.failed(
+                    peer,
+                    failure.subject.as_deref(),
+                    Some(failure.method),
+                    &failure.reason,
+                );
+                Err(Error::rejected(failure.told))
+            }
+        }
+    }
+
+    async fn by_password(
+        &self,
+        peer: &Origin,
+        name: &[u8],
+        password: &[u8],
+    ) -> Result<Principal, Failure> {
+        let (policy, from) = (self.policy(), peer.ip());
+        let method = Method::Password;
+        let Ok(name) = std::str::from_utf8(name) else {
+            return Err(Failure::new(method, None, "the name is not UTF-8"));
+        };
+        let shown = rsock_access::check_name(name).is_ok().then_some(name);
+        let busy = || Failure { told: BUSY, ..Failure::new(method, shown, "too many at a time") };
+        let Some(users) = &policy.users else {
+            return Err(Failure::new(method, shown, "there are no users"));
+        };
+        // Whoever guesses waits before anything is computed.
+        let wait = lock(&self.throttle).wait(from, Some(name), self.now());
+        if !wait.is_zero() {
+            self.counters.slowed.fetch_add(1, Relaxed);
+            let _waits = self.hashing.delay(from).map_err(|Busy| busy())?;
+            tokio::time::sleep(wait.min(self.max_wait)).await;
+        }
+        let known = users.find(name);
+        let Some(user) = known.or_else(|| users.nobody()) else {
+            return Err(Failure::new(method, shown, "no such user"));
+        };
+        let is_right = self.hashing.verify(Arc::clone(user), password.to_vec(), from).await;
+        let is_right = is_right.map_err(|Busy| busy())?;
+        let mut throttle = lock(&self.throttle);
+        match known {
+            Some(user) if is_right => {
+                throttle.succeeded(from, Some(name));
+                let roles = Arc::clone(user.roles());
+                Ok(Principal::new(Some(name.into()), roles, method))
+            }
+            known => {
+                throttle.failed(from, Some(name), self.now());
+                let reason = if known.is_some() { "wrong password" } else { "no such user" };
+                Err(Failure::new(method, shown, reason))
+            }
+        }
+    }
+
+    fn by_token(&self, token: &[u8], method: Method) -> Result<Principal, Failure> {
+        let policy = self.policy();
+        let wrong = |reason: String| Failure::new(method, None, reason);
+        let Some(verifier) = &policy.verifier else {
+            return Err(wrong("there are no keys for tokens".to_owned()));
+        };
+        let token = std::str::from_utf8(token).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+        let mut principal =
+            verifier.verify(token, unix_now()).map_err(|error| wrong(error.to_string()))?;
+        principal.method = method;
+        if lock(&self.revoked).has(&principal) {
+            return Err(Failure::new(method, principal.subject.as_deref(), "it is revoked"));
+        }
+        Ok(principal)
+    }
+
+    /// The one who comes without credentials.
+    pub(super) fn anonymous(&self, peer: &Origin) -> Result<Principal, Error> {
+        match &self.policy().anonymous {
+            Some(roles) => Ok(Principal::new(None, Arc::clone(roles), Method::Anonymous)),
+            None => {
+                self.failed(peer, None, Some(Method::Anonymous), "no credentials");
+                Err(Error::rejected(FAILED))
+            }
+        }
+    }
+
+    fn seal_of(&self, own: &Authentication) -> Option<Sealed> {
+        match own {
+            Authentication::Simple { username, password } => {
+                Some(self.seal.of(&[b"simple", username, password]))
+            }
+            Authentication::Bearer { token } => Some(self.seal.of(&[b"bearer", token])),
+            _ => None,
+        }
+    }
+
+    fn denied_over_http(&self, origin: &Origin, principal: &Principal, action: Action) {
+        self.counters.denied.fetch_add(1, Relaxed);
+        self.audit.tell(Event {
+            event: "denied",
+            peer: Some(&origin.address),
+            subject: principal.subject.as_deref(),
+            method: Some(principal.method.as_str()),
+            action: Some(action.as_str()),
+            ..Event::default()
+        });
+    }
+
+    pub(super) fn accepted(&self, peer: &Origin, principal: &Principal) {
+        self.counters.accepted.fetch_add(1, Relaxed);
+        self.audit.tell(Event {
+            event: "auth.ok",
+            conn: peer.connection,
+            peer: Some(&peer.address),
+            subject: principal.subject.as_deref(),
+            method: Some(principal.method.as_str()),
+            ..Event::default()
+        });
+    }
+
+    pub(super) fn failed(
+        &self,
+        peer: &Origin,
+        subject: Option<&str>,
+        method: Option<Method>,
+        reason: &str,
+    ) {
+        self.counters.failed.fetch_add(1, Relaxed);
+        self.audit.tell(Event {
+            event: "auth.failed",
+            conn: peer.connection,
+            peer: Some(&peer.address),
+            subject,
+            method: method.map(Method::as_str),
+            reason: Some(reason),
+            ..Event::default()
+        });
+    }
+
+    /// The session of a connection.
+    pub(super) fn enter(self: &Arc<Self>, peer: &Peer, principal: Principal) -> Identity {
+        let grants = Self::grants_of(&self.policy(), &principal);
+        let connection = Connection {
+            id: peer.connection_id(),
+            address: peer.address().into(),
+            requester: peer.requester().clone(),
+        };
+        identity(Session::new(principal, grants, Some(connection), self))
+    }
+}
+
+/// The other end of a connection, as far as the audit log tells of it.
+pub(super) struct Origin {
+    connection: Option<u64>,
+    address: Box<str>,
+}
+
+impl Origin {
+    pub(super) fn of(peer: &Peer) -> Self {
+        Self { connection: Some(peer.connection_id()), address: peer.address().into() }
+    }
+
+    /// Of those that have one.
+    fn ip(&self) -> Option<IpAddr> {
+        self.address.parse::<SocketAddr>().ok().map(|address| address.ip())
+    }
+}

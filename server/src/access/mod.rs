@@ -1,0 +1,470 @@
+//! Access: who comes in, and what they may do: `rsock-access` at connections and requests.
+
+mod audit;
+mod certificate;
+mod cookie;
+mod door;
+mod hashing;
+mod login;
+mod policy;
+mod session;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use rsock::{Admission, Error, Identity, ItemGuard, Request};
+use rsock_access::{
+    Action, Grants, Kind, Method, Principal, Revoked, Seal, Throttle, ThrottleLimits,
+};
+use rsock_topics::{Permit, Refusal, TopicName};
+use serde::Serialize;
+
+use audit::{Audit, Event};
+pub(crate) use door::Door;
+use hashing::Hashing;
+use login::{Cache, Origin};
+pub use policy::AccessError;
+use policy::Policy;
+use session::Session;
+
+/// The interval at which it is looked at whose token has expired.
+const TICK: Duration = Duration::from_secs(1);
+/// The name of those who have said nothing of themselves. No subject begins so.
+const NOBODY: &str = "~";
+/// The text for all who were not let in, whatever the reason.
+const FAILED: &str = "authentication failed";
+/// Routes whose answers show no more than one may use, and by which one says who one is.
+const OPEN_ROUTES: [&str; 3] = ["routes", "topics", "auth"];
+/// Beginnings of the names that are judged by the topic that they name, behind this.
+const OF_TOPICS: [&str; 3] = ["topic.", "presence.", "history."];
+
+/// Decides who comes in, and what they may do. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Access(Arc<Inner>);
+
+struct Inner {
+    file: PathBuf,
+    policy: RwLock<Arc<Policy>>,
+    /// Grows when somebody may do less than before.
+    version: AtomicU64,
+    hashing: Hashing,
+    throttle: Mutex<Throttle>,
+    cache: Mutex<Cache>,
+    seal: Seal,
+    revoked: Mutex<Revoked>,
+    sessions: Mutex<Sessions>,
+    audit: Audit,
+    counters: Counters,
+    started: Instant,
+    /// The longest that an answer may be put off.
+    max_wait: Duration,
+}
+
+/// All sessions there are, and those of them that expire, the first first.
+#[derive(Default)]
+struct Sessions {
+    all: HashMap<u64, Weak<Session>>,
+    expiring: BTreeSet<(u64, u64)>,
+    expiry: HashMap<u64, u64>,
+}
+
+#[derive(Default)]
+struct Counters {
+    accepted: AtomicU64,
+    failed: AtomicU64,
+    busy: AtomicU64,
+    slowed: AtomicU64,
+    denied: AtomicU64,
+    expired: AtomicU64,
+}
+
+/// The figures of who came in and of what was not permitted.
+#[derive(Debug, Serialize)]
+pub(crate) struct AccessFigures {
+    accepted: u64,
+    failed: u64,
+    busy: u64,
+    slowed: u64,
+    denied: u64,
+    expired: u64,
+    sessions: usize,
+}
+
+impl Access {
+    /// Reads a file of settings, and those that it names.
+    ///
+    /// # Errors
+    /// What is wrong with them, or that the system has no random numbers.
+    pub(crate) fn open(file: &Path, setup_timeout: Duration) -> Result<Self, String> {
+        let policy = Policy::read(file).map_err(|error| error.to_string())?;
+        let seal = Seal::random()?;
+        let hashing = Hashing::new(policy.auth.hashing_at_once, policy.auth.hashing_queue);
+        Ok(Self(Arc::new(Inner {
+            file: file.to_owned(),
+            policy: RwLock::new(Arc::new(policy)),
+            version: AtomicU64::new(1),
+            hashing,
+            throttle: Mutex::new(Throttle::new(ThrottleLimits::default())),
+            cache: Mutex::default(),
+            seal,
+            revoked: Mutex::default(),
+            sessions: Mutex::default(),
+            audit: Audit::default(),
+            counters: Counters::default(),
+            started: Instant::now(),
+            max_wait: setup_timeout / 2,
+        })))
+    }
+
+    /// Writes what happens to a file as well.
+    ///
+    /// # Errors
+    /// If it cannot be opened, as a sentence.
+    pub(crate) fn audit_to(&self, file: &Path) -> Result<(), String> {
+        self.0.audit.open(file).map_err(|error| format!("cannot open {}: {error}", file.display()))
+    }
+
+    /// Ends what has expired, for as long as there is anybody to decide about.
+    pub(crate) fn start(&self) {
+        let inner = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(TICK).await;
+                let Some(inner) = inner.upgrade() else { return };
+                inner.end_expired(unix_now());
+            }
+        });
+    }
+
+    /// Has the file of the audit written.
+    pub(crate) fn close(&self) {
+        self.0.audit.close();
+    }
+
+    /// Reads the settings anew. Where something is wrong with them nothing changes.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn reload(&self) -> Result<(), AccessError> {
+        let inner = &self.0;
+        let policy = match Policy::read(&inner.file) {
+            Ok(policy) => Arc::new(policy),
+            Err(error) => {
+                let reason = error.to_string();
+                inner.audit.tell(Event {
+                    event: "reload.failed",
+                    reason: Some(&reason),
+                    ..Event::default()
+                });
+                return Err(error);
+            }
+        };
+        *inner.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policy);
+        lock(&inner.cache).clear();
+        for session in inner.sessions() {
+            inner.judge_anew(&policy, &session);
+        }
+        inner.version.fetch_add(1, Relaxed);
+        inner.audit.tell(Event { event: "reload", ..Event::default() });
+        Ok(())
+    }
+
+    /// Decides what becomes of a request before its route is looked up. `default` is the route of those that name none.
+    #[inline]
+    pub(crate) fn admit(
+        &self,
+        request: &mut Request,
+        default: Option<&str>,
+    ) -> Result<Admission, Error> {
+        let route = request.route().or(default).unwrap_or_default();
+        // What comes with `auth` is for the connection.
+        if !request.is_identified() && route != "auth" {
+            match request.authentication() {
+                Ok(None) => {}
+                Ok(Some(own)) => match self.known(&own) {
+                    Some(identity) => request.identify(identity),
+                    None => return Ok(self.ask(request, own)),
+                },
+                Err(Error::Rejected(reason)) => {
+                    self.0.failed(&Origin::of(request.peer()), None, None, &reason);
+                    return Err(Error::rejected(FAILED));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let route = request.route().or(default).unwrap_or_default();
+        if self.may_request(request, route) {
+            return Ok(Admission::Served);
+        }
+        let route = route.to_owned();
+        self.denied(request, Action::Request, &route);
+        Err(Error::rejected(format_args!("not permitted: request on route {route:?}")))
+    }
+
+    /// A look that ends the items of a request when it is not permitted any more; of topics they see to it
+    /// themselves.
+    pub(crate) fn guard(&self, request: &Request, default: Option<&str>) -> Option<ItemGuard> {
+        let route = request.route().or(default)?.to_owned();
+        if OF_TOPICS.iter().any(|prefix| route.starts_with(prefix)) {
+            return None;
+        }
+        let (access, session) = (self.clone(), Arc::clone(session_of(request)?));
+        let mut version = self.0.version.load(Relaxed);
+        Some(Box::new(move || {
+            let now = access.0.version.load(Relaxed);
+            if now != version && !may_request(&session, &route) {
+                access.0.counters.denied.fetch_add(1, Relaxed);
+                access.0.tell_of("denied", &session, Some("the permission has ended"));
+                return Err(Error::rejected(format_args!(
+                    "permission ended: request on route {route:?}; authenticate again"
+                )));
+            }
+            version = now;
+            Ok(())
+        }))
+    }
+
+    /// Whether whoever sent this request may call this route.
+    #[inline]
+    pub(crate) fn may_request(&self, request: &Request, route: &str) -> bool {
+        session_of(request).is_some_and(|session| may_request(session, route))
+    }
+
+    #[cold]
+    fn denied(&self, request: &Request, action: Action, object: &str) {
+        self.0.counters.denied.fetch_add(1, Relaxed);
+        let principal = session_of(request).map(|session| session.principal());
+        let subject = principal.as_ref().and_then(|principal| principal.subject.as_deref());
+        self.0.audit.tell(Event {
+            event: "denied",
+            conn: Some(request.peer().connection_id()),
+            peer: Some(request.peer().address()),
+            subject,
+            method: principal.as_ref().map(|principal| principal.method.as_str()),
+            action: Some(action.as_str()),
+            object: Some(object),
+            reason: None,
+        });
+    }
+
+    pub(crate) fn figures(&self) -> AccessFigures {
+        let counters = &self.0.counters;
+        AccessFigures {
+            accepted: counters.accepted.load(Relaxed),
+            failed: counters.failed.load(Relaxed),
+            busy: counters.busy.load(Relaxed),
+            slowed: counters.slowed.load(Relaxed),
+            denied: counters.denied.load(Relaxed),
+            expired: counters.expired.load(Relaxed),
+            sessions: lock(&self.0.sessions).all.len(),
+        }
+    }
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("file", &self.0.file).finish_non_exhaustive()
+    }
+}
+
+/// Whether this somebody may call this route.
+#[inline]
+fn may_request(session: &Session, route: &str) -> bool {
+    session.may(Kind::Route, route, Action::Request)
+        || !session.is_over()
+            && (OPEN_ROUTES.contains(&route)
+                || OF_TOPICS.iter().any(|prefix| route.starts_with(prefix)))
+}
+
+/// The session of whoever sent a request.
+#[inline]
+fn session_of(request: &Request) -> Option<&Arc<Session>> {
+    request.identity()?.claims::<Arc<Session>>()
+}
+
+/// The action of topics, in the words of grants.
+fn action_of(action: rsock_topics::Action) -> Action {
+    match action {
+        rsock_topics::Action::Publish => Action::Publish,
+        rsock_topics::Action::Signal => Action::Signal,
+        rsock_topics::Action::Subscribe => Action::Subscribe,
+        rsock_topics::Action::Join => Action::Join,
+        rsock_topics::Action::Presence => Action::Presence,
+        rsock_topics::Action::History => Action::History,
+        rsock_topics::Action::PublishAs => Action::PublishAs,
+        rsock_topics::Action::Admin => Action::Admin,
+    }
+}
+
+impl Permit for Access {
+    fn permits(
+        &self,
+        request: &Request,
+        action: rsock_topics::Action,
+        topic: &TopicName,
+    ) -> Result<(), Refusal> {
+        let kind = action_of(action);
+        let session = session_of(request);
+        if session.is_some_and(|session| session.may(Kind::Topic, topic.as_str(), kind)) {
+            return Ok(());
+        }
+        Err(Refusal::not_permitted(action.as_str(), topic, None))
+    }
+
+    fn refused(&self, request: &Request, action: rsock_topics::Action, topic: &TopicName) {
+        self.denied(request, action_of(action), topic.as_str());
+    }
+
+    fn version(&self) -> Option<u64> {
+        Some(self.0.version.load(Relaxed))
+    }
+}
+
+impl Inner {
+    fn policy(&self) -> Arc<Policy> {
+        // It is changed by an assignment alone.
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn grants_of(policy: &Policy, principal: &Principal) -> Arc<Grants> {
+        policy.rules.of_roles(principal.roles.iter())
+    }
+
+    fn remember(&self, session: &Arc<Session>) {
+        let ends = self.ends(session.expires());
+        let mut sessions = lock(&self.sessions);
+        sessions.all.insert(session.id(), Arc::downgrade(session));
+        sessions.expire(session.id(), ends);
+    }
+
+    /// When a token counts no more that expires at a time: clocks differ.
+    fn ends(&self, expires: Option<u64>) -> Option<u64> {
+        let leeway = self.policy().verifier.as_ref().map_or(0, |verifier| verifier.leeway);
+        expires.map(|expires| expires.saturating_add(leeway))
+    }
+
+    fn forget(&self, id: u64) {
+        let mut sessions = lock(&self.sessions);
+        sessions.all.remove(&id);
+        sessions.expire(id, None);
+    }
+
+    fn sessions(&self) -> Vec<Arc<Session>> {
+        lock(&self.sessions).all.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Ends all whose token is no longer true.
+    fn end_expired(&self, now: u64) {
+        let due: Vec<_> = {
+            let mut sessions = lock(&self.sessions);
+            let mut due = Vec::new();
+            while let Some(&(at, id)) = sessions.expiring.first()
+                && at <= now
+            {
+                sessions.expire(id, None);
+                due.extend(sessions.all.get(&id).and_then(Weak::upgrade));
+            }
+            due
+        };
+        if due.is_empty() {
+            return;
+        }
+        for session in &due {
+            self.counters.expired.fetch_add(1, Relaxed);
+            session.end("the token has expired: connect again with a fresh one");
+            self.tell_of("expired", session, None);
+        }
+        self.version.fetch_add(1, Relaxed);
+    }
+
+    /// Looks at what somebody may do by another policy.
+    fn judge_anew(&self, policy: &Policy, session: &Session) {
+        let mut principal = session.principal();
+        match principal.method {
+            Method::Password => {
+                let users = policy.users.as_ref();
+                let name = principal.subject.as_deref().unwrap_or_default();
+                match users.and_then(|users| users.find(name)) {
+                    Some(user) => principal.roles = Arc::clone(user.roles()),
+                    None => return self.end_revoked(session),
+                }
+            }
+            Method::Anonymous => match &policy.anonymous {
+                Some(roles) => principal.roles = Arc::clone(roles),
+                None => return self.end_revoked(session),
+            },
+            Method::Token | Method::Cookie if policy.verifier.is_none() => {
+                return self.end_revoked(session);
+            }
+            Method::Certificate => match &policy.auth.mtls {
+                Some(mtls) => {
+                    let name = principal.subject.as_deref().unwrap_or_default();
+                    principal.roles = certificate::roles_of(mtls, name);
+                }
+                None => return self.end_revoked(session),
+            },
+            Method::Token | Method::Cookie => {}
+        }
+        let grants = Self::grants_of(policy, &principal);
+        session.renew(principal, grants);
+    }
+
+    fn end_revoked(&self, session: &Session) {
+        session.end("what you came in with counts no more: authenticate again");
+        self.tell_of("revoked", session, None);
+    }
+
+    fn tell_of(&self, event: &'static str, session: &Session, reason: Option<&str>) {
+        let (principal, connection) = (session.principal(), session.connection.as_ref());
+        self.audit.tell(Event {
+            event,
+            conn: connection.map(|connection| connection.id),
+            peer: connection.map(|connection| &*connection.address),
+            subject: principal.subject.as_deref(),
+            method: Some(principal.method.as_str()),
+            reason,
+            ..Event::default()
+        });
+    }
+
+    /// The time by a clock that never goes back.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Sessions {
+    /// Says when one ends, if ever.
+    fn expire(&mut self, id: u64, at: Option<u64>) {
+        if let Some(before) = self.expiry.remove(&id) {
+            self.expiring.remove(&(before, id));
+        }
+        if let Some(at) = at {
+            self.expiry.insert(id, at);
+            self.expiring.insert((at, id));
+        }
+    }
+}
+
+/// Takes a lock. What is behind it here is changed by single calls, and right whoever panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn unix_now() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs())
+}
+
+/// The identity that a session is known by.
+fn identity(session: Arc<Session>) -> Identity {
+    let name = session.principal().subject.unwrap_or_else(|| NOBODY.into());
+    Identity::with_claims(name, session)
+}

@@ -1,0 +1,216 @@
+//! Policies: what the settings of access say, with the files that they name.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rsock_access::{
+    AccessSettings, AuthSettings, Claims, CookieSettings, JwtSettings, Key, KeySettings, Keys,
+    Rules, Secret, Users, Verifier,
+};
+
+/// The largest file that is read.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// All that decides who comes in and who may do what. It does not change: another takes its place.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    pub(crate) rules: Rules,
+    pub(crate) users: Option<Users>,
+    pub(crate) verifier: Option<Verifier>,
+    pub(crate) cookie: Option<CookieSettings>,
+    /// The roles of who says nothing of themselves.
+    pub(crate) anonymous: Option<Arc<[Arc<str>]>>,
+    pub(crate) auth: AuthSettings,
+}
+
+/// The problems of settings of access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessError {
+    file: PathBuf,
+    problems: Vec<String>,
+}
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.problems.join("; "))
+    }
+}
+
+impl std::error::Error for AccessError {}
+
+impl Policy {
+    /// Reads a file of settings, and those that it names: by paths beside it, where they are not absolute.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub(crate) fn read(file: &Path) -> Result<Self, AccessError> {
+        let wrong = |problems| AccessError { file: file.to_owned(), problems };
+        let text = read_file(file).map_err(|problem| wrong(vec![problem]))?;
+        let settings: AccessSettings = toml::from_str(&text)
+            .map_err(|error| wrong(vec![error.to_string().trim().to_owned()]))?;
+        Self::new(&settings, file.parent().unwrap_or_else(|| Path::new(""))).map_err(wrong)
+    }
+
+    /// The policy that settings are of.
+    ///
+    /// # Errors
+    /// All that is wrong, each as a sentence.
+    pub(crate) fn new(settings: &AccessSettings, directory: &Path) -> Result<Self, Vec<String>> {
+        let mut problems = Vec::new();
+        let rules = settings.rules().unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            Rules::default()
+        });
+        let Some(auth) = settings.auth.clone() else {
+            problems.push("there is no [auth]: who comes in, and by what".to_owned());
+            return Err(problems);
+        };
+        if auth.anonymous.is_none()
+            && auth.users.is_none()
+            && auth.jwt.is_none()
+            && auth.mtls.is_none()
+        {
+            problems.push(
+                "[auth] lets nobody in: there is neither anonymous, users, jwt nor mtls".to_owned(),
+            );
+        }
+        if auth.cookie.is_some() && auth.jwt.is_none() {
+            problems.push("[auth.cookie] needs [auth.jwt]: a cookie has a token".to_owned());
+        }
+        if auth.hashing_at_once == 0 || auth.hashing_queue == 0 {
+            problems.push("hashing_at_once and hashing_queue are at least 1".to_owned());
+        }
+        let mut of = |read: Result<_, Vec<String>>| match read {
+            Ok(value) => value,
+            Err(wrong) => {
+                problems.extend(wrong);
+                None
+            }
+        };
+        let users = of(auth
+            .users
+            .as_ref()
+            .map(|users| read_users(&directory.join(&users.file)))
+            .transpose());
+        let verifier = match auth.jwt.as_ref().map(|jwt| read_verifier(jwt, directory)).transpose()
+        {
+            Ok(verifier) => verifier,
+            Err(wrong) => {
+                problems.extend(wrong);
+                None
+            }
+        };
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let anonymous = auth.anonymous.as_ref();
+        let anonymous =
+            anonymous.map(|roles| roles.iter().map(|role| role.as_str().into()).collect());
+        Ok(Self { rules, users, verifier, cookie: auth.cookie.clone(), anonymous, auth })
+    }
+}
+
+/// The text of a file.
+fn read_file(file: &Path) -> Result<String, String> {
+    let told = |error: io::Error| format!("cannot read {}: {error}", file.display());
+    if fs::metadata(file).map_err(told)?.len() > MAX_FILE_BYTES {
+        return Err(format!("{} has more than {MAX_FILE_BYTES} bytes", file.display()));
+    }
+    fs::read_to_string(file).map_err(told)
+}
+
+fn read_users(file: &Path) -> Result<Users, Vec<String>> {
+    let text = read_file(file).map_err(|problem| vec![problem])?;
+    warn_if_open(file);
+    Users::parse(&text).map_err(|problems| {
+        problems.into_iter().map(|problem| format!("{}: {problem}", file.display())).collect()
+    })
+}
+
+fn read_verifier(settings: &JwtSettings, directory: &Path) -> Result<Verifier, Vec<String>> {
+    let (mut keys, mut problems) = (Vec::new(), Vec::new());
+    for (at, key) in settings.keys.iter().enumerate() {
+        match read_key(key, directory) {
+            Ok(key) => keys.push(key),
+            Err(problem) => problems.push(format!("auth.jwt.keys {}: {problem}", at + 1)),
+        }
+    }
+    if let Some(file) = &settings.jwks_file {
+        let file = directory.join(file);
+        match read_file(&file).and_then(|text| Keys::parse_set(&text)) {
+            Ok((more, odd)) => {
+                for problem in odd {
+                    tracing::warn!("{}: {problem}; it is left out", file.display());
+                }
+                keys.extend(more);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if keys.is_empty() && problems.is_empty() {
+        problems.push("[auth.jwt] has no key: neither keys nor jwks_file".to_owned());
+    }
+    match Keys::new(keys) {
+        Ok(keys) if problems.is_empty() => Ok(Verifier {
+            keys,
+            issuer: settings.issuer.clone(),
+            audience: settings.audience.clone(),
+            leeway: settings.leeway.as_secs(),
+            claims: Claims {
+                roles: settings.roles_claim.clone(),
+                grants: settings.grants_claim.clone(),
+            },
+        }),
+        Ok(_) => Err(problems),
+        Err(problem) => {
+            problems.push(problem);
+            Err(problems)
+        }
+    }
+}
+
+fn read_key(key: &KeySettings, directory: &Path) -> Result<Key, String> {
+    let id = key.kid.as_deref();
+    match (&key.file, &key.secret) {
+        (Some(file), None) => {
+            let file = directory.join(file);
+            let text = read_file(&file)?;
+            Key::pem(&key.alg, &text, id)
+                .map_err(|problem| format!("{}: {problem}", file.display()))
+        }
+        (None, Some(secret)) => {
+            Key::secret(&key.alg, read_secret(secret, directory)?.as_bytes(), id)
+        }
+        _ => Err("it has either a file or a secret".to_owned()),
+    }
+}
+
+fn read_secret(secret: &Secret, directory: &Path) -> Result<String, String> {
+    match secret {
+        Secret::Text(text) => Ok(text.clone()),
+        Secret::Env { env } => {
+            std::env::var(env).map_err(|_| format!("the environment has no {env} that is text"))
+        }
+        Secret::File { file } => {
+            let file = directory.join(file);
+            let text = read_file(&file)?;
+            warn_if_open(&file);
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+    }
+}
+
+/// Tells of a file with secrets that everybody on this machine may read.
+#[cfg(unix)]
+fn warn_if_open(file: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    if fs::metadata(file).is_ok_and(|known| known.permissions().mode() & 0o004 != 0) {
+        tracing::warn!("everybody on this machine may read {}: chmod o-r", file.display());
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_open(_: &Path) {}

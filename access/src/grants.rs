@@ -153,8 +153,10 @@ impl Tree {
             *verdict = verdict.and(node.here);
             return;
         };
-        let (token, behind) = match left.split_once('.') {
-            Some((token, behind)) => (token, Some(behind)),
+        // Tokens are short: a search that is made for long texts costs more than it finds.
+        let end = left.bytes().position(|byte| byte == b'.');
+        let (token, behind) = match end {
+            Some(end) => (&left[..end], Some(&left[end + 1..])),
             None => (left, None),
         };
         // A name with an empty token is no name.
@@ -164,8 +166,8 @@ impl Tree {
         if node.rest != Verdict::default() && has_no_empty_token(behind) {
             *verdict = verdict.and(node.rest);
         }
-        if let Ok(place) = node.literals.binary_search_by(|(known, _)| (**known).cmp(token)) {
-            self.walk(&self.nodes[node.literals[place].1 as usize], behind, own, verdict);
+        if let Some(next) = node.literal(token) {
+            self.walk(&self.nodes[next as usize], behind, own, verdict);
         }
         if let Some(any) = node.any {
             self.walk(&self.nodes[any as usize], behind, own, verdict);
@@ -176,6 +178,26 @@ impl Tree {
         {
             self.walk(&self.nodes[next as usize], behind, own, verdict);
         }
+    }
+}
+
+impl Node {
+    /// The node that a token leads to by itself.
+    #[inline]
+    fn literal(&self, token: &str) -> Option<u32> {
+        /// Literals that are compared one by one: most differ in their length or their first byte.
+        const FEW: usize = 8;
+        if self.literals.len() <= FEW {
+            let is_it = |known: &str| {
+                known.len() == token.len()
+                    && known.as_bytes().first() == token.as_bytes().first()
+                    && known == token
+            };
+            let found = self.literals.iter().find(|(known, _)| is_it(known));
+            return found.map(|(_, next)| *next);
+        }
+        let place = self.literals.binary_search_by(|(known, _)| (**known).cmp(token)).ok()?;
+        Some(self.literals[place].1)
     }
 }
 

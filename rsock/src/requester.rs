@@ -262,7 +262,7 @@ impl Requester {
         let _ = self.mailbox.send(Command::Shorten(most));
     }
 
-    /// Ends the connection now, and its session: the peer is told why, by an ERROR[CONNECTION_ERROR] with
+    /// Ends the connection now, and its session: the peer is told why, by an ERROR of CONNECTION_ERROR with
     /// this text.
     pub fn end(&self, why: impl fmt::Display) {
         // One that has ended needs no reason any more.

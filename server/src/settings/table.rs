@@ -182,7 +182,7 @@ settings! {
     /// fire-and-forget requests that fail; more are counted and summed up
     one max_warnings: u32 = 5, ANY_COUNT, Live;
 
-    /// The file that says who comes in and who may do what: [auth], [[grant]] and [[deny]]; SIGHUP reads it
+    /// The file that says who comes in and who may do what, in its tables auth, grant and deny; SIGHUP reads it
     /// anew. Without it nobody is asked, and only addresses of this machine are listened on
     maybe access: PathBuf = None, FILE, Restart;
 

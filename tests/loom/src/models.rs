@@ -563,18 +563,18 @@ pub fn tokens_are_held_by_one() {
         let (other, its) = (Arc::clone(&sessions), token.clone());
         let other = thread::spawn(move || {
             let mailbox = mailbox();
-            let claimed = other.claim(&its, &mailbox, Holder::Unknown);
+            let claimed = other.claim(&its, &mailbox, Holder::Unknown, None);
             claimed.ok().map(|(claim, _)| (claim, mailbox))
         });
         let mailbox = mailbox();
-        let claim = sessions.claim(&token, &mailbox, Holder::Unknown);
+        let claim = sessions.claim(&token, &mailbox, Holder::Unknown, None);
         let theirs = other.join().expect("no panic");
         assert_eq!(usize::from(claim.is_ok()) + usize::from(theirs.is_some()), 1);
         let (claim, mailbox) = theirs.unwrap_or_else(|| (claim.expect("one has it").0, mailbox));
-        let (found, _) = sessions.find(&token).expect("it is held");
+        let (found, _) = sessions.find(&token, &None).expect("it is held");
         assert!(Arc::ptr_eq(&found, &mailbox));
         drop(claim);
-        assert!(sessions.find(&token).is_none());
+        assert!(sessions.find(&token, &None).is_none());
     });
 }
 
@@ -584,22 +584,22 @@ pub fn room_is_made_or_not() {
         let sessions = Sessions::new(1, 1);
         let (old, new) = (mailbox(), mailbox());
         let [a, b] = [Bytes::from_static(b"a"), Bytes::from_static(b"b")];
-        let (claim, _) = sessions.claim(&a, &old, Holder::Unknown).expect("room");
+        let (claim, _) = sessions.claim(&a, &old, Holder::Unknown, None).expect("room");
         claim.suspended();
         let resumed = thread::spawn(move || {
             claim.resumed();
             claim
         });
-        let claimed = sessions.claim(&b, &new, Holder::Unknown);
+        let claimed = sessions.claim(&b, &new, Holder::Unknown, None);
         let claim = resumed.join().expect("no panic");
         let mut found = Found::default();
         found.take(&old);
         assert_eq!(found.closes, usize::from(claimed.is_ok()));
-        assert_eq!(sessions.find(&a).is_none(), claimed.is_ok());
+        assert_eq!(sessions.find(&a, &None).is_none(), claimed.is_ok());
         drop(claim);
-        assert!(sessions.find(&a).is_none());
+        assert!(sessions.find(&a, &None).is_none());
         if claimed.is_ok() {
-            assert!(sessions.find(&b).is_some());
+            assert!(sessions.find(&b, &None).is_some());
         }
     });
 }
@@ -609,9 +609,9 @@ pub fn sessions_end_while_found() {
     model(|| {
         let (sessions, mailbox) = (Sessions::new(1, 1), mailbox());
         let (token, closed) = (Bytes::from_static(b"a"), Arc::new(AtomicUsize::new(0)));
-        let (claim, _) = sessions.claim(&token, &mailbox, Holder::Unknown).expect("room");
+        let (claim, _) = sessions.claim(&token, &mailbox, Holder::Unknown, None).expect("room");
         let (table, one) = (Arc::clone(&sessions), Arc::clone(&closed));
-        let client = thread::spawn(move || match table.find(b"a") {
+        let client = thread::spawn(move || match table.find(b"a", &None) {
             Some((owner, _)) => owner.adopt(adoption(&one)).is_ok(),
             None => false,
         });
@@ -619,6 +619,6 @@ pub fn sessions_end_while_found() {
         drop(claim);
         let adopted = client.join().expect("no panic");
         assert!(!adopted || closed.load(Relaxed) == 1, "nothing is left open");
-        assert!(sessions.find(&token).is_none());
+        assert!(sessions.find(&token, &None).is_none());
     });
 }

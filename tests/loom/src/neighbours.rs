@@ -101,6 +101,9 @@ pub(crate) mod transport {
     pub(crate) mod socket {
         use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
 
+        /// Whose a transport is; nobody's here.
+        pub(crate) type TransportIdentity = Option<Box<[u8; 32]>>;
+
         /// A transport that is counted when it is closed.
         pub(crate) struct Transport(pub(crate) Arc<AtomicUsize>);
 

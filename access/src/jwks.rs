@@ -108,7 +108,8 @@ impl Key {
         let key = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes()).map_err(|_| {
             "there is no PUBLIC KEY in it; `openssl x509 -pubkey -noout` takes that of a certificate"
         })?;
-        Self::public(known, &key, id).ok_or_else(|| format!("it is no key for {algorithm}"))
+        Self::public(known, &key, id)
+            .ok_or_else(|| format!("it is not a valid key for {algorithm}"))
     }
 
     fn public(algorithm: Algorithm, der: &[u8], id: Option<&str>) -> Option<Self> {
@@ -186,7 +187,11 @@ impl Keys {
         }
         let (mut keys, mut problems) = (Vec::new(), Vec::new());
         for (at, entry) in entries.iter().enumerate() {
-            match entry.as_object().ok_or_else(|| "it is no object".to_owned()).and_then(of_set) {
+            match entry
+                .as_object()
+                .ok_or_else(|| "it is not a JSON object".to_owned())
+                .and_then(of_set)
+            {
                 Ok(key) => keys.push(key),
                 Err(problem) => problems.push(format!("key {} of the set: {problem}", at + 1)),
             }

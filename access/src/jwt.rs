@@ -127,7 +127,7 @@ impl Verifier {
         else {
             return Err(TokenError::Malformed("it has not three parts"));
         };
-        let head = object(header, "its header is no object")?;
+        let head = object(header, "its header is not a JSON object")?;
         let text = |name: &str| match head.get(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str())),
@@ -247,7 +247,7 @@ fn grants(claim: &Value) -> Result<Grants, TokenError> {
         if !matches!(part.as_str(), "topics" | "deny" | "routes") {
             return Err(wrong(format!("{part:?} is none of topics, routes and deny")));
         }
-        let entries = value.as_array().ok_or_else(|| wrong(format!("{part:?} is no array")))?;
+        let entries = value.as_array().ok_or_else(|| wrong(format!("{part:?} is not an array")))?;
         count += entries.len();
         if count > MAX_GRANTS {
             return Err(wrong(format!("they are more than {MAX_GRANTS}")));

@@ -290,7 +290,7 @@ fn secrets_are_long_and_keys_are_what_they_are_said_to_be() {
     let (pair, public) = rsa();
     for (alg, text, said) in [
         ("HS256", public.as_str(), "takes a secret"),
-        ("ES256", &public, "no key for ES256"),
+        ("ES256", &public, "not a valid key for ES256"),
         ("RS256", "nonsense", "there is no PUBLIC KEY"),
         ("RS256", "-----BEGIN PRIVATE KEY-----\n", "it is a private key"),
         ("RS1", &public, "is not an algorithm"),

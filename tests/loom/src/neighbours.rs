@@ -101,7 +101,7 @@ pub(crate) mod transport {
     pub(crate) mod socket {
         use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};
 
-        /// Whose a transport is; nobody's here.
+        /// The identity of a transport, of which there is none here.
         pub(crate) type TransportIdentity = Option<Box<[u8; 32]>>;
 
         /// A transport that is counted when it is closed.

@@ -41,7 +41,7 @@ def end(process):
     process.wait()
 
 
-def run_client(arguments, limit, each_line, typed=""):
+def run_client(arguments, limit, each_line, typed="", environment=None):
     """Runs a client with these lines as stdin; gives its exit code (None: ended at the limit) and stderr."""
     with contextlib.ExitStack() as files:
         errors = files.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
@@ -56,6 +56,7 @@ def run_client(arguments, limit, each_line, typed=""):
             text=True,
             errors="replace",
             start_new_session=True,
+            env=environment,
         )
         output = queue.Queue()
         lines_of(process.stdout, output)

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import command_line
+import secured
 import spring_server
 import transport_test
 from cutting import CUTS, CUTS_IN_STREAMS, CuttingProxy
@@ -27,11 +28,15 @@ CLIENT_LIMIT = 240
 EXAMPLE_LIMIT = 30
 
 CASE_LINE = re.compile(r"(ok|skip|FAIL) ([\w-]+)(?:: .*)?$")
+UNTRUSTED = re.compile(r"certificat|PKIX path", re.IGNORECASE)
 QUICKSTART_OUTPUT = ["echo: hello", "range: 0 1 2 3 4 5 6 7 8 9"]
 EXAMPLE_OUTPUT = [*QUICKSTART_OUTPUT, "channel: one two three"]
 # Whose program in examples/ takes a WebSocket's address as well.
 EXAMPLES_OVER_WS = {"go", "rsock"}
 CHATS_OVER_WS = {"go"}
+
+# What stands for all peers' clients over TLS, and nothing else.
+TLS = "tls"
 
 LISTEN = {"tcp": "tcp://127.0.0.1:0", "ws": "ws://127.0.0.1:0/rsocket"}
 
@@ -100,7 +105,7 @@ def rsockd_service(rsockd, flags, work):
     return Service("rsockd", [rsockd, *listen, *flags], LISTEN, work)
 
 
-def run_peer(peer, transport, uri, tally, cases=()):
+def run_peer(peer, transport, uri, tally, cases=(), environment=None):
     """Runs a peer's client: its plain cases, or the named ones."""
     where = f"{peer.name} {transport}"
     failed_before = tally.counts["FAIL"]
@@ -115,7 +120,8 @@ def run_peer(peer, transport, uri, tally, cases=()):
         seen += 1
         tally.line(where, found[1], found[2], line[found.end(2) :])
 
-    code, errors = run_client([*peer.command("client"), uri, *cases], CLIENT_LIMIT, case_line)
+    arguments = [*peer.command("client"), uri, *cases]
+    code, errors = run_client(arguments, CLIENT_LIMIT, case_line, environment=environment)
     reported = tally.counts["FAIL"] - failed_before
     if code is None:
         tally.line(where, "FAIL", "client", f": no end after {CLIENT_LIMIT} s")
@@ -124,6 +130,18 @@ def run_peer(peer, transport, uri, tally, cases=()):
     elif seen == 0:
         tally.line(where, "FAIL", "client", ": it ran no case")
     show_errors(where, errors, tally.counts["FAIL"] > failed_before)
+
+
+def run_untrusting(peer, transport, uri, cases, environment, tally):
+    """Runs a peer's client that does not know who has signed the service's certificate."""
+    where, said = f"{peer.name} {transport}", []
+    arguments = [*peer.command("client"), uri, *cases]
+    code, errors = run_client(arguments, CLIENT_LIMIT, said.append, environment=environment)
+    if code and any(line.startswith("FAIL ") and UNTRUSTED.search(line) for line in said):
+        tally.line(where, "ok", "untrusted")
+    else:
+        tally.line(where, "FAIL", "untrusted", f": exit code {code}, it said {said}")
+        show_errors(where, errors, True)
 
 
 def run_shown(peer, script, wanted, transport, uri, tally):
@@ -179,12 +197,17 @@ def main():
         "--rsock", type=Path, metavar="PATH", help="the command line; beside the service"
     )
     parser.add_argument("--release", action="store_true", help="those from target/release")
-    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(PEERS)}; all")
+    names = f"of {', '.join(PEERS)}; all"
+    parser.add_argument(
+        "peers", nargs="*", metavar="PEER", help=f"{names}. `{TLS}` before them: over TLS alone"
+    )
     options = parser.parse_args()
-    unknown = [name for name in options.peers if name not in PEERS]
+    only_tls = TLS in options.peers
+    named = [name for name in options.peers if name != TLS]
+    unknown = [name for name in named if name not in PEERS]
     if unknown:
         parser.error(f"no peer is called {unknown[0]}; there are {', '.join(PEERS)}")
-    peers = [PEERS[name] for name in dict.fromkeys(options.peers or PEERS)]
+    peers = [PEERS[name] for name in dict.fromkeys(named or PEERS)]
     rsockd = (options.rsockd or program("rsockd", options.release)).absolute()
     rsock = (options.rsock or rsockd.with_name("rsock")).absolute()
     for path, flag in ((rsockd, "--rsockd"), (rsock, "--rsock")):
@@ -198,16 +221,19 @@ def main():
         work = Path(work)
         ready = prepare(peers, cache.absolute(), work, tally)
         try:
-            if ready:
+            if ready and not only_tls:
                 run_clients(ready, rsockd, work, tally)
                 run_special(ready, rsockd, work, tally)
                 run_guarded(ready, rsockd.with_name("guarded-server"), work, tally)
                 server = rsockd.with_name("transport-test-server")
                 run_transport_test(ready, server, work, tally)
+            if ready:
+                run_secured(ready, secured.Secured(rsockd, rsock, work), tally)
         except Broken as error:
             say(str(error))
             tally.line("rsockd", "FAIL", "start")
-        run_servers(ready, rsock, work, tally)
+        if not only_tls:
+            run_servers(ready, rsock, work, tally)
     print(tally.summary(), flush=True)
     return 1 if tally.counts["FAIL"] else 0
 
@@ -259,6 +285,13 @@ def run_guarded(peers, server, work, tally):
             for transport, uri in sorted(service.uris.items()):
                 with words_on_failure(service, tally):
                     run_peer(peer, transport, uri, tally, GUARDED[peer.name])
+
+
+def run_secured(peers, setting, tally):
+    """Every peer's client over TLS, with credentials."""
+    secured.run(
+        peers, setting, run_peer, run_untrusting, lambda one: words_on_failure(one, tally), tally
+    )
 
 
 def run_transport_test(peers, server, work, tally):

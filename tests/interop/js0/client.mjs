@@ -6,12 +6,15 @@ import tcpClient from "rsocket-tcp-client";
 import websocketClient from "rsocket-websocket-client";
 import WebSocket from "ws";
 import { COMPOSITE, main, OCTETS } from "../lib/cases.mjs";
+import { authority, credentials, isSecure, isWebSocket } from "../lib/secured.mjs";
 
 const { BufferEncoders, decodeCompositeMetadata, encodeCompositeMetadata } = rsocketCore;
 const { Leases, MESSAGE_RSOCKET_ROUTING, RSocketClient, RSocketResumableTransport } = rsocketCore;
-const { encodeRoute, WellKnownMimeType } = rsocketCore;
+const { encodeBearerAuthMetadata, encodeRoute, encodeSimpleAuthMetadata } = rsocketCore;
+const { MESSAGE_RSOCKET_AUTHENTICATION, WellKnownMimeType } = rsocketCore;
 const { Flowable } = rsocketFlowable;
 const RSocketTcpClient = tcpClient.default;
+const { RSocketTlsClient } = tcpClient;
 const RSocketWebSocketClient = websocketClient.default;
 
 // Items beyond the credit are dropped by the library with a warning, so the
@@ -43,14 +46,22 @@ function entryOf(composite, type) {
   }
 }
 
+/** The entries of SETUP: who it is, if the runner says so. */
+function introduced() {
+  if (!credentials) return [];
+  const [kind, ...parts] = credentials;
+  const encode = kind === "simple" ? encodeSimpleAuthMetadata : encodeBearerAuthMetadata;
+  return [[MESSAGE_RSOCKET_AUTHENTICATION, encode(...parts)]];
+}
+
 function makeTransport(uri, counter) {
-  const { protocol, hostname, port } = new URL(uri);
-  if (protocol === "ws:") {
+  const { hostname, port } = new URL(uri);
+  if (isWebSocket(uri)) {
     return new RSocketWebSocketClient(
       {
         url: uri,
         wsCreator(url) {
-          const socket = new WebSocket(url);
+          const socket = new WebSocket(url, { ca: authority });
           socket.on("message", (data) => (counter.bytes += data.byteLength));
           return socket;
         },
@@ -58,7 +69,9 @@ function makeTransport(uri, counter) {
       BufferEncoders,
     );
   }
-  const transport = new RSocketTcpClient({ host: hostname, port: Number(port) }, BufferEncoders);
+  const Transport = isSecure(uri) ? RSocketTlsClient : RSocketTcpClient;
+  const options = { host: hostname, port: Number(port), ca: authority };
+  const transport = new Transport(options, BufferEncoders);
   const setupSocket = transport.setupSocket;
   transport.setupSocket = function (socket) {
     socket.on("data", (data) => (counter.bytes += data.length));
@@ -135,9 +148,9 @@ async function connect(uri, { keepAlive, lifetime, resume, lease, setup }) {
   const counter = { bytes: 0 };
   violations = [];
   const permits = new Permits();
-  const payload = setup && {
-    data: Buffer.from(setup === true ? "setup" : setup),
-    metadata: metadata("setup"),
+  const payload = (setup || credentials) && {
+    data: Buffer.from(setup === true ? "setup" : (setup ?? "")),
+    metadata: setup ? metadata("setup") : encodeCompositeMetadata(introduced()),
   };
   const client = new RSocketClient({
     setup: { keepAlive, lifetime, dataMimeType: OCTETS, metadataMimeType: COMPOSITE, payload },

@@ -1,15 +1,17 @@
 // rsocket-js 1.0 alpha as a peer of rsockd. Usage: node client.mjs URI [CASE ...]
 
 import net from "node:net";
+import tls from "node:tls";
 import compositeMetadata from "rsocket-composite-metadata";
 import rsocketCore from "rsocket-core";
 import tcpClient from "rsocket-tcp-client";
 import websocketClient from "rsocket-websocket-client";
 import WebSocket from "ws";
 import { COMPOSITE, main, OCTETS, Skip } from "../lib/cases.mjs";
+import { authority, credentials, isSecure, isWebSocket } from "../lib/secured.mjs";
 
 const { decodeCompositeMetadata, encodeCompositeMetadata, encodeRoute } = compositeMetadata;
-const { WellKnownMimeType } = compositeMetadata;
+const { encodeBearerAuthMetadata, encodeSimpleAuthMetadata, WellKnownMimeType } = compositeMetadata;
 
 function metadata(route, ...more) {
   return encodeCompositeMetadata([
@@ -31,22 +33,30 @@ function entryOf(composite, type) {
   }
 }
 
+/** The entries of SETUP: who it is, if the runner says so. */
+function introduced() {
+  if (!credentials) return [];
+  const [kind, ...parts] = credentials;
+  const encode = kind === "simple" ? encodeSimpleAuthMetadata : encodeBearerAuthMetadata;
+  return [[WellKnownMimeType.MESSAGE_RSOCKET_AUTHENTICATION, encode(...parts)]];
+}
+
 function makeTransport(uri, counter) {
-  const { protocol, hostname, port } = new URL(uri);
-  if (protocol === "ws:") {
+  const { hostname, port } = new URL(uri);
+  if (isWebSocket(uri)) {
     return new websocketClient.WebsocketClientTransport({
       url: uri,
       wsCreator(url) {
-        const socket = new WebSocket(url);
+        const socket = new WebSocket(url, { ca: authority });
         socket.on("message", (data) => (counter.bytes += data.byteLength));
         return socket;
       },
     });
   }
   return new tcpClient.TcpClientTransport({
-    connectionOptions: { host: hostname, port: Number(port) },
+    connectionOptions: { host: hostname, port: Number(port), ca: authority },
     socketCreator(options) {
-      const socket = net.connect(options);
+      const socket = isSecure(uri) ? tls.connect(options) : net.connect(options);
       socket.on("data", (data) => (counter.bytes += data.length));
       return socket;
     },
@@ -68,9 +78,9 @@ function subscriber(to) {
 
 async function connect(uri, { keepAlive, lifetime, resume, lease, setup, mtu }) {
   const counter = { bytes: 0 };
-  const payload = setup && {
-    data: Buffer.from(setup === true ? "setup" : setup),
-    metadata: metadata("setup"),
+  const payload = (setup || credentials) && {
+    data: Buffer.from(setup === true ? "setup" : (setup ?? "")),
+    metadata: setup ? metadata("setup") : encodeCompositeMetadata(introduced()),
   };
   const rsocket = await new rsocketCore.RSocketConnector({
     setup: { keepAlive, lifetime, dataMimeType: OCTETS, metadataMimeType: COMPOSITE, payload },

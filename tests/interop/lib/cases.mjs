@@ -45,6 +45,17 @@ async function drainInBatches(connection, inbox, asked, request) {
 const numbers = (inbox) => inbox.items.map((item) => JSON.parse(text(item.data)));
 const upTo = (end) => Array.from({ length: end }, (_, i) => i);
 
+// A request fails as the connection does, and does not wait for an answer.
+async function isRejected(connection, text) {
+  const request = { data: bytes("x"), metadata: connection.metadata("whoami") };
+  const error = await connection
+    .requestResponse(request)
+    .then(() => assert.fail("a rejected connection was answered"), connection.describe);
+  const closing = inOneLine(await connection.closed);
+  const said = `${error.text} / ${closing}`;
+  assert.ok(said.includes(text), `the server's text is missing: ${said}`);
+}
+
 // Makes the peer write a frame of every kind, for whoever records them.
 async function frames(connection) {
   const routed = (route, data, ...more) => ({
@@ -364,20 +375,18 @@ const cases = {
     },
   },
 
-  // Fails as the connection does, and does not wait for an answer.
   "setup-rejected": {
     special: true,
     options: { ...PATIENT, setup: "reject" },
     closes: true,
-    async run(connection) {
-      const request = { data: bytes("x"), metadata: connection.metadata("whoami") };
-      const error = await connection
-        .requestResponse(request)
-        .then(() => assert.fail("a rejected connection was answered"), connection.describe);
-      const closing = inOneLine(await connection.closed);
-      const said = `${error.text} / ${closing}`;
-      assert.ok(said.includes("no entry"), `the server's text is missing: ${said}`);
-    },
+    run: (connection) => isRejected(connection, "no entry"),
+  },
+
+  // The credentials in SETUP are wrong.
+  "setup-refused": {
+    special: true,
+    closes: true,
+    run: (connection) => isRejected(connection, "authentication failed"),
   },
 
   // Recorded, and not to be judged.
@@ -441,8 +450,9 @@ async function runCase(peer, uri, name) {
 
 export async function main(peer) {
   const [uri, ...only] = process.argv.slice(2);
-  if (!/^(tcp|ws):\/\//.test(uri ?? "")) {
-    console.error("usage: node client.mjs tcp://HOST:PORT|ws://HOST:PORT/PATH [CASE ...]");
+  if (!/^(tcp|tls|wss?):\/\//.test(uri ?? "")) {
+    const forms = "tcp://HOST:PORT|ws://HOST:PORT/PATH|tls://HOST:PORT|wss://HOST:PORT/PATH";
+    console.error(`usage: node client.mjs ${forms} [CASE ...]`);
     process.exit(2);
   }
   let current = "start";

@@ -8,6 +8,8 @@ when a case failed.
 import asyncio
 import json
 import logging
+import os
+import ssl
 import sys
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -16,7 +18,12 @@ from urllib.parse import urlsplit
 import aiohttp
 from rsocket.error_codes import ErrorCode
 from rsocket.exceptions import RSocketProtocolError
-from rsocket.extensions.helpers import metadata_item
+from rsocket.extensions.helpers import (
+    authenticate_bearer,
+    authenticate_simple,
+    composite,
+    metadata_item,
+)
 from rsocket.extensions.mimetypes import WellKnownMimeTypes
 from rsocket.frame import MAX_REQUEST_N
 from rsocket.helpers import single_transport_provider
@@ -177,10 +184,19 @@ async def rs_20mib(connection):
 
 
 async def setup_rejected(connection):
+    await is_rejected(connection, "no entry")
+
+
+async def setup_refused(connection):
+    # The credentials in SETUP are wrong.
+    await is_rejected(connection, "authentication failed")
+
+
+async def is_rejected(connection, text):
     # A request fails as the connection does, and does not wait for an answer.
     request = asyncio.ensure_future(connection.request("whoami", b"x"))
     reason = await connection.closed
-    check("no entry" in str(reason), f"the server's text is missing: {reason}")
+    check(text in str(reason), f"the server's text is missing: {reason}")
     if connection.is_websocket:
         request.cancel()
         raise Skip("requests wait on when a WebSocket has ended")
@@ -249,6 +265,7 @@ SPECIAL = {
     "lease": (lease, {"honor_lease": True, "request_queue_size": 256}),
     "rs-20mib": (rs_20mib, {}),
     "setup-rejected": (setup_rejected, {"setup_payload": Payload(b"reject")}),
+    "setup-refused": (setup_refused, {}),
     "frames": (
         frames,
         {
@@ -262,16 +279,32 @@ SPECIAL = {
 }
 
 
+SCHEMES = ("tcp", "ws", "tls", "wss")
+
+
 @asynccontextmanager
 async def open_transport(uri):
     address = urlsplit(uri)
-    if address.scheme == "ws":
+    tls = None
+    if address.scheme in ("tls", "wss"):
+        # Without a file it trusts those that the system does.
+        tls = ssl.create_default_context(cafile=os.environ.get("INTEROP_CA"))
+    if address.scheme in ("ws", "wss"):
         async with aiohttp.ClientSession() as session:
-            async with session.ws_connect(uri) as websocket:
+            async with session.ws_connect(uri, ssl=tls or True) as websocket:
                 yield TransportAioHttpClient(websocket=websocket)
     else:
-        streams = await asyncio.open_connection(address.hostname, address.port)
+        streams = await asyncio.open_connection(address.hostname, address.port, ssl=tls)
         yield TransportTCP(*streams, read_buffer_size=65536)
+
+
+def introduced():
+    """What is told to the library, so that SETUP says who it is, if the runner asks for it."""
+    kind, *parts = os.environ.get("INTEROP_AUTH", "").split(":")
+    if not kind:
+        return {}
+    make = {"simple": authenticate_simple, "bearer": authenticate_bearer}[kind]
+    return {"setup_payload": Payload(metadata=composite(make(*parts)))}
 
 
 def count_bytes(transport):
@@ -314,7 +347,7 @@ async def connect(uri, keep_alive, lifetime, options):
             metadata_encoding=WellKnownMimeTypes.MESSAGE_RSOCKET_COMPOSITE_METADATA,
             keep_alive_period=keep_alive,
             max_lifetime_period=lifetime,
-            **options,
+            **(introduced() | options),
         ) as client:
             is_websocket = isinstance(transport, TransportAioHttpClient)
             if is_websocket:
@@ -334,7 +367,8 @@ async def run_case(uri, name):
     async with connect(uri, keep_alive, lifetime, options) as connection:
         case = asyncio.ensure_future(body(connection))
         # Whatever the case waits for, it will not come over a closed connection.
-        ends = {case} if name == "setup-rejected" else {case, connection.closed}
+        rejected = name in ("setup-rejected", "setup-refused")
+        ends = {case} if rejected else {case, connection.closed}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if not case.done():
             case.cancel()
@@ -366,8 +400,9 @@ async def main(uri, names):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2 or urlsplit(sys.argv[1]).scheme not in ("tcp", "ws"):
-        sys.exit("usage: client.py tcp://HOST:PORT|ws://HOST:PORT/PATH [CASE ...]")
+    if len(sys.argv) < 2 or urlsplit(sys.argv[1]).scheme not in SCHEMES:
+        forms = "tcp://HOST:PORT|ws://HOST:PORT/PATH|tls://HOST:PORT|wss://HOST:PORT/PATH"
+        sys.exit(f"usage: client.py {forms} [CASE ...]")
     # Frames of a cancelled stream still on their way are no news.
     logging.getLogger("pyrsocket").setLevel(logging.ERROR)
     sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2:])))

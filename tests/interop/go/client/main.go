@@ -7,6 +7,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +73,9 @@ var cases = []testCase{
 	{name: "frames", special: true, setup: framing, body: frames},
 	{name: "frames-resumable", special: true, setup: resuming, body: framesResumable},
 	{name: "frames-rejected", special: true, setup: rejected, body: framesRejected},
-	{name: "setup-rejected", special: true, rejected: true, setup: rejected, body: setupRejected},
+	{name: "setup-rejected", special: true, rejected: true, setup: rejected, body: isRejected("no entry")},
+	// The credentials in SETUP are wrong.
+	{name: "setup-refused", special: true, rejected: true, body: isRejected("authentication failed")},
 }
 
 func fragmenting(b rsocket.ClientBuilder) rsocket.ClientBuilder { return b.Fragment(4_096) }
@@ -99,7 +103,7 @@ func rejected(b rsocket.ClientBuilder) rsocket.ClientBuilder {
 func main() {
 	logger.SetLevel(logger.LevelError)
 	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: client tcp://HOST:PORT|ws://HOST:PORT/PATH [CASE ...]")
+		fmt.Fprintln(os.Stderr, "usage: client (tcp|tls)://HOST:PORT|(ws|wss)://HOST:PORT/PATH [CASE ...]")
 		os.Exit(2)
 	}
 	named := map[string]bool{}
@@ -173,7 +177,7 @@ func (c counting) Read(into []byte) (int, error) {
 }
 
 // relay passes one connection on to the address, counting; the library lets nobody see a
-// WebSocket's bytes. Gives where it listens.
+// WebSocket's bytes, nor those behind TLS. Gives where it listens.
 func relay(address string, bytes *int64) (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -200,6 +204,32 @@ func relay(address string, bytes *int64) (string, error) {
 	return listener.Addr().String(), nil
 }
 
+// trusting trusts the runner's authority, or without one those that Go does.
+func trusting() (*tls.Config, error) {
+	secured := &tls.Config{ServerName: "localhost"}
+	if path := os.Getenv("INTEROP_CA"); path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		secured.RootCAs = x509.NewCertPool()
+		secured.RootCAs.AppendCertsFromPEM(text)
+	}
+	return secured, nil
+}
+
+// introduction is what SETUP says about who it is, if the runner asks for it.
+func introduction() payload.Payload {
+	switch parts := strings.Split(os.Getenv("INTEROP_AUTH"), ":"); parts[0] {
+	case "simple":
+		return payload.New(nil, wire.Simple(parts[1], parts[2]))
+	case "bearer":
+		return payload.New(nil, wire.Bearer(parts[1]))
+	default:
+		return nil
+	}
+}
+
 func connect(
 	ctx context.Context,
 	uri string,
@@ -211,13 +241,28 @@ func connect(
 		return nil, err
 	}
 	bytesIn := new(int64)
-	var over transport.ClientTransporter
-	if where.Scheme == "ws" {
+	if where.Scheme != "tcp" {
 		if where.Host, err = relay(where.Host, bytesIn); err != nil {
 			return nil, err
 		}
+	}
+	var over transport.ClientTransporter
+	switch where.Scheme {
+	case "ws":
 		over = rsocket.WebsocketClient().SetURL(where.String()).Build()
-	} else {
+	case "wss":
+		secured, err := trusting()
+		if err != nil {
+			return nil, err
+		}
+		over = rsocket.WebsocketClient().SetURL(where.String()).SetTLSConfig(secured).Build()
+	case "tls":
+		secured, err := trusting()
+		if err != nil {
+			return nil, err
+		}
+		over = rsocket.TCPClient().SetAddr(where.Host).SetTLSConfig(secured).Build()
+	default:
 		over = func(context.Context) (*transport.Transport, error) {
 			dialled, err := net.Dial("tcp", where.Host)
 			if err != nil {
@@ -231,6 +276,9 @@ func connect(
 		MetadataMimeType(wire.Composite).
 		KeepAlive(5*time.Second, 30*time.Second, 1).
 		OnClose(func(err error) { closed <- err })
+	if introduced := introduction(); introduced != nil {
+		builder = builder.SetupPayload(introduced)
+	}
 	if setup != nil {
 		builder = setup(builder)
 	}
@@ -586,19 +634,21 @@ func framesRejected(c *connection) error {
 
 // The request waits for the end: the library panics now and then when the end comes while it is being
 // sent, or has given the text away.
-func setupRejected(c *connection) error {
-	var failure rsocket.Error
-	if err := <-c.closed; !errors.As(err, &failure) {
-		return fmt.Errorf("no error of the protocol: %v", err)
+func isRejected(wanted string) func(*connection) error {
+	return func(c *connection) error {
+		var failure rsocket.Error
+		if err := <-c.closed; !errors.As(err, &failure) {
+			return fmt.Errorf("no error of the protocol: %v", err)
+		}
+		if failure.ErrorCode() != rsocket.ErrorCodeRejectedSetup {
+			return fmt.Errorf("the code is %v", failure.ErrorCode())
+		}
+		if text := string(failure.ErrorData()); text != wanted {
+			return fmt.Errorf("it does not say why: %s", text)
+		}
+		if answer, err := c.request(wire.Routed("echo", "x")); err == nil {
+			return fmt.Errorf("a rejected connection answered %q", answer.DataUTF8())
+		}
+		return nil
 	}
-	if failure.ErrorCode() != rsocket.ErrorCodeRejectedSetup {
-		return fmt.Errorf("the code is %v", failure.ErrorCode())
-	}
-	if text := string(failure.ErrorData()); text != "no entry" {
-		return fmt.Errorf("it does not say why: %s", text)
-	}
-	if answer, err := c.request(wire.Routed("echo", "x")); err == nil {
-		return fmt.Errorf("a rejected connection answered %q", answer.DataUTF8())
-	}
-	return nil
 }

@@ -2,6 +2,8 @@
 package wire
 
 import (
+	"encoding/binary"
+
 	"github.com/rsocket/rsocket-go/extension"
 	"github.com/rsocket/rsocket-go/payload"
 )
@@ -23,6 +25,26 @@ func Metadata(route string, texts ...string) []byte {
 		builder.PushWellKnownString(extension.TextPlain, text)
 	}
 	composite, err := builder.Build()
+	if err != nil {
+		panic(err)
+	}
+	return composite
+}
+
+// Simple is composite metadata with a name and a password.
+func Simple(name, password string) []byte {
+	// The library encodes what is around them, and leaves this to its users.
+	content := binary.BigEndian.AppendUint16(nil, uint16(len(name)))
+	return authentication("simple", append(append(content, name...), password...))
+}
+
+// Bearer is composite metadata with a token.
+func Bearer(token string) []byte { return authentication("bearer", []byte(token)) }
+
+func authentication(kind string, content []byte) []byte {
+	bytes := extension.MustNewAuthentication(kind, content).Bytes()
+	composite, err := extension.NewCompositeMetadataBuilder().
+		PushWellKnown(extension.MessageAuthentication, bytes).Build()
 	if err != nil {
 		panic(err)
 	}

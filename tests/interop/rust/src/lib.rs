@@ -1,6 +1,6 @@
 //! Shared by the client and the server: routes in composite metadata, and how to connect.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use bytes::{Bytes, BytesMut};
 use rsocket_rust::{
@@ -10,7 +10,7 @@ use rsocket_rust::{
     transport::{Connection, Transport},
     utils::Writeable,
 };
-use rsocket_rust_transport_tcp::TcpClientTransport;
+use rsocket_rust_transport_tcp::{TcpClientTransport, TlsClientTransport};
 use rsocket_rust_transport_websocket::WebsocketClientTransport;
 
 /// The data of a payload, which may be none.
@@ -39,15 +39,36 @@ pub fn route_of(payload: &Payload) -> Option<String> {
     tags.get_tags().first().cloned()
 }
 
-/// The scheme, the address and the path of `tcp://…` or `ws://…`.
+/// A payload of SETUP that says who it is, if the runner asks for it.
+pub fn introduction() -> Option<Payload> {
+    const SIMPLE: u8 = 0x80;
+    const BEARER: u8 = 0x81;
+    let wanted = std::env::var("INTEROP_AUTH").ok()?;
+    let parts: Vec<_> = wanted.split(':').collect();
+    let content = match parts[..] {
+        ["simple", name, password] => {
+            let length = (name.len() as u16).to_be_bytes();
+            [&[SIMPLE], &length[..], name.as_bytes(), password.as_bytes()].concat()
+        }
+        ["bearer", token] => [&[BEARER], token.as_bytes()].concat(),
+        _ => return None,
+    };
+    let metadata = CompositeMetadata::builder()
+        .push(MimeType::MESSAGE_X_RSOCKET_AUTHENTICATION_V0, content)
+        .build();
+    Some(Payload::new(None, Some(metadata.into())))
+}
+
+/// The scheme, the address and the path of `tcp://…`, `ws://…`, `tls://…` or `wss://…`.
 pub fn split(uri: &str) -> Option<(&str, SocketAddr, &str)> {
     let (scheme, rest) = uri.split_once("://")?;
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let known = matches!(scheme, "tcp" | "ws");
-    authority.parse().ok().filter(|_| known).map(|address| (scheme, address, path))
+    let known = matches!(scheme, "tcp" | "ws" | "tls" | "wss");
+    let mut addresses = authority.to_socket_addrs().ok()?.filter(|_| known);
+    addresses.find(SocketAddr::is_ipv4).map(|address| (scheme, address, path))
 }
 
-/// Settings the same for both transports.
+/// Settings the same for all transports.
 pub trait Settings {
     fn apply<T, C>(self, builder: ClientBuilder<T, C>) -> ClientBuilder<T, C>
     where
@@ -64,12 +85,24 @@ pub async fn connect(
 ) -> Result<Client> {
     const COMPOSITE: &str = "message/x.rsocket.composite-metadata.v0";
     const OCTETS: &str = "application/octet-stream";
-    if scheme == "ws" {
-        let transport = WebsocketClientTransport::from(format!("ws://{address}{path}").as_str());
-        let builder = RSocketFactory::connect().transport(transport);
-        settings.apply(builder.mime_type(COMPOSITE, OCTETS)).start().await
-    } else {
-        let builder = RSocketFactory::connect().transport(TcpClientTransport::from(address));
-        settings.apply(builder.mime_type(COMPOSITE, OCTETS)).start().await
+    match scheme {
+        "ws" | "wss" => {
+            // It trusts what OpenSSL does, which the variable SSL_CERT_FILE sets.
+            let uri = format!("{scheme}://localhost:{}{path}", address.port());
+            let transport = WebsocketClientTransport::from(&*uri);
+            let builder = RSocketFactory::connect().transport(transport);
+            settings.apply(builder.mime_type(COMPOSITE, OCTETS)).start().await
+        }
+        "tls" => {
+            let connector = native_tls::TlsConnector::new()?;
+            let transport = TlsClientTransport::new("localhost".into(), address, connector.into());
+            let builder = RSocketFactory::connect().transport(transport);
+            settings.apply(builder.mime_type(COMPOSITE, OCTETS)).start().await
+        }
+        _ => {
+            let transport = TcpClientTransport::from(address);
+            let builder = RSocketFactory::connect().transport(transport);
+            settings.apply(builder.mime_type(COMPOSITE, OCTETS)).start().await
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use interop_rust::{Settings, connect, routed, split, text};
+use interop_rust::{Settings, connect, introduction, routed, split, text};
 use rsocket_rust::{
     Client, ClientBuilder,
     error::RSocketError,
@@ -56,12 +56,18 @@ const FRAMES: &str = "frames";
 /// By name only: against a server that refuses it.
 const REJECTED: &str = "setup-rejected";
 
+/// By name only: the credentials in SETUP are wrong.
+const REFUSED: &str = "setup-refused";
+
 /// Known deviations that show only after the rest of a case held: what this peer does instead.
-const DIFFERENCES: [(&str, &str); 3] = [
+const DIFFERENCES: [(&str, &str); 4] = [
     ("rs-range", "it asks for 2147483647 items at once, and never for more"),
     ("rc-echo", "it sends a channel's items without credit, so they go one after the other"),
-    (REJECTED, "it drops the error, and its requests wait for ever when their connection ends"),
+    (REJECTED, DROPS),
+    (REFUSED, DROPS),
 ];
+
+const DROPS: &str = "it drops the error, and its requests wait for ever when their connection ends";
 
 type Checked<T = ()> = Result<T, String>;
 
@@ -101,6 +107,8 @@ impl Settings for Timed {
             builder.setup(routed("setup", "setup", &[])).fragment(64)
         } else if self.rejected {
             builder.setup(Payload::from("reject"))
+        } else if let Some(introduction) = introduction() {
+            builder.setup(introduction)
         } else {
             builder
         };
@@ -352,7 +360,7 @@ async fn frames(peer: &Peer) -> Checked {
 async fn run_case(uri: &str, name: &str) -> Checked {
     let peer = Peer::connect(uri, name).await?;
     let mut closed = peer.closed.clone();
-    if name == REJECTED {
+    if [REJECTED, REFUSED].contains(&name) {
         return tokio::select! {
             biased;
             ended = peer.request(routed("echo", "x", &[])) => {
@@ -378,7 +386,7 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let uri = arguments.next().unwrap_or_default();
     if split(&uri).is_none() {
-        eprintln!("usage: client tcp://HOST:PORT|ws://HOST:PORT/PATH [CASE ...]");
+        eprintln!("usage: client (tcp|tls)://HOST:PORT|(ws|wss)://HOST:PORT/PATH [CASE ...]");
         std::process::exit(2);
     }
     let mut names: Vec<_> = arguments.collect();

@@ -98,7 +98,10 @@ final class Cases {
     Supplier<RSocketConnector> rejected =
         () -> patient().setupPayload(DefaultPayload.create("reject"));
     SPECIAL.put("frames-rejected", new Case(rejected.get(), Cases::framesRejected));
-    SPECIAL.put("setup-rejected", new Case(rejected.get(), true, Cases::setupRejected));
+    SPECIAL.put("setup-rejected", new Case(rejected.get(), true, c -> isRejected(c, "no entry")));
+    // The credentials in SETUP are wrong.
+    SPECIAL.put(
+        "setup-refused", new Case(patient(), true, c -> isRejected(c, "authentication failed")));
   }
 
   private Cases() {}
@@ -408,11 +411,11 @@ final class Cases {
     connection.rsocket().requestResponse(DefaultPayload.create("x")).onErrorComplete().block();
   }
 
-  private static void setupRejected(Connection connection) {
+  private static void isRejected(Connection connection, String text) {
     try {
       roundTrip(connection);
     } catch (RejectedSetupException error) {
-      check("no entry".equals(error.getMessage()), "it does not say why: %s", error);
+      check(text.equals(error.getMessage()), "it does not say why: %s", error);
       return;
     }
     throw new AssertionError("a rejected connection was served");

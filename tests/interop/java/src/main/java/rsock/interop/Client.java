@@ -25,8 +25,8 @@ public final class Client {
   private Client() {}
 
   public static void main(String[] args) {
-    if (args.length == 0 || !args[0].matches("(tcp|ws)://.*")) {
-      System.err.println("usage: Client tcp://HOST:PORT|ws://HOST:PORT/PATH [CASE ...]");
+    if (args.length == 0 || !args[0].matches("(tcp|ws|tls|wss)://.*")) {
+      System.err.println("usage: Client (tcp|tls)://HOST:PORT|(ws|wss)://HOST:PORT/PATH [CASE ...]");
       System.exit(2);
     }
     URI uri = URI.create(args[0]);
@@ -102,6 +102,10 @@ public final class Client {
     }
 
     void open(RSocketConnector connector) {
+      byte[] credentials = Wire.credentials();
+      if (credentials != null) {
+        connector.setupPayload(Wire.payload(new byte[0], credentials));
+      }
       rsocket =
           connector
               .dataMimeType(Wire.OCTETS)

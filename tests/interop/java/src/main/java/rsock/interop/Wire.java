@@ -5,7 +5,9 @@ import io.netty.buffer.ByteBufAllocator;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.handler.ssl.SslContextBuilder;
 import io.rsocket.Payload;
+import io.rsocket.metadata.AuthMetadataCodec;
 import io.rsocket.metadata.CompositeMetadata;
 import io.rsocket.metadata.CompositeMetadataCodec;
 import io.rsocket.metadata.RoutingMetadata;
@@ -15,12 +17,15 @@ import io.rsocket.transport.ClientTransport;
 import io.rsocket.transport.netty.client.TcpClientTransport;
 import io.rsocket.transport.netty.client.WebsocketClientTransport;
 import io.rsocket.util.DefaultPayload;
+import java.io.File;
 import java.net.URI;
 import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicLong;
+import javax.net.ssl.SSLException;
 import reactor.netty.http.client.HttpClient;
+import reactor.netty.tcp.SslProvider;
 import reactor.netty.tcp.TcpClient;
 
 /** Payloads, their metadata, and transports that count what comes in. */
@@ -113,13 +118,59 @@ final class Wire {
     return null;
   }
 
+  /** What SETUP says about who it is, if the runner asks for it; null otherwise. */
+  static byte[] credentials() {
+    String wanted = System.getenv("INTEROP_AUTH");
+    if (wanted == null) {
+      return null;
+    }
+    String[] parts = wanted.split(":");
+    ByteBuf content =
+        parts[0].equals("simple")
+            ? AuthMetadataCodec.encodeSimpleMetadata(
+                ALLOCATOR, parts[1].toCharArray(), parts[2].toCharArray())
+            : AuthMetadataCodec.encodeBearerMetadata(ALLOCATOR, parts[1].toCharArray());
+    var composite = ALLOCATOR.compositeBuffer();
+    CompositeMetadataCodec.encodeAndAddMetadata(
+        composite, ALLOCATOR, WellKnownMimeType.MESSAGE_RSOCKET_AUTHENTICATION, content);
+    byte[] encoded = new byte[composite.readableBytes()];
+    composite.readBytes(encoded);
+    composite.release();
+    return encoded;
+  }
+
+  /** Trusts the runner's authority, or without one what Java does; and looks at the host's name. */
+  private static void secure(SslProvider.SslContextSpec spec) {
+    String authority = System.getenv("INTEROP_CA");
+    var context = SslContextBuilder.forClient();
+    if (authority != null) {
+      context.trustManager(new File(authority));
+    }
+    try {
+      spec.sslContext(context.build())
+          .handlerConfigurator(
+              handler -> {
+                var parameters = handler.engine().getSSLParameters();
+                // TcpClient looks at no name by itself, and HttpClient does.
+                parameters.setEndpointIdentificationAlgorithm("HTTPS");
+                handler.engine().setSSLParameters(parameters);
+              });
+    } catch (SSLException error) {
+      throw new IllegalStateException(error);
+    }
+  }
+
   static ClientTransport transport(URI uri, AtomicLong bytesIn) {
-    if (uri.getScheme().equals("ws")) {
+    boolean isSecure = uri.getScheme().equals("tls") || uri.getScheme().equals("wss");
+    if (uri.getScheme().startsWith("ws")) {
       HttpClient client =
           HttpClient.create()
               .host(uri.getHost())
               .port(uri.getPort())
               .doOnConnected(c -> c.channel().pipeline().addFirst(new Counter(bytesIn)));
+      if (isSecure) {
+        client = client.secure(Wire::secure);
+      }
       return WebsocketClientTransport.create(client, uri.getPath());
     }
     TcpClient client =
@@ -127,7 +178,7 @@ final class Wire {
             .host(uri.getHost())
             .port(uri.getPort())
             .doOnConnected(c -> c.channel().pipeline().addFirst(new Counter(bytesIn)));
-    return TcpClientTransport.create(client);
+    return TcpClientTransport.create(isSecure ? client.secure(Wire::secure) : client);
   }
 
   private static final class Counter extends ChannelInboundHandlerAdapter {

@@ -89,6 +89,8 @@ final class Cases {
     GUARDED.put("request-over-setup", Cases::requestOverSetup);
     GUARDED.put("no-credentials", Cases::noCredentials);
     GUARDED.put("setup-rejected", Cases::setupRejected);
+    // The credentials in SETUP, which the runner gives, are wrong.
+    GUARDED.put("setup-refused", c -> isRejected(c, "authentication failed"));
   }
 
   private Cases() {}
@@ -263,6 +265,21 @@ final class Cases {
             .retrieveMono(Order.class)
             .block();
     check(ORDER.equals(answer), "echo answered %s", answer);
+  }
+
+  /** Says in SETUP who it is, if the runner asks for it. */
+  static void introduce(Connection connection) {
+    String wanted = System.getenv("INTEROP_AUTH");
+    if (wanted == null) {
+      return;
+    }
+    String[] parts = wanted.split(":");
+    Object credentials =
+        parts[0].equals("simple")
+            ? new UsernamePasswordMetadata(parts[1], parts[2])
+            : new BearerTokenMetadata(parts[1]);
+    encoderOf(credentials, connection);
+    connection.builder.setupMetadata(credentials, AUTHENTICATION);
   }
 
   // Not both: each takes all that is of the one MIME type they share, and fails for the other's.

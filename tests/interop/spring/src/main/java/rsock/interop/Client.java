@@ -11,6 +11,7 @@ import org.springframework.boot.SpringBootConfiguration;
 import org.springframework.boot.autoconfigure.EnableAutoConfiguration;
 import org.springframework.boot.builder.SpringApplicationBuilder;
 import org.springframework.boot.security.autoconfigure.rsocket.RSocketSecurityAutoConfiguration;
+import org.springframework.boot.ssl.SslBundles;
 import org.springframework.messaging.rsocket.RSocketRequester;
 
 /**
@@ -24,21 +25,25 @@ import org.springframework.messaging.rsocket.RSocketRequester;
 @EnableAutoConfiguration(exclude = RSocketSecurityAutoConfiguration.class)
 public class Client {
   private static final long CASE_LIMIT_SECONDS = 10;
+  private static final String BUNDLE =
+      "spring.ssl.bundle.pem.interop.truststore.certificate=file:";
 
   public static void main(String[] args) {
-    if (args.length == 0 || !args[0].matches("(tcp|ws)://.*")) {
-      System.err.println("usage: Client tcp://HOST:PORT|ws://HOST:PORT/PATH [CASE ...]");
+    if (args.length == 0 || !args[0].matches("(tcp|ws|tls|wss)://.*")) {
+      System.err.println("usage: Client (tcp|tls)://HOST:PORT|(ws|wss)://HOST:PORT/PATH [CASE ...]");
       System.exit(2);
     }
     // Boot logs to stdout.
     var out = System.out;
     System.setOut(System.err);
+    String authority = System.getenv("INTEROP_CA");
     var context =
         new SpringApplicationBuilder(Client.class)
             .properties(
                 "spring.main.web-application-type=none",
                 "spring.main.banner-mode=off",
-                "logging.level.root=error")
+                "logging.level.root=error",
+                authority == null ? "" : BUNDLE + authority)
             .run();
     URI uri = URI.create(args[0]);
     Collection<String> names = Arrays.asList(args).subList(1, args.length);
@@ -46,7 +51,8 @@ public class Client {
     for (String name : names.isEmpty() ? Cases.PLAIN.keySet() : names) {
       // A new one each time: Boot's bean is a prototype.
       var builder = context.getBean(RSocketRequester.Builder.class);
-      String line = run(new Connection(builder, uri), name);
+      var bundle = authority == null ? null : context.getBean(SslBundles.class).getBundle("interop");
+      String line = run(new Connection(builder, uri, bundle), name);
       failed |= line.startsWith("FAIL");
       out.println(line);
     }

@@ -9,6 +9,7 @@ use crate::{
     boxed::BoxFuture,
     connection::handle::{Accept, Arrival, Handle},
     error::Error,
+    limited::Limited,
     observed::observed,
     peer::Peer,
     responder::Responder,
@@ -47,7 +48,15 @@ impl<A: Acceptor> Accept for A {
     fn accept(&self, arrival: Arrival) -> BoxFuture<Result<Arc<dyn Handle>, Error>> {
         let peer = Peer::new(arrival);
         let accepted = Acceptor::accept(self, peer.clone());
-        Box::pin(async move { Ok(observed(Arc::new(accepted.await?), peer.for_service())) })
+        Box::pin(async move {
+            let responder = Arc::new(accepted.await?);
+            let limit = peer.request_limit();
+            let handle = observed(responder, peer.for_service());
+            Ok(match limit {
+                Some(limit) => Arc::new(Limited { handle, limit }),
+                None => handle,
+            })
+        })
     }
 }
 

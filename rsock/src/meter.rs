@@ -98,6 +98,14 @@ figures! {
         refused_proxy_headers:
             "Connections closed because the PROXY protocol is asked for, and they came from no proxy that \
              is trusted, or without its header, or it was wrong or late";
+        rate_limited_requests:
+            "Requests of peers refused because they came more often than they may";
+        refused_addresses:
+            "Connections refused because their address had as many as it may, or came too often";
+        paused_for_rate:
+            "Times a connection was not read for a while because more came of it than may";
+        forbidden_http_requests:
+            "HTTP requests, those for WebSockets among them, that the server's filter refused";
         tls_handshakes: "TLS handshakes that were completed, of clients that came";
         failed_tls_handshakes:
             "TLS handshakes of clients that failed, as when either side refuses the other's certificate";
@@ -243,6 +251,19 @@ impl Meter {
     #[cfg(feature = "websocket")]
     pub(crate) fn handshake_timeout(&self) {
         self.handshake_timeouts.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn rate_limited_request(&self) {
+        self.rate_limited_requests.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn refused_address(&self) {
+        self.refused_addresses.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn forbidden_http_request(&self) {
+        self.forbidden_http_requests.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn refused_proxy_header(&self) {
@@ -408,6 +429,10 @@ impl ConnectionMeter {
 
     pub(crate) fn paused_for_memory(&self) {
         self.meter.paused_for_memory.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn paused_for_rate(&self) {
+        self.meter.paused_for_rate.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn paused_for_consumers(&self) {

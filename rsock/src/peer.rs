@@ -27,6 +27,7 @@ use crate::{
     connection::{Mailbox, handle::Arrival},
     error::Error,
     memory::{BlockCharge, MemoryBudget},
+    rate_limit::RateLimit,
     requester::Requester,
     settings::default_window,
     state::ConnectionState,
@@ -55,6 +56,8 @@ struct Inner {
     is_composite: bool,
     requester: Requester,
     identity: OnceLock<Identity>,
+    /// Set by few, before it is served.
+    request_limit: OnceLock<Arc<RateLimit>>,
     /// For what SETUP brought, if that is much: it is kept for as long as somebody has the peer.
     _charge: Option<Arc<BlockCharge>>,
     #[cfg(feature = "websocket")]
@@ -80,6 +83,7 @@ impl Peer {
             setup: Setup(setup),
             requester: Requester::new(mailbox, window, fragments),
             identity: OnceLock::new(),
+            request_limit: OnceLock::new(),
             _charge: (bytes >= COUNTED_BYTES).then(|| BlockCharge::new(bytes, &memory)),
             #[cfg(feature = "websocket")]
             http: arrival.http.map(|head| {
@@ -117,6 +121,7 @@ impl Peer {
             is_composite: self.0.is_composite,
             requester: self.0.requester.clone(),
             identity: self.0.identity.clone(),
+            request_limit: OnceLock::new(),
             _charge: None,
             #[cfg(feature = "websocket")]
             http: self.0.http.as_ref().map(|http| match http.charge {
@@ -242,6 +247,20 @@ impl Peer {
     /// Gives the identity back if it has one already: that stays.
     pub fn identify(&self, identity: Identity) -> Result<(), Identity> {
         self.0.identity.set(identity)
+    }
+
+    /// Bounds how often it may ask: its requests, and metadata that it pushes, are refused beyond that before
+    /// anything sees them; of a fire-and-forget nobody is told. Counts where an acceptor says so; what several
+    /// peers are given the same of, they share.
+    ///
+    /// # Errors
+    /// Gives it back if there is a limit already: that stays.
+    pub fn limit_requests(&self, limit: Arc<RateLimit>) -> Result<(), Arc<RateLimit>> {
+        self.0.request_limit.set(limit)
+    }
+
+    pub(crate) fn request_limit(&self) -> Option<Arc<RateLimit>> {
+        self.0.request_limit.get().cloned()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The side that is dialled.
 
+mod builder;
 mod drain;
 mod entering;
 mod log;
@@ -19,38 +20,29 @@ use std::{
 };
 
 use bytes::BytesMut;
-use rsock_proto::{Config, ResumeLimits};
+use rsock_proto::Config;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, watch},
     task::JoinHandle,
 };
 
-#[cfg(feature = "tls")]
-use crate::transport::tls::ServerTls;
 use crate::{
     acceptor::Acceptor,
     boxed::BoxFuture,
     connection::{DoorLimits, Doors, Driver, Mailbox, Newcomer, Sessions, handle::Accept},
     error::ConnectError,
-    lease::LeasePolicy,
-    live_config::LiveConfig,
-    runtimes::{self, Runtimes},
-    settings::{Settings, shared_settings},
+    runtimes,
     transport::{
         Framing,
         address::{Layout, Uri},
         dial::OWN,
-        listen::{ListenOptions, Listener, ListeningSocket, Remote},
-        proxy::ProxyProtocol,
+        listen::{Listener, ListeningSocket, Remote},
         socket::{Socket, Transport},
     },
 };
-#[cfg(feature = "websocket")]
-use crate::{
-    http::{HandleHttp, HeaderValue, HttpHandler, HttpLimits},
-    transport::websocket::SUBPROTOCOL,
-};
+
+pub use builder::ServerBuilder;
 
 /// Listeners that are open, and not yet served.
 #[derive(Debug)]
@@ -86,246 +78,6 @@ impl Server {
     /// Serves connections for ever, or until a shutdown: await the result.
     pub fn serve(self, acceptor: impl Acceptor) -> Serve {
         Serve { server: self, acceptor: Arc::new(acceptor), shutdown: None }
-    }
-}
-
-/// The settings of a server and of its connections.
-#[must_use]
-#[derive(Clone)]
-pub struct ServerBuilder {
-    settings: Settings,
-    max_connections: usize,
-    max_newcomers: usize,
-    runtimes: Option<Runtimes>,
-    listen: ListenOptions,
-    /// Bounds that may change, in the place of those of `settings`.
-    live_config: Option<LiveConfig>,
-    drain_limit: Duration,
-    drain_spread: Duration,
-    max_sessions: usize,
-    /// Half of them unless it was set.
-    max_sessions_per_address: Option<usize>,
-    /// Of sessions, where clients may ask for them.
-    resume: Option<ResumeLimits>,
-    lease: Option<MakeLease>,
-    proxies: Option<ProxyProtocol>,
-    #[cfg(feature = "tls")]
-    tls: Option<ServerTls>,
-    #[cfg(feature = "websocket")]
-    http: Option<Arc<dyn HandleHttp>>,
-    #[cfg(feature = "websocket")]
-    http_limits: HttpLimits,
-    #[cfg(feature = "websocket")]
-    subprotocols: Arc<[HeaderValue]>,
-}
-
-/// A policy of its own for each connection.
-type MakeLease = Arc<dyn Fn() -> Box<dyn LeasePolicy> + Send + Sync>;
-
-impl Default for ServerBuilder {
-    fn default() -> Self {
-        Self {
-            settings: Settings::default(),
-            max_connections: 100_000,
-            max_newcomers: 1_024,
-            runtimes: None,
-            listen: ListenOptions::default(),
-            live_config: None,
-            drain_limit: Duration::from_secs(10),
-            drain_spread: Duration::ZERO,
-            max_sessions: 10_000,
-            max_sessions_per_address: None,
-            resume: None,
-            lease: None,
-            proxies: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-            #[cfg(feature = "websocket")]
-            http: None,
-            #[cfg(feature = "websocket")]
-            http_limits: HttpLimits::default(),
-            #[cfg(feature = "websocket")]
-            subprotocols: [HeaderValue::from_static(SUBPROTOCOL)].into(),
-        }
-    }
-}
-
-shared_settings!(ServerBuilder);
-
-impl ServerBuilder {
-    /// Takes clients that ask for leases, and allows them what this policy says; each connection
-    /// has its own copy. Clients that do not ask are not held to it (LEASE-17).
-    pub fn lease(mut self, policy: impl LeasePolicy + Clone + Sync) -> Self {
-        self.lease = Some(Arc::new(move || Box::new(policy.clone())));
-        self
-    }
-
-    /// Takes clients that ask for a session that outlives its transport, within these limits, and
-    /// at most `max_sessions` of them. Where the acceptor has taken one more, a session without a
-    /// transport ends: the one that has been for the longest time of the address that holds most. If
-    /// there is none, or only of addresses that hold no more than the one that asks, SETUP is refused.
-    pub fn resume(mut self, limits: ResumeLimits, max_sessions: usize) -> Self {
-        self.resume = Some(limits);
-        self.max_sessions = max_sessions.max(1);
-        self
-    }
-
-    /// How many sessions one address may hold: an IPv4 address, or a /64 of IPv6. One more ends its
-    /// own oldest without a transport, or is refused. Default half of all sessions; behind a proxy,
-    /// from which all clients seem to come, it should be all.
-    pub fn max_sessions_per_address(mut self, max: usize) -> Self {
-        self.max_sessions_per_address = Some(max.max(1));
-        self
-    }
-
-    /// How many connections are served at a time, over all listeners; sessions without a transport
-    /// are not among them. One more that the acceptor has taken waits for half of
-    /// [`Config::setup_timeout`](rsock_proto::Config::setup_timeout) until one ends, and is refused after that. Who comes back to a session
-    /// waits before all others, and is let in beyond the limit: up to a quarter more, and no more than
-    /// half of [`max_newcomers`](Self::max_newcomers). Default 100,000.
-    pub fn max_connections(mut self, max: usize) -> Self {
-        self.max_connections = max.max(1);
-        self
-    }
-
-    /// How many sockets may be open beside those connections because nobody has accepted them yet: in
-    /// the WebSocket handshake, before SETUP or RESUME, with the acceptor, waiting for a place. For one
-    /// more, the oldest of the address that has most of them is closed, when it has been there for
-    /// 250 ms; until then others wait in the system's queue. Default 1,024.
-    pub fn max_newcomers(mut self, max: usize) -> Self {
-        self.max_newcomers = max.max(1);
-        self
-    }
-
-    /// Serves connections on these runtimes and not on the one that serves: each listens with a
-    /// socket of its own, on the same port; on a Unix socket the first listens for all. Limits, sessions and shutdown are those of the whole.
-    ///
-    /// Linux only: elsewhere [`bind`](Self::bind) fails.
-    pub fn runtimes(mut self, runtimes: Runtimes) -> Self {
-        self.runtimes = Some(runtimes);
-        self
-    }
-
-    /// Sets who may connect to the Unix sockets that are listened on: the mode of their files, as
-    /// `0o660`. Nobody connects before it is set. By default the process's umask says it, which
-    /// mostly means its user alone; names without files (`unix:@name`) are open to all who share
-    /// the network namespace.
-    #[cfg(unix)]
-    pub fn unix_mode(mut self, mode: u32) -> Self {
-        self.listen.access.mode = Some(mode & 0o777);
-        self
-    }
-
-    /// Sets whose the files of Unix sockets are that are listened on, by the numbers of user and group;
-    /// `None` leaves it as the system has it. Nobody connects before it is set. Only root gives a file
-    /// to another user; to a group, whoever is of it as well.
-    #[cfg(unix)]
-    pub fn unix_owner(
-        mut self,
-        user: impl Into<Option<u32>>,
-        group: impl Into<Option<u32>>,
-    ) -> Self {
-        self.listen.access.user = user.into();
-        self.listen.access.group = group.into();
-        self
-    }
-
-    /// How long open streams may take to end after a shutdown was asked for. Default 10 s.
-    pub fn drain_limit(mut self, limit: Duration) -> Self {
-        self.drain_limit = limit;
-        self
-    }
-
-    /// The time over which connections are told after a shutdown that they end, so that their clients do not
-    /// all connect elsewhere at once; part of the drain limit. One that was not told yet serves as before.
-    /// By default all are told at once.
-    pub fn drain_spread(mut self, spread: Duration) -> Self {
-        self.drain_spread = spread;
-        self
-    }
-
-    /// Takes from proxies where connections come from, on all addresses of TCP: those of trusted ones have to
-    /// begin with a header of the PROXY protocol, and others are closed. Limits for each address, and
-    /// [`Peer::address`](crate::Peer::address), are of the client then.
-    pub fn proxy_protocol(mut self, proxies: ProxyProtocol) -> Self {
-        self.proxies = Some(proxies);
-        self
-    }
-
-    /// Sets the certificates of `tls://` and `wss://`, which cannot be listened on without.
-    #[cfg(feature = "tls")]
-    pub fn tls(mut self, tls: ServerTls) -> Self {
-        self.tls = Some(tls);
-        self
-    }
-
-    /// Sets what answers plain HTTP on the WebSocket ports; by default a hint to use WebSocket.
-    #[cfg(feature = "websocket")]
-    pub fn http(mut self, handler: impl HttpHandler) -> Self {
-        self.http = Some(Arc::new(handler));
-        self
-    }
-
-    /// Sets the bounds of what plain HTTP can make us hold and wait for.
-    #[cfg(feature = "websocket")]
-    pub fn http_limits(mut self, limits: HttpLimits) -> Self {
-        self.http_limits = limits;
-        self
-    }
-
-    /// Sets the subprotocols of WebSockets that are selected where a client offers them, the client's
-    /// first; `rsocket` by default. None is required, and names that no header can have are left out.
-    #[cfg(feature = "websocket")]
-    pub fn subprotocols(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        let names = names.into_iter();
-        self.subprotocols =
-            names.filter_map(|name| HeaderValue::from_str(name.as_ref()).ok()).collect();
-        self
-    }
-
-    /// Sets the bounds of what a peer can make us hold, as [`config`](Self::config) does, so that others can be
-    /// [set](LiveConfig::set) while the server serves.
-    pub fn live_config(mut self, config: LiveConfig) -> Self {
-        self.settings.config = config.get();
-        self.live_config = Some(config);
-        self
-    }
-
-    /// Opens a listener for each URI.
-    ///
-    /// # Errors
-    /// A URI is wrong, or its address is not to be had, or the certificates are not.
-    pub async fn bind(self, uris: &[impl AsRef<str>]) -> Result<Server, ConnectError> {
-        let mut listeners = Vec::with_capacity(uris.len());
-        #[cfg(feature = "tls")]
-        if let Some(tls) = &self.tls {
-            tls.load().map_err(ConnectError::TlsSettings)?;
-        }
-        for uri in uris {
-            let uri = Uri::parse(uri.as_ref())?;
-            #[cfg(feature = "tls")]
-            secure::check(&uri, self.tls.is_some())?;
-            listeners.push(match &self.runtimes {
-                None => Listener::bind(uri, self.listen).await?,
-                Some(runtimes) => Listener::bind_each(uri, self.listen, runtimes.handles()).await?,
-            });
-        }
-        Ok(Server { listeners, builder: self })
-    }
-
-    /// Serves one connection over a byte stream of the caller's, such as [`memory`](crate::memory),
-    /// with a u24 length before each frame. Resolves when the connection has ended.
-    pub async fn serve_over<IO>(&self, io: IO, acceptor: impl Acceptor)
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        self.clone().without_listeners(acceptor).serve_over(io).await;
-    }
-
-    /// A server that is given its byte streams by the caller. They share what the connections of a
-    /// server share: the sessions that can be resumed, on whichever of them.
-    pub fn without_listeners(self, acceptor: impl Acceptor) -> Endpoint {
-        Endpoint { service: Arc::new(Service::new(self, Arc::new(acceptor))) }
     }
 }
 
@@ -370,14 +122,6 @@ impl Endpoint {
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Endpoint").field("builder", &self.service.builder).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ServerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerBuilder")
-            .field("config", &self.settings.config)
-            .finish_non_exhaustive()
     }
 }
 
@@ -539,6 +283,8 @@ impl Service {
         let limits = DoorLimits {
             max_connections: builder.max_connections,
             max_newcomers: builder.max_newcomers,
+            max_connections_per_address: builder.max_connections_per_address,
+            connects_per_minute: builder.connects_per_minute,
             patience: builder.settings.config.setup_timeout / 2,
         };
         let doors = Doors::new(limits, Arc::clone(&builder.settings.meter));
@@ -638,6 +384,10 @@ impl Service {
         // A socket that cannot be set up is of no use; the peer sees it close.
         socket.prepare().ok()?;
         let (socket, remote) = self.passed_on(socket, remote, &mut newcomer).await?;
+        if !self.doors.may_come(remote.into()) {
+            log::came_too_often(remote);
+            return None;
+        }
         let peer: Arc<str> = remote.to_string().into();
         #[cfg(feature = "tls")]
         let socket = self.secured(socket, &peer, uri, &newcomer).await?;
@@ -736,6 +486,8 @@ impl Drop for Live {
 
 #[cfg(test)]
 mod tests {
+    use rsock_proto::ResumeLimits;
+
     use super::*;
 
     /// Each connection has one for as long as it lasts.

@@ -1,6 +1,6 @@
 //! The settings that clients and servers share, and their defaults.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use rsock_proto::{Config, Window};
 
@@ -41,6 +41,8 @@ pub(crate) struct Settings {
     /// That of the process, unless it was set.
     pub(crate) memory: Option<Arc<MemoryBudget>>,
     pub(crate) max_waiting_bytes: usize,
+    /// How fast the peer is read; a server's alone.
+    pub(crate) bytes_in_per_s: Option<NonZeroU32>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) tap: Option<FrameTap>,
     pub(crate) observe: Option<Arc<dyn Observe>>,
@@ -54,6 +56,7 @@ impl Default for Settings {
             max_requests: DEFAULT_MAX_REQUESTS,
             memory: None,
             max_waiting_bytes: DEFAULT_MAX_WAITING_BYTES,
+            bytes_in_per_s: None,
             meter: Arc::default(),
             tap: None,
             observe: None,
@@ -93,6 +96,7 @@ impl Settings {
             sessions,
             memory: self.budget(),
             max_waiting_bytes: self.max_waiting_bytes,
+            bytes_in_per_s: self.bytes_in_per_s,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Plain HTTP on the WebSocket ports.
 
+mod door;
+
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -11,6 +13,8 @@ use crate::{
     metrics::{self, Format},
     service::try_it,
 };
+
+pub(crate) use door::{WebDoor, WebRules};
 
 /// Answers plain HTTP: health, readiness and metrics, and a short introduction for browsers.
 #[derive(Clone, Debug)]

@@ -23,6 +23,7 @@ mod access;
 mod api;
 mod app;
 mod cores;
+mod doors;
 mod files;
 mod frames;
 mod http;

@@ -1,6 +1,6 @@
 //! The service: listeners, routes and what connects them.
 
-use std::{fmt, io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io::ErrorKind, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use rsock::{
     ConnectError, IoError, LiveConfig, MemoryBudget, Meter, ProxyProtocol, Router, Server,
@@ -12,8 +12,9 @@ use crate::{
     access::{Access, Door},
     app::{App, app_on},
     cores::Cores,
+    doors::{OriginPattern, Rates},
     frames,
-    http::Front,
+    http::{Front, WebDoor, WebRules},
     settings::{DefaultRoute, Options, ProxyKind, RuntimeKind},
     tls::{self, Certificates},
     topics::{self, Judge},
@@ -30,6 +31,7 @@ pub struct Service {
     memory: Arc<MemoryBudget>,
     topics: TopicService,
     access: Option<Access>,
+    rates: Arc<Rates>,
     live: Live,
 }
 
@@ -40,6 +42,7 @@ pub struct Live {
     meter: Arc<Meter>,
     certificates: Option<Certificates>,
     access: Option<Access>,
+    web: WebDoor,
 }
 
 impl Live {
@@ -48,6 +51,7 @@ impl Live {
     pub fn apply(&self, options: &Options) {
         self.config.set(options.config());
         self.meter.set_max_warnings(options.max_warnings);
+        self.web.set(web_rules(options));
         if let Some(certificates) = &self.certificates {
             certificates.reload();
         }
@@ -114,7 +118,21 @@ impl Service {
             meter: Arc::clone(&meter),
             certificates: tls.as_ref().map(|tls| Certificates::of(tls, &options)),
             access: access.clone(),
+            web: WebDoor::new(web_rules(&options), access.clone()),
         };
+        if options.max_connections_per_user.is_some() && access.is_none() {
+            return Err(StartError::Access(
+                "--max-connections-per-user needs --access: where nobody is asked, nobody is known"
+                    .to_owned(),
+            ));
+        }
+        let at_least_one = |number: Option<u32>| number.and_then(NonZeroU32::new);
+        let rates = Rates::new(
+            at_least_one(options.requests_per_second),
+            options.max_connections_per_user.map(|max| max as usize),
+            Arc::clone(&meter),
+        );
+        let door = live.web.clone();
         let mut builder = Server::builder()
             .live_config(live.config.clone())
             .max_connections(options.max_connections as usize)
@@ -122,6 +140,7 @@ impl Service {
             .meter(meter)
             .memory(Arc::clone(&memory))
             .http(front.clone())
+            .filter_http(move |head| door.refusal(head))
             .subprotocols(&options.subprotocol)
             .http_limits(options.http_limits())
             .drain_limit(options.drain_limit)
@@ -131,6 +150,15 @@ impl Service {
         }
         if let Some(proxies) = proxies(&options).map_err(StartError::Proxies)? {
             builder = builder.proxy_protocol(proxies);
+        }
+        if let Some(max) = options.max_connections_per_address {
+            builder = builder.max_connections_per_address(max as usize);
+        }
+        if let Some(connects) = at_least_one(options.connects_per_minute) {
+            builder = builder.connects_per_minute(connects);
+        }
+        if let Some(bytes) = at_least_one(options.bytes_in_per_second) {
+            builder = builder.bytes_in_per_second(bytes);
         }
         if let Some(tls) = tls {
             builder = builder.tls(tls);
@@ -160,13 +188,15 @@ impl Service {
         }
         let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
         let addresses = server.addresses();
+        let reach = check_reach(&addresses);
+        // Nobody has been taken yet.
+        live.web.set_local(reach.is_ok());
         if access.is_none() && !options.open_to_all {
-            // Nobody has been taken yet.
-            check_reach(&addresses)?;
+            reach?;
         }
         front.set_addresses(&addresses);
         let drain_grace = options.drain_grace;
-        Ok(Self { server, app, router, drain_grace, cores, memory, topics, access, live })
+        Ok(Self { server, app, router, drain_grace, cores, memory, topics, access, rates, live })
     }
 
     /// The addresses it listens on, with the ports it was given.
@@ -187,7 +217,8 @@ impl Service {
     /// Serves until `shutdown` resolves. Then it is not ready, takes connections for `drain_grace` more, closes
     /// those without open streams within `drain_spread`, and the others within `drain_limit`.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, app, router, drain_grace, cores, topics, access, live, .. } = self;
+        let Self { server, app, router, drain_grace, cores, topics, access, rates, live, .. } =
+            self;
         if let Some(access) = &access {
             access.start();
         }
@@ -198,7 +229,7 @@ impl Service {
             tokio::time::sleep(drain_grace).await;
         };
         let watching = live.certificates.map(Certificates::watch);
-        let door = Door { router, access: access.clone() };
+        let door = Door { router, access: access.clone(), rates };
         server.serve(door).with_graceful_shutdown(shutdown).await;
         drop(watching);
         if let Some(cores) = cores {
@@ -245,13 +276,23 @@ fn check_reach(addresses: &[String]) -> Result<(), StartError> {
     }
 }
 
+/// The rules on pages and proxies that settings have.
+fn web_rules(options: &Options) -> WebRules {
+    // Settings are of the right form.
+    let origins = options.allow_origin.iter().filter_map(|text| text.parse::<OriginPattern>().ok());
+    WebRules {
+        origins: origins.collect(),
+        hosts: options.allow_host.clone(),
+        is_open_to_all: options.open_to_all,
+        proxies: ProxyProtocol::from(&options.proxy_trust).ok(),
+    }
+}
+
 /// The proxies that settings trust, if connections come from them.
 fn proxies(options: &Options) -> Result<Option<ProxyProtocol>, String> {
     match (options.proxy_protocol, options.proxy_trust.as_slice()) {
-        (ProxyKind::Off, []) => Ok(None),
-        (ProxyKind::Off, _) => {
-            Err("--proxy-trust is for --proxy-protocol, which is off".to_owned())
-        }
+        // What they say in HTTP is looked at elsewhere.
+        (ProxyKind::Off, _) => Ok(None),
         (ProxyKind::On(_), []) => Err("--proxy-protocol needs --proxy-trust, the networks of the \
                                        proxies: whoever may say whose a connection is may be anyone"
             .to_owned()),

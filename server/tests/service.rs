@@ -246,14 +246,14 @@ async fn the_figures_of_the_status_keep_their_names_and_their_order() {
     assert_eq!(
         strings[2..].join(" "),
         "uptime_seconds \
-         connections open total full failed_accepts refused turned_away violations setup_timeouts \
-         handshake_timeouts keepalive_timeouts paused_reads proxies refused tls handshakes failed timeouts \
-         http open requests refused timeouts evicted \
+         connections open total full failed_accepts refused turned_away refused_addresses violations setup_timeouts \
+         handshake_timeouts keepalive_timeouts paused_reads paused_for_rate proxies refused tls handshakes failed timeouts \
+         http open requests refused forbidden timeouts evicted \
          memory max used refused paused paused_for_handlers given_up_streams ended stalled_parts \
          sessions suspended resumed broken_transports refused refused_transports evicted \
          replayed_frames overflows \
          streams open credit_violations refused_payloads \
-         requests received refused beyond_lease \
+         requests received refused beyond_lease beyond_rate \
          leases connections running \
          fire_and_forget taken failed dropped \
          items in out \

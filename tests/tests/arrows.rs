@@ -85,14 +85,28 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("latest", &["boxed", "connection", "error"]),
     ("requester", &["connection", "demand", "error", "observe", "payload", "state", "streams"]),
     // Whom a connection is to; what it asks of its other end goes through its mailbox.
-    ("peer", &["connection", "error", "memory", "requester", "settings", "state", "transport"]),
+    ("rate_limit", &["error", "meter"]),
+    (
+        "peer",
+        &[
+            "connection",
+            "error",
+            "memory",
+            "rate_limit",
+            "requester",
+            "settings",
+            "state",
+            "transport",
+        ],
+    ),
     ("request", &["connection", "demand", "error", "pattern", "peer"]),
     ("responder", &["boxed", "connection", "error", "peer", "request", "streams"]),
     (
         "observed",
         &["boxed", "connection", "error", "observe", "peer", "request", "responder", "streams"],
     ),
-    ("acceptor", &["boxed", "connection", "error", "observed", "peer", "responder"]),
+    ("limited", &["boxed", "connection", "rate_limit", "responder"]),
+    ("acceptor", &["boxed", "connection", "error", "limited", "observed", "peer", "responder"]),
     ("layer", &["acceptor", "boxed", "error", "peer", "request", "responder", "streams"]),
     ("forward", &["connection", "demand", "error", "request", "requester", "responder", "streams"]),
     (
@@ -262,7 +276,8 @@ const CONNECTION: &[(&str, &[&str])] = &[
     // Boxes for handlers' futures.
     ("work", &[]),
     ("spare_inlets", &["inlet"]),
-    ("doors", &["shares"]),
+    ("arrivals", &["shares"]),
+    ("doors", &["arrivals", "shares"]),
     ("mailbox", &["doors", "inlet"]),
     ("inflow", &["inlet", "mailbox"]),
     ("permit", &["mailbox"]),

@@ -14,8 +14,9 @@
 //! once has been heard by then, and a storm of those who come back does not drive itself away.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fmt,
+    num::NonZeroU32,
     pin::pin,
     sync::{Arc, PoisonError},
     task::{Context, Poll, Waker},
@@ -28,7 +29,10 @@ use tokio::{
 };
 
 use crate::{
-    connection::shares::{Holder, Shares, Spare},
+    connection::{
+        arrivals::Arrivals,
+        shares::{Holder, Shares, Spare},
+    },
     meter::Meter,
     sync::{Mutex, MutexGuard},
     transport::listen::Remote,
@@ -63,6 +67,10 @@ pub(crate) struct DoorLimits {
     pub(crate) max_newcomers: usize,
     /// How long to wait for a place.
     pub(crate) patience: Duration,
+    /// Of one address.
+    pub(crate) max_connections_per_address: Option<usize>,
+    /// How often an address may come.
+    pub(crate) connects_per_minute: Option<NonZeroU32>,
 }
 
 struct Inner {
@@ -76,6 +84,9 @@ struct Inner {
     /// Newcomers are all spare.
     newcomers: Shares<Entry>,
     count: usize,
+    /// Connections of each address, and those that wait to be one, where they are bounded.
+    of_address: HashMap<Holder, usize>,
+    arrivals: Arrivals,
     is_stopping: bool,
 }
 
@@ -108,15 +119,26 @@ struct Entry {
     waker: Option<Waker>,
 }
 
-/// As many connections as there may be, for as long as one could be waited for.
+/// Why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Full {
-    max: usize,
+pub(crate) enum Full {
+    /// There were as many connections as there may be, for as long as one could be waited for.
+    All { max: usize },
+    /// One address has as many as it may.
+    OfAddress { max: usize },
 }
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "full: all {} connections are in use; try again later", self.max)
+        match self {
+            Self::All { max } => {
+                write!(f, "full: all {max} connections are in use; try again later")
+            }
+            Self::OfAddress { max } => write!(
+                f,
+                "full: all {max} connections that one address may have are in use; end one of them"
+            ),
+        }
     }
 }
 
@@ -129,6 +151,8 @@ impl Doors {
             waiting: VecDeque::new(),
             newcomers: Shares::default(),
             count: 0,
+            of_address: HashMap::new(),
+            arrivals: Arrivals::default(),
             is_stopping: false,
         };
         Arc::new(Self { inner: Mutex::new(inner), left: Notify::new(), limits, meter })
@@ -183,6 +207,37 @@ impl Doors {
         Ok(Newcomer { doors: Arc::clone(self), holder, since: now, spare: Some(spare) })
     }
 
+    /// Whether one more connection may come of this address now.
+    pub(crate) fn may_come(&self, holder: Holder) -> bool {
+        let Some(per_minute) = self.limits.connects_per_minute else { return true };
+        let may_come = self.lock().arrivals.take(holder, per_minute, Instant::now());
+        if !may_come {
+            self.meter.refused_address();
+        }
+        may_come
+    }
+
+    /// Counts one more of the connections of an address, if they are bounded. Who returns had one before.
+    fn one_of_address(
+        self: &Arc<Self>,
+        holder: Holder,
+        returns: bool,
+    ) -> Result<Option<OfAddress>, Full> {
+        let Some(max) = self.limits.max_connections_per_address else { return Ok(None) };
+        if !matches!(holder, Holder::Address(_)) {
+            return Ok(None);
+        }
+        let mut inner = self.lock();
+        let count = inner.of_address.entry(holder).or_default();
+        if *count >= max && !returns {
+            drop(inner);
+            self.meter.refused_address();
+            return Err(Full::OfAddress { max });
+        }
+        *count += 1;
+        Ok(Some(OfAddress { doors: Arc::clone(self), holder }))
+    }
+
     /// Nothing is let in any more.
     pub(crate) fn stop(&self) {
         self.lock().is_stopping = true;
@@ -193,9 +248,10 @@ impl Doors {
     }
 
     /// A place for a session that has a transport again, if one is to be had now.
-    pub(crate) fn try_place(self: &Arc<Self>) -> Option<Place> {
+    pub(crate) fn try_place(self: &Arc<Self>, holder: Holder) -> Option<Place> {
+        let of_address = self.one_of_address(holder, true).ok()?;
         let is_granted = self.lock().take_place(self.max_overdrawn());
-        is_granted.then(|| Place { doors: Some(Arc::clone(self)) })
+        is_granted.then(|| Place { doors: Some(Arc::clone(self)), of_address })
     }
 
     fn max_overdrawn(&self) -> usize {
@@ -205,14 +261,25 @@ impl Doors {
     /// A place, as soon as one is free.
     ///
     /// # Errors
-    /// If too many wait already, or none was free in time.
-    pub(crate) async fn place(self: Arc<Self>, returns: bool) -> Result<Place, Full> {
-        let full = Full { max: self.limits.max_connections };
+    /// If the address has as many as it may, too many wait already, or none was free in time.
+    pub(crate) async fn place(
+        self: Arc<Self>,
+        holder: Holder,
+        returns: bool,
+    ) -> Result<Place, Full> {
+        let of_address = self.one_of_address(holder, returns)?;
+        let mut place = self.place_of_all(returns).await?;
+        place.of_address = of_address;
+        Ok(place)
+    }
+
+    async fn place_of_all(self: Arc<Self>, returns: bool) -> Result<Place, Full> {
+        let full = Full::All { max: self.limits.max_connections };
         let granted = {
             let inner = &mut *self.lock();
             // Whoever waits is served before anything is free.
             if inner.take_place(if returns { self.max_overdrawn() } else { 0 }) {
-                return Ok(Place { doors: Some(Arc::clone(&self)) });
+                return Ok(Place { doors: Some(Arc::clone(&self)), of_address: None });
             }
             let (queue, max) = if returns {
                 (&mut inner.returning, self.limits.max_newcomers)
@@ -255,7 +322,7 @@ impl Doors {
                 return;
             };
             drop(inner);
-            match next.send(Place { doors: Some(Arc::clone(self)) }) {
+            match next.send(Place { doors: Some(Arc::clone(self)), of_address: None }) {
                 Ok(()) => return,
                 // It waits no more; the place goes to the next and is not given back again.
                 Err(mut place) => place.doors = None,
@@ -267,12 +334,32 @@ impl Doors {
 /// The right to be one of the connections, until it is dropped.
 pub(crate) struct Place {
     doors: Option<Arc<Doors>>,
+    /// Dropped behind the place.
+    of_address: Option<OfAddress>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if let Some(doors) = self.doors.take() {
             doors.free();
+        }
+    }
+}
+
+/// One of the connections of an address, until it is dropped.
+struct OfAddress {
+    doors: Arc<Doors>,
+    holder: Holder,
+}
+
+impl Drop for OfAddress {
+    fn drop(&mut self) {
+        let mut inner = self.doors.lock();
+        if let Some(count) = inner.of_address.get_mut(&self.holder) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                inner.of_address.remove(&self.holder);
+            }
         }
     }
 }
@@ -374,7 +461,16 @@ mod tests {
 
     fn doors(max_connections: usize, max_newcomers: usize) -> Arc<Doors> {
         let patience = Duration::from_secs(5);
-        let limits = DoorLimits { max_connections, max_newcomers, patience };
+        doors_within(DoorLimits {
+            max_connections,
+            max_newcomers,
+            patience,
+            max_connections_per_address: None,
+            connects_per_minute: None,
+        })
+    }
+
+    fn doors_within(limits: DoorLimits) -> Arc<Doors> {
         Doors::new(limits, Arc::default())
     }
 
@@ -405,6 +501,39 @@ mod tests {
         drop(here);
         let inner = doors.lock();
         assert_eq!((inner.count, inner.newcomers.held(holder(2))), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_has_as_many_connections_as_it_may() {
+        let doors = doors_within(DoorLimits {
+            max_connections: 4,
+            max_newcomers: 8,
+            patience: Duration::from_secs(5),
+            max_connections_per_address: Some(2),
+            connects_per_minute: NonZeroU32::new(3),
+        });
+        let place = |n, returns| Arc::clone(&doors).place(holder(n), returns);
+        let first = place(1, false).await.expect("the first");
+        let second = place(1, false).await.expect("the second");
+        let refused = place(1, false).await.err().expect("one too many");
+        assert_eq!(refused, Full::OfAddress { max: 2 });
+        assert!(refused.to_string().contains("one address may have"), "{refused}");
+        // Of another, and of who comes back, who counts.
+        let other = place(2, false).await.expect("another's");
+        let returned = place(1, true).await.expect("it had one before");
+        drop(first);
+        assert!(place(1, false).await.is_err());
+        drop(returned);
+        let third = place(1, false).await.expect("there is room again");
+        // It waits for a place, and counts meanwhile as one that it has; afterwards no more.
+        let full = [place(3, false).await.expect("the last place")];
+        let waiting = place(2, false).await.err();
+        assert_eq!(waiting, Some(Full::All { max: 4 }));
+        drop((second, third, other, full));
+        assert!(doors.lock().of_address.is_empty());
+        assert_eq!(doors.meter.read().refused_addresses, 2);
+        let came = (0..9).filter(|_| doors.may_come(holder(9))).count();
+        assert_eq!((came, doors.meter.read().refused_addresses), (3, 8));
     }
 
     #[tokio::test(start_paused = true)]
@@ -439,14 +568,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn places_go_to_those_who_come_back_and_then_in_order() {
         let doors = doors(1, 4);
-        let ask = |returns| Box::pin(Arc::clone(&doors).place(returns));
-        let place = doors.try_place().expect("one is free");
+        let ask = |returns| Box::pin(Arc::clone(&doors).place(Holder::Unknown, returns));
+        let place = doors.try_place(Holder::Unknown).expect("one is free");
         let beyond = ask(true).await.expect("one more than there are");
-        assert!(doors.try_place().is_none());
+        assert!(doors.try_place(Holder::Unknown).is_none());
         let mut asked = [ask(false), ask(false), ask(true)];
         assert!(asked.iter_mut().all(|ask| ask.now_or_never().is_none()));
         // No more than half as many as there may be newcomers wait for long.
-        assert_eq!(ask(false).await.err(), Some(Full { max: 1 }));
+        assert_eq!(ask(false).await.err(), Some(Full::All { max: 1 }));
         drop(place);
         let [first, second, back] = asked;
         let place = back.now_or_never().expect("its turn").expect("a place");
@@ -458,9 +587,9 @@ mod tests {
         drop(beyond);
         let place = second.await.expect("its turn");
         // None is free in time.
-        assert_eq!(ask(false).await.err(), Some(Full { max: 1 }));
+        assert_eq!(ask(false).await.err(), Some(Full::All { max: 1 }));
         drop(place);
-        let place = doors.try_place();
+        let place = doors.try_place(Holder::Unknown);
         assert!(place.is_some());
         let reading = doors.meter.read();
         assert_eq!((reading.full, reading.refused_connections), (5, 2));

@@ -1,6 +1,7 @@
 //! A connection at work: one task that owns the socket and the protocol state, and the handles
 //! that talk to it.
 
+mod arrivals;
 mod budget;
 mod doors;
 mod driver;

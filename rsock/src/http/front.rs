@@ -26,7 +26,8 @@ use crate::{
     boxed::BoxFuture,
     connection::{Holder, Newcomer, guard},
     http::{
-        HandleHttp, HttpLimits, HttpRequest, HttpResponse, Origin, Seats, is_on,
+        Filter, HandleHttp, HttpLimits, HttpRequest, HttpResponse, Origin, RequestHead, Seats,
+        is_on,
         response::Sending,
         watched::{Answer, Limits, Shared, Stage, Watched},
     },
@@ -44,6 +45,8 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 /// The parts that all HTTP connections of a listener share.
 pub(crate) struct Front {
     pub(crate) handler: Arc<dyn HandleHttp>,
+    /// Asked before anything is done for a request.
+    pub(crate) filter: Option<Filter>,
     /// The path of the WebSockets; `None` = any.
     pub(crate) path: Option<Arc<str>>,
     /// Those that are selected where they are offered.
@@ -238,6 +241,22 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let is_asked_for = websocket::is_asked_for(request.headers());
         let is_here = is_on(&self.front.path, request.uri().path());
+        if let Some(filter) = &self.front.filter {
+            let head = RequestHead {
+                method: request.method(),
+                uri: request.uri(),
+                headers: request.headers(),
+                origin: &self.origin,
+                opens_websocket: is_asked_for && is_here,
+            };
+            // What panics has not let it in.
+            let refusal = guard(|| filter(&head)).unwrap_or_else(|_| Some(HttpResponse::failed()));
+            if let Some(refusal) = refusal {
+                self.front.meter.forbidden_http_request();
+                let (answer, has_seat) = self.sit(!request.body().is_end_stream());
+                return Box::pin(ready(Ok(refusal.send(answer, !has_seat))));
+            }
+        }
         let opening = (is_asked_for && is_here)
             .then(|| websocket::open_websocket(&request, &self.front.subprotocols));
         if let Some(Ok(response)) = opening {
@@ -570,6 +589,7 @@ mod tests {
         let meter = Arc::new(Meter::default());
         Front {
             handler: Arc::new(health),
+            filter: None,
             path: Some("/rsocket".into()),
             subprotocols: [HeaderValue::from_static("rsocket")].into(),
             head_limit: Duration::from_secs(10),

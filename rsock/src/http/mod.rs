@@ -30,6 +30,66 @@ pub(crate) use seats::Seats;
 
 use crate::boxed::BoxFuture;
 
+/// The head of a request, as the [filter](crate::ServerBuilder::filter_http) of a server sees it.
+#[derive(Clone, Copy)]
+pub struct RequestHead<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) uri: &'a Uri,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) origin: &'a Origin,
+    pub(crate) opens_websocket: bool,
+}
+
+impl<'a> RequestHead<'a> {
+    /// The method.
+    pub fn method(&self) -> &'a Method {
+        self.method
+    }
+
+    /// The path, as it was sent: percent-encoded.
+    pub fn path(&self) -> &'a str {
+        self.uri.path()
+    }
+
+    /// All headers.
+    pub fn headers(&self) -> &'a HeaderMap {
+        self.headers
+    }
+
+    /// The first header of this name, in any case, if its value is visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The client's address, as the transport names it: `address:port`.
+    pub fn address(&self) -> &'a str {
+        &self.origin.peer
+    }
+
+    /// The kind of transport: `http`, or `https` on a port of `wss://`.
+    pub fn scheme(&self) -> &'static str {
+        if self.origin.is_encrypted() { "https" } else { "http" }
+    }
+
+    /// Whether it asks for the WebSocket of the service, on its path.
+    pub fn opens_websocket(&self) -> bool {
+        self.opens_websocket
+    }
+}
+
+impl fmt::Debug for RequestHead<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestHead")
+            .field("method", self.method)
+            .field("path", &self.path())
+            .field("address", &self.address())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The filter of a server, as it holds it.
+pub(crate) type Filter = Arc<dyn Fn(&RequestHead<'_>) -> Option<HttpResponse> + Send + Sync>;
+
 /// Answers plain HTTP requests on the ports of WebSockets: health, files, an interface for those who
 /// do not speak RSocket.
 ///

@@ -2,6 +2,8 @@
 
 use std::{io, net::SocketAddr};
 
+use crate::transport::listen::Remote;
+
 #[cfg(feature = "tracing")]
 pub(super) fn cannot_accept(error: &io::Error, open: u64, times: u64) {
     // EMFILE and ENFILE: numbers that all systems share which have them.
@@ -24,3 +26,11 @@ pub(super) fn not_passed_on(peer: SocketAddr, error: &io::Error) {
 
 #[cfg(not(feature = "tracing"))]
 pub(super) fn not_passed_on(_: SocketAddr, _: &io::Error) {}
+
+#[cfg(feature = "tracing")]
+pub(super) fn came_too_often(peer: Remote) {
+    tracing::debug!(%peer, "connection closed: its address connects more often than it may");
+}
+
+#[cfg(not(feature = "tracing"))]
+pub(super) fn came_too_often(_: Remote) {}

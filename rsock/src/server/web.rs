@@ -71,6 +71,7 @@ impl Service {
         };
         let front = Arc::new(Front {
             handler,
+            filter: self.builder.filter.clone(),
             path,
             subprotocols: Arc::clone(&self.builder.subprotocols),
             head_limit: self.config().setup_timeout,

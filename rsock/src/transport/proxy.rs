@@ -53,6 +53,11 @@ impl ProxyProtocol {
         self
     }
 
+    /// Whether a proxy of this address is trusted.
+    pub fn trusts(&self, proxy: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.has(proxy))
+    }
+
     /// Reads the header of a connection that `proxy` passes on: whose it is. It is `proxy`'s own where the
     /// header says so, as when it looks whether we are well.
     ///
@@ -63,7 +68,7 @@ impl ProxyProtocol {
         socket: &mut TcpStream,
         proxy: SocketAddr,
     ) -> io::Result<SocketAddr> {
-        if !self.trusted.iter().any(|network| network.has(proxy.ip())) {
+        if !self.trusts(proxy.ip()) {
             return Err(wrong("it comes from none of the proxies that are trusted"));
         }
         let mut head = Vec::new();

@@ -4,6 +4,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use rsock::{HttpHead, metadata::Authentication};
 use rsock_access::CookieSettings;
 
+use crate::doors::is_of_host;
+
 /// Credentials of a handshake.
 #[derive(Debug)]
 pub(super) enum OfHandshake {
@@ -20,6 +22,7 @@ pub(super) enum OfHandshake {
 pub(super) fn credentials(
     head: &HttpHead,
     cookie: Option<&CookieSettings>,
+    is_encrypted: bool,
 ) -> Result<Option<OfHandshake>, &'static str> {
     if head.headers().any(|(name, _)| name == "authorization") {
         let value = head.header("authorization").ok_or("the Authorization header is not ASCII")?;
@@ -40,7 +43,7 @@ pub(super) fn credentials(
     // A browser sends it whichever page opens the WebSocket.
     let is_ours = head.origin().is_some_and(|origin| {
         settings.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
-            || is_of_host(origin, head.header("host"))
+            || is_of_host(origin, head.header("host"), is_encrypted)
     });
     if !is_ours {
         return Err("a cookie, and the page's Origin is not allowed");
@@ -66,43 +69,9 @@ pub(super) fn authorization(value: &str) -> Result<Authentication, &'static str>
     }
 }
 
-/// Whether an origin is the host that was asked, by its name and port.
-fn is_of_host(origin: &str, host: Option<&str>) -> bool {
-    let Some((scheme, authority)) = origin.split_once("://") else { return false };
-    let Some(host) = host else { return false };
-    let default = match scheme {
-        "https" => ":443",
-        "http" => ":80",
-        _ => return false,
-    };
-    let plain = |name: &str| name.strip_suffix(default).unwrap_or(name).to_ascii_lowercase();
-    plain(authority) == plain(host)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_origin_is_the_host_s_by_name_and_port() {
-        for (origin, host) in [
-            ("https://a.example", "a.example"),
-            ("https://a.example", "A.example:443"),
-            ("http://a.example:8080", "a.example:8080"),
-        ] {
-            assert!(is_of_host(origin, Some(host)), "{origin} {host}");
-        }
-        for (origin, host) in [
-            ("https://a.example", "b.example"),
-            ("https://a.example", "a.example:80"),
-            ("https://a.example.evil", "a.example"),
-            ("null", "a.example"),
-            ("file://a.example", "a.example"),
-        ] {
-            assert!(!is_of_host(origin, Some(host)), "{origin} {host}");
-        }
-        assert!(!is_of_host("https://a.example", None));
-    }
 
     #[test]
     fn the_header_has_a_password_or_a_token() {

@@ -7,12 +7,14 @@ use rsock::{Acceptor, Error, Peer, Request, Router};
 use rsock_access::Principal;
 
 use super::{Access, FAILED, Inner, certificate, cookie, cookie::OfHandshake, login::Origin};
-use crate::app::App;
+use crate::{app::App, doors::Rates};
 
 /// A router behind a door. Without access to ask for, the door is open.
 pub(crate) struct Door {
     pub(crate) router: Router<App>,
     pub(crate) access: Option<Access>,
+    /// Bounds those who come in.
+    pub(crate) rates: Arc<Rates>,
 }
 
 impl Acceptor for Door {
@@ -24,9 +26,12 @@ impl Acceptor for Door {
     ) -> impl Future<Output = Result<Router<App>, Error>> + Send + 'static {
         let router = self.router.clone();
         let inner = self.access.as_ref().map(|access| Arc::clone(&access.0));
+        let rates = Arc::clone(&self.rates);
         async move {
-            if let Some(inner) = inner {
-                inner.let_in(&peer).await?;
+            match inner {
+                Some(inner) => inner.let_in(&peer, &rates).await?,
+                // Nobody has a name.
+                None => drop(rates.enter(&peer, None)?),
             }
             Ok(router)
         }
@@ -41,7 +46,7 @@ enum OfTransport {
 
 impl Inner {
     /// Finds out who comes: by the credentials of SETUP, else the certificate, else the credentials of the handshake, else by none.
-    async fn let_in(self: &Arc<Self>, peer: &Peer) -> Result<(), Error> {
+    async fn let_in(self: &Arc<Self>, peer: &Peer, rates: &Arc<Rates>) -> Result<(), Error> {
         let setup = Request::new(peer.setup().payload.clone(), peer.clone());
         let origin = Origin::of(peer);
         let own = match setup.authentication() {
@@ -67,8 +72,9 @@ impl Inner {
                 None => self.anonymous(&origin)?,
             },
         };
+        let of_user = rates.enter(peer, principal.subject.as_deref())?;
         // Nobody has said it before: this is where a connection comes in.
-        let _ = peer.identify(self.enter(peer, principal));
+        let _ = peer.identify(self.enter(peer, principal, of_user));
         Ok(())
     }
 
@@ -84,7 +90,8 @@ impl Inner {
 
     fn of_handshake(&self, peer: &Peer) -> Result<Option<OfHandshake>, Error> {
         let Some(head) = peer.http() else { return Ok(None) };
-        cookie::credentials(head, self.policy().cookie.as_ref()).map_err(|reason| {
+        let is_encrypted = peer.scheme() == "wss";
+        cookie::credentials(head, self.policy().cookie.as_ref(), is_encrypted).map_err(|reason| {
             self.failed(&Origin::of(peer), None, None, reason);
             Error::rejected(FAILED)
         })

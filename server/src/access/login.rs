@@ -18,6 +18,7 @@ use super::{
     session::{Connection, Session},
     unix_now,
 };
+use crate::doors::OfUser;
 
 /// Credentials that were right of late.
 const MAX_CACHED: usize = 10_000;
@@ -351,12 +352,18 @@ impl Inner {
     }
 
     /// The session of a connection.
-    pub(super) fn enter(self: &Arc<Self>, peer: &Peer, principal: Principal) -> Identity {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        peer: &Peer,
+        principal: Principal,
+        of_user: Option<OfUser>,
+    ) -> Identity {
         let grants = Self::grants_of(&self.policy(), &principal);
         let connection = Connection {
             id: peer.connection_id(),
             address: peer.address().into(),
             requester: peer.requester().clone(),
+            _of_user: of_user,
         };
         identity(Session::new(principal, grants, Some(connection), self))
     }

@@ -232,6 +232,16 @@ impl Access {
         }))
     }
 
+    /// Whether who says nothing of themselves comes in all the same.
+    pub(crate) fn lets_in_anybody(&self) -> bool {
+        self.0.policy().anonymous.is_some()
+    }
+
+    /// The origins whose pages may use the cookie.
+    pub(crate) fn cookie_origins(&self) -> Vec<String> {
+        self.0.policy().cookie.as_ref().map(|cookie| cookie.origins.clone()).unwrap_or_default()
+    }
+
     /// Whether whoever sent this request may call this route.
     #[inline]
     pub(crate) fn may_request(&self, request: &Request, route: &str) -> bool {

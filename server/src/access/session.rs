@@ -9,6 +9,7 @@ use rsock::Requester;
 use rsock_access::{Action, Grants, Kind, Principal};
 
 use super::Inner;
+use crate::doors::OfUser;
 
 /// Somebody, and what they may do at this moment.
 pub(crate) struct Session {
@@ -23,6 +24,8 @@ pub(super) struct Connection {
     pub(super) id: u64,
     pub(super) address: Box<str>,
     pub(super) requester: Requester,
+    /// Counts among the connections of the user for as long.
+    pub(super) _of_user: Option<OfUser>,
 }
 
 struct State {

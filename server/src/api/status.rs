@@ -85,12 +85,16 @@ sections! {
         failed_accepts: u64 = reading.failed_accepts;
         refused: u64 = reading.refused_connections;
         turned_away: u64 = reading.evicted_newcomers;
+        /// Of addresses that had as many as they may, or came too often.
+        refused_addresses: u64 = reading.refused_addresses;
         violations: u64 = reading.stats.violations;
         setup_timeouts: u64 = reading.stats.setup_timeouts;
         handshake_timeouts: u64 = reading.handshake_timeouts;
         keepalive_timeouts: u64 = reading.stats.keepalive_timeouts;
         /// Times a client was not read from because it did not read.
         paused_reads: u64 = reading.stats.paused_reads;
+        /// Times a client was not read for a while because more came than may.
+        paused_for_rate: u64 = reading.paused_for_rate;
         /// With a runtime for each core, how they are shared out among them.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         cores: Vec<Core> = cores(app);
@@ -113,6 +117,8 @@ sections! {
         open: u64 = reading.open_http_connections;
         requests: u64 = reading.http_requests;
         refused: u64 = reading.refused_http_requests;
+        /// Of pages of other sites, by names that are not known, or by proxies that nobody trusts.
+        forbidden: u64 = reading.forbidden_http_requests;
         timeouts: u64 = reading.http_timeouts;
         evicted: u64 = reading.evicted_http_connections;
     }
@@ -154,6 +160,7 @@ sections! {
             + reading.stats.refused_request_bytes
             + reading.stats.refused_memory;
         beyond_lease: u64 = reading.stats.refused_leases;
+        beyond_rate: u64 = reading.rate_limited_requests;
     }
 
     /// Among whom leases share the room, and what they use of it.

@@ -7,6 +7,7 @@ use rsock_cli::{any_time, some_time};
 
 use super::table::{ClientAuthKind, DefaultRoute, ProxyKind, RuntimeKind};
 use crate::{
+    doors::{OriginPattern, check_host},
     logging::{LogFilter, LogFormat},
     owner::UnixOwner,
     topics::TopicRule,
@@ -61,6 +62,8 @@ const MAX_FRAME: u64 = rsock::proto::MAX_FRAME_BYTES as u64;
 const MIN_MTU: u64 = 64;
 /// SETUP with its MIME types and credentials fits.
 const MIN_FRAME: u64 = 1_024;
+/// Less would be a pause of many seconds after a single read.
+const MIN_BYTE_RATE: u64 = 64 << 10;
 /// More than there are cores in a machine.
 const MAX_WORKERS: u64 = 1_024;
 
@@ -93,6 +96,9 @@ pub(super) const FILE: Form<PathBuf> =
 pub(super) const PROXY: Form<ProxyKind> =
     texts("KIND", |text, _| text.parse(), ProxyKind::to_string);
 pub(super) const NETWORK: Form<String> = texts("NETWORK", |text, _| network(text), String::clone);
+pub(super) const ORIGIN: Form<String> = texts("ORIGIN", |text, _| origin(text), String::clone);
+pub(super) const HOST: Form<String> = texts("HOST", |text, _| check_host(text), String::clone);
+pub(super) const BYTE_RATE: Form<u32> = numbers("BYTES", (MIN_BYTE_RATE, MOST));
 pub(super) const CLIENT_AUTH: Form<ClientAuthKind> =
     texts("KIND", |text, _| text.parse(), ClientAuthKind::to_string);
 pub(super) const TLS_VERSION: Form<TlsVersion> =
@@ -119,6 +125,11 @@ fn number<T: TryFrom<u64>>(text: &str, (least, most): (u64, u64)) -> Result<T, S
 
 fn network(text: &str) -> Result<String, String> {
     rsock::ProxyProtocol::from([text]).map(|_| text.to_owned())
+}
+
+/// In the form in which browsers send it.
+fn origin(text: &str) -> Result<String, String> {
+    text.parse::<OriginPattern>().map(|pattern| pattern.to_string())
 }
 
 fn some_text(text: &str) -> Result<String, String> {

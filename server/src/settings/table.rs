@@ -8,9 +8,9 @@ use tokio::runtime::{Builder, Runtime};
 use super::{
     Reload::{Live, NewConnections, Restart},
     form::{
-        ANY_BYTES, ANY_COUNT, ANY_TIME, BYTES, CLIENT_AUTH, COUNT, DIRECTORY, FILE, FILTER,
-        FRAGMENT, FRAME, FRAMES, LOG_FORMAT, MODE, NETWORK, OWNER, PROXY, ROUTE, RULE, RUNTIME,
-        SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION, URI, YES,
+        ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, COUNT, DIRECTORY, FILE,
+        FILTER, FRAGMENT, FRAME, FRAMES, HOST, LOG_FORMAT, MODE, NETWORK, ORIGIN, OWNER, PROXY,
+        ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION, URI, YES,
     },
     settings,
 };
@@ -60,8 +60,8 @@ settings! {
     /// "any" version, "v1" or "v2". It is asked of all addresses of TCP, and needs --proxy-trust
     one proxy_protocol: ProxyKind = ProxyKind::Off, PROXY, Restart;
 
-    /// A network of the proxies whose headers are taken, as 10.0.0.0/8 or ::1; connections of others are
-    /// closed; may be repeated
+    /// A network of the proxies whose headers are taken, as 10.0.0.0/8 or ::1, of the PROXY protocol and of
+    /// HTTP; with --proxy-protocol, connections of others are closed; may be repeated
     list proxy_trust: String = Vec::new(), NETWORK, Restart;
 
     /// Permissions of Unix sockets: the mode of their files, as 0660; by default the umask says it
@@ -75,6 +75,16 @@ settings! {
     /// repeated
     list subprotocol: String = vec!["rsocket".to_owned()], SUBPROTOCOL, Restart;
 
+    /// An origin whose pages may use the service, as https://app.example or https://*.example.org; those of
+    /// its own host may, and without --access those of this machine; null stands for pages without one; may
+    /// be repeated
+    list allow_origin: String = Vec::new(), ORIGIN, Live;
+
+    /// A name by which clients may ask for the service, as chat.example, where only this machine reaches it
+    /// and not everybody is asked who they are: others, which pages may have had made, are refused. Those
+    /// of the machine itself need none; may be repeated
+    list allow_host: String = Vec::new(), HOST, Live;
+
     /// The route of requests that name none, or "none" to refuse them
     one default_route: DefaultRoute = DefaultRoute::Route("echo".to_owned()), ROUTE, Restart;
 
@@ -82,6 +92,25 @@ settings! {
     /// then. Sessions whose connection was lost are not counted. Lowered to what the limit of open
     /// files is enough for
     one max_connections: u32 = 100_000, COUNT, Restart;
+
+    /// Connections of one address (of IPv6, a /64) at a time; one more is refused. Without it there is no
+    /// bound; behind a proxy, from which all clients seem to come, it takes --proxy-protocol
+    maybe max_connections_per_address: u32 = None, COUNT, Restart;
+
+    /// Connections of one user at a time, by whatever credentials; one more is refused. It needs --access
+    maybe max_connections_per_user: u32 = None, COUNT, Restart;
+
+    /// How often in a minute one address (of IPv6, a /64) may connect; what comes more often is closed
+    /// before a handshake. Without it there is no bound; behind a proxy it takes --proxy-protocol
+    maybe connects_per_minute: u32 = None, COUNT, Restart;
+
+    /// Requests that one user may send in a second, over all connections, and a connection without a user;
+    /// as many may come at once, and more are refused. Without it there is no bound
+    maybe requests_per_second: u32 = None, COUNT, Restart;
+
+    /// Bytes that are read of one connection in a second, on the average; what comes faster waits. Without
+    /// it there is no bound
+    maybe bytes_in_per_second: u32 = None, BYTE_RATE, Restart;
 
     /// Sockets beside these whose clients have not been accepted yet; for one more, the oldest of the
     /// address that has most of them is closed

@@ -130,6 +130,9 @@ fn wrong_values_are_told_what_is_wrong() {
         ("--proxy-protocol=v3", "off, any, v1 or v2"),
         ("--proxy-trust=10.0.0.0/33", "is no network"),
         ("--tls-min=1.1", "1.2 or 1.3"),
+        ("--allow-origin=app.example", "not an origin: it must be https://HOST"),
+        ("--allow-host=https://a", "not a host: it must be a name or an address"),
+        ("--bytes-in-per-second=100", "from 65536 to 4294967295"),
         ("--tls-client-auth=maybe", "required or optional"),
         ("--workers=0", "from 1 to 1024"),
         ("--log=loud", "\"loud\" is not a level"),
@@ -160,8 +163,10 @@ fn examples(setting: &Setting) -> [&'static str; 3] {
         (_, "RULE") => ["a.>=durable", "b.>=latest,max_keys=5", "c=memory,age=7d"],
         (_, "DIR") => ["/a", "/b", "/c"],
         (_, "FILTER") => ["warn", "error", "debug"],
-        _ => ["1024", "1023", "1022"]
-            .map(|text| if setting.value == "BYTES" { "2048" } else { text }),
+        (_, "ORIGIN") => ["https://a.example", "http://b.example:81", "null"],
+        (_, "HOST") => ["a.example", "b.example:81", "localhost"],
+        (_, "BYTES") => ["70000", "80000", "90000"],
+        _ => ["1024", "1023", "1022"],
     }
 }
 
@@ -365,5 +370,5 @@ fn limits_of_connections_are_for_new_ones() {
     let of = |class| SETTINGS.iter().filter(move |setting| setting.reload == class);
     assert_eq!(of(Reload::NewConnections).count(), 10);
     let live: Vec<_> = of(Reload::Live).map(|setting| setting.key).collect();
-    assert_eq!(live, ["max_warnings", "log"]);
+    assert_eq!(live, ["allow_origin", "allow_host", "max_warnings", "log"]);
 }

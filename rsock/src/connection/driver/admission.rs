@@ -105,12 +105,12 @@ impl Driver {
         };
         match guard(|| accept.accept(arrival)) {
             Ok(accepting) => {
-                let doors = self.admission.doors.clone();
+                let (doors, holder) = (self.admission.doors.clone(), self.admission.holder);
                 // Whom the acceptor refuses takes nobody's place.
                 self.admission.accepting = Some(Box::pin(async move {
                     let responder = accepting.await?;
                     let Some(doors) = doors else { return Ok((responder, None)) };
-                    let place = doors.place(false).await.map_err(Error::rejected)?;
+                    let place = doors.place(holder, false).await.map_err(Error::rejected)?;
                     Ok((responder, Some(place)))
                 }));
             }
@@ -172,7 +172,7 @@ impl Driver {
         let Some((owner, is_suspended)) = found else { return self.refuse_resume() };
         match &self.admission.doors {
             Some(doors) if is_suspended => {
-                let place = Box::pin(Arc::clone(doors).place(true));
+                let place = Box::pin(Arc::clone(doors).place(self.admission.holder, true));
                 self.admission.returning =
                     Some(Box::new(Returning::Entering { resume, owner, place }));
             }

@@ -78,7 +78,7 @@ impl Driver {
     ) -> Result<(), (ErrorCode, String)> {
         if let (None, Some(doors)) = (&self.admission.place, &self.admission.doors) {
             // It may have lost its transport since it was looked for.
-            self.admission.place = place.or_else(|| doors.try_place());
+            self.admission.place = place.or_else(|| doors.try_place(self.admission.holder));
             if self.admission.place.is_none() {
                 let message = "the session has no place among the connections; try again";
                 return Err((ErrorCode::CONNECTION_ERROR, message.into()));

@@ -13,6 +13,7 @@ mod failing;
 mod input;
 mod lease;
 mod memory;
+mod pace;
 mod produce;
 mod pushes;
 mod receive;
@@ -26,7 +27,7 @@ mod turn;
 mod waiting;
 mod wire;
 
-use std::{io, sync::Arc, time::Instant};
+use std::{io, num::NonZeroU32, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, Config, Connection, Fragmented, IoError, Window, frame};
@@ -97,6 +98,8 @@ pub(crate) struct DriverOptions {
     pub(crate) memory: Arc<MemoryBudget>,
     /// Bytes that may wait for its consumers before nothing more is read.
     pub(crate) max_waiting_bytes: usize,
+    /// How fast the peer is read.
+    pub(crate) bytes_in_per_s: Option<NonZeroU32>,
 }
 
 /// A connection, in its parts. Each is a noun with what belongs to it; what takes more than one of them

@@ -28,7 +28,7 @@ impl Driver {
             self.disconnect(Some(failure.0), now);
             return true;
         }
-        if !self.connection.wants_input() || self.is_paused(now) {
+        if !self.connection.wants_input() || self.is_paused(now) || self.is_ahead(now) {
             return false;
         }
         // What an earlier read brought comes first.
@@ -44,7 +44,10 @@ impl Driver {
         }
         match self.wire.read(cx) {
             Poll::Pending => return false,
-            Poll::Ready(Ok(count @ 1..)) => self.memory.unsettled |= self.wire.input.adapt(count),
+            Poll::Ready(Ok(count @ 1..)) => {
+                self.memory.unsettled |= self.wire.input.adapt(count);
+                self.has_read(count, now);
+            }
             Poll::Ready(end) => {
                 self.disconnect(end.err(), now);
                 return true;
@@ -57,7 +60,8 @@ impl Driver {
             match self.wire.read(cx) {
                 Poll::Pending => more = false,
                 Poll::Ready(Ok(count @ 1..)) => {
-                    self.memory.unsettled |= self.wire.input.adapt(count)
+                    self.memory.unsettled |= self.wire.input.adapt(count);
+                    self.has_read(count, now);
                 }
                 // What was read before it is answered before it is known.
                 Poll::Ready(end) => self.wire.unread_end = Some(end.map(drop)),

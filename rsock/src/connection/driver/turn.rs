@@ -125,7 +125,8 @@ impl Driver {
     fn next_deadline(&self) -> Option<Instant> {
         let failure = self.wire.write_failure.as_ref().map(|failure| failure.1);
         let (lease, memory) = (self.lease_deadline(), self.memory_deadline());
-        let others = [lease, failure, memory, self.waiting.deadline(), self.fresh_deadline()];
+        let (pace, fresh) = (self.pace_deadline(), self.fresh_deadline());
+        let others = [lease, failure, memory, pace, self.waiting.deadline(), fresh];
         self.alarm.deadline.into_iter().chain(others.into_iter().flatten()).min()
     }
 
@@ -143,6 +144,7 @@ impl Driver {
         let waits = self.serving.lease.is_some()
             || self.wire.write_failure.is_some()
             || self.memory.has_deadline()
+            || self.pace_deadline().is_some()
             || self.waiting.deadline().is_some()
             || self.is_between_connections();
         let deadline = if waits { self.next_deadline() } else { self.alarm.deadline };

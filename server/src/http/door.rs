@@ -1,0 +1,303 @@
+//! The door for what browsers and proxies send: pages of other sites, and who comes by a proxy that nobody
+//! knows of, get nowhere.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, PoisonError, RwLock},
+};
+
+use rsock::{HttpResponse, ProxyProtocol, http::RequestHead};
+
+use crate::{
+    access::Access,
+    doors::{OriginPattern, is_known_host, is_local_page, is_of_host},
+};
+
+/// Paths that tell everybody the same of the service, and nothing about anyone.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+/// The path that a link of another page may lead to.
+const FRONT_PAGE: &str = "/";
+/// Headers by which proxies say for whom they ask.
+const FORWARDING: [&str; 5] =
+    ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"];
+
+/// The rules of the door, as settings have them.
+#[derive(Debug)]
+pub(crate) struct WebRules {
+    pub(crate) origins: Vec<OriginPattern>,
+    pub(crate) hosts: Vec<String>,
+    /// It is meant that everybody reaches the service.
+    pub(crate) is_open_to_all: bool,
+    /// Proxies whose word counts.
+    pub(crate) proxies: Option<ProxyProtocol>,
+}
+
+/// The door. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct WebDoor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    rules: RwLock<Arc<WebRules>>,
+    access: Option<Access>,
+    /// Only this machine reaches the listeners; known once they are open.
+    is_local: OnceLock<bool>,
+}
+
+/// The people who must say who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// Nobody is asked.
+    Nobody,
+    /// Those who like: who says nothing comes in all the same.
+    WhoLikes,
+    Everybody,
+}
+
+impl WebDoor {
+    pub(crate) fn new(rules: WebRules, access: Option<Access>) -> Self {
+        let rules = RwLock::new(Arc::new(rules));
+        Self(Arc::new(Inner { rules, access, is_local: OnceLock::new() }))
+    }
+
+    /// Other rules, from now on.
+    pub(crate) fn set(&self, rules: WebRules) {
+        *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Tells it whether only this machine reaches the service.
+    pub(crate) fn set_local(&self, is_local: bool) {
+        // Set here and nowhere else, once.
+        let _ = self.0.is_local.set(is_local);
+    }
+
+    /// The answer to a request that may not come in: 403, and what would let it in.
+    pub(crate) fn refusal(&self, head: &RequestHead<'_>) -> Option<HttpResponse> {
+        let asked = match &self.0.access {
+            None => Asked::Nobody,
+            Some(access) if access.lets_in_anybody() => Asked::WhoLikes,
+            Some(_) => Asked::Everybody,
+        };
+        // It is changed by an assignment alone.
+        let rules = Arc::clone(&self.0.rules.read().unwrap_or_else(PoisonError::into_inner));
+        let is_local = self.0.is_local.get().copied().unwrap_or(true);
+        let cookie_origins = self.0.access.as_ref().map(Access::cookie_origins).unwrap_or_default();
+        let request = Request::of(head);
+        let reason = check(&request, &rules, &cookie_origins, asked, is_local).err()?;
+        tracing::debug!(peer = head.address(), path = head.path(), "refused: {reason}");
+        Some(HttpResponse::text(403, format!("{reason}\n")))
+    }
+}
+
+/// The parts of a request that the door looks at.
+struct Request<'a> {
+    method: &'a str,
+    path: &'a str,
+    address: Option<SocketAddr>,
+    is_encrypted: bool,
+    /// All that there are: a second one is for somebody who looks elsewhere.
+    hosts: Vec<Option<&'a str>>,
+    origins: Vec<Option<&'a str>>,
+    fetch_site: Option<&'a str>,
+    fetch_mode: Option<&'a str>,
+    forwards: Option<&'static str>,
+}
+
+impl<'a> Request<'a> {
+    fn of(head: &RequestHead<'a>) -> Self {
+        let all = |name: &str| {
+            head.headers().get_all(name).iter().map(|value| value.to_str().ok()).collect()
+        };
+        Self {
+            method: head.method().as_str(),
+            path: head.path(),
+            address: head.address().parse().ok(),
+            is_encrypted: head.scheme() == "https",
+            hosts: all("host"),
+            origins: all("origin"),
+            fetch_site: head.header("sec-fetch-site"),
+            fetch_mode: head.header("sec-fetch-mode"),
+            forwards: FORWARDING.into_iter().find(|name| head.headers().contains_key(*name)),
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD")
+    }
+}
+
+/// # Errors
+/// Why it may not come in, as a sentence.
+fn check(
+    request: &Request<'_>,
+    rules: &WebRules,
+    cookie_origins: &[String],
+    asked: Asked,
+    is_local: bool,
+) -> Result<(), String> {
+    if request.is_read() && HEALTH.contains(&request.path) {
+        return Ok(());
+    }
+    let host = match request.hosts.as_slice() {
+        [] => None,
+        [Some(host)] => Some(*host),
+        _ => return Err("a request has one Host, of ASCII".to_owned()),
+    };
+    if asked != Asked::Everybody
+        && let Some(name) = request.forwards
+        && !rules.is_open_to_all
+    {
+        // A service that only this machine is to reach, and a proxy before it that others reach.
+        let ip = request.address.map(|address| address.ip());
+        let is_trusted =
+            ip.zip(rules.proxies.as_ref()).is_some_and(|(ip, proxies)| proxies.trusts(ip));
+        if !is_trusted {
+            let from = ip.map_or_else(|| "somewhere".to_owned(), |ip| ip.to_string());
+            return Err(format!(
+                "it came by a proxy ({name}, from {from}), and not everybody is asked who they are: \
+                 --proxy-trust {from} lets its clients in"
+            ));
+        }
+    }
+    if asked != Asked::Everybody && is_local && !rules.is_open_to_all {
+        // The name of a page's host may be made to lead here, and its Origin agrees with it.
+        let is_known = host.is_none_or(|host| is_known_host(host, &rules.hosts));
+        if !is_known {
+            let host = host.unwrap_or_default().escape_debug();
+            return Err(format!(
+                "this service is for its own machine, and is not known as {host}: --allow-host {host} \
+                 makes it so"
+            ));
+        }
+    }
+    let allows = |origin: &str| {
+        is_of_host(origin, host, request.is_encrypted)
+            || rules.origins.iter().any(|pattern| pattern.covers(origin))
+            || cookie_origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+            || asked == Asked::Nobody && is_local_page(origin)
+    };
+    match request.origins.as_slice() {
+        [] => {}
+        [Some(origin)] if allows(origin) => return Ok(()),
+        [Some(origin)] => {
+            let origin = origin.escape_debug();
+            return Err(format!(
+                "pages of {origin} may not use this service: --allow-origin {origin} lets them"
+            ));
+        }
+        _ => return Err("a request has one Origin, of ASCII".to_owned()),
+    }
+    // Browsers leave the origin out where they only read; of those that tell nothing, none is known.
+    match request.fetch_site {
+        None | Some("same-origin" | "none") => Ok(()),
+        // A link leads to it, and nobody but the user sees what comes.
+        _ if request.is_read()
+            && request.path == FRONT_PAGE
+            && request.fetch_mode == Some("navigate") =>
+        {
+            Ok(())
+        }
+        Some(_) => Err("pages of other sites may not read from this service".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules() -> WebRules {
+        WebRules {
+            origins: vec!["https://app.example".parse().expect("an origin")],
+            hosts: vec!["chat.example".to_owned()],
+            is_open_to_all: false,
+            proxies: Some(ProxyProtocol::from(["10.0.0.0/8"]).expect("a network")),
+        }
+    }
+
+    fn get<'a>(host: &'a str, origin: Option<&'a str>) -> Request<'a> {
+        Request {
+            method: "GET",
+            path: "/rsocket",
+            address: Some(SocketAddr::from(([192, 168, 0, 7], 1))),
+            is_encrypted: false,
+            hosts: vec![Some(host)],
+            origins: origin.map(Some).into_iter().collect(),
+            fetch_site: None,
+            fetch_mode: None,
+            forwards: None,
+        }
+    }
+
+    fn passes(request: &Request<'_>, asked: Asked, is_local: bool) -> bool {
+        check(request, &rules(), &["https://cookie.example".to_owned()], asked, is_local).is_ok()
+    }
+
+    #[test]
+    fn pages_of_other_origins_do_not_come_in() {
+        for asked in [Asked::Nobody, Asked::WhoLikes, Asked::Everybody] {
+            let passes = |origin| passes(&get("chat.example", origin), asked, true);
+            assert!(passes(None) && passes(Some("https://app.example")));
+            assert!(passes(Some("https://chat.example")) && passes(Some("https://cookie.example")));
+            assert!(!passes(Some("https://evil.example")) && !passes(Some("null")));
+            // A page under development, where nobody has anything to lose.
+            assert_eq!(passes(Some("http://localhost:3000")), asked == Asked::Nobody);
+            assert_eq!(passes(Some("http://127.0.0.1:5173")), asked == Asked::Nobody);
+        }
+        let mut two = get("chat.example", Some("https://app.example"));
+        two.origins.push(Some("https://evil.example"));
+        assert!(!passes(&two, Asked::Everybody, false));
+        two.origins = vec![None];
+        assert!(!passes(&two, Asked::Everybody, false));
+    }
+
+    #[test]
+    fn a_name_that_was_made_to_lead_here_does_not() {
+        // Host and Origin agree.
+        let rebinding = get("evil.example:7879", Some("http://evil.example:7879"));
+        assert!(!passes(&rebinding, Asked::Nobody, true));
+        assert!(!passes(&rebinding, Asked::WhoLikes, true));
+        // Where everybody says who they are, the page has nothing to say.
+        assert!(passes(&rebinding, Asked::Everybody, true));
+        // What others reach anyway has names that nobody has told it.
+        assert!(passes(&rebinding, Asked::Nobody, false));
+        for host in ["localhost:7879", "127.0.0.1:7879", "[::1]:7879", "chat.example:7879"] {
+            assert!(passes(&get(host, None), Asked::Nobody, true), "{host}");
+        }
+        let mut two = get("localhost", None);
+        two.hosts.push(Some("evil.example"));
+        assert!(!passes(&two, Asked::Nobody, true));
+    }
+
+    #[test]
+    fn who_comes_by_a_proxy_that_is_not_known_does_not() {
+        let by = |address: [u8; 4]| {
+            let mut request = get("localhost", None);
+            request.forwards = Some("X-Forwarded-For");
+            request.address = Some(SocketAddr::from((address, 1)));
+            request
+        };
+        for asked in [Asked::Nobody, Asked::WhoLikes] {
+            assert!(!passes(&by([127, 0, 0, 1]), asked, true));
+            assert!(passes(&by([10, 0, 0, 1]), asked, true));
+        }
+        assert!(passes(&by([127, 0, 0, 1]), Asked::Everybody, true));
+        let open = WebRules { is_open_to_all: true, ..rules() };
+        assert!(check(&by([127, 0, 0, 1]), &open, &[], Asked::Nobody, false).is_ok());
+    }
+
+    #[test]
+    fn pages_of_other_sites_do_not_read_without_an_origin() {
+        let read = |path, site, mode| {
+            let mut request = get("localhost", None);
+            (request.path, request.fetch_site, request.fetch_mode) = (path, Some(site), mode);
+            passes(&request, Asked::Nobody, true)
+        };
+        assert!(read("/metrics", "same-origin", None) && read("/metrics", "none", None));
+        assert!(!read("/metrics", "cross-site", None) && !read("/metrics", "same-site", None));
+        assert!(!read("/metrics", "cross-site", Some("navigate")));
+        assert!(!read("/", "cross-site", Some("no-cors")));
+        assert!(read("/", "cross-site", Some("navigate")));
+        assert!(read("/healthz", "cross-site", None));
+        assert!(!read("/healthz/", "cross-site", None));
+    }
+}

@@ -83,7 +83,8 @@ class Setting:
         tls = ["--tls-cert", self.certs / "cert.pem", "--tls-key", self.certs / "key.pem"]
         trust = ["--proxy-protocol", "any", "--proxy-trust", PROXY]
         behind = Service("rsockd", [self.rsockd, *listen, *tls, *trust, *common], uris, self.work)
-        plain = ["--listen", uris["ws"], *common]
+        # Without it, requests that were passed on are refused: not everybody is asked who they are.
+        plain = ["--listen", uris["ws"], "--proxy-trust", PROXY, *common]
         beside = Service("rsockd-beside", [self.rsockd, *plain], {"ws": ""}, self.work)
         return behind, beside
 
@@ -260,7 +261,7 @@ def run(name, setting, tally):
                 uri = f"{scheme}://localhost:{ports[port]}{path}"
                 where = f"{name} {scheme} {port}"
                 tally.case(f"{where} interactions", interactions, setting, uri)
-                # Behind the location in `http` it is the proxy's: nothing else says whose it is.
+                # Behind the location in `http` it is the proxy's: its headers are not taken for an address.
                 expected = PROXY if port == 7444 else "127.0.0.1"
                 tally.case(f"{where} address", address, setting, uri, expected)
                 tally.case(f"{where} resumed", resumed, setting, uri)

@@ -91,7 +91,9 @@ fn main() -> ExitCode {
                     | StartError::DefaultRoute { .. }
                     | StartError::OpenToAll(_),
                 ) => ExitCode::from(2),
-                Some(StartError::Access(_)) => ExitCode::from(WRONG_SETTINGS),
+                Some(StartError::Access(_) | StartError::Settings(_)) => {
+                    ExitCode::from(WRONG_SETTINGS)
+                }
                 _ => ExitCode::FAILURE,
             }
         }
@@ -219,7 +221,10 @@ impl Settings {
             }
         };
         let changes = loaded.changes_since(&self.loaded);
-        live.apply(&loaded.options);
+        if let Err(problem) = live.apply(&loaded.options) {
+            tracing::error!("reload: nothing was changed: {problem}");
+            return;
+        }
         self.log.set_filter(loaded.options.log.clone());
         self.loaded = loaded;
         let Changes { live, new_connections, restart } = changes;

@@ -46,20 +46,25 @@ pub struct Live {
 }
 
 impl Live {
-    /// Has these settings act, as far as that takes no restart, and certificates as their files have them
-    /// now.
-    pub fn apply(&self, options: &Options) {
+    /// Has these settings act, as far as that takes no restart, with certificates and who may do what as their
+    /// files have it now: all of it, or nothing.
+    ///
+    /// # Errors
+    /// The file that cannot be used, and why, as a sentence: nothing has changed.
+    pub fn apply(&self, options: &Options) -> Result<(), String> {
+        let access = self.access.as_ref();
+        let next = access.map(Access::read_anew).transpose().map_err(|error| error.to_string())?;
+        // The last that may fail changes by itself.
+        if let Some(certificates) = &self.certificates {
+            certificates.reload().map_err(|error| error.to_string())?;
+        }
+        if let Some((access, next)) = access.zip(next) {
+            access.take(next);
+        }
         self.config.set(options.config());
         self.meter.set_max_warnings(options.max_warnings);
         self.web.set(web_rules(options));
-        if let Some(certificates) = &self.certificates {
-            certificates.reload();
-        }
-        if let Some(access) = &self.access
-            && let Err(error) = access.reload()
-        {
-            tracing::error!("reload: who may do what is as it was: {error}");
-        }
+        Ok(())
     }
 }
 
@@ -83,6 +88,7 @@ impl Service {
         let runtimes = cores.as_ref().map(Cores::runtimes);
         let meter = Arc::new(Meter::default().max_warnings(options.max_warnings));
         let memory = options.memory_max.map_or_else(MemoryBudget::of_process, MemoryBudget::new);
+        check(&options).map_err(StartError::Settings)?;
         let access = open_access(&options)?;
         let judge = Judge::new(access.as_ref());
         let topics = topics::open(&options, judge).await.map_err(StartError::Topics)?;
@@ -120,12 +126,6 @@ impl Service {
             access: access.clone(),
             web: WebDoor::new(web_rules(&options), access.clone()),
         };
-        if options.max_connections_per_user.is_some() && access.is_none() {
-            return Err(StartError::Access(
-                "--max-connections-per-user needs --access: where nobody is asked, nobody is known"
-                    .to_owned(),
-            ));
-        }
         let at_least_one = |number: Option<u32>| number.and_then(NonZeroU32::new);
         let rates = Rates::new(
             at_least_one(options.requests_per_second),
@@ -148,7 +148,7 @@ impl Service {
         if options.metrics {
             builder = builder.observe(Arc::new(app.requests().clone()));
         }
-        if let Some(proxies) = proxies(&options).map_err(StartError::Proxies)? {
+        if let Some(proxies) = proxies(&options).map_err(StartError::Settings)? {
             builder = builder.proxy_protocol(proxies);
         }
         if let Some(max) = options.max_connections_per_address {
@@ -242,15 +242,27 @@ impl Service {
     }
 }
 
+/// Looks whether settings fit each other.
+///
+/// # Errors
+/// What does not, as a sentence.
+pub(crate) fn check(options: &Options) -> Result<(), String> {
+    let nobody_is_asked = options.access.is_none();
+    if options.audit.is_some() && nobody_is_asked {
+        return Err("--audit needs --access: where nobody is asked, nothing is refused".to_owned());
+    }
+    if options.max_connections_per_user.is_some() && nobody_is_asked {
+        return Err("--max-connections-per-user needs --access: where nobody is asked, nobody is \
+                    known"
+            .to_owned());
+    }
+    proxies(options).map(drop)
+}
+
 /// The judge of who comes in, if these options name a file that says it.
 fn open_access(options: &Options) -> Result<Option<Access>, StartError> {
     let Some(file) = &options.access else {
-        return match &options.audit {
-            None => Ok(None),
-            Some(_) => Err(StartError::Access(
-                "--audit needs --access: where nobody is asked, nothing is refused".to_owned(),
-            )),
-        };
+        return Ok(None);
     };
     let access = Access::open(file, options.setup_timeout).map_err(StartError::Access)?;
     if let Some(file) = &options.audit {
@@ -321,8 +333,8 @@ pub enum StartError {
     Listen(ConnectError),
     /// Listeners that share a port among several runtimes are to be had on Linux alone.
     PerCore,
-    /// The settings of the PROXY protocol contradict each other: a sentence.
-    Proxies(String),
+    /// Settings contradict each other: a sentence.
+    Settings(String),
     /// The settings of TLS contradict each other: a sentence.
     Tls(String),
     /// The settings of topics contradict each other, or their directory cannot be used: a sentence.
@@ -334,7 +346,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Topics(problem) | Self::Tls(problem) | Self::Proxies(problem) => {
+            Self::Topics(problem) | Self::Tls(problem) | Self::Settings(problem) => {
                 f.write_str(problem)
             }
             Self::Access(problem) => write!(f, "access: {problem}"),
@@ -391,7 +403,7 @@ impl std::error::Error for StartError {
             Self::Threads(error) => Some(error.get()),
             Self::DefaultRoute { .. }
             | Self::PerCore
-            | Self::Proxies(_)
+            | Self::Settings(_)
             | Self::Tls(_)
             | Self::Topics(_)
             | Self::Access(_)

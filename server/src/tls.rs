@@ -57,6 +57,15 @@ pub(crate) fn of(options: &Options) -> Result<Option<ServerTls>, String> {
     Ok(Some(tls))
 }
 
+/// Looks whether the certificates that settings name can be used.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub(crate) fn check(options: &Options) -> Result<(), String> {
+    let Some(tls) = of(options)? else { return Ok(()) };
+    tls.reloader().reload().map(drop).map_err(|error| error.to_string())
+}
+
 /// The certificates of a service that runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificates {
@@ -73,10 +82,19 @@ impl Certificates {
     }
 
     /// Reads all files anew, and says what has come of it.
-    pub(crate) fn reload(&self) {
+    ///
+    /// # Errors
+    /// If they cannot be used: those from before are kept.
+    pub(crate) fn reload(&self) -> Result<(), TlsError> {
         match self.reloader.reload() {
-            Ok(reloaded) => self.reloaded(&reloaded),
-            Err(error) => self.kept(error, true),
+            Ok(reloaded) => {
+                self.reloaded(&reloaded);
+                Ok(())
+            }
+            Err(error) => {
+                self.kept(error.clone(), true);
+                Err(error)
+            }
         }
     }
 

@@ -115,7 +115,8 @@ impl Running {
     }
 
     async fn of(directory: &Directory) -> Self {
-        Self::start(Options { access: Some(directory.settings()), ..Options::default() }).await
+        Self::start(Options { access: Some(directory.settings().into()), ..Options::default() })
+            .await
     }
 
     async fn try_as(&self, credentials: Option<Authentication>) -> Result<Client, String> {
@@ -393,7 +394,7 @@ async fn what_is_not_granted_any_more_ends_while_it_runs() {
     }
     directory.change("\"room.*\", ", "");
     directory.change("[\"chat\", \"ops\"]", "[\"ops\"]");
-    service.live.apply(&service.options);
+    service.live.apply(&service.options).unwrap();
     let ended = async |items: &mut rsock::RequestStream| loop {
         match within(items.next()).await {
             Some(Ok(_)) => {}
@@ -413,16 +414,18 @@ async fn what_is_not_granted_any_more_ends_while_it_runs() {
     let inbox = Payload::new("still").route("topic.user.ann.inbox").unwrap();
     within(ann.request_response(inbox)).await.unwrap();
     assert_eq!(within(own.next()).await.unwrap().unwrap().data, "still");
-    // A file that is wrong changes nothing.
+    // A file that is wrong changes nothing, of anything else either.
     directory.change("[[deny]]", "[[denied]]");
-    service.live.apply(&service.options);
+    let others = Options { max_frame: 100_000, ..service.options.clone() };
+    let problem = service.live.apply(&others).unwrap_err();
+    assert!(problem.contains("unknown field `denied`"), "{problem}");
     within(ann.request_response(to("topics"))).await.unwrap();
     // Who is not among the users any more is let go.
     directory.change("[[denied]]", "[[deny]]");
     let users = fs::read_to_string(directory.0.join("users")).unwrap();
     let without: String = users.lines().skip(1).map(|line| format!("{line}\n")).collect();
     fs::write(directory.0.join("users"), without).unwrap();
-    service.live.apply(&service.options);
+    service.live.apply(&service.options).unwrap();
     let reason = within(ann.closed()).await.to_string();
     assert!(reason.contains("authenticate again"), "{reason}");
     assert!(service.try_as(Some(password_of("ann"))).await.is_err());
@@ -472,7 +475,9 @@ async fn nobody_is_served_from_afar_unless_somebody_is_asked() {
     assert!(text.contains("--access FILE") && text.contains("--open-to-all"), "{text}");
     start(Options { open_to_all: true, ..Options::default() }).await.unwrap();
     let directory = Directory::new("guard");
-    start(Options { access: Some(directory.settings()), ..Options::default() }).await.unwrap();
+    start(Options { access: Some(directory.settings().into()), ..Options::default() })
+        .await
+        .unwrap();
     let missing = Options { access: Some(Path::new("/nowhere").into()), ..Options::default() };
     let text = start(missing).await.unwrap_err().to_string();
     assert!(text.contains("cannot read /nowhere"), "{text}");

@@ -112,7 +112,7 @@ async fn pages_of_other_sites_get_nowhere_until_they_are_allowed() {
     assert_eq!(service.figure("rsockd_forbidden_http_requests_total").await, 9);
     let mut options = service.options.clone();
     options.allow_origin = vec!["https://*.example".to_owned()];
-    service.live.apply(&options);
+    service.live.apply(&options).unwrap();
     assert_eq!(service.opens(&with("https://app.example")).await, 101);
     assert_eq!(service.opens(&with("https://app.example.evil")).await, 403);
 }
@@ -130,7 +130,7 @@ async fn a_name_that_was_made_to_lead_to_this_machine_gets_nowhere() {
     assert_ne!(service.opens(two).await, 101);
     let mut options = service.options.clone();
     options.allow_host = vec!["chat.example".to_owned()];
-    service.live.apply(&options);
+    service.live.apply(&options).unwrap();
     assert_eq!(service.opens(&as_host("chat.example")).await, 101);
 }
 
@@ -188,7 +188,7 @@ async fn a_user_has_so_many_connections_and_one_rate_over_all_of_them() {
     )
     .unwrap();
     let service = Running::start(Options {
-        access: Some(access),
+        access: Some(access.into()),
         max_connections_per_user: Some(2),
         requests_per_second: Some(1),
         ..Options::default()

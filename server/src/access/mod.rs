@@ -12,7 +12,7 @@ mod session;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -35,6 +35,8 @@ pub use policy::AccessError;
 use policy::Policy;
 use session::Session;
 
+use crate::settings::AccessFile;
+
 /// The interval at which it is looked at whose token has expired.
 const TICK: Duration = Duration::from_secs(1);
 /// The name of those who have said nothing of themselves. No subject begins so.
@@ -51,7 +53,7 @@ const OF_TOPICS: [&str; 3] = ["topic.", "presence.", "history."];
 pub(crate) struct Access(Arc<Inner>);
 
 struct Inner {
-    file: PathBuf,
+    file: AccessFile,
     policy: RwLock<Arc<Policy>>,
     /// Grows when somebody may do less than before.
     version: AtomicU64,
@@ -67,6 +69,17 @@ struct Inner {
     /// The longest that an answer may be put off.
     max_wait: Duration,
 }
+
+/// Looks whether a file of settings, and those that it names, can be used.
+///
+/// # Errors
+/// What is wrong, as a sentence.
+pub(crate) fn check(file: &AccessFile) -> Result<(), String> {
+    Policy::read(file).map(drop).map_err(|error| error.to_string())
+}
+
+/// Settings that were read, and do not act yet.
+pub(crate) struct NextPolicy(Arc<Policy>);
 
 /// All sessions there are, and those of them that expire, the first first.
 #[derive(Default)]
@@ -103,12 +116,12 @@ impl Access {
     ///
     /// # Errors
     /// What is wrong with them, or that the system has no random numbers.
-    pub(crate) fn open(file: &Path, setup_timeout: Duration) -> Result<Self, String> {
+    pub(crate) fn open(file: &AccessFile, setup_timeout: Duration) -> Result<Self, String> {
         let policy = Policy::read(file).map_err(|error| error.to_string())?;
         let seal = Seal::random()?;
         let hashing = Hashing::new(policy.auth.hashing_at_once, policy.auth.hashing_queue);
         Ok(Self(Arc::new(Inner {
-            file: file.to_owned(),
+            file: file.clone(),
             policy: RwLock::new(Arc::new(policy)),
             version: AtomicU64::new(1),
             hashing,
@@ -149,14 +162,14 @@ impl Access {
         self.0.audit.close();
     }
 
-    /// Reads the settings anew. Where something is wrong with them nothing changes.
+    /// Reads the settings anew, and has nothing act yet.
     ///
     /// # Errors
     /// What is wrong.
-    pub(crate) fn reload(&self) -> Result<(), AccessError> {
+    pub(crate) fn read_anew(&self) -> Result<NextPolicy, AccessError> {
         let inner = &self.0;
-        let policy = match Policy::read(&inner.file) {
-            Ok(policy) => Arc::new(policy),
+        match Policy::read(&inner.file) {
+            Ok(policy) => Ok(NextPolicy(Arc::new(policy))),
             Err(error) => {
                 let reason = error.to_string();
                 inner.audit.tell(Event {
@@ -164,9 +177,14 @@ impl Access {
                     reason: Some(&reason),
                     ..Event::default()
                 });
-                return Err(error);
+                Err(error)
             }
-        };
+        }
+    }
+
+    /// Has settings act that were read.
+    pub(crate) fn take(&self, NextPolicy(policy): NextPolicy) {
+        let inner = &self.0;
         *inner.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policy);
         lock(&inner.cache).clear();
         for session in inner.sessions() {
@@ -174,7 +192,6 @@ impl Access {
         }
         inner.version.fetch_add(1, Relaxed);
         inner.audit.tell(Event { event: "reload", ..Event::default() });
-        Ok(())
     }
 
     /// Decides what becomes of a request before its route is looked up. `default` is the route of those that name none.
@@ -281,7 +298,7 @@ impl Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("file", &self.0.file).finish_non_exhaustive()
+        f.debug_struct("Access").field("file", &self.0.file.path).finish_non_exhaustive()
     }
 }
 

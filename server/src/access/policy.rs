@@ -8,8 +8,11 @@ use std::{
 
 use rsock_access::{
     AccessSettings, AuthSettings, Claims, CookieSettings, JwtSettings, Key, KeySettings, Keys,
-    Rules, Secret, Users, Verifier,
+    RuleSettings, Rules, Secret, Users, Verifier,
 };
+use serde::Deserialize;
+
+use crate::settings::AccessFile;
 
 /// The largest file that is read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -46,11 +49,21 @@ impl Policy {
     ///
     /// # Errors
     /// All that is wrong.
-    pub(crate) fn read(file: &Path) -> Result<Self, AccessError> {
+    pub(crate) fn read(file: &AccessFile) -> Result<Self, AccessError> {
+        let AccessFile { path: file, is_config } = file;
         let wrong = |problems| AccessError { file: file.to_owned(), problems };
         let text = read_file(file).map_err(|problem| wrong(vec![problem]))?;
-        let settings: AccessSettings = toml::from_str(&text)
-            .map_err(|error| wrong(vec![error.to_string().trim().to_owned()]))?;
+        let settings = if *is_config {
+            toml::from_str(&text).map(|InConfig { auth, grant, deny }| AccessSettings {
+                auth,
+                grant,
+                deny,
+            })
+        } else {
+            toml::from_str(&text)
+        };
+        let settings =
+            settings.map_err(|error| wrong(vec![error.to_string().trim().to_owned()]))?;
         Self::new(&settings, file.parent().unwrap_or_else(|| Path::new(""))).map_err(wrong)
     }
 
@@ -111,6 +124,16 @@ impl Policy {
             anonymous.map(|roles| roles.iter().map(|role| role.as_str().into()).collect());
         Ok(Self { rules, users, verifier, cookie: auth.cookie.clone(), anonymous, auth })
     }
+}
+
+/// The same tables in a file of settings, whose other keys others have looked at.
+#[derive(Deserialize)]
+struct InConfig {
+    auth: Option<AuthSettings>,
+    #[serde(default)]
+    grant: Vec<RuleSettings>,
+    #[serde(default)]
+    deny: Vec<RuleSettings>,
 }
 
 /// The text of a file.

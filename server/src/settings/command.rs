@@ -2,8 +2,8 @@
 
 use clap::Subcommand;
 
-use super::{Loaded, Problems, describe};
-use crate::topics;
+use super::{Loaded, Options, Problems, describe};
+use crate::{access, service, tls, topics};
 
 /// A question about settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
@@ -32,7 +32,7 @@ impl ConfigCommand {
         match self {
             Self::Check => {
                 let loaded = load()?;
-                topics::check(&loaded.options).map_err(|problem| Problems(vec![problem]))?;
+                check_files(&loaded.options)?;
                 Ok(match loaded.file() {
                     Some(file) => format!("{}: nothing is wrong with it\n", file.display()),
                     None => "no file; nothing is wrong with the rest\n".to_owned(),
@@ -44,4 +44,17 @@ impl ConfigCommand {
             Self::Show => load().map(|loaded| describe::effective(&loaded)),
         }
     }
+}
+
+/// Reads all that the settings name, as a start would.
+fn check_files(options: &Options) -> Result<(), Problems> {
+    let access = options.access.as_ref();
+    let all = [
+        topics::check(options).map(drop),
+        access.map_or(Ok(()), access::check),
+        tls::check(options),
+        service::check(options),
+    ];
+    let problems: Vec<_> = all.into_iter().filter_map(Result::err).collect();
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
 }

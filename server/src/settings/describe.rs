@@ -66,8 +66,28 @@ pub(super) fn default_file() -> String {
         let note = if is_example { "  # by default none" } else { "" };
         let _ = writeln!(out, "#{} = {}{note}", setting.key, toml_of(setting, &texts));
     }
+    out.push_str(SECTIONS);
     out
 }
+
+/// The sections of a file to begin with. They stand behind the keys, as TOML has it.
+const SECTIONS: &str = r#"
+# Who comes in, and who may do what; without it nobody is asked. See docs/security.md.
+#[auth]
+#anonymous = ["guest"]  # the roles of who says nothing of themselves; without it all must authenticate
+#[auth.users]
+#file = "users"         # made by rsockd user add; beside this file
+#[[grant]]
+#roles = ["guest", "chat"]
+#routes = ["echo", "clock"]
+#[[grant]]
+#roles = ["chat"]
+#topics = ["room.*", "user.{name}.>"]
+#allow = ["subscribe", "publish", "join", "presence", "history"]
+#[[deny]]
+#roles = ["chat"]
+#topics = ["room.staff"]
+"#;
 
 /// The page of documentation.
 pub(super) fn page() -> String {
@@ -112,10 +132,14 @@ the environment, a flag. An empty variable is none; lists are written with comma
 | `rsockd config schema` | a JSON schema, for editors |
 | `rsockd config doc` | this page |
 
-A key, or a variable that begins with `RSOCKD_`, that is none of these is an error, with the nearest one as a hint.
+A key, or a variable that begins with `RSOCKD_`, that is none of these is an error, with the nearest one as a hint. A variable with `_FILE` at its
+end names a file that has the value, as secrets come to containers: `RSOCKD_MAX_STREAMS_FILE=/run/secrets/streams`.
+
+The sections `[auth]`, `[[grant]]` and `[[deny]]`, behind the keys, say who comes in and who may do what ([security.md](security.md)); instead of them `access`
+may name a file that has them.
 
 **Reading it anew.** SIGHUP (`systemctl reload rsockd`) reads file and environment again. If anything is wrong nothing is changed, and the
-log says what. Otherwise all of it changes in one step: some settings act at once, limits of connections for new connections,
+log says what: of certificates and of who may do what as well. Otherwise all of it changes in one step: some settings act at once, limits of connections for new connections,
 and for the others the log says that they take a restart.
 
 A TIME is written as `500ms`, `10s`, `5m`, `1h` or `1h 30m`, a number alone is seconds; a SIZE as `500MB` or `2GiB`.
@@ -126,7 +150,7 @@ A TIME is written as `500ms`, `10s`, `5m`, `1h` or `1h 30m`, a number alone is s
 /// A JSON schema of the file.
 pub(super) fn schema() -> String {
     let defaults = Options::default();
-    let properties: Map<String, Value> = SETTINGS
+    let mut properties: Map<String, Value> = SETTINGS
         .iter()
         .map(|setting| {
             let one = if setting.is_number {
@@ -159,6 +183,16 @@ pub(super) fn schema() -> String {
             (setting.key.to_owned(), schema)
         })
         .collect();
+    let rules = json!({ "type": "array", "items": { "type": "object" } });
+    let sections = [
+        ("auth", json!({ "type": "object" }), "The ways in which somebody shows who they are"),
+        ("grant", rules.clone(), "What some roles may do"),
+        ("deny", rules, "What some roles may not do, whatever else grants it"),
+    ];
+    for (key, mut schema, about) in sections {
+        schema["description"] = about.into();
+        properties.insert(key.to_owned(), schema);
+    }
     let schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Settings of rsockd",

@@ -19,9 +19,17 @@ pub(super) struct Entry {
     pub(super) line: usize,
 }
 
+/// The settings that a file gives.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Given {
+    pub(super) entries: Vec<Entry>,
+    /// The line of the first of its sections.
+    pub(super) sections: Option<usize>,
+}
+
 /// Reads a file: what it gives, and what is wrong with it.
-pub(super) fn read(name: &str, text: &str) -> (Vec<Entry>, Vec<String>) {
-    let (mut entries, mut problems) = (Vec::new(), Vec::new());
+pub(super) fn read(name: &str, text: &str) -> (Given, Vec<String>) {
+    let (mut given, mut problems) = (Given::default(), Vec::new());
     let mut wrong = |at: usize, problem: String| {
         let (line, column) = place(text, at);
         problems.push(format!("{name}:{line}:{column}: {problem}"));
@@ -30,13 +38,15 @@ pub(super) fn read(name: &str, text: &str) -> (Vec<Entry>, Vec<String>) {
         Ok(table) => table,
         Err(error) => {
             wrong(error.span().map_or(0, |span| span.start), error.message().to_owned());
-            return (entries, problems);
+            return (given, problems);
         }
     };
     for (key, value) in table.get_ref() {
         let Range { start, .. } = key.span();
         let key = key.get_ref().as_ref();
         if SECTIONS.contains(&key) {
+            let line = place(text, start).0;
+            given.sections = Some(given.sections.map_or(line, |first| first.min(line)));
             continue;
         }
         let Some(setting) = SETTINGS.iter().position(|setting| setting.key == key) else {
@@ -45,11 +55,11 @@ pub(super) fn read(name: &str, text: &str) -> (Vec<Entry>, Vec<String>) {
             continue;
         };
         match texts_of(&SETTINGS[setting], value) {
-            Ok(texts) => entries.push(Entry { setting, texts, line: place(text, start).0 }),
+            Ok(texts) => given.entries.push(Entry { setting, texts, line: place(text, start).0 }),
             Err((at, problem)) => wrong(at, format!("{key}: {problem}")),
         }
     }
-    (entries, problems)
+    (given, problems)
 }
 
 /// The line and the column of a byte, from 1.

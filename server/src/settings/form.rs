@@ -5,7 +5,7 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use rsock::tls::TlsVersion;
 use rsock_cli::{any_time, some_time};
 
-use super::table::{ClientAuthKind, DefaultRoute, ProxyKind, RuntimeKind};
+use super::table::{AccessFile, ClientAuthKind, DefaultRoute, ProxyKind, RuntimeKind};
 use crate::{
     doors::{OriginPattern, check_host},
     logging::{LogFilter, LogFormat},
@@ -93,6 +93,11 @@ pub(super) const DIRECTORY: Form<PathBuf> =
     texts("DIR", |text, _| some_text(text).map(PathBuf::from), |path| path.display().to_string());
 pub(super) const FILE: Form<PathBuf> =
     texts("FILE", |text, _| some_text(text).map(PathBuf::from), |path| path.display().to_string());
+pub(super) const ACCESS: Form<AccessFile> = texts(
+    "FILE",
+    |text, _| some_text(text).map(AccessFile::from),
+    |file| file.path.display().to_string(),
+);
 pub(super) const PROXY: Form<ProxyKind> =
     texts("KIND", |text, _| text.parse(), ProxyKind::to_string);
 pub(super) const NETWORK: Form<String> = texts("NETWORK", |text, _| network(text), String::clone);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Flags, Options, PREFIX, Reload, Shape,
+    AccessFile, Flags, Options, PREFIX, Reload, Shape,
     file::{self, Entry},
     table::SETTINGS,
 };
@@ -15,6 +15,10 @@ use super::{
 const CONFIG: &str = "RSOCKD_CONFIG";
 /// The file that is read where none is named, if it is there.
 const USUAL: &str = "/etc/rsockd/rsockd.toml";
+/// The setting that sections of the file stand for.
+const ACCESS: &str = "access";
+/// The end of a variable that names the file with the value of another, as secrets come to containers.
+const OF_FILE: &str = "_FILE";
 /// Variables that Kubernetes and Docker make for a service of the name `rsockd`: they set nothing.
 const NOT_OURS: [&str; 2] = ["RSOCKD_SERVICE_", "RSOCKD_PORT"];
 
@@ -107,9 +111,9 @@ impl Loaded {
         variables: impl Iterator<Item = (String, String)>,
         file: Option<(&Path, &str)>,
     ) -> Result<Self, Problems> {
-        let (entries, mut problems) = match file {
+        let (file::Given { entries, sections }, mut problems) = match file {
             Some((path, text)) => file::read(&path.display().to_string(), text),
-            None => (Vec::new(), Vec::new()),
+            None => (file::Given::default(), Vec::new()),
         };
         let mut given: Vec<(Source, Option<Vec<String>>)> =
             SETTINGS.iter().map(|_| (Source::Default, None)).collect();
@@ -121,7 +125,17 @@ impl Loaded {
             variables.filter(|(name, value)| is_ours(name) && !value.is_empty()).collect();
         variables.sort_unstable();
         for (name, value) in variables {
+            let (name, value) = match of_file(&name, &value) {
+                None => (name, value),
+                Some(Ok(read)) => read,
+                Some(Err(problem)) => {
+                    problems.push(format!("{name}: {problem}"));
+                    continue;
+                }
+            };
             match setting_of(&name).and_then(|at| Ok((at, texts_of(at, &value)?))) {
+                Ok((at, _)) if given[at].0 == Source::Environment => problems
+                    .push(format!("{name}: it is set twice, by itself and by {name}{OF_FILE}")),
                 Ok((at, texts)) => given[at] = (Source::Environment, Some(texts)),
                 Err(problem) => problems.push(format!("{name}: {problem}")),
             }
@@ -139,10 +153,23 @@ impl Loaded {
                 problems.push(format!("{}: {problem} ({source})", setting.key));
             }
         }
+        let mut sources: Vec<_> = given.into_iter().map(|(source, _)| source).collect();
+        if let (Some(line), Some((path, _))) = (sections, file) {
+            let at = SETTINGS.iter().position(|setting| setting.key == ACCESS);
+            match (&options.access, at) {
+                (Some(other), _) => problems.push(format!(
+                    "{}:{line}: who comes in stands here, and --access names {}: one of them",
+                    path.display(),
+                    other.path.display()
+                )),
+                (None, Some(at)) => sources[at] = Source::File(line),
+                (None, None) => {}
+            }
+            options.access = Some(AccessFile { path: path.to_owned(), is_config: true });
+        }
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        let sources = given.into_iter().map(|(source, _)| source).collect();
         Ok(Self { options, sources, file: file.map(|(path, _)| path.to_owned()) })
     }
 
@@ -170,10 +197,24 @@ impl Loaded {
 
 /// Whether a variable is meant to set something.
 fn is_ours(name: &str) -> bool {
-    let is_setting = || setting_of(name).is_ok();
+    let of = name.strip_suffix(OF_FILE).unwrap_or(name);
+    let is_setting = || setting_of(name).is_ok() || setting_of(of).is_ok();
     name.starts_with(PREFIX)
         && name != CONFIG
         && (is_setting() || !NOT_OURS.iter().any(|prefix| name.starts_with(prefix)))
+}
+
+/// The variable whose value a file has, and that value, if this names such a file.
+fn of_file(name: &str, path: &str) -> Option<Result<(String, String), String>> {
+    let of = name.strip_suffix(OF_FILE)?;
+    if setting_of(name).is_ok() || setting_of(of).is_err() {
+        return None;
+    }
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return Some(Err(format!("cannot read {path}: {error}"))),
+    };
+    Some(Ok((of.to_owned(), text.trim_end_matches(['\r', '\n']).to_owned())))
 }
 
 fn setting_of(name: &str) -> Result<usize, String> {

@@ -17,10 +17,10 @@ mod tests;
 pub use command::ConfigCommand;
 pub use flags::Flags;
 pub use merge::{Changes, Loaded, Problems, Source};
-pub use table::{ClientAuthKind, DefaultRoute, Options, ProxyKind, RuntimeKind};
+pub use table::{AccessFile, ClientAuthKind, DefaultRoute, Options, ProxyKind, RuntimeKind};
 
-/// Keys of the file that are none of the table: sections, which others read.
-const SECTIONS: &[&str] = &[];
+/// Keys of the file that are none of the table: the sections on who comes in and who may do what.
+const SECTIONS: &[&str] = &["auth", "grant", "deny"];
 
 /// The time at which a setting that was changed acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,9 @@ use tokio::runtime::{Builder, Runtime};
 use super::{
     Reload::{Live, NewConnections, Restart},
     form::{
-        ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, COUNT, DIRECTORY, FILE,
-        FILTER, FRAGMENT, FRAME, FRAMES, HOST, LOG_FORMAT, MODE, NETWORK, ORIGIN, OWNER, PROXY,
-        ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION, URI, YES,
+        ACCESS, ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, COUNT, DIRECTORY,
+        FILE, FILTER, FRAGMENT, FRAME, FRAMES, HOST, LOG_FORMAT, MODE, NETWORK, ORIGIN, OWNER,
+        PROXY, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION, URI, YES,
     },
     settings,
 };
@@ -75,7 +75,7 @@ settings! {
     /// repeated
     list subprotocol: String = vec!["rsocket".to_owned()], SUBPROTOCOL, Restart;
 
-    /// An origin whose pages may use the service, as https://app.example or https://*.example.org; those of
+    /// An origin whose pages may use the service, as https://HOST:PORT or https://*.HOST; those of
     /// its own host may, and without --access those of this machine; null stands for pages without one; may
     /// be repeated
     list allow_origin: String = Vec::new(), ORIGIN, Live;
@@ -212,8 +212,8 @@ settings! {
     one max_warnings: u32 = 5, ANY_COUNT, Live;
 
     /// The file that says who comes in and who may do what, in its tables auth, grant and deny; SIGHUP reads it
-    /// anew. Without it nobody is asked, and only addresses of this machine are listened on
-    maybe access: PathBuf = None, FILE, Restart;
+    /// anew. These tables may stand in the file of settings as well. Without them nobody is asked, and only addresses of this machine are listened on
+    maybe access: AccessFile = None, ACCESS, Restart;
 
     /// Append who came in, who did not and what was not permitted to this file, as lines of JSON
     maybe audit: PathBuf = None, FILE, Restart;
@@ -284,6 +284,21 @@ impl fmt::Display for RuntimeKind {
             Self::Shared => "shared",
             Self::PerCore => "per-core",
         })
+    }
+}
+
+/// The file with the tables `auth`, `grant` and `deny`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessFile {
+    /// Its path. Files that it names are beside it, where their paths are not absolute.
+    pub path: PathBuf,
+    /// It is the file of settings, which has other keys as well.
+    pub is_config: bool,
+}
+
+impl<P: Into<PathBuf>> From<P> for AccessFile {
+    fn from(path: P) -> Self {
+        Self { path: path.into(), is_config: false }
     }
 }
 

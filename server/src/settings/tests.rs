@@ -318,9 +318,18 @@ fn the_file_to_begin_with_has_the_defaults() {
         let key = line.strip_prefix('#')?.split(' ').next()?;
         SETTINGS.iter().find(|setting| setting.key == key && line.contains(" = "))
     };
-    let settings: Vec<_> = file.lines().filter(|line| begins(line).is_some()).collect();
+    let (keys, sections) = file.split_once("\n# Who comes in, and").expect("sections behind them");
+    let settings: Vec<_> = keys.lines().filter(|line| begins(line).is_some()).collect();
     assert_eq!(settings.len(), SETTINGS.len());
     let all: String = settings.iter().map(|line| format!("{}\n", &line[1..])).collect();
+    let sections = sections.lines().skip(1).map(|line| format!("{}\n", &line[1..]));
+    let sections: String = sections.collect();
+    let whole = load(&[], &[], Some(&sections)).expect("each is right");
+    assert!(whole.options.access.is_some_and(|access| access.is_config));
+    toml::from_str::<rsock_access::AccessSettings>(&sections)
+        .expect("of the right form")
+        .rules()
+        .expect("rules that can be kept");
     load(&[], &[], Some(&all)).expect("each is right");
     let defaults = settings.iter().filter(|line| !line.ends_with("# by default none"));
     let defaults: String = defaults.map(|line| format!("{}\n", &line[1..])).collect();
@@ -359,7 +368,8 @@ fn the_page_is_the_one_in_the_repository() {
 fn the_schema_has_each_setting() {
     let schema: serde_json::Value = serde_json::from_str(&describe::schema()).expect("JSON");
     let properties = schema["properties"].as_object().expect("an object");
-    assert_eq!(properties.len(), SETTINGS.len());
+    assert_eq!(properties.len(), SETTINGS.len() + SECTIONS.len());
+    assert!(SECTIONS.iter().all(|section| properties.contains_key(*section)));
     assert_eq!(schema["properties"]["max_streams"]["default"], Options::default().max_streams);
     assert_eq!(schema["properties"]["max_streams"]["type"], "integer");
     assert_eq!(schema["properties"]["listen"]["items"]["type"], "string");
@@ -371,4 +381,43 @@ fn limits_of_connections_are_for_new_ones() {
     assert_eq!(of(Reload::NewConnections).count(), 10);
     let live: Vec<_> = of(Reload::Live).map(|setting| setting.key).collect();
     assert_eq!(live, ["allow_origin", "allow_host", "max_warnings", "log"]);
+}
+
+/// Who comes in may stand in the file of settings, and then nowhere else.
+#[test]
+fn who_comes_in_stands_in_the_file_or_in_another() {
+    let file =
+        "max_streams = 7\n[auth]\nanonymous = ['a']\n[[grant]]\nroles = ['a']\nroutes = ['x']";
+    let loaded = load(&[], &[], Some(file)).expect("right");
+    let access = loaded.options.access.clone().expect("it is there");
+    assert!(access.is_config && access.path.ends_with("rsockd.toml"));
+    assert!(describe::effective(&loaded).contains("rsockd.toml\"  # file, line 2"));
+    let two = load(&["--access=other.toml"], &[], Some(file)).expect_err("twice");
+    assert!(
+        two[0].contains(":2: who comes in stands here, and --access names other.toml"),
+        "{two:?}"
+    );
+    let slip = load(&[], &[], Some("[[grants]]\nroles = []")).expect_err("unknown");
+    assert!(slip[0].contains("unknown key \"grants\", is it \"grant\"?"), "{slip:?}");
+}
+
+/// As secrets come to containers: the variable names a file that has the value.
+#[test]
+fn a_variable_may_name_the_file_with_its_value() {
+    let file = std::env::temp_dir().join(format!("rsockd-value-{}", std::process::id()));
+    std::fs::write(&file, "77\n").expect("it can be written");
+    let path = file.display().to_string();
+    let of_file = ("RSOCKD_MAX_STREAMS_FILE", path.as_str());
+    let loaded = load(&[], &[of_file], None).expect("right");
+    assert_eq!(loaded.options.max_streams, 77);
+    let twice = load(&[], &[of_file, ("RSOCKD_MAX_STREAMS", "5")], None).expect_err("twice");
+    assert!(twice[0].contains("it is set twice"), "{twice:?}");
+    std::fs::write(&file, "many").expect("it can be written");
+    let wrong = load(&[], &[of_file], None).expect_err("no number");
+    assert!(wrong[0].contains("a whole number"), "{wrong:?}");
+    std::fs::remove_file(&file).expect("it is there");
+    let missing = load(&[], &[of_file], None).expect_err("no file");
+    assert!(missing[0].contains("RSOCKD_MAX_STREAMS_FILE: cannot read"), "{missing:?}");
+    let unknown = load(&[], &[("RSOCKD_MAX_STREMS_FILE", "x")], None).expect_err("unknown");
+    assert!(unknown[0].contains("no such variable"), "{unknown:?}");
 }

@@ -75,9 +75,16 @@ impl Grants {
         verdict.granted.without(verdict.denied)
     }
 
-    /// The same by these and others together: what either denies is denied.
-    pub fn on_with(&self, others: &Self, kind: Kind, name: &str, own: Option<&str>) -> Actions {
-        let verdict = self.verdict(kind, name, own).and(others.verdict(kind, name, own));
+    /// The same by all of these together: what one of them denies is denied.
+    pub fn on_all<'a>(
+        all: impl IntoIterator<Item = &'a Self>,
+        kind: Kind,
+        name: &str,
+        own: Option<&str>,
+    ) -> Actions {
+        let verdict = all.into_iter().fold(Verdict::default(), |verdict, grants| {
+            verdict.and(grants.verdict(kind, name, own))
+        });
         verdict.granted.without(verdict.denied)
     }
 

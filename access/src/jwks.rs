@@ -3,12 +3,14 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    hmac,
+    digest, hmac,
     signature::{self, ParsedPublicKey, RsaPublicKeyComponents},
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use rustls_pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde_json::{Map, Value};
+
+use crate::principal::KeyPrint;
 
 /// Keys in all.
 const MAX_KEYS: usize = 100;
@@ -58,6 +60,7 @@ pub struct Key {
     pub(crate) algorithm: Algorithm,
     id: Option<Box<str>>,
     material: Material,
+    print: KeyPrint,
 }
 
 enum Material {
@@ -88,7 +91,7 @@ impl Key {
             ));
         }
         let material = Material::Secret(Box::new(hmac::Key::new(hash, secret)));
-        Ok(Self { algorithm: known, id: id.map(Box::from), material })
+        Ok(Self { algorithm: known, id: id.map(Box::from), material, print: print(&[secret]) })
     }
 
     /// A public key, as PEM.
@@ -118,7 +121,12 @@ impl Key {
             Algorithm::Rs(bits) => ParsedPublicKey::new(rs(bits), der),
             Algorithm::Es(bits) => ParsedPublicKey::new(es(bits), der),
         };
-        Some(Self { algorithm, id: id.map(Box::from), material: Material::Public(parsed.ok()?) })
+        let material = Material::Public(parsed.ok()?);
+        Some(Self { algorithm, id: id.map(Box::from), material, print: print(&[der]) })
+    }
+
+    pub(crate) fn print(&self) -> KeyPrint {
+        self.print
     }
 
     /// Whether this signature is by this key.
@@ -137,6 +145,18 @@ impl fmt::Debug for Key {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+/// The hash of what makes a key.
+fn print(parts: &[&[u8]]) -> KeyPrint {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    // SHA-256 has as many.
+    hash.copy_from_slice(context.finish().as_ref());
+    KeyPrint(hash)
 }
 
 fn rs(bits: Bits) -> &'static signature::RsaParameters {
@@ -199,21 +219,37 @@ impl Keys {
         Ok((keys, problems))
     }
 
-    /// The keys by which a token of this algorithm may be signed that names this key, or none.
-    pub(crate) fn of_token(
-        &self,
+    /// Their number.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a key with this hash is among them.
+    pub fn has(&self, key: KeyPrint) -> bool {
+        self.0.iter().any(|known| known.print == key)
+    }
+
+    /// The keys of these sets by which a token of this algorithm may be signed that names this key, or none.
+    pub(crate) fn of_token<'a>(
+        sets: [&'a Self; 2],
         algorithm: Algorithm,
-        id: Option<&str>,
-    ) -> impl Iterator<Item = &Key> {
+        id: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Key> {
         let is_named = move |key: &&Key| id.is_some() && key.id.as_deref() == id;
-        let has_named = self.0.iter().any(|key| is_named(&key));
+        let all = move || sets.into_iter().flat_map(|set| &set.0);
+        let has_named = all().any(|key| is_named(&key));
         let fits = move |key: &&Key| match id {
             // Where it is named, no other is meant; where nobody has that name, it may be one without any.
             Some(_) if has_named => is_named(key),
             Some(_) => key.id.is_none(),
             None => true,
         };
-        self.0.iter().filter(fits).filter(move |key| key.algorithm == algorithm).take(MAX_TRIED)
+        all().filter(fits).filter(move |key| key.algorithm == algorithm).take(MAX_TRIED)
     }
 }
 
@@ -245,9 +281,11 @@ fn of_set(entry: &Map<String, Value>) -> Result<Key, String> {
                 return Err("its algorithm is not one for RSA".to_owned());
             };
             let components = RsaPublicKeyComponents { n: bytes("n")?, e: bytes("e")? };
+            let print = print(&[&components.n, &components.e]);
             let parsed =
                 components.to_parsed_public_key(rs(bits)).map_err(|_| "its numbers are no key")?;
-            Ok(Key { algorithm, id: id.map(Box::from), material: Material::Public(parsed) })
+            let material = Material::Public(parsed);
+            Ok(Key { algorithm, id: id.map(Box::from), material, print })
         }
         Some("EC") => {
             let (bits, len) = match text("crv") {

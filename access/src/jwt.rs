@@ -10,8 +10,8 @@ use crate::{
     grants::Grants,
     jwks::{Algorithm, Keys},
     name::check_name,
-    pattern::{Kind, Pattern},
-    principal::{Method, Principal},
+    pattern::{Kind, Pattern, is_token},
+    principal::{KeyPrint, Method, Principal},
 };
 
 /// Bytes of a token.
@@ -21,6 +21,15 @@ const MAX_ROLES: usize = 64;
 const MAX_GRANTS: usize = 64;
 /// The type of a token for one topic, which is no login.
 const TOPIC_TYPE: &str = "rsock-topic+jwt";
+/// The actions that such a token may let somebody do.
+const OF_TOPIC_TOKENS: Actions = Actions::of(&[
+    Action::Publish,
+    Action::Signal,
+    Action::Subscribe,
+    Action::Join,
+    Action::History,
+    Action::PublishAs,
+]);
 
 /// A judge of tokens: by which keys, from whom, for whom.
 #[derive(Debug, Default)]
@@ -72,6 +81,8 @@ pub enum TokenError {
     Audience,
     /// It is for one topic, and no login.
     OfTopic,
+    /// It is a login, or something else, and not for one topic.
+    NotOfTopic,
     /// It is signed, and a claim is missing or not what it has to be.
     Claim(String),
 }
@@ -87,6 +98,9 @@ impl fmt::Display for TokenError {
             Self::Issuer => f.write_str("the token is from another issuer"),
             Self::Audience => f.write_str("the token is for another audience"),
             Self::OfTopic => f.write_str("the token is for one topic, and no login"),
+            Self::NotOfTopic => {
+                write!(f, "the token is not for one topic: its typ is not {TOPIC_TYPE}")
+            }
             Self::Claim(problem) => write!(f, "the token's {problem}"),
         }
     }
@@ -94,30 +108,98 @@ impl fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
+/// The use that a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Login,
+    Topic,
+}
+
+/// A token for one topic: it lets one somebody do some things there, and nothing anywhere else.
+#[derive(Clone, Debug)]
+pub struct TopicToken {
+    /// Somebody, by no roles; with grants for this topic alone.
+    pub principal: Principal,
+    /// The topic.
+    pub topic: String,
+}
+
 impl Verifier {
     /// The one whom a token speaks of, at this second since 1970.
     ///
     /// # Errors
     /// Why it is not taken.
     pub fn verify(&self, token: &str, now: u64) -> Result<Principal, TokenError> {
-        let claims = self.signed_claims(token)?;
-        self.check_times(&claims, now)?;
-        self.check_parties(&claims)?;
-        let subject = claims.get("sub").and_then(Value::as_str).ok_or_else(|| missing("sub"))?;
-        check_name(subject).map_err(|problem| TokenError::Claim(format!("sub {problem}")))?;
-        let roles = roles(find(&claims, &self.claims.roles))?;
-        let mut principal = Principal::new(Some(subject.into()), roles, Method::Token);
+        self.verify_with(&Keys::default(), token, now)
+    }
+
+    /// The same by these keys as well.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn verify_with(&self, more: &Keys, token: &str, now: u64) -> Result<Principal, TokenError> {
+        let (claims, key) = self.checked_claims(more, token, Purpose::Login, now)?;
+        let mut principal = somebody(&claims, roles(find(&claims, &self.claims.roles))?, key)?;
         principal.grants =
             find(&claims, &self.claims.grants).map(grants).transpose()?.map(Arc::new);
-        principal.expires = seconds(&claims, "exp")?;
-        principal.issued = seconds(&claims, "iat")?;
-        principal.token_id = claims.get("jti").and_then(Value::as_str).map(Arc::from);
         Ok(principal)
     }
 
-    /// The claims of a token that one of the keys has signed. What its header says is heard before that, and
-    /// nothing is done that it says: the key decides how the signature is looked at.
-    fn signed_claims(&self, token: &str) -> Result<Map<String, Value>, TokenError> {
+    /// The words of a token for one topic, `{"sub":"ann","topic":"room.42","do":["join","subscribe"],"exp":…}`, at
+    /// this second since 1970, by these keys as well.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    pub fn verify_topic(
+        &self,
+        more: &Keys,
+        token: &str,
+        now: u64,
+    ) -> Result<TopicToken, TokenError> {
+        let (claims, key) = self.checked_claims(more, token, Purpose::Topic, now)?;
+        let mut principal = somebody(&claims, Arc::default(), key)?;
+        let topic = claims.get("topic").and_then(Value::as_str).ok_or_else(|| missing("topic"))?;
+        // A pattern would be more than one.
+        if !topic.split('.').all(is_token) {
+            return Err(TokenError::Claim("topic is not a topic's name".to_owned()));
+        }
+        let wrong = |problem: String| TokenError::Claim(format!("do: {problem}"));
+        let actions = actions(claims.get("do").ok_or_else(|| missing("do"))?).map_err(wrong)?;
+        if let Some(strange) = actions.without(OF_TOPIC_TOKENS).iter().next() {
+            return Err(wrong(format!("{:?} is nothing to be let do so", strange.as_str())));
+        }
+        let mut grants = Grants::default();
+        grants.add(
+            Kind::Topic,
+            &Pattern::parse(topic, Kind::Topic).map_err(wrong)?,
+            actions,
+            false,
+        );
+        principal.grants = Some(Arc::new(grants));
+        Ok(TopicToken { principal, topic: topic.to_owned() })
+    }
+
+    fn checked_claims(
+        &self,
+        more: &Keys,
+        token: &str,
+        purpose: Purpose,
+        now: u64,
+    ) -> Result<(Map<String, Value>, KeyPrint), TokenError> {
+        let (claims, key) = self.signed_claims(more, token, purpose)?;
+        self.check_times(&claims, now)?;
+        self.check_parties(&claims)?;
+        Ok((claims, key))
+    }
+
+    /// The claims of a token that one of the keys has signed, and which. What its header says is heard before that,
+    /// and nothing is done that it says: the key decides how the signature is looked at.
+    fn signed_claims(
+        &self,
+        more: &Keys,
+        token: &str,
+        purpose: Purpose,
+    ) -> Result<(Map<String, Value>, KeyPrint), TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed("it is too long"));
         }
@@ -138,13 +220,13 @@ impl Verifier {
         if head.contains_key("crit") {
             return Err(TokenError::Malformed("it asks for an extension"));
         }
-        let kind = text("typ")?.unwrap_or_default();
-        let kind = kind.strip_prefix("application/").unwrap_or(kind);
-        if kind.eq_ignore_ascii_case(TOPIC_TYPE) {
-            return Err(TokenError::OfTopic);
+        match (purpose, is_of_topic(text("typ")?.unwrap_or_default())) {
+            (Purpose::Login, true) => return Err(TokenError::OfTopic),
+            (Purpose::Topic, false) => return Err(TokenError::NotOfTopic),
+            _ => {}
         }
         let algorithm = text("alg")?.and_then(Algorithm::parse).ok_or(TokenError::NoKey)?;
-        let mut keys = self.keys.of_token(algorithm, text("kid")?).peekable();
+        let mut keys = Keys::of_token([&self.keys, more], algorithm, text("kid")?).peekable();
         if keys.peek().is_none() {
             return Err(TokenError::NoKey);
         }
@@ -152,10 +234,10 @@ impl Verifier {
             .decode(signature)
             .map_err(|_| TokenError::Malformed("its signature is not base64url"))?;
         let message = &token.as_bytes()[..header.len() + 1 + claims.len()];
-        if !keys.any(|key| key.verifies(message, &signature)) {
+        let Some(key) = keys.find(|key| key.verifies(message, &signature)) else {
             return Err(TokenError::Signature);
-        }
-        object(claims, "its claims are no object")
+        };
+        Ok((object(claims, "its claims are no object")?, key.print()))
     }
 
     fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<(), TokenError> {
@@ -189,6 +271,29 @@ impl Verifier {
         }
         Ok(())
     }
+}
+
+/// Whether this is the type of tokens for one topic. Types of media are the same in any case (RFC 2045), and may have
+/// parameters.
+fn is_of_topic(kind: &str) -> bool {
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind.strip_prefix("application/").unwrap_or(&kind) == TOPIC_TYPE
+}
+
+/// The one whom claims speak of.
+fn somebody(
+    claims: &Map<String, Value>,
+    roles: Arc<[Arc<str>]>,
+    key: KeyPrint,
+) -> Result<Principal, TokenError> {
+    let subject = claims.get("sub").and_then(Value::as_str).ok_or_else(|| missing("sub"))?;
+    check_name(subject).map_err(|problem| TokenError::Claim(format!("sub {problem}")))?;
+    let mut principal = Principal::new(Some(subject.into()), roles, Method::Token);
+    principal.expires = seconds(claims, "exp")?;
+    principal.issued = seconds(claims, "iat")?;
+    principal.token_id = claims.get("jti").and_then(Value::as_str).map(Arc::from);
+    principal.signed_by = Some(key);
+    Ok(principal)
 }
 
 fn object(part: &str, problem: &'static str) -> Result<Map<String, Value>, TokenError> {
@@ -272,13 +377,19 @@ fn add_topic(grants: &mut Grants, entry: &Value, is_denied: bool) -> Result<(), 
     }
     let pattern = entry.get("t").and_then(Value::as_str).ok_or_else(example)?;
     let pattern = Pattern::parse(pattern, Kind::Topic)?;
+    grants.add(Kind::Topic, &pattern, actions(entry.get("do").ok_or_else(example)?)?, is_denied);
+    Ok(())
+}
+
+/// An array of actions.
+fn actions(claim: &Value) -> Result<Actions, String> {
+    let example = || "actions are an array, as [\"join\",\"subscribe\"]".to_owned();
     let mut actions = Actions::NONE;
-    for action in entry.get("do").and_then(Value::as_array).ok_or_else(example)? {
+    for action in claim.as_array().ok_or_else(example)? {
         let action = Action::parse(action.as_str().ok_or_else(example)?)?;
         actions = actions.and(Actions::of(&[action]));
     }
-    grants.add(Kind::Topic, &pattern, actions, is_denied);
-    Ok(())
+    Ok(actions)
 }
 
 fn add_route(grants: &mut Grants, entry: &Value) -> Result<(), String> {

@@ -43,11 +43,11 @@ pub use grants::Grants;
 #[cfg(feature = "jwt")]
 pub use jwks::{Key, Keys};
 #[cfg(feature = "jwt")]
-pub use jwt::{Claims, TokenError, Verifier};
-pub use name::{MAX_NAME_BYTES, check_name};
+pub use jwt::{Claims, TokenError, TopicToken, Verifier};
+pub use name::{MAX_NAME_BYTES, check_name, is_shown};
 pub use pattern::{Kind, MAX_PATTERN_BYTES, Pattern, is_token};
-pub use principal::{Method, Principal};
-pub use revoked::Revoked;
+pub use principal::{KeyPrint, Method, Principal};
+pub use revoked::{Revoked, TooManyRevoked};
 pub use rules::{Rule, Rules};
 #[cfg(any(feature = "jwt", feature = "password"))]
 pub use seal::{Seal, Sealed};
@@ -56,6 +56,6 @@ pub use settings::{
     AccessSettings, AuthSettings, CertificateName, CookieSettings, JwtSettings, KeySettings,
     MtlsSettings, RuleSettings, Secret, UsersSettings,
 };
-pub use throttle::{Throttle, ThrottleLimits};
+pub use throttle::{Network, Throttle, ThrottleLimits};
 #[cfg(feature = "password")]
 pub use users::{User, Users, hash_password};

@@ -53,13 +53,35 @@ pub struct Principal {
     pub method: Method,
     /// The token's own number.
     pub token_id: Option<Arc<str>>,
-    /// The second since 1970 in which the token was made.
+    /// The second since 1970 in which the token was made, or in which a password or certificate was looked at.
     pub issued: Option<u64>,
+    /// The key that the token was signed with, by its hash.
+    pub signed_by: Option<KeyPrint>,
+}
+
+/// A key by its hash: two of the same are the same key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct KeyPrint(pub(crate) [u8; 32]);
+
+/// Shows nothing of it.
+impl fmt::Debug for KeyPrint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyPrint")
+    }
 }
 
 impl Principal {
     /// Somebody of this name, who has these roles.
     pub fn new(subject: Option<Arc<str>>, roles: Arc<[Arc<str>]>, method: Method) -> Self {
-        Self { subject, roles, grants: None, expires: None, method, token_id: None, issued: None }
+        Self {
+            subject,
+            roles,
+            grants: None,
+            expires: None,
+            method,
+            token_id: None,
+            issued: None,
+            signed_by: None,
+        }
     }
 }

@@ -37,13 +37,26 @@ pub struct AuthSettings {
     pub mtls: Option<MtlsSettings>,
     /// Signed tokens in a cookie of the handshake of a WebSocket.
     pub cookie: Option<CookieSettings>,
-    /// Passwords that are looked at at a time. Each takes a core and 19 MiB meanwhile.
-    pub hashing_at_once: usize,
+    /// Passwords that are looked at at a time. Each takes a core and 19 MiB meanwhile; without it they are
+    /// two, and no more than half of the cores.
+    pub hashing_at_once: Option<usize>,
     /// Passwords that wait for that; those beyond are told to come again.
     pub hashing_queue: usize,
     /// The time for which a password that was right is right without being looked at again.
     #[serde(deserialize_with = "time")]
     pub password_cache: Duration,
+    /// The same for a token of a request; no longer than until it expires.
+    #[serde(deserialize_with = "time")]
+    pub token_cache: Duration,
+    /// Credentials that are kept as right, by keyed hashes.
+    pub credentials_kept: usize,
+    /// Failures of an address, or of a name at one, that cost nothing.
+    pub free_failures: u32,
+    /// The time for which a failure counts.
+    #[serde(deserialize_with = "time")]
+    pub failures_window: Duration,
+    /// Addresses, and names at addresses, of which failures are kept.
+    pub failures_kept: usize,
 }
 
 impl Default for AuthSettings {
@@ -54,9 +67,14 @@ impl Default for AuthSettings {
             jwt: None,
             mtls: None,
             cookie: None,
-            hashing_at_once: 2,
+            hashing_at_once: None,
             hashing_queue: 64,
             password_cache: Duration::from_secs(300),
+            token_cache: Duration::from_secs(300),
+            credentials_kept: 10_000,
+            free_failures: 5,
+            failures_window: Duration::from_secs(60),
+            failures_kept: 10_000,
         }
     }
 }
@@ -77,6 +95,13 @@ pub struct JwtSettings {
     pub keys: Vec<KeySettings>,
     /// A file with a set of keys (RFC 7517).
     pub jwks_file: Option<PathBuf>,
+    /// The place of such a set on another server: `https://…`, or `http://` on this machine.
+    pub jwks_url: Option<String>,
+    /// The authorities that vouch for that server, as a file of PEM; else those that the system trusts.
+    pub jwks_ca: Option<PathBuf>,
+    /// How often it is fetched anew.
+    #[serde(deserialize_with = "time")]
+    pub jwks_refresh: Duration,
     /// The issuer that they must have.
     pub issuer: Option<String>,
     /// For one of whom they must be: a text, or a list.
@@ -96,6 +121,9 @@ impl Default for JwtSettings {
         Self {
             keys: Vec::new(),
             jwks_file: None,
+            jwks_url: None,
+            jwks_ca: None,
+            jwks_refresh: Duration::from_secs(600),
             issuer: None,
             audience: Vec::new(),
             leeway: Duration::from_secs(30),
@@ -361,7 +389,7 @@ mod tests {
         let auth = settings.auth.as_ref().expect("it is there");
         let jwt = auth.jwt.as_ref().expect("it is there");
         assert_eq!((jwt.leeway.as_secs(), &*jwt.audience), (5, &["rsock".to_owned()][..]));
-        assert_eq!((auth.hashing_at_once, auth.hashing_queue), (2, 8));
+        assert_eq!((auth.hashing_at_once, auth.hashing_queue), (None, 8));
         let rules = settings.rules().expect("they are right");
         let chat = rules.of_roles(["chat", "unheard-of"]);
         let may = |name, action| chat.permit(Kind::Topic, name, Some("ann"), action);

@@ -45,13 +45,33 @@ struct Source {
     name: Option<Box<str>>,
 }
 
+/// The part of an address that is one client's: of IPv4 all of it, of IPv6 the first 64 bits, within which
+/// whoever has them may take any address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Network {
+pub struct Network(Part);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Part {
     Address([u8; 4]),
     /// The first 64 bits.
     Net([u8; 8]),
     /// Not over IP.
     Local,
+}
+
+impl Network {
+    /// The one that an address is in; without one it is this machine.
+    pub fn of(address: Option<IpAddr>) -> Self {
+        Self(match address.map(|address| address.to_canonical()) {
+            None => Part::Local,
+            Some(IpAddr::V4(address)) => Part::Address(address.octets()),
+            Some(IpAddr::V6(address)) => {
+                let mut net = [0; 8];
+                net.copy_from_slice(&address.octets()[..8]);
+                Part::Net(net)
+            }
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,17 +164,11 @@ impl Throttle {
 
 impl Source {
     fn new(from: Option<IpAddr>, name: Option<&str>) -> Self {
-        let network = match from.map(|address| address.to_canonical()) {
-            None => Network::Local,
-            Some(IpAddr::V4(address)) => Network::Address(address.octets()),
-            Some(IpAddr::V6(address)) => {
-                let mut net = [0; 8];
-                net.copy_from_slice(&address.octets()[..8]);
-                Network::Net(net)
-            }
-        };
         // A peer chooses how long it is, and nobody has a longer one.
-        Self { network, name: name.filter(|name| name.len() <= MAX_NAME_BYTES).map(Box::from) }
+        Self {
+            network: Network::of(from),
+            name: name.filter(|name| name.len() <= MAX_NAME_BYTES).map(Box::from),
+        }
     }
 }
 

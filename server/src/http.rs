@@ -9,6 +9,7 @@ use rsock::{HttpHandler, HttpRequest, HttpResponse};
 use rsock_access::Action;
 
 use crate::{
+    api::admin,
     app::App,
     metrics::{self, Format},
     service::try_it,
@@ -76,13 +77,16 @@ impl HttpHandler for Front {
             {
                 let own = request.header("authorization");
                 match access.may_over_http(request.address(), own, Action::Metrics).await {
-                    Ok(()) => {}
+                    Ok(_) => {}
                     Err(403) => return HttpResponse::text(403, "not permitted: metrics\n"),
                     Err(_) => {
                         return HttpResponse::text(401, "authentication failed\n")
                             .header("www-authenticate", "Basic realm=\"rsockd\", Bearer");
                     }
                 }
+            }
+            if request.path().starts_with(admin::PREFIX) {
+                return admin::answer(&front.0.app, request).await;
             }
             front.answer(request.path(), request.header("accept"))
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rsock::{MemoryBudget, Request};
+use rsock::{Identity, MemoryBudget, Request};
 #[cfg(target_os = "linux")]
 use rsock_topics::DamagedTopic;
 use rsock_topics::{
@@ -198,6 +198,18 @@ impl Permit for Judge {
         }
     }
 
+    fn admit_token(
+        &self,
+        request: &Request,
+        token: &str,
+        topic: &TopicName,
+    ) -> Result<Identity, Refusal> {
+        match self {
+            Self::Local(local) => local.admit_token(request, token, topic),
+            Self::Access(access) => access.admit_token(request, token, topic),
+        }
+    }
+
     fn refused(&self, request: &Request, action: Action, topic: &TopicName) {
         if let Self::Access(access) = self {
             access.refused(request, action, topic);
@@ -230,7 +242,7 @@ impl Permit for LocalAdmin {
 }
 
 /// Whether this is the address of a client on this machine.
-fn is_here(address: &str) -> bool {
+pub(crate) fn is_here(address: &str) -> bool {
     let ip = || address.parse::<std::net::SocketAddr>().ok();
     address.starts_with("unix:") || ip().is_some_and(|at| at.ip().to_canonical().is_loopback())
 }

@@ -263,7 +263,7 @@ const ACCESS: &[(&str, &[&str])] = &[
     ("revoked", &["principal"]),
     ("throttle", &["name"]),
     ("users", &["name"]),
-    ("jwks", &[]),
+    ("jwks", &["principal"]),
     ("jwt", &["action", "grants", "jwks", "name", "pattern", "principal"]),
     ("settings", &["action", "name", "pattern", "rules"]),
 ];

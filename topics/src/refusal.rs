@@ -291,6 +291,14 @@ impl Refusal {
         ))
     }
 
+    /// A token for a topic that is none, or none for this topic or this client: why is not told.
+    #[cold]
+    pub fn token_refused(topic: impl fmt::Debug) -> Self {
+        Self::rejected(format_args!(
+            "not permitted: the token is not one for topic {topic:?} and you"
+        ))
+    }
+
     /// A sender's name that is not its own.
     #[cold]
     pub fn not_own_name(from: &str, own: &str) -> Self {

@@ -4,9 +4,14 @@ use std::sync::Arc;
 
 use rsock::{Acceptor, Error, Peer, Request, Router};
 
-use rsock_access::Principal;
-
-use super::{Access, FAILED, Inner, certificate, cookie, cookie::OfHandshake, login::Origin};
+use super::{
+    Access, FAILED, Inner, certificate, cookie,
+    cookie::OfHandshake,
+    identity,
+    login::{Found, Origin},
+    session::Connection,
+    unix_now,
+};
 use crate::{app::App, doors::Rates};
 
 /// A router behind a door. Without access to ask for, the door is open.
@@ -40,7 +45,7 @@ impl Acceptor for Door {
 
 /// The one whom the transport of a connection says that it is of.
 enum OfTransport {
-    Certificate(Principal),
+    Certificate(Found),
     Handshake(OfHandshake),
 }
 
@@ -56,25 +61,29 @@ impl Inner {
                 return Err(Error::rejected(FAILED));
             }
         };
-        let principal = match own {
+        let found = match own {
             Some(own) => self.look_up(&origin, &own).await?,
             None => match self.of_transport(peer)? {
-                Some(OfTransport::Certificate(principal)) => {
-                    self.accepted(&origin, &principal);
-                    principal
+                Some(OfTransport::Certificate(found)) => {
+                    self.accepted(&origin, &found.principal);
+                    found
                 }
                 Some(OfTransport::Handshake(OfHandshake::Header(own))) => {
                     self.look_up(&origin, &own).await?
                 }
                 Some(OfTransport::Handshake(OfHandshake::Cookie(token))) => {
-                    self.look_up_cookie(&origin, &token)?
+                    self.look_up_cookie(&origin, &token).await?
                 }
                 None => self.anonymous(&origin)?,
             },
         };
-        let of_user = rates.enter(peer, principal.subject.as_deref())?;
+        let of_user = rates.enter(peer, found.principal.subject.as_deref())?;
+        let session = self.enter(found, Some(Connection::of(peer, of_user)));
+        if session.is_over() {
+            return Err(Error::rejected(FAILED));
+        }
         // Nobody has said it before: this is where a connection comes in.
-        let _ = peer.identify(self.enter(peer, principal, of_user));
+        let _ = peer.identify(identity(session));
         Ok(())
     }
 
@@ -82,8 +91,9 @@ impl Inner {
         let policy = self.policy();
         let certificate = policy.auth.mtls.as_ref();
         let certificate = certificate.and_then(|mtls| certificate::principal_of(peer, mtls));
-        if let Some(principal) = certificate {
-            return Ok(Some(OfTransport::Certificate(principal)));
+        if let Some(mut principal) = certificate {
+            principal.issued = Some(unix_now());
+            return Ok(Some(OfTransport::Certificate(Found { principal, policy })));
         }
         Ok(self.of_handshake(peer)?.map(OfTransport::Handshake))
     }

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use rsock_access::User;
+use rsock_access::{Network, User};
 use tokio::sync::Semaphore;
 
 use super::lock;
@@ -27,7 +27,7 @@ pub(super) struct Hashing {
 #[derive(Debug, Default)]
 struct Waiting {
     all: usize,
-    by_address: HashMap<Option<IpAddr>, usize>,
+    by_network: HashMap<Network, usize>,
 }
 
 /// There are too many to look at.
@@ -40,21 +40,24 @@ impl Hashing {
         Self { places, max_waiting, waiting: Mutex::default(), delayed: Mutex::default() }
     }
 
-    /// Whether this is the user's password. One address has an eighth of the queue, so that whoever guesses
+    /// Whether this is the user's password. One network has an eighth of the queue, so that whoever guesses
     /// keeps nobody else out.
+    /// `told` hears it, also when nobody waits for it any more: who goes away has guessed as well.
     pub(super) async fn verify(
         &self,
         user: Arc<User>,
         password: Vec<u8>,
         from: Option<IpAddr>,
+        told: impl FnOnce(bool) + Send + 'static,
     ) -> Result<bool, Busy> {
         let _waits = self.enter(from)?;
         // It is never closed.
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| Busy)?;
         let verifying = tokio::task::spawn_blocking(move || {
-            // Also when nobody waits for it any more.
             let _place = place;
-            user.verify(&password)
+            let is_right = user.verify(&password);
+            told(is_right);
+            is_right
         });
         Ok(verifying.await.unwrap_or(false))
     }
@@ -74,14 +77,16 @@ impl Hashing {
         among: &'a Mutex<Waiting>,
         from: Option<IpAddr>,
     ) -> Result<Place<'a>, Busy> {
+        // Whoever has a network has as many addresses as they like.
+        let from = Network::of(from);
         let mut waiting = lock(among);
         let share = (self.max_waiting / SHARE).max(1);
-        let of_address = waiting.by_address.get(&from).copied().unwrap_or(0);
+        let of_address = waiting.by_network.get(&from).copied().unwrap_or(0);
         if waiting.all >= self.max_waiting || of_address >= share {
             return Err(Busy);
         }
         waiting.all += 1;
-        waiting.by_address.insert(from, of_address + 1);
+        waiting.by_network.insert(from, of_address + 1);
         Ok(Place { among, from })
     }
 }
@@ -89,17 +94,17 @@ impl Hashing {
 /// A place among those that wait.
 pub(super) struct Place<'a> {
     among: &'a Mutex<Waiting>,
-    from: Option<IpAddr>,
+    from: Network,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut waiting = lock(self.among);
         waiting.all -= 1;
-        if let Some(count) = waiting.by_address.get_mut(&self.from) {
+        if let Some(count) = waiting.by_network.get_mut(&self.from) {
             *count -= 1;
             if *count == 0 {
-                waiting.by_address.remove(&self.from);
+                waiting.by_network.remove(&self.from);
             }
         }
     }
@@ -124,6 +129,16 @@ mod tests {
         places.remove(0);
         assert!(hashing.enter(address(1)).is_ok());
         drop(places);
-        assert!(lock(&hashing.waiting).by_address.is_empty() && lock(&hashing.waiting).all == 0);
+        assert!(lock(&hashing.waiting).by_network.is_empty() && lock(&hashing.waiting).all == 0);
+    }
+
+    /// Of IPv6 everybody has as many addresses as they like.
+    #[test]
+    fn a_network_has_no_more_of_the_queue_than_one_address() {
+        let hashing = Hashing::new(2, 64);
+        let address = |net: u16, n: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, net, 0, 0, 0, n]));
+        let places: Vec<_> = (0..64).map_while(|n| hashing.enter(address(1, n)).ok()).collect();
+        assert_eq!(places.len(), 8);
+        assert!(hashing.enter(address(2, 1)).is_ok());
     }
 }

@@ -15,15 +15,13 @@ use super::{
     Access, Event, FAILED, Inner, cookie,
     hashing::Busy,
     identity, lock,
+    policy::Policy,
+    remote,
     session::{Connection, Session},
     unix_now,
 };
-use crate::doors::OfUser;
+use crate::topics::is_here;
 
-/// Credentials that were right of late.
-const MAX_CACHED: usize = 10_000;
-/// The time for which a token that was right is right for requests, without being looked at again.
-const TOKEN_CACHE: Duration = Duration::from_secs(300);
 /// The text where too many passwords wait.
 const BUSY: &str = "busy, retry";
 
@@ -55,15 +53,23 @@ impl Cache {
         Some(known.identity.clone())
     }
 
-    fn put(&mut self, sealed: Sealed, known: Known, now: Duration) {
-        if self.known.len() >= MAX_CACHED {
+    fn put(&mut self, sealed: Sealed, known: Known, max: usize, now: Duration) {
+        if self.known.len() >= max {
             self.known.retain(|_, known| known.until > now);
         }
-        if self.known.len() >= MAX_CACHED {
+        if self.known.len() >= max {
             self.known.clear();
         }
-        self.known.insert(sealed, known);
+        if max > 0 {
+            self.known.insert(sealed, known);
+        }
     }
+}
+
+/// Somebody who has shown who they are, and the policy by which that was looked at.
+pub(super) struct Found {
+    pub(super) principal: Principal,
+    pub(super) policy: Arc<Policy>,
 }
 
 /// The reason why somebody is not let in: what they are told, and what the audit log is told.
@@ -85,32 +91,39 @@ impl Access {
     /// The one who comes with these credentials, if they were right of late.
     pub(super) fn known(&self, own: &Authentication) -> Option<Identity> {
         let sealed = self.0.seal_of(own)?;
-        lock(&self.0.cache).get(&sealed, self.0.now())
+        let known = lock(&self.0.cache).get(&sealed, self.0.now())?;
+        // One that has ended meanwhile is looked up again.
+        let session = known.claims::<Arc<Session>>();
+        session.is_some_and(|session| !session.is_over()).then_some(known)
     }
 
     /// Finds out who sent a request.
     pub(super) fn ask(&self, request: &Request, own: Authentication) -> Admission {
         let (inner, peer) = (Arc::clone(&self.0), request.peer().clone());
         Admission::Ask(Box::pin(async move {
-            let principal = inner.look_up(&Origin::of(&peer), &own).await?;
-            let (expires, method) = (principal.expires, principal.method);
-            let policy = inner.policy();
-            let grants = Inner::grants_of(&policy, &principal);
-            let identity = identity(Session::new(principal, grants, None, &inner));
-            let now = inner.now();
-            let kept = match method {
-                Method::Password => policy.auth.password_cache,
-                _ => TOKEN_CACHE,
+            let found = inner.look_up(&Origin::of(&peer), &own).await?;
+            let auth = &found.policy.auth;
+            let kept = match found.principal.method {
+                Method::Password => auth.password_cache,
+                _ => auth.token_cache,
             };
+            let (expires, max) = (found.principal.expires, auth.credentials_kept);
+            let session = inner.enter(found, None);
+            if session.is_over() {
+                return Err(Error::rejected(FAILED));
+            }
+            let identity = identity(session);
+            let now = inner.now();
             if let Some(sealed) = inner.seal_of(&own) {
                 let known = Known { identity: identity.clone(), until: now + kept, expires };
-                lock(&inner.cache).put(sealed, known, now);
+                lock(&inner.cache).put(sealed, known, max, now);
             }
             Ok(identity)
         }))
     }
 
-    /// Whether whoever sends an HTTP request may do this to the service, by its header `Authorization`.
+    /// The sender of an HTTP request, by its header `Authorization`, if they may do this to the service. Nobody
+    /// administers it who has not said who they are, unless they are on this machine.
     ///
     /// # Errors
     /// The status to answer with.
@@ -119,20 +132,22 @@ impl Access {
         address: &str,
         authorization: Option<&str>,
         action: Action,
-    ) -> Result<(), u16> {
+    ) -> Result<Principal, u16> {
         let inner = &self.0;
         let origin = Origin { connection: None, address: address.into() };
         let principal = match authorization {
-            None => inner.anonymous(&origin),
+            None if action == Action::Admin && !is_here(address) => return Err(401),
+            None => inner.anonymous(&origin).map(|found| found.principal),
             Some(header) => match cookie::authorization(header) {
                 Ok(own) => match self.known(&own) {
                     Some(known) => {
                         let session = known.claims::<Arc<Session>>();
-                        Ok(session.map(|session| session.principal()))
+                        session
+                            .map(|session| session.principal())
+                            .ok_or_else(|| Error::rejected(FAILED))
                     }
-                    None => Ok(Some(inner.look_up(&origin, &own).await.map_err(|_| 401_u16)?)),
-                }
-                .and_then(|known| known.ok_or_else(|| Error::rejected(FAILED))),
+                    None => inner.look_up(&origin, &own).await.map(|found| found.principal),
+                },
                 Err(reason) => {
                     inner.failed(&origin, None, None, reason);
                     Err(Error::rejected(FAILED))
@@ -141,7 +156,7 @@ impl Access {
         };
         let principal = principal.map_err(|_| 401_u16)?;
         if Inner::grants_of(&inner.policy(), &principal).service().has(action) {
-            return Ok(());
+            return Ok(principal);
         }
         inner.denied_over_http(&origin, &principal, action);
         Err(403)
@@ -158,20 +173,26 @@ impl Access {
             return Err(Error::rejected("the request has no credentials: they are what it is for"));
         };
         let origin = Origin::of(peer);
-        let fresh = self.0.look_up(&origin, &own).await?;
-        let before = session.principal();
+        let found = self.0.look_up(&origin, &own).await?;
+        let (fresh, before) = (&found.principal, session.principal());
         if before.subject.is_none() || fresh.subject != before.subject {
             self.0.failed(&origin, fresh.subject.as_deref(), Some(fresh.method), "another subject");
             return Err(Error::rejected("the credentials are another's: for that, connect again"));
         }
         let subject = fresh.subject.as_deref().unwrap_or_default().to_owned();
         let expires = fresh.expires;
-        let grants = Inner::grants_of(&self.0.policy(), &fresh);
-        session.renew(fresh, grants);
+        let grants = Inner::grants_of(&found.policy, fresh);
+        let is_other = session.renew(found.principal, grants);
         let ends = self.0.ends(expires);
         lock(&self.0.sessions).expire(session.id(), ends);
-        // It may be less than before.
-        self.0.version.fetch_add(1, Relaxed);
+        self.0.catch_up(&found.policy, &session);
+        if session.is_over() {
+            return Err(Error::rejected(FAILED));
+        }
+        if is_other {
+            // It may be less than before.
+            self.0.version.fetch_add(1, Relaxed);
+        }
         self.0.tell_of("auth.refreshed", &session, None);
         Ok((subject, expires.map(|expires| expires.saturating_sub(unix_now()))))
     }
@@ -186,31 +207,27 @@ impl Inner {
         self: &Arc<Self>,
         peer: &Origin,
         own: &Authentication,
-    ) -> Result<Principal, Error> {
+    ) -> Result<Found, Error> {
         let found = match own {
             Authentication::Simple { username, password } => {
                 self.by_password(peer, username, password).await
             }
-            Authentication::Bearer { token } => self.by_token(token, Method::Token),
+            Authentication::Bearer { token } => self.by_token(token, Method::Token).await,
             _ => Err(Failure::new(Method::Token, None, "credentials of a type that is not known")),
         };
         self.outcome(peer, found)
     }
 
     /// The same of a token in a cookie.
-    pub(super) fn look_up_cookie(&self, peer: &Origin, token: &str) -> Result<Principal, Error> {
-        self.outcome(peer, self.by_token(token.as_bytes(), Method::Cookie))
+    pub(super) async fn look_up_cookie(&self, peer: &Origin, token: &str) -> Result<Found, Error> {
+        self.outcome(peer, self.by_token(token.as_bytes(), Method::Cookie).await)
     }
 
-    fn outcome(
-        &self,
-        peer: &Origin,
-        found: Result<Principal, Failure>,
-    ) -> Result<Principal, Error> {
+    fn outcome(&self, peer: &Origin, found: Result<Found, Failure>) -> Result<Found, Error> {
         match found {
-            Ok(principal) => {
-                self.accepted(peer, &principal);
-                Ok(principal)
+            Ok(found) => {
+                self.accepted(peer, &found.principal);
+                Ok(found)
             }
             Err(failure) => {
                 if failure.told == BUSY {
@@ -228,21 +245,20 @@ impl Inner {
     }
 
     async fn by_password(
-        &self,
+        self: &Arc<Self>,
         peer: &Origin,
         name: &[u8],
         password: &[u8],
-    ) -> Result<Principal, Failure> {
-        let (policy, from) = (self.policy(), peer.ip());
-        let method = Method::Password;
+    ) -> Result<Found, Failure> {
+        let (from, method) = (peer.ip(), Method::Password);
         let Ok(name) = std::str::from_utf8(name) else {
             return Err(Failure::new(method, None, "the name is not UTF-8"));
         };
         let shown = rsock_access::check_name(name).is_ok().then_some(name);
         let busy = || Failure { told: BUSY, ..Failure::new(method, shown, "too many at a time") };
-        let Some(users) = &policy.users else {
+        if self.policy().users.is_none() {
             return Err(Failure::new(method, shown, "there are no users"));
-        };
+        }
         // Whoever guesses waits before anything is computed.
         let wait = lock(&self.throttle).wait(from, Some(name), self.now());
         if !wait.is_zero() {
@@ -250,47 +266,62 @@ impl Inner {
             let _waits = self.hashing.delay(from).map_err(|Busy| busy())?;
             tokio::time::sleep(wait.min(self.max_wait)).await;
         }
+        // It is looked at by what holds then.
+        let policy = self.policy();
+        let Some(users) = &policy.users else {
+            return Err(Failure::new(method, shown, "there are no users"));
+        };
         let known = users.find(name);
         let Some(user) = known.or_else(|| users.nobody()) else {
             return Err(Failure::new(method, shown, "no such user"));
         };
-        let is_right = self.hashing.verify(Arc::clone(user), password.to_vec(), from).await;
-        let is_right = is_right.map_err(|Busy| busy())?;
-        let mut throttle = lock(&self.throttle);
+        let (inner, tried, is_known) = (Arc::clone(self), name.to_owned(), known.is_some());
+        let told = move |is_right| {
+            let mut throttle = lock(&inner.throttle);
+            if is_right && is_known {
+                throttle.succeeded(from, Some(&tried));
+            } else {
+                throttle.failed(from, Some(&tried), inner.now());
+            }
+        };
+        let is_right = self.hashing.verify(Arc::clone(user), password.to_vec(), from, told).await;
         match known {
-            Some(user) if is_right => {
-                throttle.succeeded(from, Some(name));
+            Some(user) if is_right.map_err(|Busy| busy())? => {
                 let roles = Arc::clone(user.roles());
-                Ok(Principal::new(Some(name.into()), roles, method))
+                let mut principal = Principal::new(Some(name.into()), roles, method);
+                principal.issued = Some(unix_now());
+                Ok(Found { principal, policy })
             }
-            known => {
-                throttle.failed(from, Some(name), self.now());
-                let reason = if known.is_some() { "wrong password" } else { "no such user" };
-                Err(Failure::new(method, shown, reason))
-            }
+            Some(_) => Err(Failure::new(method, shown, "wrong password")),
+            None => Err(Failure::new(method, shown, "no such user")),
         }
     }
 
-    fn by_token(&self, token: &[u8], method: Method) -> Result<Principal, Failure> {
+    async fn by_token(&self, token: &[u8], method: Method) -> Result<Found, Failure> {
         let policy = self.policy();
         let wrong = |reason: String| Failure::new(method, None, reason);
         let Some(verifier) = &policy.verifier else {
             return Err(wrong("there are no keys for tokens".to_owned()));
         };
         let token = std::str::from_utf8(token).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
-        let mut principal =
-            verifier.verify(token, unix_now()).map_err(|error| wrong(error.to_string()))?;
+        let verified =
+            remote::verify(&policy, |more| verifier.verify_with(more, token, unix_now()));
+        let mut principal = verified.await.map_err(|error| wrong(error.to_string()))?;
         principal.method = method;
         if lock(&self.revoked).has(&principal) {
             return Err(Failure::new(method, principal.subject.as_deref(), "it is revoked"));
         }
-        Ok(principal)
+        Ok(Found { principal, policy })
     }
 
     /// The one who comes without credentials.
-    pub(super) fn anonymous(&self, peer: &Origin) -> Result<Principal, Error> {
-        match &self.policy().anonymous {
-            Some(roles) => Ok(Principal::new(None, Arc::clone(roles), Method::Anonymous)),
+    pub(super) fn anonymous(&self, peer: &Origin) -> Result<Found, Error> {
+        let policy = self.policy();
+        match &policy.anonymous {
+            Some(roles) => {
+                let principal = Principal::new(None, Arc::clone(roles), Method::Anonymous);
+                Ok(Found { principal, policy })
+            }
             None => {
                 self.failed(peer, None, Some(Method::Anonymous), "no credentials");
                 Err(Error::rejected(FAILED))
@@ -351,21 +382,29 @@ impl Inner {
         });
     }
 
-    /// The session of a connection.
+    /// The session of somebody, who may have been let in by a policy that is not the one any more.
     pub(super) fn enter(
         self: &Arc<Self>,
-        peer: &Peer,
-        principal: Principal,
-        of_user: Option<OfUser>,
-    ) -> Identity {
-        let grants = Self::grants_of(&self.policy(), &principal);
-        let connection = Connection {
-            id: peer.connection_id(),
-            address: peer.address().into(),
-            requester: peer.requester().clone(),
-            _of_user: of_user,
-        };
-        identity(Session::new(principal, grants, Some(connection), self))
+        found: Found,
+        connection: Option<Connection>,
+    ) -> Arc<Session> {
+        let Found { principal, policy } = found;
+        let grants = Self::grants_of(&policy, &principal);
+        let session = Session::new(principal, grants, connection, self);
+        self.catch_up(&policy, &session);
+        session
+    }
+
+    /// Judges a session, which was judged by this policy and is known from here on, by what holds now: whoever
+    /// changed that may have looked through the sessions before.
+    pub(super) fn catch_up(&self, seen: &Policy, session: &Session) {
+        let policy = self.policy();
+        if !std::ptr::eq(&*policy, seen) {
+            self.judge_anew(seen, &policy, session);
+        }
+        if lock(&self.revoked).has(&session.principal()) {
+            self.end_revoked(session);
+        }
     }
 }
 

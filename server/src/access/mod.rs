@@ -7,7 +7,10 @@ mod door;
 mod hashing;
 mod login;
 mod policy;
+mod remote;
+mod revoke;
 mod session;
+mod topic_token;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -21,9 +24,7 @@ use std::{
 };
 
 use rsock::{Admission, Error, Identity, ItemGuard, Request};
-use rsock_access::{
-    Action, Grants, Kind, Method, Principal, Revoked, Seal, Throttle, ThrottleLimits,
-};
+use rsock_access::{Action, Grants, Kind, Principal, Revoked, Seal, Throttle, ThrottleLimits};
 use rsock_topics::{Permit, Refusal, TopicName};
 use serde::Serialize;
 
@@ -33,6 +34,7 @@ use hashing::Hashing;
 use login::{Cache, Origin};
 pub use policy::AccessError;
 use policy::Policy;
+pub(crate) use revoke::Revoke;
 use session::Session;
 
 use crate::settings::AccessFile;
@@ -68,6 +70,8 @@ struct Inner {
     started: Instant,
     /// The longest that an answer may be put off.
     max_wait: Duration,
+    /// Held while settings are read anew, so that those that were read last are those that hold.
+    reloading: Mutex<()>,
 }
 
 /// Looks whether a file of settings, and those that it names, can be used.
@@ -79,7 +83,7 @@ pub(crate) fn check(file: &AccessFile) -> Result<(), String> {
 }
 
 /// Settings that were read, and do not act yet.
-pub(crate) struct NextPolicy(Arc<Policy>);
+pub(crate) struct NextPolicy(Policy);
 
 /// All sessions there are, and those of them that expire, the first first.
 #[derive(Default)]
@@ -119,13 +123,21 @@ impl Access {
     pub(crate) fn open(file: &AccessFile, setup_timeout: Duration) -> Result<Self, String> {
         let policy = Policy::read(file).map_err(|error| error.to_string())?;
         let seal = Seal::random()?;
-        let hashing = Hashing::new(policy.auth.hashing_at_once, policy.auth.hashing_queue);
+        let auth = &policy.auth;
+        let at_once = auth.hashing_at_once.unwrap_or_else(hashing_at_once);
+        let hashing = Hashing::new(at_once, auth.hashing_queue);
+        let limits = ThrottleLimits {
+            free: auth.free_failures,
+            window: auth.failures_window,
+            entries: auth.failures_kept,
+            ..ThrottleLimits::default()
+        };
         Ok(Self(Arc::new(Inner {
             file: file.clone(),
             policy: RwLock::new(Arc::new(policy)),
             version: AtomicU64::new(1),
             hashing,
-            throttle: Mutex::new(Throttle::new(ThrottleLimits::default())),
+            throttle: Mutex::new(Throttle::new(limits)),
             cache: Mutex::default(),
             seal,
             revoked: Mutex::default(),
@@ -134,6 +146,7 @@ impl Access {
             counters: Counters::default(),
             started: Instant::now(),
             max_wait: setup_timeout / 2,
+            reloading: Mutex::default(),
         })))
     }
 
@@ -147,6 +160,9 @@ impl Access {
 
     /// Ends what has expired, for as long as there is anybody to decide about.
     pub(crate) fn start(&self) {
+        if let Some(remote) = &self.0.policy().remote {
+            remote.start();
+        }
         let inner = Arc::downgrade(&self.0);
         tokio::spawn(async move {
             loop {
@@ -169,7 +185,7 @@ impl Access {
     pub(crate) fn read_anew(&self) -> Result<NextPolicy, AccessError> {
         let inner = &self.0;
         match Policy::read(&inner.file) {
-            Ok(policy) => Ok(NextPolicy(Arc::new(policy))),
+            Ok(policy) => Ok(NextPolicy(policy)),
             Err(error) => {
                 let reason = error.to_string();
                 inner.audit.tell(Event {
@@ -183,12 +199,19 @@ impl Access {
     }
 
     /// Has settings act that were read.
-    pub(crate) fn take(&self, NextPolicy(policy): NextPolicy) {
+    pub(crate) fn take(&self, NextPolicy(mut policy): NextPolicy) {
         let inner = &self.0;
+        let _reloading = lock(&inner.reloading);
+        let before = inner.policy();
+        policy.adopt(&before);
+        if let Some(remote) = &policy.remote {
+            remote.start();
+        }
+        let policy = Arc::new(policy);
         *inner.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&policy);
         lock(&inner.cache).clear();
         for session in inner.sessions() {
-            inner.judge_anew(&policy, &session);
+            inner.judge_anew(&before, &policy, &session);
         }
         inner.version.fetch_add(1, Relaxed);
         inner.audit.tell(Event { event: "reload", ..Event::default() });
@@ -317,37 +340,26 @@ fn session_of(request: &Request) -> Option<&Arc<Session>> {
     request.identity()?.claims::<Arc<Session>>()
 }
 
-/// The action of topics, in the words of grants.
-fn action_of(action: rsock_topics::Action) -> Action {
-    match action {
-        rsock_topics::Action::Publish => Action::Publish,
-        rsock_topics::Action::Signal => Action::Signal,
-        rsock_topics::Action::Subscribe => Action::Subscribe,
-        rsock_topics::Action::Join => Action::Join,
-        rsock_topics::Action::Presence => Action::Presence,
-        rsock_topics::Action::History => Action::History,
-        rsock_topics::Action::PublishAs => Action::PublishAs,
-        rsock_topics::Action::Admin => Action::Admin,
-    }
-}
-
 impl Permit for Access {
-    fn permits(
-        &self,
-        request: &Request,
-        action: rsock_topics::Action,
-        topic: &TopicName,
-    ) -> Result<(), Refusal> {
-        let kind = action_of(action);
+    fn permits(&self, request: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal> {
         let session = session_of(request);
-        if session.is_some_and(|session| session.may(Kind::Topic, topic.as_str(), kind)) {
+        if session.is_some_and(|session| session.may(Kind::Topic, topic.as_str(), action)) {
             return Ok(());
         }
         Err(Refusal::not_permitted(action.as_str(), topic, None))
     }
 
-    fn refused(&self, request: &Request, action: rsock_topics::Action, topic: &TopicName) {
-        self.denied(request, action_of(action), topic.as_str());
+    fn admit_token(
+        &self,
+        request: &Request,
+        token: &str,
+        topic: &TopicName,
+    ) -> Result<Identity, Refusal> {
+        self.of_topic_token(request, token, topic)
+    }
+
+    fn refused(&self, request: &Request, action: Action, topic: &TopicName) {
+        self.denied(request, action, topic.as_str());
     }
 
     fn version(&self) -> Option<u64> {
@@ -404,44 +416,28 @@ impl Inner {
         if due.is_empty() {
             return;
         }
+        let mut has_streams = false;
         for session in &due {
+            // Those of a connection end with it.
+            has_streams |= session.connection.is_none();
             self.counters.expired.fetch_add(1, Relaxed);
             session.end("the token has expired: connect again with a fresh one");
             self.tell_of("expired", session, None);
         }
-        self.version.fetch_add(1, Relaxed);
+        if has_streams {
+            self.version.fetch_add(1, Relaxed);
+        }
     }
 
-    /// Looks at what somebody may do by another policy.
-    fn judge_anew(&self, policy: &Policy, session: &Session) {
-        let mut principal = session.principal();
-        match principal.method {
-            Method::Password => {
-                let users = policy.users.as_ref();
-                let name = principal.subject.as_deref().unwrap_or_default();
-                match users.and_then(|users| users.find(name)) {
-                    Some(user) => principal.roles = Arc::clone(user.roles()),
-                    None => return self.end_revoked(session),
-                }
-            }
-            Method::Anonymous => match &policy.anonymous {
-                Some(roles) => principal.roles = Arc::clone(roles),
-                None => return self.end_revoked(session),
-            },
-            Method::Token | Method::Cookie if policy.verifier.is_none() => {
-                return self.end_revoked(session);
-            }
-            Method::Certificate => match &policy.auth.mtls {
-                Some(mtls) => {
-                    let name = principal.subject.as_deref().unwrap_or_default();
-                    principal.roles = certificate::roles_of(mtls, name);
-                }
-                None => return self.end_revoked(session),
-            },
-            Method::Token | Method::Cookie => {}
+    /// Looks at what somebody may do by another policy than the one before.
+    fn judge_anew(&self, before: &Policy, policy: &Policy, session: &Session) {
+        let is_kept = session.judge(|principal| {
+            let takes = policy.still_takes(before, principal);
+            takes.then(|| Self::grants_of(policy, principal))
+        });
+        if !is_kept {
+            self.end_revoked(session);
         }
-        let grants = Self::grants_of(policy, &principal);
-        session.renew(principal, grants);
     }
 
     fn end_revoked(&self, session: &Session) {
@@ -479,6 +475,12 @@ impl Sessions {
             self.expiring.insert((at, id));
         }
     }
+}
+
+/// The passwords that are looked at at a time, unless settings say it: two, and no more than half of the cores.
+fn hashing_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, 2)
 }
 
 /// Takes a lock. What is behind it here is changed by single calls, and right whoever panics.

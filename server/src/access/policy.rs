@@ -8,11 +8,13 @@ use std::{
 
 use rsock_access::{
     AccessSettings, AuthSettings, Claims, CookieSettings, JwtSettings, Key, KeySettings, Keys,
-    RuleSettings, Rules, Secret, Users, Verifier,
+    Method, Principal, RuleSettings, Rules, Secret, Users, Verifier,
 };
 use serde::Deserialize;
 
 use crate::settings::AccessFile;
+
+use super::{certificate, remote::RemoteKeys};
 
 /// The largest file that is read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -23,6 +25,8 @@ pub(crate) struct Policy {
     pub(crate) rules: Rules,
     pub(crate) users: Option<Users>,
     pub(crate) verifier: Option<Verifier>,
+    /// The keys of tokens that another server has.
+    pub(crate) remote: Option<Arc<RemoteKeys>>,
     pub(crate) cookie: Option<CookieSettings>,
     /// The roles of who says nothing of themselves.
     pub(crate) anonymous: Option<Arc<[Arc<str>]>>,
@@ -93,7 +97,7 @@ impl Policy {
         if auth.cookie.is_some() && auth.jwt.is_none() {
             problems.push("[auth.cookie] needs [auth.jwt]: a cookie has a token".to_owned());
         }
-        if auth.hashing_at_once == 0 || auth.hashing_queue == 0 {
+        if auth.hashing_at_once == Some(0) || auth.hashing_queue == 0 {
             problems.push("hashing_at_once and hashing_queue are at least 1".to_owned());
         }
         let mut of = |read: Result<_, Vec<String>>| match read {
@@ -116,13 +120,66 @@ impl Policy {
                 None
             }
         };
+        let remote = auth.jwt.as_ref().map(|jwt| RemoteKeys::of(jwt, directory)).transpose();
+        let remote = remote.map(Option::flatten).unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         if !problems.is_empty() {
             return Err(problems);
         }
         let anonymous = auth.anonymous.as_ref();
         let anonymous =
             anonymous.map(|roles| roles.iter().map(|role| role.as_str().into()).collect());
-        Ok(Self { rules, users, verifier, cookie: auth.cookie.clone(), anonymous, auth })
+        Ok(Self { rules, users, verifier, remote, cookie: auth.cookie.clone(), anonymous, auth })
+    }
+
+    /// Takes from the one before what would be the same: keys that were fetched.
+    pub(super) fn adopt(&mut self, before: &Self) {
+        if let (Some(own), Some(known)) = (&mut self.remote, &before.remote)
+            && own.is_same(known)
+        {
+            *own = Arc::clone(known);
+        }
+    }
+
+    /// Whether what somebody came in with by the policy before counts still, with the roles that it has now: the
+    /// password was not changed, the key is still trusted, tokens are from and for the same as before.
+    pub(super) fn still_takes(&self, before: &Self, principal: &mut Principal) -> bool {
+        let name = principal.subject.as_deref().unwrap_or_default();
+        match principal.method {
+            Method::Password => {
+                let find = |policy: &Self| policy.users.as_ref()?.find(name).cloned();
+                match (find(before), find(self)) {
+                    (Some(known), Some(user)) if user.has_password_of(&known) => {
+                        principal.roles = Arc::clone(user.roles());
+                        true
+                    }
+                    _ => false,
+                }
+            }
+            Method::Anonymous => self.anonymous.as_ref().is_some_and(|roles| {
+                principal.roles = Arc::clone(roles);
+                true
+            }),
+            Method::Certificate => self.auth.mtls.as_ref().is_some_and(|mtls| {
+                let is_same =
+                    before.auth.mtls.as_ref().is_some_and(|old| old.identity == mtls.identity);
+                principal.roles = certificate::roles_of(mtls, name);
+                is_same
+            }),
+            Method::Cookie if self.cookie.is_none() => false,
+            Method::Token | Method::Cookie => {
+                let (Some(old), Some(new)) = (&before.verifier, &self.verifier) else {
+                    return false;
+                };
+                let is_trusted = principal.signed_by.is_none_or(|key| {
+                    // Keys of another server come and go, and what they have signed counts until it expires.
+                    !old.keys.has(key) || new.keys.has(key)
+                });
+                is_trusted && old.issuer == new.issuer && old.audience == new.audience
+            }
+        }
     }
 }
 
@@ -137,7 +194,7 @@ struct InConfig {
 }
 
 /// The text of a file.
-fn read_file(file: &Path) -> Result<String, String> {
+pub(super) fn read_file(file: &Path) -> Result<String, String> {
     let told = |error: io::Error| format!("cannot read {}: {error}", file.display());
     if fs::metadata(file).map_err(told)?.len() > MAX_FILE_BYTES {
         return Err(format!("{} has more than {MAX_FILE_BYTES} bytes", file.display()));
@@ -173,8 +230,8 @@ fn read_verifier(settings: &JwtSettings, directory: &Path) -> Result<Verifier, V
             Err(problem) => problems.push(problem),
         }
     }
-    if keys.is_empty() && problems.is_empty() {
-        problems.push("[auth.jwt] has no key: neither keys nor jwks_file".to_owned());
+    if keys.is_empty() && settings.jwks_url.is_none() && problems.is_empty() {
+        problems.push("[auth.jwt] has no key: neither keys, jwks_file nor jwks_url".to_owned());
     }
     match Keys::new(keys) {
         Ok(keys) if problems.is_empty() => Ok(Verifier {

@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use rsock::Requester;
-use rsock_access::{Action, Grants, Kind, Principal};
+use rsock::{Peer, Requester};
+use rsock_access::{Action, Actions, Grants, Kind, Principal};
 
 use super::Inner;
 use crate::doors::OfUser;
@@ -16,6 +16,8 @@ pub(crate) struct Session {
     id: u64,
     /// The connection that is theirs; of a request there is none.
     pub(super) connection: Option<Connection>,
+    /// Of who has a token for one topic: the one whose connection it is, who may do no less.
+    beside: Option<Arc<Self>>,
     state: RwLock<State>,
     owner: Weak<Inner>,
 }
@@ -28,11 +30,37 @@ pub(super) struct Connection {
     pub(super) _of_user: Option<OfUser>,
 }
 
+impl Connection {
+    pub(super) fn of(peer: &Peer, of_user: Option<OfUser>) -> Self {
+        Self {
+            id: peer.connection_id(),
+            address: peer.address().into(),
+            requester: peer.requester().clone(),
+            _of_user: of_user,
+        }
+    }
+}
+
 struct State {
     principal: Principal,
     grants: Arc<Grants>,
     /// Nothing is permitted any more.
     is_over: bool,
+}
+
+impl State {
+    /// The actions by its own grants, by those of its token, and by these.
+    #[inline]
+    fn actions(&self, kind: Kind, name: &str, own: Option<&str>, more: Option<&Grants>) -> Actions {
+        let own_more = self.principal.grants.as_deref();
+        match (own_more, more) {
+            (None, None) => self.grants.on(kind, name, own),
+            (own_more, more) => {
+                let all = [Some(&*self.grants), own_more, more];
+                Grants::on_all(all.into_iter().flatten(), kind, name, own)
+            }
+        }
+    }
 }
 
 impl Session {
@@ -42,10 +70,30 @@ impl Session {
         connection: Option<Connection>,
         owner: &Arc<Inner>,
     ) -> Arc<Self> {
+        Self::beside(None, principal, grants, connection, owner)
+    }
+
+    /// Somebody with a token for one topic, whose grants are the principal's, beside what may be done anyway.
+    pub(super) fn of_topic(
+        beside: Arc<Self>,
+        principal: Principal,
+        owner: &Arc<Inner>,
+    ) -> Arc<Self> {
+        Self::beside(Some(beside), principal, Arc::default(), None, owner)
+    }
+
+    fn beside(
+        beside: Option<Arc<Self>>,
+        principal: Principal,
+        grants: Arc<Grants>,
+        connection: Option<Connection>,
+        owner: &Arc<Inner>,
+    ) -> Arc<Self> {
         static SESSIONS: AtomicU64 = AtomicU64::new(1);
         let state = RwLock::new(State { principal, grants, is_over: false });
         let id = SESSIONS.fetch_add(1, Relaxed);
-        let session = Arc::new(Self { id, connection, state, owner: Arc::downgrade(owner) });
+        let session =
+            Arc::new(Self { id, connection, beside, state, owner: Arc::downgrade(owner) });
         owner.remember(&session);
         session
     }
@@ -62,14 +110,17 @@ impl Session {
             return false;
         }
         let own = state.principal.subject.as_deref();
-        match &state.principal.grants {
-            None => state.grants.permit(kind, name, own, action),
-            Some(more) => state.grants.on_with(more, kind, name, own).has(action),
+        match &self.beside {
+            None => state.actions(kind, name, own, None).has(action),
+            Some(beside) => {
+                let (beside, more) = (beside.read(), state.principal.grants.as_deref());
+                !beside.is_over && beside.actions(kind, name, own, more).has(action)
+            }
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.read().is_over
+        self.read().is_over || self.beside.as_ref().is_some_and(|beside| beside.is_over())
     }
 
     pub(super) fn principal(&self) -> Principal {
@@ -80,11 +131,28 @@ impl Session {
         self.read().principal.expires
     }
 
-    /// Says anew who it is, with what they may do.
-    pub(super) fn renew(&self, principal: Principal, grants: Arc<Grants>) {
+    /// Says anew who it is, with what they may do. Whether that differs from before.
+    pub(super) fn renew(&self, principal: Principal, grants: Arc<Grants>) -> bool {
         let mut state = self.write();
+        let before = &state.principal;
+        let is_same = before.grants.is_none()
+            && principal.grants.is_none()
+            && Arc::ptr_eq(&state.grants, &grants);
         state.principal = principal;
         state.grants = grants;
+        !is_same
+    }
+
+    /// Decides anew what it may do; without grants, it has ended. Nobody says meanwhile who it is.
+    pub(super) fn judge(&self, judge: impl FnOnce(&mut Principal) -> Option<Arc<Grants>>) -> bool {
+        let mut state = self.write();
+        match judge(&mut state.principal) {
+            Some(grants) => {
+                state.grants = grants;
+                true
+            }
+            None => false,
+        }
     }
 
     /// From now on nothing is permitted; the connection ends, if it has one.

@@ -1,5 +1,6 @@
 //! The routes that can be called: one group a file.
 
+pub(crate) mod admin;
 mod auth;
 mod clock;
 mod demo;

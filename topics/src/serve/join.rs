@@ -69,30 +69,21 @@ struct Member {
     is_told: bool,
 }
 
-/// Permissions that a join needs that receives messages, and one that does not.
-const RECEIVING: &[Action] = &[Action::Join, Action::Subscribe];
+/// Permissions that a join needs that receives no messages, one that does, and one that receives those of before.
 const SENDING: &[Action] = &[Action::Join];
+const RECEIVING: &[Action] = &[Action::Join, Action::Subscribe];
+const RECEIVING_HISTORY: &[Action] = &[Action::Join, Action::Subscribe, Action::History];
 
 impl Service {
     /// A join, for as long as it is permitted.
-    pub(super) fn join_guarded(
+    pub(super) fn join(
         &self,
-        request: Request,
+        mut request: Request,
         payloads: Payloads,
     ) -> Result<Guarded<Joined>, Refusal> {
         let version = self.0.permit.version();
-        if version.is_none() {
-            return Ok(Guarded::unguarded(self.join(request, payloads)?));
-        }
-        let receives = JoinOptions::parse(request.data())?.receive.has_messages();
-        let judged = request.clone();
-        let joined = self.join(request, payloads)?;
-        self.guarded(judged, if receives { RECEIVING } else { SENDING }, version, joined)
-    }
-
-    pub(super) fn join(&self, request: Request, payloads: Payloads) -> Result<Joined, Refusal> {
         let options = JoinOptions::parse(request.data())?;
-        let topic = self.topic_to_read(&request, Action::Join, &options.subscribe)?;
+        let topic = self.topic_to_read(&mut request, Action::Join, &options.subscribe)?;
         let own = name_of(&request).map(Box::from);
         let name: Box<str> = match (options.name.as_deref(), own.as_deref()) {
             (Some(name), Some(own)) if name != own => {
@@ -107,8 +98,10 @@ impl Service {
             self.permit(&request, Action::Subscribe, &topic)?;
         }
         let (reader, group) = self.reader(&request, &topic)?;
+        let has_history = receive.has_messages()
+            && self.has_history(&request, reader.topic(), &options.subscribe);
         let cursor = match receive.has_messages() {
-            true => Some(self.cursor(&request, reader.topic(), &options.subscribe)?),
+            true => Some(self.cursor(&request, reader.topic(), &options.subscribe, has_history)?),
             false => None,
         };
         let number = self.new_join();
@@ -129,9 +122,15 @@ impl Service {
             payloads: Some(payloads.credit(join.window() as u32)),
             session,
             is_told: join.tells(),
-            request: kept(request),
+            request: kept(request.clone()),
         };
-        Ok(Joined { join, member, reader, group, loading: None, pause: None })
+        let joined = Joined { join, member, reader, group, loading: None, pause: None };
+        let actions = match (receive.has_messages(), has_history) {
+            (false, _) => SENDING,
+            (true, false) => RECEIVING,
+            (true, true) => RECEIVING_HISTORY,
+        };
+        self.guarded(request, actions, version, joined)
     }
 
     /// A number that no other join has, but for one of four thousand million joins ago.

@@ -70,6 +70,7 @@ struct Shared {
     clock: Clock,
     counters: Counters,
     loads: loading::Loads,
+    judged: guarded::Judged,
     /// The number of the last join.
     joins: AtomicU32,
     /// The timer runs.
@@ -103,6 +104,7 @@ impl Service {
             clock,
             counters: Counters::default(),
             loads: loading::Loads::default(),
+            judged: guarded::Judged::default(),
             joins: AtomicU32::new(0),
             started: OnceLock::new(),
             #[cfg(all(feature = "durable", target_os = "linux"))]
@@ -163,7 +165,7 @@ impl Service {
                     let now = service.0.permit.version();
                     if now != version {
                         version = now;
-                        service.judge_anew().await;
+                        service.0.judged.wake_all().await;
                     }
                 }
             });
@@ -198,16 +200,17 @@ impl Service {
     }
 
     /// The topic that a request's route names, if this action on it is permitted to a reader with these
-    /// options. A token is not passed over as if it had been checked.
+    /// options. One with a token for the topic is known by that from here on.
     fn topic_to_read(
         &self,
-        request: &Request,
+        request: &mut Request,
         action: Action,
         options: &SubscribeOptions,
     ) -> Result<TopicName, Refusal> {
         let name = self.name_of_topic(request)?;
-        if options.token.is_some() {
-            return Err(Refusal::token_unchecked(&name));
+        if let Some(token) = &options.token {
+            let identity = self.0.permit.admit_token(request, token, &name)?;
+            request.identify(identity);
         }
         self.permit(request, action, &name)?;
         Ok(name)

@@ -1,46 +1,14 @@
 //! Permissions, as topics ask for them.
 
-use rsock::Request;
+use rsock::{Identity, Request};
+/// Something that may be permitted on a topic, or not: of those there are, topics ask for all but
+/// [`Request`](Action::Request), [`Metrics`](Action::Metrics) and [`Console`](Action::Console). Whoever may
+/// [`Publish`](Action::Publish) may [`Signal`](Action::Signal) as well, and [`Subscribe`](Action::Subscribe) is
+/// about what is published from now on and was in the last two minutes, and about the newest message of each key
+/// in topics that keep that alone.
+pub use rsock_access::Action;
 
 use crate::{name::TopicName, refusal::Refusal};
-
-/// Something that may be permitted on a topic, or not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// To publish messages.
-    Publish,
-    /// To publish events that are not kept: whoever may publish may do this as well.
-    Signal,
-    /// To read what is published from now on, and was in the last two minutes; and the newest message of each
-    /// key, in topics that keep that alone.
-    Subscribe,
-    /// To join, and to be seen by others as present.
-    Join,
-    /// To see who is present.
-    Presence,
-    /// To read what was published before.
-    History,
-    /// To publish in another's name.
-    PublishAs,
-    /// To purge topics and to delete them.
-    Admin,
-}
-
-impl Action {
-    /// The name it has in settings, in tokens and in refusals.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Publish => "publish",
-            Self::Signal => "signal",
-            Self::Subscribe => "subscribe",
-            Self::Join => "join",
-            Self::Presence => "presence",
-            Self::History => "history",
-            Self::PublishAs => "publish-as",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 /// The judge of who may do what.
 pub trait Permit: Send + Sync + 'static {
@@ -50,6 +18,21 @@ pub trait Permit: Send + Sync + 'static {
     /// # Errors
     /// [`Refusal::not_permitted`].
     fn permits(&self, request: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal>;
+
+    /// The identity of who sends this request, by a token for this topic that is among its options: beside the
+    /// connection's, by which it is judged from here on, and for as long as its stream runs.
+    ///
+    /// # Errors
+    /// [`Refusal::token_refused`], and [`Refusal::token_unchecked`] where none is taken.
+    fn admit_token(
+        &self,
+        request: &Request,
+        token: &str,
+        topic: &TopicName,
+    ) -> Result<Identity, Refusal> {
+        let _ = (request, token);
+        Err(Refusal::token_unchecked(topic))
+    }
 
     /// Hears that whoever sent this request was refused this: [`permits`](Self::permits) is also asked by what
     /// only shows less to who may not see all.

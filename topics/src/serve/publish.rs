@@ -95,16 +95,10 @@ impl Service {
                 async move { acknowledged.await.map(drop) }
             })
             .stream_feed(move |_, request: Request| {
-                let version = subscribe.0.permit.version();
-                let feed = subscribe.subscribe(&request);
-                let guarded = feed.and_then(|feed| {
-                    subscribe.guarded(request, &[Action::Subscribe], version, feed)
-                });
-                guarded.map_err(|refusal| subscribe.refuse(refusal))
+                subscribe.subscribe(request).map_err(|refusal| subscribe.refuse(refusal))
             })
             .channel_feed(move |_, request: Request, payloads| {
-                let guarded = join.join_guarded(request, payloads);
-                guarded.map_err(|refusal| join.refuse(refusal))
+                join.join(request, payloads).map_err(|refusal| join.refuse(refusal))
             })
             .about(
                 "publish a message; subscribe with {\"from\":\"new\"}; join with {\"name\":\"…\"}",

@@ -10,6 +10,7 @@ use rsock::{Error, Feed, Outlet, Request, SendError, SharedPayload, WakeGroup};
 
 use super::{
     Action, Service, form_of,
+    guarded::Guarded,
     loading::{Loading, Side},
     name_of,
     pump::Group,
@@ -39,35 +40,48 @@ pub(super) struct Subscription {
 /// miss what was published while it was away for a moment.
 const RECENT_MS: u64 = 2 * 60 * 1_000;
 
+/// Permissions that a subscription needs, and one that reads what was published before.
+const READING: &[Action] = &[Action::Subscribe];
+const READING_HISTORY: &[Action] = &[Action::Subscribe, Action::History];
+
 impl Service {
-    pub(super) fn subscribe(&self, request: &Request) -> Result<Subscription, Refusal> {
+    /// A subscription, for as long as it is permitted.
+    pub(super) fn subscribe(&self, mut request: Request) -> Result<Guarded<Subscription>, Refusal> {
+        let version = self.0.permit.version();
         let options = SubscribeOptions::parse(request.data())?;
-        let name = self.topic_to_read(request, Action::Subscribe, &options)?;
-        self.subscription(request, &name, &options)
+        let name = self.topic_to_read(&mut request, Action::Subscribe, &options)?;
+        let (reader, group) = self.reader(&request, &name)?;
+        let has_history = self.has_history(&request, reader.topic(), &options);
+        let cursor = self.cursor(&request, reader.topic(), &options, has_history)?;
+        let feed = Subscription { cursor, reader, group, service: self.clone(), loading: None };
+        self.guarded(request, if has_history { READING_HISTORY } else { READING }, version, feed)
     }
 
-    /// A reader of this topic, by a cursor, on the connection that a request came by.
-    pub(super) fn subscription(
+    /// Whether a reader with these options reads what was published before, and may.
+    pub(super) fn has_history(
         &self,
         request: &Request,
-        name: &TopicName,
+        topic: &Topic,
         options: &SubscribeOptions,
-    ) -> Result<Subscription, Refusal> {
-        let (reader, group) = self.reader(request, name)?;
-        let cursor = self.cursor(request, reader.topic(), options)?;
-        Ok(Subscription { cursor, reader, group, service: self.clone(), loading: None })
+    ) -> bool {
+        // Of the newest by key all is new.
+        options.from != Start::New
+            && !topic.is_latest()
+            && self.may(request, Action::History, topic.name())
     }
 
-    /// A cursor of this topic, which goes no further back than whoever sent the request may.
+    /// A cursor of this topic, which goes back no further than to what is recent unless its reader has the
+    /// history.
     pub(super) fn cursor(
         &self,
         request: &Request,
         topic: &Topic,
         options: &SubscribeOptions,
+        has_history: bool,
     ) -> Result<Cursor, Refusal> {
         let (now, connection) = (self.0.clock.now(), request.peer().connection_id());
         let cursor = Cursor::new(topic, options, form_of(request), connection, now)?;
-        if options.from == Start::New || self.may(request, Action::History, topic.name()) {
+        if options.from == Start::New || has_history {
             return Ok(cursor);
         }
         cursor.without_history(topic, now.unix_ms.saturating_sub(RECENT_MS))

@@ -431,12 +431,6 @@ impl Topic {
         false
     }
 
-    /// Has all readers look again, as if there were news. Whether the caller has to [pump](Self::pump).
-    #[must_use]
-    pub fn nudge(&self) -> bool {
-        self.hubs.tell()
-    }
-
     /// Lets all messages go that can be seen. Offsets go on. Whether the caller has to [pump](Self::pump).
     ///
     /// # Errors

@@ -115,6 +115,18 @@ impl ClientTls {
         self
     }
 
+    /// The settings of the library that these are, for connections that are none of RSocket's. They offer no
+    /// application protocol, unless some are named.
+    ///
+    /// # Errors
+    /// What is wrong with a file, or that the system trusts nobody.
+    pub fn to_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        match &self.config {
+            Some(config) => Ok(Arc::clone(config)),
+            None => self.build(&Layout::Prefixed).map(Arc::new),
+        }
+    }
+
     /// The means to shake hands with the host of a URI, as often as it is dialled; none if it asks for no TLS.
     pub(crate) fn connector_to(&self, uri: &Uri) -> Result<Option<Connector>, TlsError> {
         match (&uri.address, uri.security) {

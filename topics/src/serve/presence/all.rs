@@ -109,12 +109,6 @@ impl All {
         self.clock.now()
     }
 
-    /// The presence of all topics.
-    #[expect(clippy::disallowed_methods, reason = "all are woken, in whatever order")]
-    pub(in crate::serve) fn all(&self) -> Vec<Arc<Shared>> {
-        read(&self.topics).values().map(Arc::clone).collect()
-    }
-
     /// The presence of this topic, if somebody is there or watches.
     pub(super) fn find(&self, name: &TopicName) -> Option<Arc<Shared>> {
         read(&self.topics).get(name).map(Arc::clone)

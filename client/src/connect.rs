@@ -9,6 +9,7 @@ use std::{
 use rsock::{
     Client, CloseReason, Config, Meter, Payload, Reconnect, ReconnectEvent, Resume, SessionEvent,
     SharedLease,
+    metadata::{Features, mime::is_composite},
 };
 use rsock_cli::Rounded;
 use tokio::time;
@@ -89,6 +90,10 @@ async fn open(args: &ConnectionArgs, meter: &Arc<Meter>) -> Result<Client, Failu
     }
     setup.metadata = metadata::of_setup(&args.setup_metadata, &metadata_mime)?;
     builder = builder.setup(setup);
+    if is_composite(metadata_mime.as_bytes()) {
+        // A command ends by itself, or goes on by --reconnect: so it is served for longer when a server stops.
+        builder = builder.heed(Features::DRAIN, |_| {});
+    }
     if args.auth.auth_in.is_in_setup()
         && let Some(credentials) = credentials::given(&args.auth)?
     {

@@ -3,7 +3,10 @@
 use std::{fmt, io, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rsock_proto::{CloseReason, Payload, frame, metadata::Authentication};
+use rsock_proto::{
+    CloseReason, Payload, frame,
+    metadata::{Authentication, Features, Notice},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -21,11 +24,12 @@ use crate::{
     },
     credentials,
     error::{ConnectError, Error},
+    heed::{Heed, Heeding},
     lease::LeasePolicy,
     peer::introduce,
     reconnect::Reconnect,
     requester::Requester,
-    responder::Responder,
+    responder::{Rejecting, Responder},
     resume::Resume,
     settings::{Settings, shared_settings},
     setup::{AskCredentials, SetupTemplate, ask_with},
@@ -157,6 +161,7 @@ pub struct ClientBuilder {
     lease: Option<Box<dyn LeasePolicy>>,
     resume: Option<Resume>,
     reconnect: Option<Reconnect>,
+    heed: Option<Heed>,
     wait_until_accepted: bool,
     #[cfg(any(feature = "tls", feature = "websocket"))]
     dial: DialSettings,
@@ -190,6 +195,7 @@ impl Default for ClientBuilder {
             lease: None,
             resume: None,
             reconnect: None,
+            heed: None,
             wait_until_accepted: false,
             #[cfg(any(feature = "tls", feature = "websocket"))]
             dial: DialSettings::default(),
@@ -295,6 +301,33 @@ impl ClientBuilder {
     /// [`connect_with`](Self::connect_with).
     pub fn reconnect(mut self, reconnect: Reconnect) -> Self {
         self.reconnect = Some(reconnect);
+        self
+    }
+
+    /// Declares in SETUP what this client heeds of a server's news, and has it told: that the server stops and
+    /// the connection is to go elsewhere, or that its credentials expire. Other servers than rsock's take no
+    /// notice of it. Needs composite metadata; notices do not come to the [responder](Self::responder).
+    ///
+    /// It is told by the connection's task, and is not to take long: sending to a channel is enough. Who heeds
+    /// [`Notice::Drain`] connects elsewhere, asks there what is asked from then on, and closes this client,
+    /// which lets its open streams end.
+    ///
+    /// ```
+    /// use rsock::{Client, metadata::{Features, Notice}};
+    ///
+    /// let (tell, told) = std::sync::mpsc::channel::<Notice>();
+    /// let builder = Client::builder().heed(Features::DRAIN, move |notice| {
+    ///     // Whoever listened may have gone.
+    ///     let _ = tell.send(notice);
+    /// });
+    /// # drop((builder, told));
+    /// ```
+    pub fn heed(
+        mut self,
+        features: Features,
+        told: impl Fn(Notice) + Send + Sync + 'static,
+    ) -> Self {
+        self.heed = Some(Heed { features, told: Arc::new(told) });
         self
     }
 
@@ -413,7 +446,13 @@ impl ClientBuilder {
         let mailbox = settings.mailbox();
         let fragments = settings.config.fragment_bytes.is_some();
         let requester = Requester::new(Arc::clone(&mailbox), settings.window, fragments);
-        let responder = match self.acceptor {
+        let has_responder = self.acceptor.is_some();
+        let acceptor = match &self.heed {
+            // Notices come as other pushes do, to whoever serves them.
+            Some(_) => self.acceptor.or_else(|| Some(Arc::new(Always(Arc::new(Rejecting))))),
+            None => self.acceptor,
+        };
+        let responder = match acceptor {
             Some(acceptor) => {
                 let arrival = Arrival {
                     setup: setup.clone(),
@@ -426,7 +465,12 @@ impl ClientBuilder {
                     http: None,
                 };
                 let accepted = acceptor.accept(arrival).await;
-                Some(accepted.map_err(|error| ConnectError::Acceptor(Box::new(error)))?)
+                let responder =
+                    accepted.map_err(|error| ConnectError::Acceptor(Box::new(error)))?;
+                Some(match self.heed {
+                    Some(heed) => Arc::new(Heeding { responder, heed }),
+                    None => responder,
+                })
             }
             None => {
                 introduce(&mailbox, &peer, &setup.metadata_mime);
@@ -434,7 +478,7 @@ impl ClientBuilder {
             }
         };
         // Some servers end the connection over a LEASE they did not expect.
-        let lease = self.lease.filter(|_| responder.is_some());
+        let lease = self.lease.filter(|_| has_responder);
         let (config, address) = (Arc::clone(&settings.config), Arc::clone(&peer));
         let options = settings.driver_options(config, peer, lease, None);
         let mailbox_of_client = Arc::clone(&mailbox);
@@ -477,6 +521,10 @@ impl ClientBuilder {
                 credentials::in_setup(&self.setup_payload, credentials, &self.metadata_mime)?
             }
             None => self.setup_payload.clone(),
+        };
+        let payload = match &self.heed {
+            Some(heed) => heed.in_setup(&payload, &self.metadata_mime)?,
+            None => payload,
         };
         Ok(frame::Setup {
             version: frame::VERSION,

@@ -58,6 +58,7 @@ mod credentials;
 mod demand;
 mod error;
 mod forward;
+mod heed;
 #[cfg(feature = "websocket")]
 pub mod http;
 mod latest;
@@ -152,11 +153,14 @@ pub use spawn::{Spawned, spawned};
 pub use state::ConnectionState;
 pub use streams::{Payloads, RequestStream};
 pub use tap::{Direction, FrameTap};
-pub use transport::proxy::{ProxyProtocol, ProxyVersions};
 #[cfg(feature = "tls")]
 pub use transport::tls;
 #[cfg(unix)]
 pub use transport::unix::UnixUser;
 #[cfg(feature = "websocket")]
 pub use transport::websocket::HttpHead;
+pub use transport::{
+    listen::OpenListener,
+    proxy::{ProxyProtocol, ProxyVersions},
+};
 pub use transport::{memory, prepare_tcp};

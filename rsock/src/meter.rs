@@ -10,6 +10,8 @@ use std::{
 
 use rsock_proto::{Figure, FigureKind, Stats};
 
+#[cfg(feature = "tls")]
+use crate::error::TlsErrorKind;
 #[cfg(feature = "tracing")]
 use crate::warnings::{Kind, Warnings};
 
@@ -109,6 +111,13 @@ figures! {
         tls_handshakes: "TLS handshakes that were completed, of clients that came";
         failed_tls_handshakes:
             "TLS handshakes of clients that failed, as when either side refuses the other's certificate";
+        tls_failures_certificate:
+            "TLS handshakes among these that failed because of a certificate, of either side";
+        tls_failures_agreement:
+            "TLS handshakes among these of clients that speak no version, cipher or application \
+             protocol that is spoken here";
+        tls_failures_not_tls: "Handshakes among these of clients that do not speak TLS";
+        tls_failures_closed: "TLS handshakes among these that clients broke off";
         tls_handshake_timeouts: "TLS handshakes of clients that were not over in time";
         http_requests: "HTTP requests that did not open a WebSocket";
         refused_http_requests:
@@ -125,6 +134,9 @@ figures! {
             "Connections refused because too many waited so, or none ended in time";
         evicted_newcomers:
             "Sockets closed before anyone had accepted them, for others to be heard";
+        drain_notices:
+            "Times a client that heeds it was told that its connection is to go elsewhere";
+        aged_connections: "Connections that have ended because they were as old as they may be";
         failed_accepts:
             "Times the system did not give a connection that had come, as when files have run out";
         warnings_left_out:
@@ -275,9 +287,22 @@ impl Meter {
         self.tls_handshakes.fetch_add(1, Relaxed);
     }
 
+    /// A handshake has failed, because of this as far as it is known.
     #[cfg(feature = "tls")]
-    pub(crate) fn failed_tls_handshake(&self) {
+    pub(crate) fn failed_tls_handshake(&self, kind: Option<&TlsErrorKind>) {
+        use TlsErrorKind::{Alpn, ClientCertificateRefused, Closed, NotTls, Version};
         self.failed_tls_handshakes.fetch_add(1, Relaxed);
+        let of_kind = match kind {
+            Some(NotTls) => &self.tls_failures_not_tls,
+            Some(Closed) => &self.tls_failures_closed,
+            Some(Alpn | Version) => &self.tls_failures_agreement,
+            Some(TlsErrorKind::ClientCertificateRequired | ClientCertificateRefused) => {
+                &self.tls_failures_certificate
+            }
+            Some(kind) if kind.is_certificate() => &self.tls_failures_certificate,
+            _ => return,
+        };
+        of_kind.fetch_add(1, Relaxed);
     }
 
     #[cfg(feature = "tls")]
@@ -321,6 +346,14 @@ impl Meter {
 
     pub(crate) fn refused_when_full(&self) {
         self.refused_connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn drain_notice(&self) {
+        self.drain_notices.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn aged_connection(&self) {
+        self.aged_connections.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn turned_away(&self) {

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use rsock_proto::{
     CloseReason, Payload, frame,
-    metadata::{Authentication, Extensions, mime},
+    metadata::{Authentication, Extensions, Features, mime},
 };
 
 #[cfg(feature = "tls")]
@@ -54,6 +54,7 @@ struct Inner {
     setup: Setup,
     /// The type of metadata in SETUP is that of nearly everybody.
     is_composite: bool,
+    features: Features,
     requester: Requester,
     identity: OnceLock<Identity>,
     /// Set by few, before it is served.
@@ -76,10 +77,17 @@ impl Peer {
         let Arrival { setup, ends, mailbox, window, fragments, memory, .. } = arrival;
         let bytes = kept_bytes(&setup);
         let connection_id = introduce(&mailbox, &ends.peer, &setup.metadata_mime);
+        let metadata = setup.payload.metadata.as_deref().unwrap_or_default();
+        // Of what cannot be read nothing is heeded; who needs the metadata is told that it is malformed.
+        let features = Features::find(metadata, &setup.metadata_mime).unwrap_or_default();
+        if !features.is_empty() {
+            mailbox.declared(features);
+        }
         Self(Arc::new(Inner {
             connection_id,
             ends,
             is_composite: mime::is_composite(&setup.metadata_mime),
+            features,
             setup: Setup(setup),
             requester: Requester::new(mailbox, window, fragments),
             identity: OnceLock::new(),
@@ -119,6 +127,7 @@ impl Peer {
             ends: self.0.ends.clone(),
             setup,
             is_composite: self.0.is_composite,
+            features: self.0.features,
             requester: self.0.requester.clone(),
             identity: self.0.identity.clone(),
             request_limit: OnceLock::new(),
@@ -216,6 +225,11 @@ impl Peer {
         &self.0.setup
     }
 
+    /// The features that the client has declared in SETUP; on a client, its own.
+    pub fn features(&self) -> Features {
+        self.0.features
+    }
+
     /// Whether the metadata of its requests are composite.
     #[inline]
     pub(crate) fn is_composite(&self) -> bool {
@@ -246,7 +260,10 @@ impl Peer {
     /// # Errors
     /// Gives the identity back if it has one already: that stays.
     pub fn identify(&self, identity: Identity) -> Result<(), Identity> {
-        self.0.identity.set(identity)
+        let name = Arc::clone(&identity.name);
+        self.0.identity.set(identity)?;
+        self.0.requester.mailbox().identify(name);
+        Ok(())
     }
 
     /// Bounds how often it may ask: its requests, and metadata that it pushes, are refused beyond that before
@@ -268,6 +285,7 @@ impl Peer {
 pub(crate) fn introduce(mailbox: &Mailbox, address: &Arc<str>, metadata_mime: &[u8]) -> u64 {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
     let id = CONNECTIONS.fetch_add(1, Relaxed);
+    mailbox.number(id);
     if let Some(observer) = mailbox.observer() {
         observer.introduce(id, Arc::clone(address), Bytes::copy_from_slice(metadata_mime));
     }

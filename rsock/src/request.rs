@@ -16,7 +16,7 @@ use once_cell::race::OnceBox;
 use rsock_proto::{
     Payload,
     metadata::{
-        Authentication, Extensions, MetadataError, Mime, Route, WellKnownMime, plain_route,
+        Authentication, Extensions, MetadataError, Mime, Notice, Route, WellKnownMime, plain_route,
     },
 };
 use tokio::time::Instant;
@@ -257,6 +257,16 @@ impl Request {
             Ok((extensions, _)) => Ok(extensions),
             Err(error) => Err(malformed(error)),
         }
+    }
+
+    /// The notice that a push of metadata is, of those that a client [heeds](crate::ClientBuilder::heed); none
+    /// if it is none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it cannot be read.
+    pub fn notice(&self) -> Result<Option<Notice>, Error> {
+        let metadata = self.payload.metadata.as_deref().unwrap_or_default();
+        Notice::find(metadata, self.metadata_mime()).map_err(|error| malformed(&error))
     }
 
     /// The values of its route's parameters, once a router has found that.

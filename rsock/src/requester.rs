@@ -14,6 +14,7 @@ use futures_core::Stream;
 use rsock_proto::{
     CloseReason, ControlError, Interaction, MAX_FRAME_BYTES, Payload, RequestError, Side, Window,
     frame::{HEADER_LEN, Lease, StreamId, payload_frame_len},
+    metadata::Notice,
 };
 use tokio::{
     sync::oneshot,
@@ -181,8 +182,15 @@ impl Requester {
     async fn push(&self, metadata: Bytes) -> Result<(), Error> {
         let permit = self.permit().await?;
         let (answer, answered) = oneshot::channel();
-        self.mailbox.send(Command::Push { metadata, answer, permit }).map_err(Error::never_sent)?;
+        let caller = Some((answer, permit));
+        self.mailbox.send(Command::Push { metadata, caller }).map_err(Error::never_sent)?;
         self.answer(answered).await
+    }
+
+    /// Pushes news to a client that has [declared](crate::Peer::features) that it heeds them, and says whether
+    /// it has: nobody else is pushed anything. Does not wait.
+    pub fn notify(&self, notice: &Notice) -> bool {
+        self.mailbox.notify(notice)
     }
 
     /// Sends a KEEPALIVE and waits for its return: how long the way there and back takes. What was

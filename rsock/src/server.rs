@@ -3,6 +3,7 @@
 mod builder;
 mod drain;
 mod entering;
+mod heartbeat;
 mod log;
 #[cfg(feature = "tls")]
 mod secure;
@@ -145,6 +146,7 @@ impl Serve {
     }
 
     async fn run(self) {
+        self.server.keep_alive();
         let Self { server: Server { listeners, builder }, acceptor, shutdown } = self;
         let service = Arc::new(Service::new(builder, acceptor));
         let closes_all = CloseOnDrop(Arc::clone(&service));
@@ -164,13 +166,15 @@ impl Serve {
         }
         let meter = Arc::clone(&service.builder.settings.meter);
         let mut summing_up = pin!(meter.sum_up_warnings());
+        let mut beating = pin!(service.beat());
         std::future::poll_fn(|cx| {
             for listening in &mut accepting {
                 // An accept loop never ends by itself.
                 let _ = listening.as_mut().poll(cx);
             }
-            // Nor does this.
+            // Nor do these.
             let _ = summing_up.as_mut().poll(cx);
+            let _ = beating.as_mut().poll(cx);
             shutdown.as_mut().poll(cx)
         })
         .await;
@@ -205,10 +209,7 @@ impl Drop for CloseOnDrop {
         self.0.doors.stop();
         #[cfg(feature = "websocket")]
         self.0.web.end();
-        let mut from = Some(0);
-        while let Some(key) = from {
-            from = self.0.end_some(key, drain::PORTION, true);
-        }
+        self.0.end_now();
     }
 }
 
@@ -257,9 +258,9 @@ struct Service {
     builder: ServerBuilder,
     acceptor: Arc<dyn Accept>,
     doors: Arc<Doors>,
-    /// The mailboxes of live connections: at most `max_connections`, `max_sessions` without a
-    /// transport, and `max_newcomers`.
-    live: Mutex<slab::Slab<Arc<Mailbox>>>,
+    /// The live connections: at most `max_connections`, `max_sessions` without a transport, and
+    /// `max_newcomers`.
+    live: Mutex<slab::Slab<Connected>>,
     /// The last of them has ended.
     deserted: Notify,
     draining: watch::Sender<bool>,
@@ -415,7 +416,7 @@ impl Service {
         if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(mailbox.clone())) {
             return None;
         }
-        let live = self.register(&mailbox);
+        let live = self.register(&mailbox, transport.framing.has_pings());
         if *self.draining.borrow() {
             // It is heard, and told that it comes too late.
             mailbox.end(false);
@@ -429,10 +430,22 @@ impl Service {
         Some(Driven { driver: Box::pin(driver), _live: live })
     }
 
-    fn register(self: &Arc<Self>, mailbox: &Arc<Mailbox>) -> Live {
+    fn register(self: &Arc<Self>, mailbox: &Arc<Mailbox>, has_pings: bool) -> Live {
+        let (mailbox, _aging) = (Arc::clone(mailbox), self.age(mailbox));
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        Live { service: Arc::clone(self), key: live.insert(Arc::clone(mailbox)) }
+        Live {
+            service: Arc::clone(self),
+            key: live.insert(Connected { mailbox, has_pings, _aging }),
+        }
     }
+}
+
+/// A live connection, as its server knows it.
+struct Connected {
+    mailbox: Arc<Mailbox>,
+    has_pings: bool,
+    /// The task that ends it when it is as old as it may be.
+    _aging: Option<AbortOnDrop>,
 }
 
 /// A connection that is driven while this is awaited.

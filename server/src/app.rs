@@ -14,7 +14,13 @@ use rsock_topics::{Service, Settings};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{access::Access, api, metrics::Requests, topics::LocalAdmin};
+use crate::{
+    access::Access,
+    api,
+    metrics::Requests,
+    tls::{Certificates, Reloads},
+    topics::LocalAdmin,
+};
 
 /// The state the routes share. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -31,6 +37,10 @@ struct State {
     fire_and_forget: AtomicU64,
     observed: Requests,
     draining: AtomicBool,
+    /// The times that settings were read anew.
+    reloads: Reloads,
+    /// There are some if anything is listened on over TLS.
+    certificates: OnceLock<Certificates>,
     /// Set once all routes are known.
     routes: OnceLock<RouteList>,
 }
@@ -68,6 +78,8 @@ pub(crate) fn app_on(
         fire_and_forget: AtomicU64::new(0),
         observed: Requests::default(),
         draining: AtomicBool::new(false),
+        reloads: Reloads::default(),
+        certificates: OnceLock::new(),
         routes: OnceLock::new(),
     }));
     let mut router = api::add_to(Router::new(app.clone()));
@@ -168,6 +180,22 @@ impl App {
     /// The requests of clients, where they are observed.
     pub(crate) fn requests(&self) -> &Requests {
         &self.0.observed
+    }
+
+    /// How often settings were read anew.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.0.reloads
+    }
+
+    /// The certificates of the service.
+    pub(crate) fn certificates(&self) -> Option<&Certificates> {
+        self.0.certificates.get()
+    }
+
+    /// Says which they are, once.
+    pub(crate) fn set_certificates(&self, certificates: Certificates) {
+        // Others come with a restart alone.
+        let _ = self.0.certificates.set(certificates);
     }
 
     /// From now on the service is not ready.

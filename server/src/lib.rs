@@ -20,6 +20,7 @@
 //! ```
 
 mod access;
+mod admin;
 mod api;
 mod app;
 mod cores;
@@ -33,6 +34,7 @@ mod notify;
 mod owner;
 mod service;
 mod settings;
+mod sockets;
 mod tls;
 mod topics;
 mod users;
@@ -41,7 +43,7 @@ pub use access::AccessError;
 pub use app::{App, app};
 pub use files::OpenFiles;
 pub use logging::{Log, LogFilter, LogFormat};
-pub use notify::{notify_ready, notify_reloading, notify_stopping};
+pub use notify::{notify_ready, notify_reloading, notify_stopping, watchdog};
 pub use owner::UnixOwner;
 pub use service::{Live, Service, StartError, try_it};
 pub use settings::{

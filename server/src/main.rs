@@ -17,7 +17,7 @@ use rsock::ConnectError;
 use rsock_cli::{HELP_WIDTH, STYLES, TIMES};
 use rsock_server::{
     Changes, ConfigCommand, Flags, Live, Loaded, Log, OpenFiles, Options, Problems, Service,
-    StartError, UserCommand, notify_ready, notify_reloading, notify_stopping, try_it,
+    StartError, UserCommand, notify_ready, notify_reloading, notify_stopping, try_it, watchdog,
 };
 
 /// An RSocket service, ready to run
@@ -88,6 +88,7 @@ fn main() -> ExitCode {
                 // It was asked wrongly, as where clap says so.
                 Some(
                     StartError::Listen(ConnectError::Uri { .. })
+                    | StartError::Sockets(_)
                     | StartError::DefaultRoute { .. }
                     | StartError::OpenToAll(_),
                 ) => ExitCode::from(2),
@@ -167,8 +168,9 @@ async fn serve_on_it(
     let addresses = service.addresses();
     files.log();
     tracing::info!("listening on {}", addresses.join(" and "));
-    announce(&addresses)?;
+    announce(&addresses, &service.admin_addresses())?;
     notify_ready();
+    watchdog();
     let log = Arc::clone(log);
     let shutdown = async move {
         let (name, _) = signals.next().await;
@@ -189,9 +191,10 @@ async fn serve_on_it(
 }
 
 /// Says where it listens. On a thread: a stdout that nobody reads holds up nothing else.
-fn announce(addresses: &[String]) -> io::Result<()> {
+fn announce(addresses: &[String], admin: &[String]) -> io::Result<()> {
     let mut text: String =
         addresses.iter().map(|address| format!("listening on {address}\n")).collect();
+    text.extend(admin.iter().map(|address| format!("health and figures at {address}\n")));
     text.push_str(&try_it(addresses));
     thread::Builder::new().name("rsockd-announce".to_owned()).spawn(move || {
         let mut stdout = io::stdout();
@@ -217,6 +220,7 @@ impl Settings {
             Ok(loaded) => loaded,
             Err(problems) => {
                 tracing::error!("reload: nothing was changed:\n{problems}");
+                live.refuse();
                 return;
             }
         };

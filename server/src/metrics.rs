@@ -17,7 +17,7 @@ use rsock::{
     proto::{ErrorCode, Side},
 };
 
-use crate::{app::App, logging::lines_left_out};
+use crate::{access::AccessFigures, app::App, logging::lines_left_out};
 
 /// The upper ends of the buckets of times, in microseconds, and how they are written.
 const BUCKETS: [(u64, &str); 16] = [
@@ -219,7 +219,15 @@ pub(crate) fn text(app: &App, format: Format) -> String {
         text.sample("rsockd_memory_bytes", &format!("of=\"{of}\""), bytes);
     }
     requests(&mut text, app.requests());
+    reloads(&mut text, app);
+    if let Some(access) = app.access() {
+        who_came(&mut text, &access.figures());
+    }
+    cores(&mut text, &app.connections_by_runtime());
     topics(&mut text, app);
+    let name = "rsockd_fire_and_forget_total";
+    text.begin(name, "Fire-and-forget requests that the route echo has taken", "counter");
+    text.sample(name, "", app.fire_and_forget());
     let name = "rsockd_log_lines_left_out_total";
     text.begin(name, "Lines of the log that stderr did not take in time", "counter");
     text.sample(name, "", lines_left_out());
@@ -250,6 +258,79 @@ fn requests(text: &mut Text, requests: &Requests) {
         all().filter(|(label, _)| label.ends_with("stream") || label.ends_with("channel"))
     {
         text.histogram(name, &format!("interaction=\"{label}\""), &of.first_item_seconds);
+    }
+}
+
+/// Settings and certificates that were read anew.
+fn reloads(text: &mut Text, app: &App) {
+    let name = "rsockd_config_reloads_total";
+    text.begin(name, "Times that settings were read anew, by what came of it", "counter");
+    for (result, count) in app.reloads().counts() {
+        text.sample(name, &format!("result=\"{result}\""), count);
+    }
+    text.gauge(
+        "rsockd_config_last_reload_success",
+        "Whether settings could be read when they were read last",
+        app.reloads().is_well().into(),
+    );
+    let Some(certificates) = app.certificates() else { return };
+    let name = "rsockd_tls_reloads_total";
+    text.begin(name, "Times that the files of TLS were read anew, by what came of it", "counter");
+    for (result, count) in certificates.reloads().counts() {
+        text.sample(name, &format!("result=\"{result}\""), count);
+    }
+    let name = "rsockd_tls_not_after_seconds";
+    text.begin(name, "The ends of the certificates, in seconds since 1970", "gauge");
+    for (index, end) in certificates.ends().enumerate() {
+        text.sample(name, &format!("certificate=\"{}\"", index + 1), end);
+    }
+}
+
+/// Those who came in, and what was not permitted.
+fn who_came(text: &mut Text, figures: &AccessFigures) {
+    let name = "rsockd_access_accepted_total";
+    text.begin(name, "Times somebody was let in, or their request, by what they showed", "counter");
+    for (method, accepted, _) in figures.by_method {
+        text.sample(name, &format!("method=\"{method}\""), accepted);
+    }
+    let name = "rsockd_access_failed_total";
+    text.begin(name, "Times somebody was not who they said, by what they showed", "counter");
+    for (method, _, failed) in figures.by_method {
+        text.sample(name, &format!("method=\"{method}\""), failed);
+    }
+    let counters = [
+        ("busy", "Passwords that were not looked at because too many waited", figures.busy),
+        ("slowed", "Attempts that waited because others of theirs had failed", figures.slowed),
+        ("denied", "Things that were asked for and not permitted", figures.denied),
+        ("expired", "Sessions that ended because their token did", figures.expired),
+        ("noticed", "Clients that were told that their token expires soon", figures.noticed),
+    ];
+    for (what, help, count) in counters {
+        let name = format!("rsockd_access_{what}_total");
+        text.begin(&name, help, "counter");
+        text.sample(&name, "", count);
+    }
+    text.gauge(
+        "rsockd_access_sessions",
+        "Connections, and requests with credentials of their own, of whom it is known who they are",
+        figures.sessions as u64,
+    );
+}
+
+/// How connections are shared out, with a runtime for each core.
+fn cores(text: &mut Text, cores: &[(usize, usize)]) {
+    if cores.is_empty() {
+        return;
+    }
+    let name = "rsockd_core_open_connections";
+    text.begin(name, "Connections there are, by the core that serves them", "gauge");
+    for (core, (open, _)) in cores.iter().enumerate() {
+        text.sample(name, &format!("core=\"{core}\""), open);
+    }
+    let name = "rsockd_core_connections_total";
+    text.begin(name, "Connections there have been, by the core that served them", "counter");
+    for (core, (_, total)) in cores.iter().enumerate() {
+        text.sample(name, &format!("core=\"{core}\""), total);
     }
 }
 

@@ -21,6 +21,20 @@ pub fn notify_stopping() {
     notify(&[sd_notify::NotifyState::Stopping]);
 }
 
+/// Tells that it is alive, twice as often as systemd wants to hear of it (`WatchdogSec=` of the unit): from a task
+/// of the runtime that serves, so that one which hangs is silent, and is started again.
+pub fn watchdog() {
+    #[cfg(target_os = "linux")]
+    if let Some(interval) = sd_notify::watchdog_enabled() {
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(interval / 2).await;
+                notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        });
+    }
+}
+
 #[cfg(target_os = "linux")]
 fn notify(news: &[sd_notify::NotifyState<'_>]) {
     // Without systemd there is nobody to tell, and that is no error.

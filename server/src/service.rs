@@ -10,12 +10,14 @@ use rsock_topics::Service as TopicService;
 
 use crate::{
     access::{Access, Door},
+    admin::Admin,
     app::{App, app_on},
     cores::Cores,
     doors::{OriginPattern, Rates},
     frames,
     http::{Front, WebDoor, WebRules},
     settings::{DefaultRoute, Options, ProxyKind, RuntimeKind},
+    sockets,
     tls::{self, Certificates},
     topics::{self, Judge},
 };
@@ -24,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Service {
     server: Server,
+    admin: Option<Admin>,
     app: App,
     router: Router<App>,
     drain_grace: Duration,
@@ -43,15 +46,27 @@ pub struct Live {
     certificates: Option<Certificates>,
     access: Option<Access>,
     web: WebDoor,
+    app: App,
 }
 
 impl Live {
+    /// Settings could not be read anew: it is counted.
+    pub fn refuse(&self) {
+        self.app.reloads().add(false);
+    }
+
     /// Has these settings act, as far as that takes no restart, with certificates and who may do what as their
     /// files have it now: all of it, or nothing.
     ///
     /// # Errors
     /// The file that cannot be used, and why, as a sentence: nothing has changed.
     pub fn apply(&self, options: &Options) -> Result<(), String> {
+        let applied = self.try_apply(options);
+        self.app.reloads().add(applied.is_ok());
+        applied
+    }
+
+    fn try_apply(&self, options: &Options) -> Result<(), String> {
         let access = self.access.as_ref();
         let next = access.map(Access::read_anew).transpose().map_err(|error| error.to_string())?;
         // The last that may fail changes by itself.
@@ -117,7 +132,9 @@ impl Service {
             }
             router = router.default_route(name);
         }
-        let front = Front::new(app.clone(), options.metrics);
+        let has_admin = !options.admin_listen.is_empty();
+        let front = Front::new(app.clone(), options.metrics && !has_admin);
+        let admin_front = Front::new(app.clone(), options.metrics);
         let tls = tls::of(&options).map_err(StartError::Tls)?;
         let live = Live {
             config: LiveConfig::new(options.config()),
@@ -125,6 +142,7 @@ impl Service {
             certificates: tls.as_ref().map(|tls| Certificates::of(tls, &options)),
             access: access.clone(),
             web: WebDoor::new(web_rules(&options), access.clone()),
+            app: app.clone(),
         };
         let at_least_one = |number: Option<u32>| number.and_then(NonZeroU32::new);
         let rates = Rates::new(
@@ -133,6 +151,11 @@ impl Service {
             Arc::clone(&meter),
         );
         let door = live.web.clone();
+        if let Some(certificates) = &live.certificates {
+            app.set_certificates(certificates.clone());
+        }
+        let admin = Admin::bind(&options, &admin_front, &door, &memory, tls.as_ref()).await?;
+        let (listen, sockets) = sockets::take(&options.listen).map_err(StartError::Sockets)?;
         let mut builder = Server::builder()
             .live_config(live.config.clone())
             .max_connections(options.max_connections as usize)
@@ -144,7 +167,9 @@ impl Service {
             .subprotocols(&options.subprotocol)
             .http_limits(options.http_limits())
             .drain_limit(options.drain_limit)
-            .drain_spread(options.drain_spread);
+            .drain_spread(options.drain_spread)
+            .max_connection_age(options.max_connection_age)
+            .heartbeat(options.heartbeat);
         if options.metrics {
             builder = builder.observe(Arc::new(app.requests().clone()));
         }
@@ -186,22 +211,42 @@ impl Service {
         if let Some(tap) = frames::tap() {
             builder = builder.tap(tap);
         }
-        let server = builder.bind(&options.listen).await.map_err(StartError::Listen)?;
+        let server = builder.bind_with(&listen, sockets).await.map_err(StartError::Listen)?;
         let addresses = server.addresses();
-        let reach = check_reach(&addresses);
+        let mut all = admin.as_ref().map(Admin::addresses).unwrap_or_default();
+        all.extend_from_slice(&addresses);
+        let reach = check_reach(&all);
         // Nobody has been taken yet.
         live.web.set_local(reach.is_ok());
         if access.is_none() && !options.open_to_all {
             reach?;
         }
         front.set_addresses(&addresses);
+        admin_front.set_addresses(&addresses);
         let drain_grace = options.drain_grace;
-        Ok(Self { server, app, router, drain_grace, cores, memory, topics, access, rates, live })
+        Ok(Self {
+            server,
+            admin,
+            app,
+            router,
+            drain_grace,
+            cores,
+            memory,
+            topics,
+            access,
+            rates,
+            live,
+        })
     }
 
     /// The addresses it listens on, with the ports it was given.
     pub fn addresses(&self) -> Vec<String> {
         self.server.addresses()
+    }
+
+    /// The addresses of HTTP for those who run it, with the ports they were given.
+    pub fn admin_addresses(&self) -> Vec<String> {
+        self.admin.as_ref().map(Admin::addresses).unwrap_or_default()
     }
 
     /// The memory that its connections share.
@@ -217,8 +262,19 @@ impl Service {
     /// Serves until `shutdown` resolves. Then it is not ready, takes connections for `drain_grace` more, closes
     /// those without open streams within `drain_spread`, and the others within `drain_limit`.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) {
-        let Self { server, app, router, drain_grace, cores, topics, access, rates, live, .. } =
-            self;
+        let Self {
+            server,
+            admin,
+            app,
+            router,
+            drain_grace,
+            cores,
+            topics,
+            access,
+            rates,
+            live,
+            ..
+        } = self;
         if let Some(access) = &access {
             access.start();
         }
@@ -228,6 +284,8 @@ impl Service {
             // Whoever sends clients here needs time to see that it is not ready.
             tokio::time::sleep(drain_grace).await;
         };
+        // It tells how the drain goes, and so is there until the end.
+        let admin = admin.map(Admin::serve);
         let watching = live.certificates.map(Certificates::watch);
         let door = Door { router, access: access.clone(), rates };
         server.serve(door).with_graceful_shutdown(shutdown).await;
@@ -239,6 +297,7 @@ impl Service {
         if let Some(access) = access {
             access.close();
         }
+        drop(admin);
     }
 }
 
@@ -333,6 +392,8 @@ pub enum StartError {
     Listen(ConnectError),
     /// Listeners that share a port among several runtimes are to be had on Linux alone.
     PerCore,
+    /// A socket of systemd's that is to be listened on is not there: a sentence.
+    Sockets(String),
     /// Settings contradict each other: a sentence.
     Settings(String),
     /// The settings of TLS contradict each other: a sentence.
@@ -346,9 +407,10 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Topics(problem) | Self::Tls(problem) | Self::Settings(problem) => {
-                f.write_str(problem)
-            }
+            Self::Topics(problem)
+            | Self::Tls(problem)
+            | Self::Settings(problem)
+            | Self::Sockets(problem) => f.write_str(problem),
             Self::Access(problem) => write!(f, "access: {problem}"),
             Self::OpenToAll(address) => write!(
                 f,
@@ -405,6 +467,7 @@ impl std::error::Error for StartError {
             | Self::PerCore
             | Self::Settings(_)
             | Self::Tls(_)
+            | Self::Sockets(_)
             | Self::Topics(_)
             | Self::Access(_)
             | Self::OpenToAll(_) => None,

@@ -1,7 +1,10 @@
 //! Certificates: those that the settings name, and their exchange while the service runs.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -73,12 +76,39 @@ pub(crate) struct Certificates {
     interval: Duration,
     /// The problem that was warned about last: a file that cannot be read is looked at again and again.
     told: Arc<Mutex<Option<TlsError>>>,
+    reloads: Arc<Reloads>,
+}
+
+/// How often something was read anew, and how often it could not be.
+#[derive(Debug, Default)]
+pub(crate) struct Reloads {
+    done: AtomicU64,
+    failed: AtomicU64,
+    has_failed: AtomicBool,
+}
+
+impl Reloads {
+    /// Counts one.
+    pub(crate) fn add(&self, is_done: bool) {
+        if is_done { &self.done } else { &self.failed }.fetch_add(1, Relaxed);
+        self.has_failed.store(!is_done, Relaxed);
+    }
+
+    /// Those that were done and those that failed, as labels have it.
+    pub(crate) fn counts(&self) -> [(&'static str, u64); 2] {
+        [("done", self.done.load(Relaxed)), ("failed", self.failed.load(Relaxed))]
+    }
+
+    /// Whether the last was done.
+    pub(crate) fn is_well(&self) -> bool {
+        !self.has_failed.load(Relaxed)
+    }
 }
 
 impl Certificates {
     pub(crate) fn of(tls: &ServerTls, options: &Options) -> Self {
         let interval = options.tls_check_interval;
-        Self { reloader: tls.reloader(), interval, told: Arc::default() }
+        Self { reloader: tls.reloader(), interval, told: Arc::default(), reloads: Arc::default() }
     }
 
     /// Reads all files anew, and says what has come of it.
@@ -106,7 +136,18 @@ impl Certificates {
         }
     }
 
+    /// How often files were read anew.
+    pub(crate) fn reloads(&self) -> &Reloads {
+        &self.reloads
+    }
+
+    /// When each ends, in seconds since 1970, in the order of the settings.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = i64> {
+        self.reloader.certificates().into_iter().map(|certificate| certificate.not_after())
+    }
+
     fn reloaded(&self, reloaded: &Reloaded) {
+        self.reloads.add(true);
         *self.told.lock().unwrap_or_else(PoisonError::into_inner) = None;
         for certificate in reloaded.certificates() {
             tracing::info!("certificates were reloaded: {}", described(certificate));
@@ -115,6 +156,7 @@ impl Certificates {
     }
 
     fn kept(&self, error: TlsError, is_asked: bool) {
+        self.reloads.add(false);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if is_asked || told.as_ref() != Some(&error) {
             tracing::warn!("certificates were not reloaded, those from before are kept: {error}");

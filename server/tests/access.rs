@@ -8,7 +8,10 @@ use std::{fs, path::Path, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::{StreamExt, stream};
-use rsock::{Client, CloseReason, Payload, PayloadExt, metadata::Authentication};
+use rsock::{
+    Client, CloseReason, Payload, PayloadExt,
+    metadata::{Authentication, Features, Notice},
+};
 use rsock_server::{Options, Service, StartError};
 use serde_json::{Value, json};
 use tokio::{
@@ -213,6 +216,38 @@ async fn a_connection_ends_with_its_token_unless_that_is_renewed() {
     // Its streams have ended with it.
     while let Some(Ok(_)) = within(ticks.next()).await {}
     within(renewed.request_response(to("clock"))).await.unwrap();
+    service.end().await;
+}
+
+/// Nobody else is pushed anything.
+#[tokio::test]
+async fn who_heeds_it_is_told_that_a_token_expires() {
+    let directory = Directory::new("notice");
+    let service = Running::of(&directory).await;
+    let (tell, mut told) = tokio::sync::mpsc::channel(8);
+    let lasting =
+        |seconds| token(&json!({ "sub": "ann", "exp": now() + seconds, "roles": ["chat"] }));
+    let heed = move |notice| {
+        // The test listens.
+        let _ = tell.try_send(notice);
+    };
+    let heeding = Client::builder().heed(Features::AUTH_REFRESH, heed);
+    let heeding = heeding.authentication(lasting(50)).connect(&service.addresses[0]).await.unwrap();
+    let other = Client::builder().heed(Features::DRAIN, |notice| panic!("{notice:?}"));
+    let other = other.authentication(lasting(50)).connect(&service.addresses[0]).await.unwrap();
+    other.ping().await.unwrap();
+    let Some(Notice::Expires { after }) = within(told.recv()).await else { panic!("another") };
+    assert!((1..=50).contains(&after.as_secs()), "{after:?}");
+    // A fresh one is told of a minute before its own end.
+    let fresh = heeding.request_response(to("auth").authentication(&lasting(61)).unwrap());
+    within(fresh).await.unwrap();
+    let Some(Notice::Expires { after }) = within(told.recv()).await else { panic!("another") };
+    assert!((50..=60).contains(&after.as_secs()), "{after:?}");
+    other.request_response(to("clock")).await.unwrap();
+    let ops = service.client("ops").await;
+    let status = within(ops.request_response(to("status"))).await.unwrap();
+    let status: Value = serde_json::from_slice(&status.data).unwrap();
+    assert_eq!(status["access"]["noticed"], 2);
     service.end().await;
 }
 

@@ -597,6 +597,15 @@ fn systemd_is_told_when_it_is_ready_reloads_and_stops() {
 fn the_log_may_be_an_object_a_line() {
     let service = Running::start(&["--log-format=json", "--log=debug"]);
     drop(TcpStream::connect(&service.addresses[0]["tcp://".len()..]).unwrap());
+    // A SETUP, and a frame that no client may send: KEEPALIVE of four bytes.
+    let mut socket = TcpStream::connect(&service.addresses[0]["tcp://".len()..]).unwrap();
+    let setup = b"\0\0\0\0\x04\0\0\x01\0\0\0\0\x4e\x20\0\x01\x5f\x90\x03a/b\x03a/b";
+    let wrong = b"\0\0\0\0\x0c\0\0\0\0\0";
+    for frame in [&setup[..], wrong] {
+        let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
+        socket.write_all(&[&length[1..], frame].concat()).unwrap();
+    }
+    socket.read_to_end(&mut Vec::new()).unwrap();
     service.signal("-TERM");
     let (code, _, stderr) = service.end();
     assert_eq!(code, Some(0), "{stderr}");
@@ -609,6 +618,9 @@ fn the_log_may_be_an_object_a_line() {
     let started = events.iter().find(is_start).unwrap();
     assert_eq!((&started["level"], &started["target"]), (&"INFO".into(), &"rsockd".into()));
     assert!(started["timestamp"].is_string());
+    let ended = events.iter().find(|event| event["level"] == "WARN").unwrap();
+    let peer = socket.local_addr().unwrap().to_string();
+    assert_eq!((&ended["peer"], &ended["conn"]), (&peer.into(), &1.into()), "{ended}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics, its helpers included")]
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use rsock::{Client, Error, ErrorCode, Payload, PayloadExt, Window, metadata::WellKnownMime};
@@ -265,6 +265,83 @@ async fn the_figures_of_the_status_keep_their_names_and_their_order() {
          dropped error_texts keepalive_replies metadata_pushes \
          log lines_left_out warnings_left_out"
     );
+    service.end().await;
+}
+
+/// Whoever looks at one sees what the other has.
+#[tokio::test]
+async fn each_figure_of_the_status_is_among_the_metrics() {
+    let service = Running::start(Options::default()).await;
+    let client = &service.clients().await[0];
+    let status = json(&client.request_response(to("status", "")).await.unwrap());
+    let (_, metrics) = service.get("/metrics").await;
+    let named: HashSet<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("rsockd_")?.split([' ', '{']).next())
+        .map(|name| name.strip_suffix("_total").unwrap_or(name))
+        .collect();
+    // Figures that have another name where they stand alone.
+    let others = [
+        ("version", "build_info"),
+        ("connections.total", "connections"),
+        ("connections.turned_away", "evicted_newcomers"),
+        ("proxies.refused", "refused_proxy_headers"),
+        ("tls.handshakes", "tls_handshakes"),
+        ("tls.failed", "failed_tls_handshakes"),
+        ("tls.timeouts", "tls_handshake_timeouts"),
+        ("http.open", "open_http_connections"),
+        ("http.refused", "refused_http_requests"),
+        ("http.evicted", "evicted_http_connections"),
+        ("memory.max", "memory_bytes"),
+        ("memory.used", "memory_bytes"),
+        ("memory.refused", "refused_memory"),
+        ("memory.paused", "paused_for_memory"),
+        ("memory.paused_for_handlers", "paused_for_consumers"),
+        ("memory.ended", "ended_for_memory"),
+        ("sessions.resumed", "resumes"),
+        ("sessions.overflows", "retention_overflows"),
+        ("streams.refused_payloads", "refused_assemblies"),
+        ("requests.received", "requests_in"),
+        ("requests.refused", "refused_streams"),
+        ("requests.beyond_lease", "refused_leases"),
+        ("requests.beyond_rate", "rate_limited_requests"),
+        ("http.forbidden", "forbidden_http_requests"),
+        ("leases.connections", "leased_connections"),
+        ("leases.running", "leased_requests"),
+        ("fire_and_forget.taken", "fire_and_forget"),
+        ("frames.ignored", "ignored_unknown_stream"),
+        ("dropped.error_texts", "cut_error_texts"),
+        ("dropped.keepalive_replies", "dropped_keepalive_replies"),
+        ("dropped.metadata_pushes", "dropped_pushes"),
+        ("log.lines_left_out", "log_lines_left_out"),
+    ];
+    let mut missing = Vec::new();
+    let mut rest = vec![(String::new(), &status)];
+    while let Some((path, value)) = rest.pop() {
+        if let Value::Object(members) = value {
+            let below =
+                |name: &String| format!("{path}{}{name}", if path.is_empty() { "" } else { "." });
+            rest.extend(members.iter().map(|(name, value)| (below(name), value)));
+            continue;
+        }
+        let (section, name) = path.rsplit_once('.').unwrap_or(("", &path));
+        let other = others.iter().find(|(known, _)| *known == path).map(|(_, name)| *name);
+        let is_there = match section {
+            "topics.refused" => {
+                metrics.contains(&format!("topic_refused_total{{reason=\"{name}\"}}"))
+            }
+            "topics" => named.contains(&*format!("topic_{name}")),
+            _ => {
+                let names =
+                    [name.to_owned(), format!("{section}_{name}"), format!("{name}_{section}")];
+                names.iter().map(|name| &**name).chain(other).any(|name| named.contains(name))
+            }
+        };
+        if !is_there {
+            missing.push(path);
+        }
+    }
+    assert_eq!(missing, [""; 0]);
     service.end().await;
 }
 

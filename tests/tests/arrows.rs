@@ -42,9 +42,11 @@ const RSOCK: &[(&str, &[&str])] = &[
     ("reconnect", &[]),
     ("resume", &[]),
     ("credentials", &["error"]),
+    // What a client heeds, before its responder.
+    ("heed", &["boxed", "connection", "error"]),
     // A client's SETUP, for each of its connections.
     ("setup", &["credentials", "error", "resume"]),
-    ("meter", &["warnings"]),
+    ("meter", &["error", "warnings"]),
     ("nearest", &[]),
     ("newest", &["error"]),
     ("network", &[]),
@@ -136,6 +138,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "connection",
             "credentials",
             "error",
+            "heed",
             "lease",
             "peer",
             "reconnect",

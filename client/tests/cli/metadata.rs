@@ -14,7 +14,8 @@ const PASSWORD: &str = "hunter2";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const AUTH: &str = mime::AUTHENTICATION;
 
-/// The metadata entries of SETUP and of the request that came last, as type and content.
+/// The metadata entries of SETUP and of the request that came last, as type and content; of SETUP without the
+/// last, which says what `rsock` heeds, as always.
 fn sent(service: &Service) -> [Vec<(String, Vec<u8>)>; 2] {
     let (mut setup, mut request) = (None, None);
     for (direction, frame) in service.frames() {
@@ -24,10 +25,14 @@ fn sent(service: &Service) -> [Vec<(String, Vec<u8>)>; 2] {
             _ => {}
         }
     }
-    [setup, request].map(|metadata| {
+    let [mut setup, request] = [setup, request].map(|metadata| {
         let entries = CompositeMetadata::new(metadata.unwrap_or_default()).map(Result::unwrap);
-        entries.map(|Entry { mime, content }| (mime.to_string(), content.to_vec())).collect()
-    })
+        let entries = entries.map(|Entry { mime, content }| (mime.to_string(), content.to_vec()));
+        entries.collect::<Vec<_>>()
+    });
+    let heeded = setup.pop().map(|heeded| vec![heeded]);
+    assert_eq!(heeded, Some(entry(mime::FEATURES, "drain")));
+    [setup, request]
 }
 
 fn entry(mime: &str, content: impl AsRef<[u8]>) -> Vec<(String, Vec<u8>)> {
@@ -113,7 +118,7 @@ fn no_secret_is_ever_shown() {
     }
     assert!(!stderr.contains(PASSWORD), "{stderr}");
     for line in [
-        "data=application/json auth=simple user=ann 0 B + 17 B metadata\n",
+        "data=application/json auth=simple user=ann 0 B + 53 B metadata\n",
         "→ REQUEST_RESPONSE stream=1 route=echo auth=bearer 1 B + ",
         "← PAYLOAD stream=1 [NC] route=echo auth=simple user=ann 1 B + ",
         "message/x.rsocket.authentication.v0: simple user=ann\n",

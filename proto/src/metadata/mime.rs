@@ -28,6 +28,12 @@ pub const ROUTING: &str = WellKnownMime::Routing.as_str();
 /// The text of a [`TraceParent`](super::TraceParent); named like the header and without a slash,
 /// as deployed instrumentation does.
 pub const TRACEPARENT: &str = "traceparent";
+/// The features that a client declares in SETUP, see [`Features`](super::Features).
+pub const FEATURES: &str = "message/x.rsock.features.v0";
+/// The server's news that it stops, see [`Notice::Drain`](super::Notice::Drain).
+pub const DRAIN: &str = "message/x.rsock.drain.v0";
+/// The server's news that credentials expire, see [`Notice::Expires`](super::Notice::Expires).
+pub const AUTH: &str = "message/x.rsock.auth.v0";
 /// Several entries, each of its own type, see [`CompositeMetadata`](super::CompositeMetadata).
 pub const COMPOSITE_METADATA: &str = WellKnownMime::CompositeMetadata.as_str();
 

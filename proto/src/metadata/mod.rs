@@ -28,6 +28,7 @@ mod auth;
 mod composite;
 mod extensions;
 pub mod mime;
+mod notice;
 mod routing;
 mod stream_mime;
 mod tracing;
@@ -39,6 +40,7 @@ pub use auth::Authentication;
 pub use composite::{CompositeBuilder, CompositeMetadata, Entry, append_entry};
 pub use extensions::Extensions;
 pub use mime::{CustomMime, LengthCoding, Mime, WellKnownMime};
+pub use notice::{Features, Notice};
 pub use routing::{Route, RoutingTags, append_route, encode_tags, first_route, plain_route};
 pub use stream_mime::{AcceptMimes, decode_stream_mime, encode_accept_mimes, encode_stream_mime};
 pub use tracing::{Sampling, TraceContext, TraceId, TraceParent, Zipkin, ZipkinSpan};
@@ -188,6 +190,9 @@ mod tests {
         _ = AcceptMimes::new(input.clone()).count();
         _ = Zipkin::decode(input);
         _ = TraceParent::decode(input);
+        _ = Features::decode(input);
+        _ = Features::find(input, mime::COMPOSITE_METADATA);
+        _ = Notice::find(input, mime::COMPOSITE_METADATA);
         for connection_mime in [mime::COMPOSITE_METADATA, mime::AUTHENTICATION] {
             let Ok(found) = Extensions::read(input, connection_mime) else { continue };
             _ = (found.route(), found.data_mime(), found.accepted_mimes(), found.trace());

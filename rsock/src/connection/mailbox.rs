@@ -16,6 +16,7 @@ use bytes::Bytes;
 use rsock_proto::{
     CloseReason, ErrorCode, Interaction, Payload, Side,
     frame::{self, StreamId},
+    metadata::{Features, Notice},
 };
 use tokio::sync::{Semaphore, TryAcquireError, oneshot, watch};
 
@@ -59,17 +60,24 @@ pub(crate) enum Command {
     Demanded(Arc<Inlet>),
     /// Send a KEEPALIVE, and tell when it comes back.
     Ping { answer: oneshot::Sender<Result<(), Error>>, permit: Permit },
-    /// Send METADATA_PUSH, and tell when it is in the send buffer.
-    Push { metadata: Bytes, answer: oneshot::Sender<Result<(), Error>>, permit: Permit },
+    /// Send METADATA_PUSH, and tell when it is in the send buffer, if somebody waits for that.
+    Push { metadata: Bytes, caller: Option<Caller> },
+    /// Ping the peer by what the transport has for that, if nothing has gone over it since this was said last.
+    Beat,
     /// Tolerate no more silence of the peer than this.
     Shorten(Duration),
     /// Take no new requests, end with the last stream.
     Drain,
+    /// The same of one that is as old as it may be.
+    Retire,
     /// End now.
     Close,
     /// End now, and tell the peer why.
     End(Arc<str>),
 }
+
+/// A handle that waits for what has become of its command, and the permit it holds.
+pub(crate) type Caller = (oneshot::Sender<Result<(), Error>>, Permit);
 
 /// The items that a channel of ours sends, and who is told how many the responder asks for.
 pub(crate) struct Outgoing {
@@ -134,6 +142,10 @@ pub(crate) struct Mailbox {
     round_trip: AtomicU64,
     /// Of the requests of both sides; most connections have none.
     observer: OnceLock<Box<Observer>>,
+    /// The number of the connection; 0 until it has one.
+    connection_id: AtomicU64,
+    /// The name of its peer, once somebody has said it: for logs.
+    subject: OnceLock<Arc<str>>,
     waiting: WaitingBytes,
 }
 
@@ -163,6 +175,10 @@ struct Inner {
     closed: bool,
     /// It is to end now: a peer that does not take what is left to write is not waited for.
     hurried: bool,
+    /// The features that the peer has declared: it is pushed what it heeds.
+    features: Features,
+    /// News of the end of our service, until the peer has said that it heeds them.
+    drain_notice: Option<Bytes>,
 }
 
 impl Inner {
@@ -190,6 +206,8 @@ impl Mailbox {
             lease: OnceLock::new(),
             round_trip: AtomicU64::new(0),
             observer: OnceLock::new(),
+            connection_id: AtomicU64::new(0),
+            subject: OnceLock::new(),
             waiting: WaitingBytes::new(),
         })
     }
@@ -203,6 +221,24 @@ impl Mailbox {
     #[inline]
     pub(crate) fn observer(&self) -> Option<&Observer> {
         self.observer.get().map(|observer| &**observer)
+    }
+
+    /// The connection has this number.
+    pub(crate) fn number(&self, connection_id: u64) {
+        self.connection_id.store(connection_id, Relaxed);
+    }
+
+    /// The peer is somebody of this name.
+    pub(crate) fn identify(&self, subject: Arc<str>) {
+        // It is said once.
+        let _ = self.subject.set(subject);
+    }
+
+    /// The number of the connection and the name of its peer, as far as they are known: for logs.
+    #[allow(dead_code, reason = "not every build has a log")]
+    pub(crate) fn known(&self) -> (Option<u64>, Option<&str>) {
+        let connection_id = self.connection_id.load(Relaxed);
+        ((connection_id > 0).then_some(connection_id), self.subject.get().map(|name| &**name))
     }
 
     /// No user code runs under the lock, so a poisoned one still holds whole values.
@@ -280,10 +316,71 @@ impl Mailbox {
             return Self::wake(inner);
         }
         drop(inner);
-        let reason = CloseReason::Finished(Side::Local);
-        self.refuse(&reason);
+        self.end_by(if now { Command::Close } else { Command::Drain });
+    }
+
+    /// Has the driver end the connection with its last stream, because it is as old as it may be.
+    pub(crate) fn retire(&self) {
+        self.end_by(Command::Retire);
+    }
+
+    fn end_by(&self, command: Command) {
+        self.refuse(&CloseReason::Finished(Side::Local));
         // One that has ended meanwhile needs no ending.
-        let _ = self.send(if now { Command::Close } else { Command::Drain });
+        let _ = self.send(command);
+    }
+
+    /// The peer has declared these features.
+    pub(crate) fn declared(&self, features: Features) {
+        let mut inner = self.lock();
+        inner.features = features;
+        if features.has(Features::DRAIN)
+            && let Some(metadata) = inner.drain_notice.take()
+        {
+            self.push_notice(inner, metadata);
+        }
+    }
+
+    /// Has news pushed to the peer if it heeds them, and says whether it does.
+    pub(crate) fn notify(&self, notice: &Notice) -> bool {
+        let inner = self.lock();
+        let heeds = inner.features.has(notice.needs());
+        if heeds {
+            self.push_notice(inner, notice.encode());
+        }
+        heeds
+    }
+
+    /// Has news of the end of our service pushed to the peer, and says whether it heeds them; a peer of which
+    /// that is not known yet is pushed them when it is.
+    pub(crate) fn notify_drain(&self, notice: &Notice) -> bool {
+        let heeds = self.notify(notice);
+        if !heeds {
+            let mut inner = self.lock();
+            // It may have been said meanwhile.
+            if inner.features.has(Features::DRAIN) {
+                self.push_notice(inner, notice.encode());
+                return true;
+            }
+            inner.drain_notice = Some(notice.encode());
+        }
+        heeds
+    }
+
+    fn push_notice(&self, inner: MutexGuard<'_, Inner>, metadata: Bytes) {
+        // Who has been told of the end already needs no notice.
+        let _ = self.push(inner, Command::Push { metadata, caller: None });
+    }
+
+    /// Whether the peer heeds news of the end of our service.
+    pub(crate) fn heeds_drain(&self) -> bool {
+        self.lock().features.has(Features::DRAIN)
+    }
+
+    /// Has a silent peer pinged.
+    pub(crate) fn beat(&self) {
+        // One that has ended is not to be kept.
+        let _ = self.send(Command::Beat);
     }
 
     /// Nothing new is asked of the peer from here on, for this reason. Who waits to ask is told.

@@ -359,7 +359,7 @@ impl<S: Clone + Send + Sync + 'static> Responder for Router<S> {
         let working = self.answer(request, interaction, |route| route.fire_and_forget.as_ref());
         if let Err(error) = Answering::new(working).await {
             meter.failed_fire_and_forget();
-            log_fire_and_forget(&meter, peer.address(), &error);
+            log_fire_and_forget(&meter, &peer, &error);
         }
     }
 
@@ -442,16 +442,18 @@ impl<S> fmt::Debug for Router<S> {
 }
 
 #[cfg(feature = "tracing")]
-fn log_fire_and_forget(meter: &Meter, peer: &str, error: &Error) {
+fn log_fire_and_forget(meter: &Meter, of: &Peer, error: &Error) {
+    let (conn, peer) = (of.connection_id(), of.address());
+    let subject = of.identity().map(|identity| identity.name());
     if meter.admits_warning(Kind::Failed, peer, std::time::Instant::now()) {
-        tracing::info!(peer, "a fire-and-forget request failed: {error}");
+        tracing::info!(conn, peer, subject, "a fire-and-forget request failed: {error}");
     } else {
-        tracing::debug!(peer, "a fire-and-forget request failed: {error}");
+        tracing::debug!(conn, peer, subject, "a fire-and-forget request failed: {error}");
     }
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_fire_and_forget(_: &Meter, _: &str, _: &Error) {}
+fn log_fire_and_forget(_: &Meter, _: &Peer, _: &Error) {}
 
 #[cfg(test)]
 mod tests {

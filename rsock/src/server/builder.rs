@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(feature = "tls")]
 use super::secure;
-use super::{Endpoint, Server, Service};
+use super::{Endpoint, Server, Service, drain::DrainSettings};
 #[cfg(feature = "tls")]
 use crate::transport::tls::ServerTls;
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     settings::{Settings, shared_settings},
     transport::{
         address::Uri,
-        listen::{ListenOptions, Listener},
+        listen::{ListenOptions, Listener, OpenListener},
         proxy::ProxyProtocol,
     },
 };
@@ -42,8 +42,8 @@ pub struct ServerBuilder {
     pub(super) listen: ListenOptions,
     /// Bounds that may change, in the place of those of `settings`.
     pub(super) live_config: Option<LiveConfig>,
-    pub(super) drain_limit: Duration,
-    pub(super) drain_spread: Duration,
+    pub(super) drain: DrainSettings,
+    pub(super) heartbeat: Duration,
     pub(super) max_sessions: usize,
     /// Half of them unless it was set.
     pub(super) max_sessions_per_address: Option<usize>,
@@ -77,8 +77,8 @@ impl Default for ServerBuilder {
             runtimes: None,
             listen: ListenOptions::default(),
             live_config: None,
-            drain_limit: Duration::from_secs(10),
-            drain_spread: Duration::ZERO,
+            drain: DrainSettings::default(),
+            heartbeat: Duration::from_secs(25),
             max_sessions: 10_000,
             max_sessions_per_address: None,
             resume: None,
@@ -200,20 +200,6 @@ impl ServerBuilder {
         self
     }
 
-    /// How long open streams may take to end after a shutdown was asked for. Default 10 s.
-    pub fn drain_limit(mut self, limit: Duration) -> Self {
-        self.drain_limit = limit;
-        self
-    }
-
-    /// The time over which connections are told after a shutdown that they end, so that their clients do not
-    /// all connect elsewhere at once; part of the drain limit. One that was not told yet serves as before.
-    /// By default all are told at once.
-    pub fn drain_spread(mut self, spread: Duration) -> Self {
-        self.drain_spread = spread;
-        self
-    }
-
     /// Takes from proxies where connections come from, on all addresses of TCP: those of trusted ones have to
     /// begin with a header of the PROXY protocol, and others are closed. Limits for each address, and
     /// [`Peer::address`](crate::Peer::address), are of the client then.
@@ -287,6 +273,20 @@ impl ServerBuilder {
     /// # Errors
     /// A URI is wrong, or its address is not to be had, or the certificates are not.
     pub async fn bind(self, uris: &[impl AsRef<str>]) -> Result<Server, ConnectError> {
+        self.bind_with(uris, []).await
+    }
+
+    /// Opens a listener for each URI, and takes others that are open already, as those of systemd: each with a
+    /// URI that says what is spoken there and, to those who are told, where that is. With several runtimes the
+    /// first listens to them for all.
+    ///
+    /// # Errors
+    /// As for [`bind`](Self::bind).
+    pub async fn bind_with(
+        self,
+        uris: &[impl AsRef<str>],
+        open: impl IntoIterator<Item = (String, OpenListener)>,
+    ) -> Result<Server, ConnectError> {
         let mut listeners = Vec::with_capacity(uris.len());
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
@@ -300,6 +300,13 @@ impl ServerBuilder {
                 None => Listener::bind(uri, self.listen).await?,
                 Some(runtimes) => Listener::bind_each(uri, self.listen, runtimes.handles()).await?,
             });
+        }
+        for (uri, socket) in open {
+            let uri = Uri::parse(&uri)?;
+            #[cfg(feature = "tls")]
+            secure::check(&uri, self.tls.is_some())?;
+            let runtime = self.runtimes.as_ref().and_then(|runtimes| runtimes.handles().next());
+            listeners.push(Listener::open(socket, uri, runtime)?);
         }
         Ok(Server { listeners, builder: self })
     }

@@ -9,6 +9,7 @@ use crate::{
     transport::{
         address::{Layout, Security, Uri},
         socket::Socket,
+        tls::kind_of,
     },
 };
 
@@ -58,7 +59,7 @@ impl Service {
                 error
             }
             Err(error) => {
-                meter.failed_tls_handshake();
+                meter.failed_tls_handshake(kind_of(&error).as_ref());
                 error
             }
         };
@@ -70,7 +71,7 @@ impl Service {
 /// Those who look for open ports end here as well: it is no warning.
 #[cfg(feature = "tracing")]
 fn log_handshake(peer: &str, error: &io::Error) {
-    use crate::transport::tls::{TlsErrorKind, kind_of};
+    use crate::transport::tls::TlsErrorKind;
 
     match kind_of(error) {
         Some(TlsErrorKind::NotTls) => {

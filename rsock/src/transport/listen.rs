@@ -1,7 +1,9 @@
 //! Listening: from a URI to the sockets that take its connections.
 
-use std::{fmt, io, net::SocketAddr};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use socket2::{SockRef, TcpKeepalive};
 #[cfg(unix)]
 use tokio::net::UnixListener;
 use tokio::{
@@ -58,6 +60,66 @@ impl ListeningSocket {
                 let (socket, _) = socket.accept().await?;
                 let user = unix::user(&socket).map(|user| user.uid);
                 Ok((Socket::Unix(socket), Remote::User(user)))
+            }
+        }
+    }
+}
+
+impl ListeningSocket {
+    /// Has the system ask connections that come from now on whether they are there, after so long a silence,
+    /// where it lets connections be as their listener is.
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    pub(crate) fn keep_alive(&self, interval: Duration) -> io::Result<()> {
+        let Self::Tcp(socket) = self else { return Ok(()) };
+        // The system counts in seconds.
+        let interval = interval.max(Duration::from_secs(1));
+        let settings = TcpKeepalive::new().with_time(interval).with_interval(interval);
+        SockRef::from(socket).set_tcp_keepalive(&settings)
+    }
+
+    /// Does nothing.
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    pub(crate) fn keep_alive(&self, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A socket that listens already, as one that systemd has opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenListener {
+    /// Of TCP.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket. Its file stays when the server stops.
+    #[cfg(unix)]
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl From<std::net::TcpListener> for OpenListener {
+    fn from(socket: std::net::TcpListener) -> Self {
+        Self::Tcp(socket)
+    }
+}
+
+#[cfg(unix)]
+impl From<std::os::unix::net::UnixListener> for OpenListener {
+    fn from(socket: std::os::unix::net::UnixListener) -> Self {
+        Self::Unix(socket)
+    }
+}
+
+impl OpenListener {
+    /// The socket, woken by the runtime this runs on.
+    fn listening(self) -> io::Result<ListeningSocket> {
+        match self {
+            Self::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                TcpListener::from_std(socket).map(ListeningSocket::Tcp)
+            }
+            #[cfg(unix)]
+            Self::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                UnixListener::from_std(socket).map(ListeningSocket::Unix)
             }
         }
     }
@@ -133,6 +195,20 @@ impl Listener {
                 Self::unix(listening, uri)
             }
         }
+    }
+
+    /// Takes connections of a socket that listens already, as this URI says, which is told of it; woken by
+    /// this runtime, or by the one this runs on.
+    pub(crate) fn open(
+        socket: OpenListener,
+        uri: Uri,
+        woken_by: Option<&Handle>,
+    ) -> Result<Self, ConnectError> {
+        check(&uri)?;
+        let woken_by = woken_by.map(Handle::enter);
+        let socket = socket.listening().map_err(|error| failed(&uri, error))?;
+        drop(woken_by);
+        Ok(Self { sockets: vec![socket], uri, file: None })
     }
 
     fn tcp(opened: Opened, mut uri: Uri) -> Result<Self, ConnectError> {

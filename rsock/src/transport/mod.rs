@@ -108,6 +108,21 @@ impl Framing {
         }
     }
 
+    /// Whether the transport has pings of its own.
+    pub(crate) fn has_pings(&self) -> bool {
+        !matches!(self, Self::LengthPrefixed)
+    }
+
+    /// Pings the peer, if the transport can.
+    #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "WebSocket's alone"))]
+    pub(crate) fn ping(&mut self, output: &mut SendBuf) {
+        match self {
+            Self::LengthPrefixed => {}
+            #[cfg(feature = "websocket")]
+            Self::WebSocket(framing) => framing.ping(output),
+        }
+    }
+
     /// Nothing but the transport's own farewell follows.
     #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "WebSocket's alone"))]
     pub(crate) fn close(&mut self, output: &mut SendBuf) {

@@ -184,7 +184,7 @@ impl Access {
         let grants = Inner::grants_of(&found.policy, fresh);
         let is_other = session.renew(found.principal, grants);
         let ends = self.0.ends(expires);
-        lock(&self.0.sessions).expire(session.id(), ends);
+        lock(&self.0.sessions).expiry.set(session.id(), expires, ends);
         self.0.catch_up(&found.policy, &session);
         if session.is_over() {
             return Err(Error::rejected(FAILED));
@@ -352,7 +352,7 @@ impl Inner {
     }
 
     pub(super) fn accepted(&self, peer: &Origin, principal: &Principal) {
-        self.counters.accepted.fetch_add(1, Relaxed);
+        self.counters.accepted.add(Some(principal.method));
         self.audit.tell(Event {
             event: "auth.ok",
             conn: peer.connection,
@@ -370,7 +370,7 @@ impl Inner {
         method: Option<Method>,
         reason: &str,
     ) {
-        self.counters.failed.fetch_add(1, Relaxed);
+        self.counters.failed.add(method);
         self.audit.tell(Event {
             event: "auth.failed",
             conn: peer.connection,

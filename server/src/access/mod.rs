@@ -4,6 +4,7 @@ mod audit;
 mod certificate;
 mod cookie;
 mod door;
+mod expiry;
 mod hashing;
 mod login;
 mod policy;
@@ -13,7 +14,7 @@ mod session;
 mod topic_token;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     fmt,
     path::Path,
     sync::{
@@ -24,12 +25,15 @@ use std::{
 };
 
 use rsock::{Admission, Error, Identity, ItemGuard, Request};
-use rsock_access::{Action, Grants, Kind, Principal, Revoked, Seal, Throttle, ThrottleLimits};
+use rsock_access::{
+    Action, Grants, Kind, Method, Principal, Revoked, Seal, Throttle, ThrottleLimits,
+};
 use rsock_topics::{Permit, Refusal, TopicName};
 use serde::Serialize;
 
 use audit::{Audit, Event};
 pub(crate) use door::Door;
+use expiry::Expiry;
 use hashing::Hashing;
 use login::{Cache, Origin};
 pub use policy::AccessError;
@@ -85,34 +89,64 @@ pub(crate) fn check(file: &AccessFile) -> Result<(), String> {
 /// Settings that were read, and do not act yet.
 pub(crate) struct NextPolicy(Policy);
 
-/// All sessions there are, and those of them that expire, the first first.
+/// All sessions there are, and those of them that expire.
 #[derive(Default)]
 struct Sessions {
     all: HashMap<u64, Weak<Session>>,
-    expiring: BTreeSet<(u64, u64)>,
-    expiry: HashMap<u64, u64>,
+    expiry: Expiry,
 }
 
 #[derive(Default)]
 struct Counters {
-    accepted: AtomicU64,
-    failed: AtomicU64,
+    accepted: ByMethod,
+    failed: ByMethod,
     busy: AtomicU64,
     slowed: AtomicU64,
     denied: AtomicU64,
     expired: AtomicU64,
+    noticed: AtomicU64,
 }
 
 /// The figures of who came in and of what was not permitted.
 #[derive(Debug, Serialize)]
 pub(crate) struct AccessFigures {
-    accepted: u64,
-    failed: u64,
-    busy: u64,
-    slowed: u64,
-    denied: u64,
-    expired: u64,
-    sessions: usize,
+    pub(crate) accepted: u64,
+    pub(crate) failed: u64,
+    pub(crate) busy: u64,
+    pub(crate) slowed: u64,
+    pub(crate) denied: u64,
+    pub(crate) expired: u64,
+    pub(crate) noticed: u64,
+    pub(crate) sessions: usize,
+    /// The first two, by method.
+    #[serde(skip)]
+    pub(crate) by_method: [(&'static str, u64, u64); METHODS.len()],
+}
+
+/// The ways in which somebody says who they are; those behind which nothing could be read have none.
+const METHODS: [Option<Method>; 6] = [
+    Some(Method::Anonymous),
+    Some(Method::Password),
+    Some(Method::Token),
+    Some(Method::Cookie),
+    Some(Method::Certificate),
+    None,
+];
+
+/// A count for each method.
+#[derive(Default)]
+struct ByMethod([AtomicU64; METHODS.len()]);
+
+impl ByMethod {
+    fn add(&self, method: Option<Method>) {
+        if let Some(index) = METHODS.iter().position(|known| *known == method) {
+            self.0[index].fetch_add(1, Relaxed);
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        self.0.iter().map(|count| count.load(Relaxed)).sum()
+    }
 }
 
 impl Access {
@@ -308,13 +342,19 @@ impl Access {
     pub(crate) fn figures(&self) -> AccessFigures {
         let counters = &self.0.counters;
         AccessFigures {
-            accepted: counters.accepted.load(Relaxed),
-            failed: counters.failed.load(Relaxed),
+            accepted: counters.accepted.sum(),
+            failed: counters.failed.sum(),
             busy: counters.busy.load(Relaxed),
             slowed: counters.slowed.load(Relaxed),
             denied: counters.denied.load(Relaxed),
             expired: counters.expired.load(Relaxed),
+            noticed: counters.noticed.load(Relaxed),
             sessions: lock(&self.0.sessions).all.len(),
+            by_method: std::array::from_fn(|index| {
+                let count = |of: &ByMethod| of.0[index].load(Relaxed);
+                let method = METHODS[index].map_or("unreadable", Method::as_str);
+                (method, count(&counters.accepted), count(&counters.failed))
+            }),
         }
     }
 }
@@ -378,10 +418,11 @@ impl Inner {
     }
 
     fn remember(&self, session: &Arc<Session>) {
-        let ends = self.ends(session.expires());
+        let expires = session.expires();
+        let ends = self.ends(expires);
         let mut sessions = lock(&self.sessions);
         sessions.all.insert(session.id(), Arc::downgrade(session));
-        sessions.expire(session.id(), ends);
+        sessions.expiry.set(session.id(), expires, ends);
     }
 
     /// When a token counts no more that expires at a time: clocks differ.
@@ -393,26 +434,26 @@ impl Inner {
     fn forget(&self, id: u64) {
         let mut sessions = lock(&self.sessions);
         sessions.all.remove(&id);
-        sessions.expire(id, None);
+        sessions.expiry.forget(id);
     }
 
     fn sessions(&self) -> Vec<Arc<Session>> {
         lock(&self.sessions).all.values().filter_map(Weak::upgrade).collect()
     }
 
-    /// Ends all whose token is no longer true.
+    /// Ends all whose token is no longer true, and tells those who heed it whose token will not be for long.
     fn end_expired(&self, now: u64) {
-        let due: Vec<_> = {
+        let (due, noticed) = {
             let mut sessions = lock(&self.sessions);
-            let mut due = Vec::new();
-            while let Some(&(at, id)) = sessions.expiring.first()
-                && at <= now
-            {
-                sessions.expire(id, None);
-                due.extend(sessions.all.get(&id).and_then(Weak::upgrade));
-            }
-            due
+            let (due, noticed) =
+                (sessions.expiry.take_ended(now), sessions.expiry.take_noticed(now));
+            (sessions.some(&due), sessions.some(&noticed))
         };
+        for session in noticed {
+            if expiry::notify(&session, now) {
+                self.counters.noticed.fetch_add(1, Relaxed);
+            }
+        }
         if due.is_empty() {
             return;
         }
@@ -465,15 +506,9 @@ impl Inner {
 }
 
 impl Sessions {
-    /// Says when one ends, if ever.
-    fn expire(&mut self, id: u64, at: Option<u64>) {
-        if let Some(before) = self.expiry.remove(&id) {
-            self.expiring.remove(&(before, id));
-        }
-        if let Some(at) = at {
-            self.expiry.insert(id, at);
-            self.expiring.insert((at, id));
-        }
+    /// Those of these numbers that there are still.
+    fn some(&self, numbers: &[u64]) -> Vec<Arc<Session>> {
+        numbers.iter().filter_map(|number| self.all.get(number)?.upgrade()).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tokens for one topic, by which somebody else lets one user into one room.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::sync::Arc;
 
 use rsock::{Identity, Request};
 use rsock_access::{Keys, TokenError, TopicToken};
@@ -46,8 +46,8 @@ impl Access {
         if session.is_over() {
             return Err(Refusal::token_refused(topic));
         }
-        inner.counters.accepted.fetch_add(1, Relaxed);
         let principal = session.principal();
+        inner.counters.accepted.add(Some(principal.method));
         inner.audit.tell(Event {
             event: "auth.ok",
             conn: Some(request.peer().connection_id()),

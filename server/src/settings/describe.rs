@@ -33,6 +33,7 @@ fn example(setting: &Setting) -> &'static str {
     match setting.value {
         "MODE" => "0660",
         "FILE" => "/etc/rsockd/tls.pem",
+        "ADDRESS" => "http://127.0.0.1:9090",
         "NETWORK" => "10.0.0.0/8",
         "ORIGIN" => "https://app.example",
         "HOST" => "chat.example",

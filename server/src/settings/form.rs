@@ -80,6 +80,7 @@ pub(super) const TIME: Form<Duration> = texts("TIME", |text, _| some_time(text),
 pub(super) const ANY_TIME: Form<Duration> = texts("TIME", |text, _| any_time(text), show_time);
 pub(super) const SIZE: Form<usize> = texts("SIZE", |text, _| some_size(text), show_size);
 pub(super) const URI: Form<String> = texts("URI", |text, _| some_text(text), String::clone);
+pub(super) const HTTP: Form<String> = texts("ADDRESS", |text, _| http_address(text), String::clone);
 pub(super) const SUBPROTOCOL: Form<String> = texts("NAME", |text, _| token(text), String::clone);
 pub(super) const MODE: Form<u32> =
     texts("MODE", |text, _| file_mode(text), |mode| format!("{mode:04o}"));
@@ -135,6 +136,15 @@ fn network(text: &str) -> Result<String, String> {
 /// In the form in which browsers send it.
 fn origin(text: &str) -> Result<String, String> {
     text.parse::<OriginPattern>().map(|pattern| pattern.to_string())
+}
+
+/// An address of HTTP, without a path.
+fn http_address(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest.map(|rest| rest.trim_end_matches('/')) {
+        Some(rest) if !rest.is_empty() && !rest.contains('/') => Ok(text.to_owned()),
+        _ => Err("it must be http://HOST:PORT or https://HOST:PORT".to_owned()),
+    }
 }
 
 fn some_text(text: &str) -> Result<String, String> {

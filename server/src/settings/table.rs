@@ -9,8 +9,9 @@ use super::{
     Reload::{Live, NewConnections, Restart},
     form::{
         ACCESS, ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, COUNT, DIRECTORY,
-        FILE, FILTER, FRAGMENT, FRAME, FRAMES, HOST, LOG_FORMAT, MODE, NETWORK, ORIGIN, OWNER,
-        PROXY, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION, URI, YES,
+        FILE, FILTER, FRAGMENT, FRAME, FRAMES, HOST, HTTP, LOG_FORMAT, MODE, NETWORK, ORIGIN,
+        OWNER, PROXY, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION, URI,
+        YES,
     },
     settings,
 };
@@ -25,8 +26,13 @@ settings! {
     Options;
 
     /// Addresses to listen on: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; tls:// and wss://
-    /// for the same over TLS; unix:/PATH, or unix:@NAME for a name without a file (Linux); may be repeated
+    /// for the same over TLS; unix:/PATH, or unix:@NAME for a name without a file (Linux); systemd:NAME,
+    /// ws+systemd:NAME/PATH and so on for sockets that systemd has opened; may be repeated
     list listen: String = ["tcp://127.0.0.1:7878", "ws://127.0.0.1:7879/rsocket"].map(str::to_owned).into(), URI, Restart;
+
+    /// Addresses for those who run the service, as http://127.0.0.1:9090: health and readiness are told there as
+    /// well, and figures there alone; https:// for the same over TLS; may be repeated
+    list admin_listen: String = Vec::new(), HTTP, Restart;
 
     /// The file of a certificate for tls:// and wss://, with its chain, as PEM; may be repeated, each with
     /// its --tls-key: a client sees the one that is for the name it asks for, or else the first
@@ -230,19 +236,28 @@ settings! {
     /// Threads that serve connections; without it one for each core
     maybe workers: u16 = None, THREADS, Restart;
 
-    /// Tells figures for Prometheus at /metrics on the ports of WebSockets, and times requests for that
+    /// Tells figures for Prometheus at /metrics, on the ports of WebSockets or at --admin-listen, and times
+    /// requests for that
     switch metrics: bool = true, YES, Restart;
 
     /// How long connections are taken after SIGTERM, while /readyz says already that it is not ready: the time
     /// that a load balancer needs to see it
     one drain_grace: Duration = Duration::ZERO, ANY_TIME, Restart;
 
-    /// The time over which connections are closed then, and told no more than that before: clients that
-    /// connect elsewhere do not come all at once
+    /// The time over which connections are closed then, one after the other: clients that connect elsewhere do
+    /// not come all at once. Those that heed it are told at its beginning
     one drain_spread: Duration = Duration::from_secs(5), ANY_TIME, Restart;
 
     /// How long open streams may take to end then; what is left is closed at once
     one drain_limit: Duration = Duration::from_secs(30), ANY_TIME, Restart;
+
+    /// Closes each connection when it is as old, give or take a tenth, as at a stop: behind a balancer of
+    /// connections, servers that come later get their share of them
+    maybe max_connection_age: Duration = None, TIME, Restart;
+
+    /// How often silent WebSockets are pinged, so that proxies do not forget them, and silent connections over
+    /// TCP asked by the system; 0s turns that off
+    one heartbeat: Duration = Duration::from_secs(25), ANY_TIME, Restart;
 
     /// The form of the log: "text", or "json" with an object a line
     one log_format: LogFormat = LogFormat::Text, LOG_FORMAT, Restart;

@@ -1,6 +1,7 @@
 //! Our client against our server, over every transport, asking in both directions.
 
 mod demand;
+mod draining;
 mod ending;
 mod feed;
 mod forward;

@@ -10,12 +10,9 @@ use rsock_proto::ControlError;
 
 use super::{Answer, Driver};
 use crate::{
-    connection::Permit,
+    connection::{Permit, mailbox::Caller},
     error::{Error, Sent},
 };
-
-/// A handle that waits for what has become of its call, and the permit it holds.
-type Caller = (Answer, Permit);
 
 /// The pings that were not answered, and the pushes that have not left.
 #[derive(Default)]
@@ -24,8 +21,8 @@ pub(super) struct Calls {
     pings: BTreeMap<u64, Caller>,
     /// How many there were so far.
     pinged: u64,
-    /// Metadata pushes of ours that are not in the send buffer yet.
-    pushes: VecDeque<Caller>,
+    /// Metadata pushes of ours that are not in the send buffer yet; for some of them nobody waits.
+    pushes: VecDeque<Option<Caller>>,
 }
 
 impl Calls {
@@ -49,20 +46,24 @@ impl Calls {
 
     /// The next of them, and whether it can have left. Of a push that is still here nothing was encoded;
     /// whether a ping had left is not looked at, since another in its place does no harm.
-    pub(super) fn take_next(&mut self) -> Option<(Caller, Sent)> {
+    pub(super) fn take_next(&mut self) -> Option<(Option<Caller>, Sent)> {
         if let Some((_, caller)) = self.pings.pop_first() {
-            return Some((caller, Sent::Maybe));
+            return Some((Some(caller), Sent::Maybe));
         }
         self.pushes.pop_front().map(|caller| (caller, Sent::Never))
     }
 }
 
 impl Driver {
-    /// Sends a METADATA_PUSH of a handle's.
-    pub(super) fn push(&mut self, metadata: Bytes, answer: Answer, permit: Permit) {
+    /// Sends a METADATA_PUSH.
+    pub(super) fn push(&mut self, metadata: Bytes, caller: Option<Caller>) {
         match self.connection.push_metadata(metadata) {
-            Ok(()) => self.calls.pushes.push_back((answer, permit)),
-            Err(error) => self.refuse(answer, permit, error),
+            Ok(()) => self.calls.pushes.push_back(caller),
+            Err(error) => {
+                if let Some((answer, permit)) = caller {
+                    self.refuse(answer, permit, error);
+                }
+            }
         }
     }
 
@@ -107,11 +108,13 @@ impl Driver {
     /// Pushes that have left for the send buffer are on their way.
     pub(super) fn answer_pushes(&mut self) {
         while self.calls.pushes.len() > self.connection.unsent_pushes()
-            && let Some((answer, permit)) = self.calls.pushes.pop_front()
+            && let Some(caller) = self.calls.pushes.pop_front()
         {
-            self.slots.give_back(permit);
-            // As above.
-            let _ = answer.send(Ok(()));
+            if let Some((answer, permit)) = caller {
+                self.slots.give_back(permit);
+                // As above.
+                let _ = answer.send(Ok(()));
+            }
         }
     }
 

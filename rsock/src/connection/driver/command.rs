@@ -14,6 +14,9 @@ use crate::{
     error::Error,
 };
 
+/// Why a connection ends that has been there for as long as it may.
+const RETIRED: &str = "the connection has been open for as long as it may be; connect again";
+
 impl Driver {
     #[inline]
     pub(super) fn drain_mailbox(&mut self, now: Instant) {
@@ -39,11 +42,15 @@ impl Driver {
         let may_request = self.may_ask() && self.waiting.held.is_empty();
         for command in commands.drain(..) {
             match command {
-                Command::Drain | Command::Close | Command::End(_) if self.is_renewing() => {
+                Command::Drain | Command::Retire | Command::Close | Command::End(_)
+                    if self.is_renewing() =>
+                {
                     self.give_up(&CloseReason::Finished(Side::Local), now);
                 }
                 // It comes behind what was asked for before it.
-                Command::Drain if self.has_held() || self.is_held_up() => self.hold(command),
+                Command::Drain | Command::Retire if self.has_held() || self.is_held_up() => {
+                    self.hold(command);
+                }
                 command if command.asks() && !may_request => self.hold(command),
                 command => self.handle_command(command),
             }
@@ -97,17 +104,20 @@ impl Driver {
                     self.watch_demand(key, grants);
                 }
             }
-            Command::Push { metadata, answer, permit } => self.push(metadata, answer, permit),
+            Command::Push { metadata, caller } => self.push(metadata, caller),
             Command::Ping { answer, permit } => self.start_ping(answer, permit),
+            Command::Beat => {
+                let stats = self.connection.stats();
+                self.wire.beat(stats.bytes_in + stats.bytes_out);
+            }
             Command::Shorten(lifetime) => self.connection.shorten_lifetime(lifetime),
             Command::Drain => {
                 self.part(true);
-                // What has come in the meantime is heard before it is told to go.
-                if !self.connection.awaits_setup() {
-                    self.connection.drain();
-                    self.refuse_new(&CloseReason::Finished(Side::Local));
-                    self.end_if_lost();
-                }
+                self.drain();
+            }
+            Command::Retire => {
+                self.connection.set_parting_words(RETIRED);
+                self.drain();
             }
             Command::Close => {
                 self.part(false);
@@ -117,6 +127,16 @@ impl Driver {
                 self.part(false);
                 self.connection.end_with(ErrorCode::CONNECTION_ERROR, why);
             }
+        }
+    }
+
+    /// Ends with the last stream.
+    fn drain(&mut self) {
+        // What has come in the meantime is heard before it is told to go.
+        if !self.connection.awaits_setup() {
+            self.connection.drain();
+            self.refuse_new(&CloseReason::Finished(Side::Local));
+            self.end_if_lost();
         }
     }
 

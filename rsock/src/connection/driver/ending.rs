@@ -87,7 +87,7 @@ impl Driver {
             self.ending.phase = Phase::Lingering { until: now };
         }
         let fragmented = self.ended_behind();
-        log_end(&self.options, &mut self.wire, reason, fragmented);
+        log_end(&self.options, &self.mailbox, &mut self.wire, reason, fragmented);
         self.count_lost();
     }
 

@@ -7,9 +7,9 @@ use std::{collections::VecDeque, mem, time::Duration, vec};
 
 use rsock_proto::{CloseReason, Connection, Fragmented};
 
-use super::{Answer, Driver, calls::Calls, drop_guarded, slots::Slot};
+use super::{Driver, calls::Calls, drop_guarded, slots::Slot};
 use crate::{
-    connection::{Command, Inlet, Permit, producers::SlotWakers},
+    connection::{Command, Inlet, Permit, mailbox::Caller, producers::SlotWakers},
     error::{Error, Sent},
 };
 
@@ -47,9 +47,8 @@ impl Failing {
             let sent = if is_unsent { Sent::Never } else { Sent::Maybe };
             self.tell(slot.inlet.as_deref(), sent);
             slot.permit
-        } else if let Some(((answer, permit), sent)) = self.calls.take_next() {
-            self.answer(answer, sent);
-            Some(permit)
+        } else if let Some((caller, sent)) = self.calls.take_next() {
+            self.answer_caller(caller, sent)
         } else {
             return self.wakers.drop_last();
         };
@@ -64,22 +63,26 @@ impl Failing {
                 self.tell(inlet.as_deref(), Sent::Never);
                 Some(permit)
             }
-            Command::Push { answer, permit, .. } | Command::Ping { answer, permit } => {
-                self.answer(answer, Sent::Never);
-                Some(permit)
+            Command::Push { caller, .. } => self.answer_caller(caller, Sent::Never),
+            Command::Ping { answer, permit } => {
+                self.answer_caller(Some((answer, permit)), Sent::Never)
             }
             Command::Demanded(_)
             | Command::Watch { .. }
+            | Command::Beat
             | Command::Shorten(_)
             | Command::Drain
+            | Command::Retire
             | Command::Close
             | Command::End(_) => None,
         }
     }
 
-    fn answer(&self, answer: Answer, sent: Sent) {
+    fn answer_caller(&self, caller: Option<Caller>, sent: Sent) -> Option<Permit> {
+        let (answer, permit) = caller?;
         // Whoever asked may have gone.
         let _ = answer.send(Err(self.error(sent)));
+        Some(permit)
     }
 
     fn tell(&self, inlet: Option<&Inlet>, sent: Sent) {

@@ -230,6 +230,7 @@ fn failure(error: io::Error) -> Option<IoError> {
 #[cfg(feature = "tracing")]
 fn log_end(
     DriverOptions { peer, meter, .. }: &DriverOptions,
+    mailbox: &Mailbox,
     wire: &mut Wire,
     reason: &CloseReason,
     fragmented: Option<Fragmented>,
@@ -237,6 +238,7 @@ fn log_end(
     use rsock_proto::Violation;
 
     let (peer, kind): (&str, _) = (peer, Kind::Violation);
+    let (conn, subject) = mailbox.known();
     match reason {
         CloseReason::Violation(violation) if meter.admits_warning(kind, peer, now()) => {
             let code = violation.code();
@@ -250,26 +252,30 @@ fn log_end(
                 _ => None,
             };
             match advice {
-                Some(advice) => tracing::warn!(peer, %code, "connection ended: {advice}"),
-                None => tracing::warn!(peer, %code, "connection ended: {violation}"),
+                Some(advice) => {
+                    tracing::warn!(conn, peer, subject, %code, "connection ended: {advice}");
+                }
+                None => tracing::warn!(conn, peer, subject, %code, "connection ended: {violation}"),
             }
         }
         reason => match fragmented {
             Some(fragmented) if meter.admits_warning(Kind::Fragments, peer, now()) => {
                 tracing::warn!(
+                    conn,
                     peer,
+                    subject,
                     "connection ended: {reason}; right before, {fragmented}: if the peer cannot take \
                      fragments, a larger Config::fragment_bytes (rsockd --mtu) sends what fits one \
                      frame whole"
                 );
             }
-            _ => tracing::debug!(peer, "connection ended: {reason}"),
+            _ => tracing::debug!(conn, peer, subject, "connection ended: {reason}"),
         },
     }
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_end(_: &DriverOptions, _: &mut Wire, _: &CloseReason, _: Option<Fragmented>) {}
+fn log_end(_: &DriverOptions, _: &Mailbox, _: &mut Wire, _: &CloseReason, _: Option<Fragmented>) {}
 
 #[cfg(test)]
 mod tests {

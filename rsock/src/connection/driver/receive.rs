@@ -10,6 +10,7 @@ use rsock_proto::{CloseReason, Event, Payload, StreamKey};
 
 use super::{Driver, Phase, answer::Answers, drop_guarded, failure, show};
 use crate::{
+    connection::Mailbox,
     error::Error,
     tap::Direction,
     transport::{Framing, Received},
@@ -111,7 +112,7 @@ impl Driver {
                 Ok(Some(Received::Control)) => {}
                 Ok(Some(Received::End(None))) => self.connection.handle_disconnect(None, now),
                 Ok(Some(Received::End(Some((code, reason))))) => {
-                    log_farewell(&self.options.peer, code, &reason);
+                    log_farewell(&self.options.peer, &self.mailbox, code, &reason);
                     self.connection.handle_websocket_close(code, reason, now);
                 }
                 Ok(None) => {
@@ -224,10 +225,11 @@ impl Driver {
 }
 
 #[cfg(feature = "tracing")]
-fn log_farewell(peer: &str, code: u16, reason: &str) {
+fn log_farewell(peer: &str, mailbox: &Mailbox, code: u16, reason: &str) {
+    let (conn, subject) = mailbox.known();
     let reason = rsock_proto::Printable(reason);
-    tracing::debug!(peer, code, "the peer closes the WebSocket: {reason}");
+    tracing::debug!(conn, peer, subject, code, "the peer closes the WebSocket: {reason}");
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_farewell(_: &str, _: u16, _: &str) {}
+fn log_farewell(_: &str, _: &Mailbox, _: u16, _: &str) {}

@@ -5,7 +5,11 @@ use std::{mem, sync::Arc, task::Context, time::Instant};
 use super::{Driver, DriverOptions, guard, redial::Redialler};
 #[cfg(feature = "tracing")]
 use crate::warnings::Kind;
-use crate::{connection::sessions::Claim, resume::SessionEvent, transport::socket::Transport};
+use crate::{
+    connection::{Mailbox, sessions::Claim},
+    resume::SessionEvent,
+    transport::socket::Transport,
+};
 
 /// The session that a connection is, if it is one.
 pub(super) enum Session {
@@ -61,7 +65,7 @@ impl Driver {
             claim.suspended();
         }
         self.forget_leases();
-        log_suspended(&self.options.peer);
+        log_suspended(&self.options.peer, &self.mailbox);
         self.end_if_lost();
         self.dial_for_session(now);
     }
@@ -83,7 +87,7 @@ impl Driver {
         self.grant_lease(now);
         self.ping_again();
         self.slots.queue_feeds();
-        log_resumed(&self.options.peer);
+        log_resumed(&self.options.peer, &self.mailbox);
     }
 
     /// Counts the fire-and-forgets of which nobody will hear, though their handles were told that they
@@ -93,7 +97,7 @@ impl Driver {
         if lost > 0 {
             self.meter.lost_fire_and_forget(lost);
             self.tell(&SessionEvent::Lost { fire_and_forget: lost });
-            log_lost(&self.options, lost);
+            log_lost(&self.options, &self.mailbox, lost);
         }
     }
 
@@ -115,19 +119,23 @@ impl Driver {
 }
 
 #[cfg(feature = "tracing")]
-fn log_suspended(peer: &str) {
-    tracing::debug!(peer, "the transport is lost; the session waits for another");
+fn log_suspended(peer: &str, mailbox: &Mailbox) {
+    let (conn, subject) = mailbox.known();
+    tracing::debug!(conn, peer, subject, "the transport is lost; the session waits for another");
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_suspended(_: &str) {}
+fn log_suspended(_: &str, _: &Mailbox) {}
 
 #[cfg(feature = "tracing")]
-fn log_lost(DriverOptions { peer, meter, .. }: &DriverOptions, count: u64) {
+fn log_lost(DriverOptions { peer, meter, .. }: &DriverOptions, mailbox: &Mailbox, count: u64) {
+    let (conn, subject) = mailbox.known();
     let peer: &str = peer;
     if meter.admits_warning(Kind::Lost, peer, super::now()) {
         tracing::warn!(
+            conn,
             peer,
+            subject,
             count,
             "fire-and-forgets were lost: their connection or session is over"
         );
@@ -135,12 +143,13 @@ fn log_lost(DriverOptions { peer, meter, .. }: &DriverOptions, count: u64) {
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_lost(_: &DriverOptions, _: u64) {}
+fn log_lost(_: &DriverOptions, _: &Mailbox, _: u64) {}
 
 #[cfg(feature = "tracing")]
-fn log_resumed(peer: &str) {
-    tracing::debug!(peer, "the session goes on");
+fn log_resumed(peer: &str, mailbox: &Mailbox) {
+    let (conn, subject) = mailbox.known();
+    tracing::debug!(conn, peer, subject, "the session goes on");
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_resumed(_: &str) {}
+fn log_resumed(_: &str, _: &Mailbox) {}

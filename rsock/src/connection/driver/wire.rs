@@ -39,6 +39,8 @@ pub(super) struct Wire {
     is_unflushed: bool,
     /// The transport is gone: nobody is left to be written to.
     pub(super) unreachable: bool,
+    /// Bytes that had gone over it when it was looked at whether any do.
+    beaten: u64,
     /// The peer has closed it with something unread, or in the middle of what was written.
     pub(super) is_reset: bool,
 }
@@ -56,6 +58,7 @@ impl Wire {
             write_failure: None,
             is_unflushed: false,
             unreachable: false,
+            beaten: 0,
             is_reset: false,
         }
     }
@@ -98,6 +101,18 @@ impl Wire {
     pub(super) fn forget_output(&mut self) {
         self.is_unflushed = false;
         self.output.discard();
+    }
+
+    /// Pings the peer if nothing has gone over the transport since this was called last: `moved` is what has
+    /// in all. Where something waits to be written, that is a sign of life when the peer takes it.
+    pub(super) fn beat(&mut self, moved: u64) {
+        if mem::replace(&mut self.beaten, moved) == moved
+            && self.output.is_empty()
+            && !self.unreachable
+            && !self.socket.is_none()
+        {
+            self.framing.ping(&mut self.output);
+        }
     }
 
     /// Says farewell on a transport that is given up, as far as it takes it at once, and nothing of

@@ -87,6 +87,13 @@ impl WebSocketFraming {
         }))
     }
 
+    /// Pings the peer, unless the farewell is said: what follows it is not read.
+    pub(crate) fn ping(&mut self, output: &mut SendBuf) {
+        if self.farewell.is_some() {
+            self.put_control(Opcode::Ping, b"", output);
+        }
+    }
+
     pub(crate) fn close(&mut self, output: &mut SendBuf) {
         if let Some(code) = self.farewell.take() {
             self.put_control(Opcode::Close, &code.to_be_bytes(), output);

@@ -44,6 +44,8 @@ pub struct Request {
     reading: OnceBox<Reading>,
     /// The pattern by which a router has found the route.
     pattern: Option<Arc<Pattern>>,
+    /// The number of a route that a router has found by its name, from 1 on; 0 of others.
+    number: u32,
     /// Of one that the peer asks for items with.
     asked: Option<Asked>,
     /// Most requests have none of this.
@@ -120,7 +122,7 @@ impl Request {
     #[inline]
     pub fn new(payload: Payload, peer: Peer) -> Self {
         let (plain, reading) = (PlainRoute::default(), OnceBox::new());
-        Self { payload, peer, plain, reading, pattern: None, asked: None, more: None }
+        Self { payload, peer, plain, reading, pattern: None, number: 0, asked: None, more: None }
     }
 
     /// A request for items.
@@ -179,6 +181,7 @@ impl Request {
         }
         self.payload = payload;
         self.plain.forget();
+        self.number = 0;
         self.reading = OnceBox::new();
     }
 
@@ -294,6 +297,18 @@ impl Request {
         if route.is_some() || self.more.is_some() {
             self.more_mut().route = route.map(Box::from);
         }
+    }
+
+    /// The number of its route, for whoever [admits](crate::Router::admit) it to a router: the same for all
+    /// requests of one name, and of that alone, in the order in which routes were added. `None` where no route has just this
+    /// name, but perhaps a pattern that matches it.
+    #[inline]
+    pub fn route_number(&self) -> Option<u32> {
+        self.number.checked_sub(1)
+    }
+
+    pub(crate) fn set_route_number(&mut self, number: Option<u32>) {
+        self.number = number.map_or(0, |number| number.saturating_add(1));
     }
 
     /// The connection's metadata MIME type.

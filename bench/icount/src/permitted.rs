@@ -1,12 +1,17 @@
 //! A router whose requests are permitted, as `rsockd` does it: by grants that the connection's identity holds.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use rsock::{Acceptor, AcceptorExt, Admission, Error, Identity, Request, Router};
 use rsock_access::{Action, Actions, Grants, Kind, Pattern, Rule, Rules};
 
 struct Session {
     state: RwLock<(Arc<str>, Arc<Grants>)>,
+    /// Two bits a route: whether it was looked up, and whether it may be called.
+    routes: AtomicU64,
 }
 
 /// A router behind rules that grant its routes to a role.
@@ -23,7 +28,8 @@ pub(crate) fn acceptor(router: Router<()>) -> impl Acceptor {
         is_denied: false,
     };
     let grants = Rules::new(vec![rule]).of_roles(["chat"]);
-    let session = Arc::new(Session { state: RwLock::new(("ann".into(), grants)) });
+    let state = RwLock::new(("ann".into(), grants));
+    let session = Arc::new(Session { state, routes: AtomicU64::new(0) });
     router.admit(|(), request| admit(request)).authorize_connections(move |_| {
         let session = Arc::clone(&session);
         async move { Ok(Identity::with_claims("ann", session)) }
@@ -32,6 +38,22 @@ pub(crate) fn acceptor(router: Router<()>) -> impl Acceptor {
 
 #[inline]
 fn admit(request: &Request) -> Result<Admission, Error> {
+    let session = request.identity().and_then(|own| own.claims::<Arc<Session>>());
+    let may_call = |number: u32| {
+        session.is_some_and(|session| {
+            session.routes.load(Relaxed).checked_shr(2 * number).unwrap_or(0) & 3 == 3
+        })
+    };
+    if request.route_number().is_some_and(may_call)
+        && (request.is_identified() || matches!(request.authentication(), Ok(None)))
+    {
+        return Ok(Admission::Served);
+    }
+    look(request)
+}
+
+#[inline(never)]
+fn look(request: &Request) -> Result<Admission, Error> {
     if !request.is_identified() && request.authentication()?.is_some() {
         return Err(Error::rejected("nobody here has credentials of their own"));
     }
@@ -39,7 +61,11 @@ fn admit(request: &Request) -> Result<Admission, Error> {
     let session = request.identity().and_then(|own| own.claims::<Arc<Session>>());
     let may = session.is_some_and(|session| {
         let state = session.state.read().unwrap_or_else(PoisonError::into_inner);
-        state.1.permit(Kind::Route, route, Some(&state.0), Action::Request)
+        let may = state.1.permit(Kind::Route, route, Some(&state.0), Action::Request);
+        if let Some(number) = request.route_number().filter(|number| may && *number < 32) {
+            session.routes.fetch_or(3 << (2 * number), Relaxed);
+        }
+        may
     });
     if may { Ok(Admission::Served) } else { Err(Error::rejected("not permitted")) }
 }

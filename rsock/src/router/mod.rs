@@ -92,6 +92,11 @@ impl<S> Table<S> {
         let joined = self.paths.entry(path)?.join(handlers);
         joined.map_err(|both| format!("answers {} already", both.name()))
     }
+
+    /// The number of the default route.
+    fn default_number(&self) -> Option<u32> {
+        self.paths.number(self.default_route.as_deref()?.as_bytes())
+    }
 }
 
 impl<S: Clone + Send + Sync + 'static> Router<S> {
@@ -249,9 +254,18 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
     /// Whether a request is served; what to wait for first, if that is to be found out.
     #[inline]
     fn admits(&self, request: &mut Request) -> Result<Option<Asking>, Error> {
-        let Some(admit) = &self.table.admit else { return Ok(None) };
-        request.check_route()?;
-        match admit(&self.table.state, request)? {
+        let table = &*self.table;
+        let Some(admit) = &table.admit else { return Ok(None) };
+        let number = match request.find_route()? {
+            Some(name) => table.paths.number(name),
+            None => table.default_number(),
+        };
+        if number.is_none() {
+            // Exact names are UTF-8.
+            request.check_route()?;
+        }
+        request.set_route_number(number);
+        match admit(&table.state, request)? {
             Admission::Served => Ok(None),
             Admission::Ask(who) => Ok(Some(who)),
         }
@@ -292,8 +306,19 @@ impl<S: Clone + Send + Sync + 'static> Router<S> {
         pick: impl FnOnce(&MethodRoute<S>) -> Option<&H>,
         handle: impl FnOnce(&H, S, Request) -> T,
     ) -> Result<T, Error> {
-        let own = request.find_route()?;
         let table = &*self.table;
+        // It was found for whoever admitted the request, if anybody did.
+        let number = table.admit.as_ref().and_then(|_| request.route_number());
+        if let Some(route) = number.and_then(|number| table.paths.at(number)) {
+            return match pick(route) {
+                Some(handler) => Ok(handle(handler, table.state.clone(), request)),
+                None => {
+                    let name = request.route().or(table.default_route.as_deref());
+                    Err(unanswered(name.unwrap_or_default(), interaction, route))
+                }
+            };
+        }
+        let own = request.find_route()?;
         let default = table.default_route.as_deref().filter(|_| own.is_none());
         let Some(name) = own.or_else(|| default.map(str::as_bytes)) else {
             return Err(Error::rejected("the request names no route, and there is no default one"));
@@ -494,6 +519,45 @@ mod tests {
         assert_eq!(ask(&router, Payload::default()).unwrap(), "=8");
         let refused = ask(&router, to("b")).unwrap_err().to_string();
         assert!(refused.contains("no route \"b\""), "{refused}");
+    }
+
+    /// Whoever admits requests may keep what it has found by these numbers.
+    #[test]
+    fn a_route_has_a_number_for_whoever_admits_requests_to_it_and_to_no_other_router() {
+        let said = |text: &'static str| request_response(move |(), ()| std::future::ready(text));
+        let inner = Router::new(()).route("b", said("inner b")).route("a", said("inner a"));
+        let inner = inner.admit(|(), _| Ok(Admission::Served));
+        let plain = Router::new(()).route("c", said("plain c")).route("a", said("plain a"));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let numbers = Arc::clone(&seen);
+        let nested = move |router: &Router<()>| {
+            let router = Arc::new(router.clone());
+            request_response(move |_, request: Request| {
+                Arc::clone(&router).request_response(request)
+            })
+        };
+        let router = Router::new(())
+            .route("a", nested(&inner))
+            .route("b", nested(&plain))
+            .route("d", said("d"))
+            .route("p.{x}", said("p"))
+            .default_route("d")
+            .admit(move |(), request| {
+                numbers.lock().expect("nobody panics with it").push(request.route_number());
+                if request.data() == "to d" {
+                    request.set_payload(to("d"));
+                }
+                Ok(Admission::Served)
+            });
+        assert_eq!(ask(&router, to("a")).unwrap(), "inner a");
+        let refused = ask(&router, to("b")).unwrap_err().to_string();
+        assert_eq!(refused, "REJECTED: no route \"b\"");
+        assert_eq!(ask(&router, Payload::default()).unwrap(), "d");
+        assert_eq!(ask(&router, to("p.x")).unwrap(), "p");
+        assert_eq!(ask(&router, Payload { data: "to d".into(), ..to("a") }).unwrap(), "d");
+        assert!(ask(&router, to("x")).is_err());
+        let numbers = seen.lock().expect("nobody panics with it").clone();
+        assert_eq!(numbers, [Some(0), Some(1), Some(2), None, Some(0), None]);
     }
 
     #[test]

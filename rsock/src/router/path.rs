@@ -12,9 +12,11 @@ const MAX_ROUTE_BYTES: usize = 255;
 /// Routes by name. `{name}` in a pattern stands for one dot-separated token, `{*name}` for the rest.
 #[derive(Clone, Debug)]
 pub(super) struct Paths<T> {
-    /// Looked at first. By the bytes: those of a route that is found need no look at whether they are
-    /// UTF-8.
-    exact: FxHashMap<Box<[u8]>, (Box<str>, T)>,
+    /// Looked at first, for a number. By the bytes: those of a route that is found need no look at whether
+    /// they are UTF-8.
+    numbers: FxHashMap<Box<[u8]>, u32>,
+    /// The names that stand for themselves, by their numbers.
+    exact: Vec<(Box<str>, T)>,
     patterns: Node<T>,
 }
 
@@ -38,7 +40,7 @@ struct Leaf<T> {
 
 impl<T> Default for Paths<T> {
     fn default() -> Self {
-        Self { exact: FxHashMap::default(), patterns: Node::default() }
+        Self { numbers: FxHashMap::default(), exact: Vec::new(), patterns: Node::default() }
     }
 }
 
@@ -62,8 +64,13 @@ impl<T: Default> Paths<T> {
                     path.len()
                 ));
             }
-            let entry = self.exact.entry(path.as_bytes().into());
-            return Ok(&mut entry.or_insert_with(|| (path.into(), T::default())).1);
+            // There are no more routes than are in memory.
+            let next = self.exact.len() as u32;
+            let number = *self.numbers.entry(path.as_bytes().into()).or_insert(next);
+            if number == next {
+                self.exact.push((path.into(), T::default()));
+            }
+            return Ok(&mut self.exact[number as usize].1);
         }
         let mut node = &mut self.patterns;
         let mut leaf = None;
@@ -92,21 +99,33 @@ impl<T> Paths<T> {
     /// The entry that a name leads to, and the pattern by which it does. Exact names come first, then
     /// token by token what stands for itself, `{name}`, and `{*name}`.
     pub(super) fn find(&self, name: &[u8]) -> Option<(&T, Option<&Arc<Pattern>>)> {
-        if let Some((_, entry)) = self.exact.get(name) {
+        if let Some(entry) = self.number(name).and_then(|number| self.at(number)) {
             return Some((entry, None));
         }
         let leaf = self.patterns.find(name)?;
         Some((&leaf.entry, Some(&leaf.pattern)))
     }
 
+    /// The number of a name that stands for itself.
+    #[inline]
+    pub(super) fn number(&self, name: &[u8]) -> Option<u32> {
+        self.numbers.get(name).copied()
+    }
+
+    /// The entry of the name of this number.
+    #[inline]
+    pub(super) fn at(&self, number: u32) -> Option<&T> {
+        self.exact.get(number as usize).map(|(_, entry)| entry)
+    }
+
     /// The names that stand for themselves alone.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.exact.values().map(|(name, _)| &**name)
+        self.exact.iter().map(|(name, _)| &**name)
     }
 
     /// All routes by name, in alphabetical order.
     pub(super) fn list(&self) -> Vec<(&str, &T)> {
-        let mut all: Vec<_> = self.exact.values().map(|(name, entry)| (&**name, entry)).collect();
+        let mut all: Vec<_> = self.exact.iter().map(|(name, entry)| (&**name, entry)).collect();
         self.patterns.list(&mut all);
         all.sort_by_key(|(name, _)| *name);
         all

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    sync::atomic::Ordering::Relaxed,
+    sync::atomic::Ordering::{Relaxed, Release},
     time::Duration,
 };
 
@@ -191,7 +191,7 @@ impl Access {
         }
         if is_other {
             // It may be less than before.
-            self.0.version.fetch_add(1, Relaxed);
+            self.0.version.fetch_add(1, Release);
         }
         self.0.tell_of("auth.refreshed", &session, None);
         Ok((subject, expires.map(|expires| expires.saturating_sub(unix_now()))))

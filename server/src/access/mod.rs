@@ -19,7 +19,10 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -247,17 +250,30 @@ impl Access {
         for session in inner.sessions() {
             inner.judge_anew(&before, &policy, &session);
         }
-        inner.version.fetch_add(1, Relaxed);
+        inner.version.fetch_add(1, Release);
         inner.audit.tell(Event { event: "reload", ..Event::default() });
     }
 
-    /// Decides what becomes of a request before its route is looked up. `default` is the route of those that name none.
+    /// Decides what becomes of a request before its handler sees it. `default` is the route of those that name none.
     #[inline]
     pub(crate) fn admit(
         &self,
         request: &mut Request,
         default: Option<&str>,
     ) -> Result<Admission, Error> {
+        // Most have no credentials of their own, and ask for what was asked for before.
+        let number = request.route_number();
+        if number.is_some_and(|number| {
+            session_of(request).is_some_and(|session| session.may_call(number))
+        }) && (request.is_identified() || matches!(request.authentication(), Ok(None)))
+        {
+            return Ok(Admission::Served);
+        }
+        self.look(request, default)
+    }
+
+    #[inline(never)]
+    fn look(&self, request: &mut Request, default: Option<&str>) -> Result<Admission, Error> {
         let route = request.route().or(default).unwrap_or_default();
         // What comes with `auth` is for the connection.
         if !request.is_identified() && route != "auth" {
@@ -275,7 +291,8 @@ impl Access {
             }
         }
         let route = request.route().or(default).unwrap_or_default();
-        if self.may_request(request, route) {
+        let number = request.route_number();
+        if session_of(request).is_some_and(|session| may_request(session, number, route)) {
             return Ok(Admission::Served);
         }
         let route = route.to_owned();
@@ -291,10 +308,10 @@ impl Access {
             return None;
         }
         let (access, session) = (self.clone(), Arc::clone(session_of(request)?));
-        let mut version = self.0.version.load(Relaxed);
+        let mut version = self.0.version.load(Acquire);
         Some(Box::new(move || {
-            let now = access.0.version.load(Relaxed);
-            if now != version && !may_request(&session, &route) {
+            let now = access.0.version.load(Acquire);
+            if now != version && !may_request(&session, None, &route) {
                 access.0.counters.denied.fetch_add(1, Relaxed);
                 access.0.tell_of("denied", &session, Some("the permission has ended"));
                 return Err(Error::rejected(format_args!(
@@ -319,7 +336,7 @@ impl Access {
     /// Whether whoever sent this request may call this route.
     #[inline]
     pub(crate) fn may_request(&self, request: &Request, route: &str) -> bool {
-        session_of(request).is_some_and(|session| may_request(session, route))
+        session_of(request).is_some_and(|session| may_request(session, None, route))
     }
 
     #[cold]
@@ -366,12 +383,10 @@ impl fmt::Debug for Access {
 }
 
 /// Whether this somebody may call this route.
-#[inline]
-fn may_request(session: &Session, route: &str) -> bool {
-    session.may(Kind::Route, route, Action::Request)
-        || !session.is_over()
-            && (OPEN_ROUTES.contains(&route)
-                || OF_TOPICS.iter().any(|prefix| route.starts_with(prefix)))
+fn may_request(session: &Session, number: Option<u32>, route: &str) -> bool {
+    let is_open =
+        OPEN_ROUTES.contains(&route) || OF_TOPICS.iter().any(|prefix| route.starts_with(prefix));
+    session.may_request(number, route, is_open)
 }
 
 /// The session of whoever sent a request.
@@ -403,7 +418,7 @@ impl Permit for Access {
     }
 
     fn version(&self) -> Option<u64> {
-        Some(self.0.version.load(Relaxed))
+        Some(self.0.version.load(Acquire))
     }
 }
 
@@ -466,7 +481,7 @@ impl Inner {
             self.tell_of("expired", session, None);
         }
         if has_streams {
-            self.version.fetch_add(1, Relaxed);
+            self.version.fetch_add(1, Release);
         }
     }
 

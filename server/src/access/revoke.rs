@@ -1,6 +1,6 @@
 //! Revocations: what somebody came in with counts no more, from now on and for those who are in.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::Release;
 
 use rsock_access::{Principal, TooManyRevoked, check_name};
 use serde::Deserialize;
@@ -91,7 +91,7 @@ impl Access {
         for session in &meant {
             inner.end_revoked(session);
         }
-        inner.version.fetch_add(1, Relaxed);
+        inner.version.fetch_add(1, Release);
         Ok(meant.len())
     }
 }

@@ -19,8 +19,16 @@ pub(crate) struct Session {
     /// Of who has a token for one topic: the one whose connection it is, who may do no less.
     beside: Option<Arc<Self>>,
     state: RwLock<State>,
+    /// The routes that were looked up already, by their numbers: two bits each, whether it was, and whether it may be
+    /// called. Written while the state is held, and begun anew with it.
+    routes: AtomicU64,
     owner: Weak<Inner>,
 }
+
+/// Routes whose verdicts are kept.
+const KEPT_ROUTES: u32 = 32;
+const IS_KNOWN: u64 = 1;
+const IS_PERMITTED: u64 = 2;
 
 pub(super) struct Connection {
     pub(super) id: u64,
@@ -92,8 +100,14 @@ impl Session {
         static SESSIONS: AtomicU64 = AtomicU64::new(1);
         let state = RwLock::new(State { principal, grants, is_over: false });
         let id = SESSIONS.fetch_add(1, Relaxed);
-        let session =
-            Arc::new(Self { id, connection, beside, state, owner: Arc::downgrade(owner) });
+        let session = Arc::new(Self {
+            id,
+            connection,
+            beside,
+            state,
+            routes: AtomicU64::new(0),
+            owner: Arc::downgrade(owner),
+        });
         owner.remember(&session);
         session
     }
@@ -119,6 +133,30 @@ impl Session {
         }
     }
 
+    /// Whether the route of this number may be called, where that is known already.
+    #[inline]
+    pub(super) fn may_call(&self, number: u32) -> bool {
+        let known = self.routes.load(Relaxed).checked_shr(2 * number).unwrap_or(0);
+        known & (IS_KNOWN | IS_PERMITTED) == IS_KNOWN | IS_PERMITTED
+    }
+
+    /// Whether this route may be called, which has this number if it is the only one for its name: from then on
+    /// that is known.
+    pub(super) fn may_request(&self, number: Option<u32>, route: &str, is_open: bool) -> bool {
+        let state = self.read();
+        if state.is_over {
+            return false;
+        }
+        let own = state.principal.subject.as_deref();
+        let may = is_open || state.actions(Kind::Route, route, own, None).has(Action::Request);
+        if let Some(number) = number.filter(|number| *number < KEPT_ROUTES) {
+            // Nobody changes what may be done meanwhile.
+            let verdict = if may { IS_KNOWN | IS_PERMITTED } else { IS_KNOWN };
+            self.routes.fetch_or(verdict << (2 * number), Relaxed);
+        }
+        may
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.read().is_over || self.beside.as_ref().is_some_and(|beside| beside.is_over())
     }
@@ -134,6 +172,7 @@ impl Session {
     /// Says anew who it is, with what they may do. Whether that differs from before.
     pub(super) fn renew(&self, principal: Principal, grants: Arc<Grants>) -> bool {
         let mut state = self.write();
+        self.routes.store(0, Relaxed);
         let before = &state.principal;
         let is_same = before.grants.is_none()
             && principal.grants.is_none()
@@ -146,6 +185,7 @@ impl Session {
     /// Decides anew what it may do; without grants, it has ended. Nobody says meanwhile who it is.
     pub(super) fn judge(&self, judge: impl FnOnce(&mut Principal) -> Option<Arc<Grants>>) -> bool {
         let mut state = self.write();
+        self.routes.store(0, Relaxed);
         match judge(&mut state.principal) {
             Some(grants) => {
                 state.grants = grants;
@@ -157,7 +197,11 @@ impl Session {
 
     /// From now on nothing is permitted; the connection ends, if it has one.
     pub(super) fn end(&self, why: &str) {
-        self.write().is_over = true;
+        {
+            let mut state = self.write();
+            self.routes.store(0, Relaxed);
+            state.is_over = true;
+        }
         if let Some(connection) = &self.connection {
             connection.requester.end(why);
         }

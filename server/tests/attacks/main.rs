@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it panics, its helpers included")]
 
 mod ends;
+mod guessing;
 mod names;
 mod remote;
 mod revoked;

@@ -137,7 +137,10 @@ pub trait AcceptorExt: Acceptor + Sized {
         self.wrap(move |mut request, next| {
             let who = who(request.clone());
             async move {
-                request.identify(who.await.map_err(refuse)?);
+                let found = who.await;
+                request.identify(
+                    found.map_err(|error| refuse(&error, request.peer(), request.route()))?,
+                );
                 next.run(request).await
             }
         })
@@ -179,25 +182,26 @@ where
         let acceptor = Arc::clone(&self.acceptor);
         async move {
             // Where somebody has said it before, that stays.
-            let _ = peer.identify(who.await.map_err(refuse)?);
+            let _ = peer.identify(who.await.map_err(|error| refuse(&error, &peer, None))?);
             acceptor.accept(peer).await
         }
     }
 }
 
 /// The refusal of those who may not ask: the same for all.
-fn refuse(error: Error) -> Error {
-    log_refusal(&error);
+fn refuse(error: &Error, peer: &Peer, route: Option<&str>) -> Error {
+    log_refusal(error, peer, route);
     Error::rejected("not authorized")
 }
 
 #[cfg(feature = "tracing")]
-fn log_refusal(error: &Error) {
-    tracing::debug!("not authorized: {error}");
+fn log_refusal(error: &Error, of: &Peer, route: Option<&str>) {
+    let (conn, peer) = (of.connection_id(), of.address());
+    tracing::debug!(conn, peer, route, "not authorized: {error}");
 }
 
 #[cfg(not(feature = "tracing"))]
-fn log_refusal(_: &Error) {}
+fn log_refusal(_: &Error, _: &Peer, _: Option<&str>) {}
 
 /// A function as a [`Layer`]: it gets each request, and what answers it.
 pub struct Wrap<F>(Arc<F>);

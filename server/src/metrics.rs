@@ -438,6 +438,39 @@ mod tests {
     }
 
     #[test]
+    fn each_figure_of_access_is_told() {
+        let figures = AccessFigures {
+            accepted: 3,
+            failed: 4,
+            busy: 5,
+            slowed: 6,
+            denied: 7,
+            expired: 8,
+            noticed: 9,
+            sessions: 10,
+            by_method: [
+                ("a", 1, 2),
+                ("b", 2, 2),
+                ("c", 0, 0),
+                ("d", 0, 0),
+                ("e", 0, 0),
+                ("f", 0, 0),
+            ],
+        };
+        let mut text = Text { out: String::new(), format: Format::Prometheus };
+        who_came(&mut text, &figures);
+        let samples = read(&text.out);
+        let told = serde_json::to_value(&figures).expect("numbers");
+        for (name, value) in told.as_object().expect("an object") {
+            let of = |(known, _): &&(String, String)| {
+                known.strip_suffix("_total").unwrap_or(known) == format!("rsockd_access_{name}")
+            };
+            let sum: f64 = samples.keys().filter(of).map(|key| samples[key]).sum();
+            assert_eq!(Some(sum), value.as_f64(), "{name}");
+        }
+    }
+
+    #[test]
     fn times_are_counted_in_the_bucket_whose_end_they_reach() {
         let histogram = Histogram::default();
         for micros in [0, 100, 101, 60_000_000, 60_000_001] {

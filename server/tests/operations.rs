@@ -279,6 +279,42 @@ async fn those_who_run_it_have_an_address_of_their_own() {
     assert!(open.next().await.unwrap().is_err());
 }
 
+/// Whoever watches it learns that a file of settings has been wrong since.
+#[test]
+fn reloads_are_counted_by_what_came_of_them() {
+    let file = std::env::temp_dir().join(format!("rsockd-reloads-{}.toml", process::id()));
+    fs::write(&file, "max_warnings = 5\n").unwrap();
+    let config = format!("--config={}", file.display());
+    let service = Running::start(&[&config, "--admin-listen=http://127.0.0.1:0"]);
+    let figures = |done: u32, failed: u32| {
+        let success = u32::from(failed == 0);
+        let expected = format!(
+            "rsockd_config_reloads_total{{result=\"done\"}} {done}\n\
+             rsockd_config_reloads_total{{result=\"failed\"}} {failed}\n"
+        );
+        let success = format!("\nrsockd_config_last_reload_success {success}\n");
+        loop {
+            let (_, text) = service.get("/metrics");
+            if text.contains(&expected) && text.contains(&success) {
+                break;
+            }
+        }
+    };
+    let hang_up = || {
+        let id = service.process.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    };
+    figures(0, 0);
+    hang_up();
+    figures(1, 0);
+    fs::write(&file, "max_warnings = \"many\"\n").unwrap();
+    hang_up();
+    figures(1, 1);
+    fs::remove_file(&file).unwrap();
+    service.terminate();
+    service.ended();
+}
+
 /// A service whose standard input is a listening socket, which systemd would have passed on as its first.
 fn activated(socket: &OwnedFd, name: &str, listen: &str) -> Running {
     let passed = "exec 3<&0 0</dev/null; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$@\"";

@@ -50,3 +50,13 @@ fn connection() {
 fn world() {
     replay("world", rsock_fuzz::world);
 }
+
+#[test]
+fn proxy_header() {
+    replay("proxy_header", rsock_fuzz::proxy_header);
+}
+
+#[test]
+fn certificate() {
+    replay("certificate", rsock_fuzz::certificate);
+}

@@ -103,9 +103,9 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const WORD: &[u8; 6] = b"PROXY ";
 
 /// The length of a header, and the address that it tells, if it is whole.
-type Header = Option<(usize, Option<SocketAddr>)>;
+pub(crate) type Header = Option<(usize, Option<SocketAddr>)>;
 
-fn header(input: &[u8], versions: ProxyVersions) -> Result<Header, &'static str> {
+pub(crate) fn header(input: &[u8], versions: ProxyVersions) -> Result<Header, &'static str> {
     let may_be = |begin: &[u8]| {
         let common = begin.len().min(input.len());
         input[..common] == begin[..common]

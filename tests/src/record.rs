@@ -75,10 +75,17 @@ impl Recorder {
 
     /// Waits until a line contains this.
     pub async fn wait_containing(&self, part: &str) {
+        self.wait_containing_count(part, 1).await;
+    }
+
+    /// Waits until so many lines contain this.
+    pub async fn wait_containing_count(&self, part: &str, count: usize) {
         let mut lines = self.0.subscribe();
-        let there = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(part));
+        let there = |lines: &VecDeque<String>| {
+            lines.iter().filter(|line| line.contains(part)).count() >= count
+        };
         let waited = timeout(PATIENCE, lines.wait_for(there)).await.is_ok();
-        assert!(waited, "{part:?} not in {:#?}", self.last_lines());
+        assert!(waited, "{count} × {part:?} not in {:#?}", self.last_lines());
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod authority;
 mod client_certificates;
+mod crowds;
 mod handshakes;
 mod interruptions;
 mod proxied;

@@ -79,6 +79,10 @@ enum Work {
         is_resumable: bool,
     },
     Large,
+    /// Requests of 64 KiB.
+    Bulk {
+        over: Over,
+    },
     Decode,
 }
 
@@ -86,6 +90,7 @@ pub(crate) const DATA: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz012345";
 /// As many bytes of JSON.
 const JSON: &[u8; 32] = b"\"abcdefghijklmnopqrstuvwxyz0123\"";
 const LARGE_BYTES: usize = 16 << 20;
+const BULK_BYTES: usize = 64 << 10;
 /// Frames that other implementations wrote.
 const CORPUS: [&str; 2] = [
     include_str!("../../../tests/vectors/rsocket-java.hex"),
@@ -148,8 +153,22 @@ pub(crate) const ALL: &[Scenario] = &[
         work: Work::Requests { in_flight: 1, is_resumable: false, over: TLS },
     },
     Scenario {
+        name: "request_64_kib_tcp",
+        what: "requests of 64 KiB and answers as long, one after the other, over TCP",
+        unit: "request",
+        units: 200,
+        work: Work::Bulk { over: TCP },
+    },
+    Scenario {
+        name: "request_64_kib_tls",
+        what: "the same over TLS",
+        unit: "request",
+        units: 200,
+        work: Work::Bulk { over: TLS },
+    },
+    Scenario {
         name: "request_resumable",
-        what: "the same over memory, of a session that can be resumed",
+        what: "requests of 32 B, 64 in flight, of a session that can be resumed",
         unit: "request",
         units: 12_800,
         work: Work::Requests { in_flight: 64, is_resumable: true, over: Over::Memory },
@@ -363,6 +382,11 @@ pub(crate) fn run(scenario: &Scenario) -> Result<()> {
             let line = Line::new(false, Over::Memory)?;
             line.count(0, 1, |client, _| large(client, data.clone()))
         }
+        Work::Bulk { over } => {
+            let data = Bytes::from(vec![b'x'; BULK_BYTES]);
+            let line = Line::new(false, over)?;
+            line.count(warm_up, units, |client, units| bulk(client, data.clone(), units))
+        }
         Work::Requests { in_flight, is_resumable, over } => {
             let line = Line::new(is_resumable, over)?;
             line.count(warm_up, units, |client, units| requests(client, in_flight, units))
@@ -560,6 +584,14 @@ async fn fire_and_forgets(client: Client, units: u64) -> Result<()> {
 async fn large(client: Client, data: Bytes) -> Result<()> {
     let reply = client.request_response(data).await?;
     expect(reply.data.len(), LARGE_BYTES)
+}
+
+async fn bulk(client: Client, data: Bytes, units: u64) -> Result<()> {
+    for _ in 0..units {
+        let reply = client.request_response(data.clone()).await?;
+        expect(reply.data.len(), BULK_BYTES)?;
+    }
+    Ok(())
 }
 
 fn expect(got: usize, wanted: usize) -> Result<()> {

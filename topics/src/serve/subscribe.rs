@@ -138,6 +138,8 @@ pub(super) fn too_large(error: SendError) -> Refusal {
 }
 
 impl Feed for Subscription {
+    // Nobody but its guard calls it.
+    #[inline(always)]
     fn poll_fill(&mut self, out: &mut Outlet<'_>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let topic = self.reader.topic();
         loop {

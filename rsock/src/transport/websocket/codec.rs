@@ -277,7 +277,7 @@ fn announced(input: &[u8], second: u8) -> Option<(u64, usize)> {
 
 /// Appends the header of an unfragmented frame whose body is `len` bytes; a body sent under `mask`
 /// must have gone through [`apply_mask`].
-#[inline]
+#[inline(always)]
 pub(crate) fn encode_header(opcode: Opcode, len: usize, mask: Option<[u8; 4]>, out: &mut BytesMut) {
     let first = 0x80 | opcode as u8;
     let masked = if mask.is_some() { MASKED } else { 0 };

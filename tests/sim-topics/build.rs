@@ -155,8 +155,14 @@ const FAULTS: &[Fault] = &[
     (
         "the_last_messages_go_too",
         "log/ring.rs",
-        "oldest.len as u64 >= KEPT_FOR_OTHERS",
-        "oldest.len as u64 >= KEPT_FOR_OTHERS * u64::from(!BROKEN)",
+        "oldest.len as u64 >= keep",
+        "oldest.len as u64 >= keep * u64::from(!BROKEN)",
+    ),
+    (
+        "one_too_many_gives_way",
+        "log/ring.rs",
+        "        self.base = keep;\n",
+        "        self.base = Offset(keep.0 - u64::from(BROKEN));\n",
     ),
     (
         "nobody_gives_way",

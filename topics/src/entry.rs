@@ -274,6 +274,21 @@ impl Entry {
         }
     }
 
+    /// The same message once more, of the same bytes, without its less usual forms.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            offset: self.offset,
+            time: self.time,
+            appended: self.appended,
+            origin: self.origin,
+            join: self.join,
+            key: self.key.clone(),
+            is_tombstone: self.is_tombstone,
+            full: self.full.clone(),
+            others: OnceLock::new(),
+        }
+    }
+
     /// The bytes that were published.
     pub fn data(&self) -> &[u8] {
         self.full.data()

@@ -34,7 +34,7 @@ fn what_must_hold_holds_for_every_seed() {
     let much = sum.published > 25_000
         && sum.refused > 8_000
         && sum.duplicates > 1_500
-        && sum.items > 25_000
+        && sum.items > 20_000
         && sum.gaps > 2_000
         && sum.ended > 1_000
         && sum.failed > 200

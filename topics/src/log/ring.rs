@@ -25,7 +25,9 @@ const SEGMENT_PART: usize = 16;
 /// moment would be overrun by a burst.
 const SPARED: Duration = Duration::from_secs(2);
 /// Messages that a log keeps when others need memory.
-const KEPT_FOR_OTHERS: u64 = 16;
+pub(crate) const KEPT_IN_MEMORY: u64 = 16;
+/// The same of one whose messages are on disk, from where they are read again.
+pub(crate) const KEPT_OF_DURABLE: u64 = 1;
 
 /// Entries that follow each other, written once and read without a lock.
 #[derive(Debug)]
@@ -250,19 +252,43 @@ impl Ring {
         self.segments.front().map(|oldest| oldest.newest + self.retention.age)
     }
 
-    /// Gives up the oldest segment, for others' memory, if it ends before this offset; its bytes, 0 if there
-    /// are only 16 messages.
-    pub fn give_way(&mut self, before: Offset) -> usize {
+    /// Gives up the oldest messages before this offset, for others' memory: a segment, or what is beyond those
+    /// to keep in the last of them; their bytes, 0 if there are next to no more than these.
+    pub fn give_way(&mut self, before: Offset, keep: u64) -> usize {
         match self.segments.front() {
-            Some(oldest)
-                if self.len() - oldest.len as u64 >= KEPT_FOR_OTHERS && oldest.end() <= before =>
-            {
+            Some(oldest) if self.len() - oldest.len as u64 >= keep && oldest.end() <= before => {
                 let bytes = oldest.segment.bytes();
                 self.drop_oldest();
                 bytes
             }
-            _ => 0,
+            _ => self.thin(before, keep),
         }
+    }
+
+    /// Has the newest messages in a segment of their own, and gives up the others: where many topics have few
+    /// messages each, whole segments are most of what all hold.
+    fn thin(&mut self, before: Offset, keep: u64) -> usize {
+        let keep = Offset(self.next.0.saturating_sub(keep)).min(before).max(self.base);
+        // What is copied is to be less than what goes.
+        if keep.0 - self.base.0 < self.next.0 - keep.0 {
+            return 0;
+        }
+        let entry = |offset| self.find(Offset(offset)).and_then(|all| all.get(Offset(offset)));
+        let last_gone = entry(keep.0 - 1).map(|gone| gone.time);
+        let kept: Vec<_> = (keep.0..self.next.0).filter_map(entry).map(Entry::copy).collect();
+        let Some(newest) = self.segments.back().map(|last| last.newest) else { return 0 };
+        let bytes: usize = self.segments.iter().map(|kept| kept.segment.bytes()).sum();
+        let segment = Segment::new(keep, kept.len(), Arc::clone(&self.held), self.retention.bytes);
+        let len = kept.len();
+        for (index, entry) in kept.into_iter().enumerate() {
+            segment.set(index, entry);
+        }
+        let left = segment.bytes();
+        self.segments.clear();
+        self.segments.push_back(Kept { segment, first: keep, len, newest });
+        self.base = keep;
+        self.newest_gone = last_gone;
+        bytes.saturating_sub(left)
     }
 
     /// Gives up all before this offset, by whole segments. Offsets go on.
@@ -475,6 +501,44 @@ mod tests {
         }
         log.ring.retain(at(1 << 40), Offset(30));
         assert!((20..=30).contains(&log.ring.base().0), "{:?}", log.ring.base());
+    }
+
+    /// However its segments lie, a log gives up all but its newest messages when others need the memory; what
+    /// is not to go yet stays.
+    #[test]
+    fn a_log_gives_way_down_to_its_newest_messages() {
+        for (messages, keep) in (1..=200).flat_map(|n| [(n, KEPT_IN_MEMORY), (n, KEPT_OF_DURABLE)])
+        {
+            let mut log = Log::new(1_000, 1 << 20);
+            for n in 0..messages {
+                log.append(10, n);
+            }
+            let whole = log.ring.held.bytes();
+            let reader = log.ring.find(Offset(1)).cloned().expect("it is there");
+            while log.ring.give_way(log.ring.next(), keep) > 0 {
+                assert!(log.ring.len() >= keep.min(messages));
+            }
+            assert!(log.ring.len() < 2 * keep, "{messages}: {}", log.ring.len());
+            assert_eq!(log.ring.next(), Offset(messages + 1));
+            // Who reads what has gone still has it.
+            assert!(reader.get(Offset(1)).is_some_and(|entry| entry.data() == [b'x'; 10]));
+            drop(reader);
+            log.check();
+            if messages >= 3 * KEPT_IN_MEMORY {
+                assert!(4 * log.ring.held.bytes() < 3 * whole, "{messages}");
+            }
+            for n in messages..messages + 100 {
+                log.append(10, n);
+            }
+            log.check();
+        }
+        let mut log = Log::new(1_000, 1 << 20);
+        for n in 0..60 {
+            log.append(10, n);
+        }
+        while log.ring.give_way(Offset(20), KEPT_IN_MEMORY) > 0 {}
+        assert!(log.ring.base() <= Offset(20), "{:?}", log.ring.base());
+        log.check();
     }
 
     #[test]

@@ -287,6 +287,20 @@ fn topics_that_cannot_give_way_are_not_asked_again_for_each_message() {
     }
 }
 
+/// Many topics of a few dozen messages: none has a segment that it could give up whole, and all together hold
+/// several times what they may.
+#[test]
+fn topics_with_one_segment_each_give_way_to_each_other() {
+    let topics = topics(Limits { memory: 16 << 20, ..Limits::default() });
+    for round in 0..100 {
+        let now = Now::default().after(Duration::from_millis(round));
+        for n in 0..800 {
+            publish(&topics, &format!("t.{n}"), &[b'x'; 200], now).expect("room");
+        }
+        assert!(topics.bytes() <= (16 << 20) + 4_096, "{}", topics.bytes());
+    }
+}
+
 #[test]
 fn where_nobody_can_give_way_a_publish_is_refused() {
     let topics = topics(Limits { memory: 1 << 20, ..Limits::default() });

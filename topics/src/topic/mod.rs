@@ -20,7 +20,7 @@ use crate::{
     dedup::{DedupKey, Ids},
     entry::{Encoder, Message},
     ephemeral::{Event, Events},
-    log::{Latest, Ring, Segment},
+    log::{KEPT_IN_MEMORY, KEPT_OF_DURABLE, Latest, Ring, Segment},
     memory::Held,
     name::TopicName,
     options::Start,
@@ -467,7 +467,8 @@ impl Topic {
             self.note_latest(latest);
             return bytes;
         }
-        let bytes = log.ring.give_way(self.visible());
+        let keep = if self.durable.is_some() { KEPT_OF_DURABLE } else { KEPT_IN_MEMORY };
+        let bytes = log.ring.give_way(self.visible(), keep);
         self.note_base(&log);
         bytes
     }

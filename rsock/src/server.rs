@@ -385,7 +385,7 @@ impl Service {
         // A socket that cannot be set up is of no use; the peer sees it close.
         socket.prepare().ok()?;
         let (socket, remote) = self.passed_on(socket, remote, &mut newcomer).await?;
-        if !self.doors.may_come(remote.into()) {
+        if !self.passes_on(uri, remote) && !self.doors.may_come(remote.into()) {
             log::came_too_often(remote);
             return None;
         }
@@ -403,6 +403,19 @@ impl Service {
                 self.begin_web(socket, peer, path, remote.into(), newcomer).await
             }
         }
+    }
+
+    /// Whether this is a proxy that says for each client where it comes from: then these count, one by one.
+    fn passes_on(&self, uri: &Uri, remote: Remote) -> bool {
+        #[cfg(feature = "websocket")]
+        if let (Layout::WebSocket { .. }, Some(clients), Remote::Address(address)) =
+            (&uri.layout, &self.builder.clients, remote)
+        {
+            return clients.proxies.trusts(address.ip());
+        }
+        // Only over HTTP is there anything to say it with.
+        let _ = (uri, remote);
+        false
     }
 
     /// The driver of a connection, which is among the live ones; none where it has to go for another.

@@ -16,7 +16,7 @@ use crate::{
     doors::{OriginPattern, Rates},
     frames,
     http::{Front, WebDoor, WebRules},
-    settings::{DefaultRoute, Options, ProxyKind, RuntimeKind},
+    settings::{ClientAddressKind, DefaultRoute, Options, ProxyKind, RuntimeKind},
     sockets,
     tls::{self, Certificates},
     topics::{self, Judge},
@@ -176,6 +176,11 @@ impl Service {
         if let Some(proxies) = proxies(&options).map_err(StartError::Settings)? {
             builder = builder.proxy_protocol(proxies);
         }
+        if let ClientAddressKind::Header(header) = options.client_address
+            && let Ok(proxies) = ProxyProtocol::from(&options.proxy_trust)
+        {
+            builder = builder.forwarded_clients(header, proxies);
+        }
         if let Some(max) = options.max_connections_per_address {
             builder = builder.max_connections_per_address(max as usize);
         }
@@ -314,6 +319,13 @@ pub(crate) fn check(options: &Options) -> Result<(), String> {
         return Err("--max-connections-per-user needs --access: where nobody is asked, nobody is \
                     known"
             .to_owned());
+    }
+    if options.client_address != ClientAddressKind::Socket && options.proxy_trust.is_empty() {
+        return Err(
+            "--client-address needs --proxy-trust, the networks of the proxies: whoever may \
+                    say where a request comes from may be anyone"
+                .to_owned(),
+        );
     }
     proxies(options).map(drop)
 }

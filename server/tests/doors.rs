@@ -222,6 +222,31 @@ async fn a_user_has_so_many_connections_and_one_rate_over_all_of_them() {
     fs::remove_dir_all(&directory).unwrap();
 }
 
+/// Clients of an HTTP proxy are told apart as it tells them, and nobody else says who he is.
+#[tokio::test]
+async fn clients_of_an_http_proxy_have_their_own_addresses() {
+    let service = Running::start(Options {
+        client_address: "x-forwarded-for".parse().unwrap(),
+        proxy_trust: vec!["127.0.0.1".to_owned()],
+        connects_per_minute: Some(2),
+        ..Options::default()
+    })
+    .await;
+    let connect = async |client: &str| {
+        let builder = Client::builder().wait_until_accepted(true);
+        // What the client has said of itself stands before what the proxy says.
+        let header = format!("198.51.100.1, {client}");
+        let builder = builder.header("x-forwarded-for", &*header);
+        within(builder.connect(&service.addresses[1])).await
+    };
+    let first = connect("203.0.113.9").await.unwrap();
+    connect("203.0.113.9").await.unwrap();
+    assert!(connect("203.0.113.9").await.is_err());
+    connect("203.0.113.10").await.unwrap();
+    within(first.request_response(echo("x"))).await.unwrap();
+    assert_eq!(service.figure("rsockd_refused_addresses_total").await, 1);
+}
+
 /// A connection that a proxy passes on for this address: whether it is served.
 async fn passed_on(service: &Running, client: &str) -> bool {
     let mut socket = TcpStream::connect(service.tcp()).await.unwrap();

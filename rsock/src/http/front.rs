@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     future::{Future, poll_fn, ready},
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -26,8 +27,8 @@ use crate::{
     boxed::BoxFuture,
     connection::{Holder, Newcomer, guard},
     http::{
-        Filter, HandleHttp, HttpLimits, HttpRequest, HttpResponse, Origin, RequestHead, Seats,
-        is_on,
+        Filter, ForwardedClients, HandleHttp, HttpLimits, HttpRequest, HttpResponse, Origin,
+        RequestHead, Seats, is_on,
         response::Sending,
         watched::{Answer, Limits, Shared, Stage, Watched},
     },
@@ -47,6 +48,8 @@ pub(crate) struct Front {
     pub(crate) handler: Arc<dyn HandleHttp>,
     /// Asked before anything is done for a request.
     pub(crate) filter: Option<Filter>,
+    /// The proxies that say where clients come from.
+    pub(crate) clients: Option<ForwardedClients>,
     /// The path of the WebSockets; `None` = any.
     pub(crate) path: Option<Arc<str>>,
     /// Those that are selected where they are offered.
@@ -78,6 +81,8 @@ pub(crate) enum Served<IO> {
         leftover: Bytes,
         /// The request.
         head: HttpHead,
+        /// The client, where a proxy has said who it is.
+        client: Option<SocketAddr>,
         /// None if it has asked something else before.
         newcomer: Option<Newcomer>,
     },
@@ -175,9 +180,9 @@ where
     let mut io = parts.io.into_inner().io;
     let is_unread = {
         let mut state = shared.lock();
-        if let Some(head) = state.opened.take() {
+        if let Some((head, client)) = state.opened.take() {
             let newcomer = state.newcomer.take();
-            return Ok(Served::WebSocket { io, leftover: parts.read_buf, head, newcomer });
+            return Ok(Served::WebSocket { io, leftover: parts.read_buf, head, client, newcomer });
         }
         state.is_unread
     };
@@ -261,7 +266,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             .then(|| websocket::open_websocket(&request, &self.front.subprotocols));
         if let Some(Ok(response)) = opening {
             let head = HttpHead::new(request.uri(), request.headers());
-            self.shared.lock().opened = Some(head);
+            let client = self.client(request.headers());
+            self.shared.lock().opened = Some((head, client));
             return Box::pin(ready(Ok(response.map(|()| Sending::nothing()))));
         }
         let (answer, has_seat) = self.sit(!request.body().is_end_stream());
@@ -299,7 +305,10 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             _ => Begins::AtOnce,
         };
         let Front { limits, memory, handler, .. } = &*self.front;
-        let origin = self.origin.clone();
+        let mut origin = self.origin.clone();
+        if let Some(client) = self.client(request.headers()) {
+            origin.peer = client.to_string().into();
+        }
         let request = HttpRequest::new(request, limits, memory, &self.shared, origin);
         let handling = guard(|| handler.handle(request));
         Box::pin(answered(handling.ok(), answer, begins, !has_seat))
@@ -327,6 +336,11 @@ fn is_forwarded_from_tls(headers: &HeaderMap) -> bool {
 }
 
 impl Service {
+    /// The client for whom a proxy asks.
+    fn client(&self, headers: &HeaderMap) -> Option<SocketAddr> {
+        self.front.clients.as_ref()?.client(headers, &self.origin.peer)
+    }
+
     /// A request has come that opens no WebSocket: whether its connection has a seat.
     fn sit(&self, has_body: bool) -> (Answer, bool) {
         let answer = self.shared.answer(has_body);
@@ -590,6 +604,7 @@ mod tests {
         Front {
             handler: Arc::new(health),
             filter: None,
+            clients: None,
             path: Some("/rsocket".into()),
             subprotocols: [HeaderValue::from_static("rsocket")].into(),
             head_limit: Duration::from_secs(10),

@@ -9,6 +9,7 @@
 //! A body that is a stream is polled as the socket takes what it yields: who reads slowly holds back
 //! who produces. Everything that a client can make us hold or wait for has a limit: [`HttpLimits`].
 
+mod forwarded;
 mod front;
 mod request;
 mod response;
@@ -22,6 +23,8 @@ pub use hyper::{
     header::{HeaderName, HeaderValue},
 };
 
+pub(crate) use forwarded::ForwardedClients;
+pub use forwarded::ForwardedHeader;
 pub(crate) use front::{Front, Served, serve};
 pub(crate) use request::Origin;
 pub use request::{HttpBody, HttpBodyError, HttpRequest};

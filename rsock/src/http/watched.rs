@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, PoisonError},
     task::{Context, Poll, ready},
@@ -37,7 +38,7 @@ pub(super) struct State {
     /// From then on.
     pub(super) visit: Option<Visit>,
     /// Set with the 101, after which there are no more requests.
-    pub(super) opened: Option<HttpHead>,
+    pub(super) opened: Option<(HttpHead, Option<SocketAddr>)>,
     /// A body was not read to its end.
     pub(super) is_unread: bool,
     /// The last bytes that were read, behind zeros.

@@ -25,7 +25,10 @@ use crate::{
 };
 #[cfg(feature = "websocket")]
 use crate::{
-    http::{self, HandleHttp, HeaderValue, HttpHandler, HttpLimits, HttpResponse, RequestHead},
+    http::{
+        self, ForwardedClients, ForwardedHeader, HandleHttp, HeaderValue, HttpHandler, HttpLimits,
+        HttpResponse, RequestHead,
+    },
     transport::websocket::SUBPROTOCOL,
 };
 
@@ -57,6 +60,8 @@ pub struct ServerBuilder {
     pub(super) http: Option<Arc<dyn HandleHttp>>,
     #[cfg(feature = "websocket")]
     pub(super) filter: Option<http::Filter>,
+    #[cfg(feature = "websocket")]
+    pub(super) clients: Option<ForwardedClients>,
     #[cfg(feature = "websocket")]
     pub(super) http_limits: HttpLimits,
     #[cfg(feature = "websocket")]
@@ -90,6 +95,8 @@ impl Default for ServerBuilder {
             http: None,
             #[cfg(feature = "websocket")]
             filter: None,
+            #[cfg(feature = "websocket")]
+            clients: None,
             #[cfg(feature = "websocket")]
             http_limits: HttpLimits::default(),
             #[cfg(feature = "websocket")]
@@ -240,6 +247,16 @@ impl ServerBuilder {
         filter: impl Fn(&RequestHead<'_>) -> Option<HttpResponse> + Send + Sync + 'static,
     ) -> Self {
         self.filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// Takes from HTTP proxies where clients come from, in this header: of requests, and of the connections that
+    /// become WebSockets, whose limits of an address, and [`Peer::address`](crate::Peer::address), are the
+    /// client's then, with the port 0. The word of proxies counts that `proxies` trusts; whoever else
+    /// asks comes from where it comes from.
+    #[cfg(feature = "websocket")]
+    pub fn forwarded_clients(mut self, header: ForwardedHeader, proxies: ProxyProtocol) -> Self {
+        self.clients = Some(ForwardedClients { header, proxies });
         self
     }
 

@@ -21,10 +21,11 @@ use crate::{
     },
     error::Error,
     http::{self, Front, HandleHttp, Origin, Seats, Served, UpgradeRequired},
-    server::{Driven, Endpoint, ServerBuilder, Service},
+    server::{Driven, Endpoint, ServerBuilder, Service, log},
     sync::Mutex,
     transport::{
         Framing,
+        listen::Remote,
         socket::{Socket, Transport},
         websocket::{self, HttpHead, Role, WebSocketFraming},
     },
@@ -72,6 +73,7 @@ impl Service {
         let front = Arc::new(Front {
             handler,
             filter: self.builder.filter.clone(),
+            clients: self.builder.clients.clone(),
             path,
             subprotocols: Arc::clone(&self.builder.subprotocols),
             head_limit: self.config().setup_timeout,
@@ -90,11 +92,20 @@ impl Service {
             tls: ends.tls,
         };
         match http::serve(socket, front, origin, holder, Some(newcomer)).await {
-            Ok(Served::WebSocket { io, leftover, head, newcomer }) => {
-                let newcomer = match newcomer {
+            Ok(Served::WebSocket { io, leftover, head, client, newcomer }) => {
+                let mut newcomer = match newcomer {
                     Some(newcomer) => newcomer,
                     None => self.doors.newcomer(holder).await,
                 };
+                let mut peer = peer;
+                if let Some(client) = client {
+                    newcomer.passed_on_for(client.into());
+                    peer = client.to_string().into();
+                    if !self.doors.may_come(client.into()) {
+                        log::came_too_often(Remote::Address(client));
+                        return None;
+                    }
+                }
                 self.drive_websocket(io, &leftover, peer, head, newcomer)
             }
             Ok(Served::Http | Served::Cut) => None,

@@ -5,7 +5,9 @@ use std::{path::PathBuf, str::FromStr, time::Duration};
 use rsock::tls::TlsVersion;
 use rsock_cli::{any_time, some_time};
 
-use super::table::{AccessFile, ClientAuthKind, DefaultRoute, ProxyKind, RuntimeKind};
+use super::table::{
+    AccessFile, ClientAddressKind, ClientAuthKind, DefaultRoute, ProxyKind, RuntimeKind,
+};
 use crate::{
     doors::{OriginPattern, check_host},
     logging::{LogFilter, LogFormat},
@@ -99,6 +101,8 @@ pub(super) const ACCESS: Form<AccessFile> = texts(
     |text, _| some_text(text).map(AccessFile::from),
     |file| file.path.display().to_string(),
 );
+pub(super) const ADDRESS: Form<ClientAddressKind> =
+    texts("KIND", |text, _| text.parse(), ClientAddressKind::to_string);
 pub(super) const PROXY: Form<ProxyKind> =
     texts("KIND", |text, _| text.parse(), ProxyKind::to_string);
 pub(super) const NETWORK: Form<String> = texts("NETWORK", |text, _| network(text), String::clone);

@@ -2,16 +2,18 @@
 
 use std::{fmt, io, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
 
-use rsock::{HttpLimits, ProxyVersions, ResumeLimits, proto::Config, tls::TlsVersion};
+use rsock::{
+    HttpLimits, ProxyVersions, ResumeLimits, http::ForwardedHeader, proto::Config, tls::TlsVersion,
+};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
     Reload::{Live, NewConnections, Restart},
     form::{
-        ACCESS, ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, COUNT, DIRECTORY,
-        FILE, FILTER, FRAGMENT, FRAME, FRAMES, HOST, HTTP, LOG_FORMAT, MODE, NETWORK, ORIGIN,
-        OWNER, PROXY, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION, URI,
-        YES,
+        ACCESS, ADDRESS, ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, COUNT,
+        DIRECTORY, FILE, FILTER, FRAGMENT, FRAME, FRAMES, HOST, HTTP, LOG_FORMAT, MODE, NETWORK,
+        ORIGIN, OWNER, PROXY, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION,
+        URI, YES,
     },
     settings,
 };
@@ -69,6 +71,11 @@ settings! {
     /// A network of the proxies whose headers are taken, as 10.0.0.0/8 or ::1, of the PROXY protocol and of
     /// HTTP; with --proxy-protocol, connections of others are closed; may be repeated
     list proxy_trust: String = Vec::new(), NETWORK, Restart;
+
+    /// The origin of HTTP clients, those of WebSockets among them: "socket", from where their connection comes, or
+    /// as the proxies of --proxy-trust say in the header "x-forwarded-for" or "forwarded", which they have
+    /// to set or append to
+    one client_address: ClientAddressKind = ClientAddressKind::Socket, ADDRESS, Restart;
 
     /// Permissions of Unix sockets: the mode of their files, as 0660; by default the umask says it
     maybe unix_mode: u32 = None, MODE, Restart;
@@ -348,6 +355,41 @@ impl fmt::Display for ProxyKind {
             Self::Off => f.write_str("off"),
             Self::On(versions) => versions.fmt(f),
         }
+    }
+}
+
+/// The place that says where an HTTP client comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientAddressKind {
+    /// The socket.
+    #[default]
+    Socket,
+    /// A header that proxies set.
+    Header(ForwardedHeader),
+}
+
+impl FromStr for ClientAddressKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "socket" => Ok(Self::Socket),
+            "x-forwarded-for" => Ok(Self::Header(ForwardedHeader::XForwardedFor)),
+            "forwarded" => Ok(Self::Header(ForwardedHeader::Forwarded)),
+            _ => Err("it must be socket, x-forwarded-for or forwarded".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for ClientAddressKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Header(ForwardedHeader::XForwardedFor) => "x-forwarded-for",
+            Self::Header(ForwardedHeader::Forwarded) => "forwarded",
+            // A header of a later library has no name here, and nobody can ask for it.
+            Self::Socket | Self::Header(_) => "socket",
+        })
     }
 }
 

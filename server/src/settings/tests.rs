@@ -149,6 +149,7 @@ fn examples(setting: &Setting) -> [&'static str; 3] {
         ("listen", _) => ["tcp://a:1", "tcp://b:2", "tcp://c:3"],
         ("runtime", _) => ["per-core", "shared", "per-core"],
         (_, "FORMAT") => ["json", "text", "json"],
+        ("client_address", _) => ["forwarded", "x-forwarded-for", "forwarded"],
         ("proxy_protocol", _) => ["any", "v1", "v2"],
         (_, "ADDRESS") => ["http://a:1", "https://b:2", "http://c:3"],
         (_, "NETWORK") => ["10.0.0.0/8", "::1", "fd00::/8"],

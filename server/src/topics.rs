@@ -6,7 +6,7 @@ use rsock::{Identity, MemoryBudget, Request};
 #[cfg(target_os = "linux")]
 use rsock_topics::DamagedTopic;
 use rsock_topics::{
-    Action, Kind, Limits, Permit, Refusal, Service, Settings, TopicName, TopicSettings,
+    Action, Kind, Limits, Permit, Rate, Refusal, Service, Settings, TopicName, TopicSettings,
 };
 use serde_json::{Map, Value};
 
@@ -92,6 +92,10 @@ fn limits(options: &Options) -> Limits {
     limits.topics = options.max_topics as usize;
     let tenth = (options.max_topics / 10).max(1);
     limits.topics_of_one = options.max_topics_per_connection.unwrap_or(tenth) as usize;
+    // Settings are within what a rate may be.
+    let rate = options.publishes_per_second.and_then(|rate| Rate::new(rate, rate).ok());
+    // Of a user all connections together have no more than one of them may.
+    (limits.connection_rate, limits.name_rate) = (rate, rate);
     limits
 }
 

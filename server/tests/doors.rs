@@ -175,6 +175,22 @@ async fn requests_beyond_the_rate_are_refused_and_told_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn messages_beyond_the_rate_are_refused() {
+    let publishes_per_second = Some(3);
+    let service = Running::start(Options { publishes_per_second, ..Options::default() }).await;
+    let client = within(Client::connect(&service.addresses[0])).await.unwrap();
+    let mut refusals = Vec::new();
+    for _ in 0..30 {
+        let message = Payload::new("x").route("topic.room.1").unwrap();
+        refusals.extend(within(client.request_response(message)).await.err());
+        // Other requests are not counted.
+        within(client.request_response(echo("x"))).await.unwrap();
+    }
+    assert!(refusals.len() >= 15, "{}", refusals.len());
+    assert!(refusals[0].to_string().contains("too fast"), "{}", refusals[0]);
+}
+
+#[tokio::test]
 async fn a_user_has_so_many_connections_and_one_rate_over_all_of_them() {
     let directory = std::env::temp_dir().join(format!("rsock-doors-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();

@@ -66,11 +66,14 @@ const MIN_MTU: u64 = 64;
 const MIN_FRAME: u64 = 1_024;
 /// Less would be a pause of many seconds after a single read.
 const MIN_BYTE_RATE: u64 = 64 << 10;
+/// More cannot be told apart.
+const MAX_RATE: u64 = 1_000_000;
 /// More than there are cores in a machine.
 const MAX_WORKERS: u64 = 1_024;
 
 /// A limit: one of 0 would let nothing happen.
 pub(super) const COUNT: Form<u32> = numbers("N", (1, MOST));
+pub(super) const RATE: Form<u32> = numbers("N", (1, MAX_RATE));
 pub(super) const ANY_COUNT: Form<u32> = numbers("N", (0, MOST));
 pub(super) const BYTES: Form<u32> = numbers("BYTES", (1, MOST));
 pub(super) const ANY_BYTES: Form<u32> = numbers("BYTES", (0, MOST));

@@ -12,8 +12,8 @@ use super::{
     form::{
         ACCESS, ADDRESS, ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, COUNT,
         DIRECTORY, FILE, FILTER, FRAGMENT, FRAME, FRAMES, HOST, HTTP, LOG_FORMAT, MODE, NETWORK,
-        ORIGIN, OWNER, PROXY, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME, TLS_VERSION,
-        URI, YES,
+        ORIGIN, OWNER, PROXY, RATE, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME,
+        TLS_VERSION, URI, YES,
     },
     settings,
 };
@@ -120,6 +120,10 @@ settings! {
     /// Requests that one user may send in a second, over all connections, and a connection without a user;
     /// as many may come at once, and more are refused. Without it there is no bound
     maybe requests_per_second: u32 = None, COUNT, Restart;
+
+    /// Messages that one user may publish in a second, over all connections and by joins too, and that a connection
+    /// without a user may; as many may come at once, and more are refused. Without it there is no bound
+    maybe publishes_per_second: u32 = None, RATE, Restart;
 
     /// Bytes that are read of one connection in a second, on the average; what comes faster waits. Without
     /// it there is no bound

@@ -1,6 +1,7 @@
 //! The fuzz targets as plain functions: each takes any bytes, and panics if the engine is
 //! at fault. `tests/corpus.rs` replays the corpus through them without a fuzzer.
 
+mod access;
 mod beginning;
 mod connection;
 mod frames;
@@ -11,6 +12,7 @@ mod store;
 mod topics;
 mod world;
 
+pub use access::access;
 pub use beginning::{certificate, proxy_header};
 pub use connection::connection;
 pub use frames::{decode, deframe};

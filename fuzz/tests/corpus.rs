@@ -17,6 +17,11 @@ fn replay(target: &str, run: fn(&[u8])) {
 }
 
 #[test]
+fn access() {
+    replay("access", rsock_fuzz::access);
+}
+
+#[test]
 fn decode() {
     replay("decode", rsock_fuzz::decode);
 }

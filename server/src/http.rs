@@ -25,6 +25,8 @@ pub(crate) struct Front(Arc<State>);
 struct State {
     app: App,
     has_metrics: bool,
+    /// Whoever may administer the service does it here.
+    has_admin: bool,
     /// Known once all listeners are open.
     site: OnceLock<Site>,
 }
@@ -36,9 +38,9 @@ struct Site {
 }
 
 impl Front {
-    /// One that tells of this service, and has metrics or not.
-    pub(crate) fn new(app: App, has_metrics: bool) -> Self {
-        Self(Arc::new(State { app, has_metrics, site: OnceLock::new() }))
+    /// One that tells of this service, and has metrics or not, and what administers it.
+    pub(crate) fn new(app: App, has_metrics: bool, has_admin: bool) -> Self {
+        Self(Arc::new(State { app, has_metrics, has_admin, site: OnceLock::new() }))
     }
 
     /// Tells it where the service listens.
@@ -85,7 +87,7 @@ impl HttpHandler for Front {
                     }
                 }
             }
-            if request.path().starts_with(admin::PREFIX) {
+            if front.0.has_admin && request.path().starts_with(admin::PREFIX) {
                 return admin::answer(&front.0.app, request).await;
             }
             front.answer(request.path(), request.header("accept"))
@@ -147,7 +149,7 @@ mod tests {
     fn front(websocket: &str) -> Front {
         let topics = Service::with_permit(Settings::default(), LocalAdmin);
         let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics, None);
-        let front = Front::new(app, true);
+        let front = Front::new(app, true, true);
         front.set_addresses(&["tcp://127.0.0.1:1".to_owned(), websocket.to_owned()]);
         front
     }

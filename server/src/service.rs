@@ -133,8 +133,8 @@ impl Service {
             router = router.default_route(name);
         }
         let has_admin = !options.admin_listen.is_empty();
-        let front = Front::new(app.clone(), options.metrics && !has_admin);
-        let admin_front = Front::new(app.clone(), options.metrics);
+        let front = Front::new(app.clone(), options.metrics && !has_admin, !has_admin);
+        let admin_front = Front::new(app.clone(), options.metrics, true);
         let tls = tls::of(&options).map_err(StartError::Tls)?;
         let live = Live {
             config: LiveConfig::new(options.config()),

@@ -16,7 +16,10 @@ use crate::support::{Directory, Running, now, password_of, to, token, within};
 /// A request of HTTP, as it is; the answer.
 async fn ask(service: &Running, method: &str, path: &str, headers: &str, body: &str) -> String {
     let authority = service.addresses[1].strip_prefix("ws://").unwrap();
-    let authority = authority.strip_suffix("/rsocket").unwrap();
+    ask_at(authority.strip_suffix("/rsocket").unwrap(), method, path, headers, body).await
+}
+
+async fn ask_at(authority: &str, method: &str, path: &str, headers: &str, body: &str) -> String {
     let mut socket = TcpStream::connect(authority).await.unwrap();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
@@ -131,4 +134,40 @@ async fn nobody_revokes_who_may_not() {
     }
     within(ann.request_response(to("clock"))).await.unwrap();
     service.end().await;
+}
+
+/// Where there is an address for it, it is there alone.
+#[tokio::test]
+async fn the_service_is_administered_where_that_is_meant_to_be() {
+    let directory = Directory::new("revoked-at");
+    directory.change("[[deny]]", "[[grant]]\nroles = [\"ops\"]\nallow = [\"admin\"]\n[[deny]]");
+    let service = rsock_server::Service::bind(rsock_server::Options {
+        listen: vec!["ws://127.0.0.1:0/rsocket".to_owned()],
+        admin_listen: vec!["http://127.0.0.1:0".to_owned()],
+        access: Some(directory.settings().into()),
+        ..Default::default()
+    });
+    let service = service.await.unwrap();
+    let authority = |address: &str| {
+        let rest = address.split_once("://").unwrap().1;
+        rest.split('/').next().unwrap().to_owned()
+    };
+    let all = authority(&service.addresses()[0]);
+    let admin = authority(&service.admin_addresses()[0]);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(service.run(async move {
+        let _ = stopped.await;
+    }));
+    let body = r#"{"subject":"ann"}"#;
+    for (authority, headers, expected) in [
+        (&all, as_user("ops"), "404"),
+        (&admin, as_user("ops"), "200"),
+        (&admin, as_user("ann"), "403"),
+        (&admin, "Content-Type: application/json\r\n".to_owned(), "403"),
+    ] {
+        let answer = ask_at(authority, "POST", REVOKE, &headers, body).await;
+        assert_eq!(answer.split(' ').nth(1), Some(expected), "{authority} {headers}{answer}");
+    }
+    drop(stop);
+    within(serving).await.unwrap();
 }

@@ -25,7 +25,7 @@ pub(crate) struct Front(Arc<State>);
 struct State {
     app: App,
     has_metrics: bool,
-    /// Whoever may administer the service does it here.
+    /// The service is administered here.
     has_admin: bool,
     /// Known once all listeners are open.
     site: OnceLock<Site>,

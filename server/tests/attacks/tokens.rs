@@ -54,8 +54,8 @@ async fn service(directory: &Directory, public: &str) -> Running {
     Running::of(directory).await
 }
 
-#[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a list of attacks")]
+#[tokio::test]
 async fn no_token_gets_in_that_is_not_right_by_any_way() {
     let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let der = pair.public_key().as_der().unwrap();

@@ -232,7 +232,8 @@ impl ServerBuilder {
     /// Sets what each HTTP request has to pass before anything is done for it, one for a WebSocket as well: the answer
     /// that refuses it, or `None`. Any page
     /// that a browser has open may open WebSockets to any service that the browser reaches, with the user's
-    /// cookies: where these, or where the browser is, let somebody in, `Origin` is to be looked at.
+    /// cookies: where these, or where the browser is, let somebody in, `Origin` is to be looked at. Not asked for
+    /// WebSockets that another HTTP server [hands over](Endpoint::upgrade).
     ///
     /// ```
     /// # use rsock::{*, http::RequestHead};

@@ -143,11 +143,10 @@ fn check(
         [Some(host)] => Some(*host),
         _ => return Err("a request has one Host, of ASCII".to_owned()),
     };
-    if asked != Asked::Everybody
-        && let Some(name) = request.forwards
-        && !rules.is_open_to_all
-    {
-        // A service that only this machine is to reach, and a proxy before it that others reach.
+    // Only this machine is to reach it, and whoever does may come in.
+    let is_private = asked != Asked::Everybody && is_local && !rules.is_open_to_all;
+    if is_private && let Some(name) = request.forwards {
+        // There is a proxy before it, which others may reach.
         let ip = request.address.map(|address| address.ip());
         let is_trusted =
             ip.zip(rules.proxies.as_ref()).is_some_and(|(ip, proxies)| proxies.trusts(ip));
@@ -159,7 +158,7 @@ fn check(
             ));
         }
     }
-    if asked != Asked::Everybody && is_local && !rules.is_open_to_all {
+    if is_private {
         // The name of a page's host may be made to lead here, and its Origin agrees with it.
         let is_known = host.is_none_or(|host| is_known_host(host, &rules.hosts));
         if !is_known {
@@ -281,6 +280,8 @@ mod tests {
             assert!(passes(&by([10, 0, 0, 1]), asked, true));
         }
         assert!(passes(&by([127, 0, 0, 1]), Asked::Everybody, true));
+        // What others reach anyway: proxies of clients write these headers too.
+        assert!(passes(&by([198, 51, 100, 1]), Asked::WhoLikes, false));
         let open = WebRules { is_open_to_all: true, ..rules() };
         assert!(check(&by([127, 0, 0, 1]), &open, &[], Asked::Nobody, false).is_ok());
     }

@@ -110,7 +110,8 @@ settings! {
     /// bound; behind a proxy, from which all clients seem to come, it takes --proxy-protocol
     maybe max_connections_per_address: u32 = None, COUNT, Restart;
 
-    /// Connections of one user at a time, by whatever credentials; one more is refused. It needs --access
+    /// Connections of one user at a time, by whatever credentials, and sessions that wait for theirs; one more is
+    /// refused. It needs --access
     maybe max_connections_per_user: u32 = None, COUNT, Restart;
 
     /// How often in a minute one address (of IPv6, a /64) may connect; what comes more often is closed

@@ -383,6 +383,13 @@ fn limits_of_connections_are_for_new_ones() {
     assert_eq!(of(Reload::NewConnections).count(), 10);
     let live: Vec<_> = of(Reload::Live).map(|setting| setting.key).collect();
     assert_eq!(live, ["allow_origin", "allow_host", "max_warnings", "log"]);
+    // Each of them is a bound of connections that come when it has been read anew.
+    let before = format!("{:?}", Options::default().config());
+    for setting in of(Reload::NewConnections) {
+        let [value, ..] = examples(setting);
+        let options = parse(&[&format!("--{}={value}", setting.flag)]).expect(setting.key);
+        assert_ne!(format!("{:?}", options.config()), before, "{}", setting.key);
+    }
 }
 
 /// Who comes in may stand in the file of settings, and then nowhere else.

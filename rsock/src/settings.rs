@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use rsock_proto::{Config, Window};
 
 use crate::{
-    connection::{DriverOptions, Mailbox, Sessions},
+    connection::{DriverOptions, Mailbox, Pace, Sessions},
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::Meter,
@@ -96,7 +96,7 @@ impl Settings {
             sessions,
             memory: self.budget(),
             max_waiting_bytes: self.max_waiting_bytes,
-            bytes_in_per_s: self.bytes_in_per_s,
+            pace: self.bytes_in_per_s.map(|bytes_per_s| Box::new(Pace::new(bytes_per_s))),
         }
     }
 }

@@ -222,7 +222,7 @@ impl Doors {
         self: &Arc<Self>,
         holder: Holder,
         returns: bool,
-    ) -> Result<Option<OfAddress>, Full> {
+    ) -> Result<Option<Box<OfAddress>>, Full> {
         let Some(max) = self.limits.max_connections_per_address else { return Ok(None) };
         if !matches!(holder, Holder::Address(_)) {
             return Ok(None);
@@ -235,7 +235,7 @@ impl Doors {
             return Err(Full::OfAddress { max });
         }
         *count += 1;
-        Ok(Some(OfAddress { doors: Arc::clone(self), holder }))
+        Ok(Some(Box::new(OfAddress { doors: Arc::clone(self), holder })))
     }
 
     /// Nothing is let in any more.
@@ -335,7 +335,7 @@ impl Doors {
 pub(crate) struct Place {
     doors: Option<Arc<Doors>>,
     /// Dropped behind the place.
-    of_address: Option<OfAddress>,
+    of_address: Option<Box<OfAddress>>,
 }
 
 impl Drop for Place {

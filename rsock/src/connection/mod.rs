@@ -19,7 +19,7 @@ mod wake_group;
 pub(crate) mod work;
 
 pub(crate) use doors::{DoorLimits, Doors, Newcomer};
-pub(crate) use driver::{Driver, DriverOptions, Redialler};
+pub(crate) use driver::{Driver, DriverOptions, Pace, Redialler};
 pub(crate) use inlet::{Feeder, Inlet};
 pub(crate) use mailbox::{Command, Mailbox, Outgoing, Permit};
 pub(crate) use permit::{AwaitedPermit, refusal, refused};

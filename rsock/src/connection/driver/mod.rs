@@ -27,7 +27,7 @@ mod turn;
 mod waiting;
 mod wire;
 
-use std::{io, num::NonZeroU32, sync::Arc, time::Instant};
+use std::{io, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use rsock_proto::{CloseReason, Config, Connection, Fragmented, IoError, Window, frame};
@@ -65,6 +65,7 @@ use slots::Slots;
 use waiting::Waiting;
 use wire::Wire;
 
+pub(crate) use pace::Pace;
 pub(crate) use redial::Redialler;
 
 /// The smallest and largest read.
@@ -98,8 +99,8 @@ pub(crate) struct DriverOptions {
     pub(crate) memory: Arc<MemoryBudget>,
     /// Bytes that may wait for its consumers before nothing more is read.
     pub(crate) max_waiting_bytes: usize,
-    /// How fast the peer is read.
-    pub(crate) bytes_in_per_s: Option<NonZeroU32>,
+    /// How fast the peer is read, if that is bounded.
+    pub(crate) pace: Option<Box<Pace>>,
 }
 
 /// A connection, in its parts. Each is a noun with what belongs to it; what takes more than one of them

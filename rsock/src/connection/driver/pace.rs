@@ -12,7 +12,7 @@ use super::Driver;
 const BURST: Duration = Duration::from_secs(1);
 
 /// How far a connection has been read ahead of its pace.
-pub(super) struct Pace {
+pub(crate) struct Pace {
     bytes_per_s: NonZeroU32,
     /// When all that was read will have been paid for.
     paid: Option<Instant>,
@@ -21,7 +21,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(bytes_per_s: NonZeroU32) -> Self {
+    pub(crate) fn new(bytes_per_s: NonZeroU32) -> Self {
         Self { bytes_per_s, paid: None, resumes: None }
     }
 
@@ -42,7 +42,7 @@ impl Driver {
     /// So much was read.
     #[inline]
     pub(super) fn has_read(&mut self, bytes: usize, now: Instant) {
-        if let Some(pace) = &mut self.wire.pace {
+        if let Some(pace) = &mut self.options.pace {
             pace.took(bytes, now);
         }
     }
@@ -50,12 +50,12 @@ impl Driver {
     /// Whether nothing is to be read for now.
     #[inline]
     pub(super) fn is_ahead(&mut self, now: Instant) -> bool {
-        self.wire.pace.is_some() && self.waits_for_pace(now)
+        self.options.pace.is_some() && self.waits_for_pace(now)
     }
 
     #[cold]
     fn waits_for_pace(&mut self, now: Instant) -> bool {
-        let Some(pace) = &mut self.wire.pace else { return false };
+        let Some(pace) = &mut self.options.pace else { return false };
         let until = pace.ahead_until(now);
         if until.is_some() {
             // That nothing comes is our doing.
@@ -70,7 +70,7 @@ impl Driver {
 
     /// When it is read again.
     pub(super) fn pace_deadline(&self) -> Option<Instant> {
-        self.wire.pace.as_ref()?.resumes
+        self.options.pace.as_ref()?.resumes
     }
 }
 

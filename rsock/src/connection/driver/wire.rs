@@ -13,7 +13,7 @@ use bytes::Buf;
 use rsock_proto::SendBuf;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
-use super::{DriverOptions, WRITE_SLICES, input::Input, pace::Pace, show};
+use super::{DriverOptions, WRITE_SLICES, input::Input, show};
 use crate::{
     tap::Direction,
     transport::{
@@ -27,8 +27,6 @@ pub(super) struct Wire {
     pub(super) socket: Socket,
     pub(super) framing: Framing,
     pub(super) input: Input,
-    /// The pace at which it is read, if that is bounded.
-    pub(super) pace: Option<Box<Pace>>,
     pub(super) output: SendBuf,
     /// How the transport has ended, which was seen behind what was read last.
     pub(super) unread_end: Option<io::Result<()>>,
@@ -53,7 +51,6 @@ impl Wire {
             output: output(&framing, options),
             framing,
             input: Input::new(input, Arc::clone(&options.memory)),
-            pace: options.bytes_in_per_s.map(|bytes_per_s| Box::new(Pace::new(bytes_per_s))),
             unread_end: None,
             write_failure: None,
             is_unflushed: false,

@@ -20,6 +20,9 @@ const UNITS: [(&str, f64); 7] = [
     ("d", 86_400e3),
 ];
 
+/// A hundred years, in milliseconds: clocks that count on from now do not reach much further.
+const MOST: f64 = 36_500.0 * 86_400e3;
+
 /// Reads a time that is more than none.
 ///
 /// # Errors
@@ -64,6 +67,9 @@ pub fn any_time(text: &str) -> Result<Duration, String> {
     }
     if smallest.is_infinite() {
         return Err(wrong());
+    }
+    if millis > MOST {
+        return Err("it is too long: at most 36500d".to_owned());
     }
     Duration::try_from_secs_f64(millis / 1e3).map_err(|_| "it is too long".to_owned())
 }

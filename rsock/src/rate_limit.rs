@@ -70,7 +70,13 @@ impl RateLimit {
         taken.map_err(Duration::from_nanos)
     }
 
-    /// The same, with the refusal of a request.
+    /// Whether as many may come at once as after a long silence.
+    pub fn is_rested(&self) -> bool {
+        let now = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.bucket.is_full(now)
+    }
+
+    /// As [`try_take`](Self::try_take), with the refusal of a request.
     pub(crate) fn check(&self) -> Result<(), Error> {
         self.try_take().map_err(|wait| {
             let per_second = self.per_second;
@@ -98,6 +104,12 @@ impl Bucket {
             (wait == 0).then_some(full_again)
         });
         if taken.is_ok() { Ok(()) } else { Err(wait) }
+    }
+}
+
+impl Bucket {
+    fn is_full(&self, now: u64) -> bool {
+        self.0.load(Relaxed) <= now
     }
 }
 
@@ -141,5 +153,9 @@ mod tests {
         assert!(told.contains("rate limit: 4 requests/s; again in 251 ms"), "{told}");
         tokio::time::advance(wait).await;
         limit.try_take().expect("it is time");
+        tokio::time::advance(Duration::from_millis(999)).await;
+        assert!(!limit.is_rested());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(limit.is_rested());
     }
 }

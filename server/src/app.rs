@@ -56,7 +56,7 @@ struct RouteList {
 /// All routes of `rsockd`, without a default one. `meter` is what `status` tells of: give the same
 /// one to the server, and no memory of its own.
 pub fn app(meter: Arc<Meter>) -> Router<App> {
-    let topics = Service::with_permit(Settings::default(), LocalAdmin);
+    let topics = Service::with_permit(Settings::default(), LocalAdmin::default());
     app_on(meter, MemoryBudget::of_process(), None, &topics, None).1
 }
 

@@ -15,7 +15,7 @@ use crate::{
     service::try_it,
 };
 
-pub(crate) use door::{WebDoor, WebRules};
+pub(crate) use door::{WebDoor, WebRules, is_forwarding};
 
 /// Answers plain HTTP: health, readiness and metrics, and a short introduction for browsers.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ mod tests {
     use crate::{app::app_on, topics::LocalAdmin};
 
     fn front(websocket: &str) -> Front {
-        let topics = Service::with_permit(Settings::default(), LocalAdmin);
+        let topics = Service::with_permit(Settings::default(), LocalAdmin::default());
         let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics, None);
         let front = Front::new(app, true, true);
         front.set_addresses(&["tcp://127.0.0.1:1".to_owned(), websocket.to_owned()]);

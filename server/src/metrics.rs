@@ -423,7 +423,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_figure_is_told_once_in_both_formats() {
-        let topics = Service::with_permit(Settings::default(), LocalAdmin);
+        let topics = Service::with_permit(Settings::default(), LocalAdmin::default());
         let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics, None);
         let formats = [Format::Prometheus, Format::OpenMetrics];
         let [plain, open] = formats.map(|format| text(&app, format));

@@ -61,6 +61,7 @@ impl Live {
     /// # Errors
     /// The file that cannot be used, and why, as a sentence: nothing has changed.
     pub fn apply(&self, options: &Options) -> Result<(), String> {
+        check(options)?;
         let applied = self.try_apply(options);
         self.app.reloads().add(applied.is_ok());
         applied
@@ -105,7 +106,7 @@ impl Service {
         let memory = options.memory_max.map_or_else(MemoryBudget::of_process, MemoryBudget::new);
         check(&options).map_err(StartError::Settings)?;
         let access = open_access(&options)?;
-        let judge = Judge::new(access.as_ref());
+        let judge = Judge::new(access.as_ref(), options.proxy_protocol != ProxyKind::Off);
         let topics = topics::open(&options, judge).await.map_err(StartError::Topics)?;
         let (app, mut router) = app_on(
             Arc::clone(&meter),
@@ -141,7 +142,11 @@ impl Service {
             meter: Arc::clone(&meter),
             certificates: tls.as_ref().map(|tls| Certificates::of(tls, &options)),
             access: access.clone(),
-            web: WebDoor::new(web_rules(&options), access.clone()),
+            web: WebDoor::new(
+                web_rules(&options),
+                access.clone(),
+                ProxyProtocol::from(&options.proxy_trust).ok(),
+            ),
             app: app.clone(),
         };
         let at_least_one = |number: Option<u32>| number.and_then(NonZeroU32::new);
@@ -220,11 +225,9 @@ impl Service {
         let addresses = server.addresses();
         let mut all = admin.as_ref().map(Admin::addresses).unwrap_or_default();
         all.extend_from_slice(&addresses);
-        let reach = check_reach(&all);
-        // Nobody has been taken yet.
-        live.web.set_local(reach.is_ok());
         if access.is_none() && !options.open_to_all {
-            reach?;
+            // Nobody has been taken yet.
+            check_reach(&all)?;
         }
         front.set_addresses(&addresses);
         admin_front.set_addresses(&addresses);
@@ -363,12 +366,7 @@ fn check_reach(addresses: &[String]) -> Result<(), StartError> {
 fn web_rules(options: &Options) -> WebRules {
     // Settings are of the right form.
     let origins = options.allow_origin.iter().filter_map(|text| text.parse::<OriginPattern>().ok());
-    WebRules {
-        origins: origins.collect(),
-        hosts: options.allow_host.clone(),
-        is_open_to_all: options.open_to_all,
-        proxies: ProxyProtocol::from(&options.proxy_trust).ok(),
-    }
+    WebRules { origins: origins.collect(), hosts: options.allow_host.clone() }
 }
 
 /// The proxies that settings trust, if connections come from them.

@@ -10,8 +10,7 @@ use rsock_topics::{
 };
 use serde_json::{Map, Value};
 
-use crate::access::Access;
-use crate::settings::Options;
+use crate::{access::Access, doors::is_known_host, http::is_forwarding, settings::Options};
 
 /// How topics of a pattern are told apart from others on the command line.
 const EXAMPLE: &str = "as 'orders.>=durable,age=7d' or 'board.*=latest,max_keys=500'";
@@ -189,8 +188,12 @@ pub(crate) enum Judge {
 }
 
 impl Judge {
-    pub(crate) fn new(access: Option<&Access>) -> Self {
-        access.map_or(Self::Local(LocalAdmin), |access| Self::Access(access.clone()))
+    /// `is_told`: where connections come from, a proxy says.
+    pub(crate) fn new(access: Option<&Access>, is_told: bool) -> Self {
+        match access {
+            Some(access) => Self::Access(access.clone()),
+            None => Self::Local(LocalAdmin { is_told }),
+        }
     }
 }
 
@@ -229,12 +232,23 @@ impl Permit for Judge {
 }
 
 /// Everybody may do everything, but purge and delete: that may who is on this machine.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalAdmin;
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LocalAdmin {
+    /// A proxy says where connections come from: then those alone that come by no network.
+    is_told: bool,
+}
 
 impl Permit for LocalAdmin {
     fn permits(&self, request: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal> {
-        if action != Action::Admin || is_here(request.peer().address()) {
+        let peer = request.peer();
+        let is_by_itself = peer.http().is_none_or(|head| {
+            // What comes by a proxy, or of a page by a name that was made to lead here, is somebody else's.
+            let has_none = !head.headers().any(|(name, _)| is_forwarding(name));
+            has_none && head.header("host").is_some_and(|host| is_known_host(host, &[]))
+        });
+        let address = peer.address();
+        let is_here = if self.is_told { address.starts_with("unix:") } else { is_here(address) };
+        if action != Action::Admin || is_here && is_by_itself {
             return Ok(());
         }
         Err(Refusal::not_permitted(
@@ -246,7 +260,7 @@ impl Permit for LocalAdmin {
 }
 
 /// Whether this is the address of a client on this machine.
-pub(crate) fn is_here(address: &str) -> bool {
+fn is_here(address: &str) -> bool {
     let ip = || address.parse::<std::net::SocketAddr>().ok();
     address.starts_with("unix:") || ip().is_some_and(|at| at.ip().to_canonical().is_loopback())
 }

@@ -31,8 +31,11 @@ struct Running {
 
 impl Running {
     async fn start(options: Options) -> Self {
-        let listen = ["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"].map(str::to_owned).into();
-        let options = Options { listen, ..options };
+        Self::start_on(["tcp://127.0.0.1:0", "ws://127.0.0.1:0/rsocket"], options).await
+    }
+
+    async fn start_on(listen: [&str; 2], options: Options) -> Self {
+        let options = Options { listen: listen.map(str::to_owned).into(), ..options };
         let service = Service::bind(options.clone()).await.unwrap();
         let (addresses, live) = (service.addresses(), service.live());
         let (stop, stopped) = oneshot::channel();
@@ -148,6 +151,33 @@ async fn who_comes_by_a_proxy_that_nobody_trusts_gets_nowhere() {
     let proxy_trust = vec!["127.0.0.0/8".to_owned()];
     let service = Running::start(Options { proxy_trust, ..Options::default() }).await;
     assert_eq!(service.opens(&forwarded(&service)).await, 101);
+}
+
+/// An address of this machine is guarded as such also where others are open to everybody.
+#[tokio::test]
+async fn what_comes_to_this_machine_by_another_name_gets_nowhere_beside_what_is_open_to_all() {
+    let listen = ["tcp://0.0.0.0:0", "ws://127.0.0.1:0/rsocket"];
+    let service =
+        Running::start_on(listen, Options { open_to_all: true, ..Options::default() }).await;
+    assert_eq!(service.opens("Host: evil.example\r\nOrigin: http://evil.example\r\n").await, 403);
+    assert_eq!(service.opens("Host: localhost\r\nX-Forwarded-Port: 1\r\n").await, 403);
+    assert_eq!(service.opens("Host: localhost\r\n").await, 101);
+}
+
+/// To purge and to delete is for who is on this machine, and not for whom a proxy there serves.
+#[tokio::test]
+async fn who_comes_by_a_proxy_administers_nothing() {
+    let proxy_trust = vec!["127.0.0.1".to_owned()];
+    let service = Running::start(Options { proxy_trust, ..Options::default() }).await;
+    let purge = Payload::new(r#"{"purge":"room.9"}"#).route("topics").unwrap();
+    let by_itself = within(Client::connect(&service.addresses[1])).await.unwrap();
+    let message = Payload::new("x").route("topic.room.9").unwrap();
+    within(by_itself.request_response(message)).await.unwrap();
+    let builder = Client::builder().header("x-forwarded-for", "203.0.113.9");
+    let by_proxy = within(builder.connect(&service.addresses[1])).await.unwrap();
+    let refused = within(by_proxy.request_response(purge.clone())).await.unwrap_err().to_string();
+    assert!(refused.contains("not permitted: admin"), "{refused}");
+    within(by_itself.request_response(purge)).await.unwrap();
 }
 
 #[tokio::test]

@@ -217,7 +217,8 @@ impl Doors {
         may_come
     }
 
-    /// Counts one more of the connections of an address, if they are bounded. Who returns had one before.
+    /// Counts one more of the connections of an address, if they are bounded. Who returns had one before, and
+    /// is let in beyond the bound, as far as a quarter of it: others may have come meanwhile.
     fn one_of_address(
         self: &Arc<Self>,
         holder: Holder,
@@ -229,7 +230,8 @@ impl Doors {
         }
         let mut inner = self.lock();
         let count = inner.of_address.entry(holder).or_default();
-        if *count >= max && !returns {
+        let most = if returns { max + max.div_ceil(4) } else { max };
+        if *count >= most {
             drop(inner);
             self.meter.refused_address();
             return Err(Full::OfAddress { max });
@@ -521,6 +523,7 @@ mod tests {
         // Of another, and of who comes back, who counts.
         let other = place(2, false).await.expect("another's");
         let returned = place(1, true).await.expect("it had one before");
+        assert!(place(1, true).await.is_err(), "so many had none");
         drop(first);
         assert!(place(1, false).await.is_err());
         drop(returned);
@@ -531,9 +534,9 @@ mod tests {
         assert_eq!(waiting, Some(Full::All { max: 4 }));
         drop((second, third, other, full));
         assert!(doors.lock().of_address.is_empty());
-        assert_eq!(doors.meter.read().refused_addresses, 2);
+        assert_eq!(doors.meter.read().refused_addresses, 3);
         let came = (0..9).filter(|_| doors.may_come(holder(9))).count();
-        assert_eq!((came, doors.meter.read().refused_addresses), (3, 8));
+        assert_eq!((came, doors.meter.read().refused_addresses), (3, 9));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,10 +1,10 @@
 //! Clients of HTTP proxies: where they come from, as the proxies say.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use hyper::{
     HeaderMap,
-    header::{FORWARDED, HeaderName},
+    header::{FORWARDED, HeaderName, HeaderValue},
 };
 
 use crate::transport::proxy::ProxyProtocol;
@@ -32,40 +32,66 @@ pub(crate) struct ForwardedClients {
 
 impl ForwardedClients {
     /// The address of the client for whom a proxy asks: the nearest to us that is none of the proxies; its port is
-    /// not known, and 0. None where the one who asks is no proxy, or does not say.
+    /// not known, and 0. None where the one who asks is no proxy. Where a proxy does not say for whom it asks,
+    /// or so that nobody can read it, or says that it is somebody of this machine, nobody knows who that is:
+    /// the address is 0.0.0.0.
     pub(crate) fn client(&self, headers: &HeaderMap, peer: &str) -> Option<SocketAddr> {
-        let proxy = peer.parse::<SocketAddr>().ok()?.ip();
+        const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let mut client = peer.parse::<SocketAddr>().ok()?.ip();
+        if !self.proxies.trusts(client) {
+            return None;
+        }
         let name = match self.header {
             ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
             ForwardedHeader::Forwarded => FORWARDED,
         };
-        // What is no text ends what can be followed.
-        let lists: Vec<_> =
-            headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
-        let entries = lists.iter().rev().flat_map(|list| list.rsplit(','));
-        let mut client = proxy;
-        for entry in entries {
+        let lists = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+        let entries: Vec<_> = lists.flat_map(|list| parts(list, b',')).collect();
+        let mut is_told = false;
+        for entry in entries.iter().rev() {
             if !self.proxies.trusts(client) {
                 break;
             }
-            let address = match self.header {
-                ForwardedHeader::XForwardedFor => address(entry.trim()),
-                ForwardedHeader::Forwarded => forwarded_for(entry).and_then(address),
+            let text = match self.header {
+                ForwardedHeader::XForwardedFor => std::str::from_utf8(entry).ok().map(str::trim),
+                ForwardedHeader::Forwarded => forwarded_for(entry),
             };
-            // One that hides it stands for whoever is behind it.
-            let Some(address) = address else { break };
-            client = address;
+            let Some(address) = text.and_then(address).filter(|ip| !ip.is_loopback()) else {
+                is_told = false;
+                break;
+            };
+            (client, is_told) = (address, true);
         }
-        (client != proxy).then(|| SocketAddr::new(client, 0))
+        Some(SocketAddr::new(if is_told { client } else { NOBODY }, 0))
     }
 }
 
-/// The value of `for` in an element of `Forwarded`, without its quotes.
-fn forwarded_for(element: &str) -> Option<&str> {
-    element.split(';').find_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("for").then(|| value.trim().trim_matches('"'))
-    })
+/// The parts between these bytes, but for those in quotes.
+fn parts(text: &[u8], separator: u8) -> Vec<&[u8]> {
+    let (mut parts, mut begin, mut is_quoted, mut is_escaped) = (Vec::new(), 0, false, false);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            byte if *byte == separator && !is_quoted => {
+                parts.push(&text[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begin..]);
+    parts
+}
+
+/// The value of `for` in an element of `Forwarded`, without its quotes; none if there are two.
+fn forwarded_for(element: &[u8]) -> Option<&str> {
+    let mut found = parts(element, b';').into_iter().filter_map(|pair| {
+        let (name, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
+        name.trim().eq_ignore_ascii_case("for").then(|| value.trim().trim_matches('"'))
+    });
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// An address as proxies write it: alone, with a port, or in brackets.
@@ -88,7 +114,7 @@ mod tests {
         };
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(name, value.parse().expect("a value"));
+            headers.append(name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
         let clients = ForwardedClients { header, proxies };
         clients.client(&headers, peer).map(|address| address.ip().to_string())
@@ -106,10 +132,14 @@ mod tests {
             (XForwardedFor, &["203.0.113.9:4711"], Some("203.0.113.9")),
             (XForwardedFor, &["[2001:db8::7]:4711"], Some("2001:db8::7")),
             (XForwardedFor, &["2001:db8::7"], Some("2001:db8::7")),
-            (XForwardedFor, &["203.0.113.9, unknown"], None),
-            (XForwardedFor, &["203.0.113.9,"], None),
-            (XForwardedFor, &[""], None),
-            (XForwardedFor, &[], None),
+            // Nobody knows who that is, and the proxy it is not.
+            (XForwardedFor, &["203.0.113.9, unknown"], Some("0.0.0.0")),
+            (XForwardedFor, &["203.0.113.9,"], Some("0.0.0.0")),
+            (XForwardedFor, &[""], Some("0.0.0.0")),
+            (XForwardedFor, &[], Some("0.0.0.0")),
+            (XForwardedFor, &["127.0.0.9"], Some("0.0.0.0")),
+            (XForwardedFor, &["\u{ff}, 203.0.113.9"], Some("203.0.113.9")),
+            (XForwardedFor, &["203.0.113.9, \u{ff}"], Some("0.0.0.0")),
             // All are proxies: the farthest of them.
             (XForwardedFor, &["10.2.2.2, 10.1.1.1"], Some("10.2.2.2")),
             (Forwarded, &["for=203.0.113.9;proto=https"], Some("203.0.113.9")),
@@ -118,8 +148,12 @@ mod tests {
                 &["for=1.2.3.4, proto=https; For=\"[2001:db8::7]:1\""],
                 Some("2001:db8::7"),
             ),
-            (Forwarded, &["for=1.2.3.4, by=10.0.0.1"], None),
-            (Forwarded, &["for=_hidden"], None),
+            (Forwarded, &["for=203.0.113.9;host=\"x,for=127.0.0.2\""], Some("203.0.113.9")),
+            (Forwarded, &["host=\"x;for=127.0.0.2\";for=203.0.113.9"], Some("203.0.113.9")),
+            (Forwarded, &["host=\"x\\\",for=1.2.3.4\";for=203.0.113.9"], Some("203.0.113.9")),
+            (Forwarded, &["for=1.2.3.4;for=203.0.113.9"], Some("0.0.0.0")),
+            (Forwarded, &["for=1.2.3.4, by=10.0.0.1"], Some("0.0.0.0")),
+            (Forwarded, &["for=_hidden"], Some("0.0.0.0")),
         ] {
             let found = client(header, "127.0.0.1:1000", values);
             assert_eq!(found.as_deref(), expected, "{values:?}");

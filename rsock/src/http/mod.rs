@@ -16,7 +16,7 @@ mod response;
 mod seats;
 mod watched;
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use hyper::{
     HeaderMap, Method, StatusCode, Uri,
@@ -67,6 +67,11 @@ impl<'a> RequestHead<'a> {
     /// The client's address, as the transport names it: `address:port`.
     pub fn address(&self) -> &'a str {
         &self.origin.peer
+    }
+
+    /// Our own address, of a transport over TCP.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.origin.local
     }
 
     /// The kind of transport: `http`, or `https` on a port of `wss://`.

@@ -144,7 +144,7 @@ impl ServerBuilder {
     }
 
     /// How many of them one address may have: an IPv4 address, or a /64 of IPv6. One more is refused at once; who
-    /// comes back to a session is not, and counts. Behind a proxy, from which all clients seem to come, it
+    /// comes back to a session is let in as far as a quarter more. Behind a proxy, from which all clients seem to come, it
     /// takes the [PROXY protocol](Self::proxy_protocol). Without it there is no bound.
     pub fn max_connections_per_address(mut self, max: usize) -> Self {
         self.max_connections_per_address = Some(max.max(1));

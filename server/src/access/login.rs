@@ -20,7 +20,6 @@ use super::{
     session::{Connection, Session},
     unix_now,
 };
-use crate::topics::is_here;
 
 /// The text where too many passwords wait.
 const BUSY: &str = "busy, retry";
@@ -99,31 +98,36 @@ impl Access {
 
     /// Finds out who sent a request.
     pub(super) fn ask(&self, request: &Request, own: Authentication) -> Admission {
-        let (inner, peer) = (Arc::clone(&self.0), request.peer().clone());
-        Admission::Ask(Box::pin(async move {
-            let found = inner.look_up(&Origin::of(&peer), &own).await?;
-            let auth = &found.policy.auth;
-            let kept = match found.principal.method {
-                Method::Password => auth.password_cache,
-                _ => auth.token_cache,
-            };
-            let (expires, max) = (found.principal.expires, auth.credentials_kept);
-            let session = inner.enter(found, None);
-            if session.is_over() {
-                return Err(Error::rejected(FAILED));
-            }
-            let identity = identity(session);
-            let now = inner.now();
-            if let Some(sealed) = inner.seal_of(&own) {
-                let known = Known { identity: identity.clone(), until: now + kept, expires };
-                lock(&inner.cache).put(sealed, known, max, now);
-            }
-            Ok(identity)
-        }))
+        let (access, peer) = (self.clone(), request.peer().clone());
+        Admission::Ask(Box::pin(async move { access.identify(&Origin::of(&peer), &own).await }))
+    }
+
+    /// The one who comes with these credentials, not to be looked up again for a while.
+    async fn identify(&self, origin: &Origin, own: &Authentication) -> Result<Identity, Error> {
+        let inner = &self.0;
+        let found = inner.look_up(origin, own).await?;
+        let auth = &found.policy.auth;
+        let kept = match found.principal.method {
+            Method::Password => auth.password_cache,
+            _ => auth.token_cache,
+        };
+        let (expires, max) = (found.principal.expires, auth.credentials_kept);
+        let session = inner.enter(found, None);
+        if session.is_over() {
+            return Err(Error::rejected(FAILED));
+        }
+        let identity = identity(session);
+        let now = inner.now();
+        if let Some(sealed) = inner.seal_of(own) {
+            let known = Known { identity: identity.clone(), until: now + kept, expires };
+            lock(&inner.cache).put(sealed, known, max, now);
+        }
+        Ok(identity)
     }
 
     /// The sender of an HTTP request, by its header `Authorization`, if they may do this to the service. Nobody
-    /// administers it who has not said who they are, unless they are on this machine.
+    /// administers it who has not said who they are: whether they are on this machine, or come by a proxy that
+    /// is, nothing tells.
     ///
     /// # Errors
     /// The status to answer with.
@@ -136,18 +140,21 @@ impl Access {
         let inner = &self.0;
         let origin = Origin { connection: None, address: address.into() };
         let principal = match authorization {
-            None if action == Action::Admin && !is_here(address) => return Err(401),
+            None if action == Action::Admin => return Err(401),
             None => inner.anonymous(&origin).map(|found| found.principal),
             Some(header) => match cookie::authorization(header) {
-                Ok(own) => match self.known(&own) {
-                    Some(known) => {
-                        let session = known.claims::<Arc<Session>>();
-                        session
-                            .map(|session| session.principal())
-                            .ok_or_else(|| Error::rejected(FAILED))
-                    }
-                    None => inner.look_up(&origin, &own).await.map(|found| found.principal),
-                },
+                Ok(own) => {
+                    let found = match self.known(&own) {
+                        Some(known) => Ok(known),
+                        None => self.identify(&origin, &own).await,
+                    };
+                    found.and_then(|identity| {
+                        let session = identity.claims::<Arc<Session>>();
+                        let session = session.filter(|session| !session.is_over());
+                        let failed = || Error::rejected(FAILED);
+                        session.map(|session| session.principal()).ok_or_else(failed)
+                    })
+                }
                 Err(reason) => {
                     inner.failed(&origin, None, None, reason);
                     Err(Error::rejected(FAILED))

@@ -66,8 +66,12 @@ impl Policy {
         } else {
             toml::from_str(&text)
         };
-        let settings =
-            settings.map_err(|error| wrong(vec![error.to_string().trim().to_owned()]))?;
+        // Its line is named and not shown: there may be a secret in it.
+        let settings = settings.map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            wrong(vec![format!("line {line}: {}", without_texts(error.message().trim()))])
+        })?;
         Self::new(&settings, file.parent().unwrap_or_else(|| Path::new(""))).map_err(wrong)
     }
 
@@ -183,6 +187,18 @@ impl Policy {
     }
 }
 
+/// A message about what is of another type than it should be, without the text that stands there.
+fn without_texts(message: &str) -> String {
+    let begin = message.find("string \"").map(|at| at + "string ".len());
+    let end = message.rfind("\", expected ").map(|at| at + 1);
+    match (begin, end) {
+        (Some(begin), Some(end)) if begin < end => {
+            format!("{}…{}", &message[..begin], &message[end..])
+        }
+        _ => message.to_owned(),
+    }
+}
+
 /// The same tables in a file of settings, whose other keys others have looked at.
 #[derive(Deserialize)]
 struct InConfig {
@@ -294,3 +310,25 @@ fn warn_if_open(file: &Path) {
 
 #[cfg(not(unix))]
 fn warn_if_open(_: &Path) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A secret beside a slip of the hand is not for the log.
+    #[test]
+    fn what_is_wrong_is_told_without_what_stands_there() {
+        let file = std::env::temp_dir().join(format!("rsock-policy-{}", std::process::id()));
+        for text in [
+            "[auth.jwt]\nkeys = [{ agl = \"HS256\", secret = \"SUPERSECRET\" }]",
+            "[auth.jwt]\nkeys = [\"SUPERSECRET\"]",
+            "[auth.jwt]\njwks_url = \"https://user:SUPERSECRET@host/keys\"",
+            "[auth.jwt]\njwks_url = \"ftp://host/keys?key=SUPERSECRET\"",
+        ] {
+            fs::write(&file, text).expect("it can be written");
+            let told = Policy::read(&file.clone().into()).expect_err(text).to_string();
+            assert!(!told.contains("SUPERSECRET"), "{told}");
+        }
+        fs::remove_file(&file).expect("it is there");
+    }
+}

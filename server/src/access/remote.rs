@@ -49,6 +49,13 @@ struct Settings {
     pause: Duration,
 }
 
+impl Settings {
+    /// The place as the log may have it: there may be a secret in the query.
+    fn shown(&self) -> &str {
+        self.url.split(['?', '#']).next().unwrap_or_default()
+    }
+}
+
 struct Shared {
     settings: Settings,
     place: Place,
@@ -151,7 +158,9 @@ impl Drop for RemoteKeys {
 
 impl fmt::Debug for RemoteKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RemoteKeys").field("url", &self.shared.settings.url).finish_non_exhaustive()
+        f.debug_struct("RemoteKeys")
+            .field("url", &self.shared.settings.shown())
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,13 +184,13 @@ impl Shared {
         loop {
             let fetched = timeout(FETCH_LIMIT, self.place.fetch()).await;
             let fetched = fetched.unwrap_or_else(|_| Err("it takes too long".to_owned()));
-            match fetched.and_then(|text| self.take(&settings.url, &text)) {
+            match fetched.and_then(|text| self.take(settings.shown(), &text)) {
                 Ok(()) => failures = 0,
                 Err(problem) => {
                     failures += 1;
                     tracing::warn!(
                         "the keys at {}: {problem}; they are as they were",
-                        settings.url
+                        settings.shown()
                     );
                 }
             }
@@ -214,10 +223,11 @@ impl Shared {
 impl Place {
     fn new(settings: &Settings) -> Result<Self, String> {
         let url = &settings.url;
-        let uri: Uri = url.parse().map_err(|error| format!("{url:?} is not a URL: {error}"))?;
+        // It is not shown: there may be a secret in it.
+        let uri: Uri = url.parse().map_err(|error| format!("it is not a URL: {error}"))?;
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'));
         let authority = authority.ok_or_else(|| {
-            format!("{url:?} has no host, or a password in it, and is to be https://HOST/PATH")
+            "it has no host, or a password in it, and is to be https://HOST/PATH".to_owned()
         })?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let is_here = host == "localhost"
@@ -226,10 +236,11 @@ impl Place {
             Some("https") => (Some(connector(settings, &host)?), 443),
             Some("http") if is_here => (None, 80),
             _ => {
-                return Err(format!(
-                    "{url:?} is neither https:// nor http:// on this machine: whoever is on the way could give \
-                     keys of their own"
-                ));
+                return Err(
+                    "it is neither https:// nor http:// on this machine: whoever is on the way \
+                            could give keys of their own"
+                        .to_owned(),
+                );
             }
         };
         let port = authority.port_u16().unwrap_or(port);

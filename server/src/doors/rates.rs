@@ -14,14 +14,41 @@ pub(crate) struct Rates {
     requests_per_second: Option<NonZeroU32>,
     max_connections_per_user: Option<usize>,
     meter: Arc<Meter>,
-    /// As many as there are users who have connections.
-    users: Mutex<HashMap<Arc<str>, User>>,
+    /// Those who have connections, and those who had of late and have asked much.
+    users: Mutex<Users>,
+}
+
+#[derive(Debug, Default)]
+struct Users {
+    all: HashMap<Arc<str>, User>,
+    /// As many as there are when those are next looked for who may be forgotten.
+    looked_at: usize,
+}
+
+/// Users of whom none is looked for to be forgotten.
+const FEW: usize = 1_024;
+
+impl Users {
+    /// Forgets those who have no connection, and may ask for as much as anybody who comes.
+    fn forget(&mut self) {
+        if self.all.len() < self.looked_at.max(FEW) {
+            return;
+        }
+        self.all.retain(|_, user| !user.is_forgotten());
+        self.looked_at = 2 * self.all.len();
+    }
 }
 
 #[derive(Debug)]
 struct User {
     connections: usize,
     limit: Option<Arc<RateLimit>>,
+}
+
+impl User {
+    fn is_forgotten(&self) -> bool {
+        self.connections == 0 && self.limit.as_ref().is_none_or(|limit| limit.is_rested())
+    }
 }
 
 /// One of the connections of a user, until it is dropped.
@@ -63,6 +90,8 @@ impl Rates {
             return Ok(None);
         };
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.forget();
+        let users = &mut users.all;
         let name: Arc<str> = match users.get_key_value(name) {
             Some((known, _)) => Arc::clone(known),
             None => name.into(),
@@ -94,11 +123,51 @@ impl Drop for OfUser {
     fn drop(&mut self) {
         let Some(rates) = self.rates.upgrade() else { return };
         let mut users = rates.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(user) = users.get_mut(&self.name) {
+        if let Some(user) = users.all.get_mut(&self.name) {
             user.connections = user.connections.saturating_sub(1);
-            if user.connections == 0 {
-                users.remove(&self.name);
+            // Whoever connects anew does not begin anew.
+            if user.is_forgotten() {
+                users.all.remove(&self.name);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whoever ends a connection and comes again has asked as much as before.
+    #[tokio::test(start_paused = true)]
+    async fn a_user_who_connects_anew_does_not_begin_anew() {
+        let rates = Rates::new(NonZeroU32::new(2), Some(1), Arc::default());
+        let enter = || rates.enter(&Peer::local(), Some("ann"));
+        let limit = || rates.users.lock().expect("whole").all["ann"].limit.clone().expect("set");
+        let first = enter().expect("the first");
+        enter().expect_err("there is one");
+        assert!(limit().try_take().is_ok() && limit().try_take().is_ok());
+        drop(first);
+        let second = enter().expect("the first has ended");
+        limit().try_take().expect_err("so much was asked for");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        drop(second);
+        assert!(rates.users.lock().expect("whole").all.is_empty(), "nothing is left to remember");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_remembered_is_forgotten_when_there_are_many() {
+        let rates = Rates::new(NonZeroU32::new(1), None, Arc::default());
+        for n in 0..10_000 {
+            let name = format!("user {n}");
+            let of_user = rates.enter(&Peer::local(), Some(&name)).expect("no bound");
+            let limit = rates.users.lock().expect("whole").all[&*name].limit.clone();
+            limit.expect("set").try_take().expect("the first");
+            drop(of_user);
+            tokio::time::advance(Duration::from_millis(2)).await;
+        }
+        let kept = rates.users.lock().expect("whole").all.len();
+        assert!(kept <= 2_048, "{kept}");
     }
 }

@@ -2,11 +2,14 @@
 //! knows of, get nowhere.
 
 use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock, PoisonError, RwLock},
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use rsock::{HttpResponse, ProxyProtocol, http::RequestHead};
+use rsock::{
+    HttpResponse, ProxyProtocol,
+    http::{HeaderName, RequestHead},
+};
 
 use crate::{
     access::Access,
@@ -17,19 +20,25 @@ use crate::{
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 /// The path that a link of another page may lead to.
 const FRONT_PAGE: &str = "/";
-/// Headers by which proxies say for whom they ask.
-const FORWARDING: [&str; 5] =
-    ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"];
+/// Whether this is a header by which proxies say for whom they ask, in lower case.
+pub(crate) fn is_forwarding(name: &str) -> bool {
+    name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "forwarded"
+                | "via"
+                | "x-real-ip"
+                | "x-client-ip"
+                | "true-client-ip"
+                | "cf-connecting-ip"
+        )
+}
 
 /// The rules of the door, as settings have them.
 #[derive(Debug)]
 pub(crate) struct WebRules {
     pub(crate) origins: Vec<OriginPattern>,
     pub(crate) hosts: Vec<String>,
-    /// It is meant that everybody reaches the service.
-    pub(crate) is_open_to_all: bool,
-    /// Proxies whose word counts.
-    pub(crate) proxies: Option<ProxyProtocol>,
 }
 
 /// The door. Cheap to clone.
@@ -40,8 +49,8 @@ pub(crate) struct WebDoor(Arc<Inner>);
 struct Inner {
     rules: RwLock<Arc<WebRules>>,
     access: Option<Access>,
-    /// Only this machine reaches the listeners; known once they are open.
-    is_local: OnceLock<bool>,
+    /// Proxies whose word counts.
+    proxies: Option<ProxyProtocol>,
 }
 
 /// The people who must say who they are.
@@ -55,20 +64,18 @@ enum Asked {
 }
 
 impl WebDoor {
-    pub(crate) fn new(rules: WebRules, access: Option<Access>) -> Self {
+    pub(crate) fn new(
+        rules: WebRules,
+        access: Option<Access>,
+        proxies: Option<ProxyProtocol>,
+    ) -> Self {
         let rules = RwLock::new(Arc::new(rules));
-        Self(Arc::new(Inner { rules, access, is_local: OnceLock::new() }))
+        Self(Arc::new(Inner { rules, access, proxies }))
     }
 
     /// Other rules, from now on.
     pub(crate) fn set(&self, rules: WebRules) {
         *self.0.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-    }
-
-    /// Tells it whether only this machine reaches the service.
-    pub(crate) fn set_local(&self, is_local: bool) {
-        // Set here and nowhere else, once.
-        let _ = self.0.is_local.set(is_local);
     }
 
     /// The answer to a request that may not come in: 403, and what would let it in.
@@ -80,10 +87,9 @@ impl WebDoor {
         };
         // It is changed by an assignment alone.
         let rules = Arc::clone(&self.0.rules.read().unwrap_or_else(PoisonError::into_inner));
-        let is_local = self.0.is_local.get().copied().unwrap_or(true);
         let cookie_origins = self.0.access.as_ref().map(Access::cookie_origins).unwrap_or_default();
-        let request = Request::of(head);
-        let reason = check(&request, &rules, &cookie_origins, asked, is_local).err()?;
+        let request = Request::of(head, self.0.proxies.as_ref());
+        let reason = check(&request, &rules, &cookie_origins, asked).err()?;
         tracing::debug!(peer = head.address(), path = head.path(), "refused: {reason}");
         Some(HttpResponse::text(403, format!("{reason}\n")))
     }
@@ -93,31 +99,48 @@ impl WebDoor {
 struct Request<'a> {
     method: &'a str,
     path: &'a str,
-    address: Option<SocketAddr>,
+    /// It came to an address that only this machine reaches.
+    is_local: bool,
+    from: Option<IpAddr>,
+    is_from_proxy: bool,
     is_encrypted: bool,
     /// All that there are: a second one is for somebody who looks elsewhere.
     hosts: Vec<Option<&'a str>>,
     origins: Vec<Option<&'a str>>,
     fetch_site: Option<&'a str>,
     fetch_mode: Option<&'a str>,
-    forwards: Option<&'static str>,
+    forwards: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
-    fn of(head: &RequestHead<'a>) -> Self {
+    fn of(head: &RequestHead<'a>, proxies: Option<&ProxyProtocol>) -> Self {
         let all = |name: &str| {
             head.headers().get_all(name).iter().map(|value| value.to_str().ok()).collect()
         };
+        let from = head.address().parse::<SocketAddr>().ok().map(|address| address.ip());
+        let is_from_proxy = from.zip(proxies).is_some_and(|(from, proxies)| proxies.trusts(from));
+        let local = head.local_address().map(|address| address.ip().to_canonical());
+        // A proxy that ends TLS says so, and is believed if it is one that is trusted.
+        let is_told_https = is_from_proxy
+            && head.header("x-forwarded-proto").is_some_and(|scheme| {
+                ["https", "wss"].iter().any(|it| scheme.eq_ignore_ascii_case(it))
+            });
         Self {
             method: head.method().as_str(),
             path: head.path(),
-            address: head.address().parse().ok(),
-            is_encrypted: head.scheme() == "https",
+            is_local: local.is_none_or(|ip| ip.is_loopback()),
+            from,
+            is_from_proxy,
+            is_encrypted: head.scheme() == "https" || is_told_https,
             hosts: all("host"),
             origins: all("origin"),
             fetch_site: head.header("sec-fetch-site"),
             fetch_mode: head.header("sec-fetch-mode"),
-            forwards: FORWARDING.into_iter().find(|name| head.headers().contains_key(*name)),
+            forwards: head
+                .headers()
+                .keys()
+                .map(HeaderName::as_str)
+                .find(|name| is_forwarding(name)),
         }
     }
 
@@ -133,7 +156,6 @@ fn check(
     rules: &WebRules,
     cookie_origins: &[String],
     asked: Asked,
-    is_local: bool,
 ) -> Result<(), String> {
     if request.is_read() && HEALTH.contains(&request.path) {
         return Ok(());
@@ -143,20 +165,18 @@ fn check(
         [Some(host)] => Some(*host),
         _ => return Err("a request has one Host, of ASCII".to_owned()),
     };
-    // Only this machine is to reach it, and whoever does may come in.
-    let is_private = asked != Asked::Everybody && is_local && !rules.is_open_to_all;
-    if is_private && let Some(name) = request.forwards {
+    // Only this machine is to reach it there, and whoever does may come in.
+    let is_private = asked != Asked::Everybody && request.is_local;
+    if is_private
+        && !request.is_from_proxy
+        && let Some(name) = request.forwards
+    {
         // There is a proxy before it, which others may reach.
-        let ip = request.address.map(|address| address.ip());
-        let is_trusted =
-            ip.zip(rules.proxies.as_ref()).is_some_and(|(ip, proxies)| proxies.trusts(ip));
-        if !is_trusted {
-            let from = ip.map_or_else(|| "somewhere".to_owned(), |ip| ip.to_string());
-            return Err(format!(
-                "it came by a proxy ({name}, from {from}), and not everybody is asked who they are: \
-                 --proxy-trust {from} lets its clients in"
-            ));
-        }
+        let from = request.from.map_or_else(|| "somewhere".to_owned(), |ip| ip.to_string());
+        return Err(format!(
+            "it came by a proxy ({name}, from {from}), and not everybody is asked who they are: \
+             --proxy-trust {from} lets its clients in"
+        ));
     }
     if is_private {
         // The name of a page's host may be made to lead here, and its Origin agrees with it.
@@ -208,8 +228,6 @@ mod tests {
         WebRules {
             origins: vec!["https://app.example".parse().expect("an origin")],
             hosts: vec!["chat.example".to_owned()],
-            is_open_to_all: false,
-            proxies: Some(ProxyProtocol::from(["10.0.0.0/8"]).expect("a network")),
         }
     }
 
@@ -217,7 +235,9 @@ mod tests {
         Request {
             method: "GET",
             path: "/rsocket",
-            address: Some(SocketAddr::from(([192, 168, 0, 7], 1))),
+            is_local: true,
+            from: Some([192, 168, 0, 7].into()),
+            is_from_proxy: false,
             is_encrypted: false,
             hosts: vec![Some(host)],
             origins: origin.map(Some).into_iter().collect(),
@@ -227,14 +247,14 @@ mod tests {
         }
     }
 
-    fn passes(request: &Request<'_>, asked: Asked, is_local: bool) -> bool {
-        check(request, &rules(), &["https://cookie.example".to_owned()], asked, is_local).is_ok()
+    fn passes(request: &Request<'_>, asked: Asked) -> bool {
+        check(request, &rules(), &["https://cookie.example".to_owned()], asked).is_ok()
     }
 
     #[test]
     fn pages_of_other_origins_do_not_come_in() {
         for asked in [Asked::Nobody, Asked::WhoLikes, Asked::Everybody] {
-            let passes = |origin| passes(&get("chat.example", origin), asked, true);
+            let passes = |origin| passes(&get("chat.example", origin), asked);
             assert!(passes(None) && passes(Some("https://app.example")));
             assert!(passes(Some("https://chat.example")) && passes(Some("https://cookie.example")));
             assert!(!passes(Some("https://evil.example")) && !passes(Some("null")));
@@ -244,46 +264,49 @@ mod tests {
         }
         let mut two = get("chat.example", Some("https://app.example"));
         two.origins.push(Some("https://evil.example"));
-        assert!(!passes(&two, Asked::Everybody, false));
+        assert!(!passes(&two, Asked::Everybody));
         two.origins = vec![None];
-        assert!(!passes(&two, Asked::Everybody, false));
+        assert!(!passes(&two, Asked::Everybody));
     }
 
     #[test]
     fn a_name_that_was_made_to_lead_here_does_not() {
         // Host and Origin agree.
         let rebinding = get("evil.example:7879", Some("http://evil.example:7879"));
-        assert!(!passes(&rebinding, Asked::Nobody, true));
-        assert!(!passes(&rebinding, Asked::WhoLikes, true));
+        assert!(!passes(&rebinding, Asked::Nobody));
+        assert!(!passes(&rebinding, Asked::WhoLikes));
         // Where everybody says who they are, the page has nothing to say.
-        assert!(passes(&rebinding, Asked::Everybody, true));
+        assert!(passes(&rebinding, Asked::Everybody));
         // What others reach anyway has names that nobody has told it.
-        assert!(passes(&rebinding, Asked::Nobody, false));
+        let far = Request { is_local: false, ..get("evil.example", Some("http://evil.example")) };
+        assert!(passes(&far, Asked::Nobody));
         for host in ["localhost:7879", "127.0.0.1:7879", "[::1]:7879", "chat.example:7879"] {
-            assert!(passes(&get(host, None), Asked::Nobody, true), "{host}");
+            assert!(passes(&get(host, None), Asked::Nobody), "{host}");
         }
         let mut two = get("localhost", None);
         two.hosts.push(Some("evil.example"));
-        assert!(!passes(&two, Asked::Nobody, true));
+        assert!(!passes(&two, Asked::Nobody));
     }
 
     #[test]
     fn who_comes_by_a_proxy_that_is_not_known_does_not() {
-        let by = |address: [u8; 4]| {
-            let mut request = get("localhost", None);
-            request.forwards = Some("X-Forwarded-For");
-            request.address = Some(SocketAddr::from((address, 1)));
-            request
+        let by = |is_from_proxy, is_local| Request {
+            forwards: Some("x-forwarded-for"),
+            is_from_proxy,
+            is_local,
+            ..get("localhost", None)
         };
         for asked in [Asked::Nobody, Asked::WhoLikes] {
-            assert!(!passes(&by([127, 0, 0, 1]), asked, true));
-            assert!(passes(&by([10, 0, 0, 1]), asked, true));
+            assert!(!passes(&by(false, true), asked));
+            assert!(passes(&by(true, true), asked));
+            // What others reach anyway: proxies of clients write these headers too.
+            assert!(passes(&by(false, false), asked));
         }
-        assert!(passes(&by([127, 0, 0, 1]), Asked::Everybody, true));
-        // What others reach anyway: proxies of clients write these headers too.
-        assert!(passes(&by([198, 51, 100, 1]), Asked::WhoLikes, false));
-        let open = WebRules { is_open_to_all: true, ..rules() };
-        assert!(check(&by([127, 0, 0, 1]), &open, &[], Asked::Nobody, false).is_ok());
+        assert!(passes(&by(false, true), Asked::Everybody));
+        for name in ["forwarded", "x-forwarded-for", "x-forwarded-port", "via", "x-real-ip"] {
+            assert!(is_forwarding(name), "{name}");
+        }
+        assert!(!is_forwarding("x-forwarder") && !is_forwarding("host"));
     }
 
     #[test]
@@ -291,7 +314,7 @@ mod tests {
         let read = |path, site, mode| {
             let mut request = get("localhost", None);
             (request.path, request.fetch_site, request.fetch_mode) = (path, Some(site), mode);
-            passes(&request, Asked::Nobody, true)
+            passes(&request, Asked::Nobody)
         };
         assert!(read("/metrics", "same-origin", None) && read("/metrics", "none", None));
         assert!(!read("/metrics", "cross-site", None) && !read("/metrics", "same-site", None));

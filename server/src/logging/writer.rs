@@ -70,7 +70,9 @@ impl LineWriter {
     /// Takes one line, without its end.
     pub(crate) fn put(&self, line: &str) {
         // Whoever wrote it, it stays one line and commands no terminal.
-        let line = format!("{}\n", Printable(line));
+        let mut line =
+            if line.starts_with('{') { json_line(line) } else { Printable(line).to_string() };
+        line.push('\n');
         let mut lines = self.0.lock();
         if lines.left_out > 0 || lines.waiting.len() + line.len() > MAX_WAITING {
             lines.left_out += 1;
@@ -95,6 +97,25 @@ impl LineWriter {
             (lines, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
+}
+
+/// An object of JSON in which nothing is hidden, and which stays one: escaped as JSON does it.
+fn json_line(line: &str) -> String {
+    let shown = Printable(line).to_string();
+    if shown == line {
+        return shown;
+    }
+    let mut escaped = String::with_capacity(2 * line.len());
+    for character in line.chars() {
+        if Printable(character).to_string().starts_with('\\') && character != '\\' {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                escaped.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 impl Lines {
@@ -212,6 +233,16 @@ mod tests {
         while !writer.0.lock().is_empty() {
             thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_line_of_json_stays_json_whatever_is_in_it() {
+        let text = "a\u{2028}b\u{7f}\\\"c\u{200b}\u{e0001}\u{1b}[31mgrößer";
+        let line = serde_json::json!({ "object": text }).to_string();
+        let shown = json_line(&line);
+        assert_eq!(Printable(&shown).to_string(), shown, "nothing is hidden");
+        let read: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!(read["object"], text);
     }
 
     #[test]

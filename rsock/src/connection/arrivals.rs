@@ -11,9 +11,15 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Addresses of which it is remembered. Others, while these come all the time, are not bounded.
 const MAX_ADDRESSES: usize = 10_000;
 
+/// How often at most it is looked for who may be forgotten: to look costs as much as there are.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// When each address that came of late may come as if it never had: a token bucket for each.
 #[derive(Default)]
-pub(super) struct Arrivals(HashMap<Holder, Instant>);
+pub(super) struct Arrivals {
+    free: HashMap<Holder, Instant>,
+    looked: Option<Instant>,
+}
 
 impl Arrivals {
     /// Whether one more may come of this address; then it has.
@@ -22,13 +28,16 @@ impl Arrivals {
         if !matches!(holder, Holder::Address(_)) {
             return true;
         }
-        if !self.0.contains_key(&holder) && self.0.len() >= MAX_ADDRESSES {
-            self.0.retain(|_, free| *free > now);
-            if self.0.len() >= MAX_ADDRESSES {
+        if !self.free.contains_key(&holder) && self.free.len() >= MAX_ADDRESSES {
+            if self.looked.is_none_or(|looked| now.saturating_duration_since(looked) >= LOOK) {
+                self.free.retain(|_, free| *free > now);
+                self.looked = Some(now);
+            }
+            if self.free.len() >= MAX_ADDRESSES {
                 return true;
             }
         }
-        let free = self.0.entry(holder).or_insert(now);
+        let free = self.free.entry(holder).or_insert(now);
         let next = (*free).max(now) + MINUTE / per_minute.get();
         let may_come = next <= now + MINUTE;
         if may_come {
@@ -69,11 +78,11 @@ mod tests {
         let (mut arrivals, start) = (Arrivals::default(), Instant::now());
         for n in 0..20_000 {
             assert!(arrivals.take(address(n), per_minute, start));
-            assert!(arrivals.0.len() <= MAX_ADDRESSES);
+            assert!(arrivals.free.len() <= MAX_ADDRESSES);
         }
         assert!(!arrivals.take(address(0), per_minute, start));
         // Those who have not come again are forgotten for others.
         assert!(arrivals.take(address(30_000), per_minute, start + MINUTE));
-        assert_eq!(arrivals.0.len(), 1);
+        assert_eq!(arrivals.free.len(), 1);
     }
 }

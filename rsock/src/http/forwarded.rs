@@ -33,8 +33,7 @@ pub(crate) struct ForwardedClients {
 impl ForwardedClients {
     /// The address of the client for whom a proxy asks: the nearest to us that is none of the proxies; its port is
     /// not known, and 0. None where the one who asks is no proxy. Where a proxy does not say for whom it asks,
-    /// or so that nobody can read it, or says that it is somebody of this machine, nobody knows who that is:
-    /// the address is 0.0.0.0.
+    /// or so that nobody can read it, it is nobody who is known, and not the proxy: the address is 0.0.0.0.
     pub(crate) fn client(&self, headers: &HeaderMap, peer: &str) -> Option<SocketAddr> {
         const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let mut client = peer.parse::<SocketAddr>().ok()?.ip();
@@ -56,7 +55,7 @@ impl ForwardedClients {
                 ForwardedHeader::XForwardedFor => std::str::from_utf8(entry).ok().map(str::trim),
                 ForwardedHeader::Forwarded => forwarded_for(entry),
             };
-            let Some(address) = text.and_then(address).filter(|ip| !ip.is_loopback()) else {
+            let Some(address) = text.and_then(address) else {
                 is_told = false;
                 break;
             };
@@ -137,7 +136,7 @@ mod tests {
             (XForwardedFor, &["203.0.113.9,"], Some("0.0.0.0")),
             (XForwardedFor, &[""], Some("0.0.0.0")),
             (XForwardedFor, &[], Some("0.0.0.0")),
-            (XForwardedFor, &["127.0.0.9"], Some("0.0.0.0")),
+            (XForwardedFor, &["127.0.0.9"], Some("127.0.0.9")),
             (XForwardedFor, &["\u{ff}, 203.0.113.9"], Some("203.0.113.9")),
             (XForwardedFor, &["203.0.113.9, \u{ff}"], Some("0.0.0.0")),
             // All are proxies: the farthest of them.

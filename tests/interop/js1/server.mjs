@@ -11,6 +11,13 @@ import { answer, checkSetup, got, isEcho, main, Source } from "../lib/serve.mjs"
 const { decodeCompositeMetadata, decodeRoutes, WellKnownMimeType } = compositeMetadata;
 const { ErrorCodes, RSocketError, RSocketServer } = rsocketCore;
 
+// Nobody listens to the errors of its duplex: a write to a client that has just gone would end the process.
+process.on("uncaughtException", (error) => {
+  if (error.code === "EPIPE" || error.code === "ECONNRESET") return;
+  console.error(error);
+  process.exit(1);
+});
+
 function routeOf(payload) {
   const metadata = payload.metadata ?? Buffer.alloc(0);
   for (const { mimeType, content } of decodeCompositeMetadata(metadata)) {

@@ -81,7 +81,7 @@ impl Passed {
     }
 
     fn named(&mut self, _: &str) -> Result<Vec<OpenListener>, String> {
-        Err("there is no systemd on this system".to_owned())
+        Err("sockets of systemd need Linux or another Unix".to_owned())
     }
 }
 

@@ -304,7 +304,8 @@ fn connector(
         Some(text) => ClientTls::new().roots(Roots::Pem(Pem::text(text.as_bytes()))),
     };
     let config = tls.to_config().map_err(|error| error.to_string())?;
-    let name = host.to_owned().try_into().map_err(|_| format!("{host:?} is not a valid host name"))?;
+    let name =
+        host.to_owned().try_into().map_err(|_| format!("{host:?} is not a valid host name"))?;
     Ok((TlsConnector::from(config), name))
 }
 

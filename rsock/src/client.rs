@@ -26,7 +26,7 @@ use crate::{
     error::{ConnectError, Error},
     heed::{Heed, Heeding},
     lease::LeasePolicy,
-    peer::introduce,
+    peer::{introduce, next_id},
     reconnect::Reconnect,
     requester::Requester,
     responder::{Rejecting, Responder},
@@ -473,7 +473,7 @@ impl ClientBuilder {
                 })
             }
             None => {
-                introduce(&mailbox, &peer, &setup.metadata_mime);
+                introduce(&mailbox, next_id(), &peer, &setup.metadata_mime);
                 None
             }
         };

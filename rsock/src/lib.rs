@@ -52,6 +52,7 @@
 mod acceptor;
 mod body;
 mod boxed;
+mod caller;
 mod client;
 mod connection;
 mod credentials;
@@ -112,6 +113,7 @@ pub use acceptor::Acceptor;
 pub use body::Json;
 pub use body::Text;
 pub use boxed::{BoxFuture, BoxStream};
+pub use caller::Caller;
 pub use client::{Client, ClientBuilder};
 pub use connection::{
     WakeGroup,

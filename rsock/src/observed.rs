@@ -75,23 +75,12 @@ impl<R: Responder> Handle for Observed<R> {
 
     fn request_stream(&self, payload: Payload, asked: Asked) -> ItemSource {
         let (responder, peer) = self.parts();
-        let request = Request::of_items(payload, peer, asked);
-        let mut guard = Guard::begin(&request, Some(Interaction::RequestStream));
-        guard.is_polled = true;
-        let items = responder.stream_items(request);
-        guard.is_polled = false;
-        counted(items, guard)
+        stream_items(responder, Request::of_items(payload, peer, asked))
     }
 
     fn request_channel(&self, first: Payload, rest: Inflow, asked: Asked) -> ItemSource {
         let (responder, peer) = self.parts();
-        let first = Request::of_items(first, peer, asked);
-        let mut guard = Guard::begin(&first, Some(Interaction::RequestChannel));
-        let counter = guard.request.as_mut().map(Counted::counter);
-        guard.is_polled = true;
-        let items = responder.channel_items(first, Payloads::counted(rest, counter));
-        guard.is_polled = false;
-        counted(items, guard)
+        channel_items(responder, Request::of_items(first, peer, asked), Payloads::new(rest))
     }
 
     fn metadata_push(&self, metadata: Bytes) -> BoxFuture<()> {
@@ -108,8 +97,31 @@ impl<R: Responder> Handle for Observed<R> {
     }
 }
 
+/// The items of a request-stream, observed.
+pub(crate) fn stream_items<R: Responder>(responder: Arc<R>, request: Request) -> ItemSource {
+    let mut guard = Guard::begin(&request, Some(Interaction::RequestStream));
+    guard.is_polled = true;
+    let items = responder.stream_items(request);
+    guard.is_polled = false;
+    counted(items, guard)
+}
+
+/// The items of a channel, observed.
+pub(crate) fn channel_items<R: Responder>(
+    responder: Arc<R>,
+    first: Request,
+    rest: Payloads,
+) -> ItemSource {
+    let mut guard = Guard::begin(&first, Some(Interaction::RequestChannel));
+    let counter = guard.request.as_mut().map(Counted::counter);
+    guard.is_polled = true;
+    let items = responder.channel_items(first, rest.counted_by(counter));
+    guard.is_polled = false;
+    counted(items, guard)
+}
+
 /// Has a handler answer once.
-async fn once<F: Future<Output = Answer>>(
+pub(crate) async fn once<F: Future<Output = Answer>>(
     request: Request,
     interaction: Option<Interaction>,
     answer: impl FnOnce(Request) -> F,

@@ -21,8 +21,6 @@ use rsock_proto::{
 use crate::transport::tls::TlsInfo;
 #[cfg(unix)]
 use crate::transport::unix::UnixUser;
-#[cfg(feature = "websocket")]
-use crate::transport::websocket::HttpHead;
 use crate::{
     connection::{Mailbox, handle::Arrival},
     error::Error,
@@ -35,6 +33,11 @@ use crate::{
         Framing,
         socket::{Ends, Socket},
     },
+};
+#[cfg(feature = "websocket")]
+use crate::{
+    observe::{Observe, Observer},
+    transport::websocket::HttpHead,
 };
 
 /// The address of a peer that is no other side of a connection.
@@ -74,9 +77,14 @@ struct Http {
 
 impl Peer {
     pub(crate) fn new(arrival: Arrival) -> Self {
+        Self::numbered(arrival, next_id())
+    }
+
+    /// The same, of a connection that has its number already.
+    fn numbered(arrival: Arrival, connection_id: u64) -> Self {
         let Arrival { setup, ends, mailbox, window, fragments, memory, .. } = arrival;
         let bytes = kept_bytes(&setup);
-        let connection_id = introduce(&mailbox, &ends.peer, &setup.metadata_mime);
+        introduce(&mailbox, connection_id, &ends.peer, &setup.metadata_mime);
         let metadata = setup.payload.metadata.as_deref().unwrap_or_default();
         // Of what cannot be read nothing is heeded; who needs the metadata is told that it is malformed.
         let features = Features::find(metadata, &setup.metadata_mime).unwrap_or_default();
@@ -157,30 +165,26 @@ impl Peer {
     /// # }).unwrap();
     /// ```
     pub fn local() -> Self {
-        let setup = frame::Setup {
-            version: frame::VERSION,
-            keepalive_interval_ms: 20_000,
-            max_lifetime_ms: 90_000,
-            resume_token: None,
-            lease: false,
-            metadata_mime: Bytes::from_static(mime::COMPOSITE_METADATA.as_bytes()),
-            data_mime: Bytes::from_static(mime::OCTET_STREAM.as_bytes()),
-            payload: Payload::default(),
-        };
-        let mailbox = Mailbox::new(1, ConnectionState::Established);
-        let no_connection = "there is no connection to a local peer";
-        let no_connection = io::Error::new(io::ErrorKind::NotConnected, no_connection);
-        mailbox.close(&CloseReason::Io(no_connection.into()));
-        Self::new(Arrival {
-            setup,
-            ends: Socket::None.ends(&Framing::LengthPrefixed, LOCAL.into()),
-            mailbox,
-            window: default_window(),
-            fragments: true,
-            memory: MemoryBudget::of_process(),
-            #[cfg(feature = "websocket")]
-            http: None,
-        })
+        let ends = Socket::None.ends(&Framing::LengthPrefixed, LOCAL.into());
+        let mailbox = without_connection("there is no connection to a local peer");
+        Self::new(without_setup(ends, mailbox, MemoryBudget::of_process()))
+    }
+
+    /// A client of plain HTTP: it can ask, and cannot be asked.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn of_http(
+        head: HttpHead,
+        ends: Ends,
+        connection_id: u64,
+        observe: Option<&Arc<dyn Observe>>,
+        memory: Arc<MemoryBudget>,
+    ) -> Self {
+        let mailbox = without_connection("clients of HTTP cannot be asked");
+        if let Some(observe) = observe {
+            mailbox.observe(Observer::new(Arc::clone(observe)));
+        }
+        let arrival = Arrival { http: Some(head), ..without_setup(ends, mailbox, memory) };
+        Self::numbered(arrival, connection_id)
     }
 
     /// A number that no other connection of this process has or had.
@@ -195,8 +199,8 @@ impl Peer {
         &self.0.ends.peer
     }
 
-    /// The kind of transport: `tcp`, `ws`, `tls`, `wss`, `unix`, or `own` for a byte stream of the caller's
-    /// own.
+    /// The kind of transport: `tcp`, `ws`, `tls`, `wss`, `unix`, `http` or `https` of a client without an RSocket
+    /// connection, or `own` for a byte stream of the caller's own.
     pub fn scheme(&self) -> &str {
         self.0.ends.scheme
     }
@@ -236,7 +240,7 @@ impl Peer {
         self.0.is_composite
     }
 
-    /// The HTTP request that opened the WebSocket, of a client that came by one: its path, query, headers
+    /// The HTTP request that opened the WebSocket, of a client that came by one, or that itself asks: its path, query, headers
     /// and `Origin`. Above 1 KiB, its headers are for the acceptor alone, but for `Origin`: what serves the
     /// connection sees it without them, and without path and query where these alone are as long.
     #[cfg(feature = "websocket")]
@@ -281,15 +285,51 @@ impl Peer {
     }
 }
 
-/// Gives a connection its number, and tells whoever observes it of whom it is to.
-pub(crate) fn introduce(mailbox: &Mailbox, address: &Arc<str>, metadata_mime: &[u8]) -> u64 {
+/// A number that no other connection of this process has or had.
+pub(crate) fn next_id() -> u64 {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
-    let id = CONNECTIONS.fetch_add(1, Relaxed);
+    CONNECTIONS.fetch_add(1, Relaxed)
+}
+
+/// Gives a connection its number, and tells whoever observes it of whom it is to.
+pub(crate) fn introduce(mailbox: &Mailbox, id: u64, address: &Arc<str>, metadata_mime: &[u8]) {
     mailbox.number(id);
     if let Some(observer) = mailbox.observer() {
         observer.introduce(id, Arc::clone(address), Bytes::copy_from_slice(metadata_mime));
     }
-    id
+}
+
+/// The mailbox of a peer behind which there is no connection: whatever is asked of it fails, and whoever
+/// waits in a [`WakeGroup`](crate::WakeGroup) of it is woken by a waker.
+fn without_connection(why: &'static str) -> Arc<Mailbox> {
+    let mailbox = Mailbox::new(1, ConnectionState::Established);
+    let closed = io::Error::new(io::ErrorKind::NotConnected, why);
+    mailbox.close(&CloseReason::Io(closed.into()));
+    mailbox
+}
+
+/// A peer that has sent no SETUP: its metadata are composite, its data bytes.
+fn without_setup(ends: Ends, mailbox: Arc<Mailbox>, memory: Arc<MemoryBudget>) -> Arrival {
+    let setup = frame::Setup {
+        version: frame::VERSION,
+        keepalive_interval_ms: 20_000,
+        max_lifetime_ms: 90_000,
+        resume_token: None,
+        lease: false,
+        metadata_mime: Bytes::from_static(mime::COMPOSITE_METADATA.as_bytes()),
+        data_mime: Bytes::from_static(mime::OCTET_STREAM.as_bytes()),
+        payload: Payload::default(),
+    };
+    Arrival {
+        setup,
+        ends,
+        mailbox,
+        window: default_window(),
+        fragments: true,
+        memory,
+        #[cfg(feature = "websocket")]
+        http: None,
+    }
 }
 
 /// Bytes of SETUP that live as long as the peer.

@@ -303,11 +303,18 @@ impl fmt::Debug for RequestStream {
 ///
 /// Dropping it before it ends tells the requester to stop (RC-18).
 pub struct Payloads {
-    inflow: Inflow,
+    source: Source,
     /// The first grant waits for the first poll.
     started: bool,
     /// Counts them, where the channel is observed.
     counter: Option<Arc<Counter>>,
+}
+
+/// The place that payloads come from.
+enum Source {
+    Connection(Inflow),
+    /// This process: polling is all the credit there is.
+    Stream(BoxStream<Result<Payload, Error>>),
 }
 
 impl Payloads {
@@ -316,7 +323,21 @@ impl Payloads {
     }
 
     pub(crate) fn counted(inflow: Inflow, counter: Option<Arc<Counter>>) -> Self {
-        Self { inflow, started: false, counter }
+        Self { source: Source::Connection(inflow), started: false, counter }
+    }
+
+    /// Payloads of this process, for calling a responder without a connection: see
+    /// [`Caller::request_channel`](crate::Caller::request_channel). The stream is polled as its items are
+    /// asked for, so that neither a [window](Self::credit) nor a [demand](Self::demand) changes anything.
+    pub fn from_stream(
+        payloads: impl Stream<Item = Result<Payload, Error>> + Send + 'static,
+    ) -> Self {
+        Self { source: Source::Stream(Box::pin(payloads)), started: false, counter: None }
+    }
+
+    /// The same, counted.
+    pub(crate) fn counted_by(self, counter: Option<Arc<Counter>>) -> Self {
+        Self { counter, ..self }
     }
 
     /// Sets how many items may be outstanding, however large the first was. By default it is the
@@ -324,8 +345,8 @@ impl Payloads {
     /// [`Window::DEFAULT_BYTES`]. Takes effect before the first poll.
     #[must_use]
     pub fn credit(mut self, n: u32) -> Self {
-        if !self.started {
-            self.inflow.set_window(Window::new(n));
+        if let (false, Source::Connection(inflow)) = (self.started, &mut self.source) {
+            inflow.set_window(Window::new(n));
         }
         self
     }
@@ -334,19 +355,29 @@ impl Payloads {
     /// [`RequestStream::demand`](crate::RequestStream::demand). Takes effect before the first poll.
     #[must_use]
     pub fn demand(mut self, demand: Demand) -> Self {
-        if !self.started {
-            self.inflow.set_limit(Limit::new(demand));
+        if let (false, Source::Connection(inflow)) = (self.started, &mut self.source) {
+            inflow.set_limit(Limit::new(demand));
         }
         self
     }
 
     #[cold]
     fn poll_counted(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
-        let item = self.inflow.poll_next(cx);
+        let item = self.source.poll_next(cx);
         if let (Some(counter), Poll::Ready(Some(Ok(payload)))) = (&self.counter, &item) {
             counter.add(payload);
         }
         item
+    }
+}
+
+impl Source {
+    #[inline]
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Payload, Error>>> {
+        match self {
+            Self::Connection(inflow) => inflow.poll_next(cx),
+            Self::Stream(payloads) => payloads.as_mut().poll_next(cx),
+        }
     }
 }
 
@@ -356,16 +387,21 @@ impl Stream for Payloads {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if !self.started {
             self.started = true;
-            self.inflow.request_first();
+            if let Source::Connection(inflow) = &mut self.source {
+                inflow.request_first();
+            }
         }
         if self.counter.is_some() {
             return self.poll_counted(cx);
         }
-        self.inflow.poll_next(cx)
+        self.source.poll_next(cx)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.inflow.size_hint()
+        match &self.source {
+            Source::Connection(inflow) => inflow.size_hint(),
+            Source::Stream(payloads) => payloads.size_hint(),
+        }
     }
 }
 

@@ -94,6 +94,7 @@ const RSOCK: &[(&str, &[&str])] = &[
             "connection",
             "error",
             "memory",
+            "observe",
             "rate_limit",
             "requester",
             "settings",
@@ -159,7 +160,34 @@ const RSOCK: &[(&str, &[&str])] = &[
         &["acceptor", "client", "error", "peer", "request", "requester", "responder", "streams"],
     ),
     // What is beside WebSockets on their ports.
-    ("http", &["boxed", "connection", "error", "memory", "meter", "sync", "transport"]),
+    (
+        "http",
+        &[
+            "boxed",
+            "connection",
+            "error",
+            "memory",
+            "meter",
+            "observe",
+            "peer",
+            "sync",
+            "transport",
+        ],
+    ),
+    (
+        "caller",
+        &[
+            "acceptor",
+            "boxed",
+            "error",
+            "observed",
+            "peer",
+            "rate_limit",
+            "request",
+            "responder",
+            "streams",
+        ],
+    ),
     (
         "server",
         &[

@@ -626,6 +626,8 @@ mod tests {
             local: None,
             #[cfg(feature = "tls")]
             tls: None,
+            observe: None,
+            connection_id: Arc::default(),
         };
         let never = watch::Sender::new(false);
         super::serve(io, Arc::new(front(&never)), origin, Holder::Unknown, None).await

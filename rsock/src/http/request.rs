@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -24,15 +24,21 @@ use crate::transport::tls::TlsInfo;
 use crate::{
     http::{HttpLimits, HttpResponse, watched::Shared},
     memory::{Account, MemoryBudget},
+    observe::Observe,
+    peer::{Peer, next_id},
+    transport::{socket::Ends, websocket::HttpHead},
 };
 
-/// The two ends of a connection, as far as they are known.
-#[derive(Clone, Debug)]
+/// The two ends of a connection, as far as they are known, and who observes what is asked by it.
+#[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) peer: Arc<str>,
     pub(crate) local: Option<SocketAddr>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Option<Arc<TlsInfo>>,
+    pub(crate) observe: Option<Arc<dyn Observe>>,
+    /// The number of the connection, once a request needs it.
+    pub(crate) connection_id: Arc<OnceLock<u64>>,
 }
 
 impl Origin {
@@ -42,6 +48,16 @@ impl Origin {
         #[cfg(not(feature = "tls"))]
         let is_encrypted = false;
         is_encrypted
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_encrypted() { "https" } else { "http" }
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin").field("peer", &self.peer).finish_non_exhaustive()
     }
 }
 
@@ -87,6 +103,8 @@ impl HttpRequest {
             local: None,
             #[cfg(feature = "tls")]
             tls: None,
+            observe: None,
+            connection_id: Arc::default(),
         };
         Self { parts, body, origin }
     }
@@ -145,7 +163,28 @@ impl HttpRequest {
 
     /// The kind of transport: `http`, or `https` on a port of `wss://`.
     pub fn scheme(&self) -> &str {
-        if self.origin.is_encrypted() { "https" } else { "http" }
+        self.origin.scheme()
+    }
+
+    /// The client as a peer, for calling a responder as its connection would: see
+    /// [`Caller`](crate::Caller). Its metadata are composite, this request is its
+    /// [head](Peer::http), and whatever is asked of it fails with [`Error::Closed`](crate::Error::Closed).
+    /// All peers of one HTTP connection have one number.
+    pub fn to_peer(&self) -> Peer {
+        let origin = &self.origin;
+        let ends = Ends {
+            peer: Arc::clone(&origin.peer),
+            scheme: origin.scheme(),
+            local: origin.local,
+            #[cfg(unix)]
+            user: None,
+            #[cfg(feature = "tls")]
+            tls: origin.tls.clone(),
+        };
+        let head = HttpHead::new(&self.parts.uri, &self.parts.headers);
+        let connection_id = *origin.connection_id.get_or_init(next_id);
+        let memory = Arc::clone(self.body.account.budget());
+        Peer::of_http(head, ends, connection_id, origin.observe.as_ref(), memory)
     }
 
     /// The body, to be read beside the rest.
@@ -435,6 +474,18 @@ impl From<HttpBodyError> for HttpResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_peer_of_a_request_has_its_head_and_the_number_of_its_connection() {
+        let request = HttpRequest::local(Method::GET, Uri::from_static("/a?b=c"), "");
+        let peer = request.to_peer();
+        let head = peer.http().expect("it came by HTTP");
+        assert_eq!((head.path(), head.query()), ("/a", Some("b=c")));
+        assert_eq!((peer.scheme(), peer.address()), ("http", "local"));
+        assert_eq!(request.to_peer().connection_id(), peer.connection_id());
+        let other = HttpRequest::local(Method::GET, Uri::from_static("/"), "");
+        assert_ne!(other.to_peer().connection_id(), peer.connection_id());
+    }
 
     #[tokio::test]
     async fn a_request_by_hand_has_a_body_within_the_limits() {

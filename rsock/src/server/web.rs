@@ -90,6 +90,8 @@ impl Service {
             local: ends.local,
             #[cfg(feature = "tls")]
             tls: ends.tls,
+            observe: self.builder.settings.observe.clone(),
+            connection_id: Arc::default(),
         };
         match http::serve(socket, front, origin, holder, Some(newcomer)).await {
             Ok(Served::WebSocket { io, leftover, head, client, newcomer }) => {

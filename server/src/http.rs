@@ -9,10 +9,15 @@ use rsock::{HttpHandler, HttpRequest, HttpResponse};
 use rsock_access::Action;
 
 use crate::{
-    api::admin,
+    api::{
+        admin,
+        console::{self, Here},
+    },
     app::App,
     metrics::{self, Format},
     service::try_it,
+    topics::LocalAdmin,
+    web,
 };
 
 pub(crate) use door::{WebDoor, WebRules, is_forwarding};
@@ -25,8 +30,8 @@ pub(crate) struct Front(Arc<State>);
 struct State {
     app: App,
     has_metrics: bool,
-    /// The service is administered here.
-    has_admin: bool,
+    /// The service is administered here, where nobody is asked by these.
+    admin: Option<LocalAdmin>,
     /// Known once all listeners are open.
     site: OnceLock<Site>,
 }
@@ -34,36 +39,47 @@ struct State {
 #[derive(Debug)]
 struct Site {
     about: Bytes,
-    websocket_paths: Vec<String>,
+    websockets: Vec<WebSocket>,
+    has_console: bool,
+}
+
+/// An address of RSocket over WebSocket.
+#[derive(Debug)]
+struct WebSocket {
+    /// Sockets that were passed on have none that is known.
+    port: Option<u16>,
+    path: String,
 }
 
 impl Front {
     /// One that tells of this service, and has metrics or not, and what administers it.
-    pub(crate) fn new(app: App, has_metrics: bool, has_admin: bool) -> Self {
-        Self(Arc::new(State { app, has_metrics, has_admin, site: OnceLock::new() }))
+    pub(crate) fn new(app: App, has_metrics: bool, admin: Option<LocalAdmin>) -> Self {
+        Self(Arc::new(State { app, has_metrics, admin, site: OnceLock::new() }))
     }
 
-    /// Tells it where the service listens.
-    pub(crate) fn set_addresses(&self, addresses: &[String]) {
+    /// Tells it where the service listens, and whether there is a console.
+    pub(crate) fn set_addresses(&self, addresses: &[String], has_console: bool) {
         let about = format!(
             "rsockd {}, an RSocket service. It listens on {}.\n\n{}\n\
-             Its health is at /healthz, whether it takes connections at /readyz, its figures at /metrics.\n",
+             Its health is at /healthz, whether it takes connections at /readyz, its figures at /metrics.{}\n",
             env!("CARGO_PKG_VERSION"),
             addresses.join(" and "),
             try_it(addresses),
+            if has_console { " Its console is at /console." } else { "" },
         );
-        let websocket_paths = addresses.iter().filter_map(|uri| websocket_path(uri)).collect();
+        let websockets = addresses.iter().filter_map(|uri| websocket(uri)).collect();
         // Set here and nowhere else, once.
-        let _ = self.0.site.set(Site { about: about.into(), websocket_paths });
+        let _ = self.0.site.set(Site { about: about.into(), websockets, has_console });
     }
 }
 
-/// The path of a WebSocket's URI, without its query.
-fn websocket_path(uri: &str) -> Option<String> {
-    let (_, path) =
+/// The port and the path of a WebSocket's URI, without its query.
+fn websocket(uri: &str) -> Option<WebSocket> {
+    let (authority, path) =
         uri.strip_prefix("ws://").or_else(|| uri.strip_prefix("wss://"))?.split_once('/')?;
     let path = path.split('?').next().unwrap_or_default();
-    Some(format!("/{path}"))
+    let port = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    Some(WebSocket { port, path: format!("/{path}") })
 }
 
 impl HttpHandler for Front {
@@ -87,45 +103,74 @@ impl HttpHandler for Front {
                     }
                 }
             }
-            if front.0.has_admin && request.path().starts_with(admin::PREFIX) {
+            if front.0.admin.is_some() && request.path().starts_with(admin::PREFIX) {
                 return admin::answer(&front.0.app, request).await;
             }
-            front.answer(request.path(), request.header("accept"))
+            if request.path() == console::PATH && front.has_console() {
+                return console::answer(&front.0.app, &request, front.here(&request)).await;
+            }
+            front.answer(&request)
         }
     }
 }
 
 impl Front {
-    fn answer(&self, path: &str, accept: Option<&str>) -> HttpResponse {
-        let site = self.0.site.get();
+    fn has_console(&self) -> bool {
+        self.0.site.get().is_some_and(|site| site.has_console)
+    }
+
+    /// All that is to be had at the address that was asked.
+    fn here(&self, request: &HttpRequest) -> Here<'_> {
+        let websockets = self.0.site.get().map(|site| &site.websockets[..]).unwrap_or_default();
+        let port = request.local_address().map(|address| address.port());
+        let of_port = websockets.iter().filter(|known| known.port == port);
+        let mut paths: Vec<_> = of_port.map(|known| &*known.path).collect();
+        if paths.is_empty() {
+            // A Unix socket has no port.
+            paths = websockets.iter().map(|known| &*known.path).collect();
+        }
+        Here { websockets: paths, has_metrics: self.0.has_metrics, admin: self.0.admin.as_ref() }
+    }
+
+    fn answer(&self, request: &HttpRequest) -> HttpResponse {
+        let (site, path) = (self.0.site.get(), request.path());
+        let has_console = self.has_console();
+        let is_websocket =
+            site.is_some_and(|site| site.websockets.iter().any(|known| is_same(&known.path, path)));
+        if !is_websocket
+            && let Some(answer) =
+                web::answer(request.method(), path, request.headers(), has_console)
+        {
+            return answer;
+        }
         match path {
             "/healthz" => HttpResponse::text(200, "ok\n"),
             "/metrics" if self.0.has_metrics => {
-                let format = Format::accepted(accept);
+                let format = Format::accepted(request.header("accept"));
                 let text = metrics::text(&self.0.app, format);
                 HttpResponse::new(200, text).header("content-type", format.mime())
             }
             "/readyz" if self.0.app.is_draining() => HttpResponse::text(503, "draining\n"),
             "/readyz" => HttpResponse::text(200, "ready\n"),
-            _ if site.is_some_and(|site| {
-                site.websocket_paths.iter().any(|known| is_same(known, path))
-            }) =>
-            {
-                HttpResponse::text(
-                    426,
-                    "RSocket is spoken here, over WebSocket: connect with an RSocket client.\n",
-                )
+            _ if is_websocket => HttpResponse::text(
+                426,
+                "RSocket is spoken here, over WebSocket: connect with an RSocket client.\n",
+            ),
+            "/" => {
+                let about = site.map_or_else(Bytes::new, |site| site.about.clone());
+                let about = HttpResponse::text(200, about);
+                if has_console { about.header("vary", "accept") } else { about }
             }
-            "/" => HttpResponse::text(200, site.map_or_else(Bytes::new, |site| site.about.clone())),
             _ => {
-                let paths =
-                    site.map_or_else(String::new, |site| site.websocket_paths.join(" and "));
-                let text = match paths.as_str() {
-                    "" => "There is /, /healthz, /readyz and /metrics.\n".to_owned(),
-                    paths => format!(
-                        "There is /, /healthz, /readyz and /metrics, and RSocket over WebSocket at {paths}.\n"
-                    ),
+                let all = site.map(|site| &site.websockets[..]).unwrap_or_default();
+                let paths: Vec<_> = all.iter().map(|known| &*known.path).collect();
+                let websockets = match paths.as_slice() {
+                    [] => String::new(),
+                    paths => format!(", and RSocket over WebSocket at {}", paths.join(" and ")),
                 };
+                let console = if has_console { "/console, " } else { "" };
+                let text =
+                    format!("There is /, {console}/healthz, /readyz and /metrics{websockets}.\n");
                 HttpResponse::text(404, text)
             }
         }
@@ -140,18 +185,27 @@ fn is_same(known: &str, path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rsock::MemoryBudget;
+    use rsock::{
+        MemoryBudget,
+        http::{HeaderValue, Method, Uri},
+    };
     use rsock_topics::{Service, Settings};
 
     use super::*;
-    use crate::{app::app_on, topics::LocalAdmin};
+    use crate::app::app_on;
 
     fn front(websocket: &str) -> Front {
         let topics = Service::with_permit(Settings::default(), LocalAdmin::default());
         let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics, None);
-        let front = Front::new(app, true, true);
-        front.set_addresses(&["tcp://127.0.0.1:1".to_owned(), websocket.to_owned()]);
+        let front = Front::new(app, true, Some(LocalAdmin::default()));
+        front.set_addresses(&["tcp://127.0.0.1:1".to_owned(), websocket.to_owned()], true);
         front
+    }
+
+    fn get(front: &Front, path: &'static str, accept: &'static str) -> HttpResponse {
+        let mut request = HttpRequest::local(Method::GET, Uri::from_static(path), "");
+        request.headers_mut().insert("accept", HeaderValue::from_static(accept));
+        front.answer(&request)
     }
 
     #[test]
@@ -164,16 +218,18 @@ mod tests {
             ("/metrics", 200),
             ("/rsocket", 426),
             ("/rsocket/", 426),
+            ("/console", 200),
+            ("/console/", 200),
+            ("/console/nothing", 404),
             ("/healthz/", 404),
-            ("", 404),
         ] {
-            assert_eq!(front.answer(path, None).status(), status, "{path}");
+            assert_eq!(get(&front, path, "*/*").status(), status, "{path}");
         }
     }
 
     #[test]
     fn the_root_tells_how_to_try_it() {
-        let answer = front("ws://127.0.0.1:2/rsocket").answer("/", None);
+        let answer = get(&front("ws://127.0.0.1:2/rsocket"), "/", "*/*");
         let text = String::from_utf8(answer.body().unwrap().to_vec()).unwrap();
         assert!(text.contains("rsock request tcp://127.0.0.1:1 "), "{text}");
     }
@@ -181,14 +237,16 @@ mod tests {
     #[test]
     fn a_websocket_may_be_at_the_root() {
         let front = front("ws://127.0.0.1:2/");
-        assert_eq!(front.answer("/", None).status(), 426);
+        assert_eq!(get(&front, "/", "text/html").status(), 426);
+        // Then the console is beside it.
+        assert_eq!(get(&front, "/console", "text/html").status(), 200);
     }
 
     #[test]
     fn it_is_healthy_and_not_ready_while_draining() {
         let front = front("ws://127.0.0.1:2/rsocket");
         front.0.app.drain();
-        assert_eq!(front.answer("/readyz", None).status(), 503);
-        assert_eq!(front.answer("/healthz", None).status(), 200);
+        assert_eq!(get(&front, "/readyz", "*/*").status(), 503);
+        assert_eq!(get(&front, "/healthz", "*/*").status(), 200);
     }
 }

@@ -38,6 +38,7 @@ mod sockets;
 mod tls;
 mod topics;
 mod users;
+mod web;
 
 pub use access::AccessError;
 pub use app::{App, app};
@@ -47,8 +48,8 @@ pub use notify::{notify_ready, notify_reloading, notify_stopping, watchdog};
 pub use owner::UnixOwner;
 pub use service::{Live, Service, StartError, try_it};
 pub use settings::{
-    AccessFile, Changes, ClientAddressKind, ClientAuthKind, ConfigCommand, DefaultRoute, Flags,
-    Loaded, Options, Problems, ProxyKind, RuntimeKind, Source,
+    AccessFile, Changes, ClientAddressKind, ClientAuthKind, ConfigCommand, ConsoleKind,
+    DefaultRoute, Flags, Loaded, Options, Problems, ProxyKind, RuntimeKind, Source,
 };
 pub use topics::TopicRule;
 pub use users::UserCommand;

@@ -168,7 +168,7 @@ async fn serve_on_it(
     let addresses = service.addresses();
     files.log();
     tracing::info!("listening on {}", addresses.join(" and "));
-    announce(&addresses, &service.admin_addresses())?;
+    announce(&addresses, &service.admin_addresses(), service.console())?;
     notify_ready();
     watchdog();
     let log = Arc::clone(log);
@@ -191,11 +191,12 @@ async fn serve_on_it(
 }
 
 /// Says where it listens. On a thread: a stdout that nobody reads holds up nothing else.
-fn announce(addresses: &[String], admin: &[String]) -> io::Result<()> {
+fn announce(addresses: &[String], admin: &[String], console: Option<&str>) -> io::Result<()> {
     let mut text: String =
         addresses.iter().map(|address| format!("listening on {address}\n")).collect();
     text.extend(admin.iter().map(|address| format!("health and figures at {address}\n")));
     text.push_str(&try_it(addresses));
+    text.extend(console.map(|page| format!("or see it in a browser: {page}\n")));
     thread::Builder::new().name("rsockd-announce".to_owned()).spawn(move || {
         let mut stdout = io::stdout();
         // A service whose stdout is closed serves all the same.

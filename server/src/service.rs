@@ -16,10 +16,10 @@ use crate::{
     doors::{OriginPattern, Rates},
     frames,
     http::{Front, WebDoor, WebRules},
-    settings::{ClientAddressKind, DefaultRoute, Options, ProxyKind, RuntimeKind},
+    settings::{ClientAddressKind, ConsoleKind, DefaultRoute, Options, ProxyKind, RuntimeKind},
     sockets,
     tls::{self, Certificates},
-    topics::{self, Judge},
+    topics::{self, Judge, LocalAdmin},
 };
 
 /// A service whose listeners are open.
@@ -36,6 +36,7 @@ pub struct Service {
     access: Option<Access>,
     rates: Arc<Rates>,
     live: Live,
+    console: Option<String>,
 }
 
 /// The settings that can be changed while a service runs.
@@ -106,7 +107,8 @@ impl Service {
         let memory = options.memory_max.map_or_else(MemoryBudget::of_process, MemoryBudget::new);
         check(&options).map_err(StartError::Settings)?;
         let access = open_access(&options)?;
-        let judge = Judge::new(access.as_ref(), options.proxy_protocol != ProxyKind::Off);
+        let is_told = options.proxy_protocol != ProxyKind::Off;
+        let judge = Judge::new(access.as_ref(), is_told);
         let topics = topics::open(&options, judge).await.map_err(StartError::Topics)?;
         let (app, mut router) = app_on(
             Arc::clone(&meter),
@@ -134,8 +136,10 @@ impl Service {
             router = router.default_route(name);
         }
         let has_admin = !options.admin_listen.is_empty();
-        let front = Front::new(app.clone(), options.metrics && !has_admin, !has_admin);
-        let admin_front = Front::new(app.clone(), options.metrics, true);
+        let local_admin = (!has_admin).then(|| LocalAdmin::new(is_told));
+        let front = Front::new(app.clone(), options.metrics && !has_admin, local_admin);
+        // Clients come there themselves.
+        let admin_front = Front::new(app.clone(), options.metrics, Some(LocalAdmin::new(false)));
         let tls = tls::of(&options).map_err(StartError::Tls)?;
         let live = Live {
             config: LiveConfig::new(options.config()),
@@ -229,8 +233,16 @@ impl Service {
             // Nobody has been taken yet.
             check_reach(&all)?;
         }
-        front.set_addresses(&addresses);
-        admin_front.set_addresses(&addresses);
+        let has_console = match options.console {
+            ConsoleKind::On => true,
+            ConsoleKind::Off => false,
+            // Where they have not been asked, nobody else is to come.
+            ConsoleKind::Auto => {
+                access.is_some() || check_reach(&all).is_ok() && options.proxy_trust.is_empty()
+            }
+        };
+        front.set_addresses(&addresses, has_console);
+        admin_front.set_addresses(&addresses, false);
         let drain_grace = options.drain_grace;
         Ok(Self {
             server,
@@ -244,6 +256,7 @@ impl Service {
             access,
             rates,
             live,
+            console: has_console.then(|| console_page(&addresses)).flatten(),
         })
     }
 
@@ -255,6 +268,11 @@ impl Service {
     /// The addresses of HTTP for those who run it, with the ports they were given.
     pub fn admin_addresses(&self) -> Vec<String> {
         self.admin.as_ref().map(Admin::addresses).unwrap_or_default()
+    }
+
+    /// The URL of the console, if there is one.
+    pub fn console(&self) -> Option<&str> {
+        self.console.as_deref()
     }
 
     /// The memory that its connections share.
@@ -485,11 +503,25 @@ impl std::error::Error for StartError {
     }
 }
 
+/// The same address as one to connect to: what stands for all addresses of a machine is none.
+fn reachable(uri: &str) -> String {
+    uri.replacen("//0.0.0.0:", "//127.0.0.1:", 1).replacen("//[::]:", "//[::1]:", 1)
+}
+
+/// The page of the console of a service at these addresses.
+fn console_page(addresses: &[String]) -> Option<String> {
+    let uri = addresses.iter().find(|uri| uri.starts_with("ws://") || uri.starts_with("wss://"))?;
+    let uri = reachable(uri).replacen("ws", "http", 1);
+    let (scheme, rest) = uri.split_once("://")?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let page = if path.is_empty() { "console" } else { "" };
+    Some(format!("{scheme}://{authority}/{page}"))
+}
+
 /// Commands to copy that try a service at these addresses.
 pub fn try_it(addresses: &[String]) -> String {
     let Some(uri) = addresses.first() else { return String::new() };
-    // What stands for all addresses of a machine is none to connect to.
-    let uri = uri.replacen("//0.0.0.0:", "//127.0.0.1:", 1).replacen("//[::]:", "//[::1]:", 1);
+    let uri = reachable(uri);
     let uri = if ["tls:", "wss:"].iter().any(|scheme| uri.starts_with(scheme)) {
         // Whose the authority is, nobody knows here.
         format!("{uri} --ca FILE")
@@ -540,6 +572,15 @@ mod tests {
             let addresses = ["tcp://127.0.0.1:1".to_owned(), far.to_owned()];
             assert_eq!(check_reach(&addresses), Err(StartError::OpenToAll(far.to_owned())));
         }
+    }
+
+    #[test]
+    fn the_console_has_a_page_to_open() {
+        let page = |uri: &str| console_page(&["tcp://h:1".to_owned(), uri.to_owned()]);
+        assert_eq!(page("ws://0.0.0.0:2/x").as_deref(), Some("http://127.0.0.1:2/"));
+        assert_eq!(page("ws://[::1]:2/").as_deref(), Some("http://[::1]:2/console"));
+        assert_eq!(page("wss://localhost:2/x").as_deref(), Some("https://localhost:2/"));
+        assert_eq!(page("unix:/x"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rsock::{Identity, MemoryBudget, Request};
+use rsock::{HttpRequest, Identity, MemoryBudget, Request, http::HeaderName};
 #[cfg(target_os = "linux")]
 use rsock_topics::DamagedTopic;
 use rsock_topics::{
@@ -192,7 +192,7 @@ impl Judge {
     pub(crate) fn new(access: Option<&Access>, is_told: bool) -> Self {
         match access {
             Some(access) => Self::Access(access.clone()),
-            None => Self::Local(LocalAdmin { is_told }),
+            None => Self::Local(LocalAdmin::new(is_told)),
         }
     }
 }
@@ -240,15 +240,7 @@ pub(crate) struct LocalAdmin {
 
 impl Permit for LocalAdmin {
     fn permits(&self, request: &Request, action: Action, topic: &TopicName) -> Result<(), Refusal> {
-        let peer = request.peer();
-        let is_by_itself = peer.http().is_none_or(|head| {
-            // What comes by a proxy, or of a page by a name that was made to lead here, is somebody else's.
-            let has_none = !head.headers().any(|(name, _)| is_forwarding(name));
-            has_none && head.header("host").is_some_and(|host| is_known_host(host, &[]))
-        });
-        let address = peer.address();
-        let is_here = if self.is_told { address.starts_with("unix:") } else { is_here(address) };
-        if action != Action::Admin || is_here && is_by_itself {
+        if action != Action::Admin || self.is_of_this_machine(request) {
             return Ok(());
         }
         Err(Refusal::not_permitted(
@@ -257,6 +249,37 @@ impl Permit for LocalAdmin {
             Some("to clients on the service's machine"),
         ))
     }
+}
+
+impl LocalAdmin {
+    /// `is_told`: where connections come from, a proxy says.
+    pub(crate) fn new(is_told: bool) -> Self {
+        Self { is_told }
+    }
+
+    fn is_of_this_machine(self, request: &Request) -> bool {
+        let peer = request.peer();
+        self.is_here(peer.address())
+            && peer.http().is_none_or(|head| {
+                is_by_itself(head.headers().map(|(name, _)| name), head.header("host"))
+            })
+    }
+
+    /// Whether whoever sent this over HTTP may administer the service.
+    pub(crate) fn may(self, request: &HttpRequest) -> bool {
+        let names = request.headers().keys().map(HeaderName::as_str);
+        self.is_here(request.address()) && is_by_itself(names, request.header("host"))
+    }
+
+    fn is_here(self, address: &str) -> bool {
+        if self.is_told { address.starts_with("unix:") } else { is_here(address) }
+    }
+}
+
+/// Whether a request came of a client itself: what comes by a proxy, or of a page by a name that was made to lead
+/// here, is somebody else's.
+fn is_by_itself<'a>(mut headers: impl Iterator<Item = &'a str>, host: Option<&str>) -> bool {
+    !headers.any(is_forwarding) && host.is_some_and(|host| is_known_host(host, &[]))
 }
 
 /// Whether this is the address of a client on this machine.

@@ -125,22 +125,18 @@ impl Access {
         Ok(identity)
     }
 
-    /// The sender of an HTTP request, by its header `Authorization`, if they may do this to the service. Nobody
-    /// administers it who has not said who they are: whether they are on this machine, or come by a proxy that
-    /// is, nothing tells.
+    /// The sender of an HTTP request, by its header `Authorization`.
     ///
     /// # Errors
-    /// The status to answer with.
-    pub(crate) async fn may_over_http(
+    /// They are not let in.
+    pub(crate) async fn who_over_http(
         &self,
         address: &str,
         authorization: Option<&str>,
-        action: Action,
-    ) -> Result<Principal, u16> {
+    ) -> Result<Principal, Error> {
         let inner = &self.0;
         let origin = Origin { connection: None, address: address.into() };
-        let principal = match authorization {
-            None if action == Action::Admin => return Err(401),
+        match authorization {
             None => inner.anonymous(&origin).map(|found| found.principal),
             Some(header) => match cookie::authorization(header) {
                 Ok(own) => {
@@ -160,12 +156,35 @@ impl Access {
                     Err(Error::rejected(FAILED))
                 }
             },
-        };
-        let principal = principal.map_err(|_| 401_u16)?;
-        if Inner::grants_of(&inner.policy(), &principal).service().has(action) {
+        }
+    }
+
+    /// Whether somebody may do this to the service as a whole. Nobody administers it who has not said who they
+    /// are: whether they are on this machine, or come by a proxy that is, nothing tells.
+    pub(crate) fn may(&self, principal: &Principal, action: Action) -> bool {
+        (principal.method != Method::Anonymous || action != Action::Admin)
+            && Inner::grants_of(&self.0.policy(), principal).service().has(action)
+    }
+
+    /// The sender of an HTTP request, if they may do this to the service as a whole.
+    ///
+    /// # Errors
+    /// The status to answer with.
+    pub(crate) async fn may_over_http(
+        &self,
+        address: &str,
+        authorization: Option<&str>,
+        action: Action,
+    ) -> Result<Principal, u16> {
+        if authorization.is_none() && (action == Action::Admin || !self.lets_in_anybody()) {
+            return Err(401);
+        }
+        let principal = self.who_over_http(address, authorization).await.map_err(|_| 401_u16)?;
+        if self.may(&principal, action) {
             return Ok(principal);
         }
-        inner.denied_over_http(&origin, &principal, action);
+        let origin = Origin { connection: None, address: address.into() };
+        self.0.denied_over_http(&origin, &principal, action);
         Err(403)
     }
 

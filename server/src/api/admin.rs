@@ -4,6 +4,7 @@ use rsock::{HttpRequest, HttpResponse};
 use rsock_access::Action;
 use serde_json::json;
 
+use super::answers;
 use crate::{access::Revoke, app::App};
 
 /// The paths of it, all of them.
@@ -21,11 +22,7 @@ pub(crate) async fn answer(app: &App, request: HttpRequest) -> HttpResponse {
     // Who may not is told nothing of what there is.
     let by = match access.may_over_http(&address, own, Action::Admin).await {
         Ok(by) => by,
-        Err(403) => return HttpResponse::text(403, "not permitted: admin\n"),
-        Err(_) => {
-            return HttpResponse::text(401, "authentication failed\n")
-                .header("www-authenticate", "Basic realm=\"rsockd\", Bearer");
-        }
+        Err(status) => return answers::refusal(&request, status, Action::Admin.as_str()),
     };
     if request.path() != "/api/admin/revoke" {
         return HttpResponse::text(404, "There is POST /api/admin/revoke.\n");

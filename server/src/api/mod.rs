@@ -1,8 +1,10 @@
 //! The routes that can be called: one group a file.
 
 pub(crate) mod admin;
+pub(crate) mod answers;
 mod auth;
 mod clock;
+pub(crate) mod console;
 mod demo;
 mod routes;
 mod status;

@@ -14,12 +14,11 @@ use rsock::{
 use crate::{
     access::Access,
     doors::{OriginPattern, is_known_host, is_local_page, is_of_host},
+    web::{is_page, is_public},
 };
 
 /// Paths that tell everybody the same of the service, and nothing about anyone.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
-/// The path that a link of another page may lead to.
-const FRONT_PAGE: &str = "/";
 /// Whether this is a header by which proxies say for whom they ask, in lower case.
 pub(crate) fn is_forwarding(name: &str) -> bool {
     name.starts_with("x-forwarded-")
@@ -157,7 +156,7 @@ fn check(
     cookie_origins: &[String],
     asked: Asked,
 ) -> Result<(), String> {
-    if request.is_read() && HEALTH.contains(&request.path) {
+    if request.is_read() && (HEALTH.contains(&request.path) || is_public(request.path)) {
         return Ok(());
     }
     let host = match request.hosts.as_slice() {
@@ -211,7 +210,7 @@ fn check(
         None | Some("same-origin" | "none") => Ok(()),
         // A link leads to it, and nobody but the user sees what comes.
         _ if request.is_read()
-            && request.path == FRONT_PAGE
+            && is_page(request.path)
             && request.fetch_mode == Some("navigate") =>
         {
             Ok(())
@@ -320,7 +319,12 @@ mod tests {
         assert!(!read("/metrics", "cross-site", None) && !read("/metrics", "same-site", None));
         assert!(!read("/metrics", "cross-site", Some("navigate")));
         assert!(!read("/", "cross-site", Some("no-cors")));
-        assert!(read("/", "cross-site", Some("navigate")));
+        for page in ["/", "/console"] {
+            assert!(read(page, "cross-site", Some("navigate")));
+            assert!(!read(page, "cross-site", Some("cors")));
+        }
+        assert!(read("/rsocket.mjs", "cross-site", Some("cors")));
+        assert!(!read("/console/app.js", "cross-site", Some("no-cors")));
         assert!(read("/healthz", "cross-site", None));
         assert!(!read("/healthz/", "cross-site", None));
     }

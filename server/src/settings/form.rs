@@ -6,7 +6,8 @@ use rsock::tls::TlsVersion;
 use rsock_cli::{any_time, some_time};
 
 use super::table::{
-    AccessFile, ClientAddressKind, ClientAuthKind, DefaultRoute, ProxyKind, RuntimeKind,
+    AccessFile, ClientAddressKind, ClientAuthKind, ConsoleKind, DefaultRoute, ProxyKind,
+    RuntimeKind,
 };
 use crate::{
     doors::{OriginPattern, check_host},
@@ -114,6 +115,8 @@ pub(super) const HOST: Form<String> = texts("HOST", |text, _| check_host(text), 
 pub(super) const BYTE_RATE: Form<u32> = numbers("BYTES", (MIN_BYTE_RATE, MOST));
 pub(super) const CLIENT_AUTH: Form<ClientAuthKind> =
     texts("KIND", |text, _| text.parse(), ClientAuthKind::to_string);
+pub(super) const CONSOLE: Form<ConsoleKind> =
+    texts("KIND", |text, _| text.parse(), ConsoleKind::to_string);
 pub(super) const TLS_VERSION: Form<TlsVersion> =
     texts("VERSION", |text, _| text.parse(), TlsVersion::to_string);
 pub(super) const RUNTIME: Form<RuntimeKind> =

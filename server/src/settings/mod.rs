@@ -18,7 +18,8 @@ pub use command::ConfigCommand;
 pub use flags::Flags;
 pub use merge::{Changes, Loaded, Problems, Source};
 pub use table::{
-    AccessFile, ClientAddressKind, ClientAuthKind, DefaultRoute, Options, ProxyKind, RuntimeKind,
+    AccessFile, ClientAddressKind, ClientAuthKind, ConsoleKind, DefaultRoute, Options, ProxyKind,
+    RuntimeKind,
 };
 
 /// Keys of the file that are none of the table: the sections on who comes in and who may do what.

@@ -10,10 +10,10 @@ use tokio::runtime::{Builder, Runtime};
 use super::{
     Reload::{Live, NewConnections, Restart},
     form::{
-        ACCESS, ADDRESS, ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, COUNT,
-        DIRECTORY, FILE, FILTER, FRAGMENT, FRAME, FRAMES, HOST, HTTP, LOG_FORMAT, MODE, NETWORK,
-        ORIGIN, OWNER, PROXY, RATE, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS, TIME,
-        TLS_VERSION, URI, YES,
+        ACCESS, ADDRESS, ANY_BYTES, ANY_COUNT, ANY_TIME, BYTE_RATE, BYTES, CLIENT_AUTH, CONSOLE,
+        COUNT, DIRECTORY, FILE, FILTER, FRAGMENT, FRAME, FRAMES, HOST, HTTP, LOG_FORMAT, MODE,
+        NETWORK, ORIGIN, OWNER, PROXY, RATE, ROUTE, RULE, RUNTIME, SIZE, SUBPROTOCOL, THREADS,
+        TIME, TLS_VERSION, URI, YES,
     },
     settings,
 };
@@ -252,6 +252,10 @@ settings! {
     /// requests for that
     switch metrics: bool = true, YES, Restart;
 
+    /// The console, a page on / at the ports of WebSockets, and /console: "on", "off", or "auto": on where only this
+    /// machine reaches the service, and no proxy is trusted, or where --access says who may use it
+    one console: ConsoleKind = ConsoleKind::Auto, CONSOLE, Restart;
+
     /// How long connections are taken after SIGTERM, while /readyz says already that it is not ready: the time
     /// that a load balancer needs to see it
     one drain_grace: Duration = Duration::ZERO, ANY_TIME, Restart;
@@ -394,6 +398,42 @@ impl fmt::Display for ClientAddressKind {
             Self::Header(ForwardedHeader::Forwarded) => "forwarded",
             // A header of a later library has no name here, and nobody can ask for it.
             Self::Socket | Self::Header(_) => "socket",
+        })
+    }
+}
+
+/// Whether there is a console.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConsoleKind {
+    /// One where only this machine reaches the service, or people are asked who they are.
+    #[default]
+    Auto,
+    /// One for whoever reaches the service.
+    On,
+    /// None.
+    Off,
+}
+
+impl FromStr for ConsoleKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("it must be auto, on or off".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for ConsoleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
         })
     }
 }

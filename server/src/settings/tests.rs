@@ -153,6 +153,7 @@ fn examples(setting: &Setting) -> [&'static str; 3] {
         ("proxy_protocol", _) => ["any", "v1", "v2"],
         (_, "ADDRESS") => ["http://a:1", "https://b:2", "http://c:3"],
         (_, "NETWORK") => ["10.0.0.0/8", "::1", "fd00::/8"],
+        ("console", _) => ["on", "off", "auto"],
         ("tls_client_auth", _) => ["optional", "required", "optional"],
         (_, "VERSION") => ["1.3", "1.2", "1.3"],
         (_, "FILE") => ["/a.pem", "/b.pem", "/c.pem"],

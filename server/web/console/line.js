@@ -54,23 +54,28 @@ export const dial = (options = {}) =>
   connect(url, { auth: line.auth, reconnect: true, keepalive: 10_000, lifetime: 30_000, ...options });
 export const address = () => url;
 
-/** What HTTP answers below /api, as JSON; an Error with the service's words where it refuses. */
-export async function api(path, init = {}) {
+/** What HTTP answers, with the credentials of this page: a text; an Error with the service's words where it refuses. */
+export async function ask(path, init = {}) {
   const { auth } = line,
     headers = { accept: "application/json", ...init.headers };
   if (auth?.bearer) headers.authorization = `Bearer ${auth.bearer}`;
   else if (auth)
     headers.authorization = `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${auth.user}:${auth.password}`)))}`;
   if (init.method === "POST") headers["content-type"] ??= "application/json";
-  const response = await fetch(`/api${path}`, { ...init, headers });
+  const response = await fetch(path, { ...init, headers });
   const text = await response.text();
-  if (response.ok) return text && JSON.parse(text);
+  if (response.ok) return text;
   let why = text.trim() || response.statusText;
   try {
     const { error } = JSON.parse(text);
     why = error?.code ? `${error.code}: ${error.message}` : (error ?? why);
   } catch {} // It is text then.
   throw Object.assign(new Error(why), { status: response.status });
+}
+/** The same below /api, as JSON. */
+export async function api(path, init) {
+  const text = await ask(`/api${path}`, init);
+  return text && JSON.parse(text);
 }
 
 /** Who a token says its bearer is; the service alone checks it. */

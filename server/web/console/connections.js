@@ -1,0 +1,316 @@
+// Connections: who is connected, what each has open, and who holds whom.
+import { mini } from "./gauge.js";
+import { t } from "./i18n.js";
+import { api, line } from "./line.js";
+import { column, lifetime, table } from "./tables.js";
+import { bytes, fill, find, h, head, none, num, put, refused, span, toggle, waiting } from "./ui.js";
+
+const order = { by: 9, down: true };
+const kept = { sought: "", isHeldOnly: false };
+const isHeld = (stream) => stream.granted != null && stream.sent >= stream.granted;
+
+export default function connections(main, args) {
+  const life = lifetime(),
+    sub = h("span"),
+    drain = h("div.act"),
+    body = h("div", waiting()),
+    nothing = h("p.q.pad");
+  let all = [],
+    open = null,
+    detail = null,
+    isMore = false,
+    isAsking = false;
+  const link = (x) => (String(x.id) === open ? "#/connections" : `#/connections/${encodeURIComponent(x.id)}`);
+
+  /** A verb that asks back, in words, before it does anything; the focus is on the harmless answer. */
+  function verb(name, sure, sentence, doing, kind = "button.text") {
+    const box = h("span.ask");
+    function rest(isBack) {
+      box.classList.remove("asks");
+      fill(box, h(kind, { onclick: ask }, name));
+      if (isBack) box.firstChild.focus();
+    }
+    function ask() {
+      const go = h(
+          "button.text.bad",
+          {
+            async onclick() {
+              go.disabled = true;
+              try {
+                await doing();
+              } catch (e) {
+                fill(
+                  box,
+                  h("span.badt", String(e.message)),
+                  h("button.text", { onclick: () => rest(true) }, t("Keep")),
+                );
+              }
+            },
+          },
+          sure,
+        ),
+        keep = h("button.text", { onclick: () => rest(true) }, t("Keep"));
+      fill(box, sentence(), go, keep);
+      box.classList.add("asks");
+      keep.focus();
+    }
+    box.addEventListener("keydown", (e) => e.key === "Escape" && box.children.length > 1 && rest(true));
+    rest();
+    return box;
+  }
+  const closers = new Map();
+  function closer(x) {
+    if (!closers.has(x.id)) {
+      const ends = () => {
+        const now = all.find((y) => y.id === x.id) ?? x;
+        return now.streams
+          ? now.streams === 1
+            ? t("Ends one stream.")
+            : t("Ends {n} streams.", { n: num(now.streams) })
+          : t("It has no streams.");
+      };
+      closers.set(
+        x.id,
+        verb(t("Close"), t("Close {id}", { id: x.id }), ends, async () => {
+          await api(`/admin/close/${encodeURIComponent(x.id)}`, { method: "POST" });
+          await ask();
+        }),
+      );
+    }
+    return closers.get(x.id);
+  }
+  const held = (x) => (x.held ? h("span.hold", num(x.held)) : x.held === 0 ? "–" : num(x.credit_stalls ?? 0));
+  const grid = table(
+    [
+      column(
+        "No.",
+        "n",
+        (x) => x.id,
+        (x) => [x.id, h("a", { href: link(x) }, x.id)],
+      ),
+      column(
+        "Name",
+        "name",
+        (x) => x.subject ?? "",
+        (x) => [x.subject ?? "–", x.subject ? h("bdi", x.subject) : h("span.q", "–")],
+      ),
+      column("Peer", "m q w2", (x) => x.address),
+      column(
+        "By",
+        "q w2",
+        (x) => x.transport,
+        (x) => [`${x.transport}${x.tls ? " · TLS" : ""}`],
+      ),
+      column(
+        "Round trip",
+        "n w2",
+        (x) => x.rtt_ms,
+        (x) => [x.rtt_ms == null ? "–" : `${num(x.rtt_ms, 1)} ms`],
+      ),
+      column("Streams", "n", (x) => x.streams),
+      column(
+        "Held",
+        "n",
+        (x) => x.held ?? x.credit_stalls,
+        (x) => [`${x.held} ${x.credit_stalls}`, held(x)],
+      ),
+      column(
+        "In",
+        "n w2",
+        (x) => x.bytes_in,
+        (x) => [bytes(x.bytes_in)],
+      ),
+      column(
+        "Out",
+        "n w2",
+        (x) => x.bytes_out,
+        (x) => [bytes(x.bytes_out)],
+      ),
+      column(
+        "Age",
+        "n w2",
+        (x) => x.age_s,
+        (x) => [span(Math.floor(x.age_s))],
+      ),
+      { name: "", class: "n", cell: (x) => ["close", closer(x)] },
+    ],
+    (x) => x.id,
+    order,
+    {
+      open: (x) => (location.hash = link(x)),
+      more: (x) => (String(x.id) === open ? detail?.node : undefined),
+      row(tr, x) {
+        const a = tr.querySelector("a");
+        tr.classList.toggle("on", String(x.id) === open);
+        a.setAttribute("aria-expanded", String(x.id) === open);
+        a.setAttribute("href", link(x));
+      },
+    },
+  );
+
+  const search = find(
+    t("Find by name, peer or number"),
+    (text) => {
+      kept.sought = text.trim();
+      show();
+    },
+    kept.sought,
+  );
+  const only = toggle(
+    t("Held ones only"),
+    (on) => {
+      kept.isHeldOnly = on;
+      show();
+    },
+    kept.isHeldOnly,
+  );
+  const full = [h("div.find", search, only), h("div.panel.scroll", grid.node, nothing)];
+  function show() {
+    const found = all.filter(
+      (x) =>
+        [x.id, x.subject, x.address].some((text) => String(text ?? "").includes(kept.sought)) &&
+        (!kept.isHeldOnly || x.held),
+    );
+    grid.show(found);
+    nothing.hidden = found.length > 0;
+    put(nothing, t("None like that."));
+    const n = num(line.status?.connections?.open ?? all.length),
+      m = num(line.status?.sessions?.suspended ?? 0);
+    put(
+      sub,
+      isMore
+        ? t("{n} open, of which the first {m} are shown", { n, m: num(all.length) })
+        : t("{n} open, {m} waiting to be resumed", { n, m }),
+    );
+  }
+  async function ask() {
+    if (isAsking) return;
+    isAsking = true;
+    try {
+      const answer = await api("/admin/connections");
+      [all, isMore] = [answer.connections, answer.more];
+      const ids = new Set(all.map((x) => x.id));
+      for (const id of closers.keys()) if (!ids.has(id)) closers.delete(id);
+      if (body.firstChild !== full[0]) fill(body, full);
+      if (!drain.firstChild)
+        fill(
+          drain,
+          verb(
+            t("Drain all"),
+            t("Drain all"),
+            () => t("No new connections; ends {n}.", { n: num(all.length) }),
+            () => api("/admin/drain", { method: "POST" }),
+            "button",
+          ),
+        );
+      await detail?.ask();
+      show();
+    } catch (e) {
+      if (line.state === "connected")
+        fill(
+          body,
+          refused(
+            e.status === 403 || e.status === 401
+              ? t("Only administrators see connections.")
+              : t("The list was refused."),
+            e,
+            ask,
+          ),
+        );
+    } finally {
+      isAsking = false;
+    }
+  }
+  function choose([id]) {
+    open = id ?? null;
+    detail = open && streams(open);
+    show();
+    if (open && line.state === "connected") ask();
+  }
+  fill(main, h("div.head", h("h1", { tabindex: -1 }, t("Connections")), h("p", sub), drain), body);
+  choose(args);
+  life.connected(ask);
+  life.every(2000, ask);
+  return { args: choose, leave: life.end };
+}
+
+/** The row beneath a connection: the streams that are open on it. */
+function streams(id) {
+  const box = h("td.more0", { colspan: 11 }, h("p.q", "…")),
+    node = h("tr", box);
+  const state = (x) => {
+    if (x.granted == null) return [t("Open"), t("Open")];
+    if (!isHeld(x)) return [t("Flowing"), t("Flowing")];
+    return [
+      `held ${x.direction}`,
+      h(
+        "span.hold",
+        t("Holding"),
+        h(
+          "span.w2",
+          x.direction === "out" ? t(": this service grants nothing more") : t(": this peer grants nothing more"),
+        ),
+      ),
+    ];
+  };
+  const sum = (x) => [
+    x.granted == null
+      ? ""
+      : x.granted >= 0x7fffffff
+        ? t("∞ granted, {d} delivered", { d: num(x.sent) })
+        : t("{g} granted = {d} delivered + {o}", {
+            g: num(x.granted),
+            d: num(x.sent),
+            o: num(Math.max(0, x.granted - x.sent)),
+          }),
+  ];
+  const grid = table(
+    [
+      column(
+        "Stream",
+        "n q",
+        (x) => x.stream,
+        (x) => [x.stream],
+      ),
+      column(
+        "Route",
+        "m",
+        (x) => x.route ?? "",
+        (x) => [x.route ?? "–", h("bdi", x.route ?? "–")],
+      ),
+      column(
+        "Kind",
+        "q w2",
+        (x) => x.interaction,
+        (x) => [`${x.direction === "out" ? "→" : "←"} ${x.interaction}`],
+      ),
+      column(
+        "Credit",
+        "",
+        (x) => x.granted - x.sent,
+        (x) => [`${x.granted} ${x.sent}`, x.granted == null ? "–" : mini(x.granted, x.sent)],
+      ),
+      { name: "", class: "n q w2", cell: sum },
+      column("State", "", (x) => isHeld(x), state),
+      column(
+        "Age",
+        "n q w2",
+        (x) => x.age_s,
+        (x) => [span(Math.floor(x.age_s))],
+      ),
+    ],
+    (x) => `${x.direction}${x.stream}`,
+    { by: 0, down: false },
+  );
+  async function ask() {
+    try {
+      const { open } = await api(`/admin/connections/${encodeURIComponent(id)}`);
+      grid.show(open);
+      if (open.length && box.firstChild !== grid.node) fill(box, grid.node);
+      else if (!open.length) fill(box, h("p.q", t("Nothing is open on it.")));
+    } catch (e) {
+      if (line.state === "connected") fill(box, h("p.q", e.status === 404 ? t("It is gone.") : e.message));
+    }
+  }
+  return { node, ask };
+}

@@ -19,9 +19,9 @@ function isFinal({ code, message }) {
   return !mayPass && (code !== "REJECTED" || words.test(message));
 }
 
-/** A position, which is written "EPOCH:OFFSET", as it goes over the wire. */
+/** A position, "EPOCH:OFFSET" or its parts, as it goes over the wire. */
 function positionOf(at) {
-  const [epoch, offset] = typeof at === "string" ? at.split(":") : [at?.epoch, at?.offset];
+  const [epoch, offset] = typeof at === "string" ? at.split(":") : [at?.epoch, at?.offset ?? at?.after];
   return epoch && { epoch, after: Number(offset) };
 }
 

@@ -182,7 +182,7 @@ export class Stream implements AsyncIterableIterator<Payload> {
 }
 
 /** `"EPOCH:OFFSET"`, as `position` gives it, or its parts. */
-export type Position = string | { epoch: string; offset: number };
+export type Position = string | { epoch: string; offset: number } | { epoch: string; after: number };
 
 export interface Published {
   topic: string;
@@ -339,7 +339,8 @@ export class Client {
   ready(signal?: AbortSignal): Promise<void>;
   request(route: string | null, data?: Data, options?: RequestOptions): Promise<Payload | null>;
   fireAndForget(route: string | null, data?: Data, options?: RequestOptions): void;
-  push(metadata: Data): void;
+  /** METADATA_PUSH: all of the bytes, a text, or entries of composite metadata. */
+  push(metadata: Metadata | string): void;
   stream(route: string | null, data?: Data, options?: StreamOptions): Stream;
   channel(route: string | null, first?: Data, options?: StreamOptions & { complete?: boolean }): Stream;
   topic(name: string): Topic;

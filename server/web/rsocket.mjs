@@ -246,7 +246,8 @@ export class Client {
   topic(name) { return new Topic(this, name); }
   push(metadata) {
     if (!this._isWritable) throw new RSocketError("FULL", "the connection takes nothing now");
-    this.#say("METADATA_PUSH", { metadata: bytesOf(metadata) });
+    const all = typeof metadata === "string" ? bytesOf(metadata) : metadata;
+    this.#say("METADATA_PUSH", payloadOf(null, { metadata: all }));
   }
 
   close(why = new RSocketError("CLOSED", "the client was closed")) {

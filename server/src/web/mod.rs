@@ -11,7 +11,8 @@ use rsock::{
 use files::{File, file};
 
 /// Files for pages of all sites.
-const PUBLIC: [&str; 2] = ["/rsocket.mjs", "/rsocket.d.ts"];
+const PUBLIC: [&str; 4] =
+    ["/rsocket.mjs", "/rsocket-base.mjs", "/rsocket-topics.mjs", "/rsocket.d.ts"];
 /// The page of the console.
 const PAGE: &str = "console/index.html";
 /// The headers of all files. Scripts, styles and connections are the service's own, and no page of others frames it.

@@ -127,6 +127,7 @@ pub use error::{ConnectError, Error, Sent, TlsError, TlsErrorKind};
 #[doc(inline)]
 pub use http::{
     HttpBody, HttpBodyError, HttpHandler, HttpLimits, HttpRequest, HttpResponse, UpgradeRequired,
+    WebSocket, WebSocketEnd, WebSocketMessage, WebSocketOptions,
 };
 pub use latest::{Latest, latest};
 pub use layer::{AcceptorExt, End, Layer, Layered, Next, Reply, Wrap, Wrapped};

@@ -84,6 +84,8 @@ figures! {
         open_http_connections:
             "HTTP connections that have asked for something else than a WebSocket; not among the \
              others";
+        open_plain_websockets:
+            "WebSockets that an HTTP handler serves, which do not speak RSocket; among the HTTP connections";
     }
     Counter {
         dropped_pushes:
@@ -126,6 +128,7 @@ figures! {
         http_timeouts:
             "HTTP connections closed, or requests answered, because the client sent or took nothing \
              for too long";
+        plain_websockets: "WebSockets there have been that an HTTP handler serves";
         evicted_http_connections: "Idle HTTP connections closed for others";
         full:
             "Times a connection came while a server had as many as it may, and waited until one \
@@ -249,6 +252,21 @@ impl Meter {
     pub(crate) fn sum_up_last_warnings(&self) {
         #[cfg(feature = "tracing")]
         self.warnings().end().log();
+    }
+
+    pub(crate) fn ended_for_memory(&self) {
+        self.ended_for_memory.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn plain_websocket_opened(&self) {
+        self.plain_websockets.fetch_add(1, Relaxed);
+        self.open_plain_websockets.fetch_add(1, Relaxed);
+    }
+
+    #[cfg(feature = "websocket")]
+    pub(crate) fn plain_websocket_closed(&self) {
+        self.open_plain_websockets.fetch_sub(1, Relaxed);
     }
 
     pub(crate) fn failed_fire_and_forget(&self) {
@@ -473,7 +491,7 @@ impl ConnectionMeter {
     }
 
     pub(crate) fn ended_for_memory(&self) {
-        self.meter.ended_for_memory.fetch_add(1, Relaxed);
+        self.meter.ended_for_memory();
     }
 
     pub(crate) fn given_up_stream(&self) {

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use rsock::{Error, HttpBodyError, HttpRequest, HttpResponse};
+use rsock::{Error, HttpBodyError, HttpRequest, HttpResponse, WebSocketOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -18,6 +18,7 @@ use tokio::{
 use crate::{
     record::{Guard, Recorder},
     script::PATIENCE,
+    wire::{Framing, MASK, message},
 };
 
 /// A connection that speaks HTTP/1.
@@ -70,6 +71,32 @@ impl HttpPeer {
     pub async fn ask(&mut self, method: &str, target: &str) -> Answer {
         self.send(format!("{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
         self.answer_to(method).await
+    }
+
+    /// Asks for a WebSocket at this target, with more headers, each with its line's end; returns the head of the
+    /// answer.
+    pub async fn open_websocket(&mut self, target: &str, headers: &str) -> String {
+        self.send(opening(target, headers)).await;
+        self.head().await
+    }
+
+    /// Sends a frame of a WebSocket whose header begins with this byte, if it is not closed already.
+    pub async fn say(&mut self, first: u8, body: &[u8]) {
+        // That it was closed is seen when it is read.
+        let _ = self.try_send(message(first, Some(MASK), body)).await;
+    }
+
+    /// The next frame of a WebSocket: the first byte of its header, and its body.
+    pub async fn hear(&mut self) -> (u8, Vec<u8>) {
+        loop {
+            if let Some(envelope) = Framing::WebSocket.envelope(&self.read)
+                && let Some(body) = envelope.open(&self.read)
+            {
+                self.read.drain(..envelope.body.end);
+                return (envelope.first, body);
+            }
+            assert!(self.more().await, "an end within a frame: {:?}", self.rest());
+        }
     }
 
     /// The next answer, to a request that may have a body in its answer.
@@ -155,6 +182,14 @@ impl HttpPeer {
         let read = timeout(PATIENCE, self.socket.read_buf(&mut self.read)).await;
         read.expect("something comes in time").is_ok_and(|read| read > 0)
     }
+}
+
+/// The request for a WebSocket.
+pub fn opening(target: &str, headers: &str) -> String {
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
 }
 
 fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
@@ -278,6 +313,20 @@ impl Site {
                 });
                 return Ok(HttpResponse::stream(200, items));
             }
+            "/echo" => {
+                let options = WebSocketOptions::default().subprotocols(["first", "second"]);
+                HttpResponse::websocket(&request, options, move |mut socket| async move {
+                    while let Some(message) = socket.receive().await {
+                        assert_ne!(message.as_text(), Some("panic"), "as it was asked to");
+                        if socket.send(message).await.is_err() {
+                            break;
+                        }
+                    }
+                    drop(guard);
+                })
+                .header("x-served-by", "a handler")
+            }
+            "/forbidden" => HttpResponse::text(403, "not you\n"),
             "/wrong-header" => HttpResponse::text(200, "x").header("x", "a\nb"),
             "/large" => HttpResponse::new(200, vec![b'x'; 8 << 20]),
             _ => HttpResponse::text(404, "not found\n"),

@@ -30,7 +30,8 @@ use crate::{
         Filter, ForwardedClients, HandleHttp, HttpLimits, HttpRequest, HttpResponse, Origin,
         RequestHead, Seats, is_on,
         response::Sending,
-        watched::{Answer, Limits, Shared, Stage, Watched},
+        watched::{Answer, Limits, Opened, Shared, Stage, Watched},
+        websocket as plain,
     },
     memory::MemoryBudget,
     meter::Meter,
@@ -60,6 +61,8 @@ pub(crate) struct Front {
     pub(crate) seats: Arc<Seats>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) memory: Arc<MemoryBudget>,
+    /// When a WebSocket is told that the server ends, and when that breaks it off.
+    pub(crate) drain: (Duration, Duration),
     /// The server ends: what is under way may end by itself.
     pub(crate) draining: watch::Receiver<bool>,
     /// Nothing is waited for any more.
@@ -68,13 +71,13 @@ pub(crate) struct Front {
 
 /// The outcome of an accepted connection.
 pub(crate) enum Served<IO> {
-    /// It spoke plain HTTP, and is closed.
+    /// It spoke plain HTTP, or was a WebSocket that a handler has served, and is closed.
     Http,
     /// It was closed, because it had to go.
     Cut,
     /// It was closed, because its first request was not there in time.
     TooLate,
-    /// It is a WebSocket.
+    /// It is the WebSocket of RSocket.
     WebSocket {
         io: IO,
         /// The bytes that the client sent right behind its request; the first input of the decoder.
@@ -88,7 +91,7 @@ pub(crate) enum Served<IO> {
     },
 }
 
-/// Serves HTTP on `io` until a request opens a WebSocket, until the peer is done, or until a limit of it
+/// Serves HTTP on `io`, and WebSockets of its handler, until a request opens that of RSocket, until the peer is done, or until a limit of it
 /// is reached.
 pub(crate) async fn serve<IO>(
     io: IO,
@@ -178,14 +181,22 @@ where
     }
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner().io;
-    let is_unread = {
+    let (opened, is_unread) = {
         let mut state = shared.lock();
-        if let Some((head, client)) = state.opened.take() {
-            let newcomer = state.newcomer.take();
+        (state.opened.take(), state.is_unread)
+    };
+    match opened {
+        None => {}
+        Some(Opened::RSocket(head, client)) => {
+            let newcomer = shared.lock().newcomer.take();
             return Ok(Served::WebSocket { io, leftover: parts.read_buf, head, client, newcomer });
         }
-        state.is_unread
-    };
+        Some(Opened::Plain(opening, _answer)) => {
+            // Boxed, so that what serves HTTP is not as large.
+            Box::pin(plain::serve(&front, io, &parts.read_buf, *opening)).await;
+            return Ok(Served::Http);
+        }
+    }
     // An answer to a request for something else than HTTP leaves this to us; TLS says farewell so.
     let farewell = io.shutdown();
     // Whoever does not take it is gone.
@@ -201,20 +212,24 @@ struct Leaves(Arc<Shared>);
 
 impl Drop for Leaves {
     fn drop(&mut self) {
-        let (newcomer, visit) = {
+        let left = {
             let mut state = self.0.lock();
-            (state.newcomer.take(), state.visit.take())
+            (state.newcomer.take(), state.visit.take(), state.opened.take())
         };
-        drop((newcomer, visit));
+        drop(left);
     }
 }
 
 /// A timer that is set anew only where it would be too late.
-struct Timer(Option<Pin<Box<Sleep>>>);
+pub(super) struct Timer(pub(super) Option<Pin<Box<Sleep>>>);
 
 impl Timer {
     /// Ready when it is that time.
-    fn poll_reached(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_reached(
+        &mut self,
+        deadline: Option<Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let Some(deadline) = deadline else { return Poll::Pending };
         let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         if deadline < sleep.deadline() {
@@ -252,7 +267,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                 uri: request.uri(),
                 headers: request.headers(),
                 origin: &self.origin,
-                opens_websocket: is_asked_for && is_here,
+                opens_websocket: is_asked_for,
             };
             // What panics has not let it in.
             let refusal = guard(|| filter(&head)).unwrap_or_else(|_| Some(HttpResponse::failed()));
@@ -262,12 +277,15 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                 return Box::pin(ready(Ok(refusal.send(answer, !has_seat))));
             }
         }
-        let opening = (is_asked_for && is_here)
-            .then(|| websocket::open_websocket(&request, &self.front.subprotocols));
+        let opening = (is_asked_for && is_here).then(|| {
+            let (method, version) = (request.method(), request.version());
+            let subprotocols = &self.front.subprotocols;
+            websocket::open_websocket(method, version, request.headers(), subprotocols)
+        });
         if let Some(Ok(response)) = opening {
             let head = HttpHead::new(request.uri(), request.headers());
             let client = self.client(request.headers());
-            self.shared.lock().opened = Some((head, client));
+            self.shared.lock().opened = Some(Opened::RSocket(head, client));
             return Box::pin(ready(Ok(response.map(|()| Sending::nothing()))));
         }
         let (answer, has_seat) = self.sit(!request.body().is_end_stream());
@@ -282,6 +300,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             let refusal = HttpResponse::text(400, "A request has one Host.\n");
             return Box::pin(ready(Ok(refusal.send(answer, true))));
         }
+        let mut elsewhere = None;
         if let Some(path) = &self.front.path
             && is_asked_for
             && !is_here
@@ -296,7 +315,11 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                 None => path.to_string(),
             };
             let text = format!("There is no WebSocket at this path: it is at {uri}\n");
-            return Box::pin(ready(Ok(HttpResponse::text(404, text).send(answer, !has_seat))));
+            // A handler may serve one there.
+            if request.method() != Method::GET {
+                return Box::pin(ready(Ok(HttpResponse::text(404, text).send(answer, !has_seat))));
+            }
+            elsewhere = Some(text);
         }
         let begins = match (request.method(), request.version()) {
             (&Method::HEAD, _) => Begins::Unasked,
@@ -311,7 +334,14 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         }
         let request = HttpRequest::new(request, limits, memory, &self.shared, origin);
         let handling = guard(|| handler.handle(request));
-        Box::pin(answered(handling.ok(), answer, begins, !has_seat))
+        let answering = Answering {
+            answer,
+            begins,
+            closes: !has_seat,
+            elsewhere,
+            shared: Arc::clone(&self.shared),
+        };
+        Box::pin(answering.answered(handling.ok()))
     }
 }
 
@@ -365,29 +395,51 @@ enum Begins {
     WithItem,
 }
 
-/// The handler's answer, or 500 where it panics, or what it streams fails before anything was sent.
-async fn answered(
-    mut handling: Option<BoxFuture<HttpResponse>>,
+/// A request whose handler answers it.
+struct Answering {
     answer: Answer,
     begins: Begins,
     closes: bool,
-) -> Result<Response<Sending>, Infallible> {
-    let mut response = poll_fn(|cx| match &mut handling {
-        None => Poll::Ready(HttpResponse::failed()),
-        Some(handling) => match guard(|| handling.as_mut().poll(cx)) {
-            Ok(poll) => poll,
-            Err(_) => Poll::Ready(HttpResponse::failed()),
-        },
-    })
-    .await;
-    match begins {
-        Begins::Unasked => {}
-        Begins::AtOnce => {
-            poll_fn(|cx| Poll::Ready(response.poll_begin(cx).is_ready())).await;
+    /// The text for a request for a WebSocket that is not there, if it is one and not RSocket's.
+    elsewhere: Option<String>,
+    shared: Arc<Shared>,
+}
+
+impl Answering {
+    /// The handler's answer, or 500 where it panics, or what it streams fails before anything was sent.
+    async fn answered(
+        self,
+        mut handling: Option<BoxFuture<HttpResponse>>,
+    ) -> Result<Response<Sending>, Infallible> {
+        let Self { answer, begins, closes, elsewhere, shared } = self;
+        let mut response = poll_fn(|cx| match &mut handling {
+            None => Poll::Ready(HttpResponse::failed()),
+            Some(handling) => match guard(|| handling.as_mut().poll(cx)) {
+                Ok(poll) => poll,
+                Err(_) => Poll::Ready(HttpResponse::failed()),
+            },
+        })
+        .await;
+        if let Some(text) = elsewhere
+            && !response.opens_websocket()
+            && matches!(response.status(), ..400 | 404)
+        {
+            response = HttpResponse::text(404, text);
         }
-        Begins::WithItem => poll_fn(|cx| response.poll_begin(cx)).await,
+        if !closes && let Some(mut opening) = response.take_opening() {
+            let opened = std::mem::take(&mut opening.response);
+            shared.lock().opened = Some(Opened::Plain(opening, answer));
+            return Ok(opened.map(|()| Sending::nothing()));
+        }
+        match begins {
+            Begins::Unasked => {}
+            Begins::AtOnce => {
+                poll_fn(|cx| Poll::Ready(response.poll_begin(cx).is_ready())).await;
+            }
+            Begins::WithItem => poll_fn(|cx| response.poll_begin(cx)).await,
+        }
+        Ok(response.send(answer, closes))
     }
-    Ok(response.send(answer, closes))
 }
 
 #[cfg(test)]
@@ -612,6 +664,7 @@ mod tests {
             seats: Seats::new(&HttpLimits::default(), Arc::clone(&meter)),
             meter,
             memory: MemoryBudget::new(1 << 20),
+            drain: (Duration::ZERO, Duration::from_secs(10)),
             draining: never.subscribe(),
             ending: never.subscribe(),
         }

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! socket ──▶ front (hyper) ── a request for a WebSocket on its path ──▶ 101, and RSocket from there on
-//!                          ── anything else ──▶ HttpHandler ──▶ a whole answer, or a stream
+//!                          ── anything else ──▶ HttpHandler ──▶ a whole answer, a stream, or a
+//!                                                               WebSocket of the handler's own
 //! ```
 //!
 //! A body that is a stream is polled as the socket takes what it yields: who reads slowly holds back
@@ -15,6 +16,7 @@ mod request;
 mod response;
 mod seats;
 mod watched;
+mod websocket;
 
 use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -30,6 +32,7 @@ pub(crate) use request::Origin;
 pub use request::{HttpBody, HttpBodyError, HttpRequest};
 pub use response::HttpResponse;
 pub(crate) use seats::Seats;
+pub use websocket::{WebSocket, WebSocketEnd, WebSocketMessage, WebSocketOptions};
 
 use crate::boxed::BoxFuture;
 
@@ -79,7 +82,8 @@ impl<'a> RequestHead<'a> {
         if self.origin.is_encrypted() { "https" } else { "http" }
     }
 
-    /// Whether it asks for the WebSocket of the service, on its path.
+    /// Whether it asks for a WebSocket: that of RSocket, or one that an [`HttpHandler`] serves. It is a GET with
+    /// which pages of any origin may have more done than they may read: its `Origin` counts.
     pub fn opens_websocket(&self) -> bool {
         self.opens_websocket
     }

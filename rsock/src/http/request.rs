@@ -13,8 +13,9 @@ use std::{
 use bytes::Bytes;
 use futures_core::Stream;
 use hyper::{
-    HeaderMap, Method, Request, Uri,
+    HeaderMap, Method, Request, Response, Uri,
     body::{Body, Incoming},
+    header::HeaderValue,
     http::request::Parts,
 };
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -26,7 +27,10 @@ use crate::{
     memory::{Account, MemoryBudget},
     observe::Observe,
     peer::{Peer, next_id},
-    transport::{socket::Ends, websocket::HttpHead},
+    transport::{
+        socket::Ends,
+        websocket::{self, HttpHead},
+    },
 };
 
 /// The two ends of a connection, as far as they are known, and who observes what is asked by it.
@@ -185,6 +189,20 @@ impl HttpRequest {
         let connection_id = *origin.connection_id.get_or_init(next_id);
         let memory = Arc::clone(self.body.account.budget());
         Peer::of_http(head, ends, connection_id, origin.observe.as_ref(), memory)
+    }
+
+    /// Whether it asks for a WebSocket ([`HttpResponse::websocket`]).
+    pub fn asks_for_websocket(&self) -> bool {
+        websocket::is_asked_for(self.headers())
+    }
+
+    /// The 101 for it, or what is wrong with it.
+    pub(super) fn open_websocket(
+        &self,
+        subprotocols: &[HeaderValue],
+    ) -> Result<Response<()>, websocket::Refusal> {
+        let Parts { method, version, headers, .. } = &self.parts;
+        websocket::open_websocket(method, *version, headers, subprotocols)
     }
 
     /// The body, to be read beside the rest.

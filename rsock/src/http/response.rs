@@ -1,7 +1,9 @@
 //! The answers to HTTP clients, and how they are sent.
 
 use std::{
-    fmt, mem,
+    fmt,
+    future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -13,11 +15,16 @@ use hyper::{
     body::{Body, Frame, SizeHint},
     header::{
         CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, TRANSFER_ENCODING,
+        UPGRADE,
     },
 };
 
 use crate::{
-    boxed::BoxStream, connection::guard, error::Error, http::watched::Answer, transport::websocket,
+    boxed::BoxStream,
+    connection::guard,
+    error::Error,
+    http::{HttpRequest, WebSocket, WebSocketOptions, watched::Answer, websocket::Opening},
+    transport::websocket,
 };
 
 /// An answer to an HTTP request: its status, its headers, and its body, which is whole or a stream.
@@ -35,6 +42,8 @@ enum Content {
     Stream(BoxStream<Result<Bytes, Error>>),
     /// A stream that has begun with this.
     Begun(Bytes, BoxStream<Result<Bytes, Error>>),
+    /// None, but a WebSocket.
+    WebSocket(Box<Opening>),
 }
 
 impl HttpResponse {
@@ -59,6 +68,59 @@ impl HttpResponse {
         S: Stream<Item = Result<Bytes, Error>> + Send + 'static,
     {
         Self::of(status, Content::Stream(Box::pin(body)))
+    }
+
+    /// An answer that opens a WebSocket, and has this serve it: text and bytes, without RSocket. A request that asks
+    /// for none, or not by the rules, is answered with what is wrong.
+    ///
+    /// The future runs in the task of the connection, which keeps its place among the
+    /// [HTTP connections](crate::HttpLimits::max_connections) for as long; where there is none left, the client
+    /// gets 503. Its end closes the WebSocket, with 1000 unless it says otherwise; a panic, with 1011. When the
+    /// WebSocket has ended it may go on for five seconds.
+    ///
+    /// ```
+    /// # use rsock::*;
+    /// async fn handle(request: HttpRequest) -> HttpResponse {
+    ///     if request.path() != "/shout" {
+    ///         return HttpResponse::text(404, "Not found.\n");
+    ///     }
+    ///     let options = WebSocketOptions::default().max_message_bytes(1_024);
+    ///     HttpResponse::websocket(&request, options, |mut socket| async move {
+    ///         while let Some(message) = socket.receive().await {
+    ///             let Some(text) = message.as_text() else {
+    ///                 return socket.close(1003, "text, please");
+    ///             };
+    ///             // Nothing is read until the answer has left, but for 16 KiB.
+    ///             if socket.send(text.to_uppercase()).await.is_err() {
+    ///                 return;
+    ///             }
+    ///         }
+    ///     })
+    /// }
+    /// # async fn run(app: Router<()>) -> Result<(), Error> {
+    /// Server::builder().http(handle).bind(&["ws://127.0.0.1:7879/rsocket"]).await?.serve(app).await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A handler is asked for WebSockets on all paths but that of RSocket, if they come by GET. If it answers a
+    /// request for one with 404, or as if it were none, the client is told at what path RSocket's is.
+    pub fn websocket<H, Fut>(request: &HttpRequest, options: WebSocketOptions, serve: H) -> Self
+    where
+        H: FnOnce(WebSocket) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        if !request.asks_for_websocket() {
+            let text = "This is the path of a WebSocket: connect with a WebSocket client.\n";
+            return Self::text(426, text);
+        }
+        match request.open_websocket(options.known_subprotocols()) {
+            Ok(response) => {
+                let opening = Opening::new(response, options, serve);
+                Self::of(101, Content::WebSocket(Box::new(opening)))
+            }
+            Err((status, text)) => Self::text(status.as_u16(), text),
+        }
     }
 
     fn of(status: u16, body: Content) -> Self {
@@ -97,7 +159,7 @@ impl HttpResponse {
     pub fn body(&self) -> Option<&Bytes> {
         match &self.body {
             Content::Whole(body) => Some(body),
-            Content::Stream(_) | Content::Begun(..) => None,
+            Content::Stream(_) | Content::Begun(..) | Content::WebSocket(_) => None,
         }
     }
 
@@ -121,6 +183,25 @@ impl HttpResponse {
             (Err(_), _) => *self = Self::failed(),
         }
         Poll::Ready(())
+    }
+
+    /// Whether it opens a WebSocket.
+    pub(super) fn opens_websocket(&self) -> bool {
+        matches!(self.body, Content::WebSocket(_))
+    }
+
+    /// The WebSocket that it opens, with its headers; the answer is of no more use then.
+    pub(super) fn take_opening(&mut self) -> Option<Box<Opening>> {
+        if self.is_wrong || !self.opens_websocket() {
+            return None;
+        }
+        let body = mem::replace(&mut self.body, Content::Whole(Bytes::new()));
+        let Content::WebSocket(mut opening) = body else { return None };
+        // Those of the handshake are not the handler's to say.
+        for (name, value) in self.headers.iter().filter(|(name, _)| !is_of_handshake(name)) {
+            opening.response.headers_mut().append(name, value.clone());
+        }
+        Some(opening)
     }
 
     /// The answer as it is sent.
@@ -154,6 +235,12 @@ impl HttpResponse {
         *response.headers_mut() = headers;
         response
     }
+}
+
+/// Whether a header belongs to the handshake, or says how a body lies on the connection.
+fn is_of_handshake(name: &HeaderName) -> bool {
+    [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE].contains(name)
+        || name.as_str().starts_with("sec-websocket-")
 }
 
 const FULL: &str = "full: as many HTTP connections are open as may be (max_http_connections), and none \
@@ -220,6 +307,8 @@ impl Body for Sending {
                 *content = Content::Stream(rest);
                 Some(Ok(first))
             }
+            // It is no body.
+            Content::WebSocket(_) => None,
             Content::Stream(stream) => match guard(|| stream.as_mut().poll_next(cx)) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(item)) => item,
@@ -237,13 +326,18 @@ impl Body for Sending {
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(&self.body, Content::Whole(body) if body.is_empty())
+        match &self.body {
+            Content::Whole(body) => body.is_empty(),
+            Content::WebSocket(_) => true,
+            Content::Stream(_) | Content::Begun(..) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
             Content::Whole(body) => SizeHint::with_exact(body.len() as u64),
             Content::Stream(_) | Content::Begun(..) => SizeHint::default(),
+            Content::WebSocket(_) => SizeHint::with_exact(0),
         }
     }
 }

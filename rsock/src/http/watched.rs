@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     connection::Newcomer,
-    http::{HttpLimits, seats::Visit},
+    http::{HttpLimits, seats::Visit, websocket::Opening},
     meter::Meter,
     sync::{Mutex, MutexGuard},
     transport::websocket::HttpHead,
@@ -38,13 +38,21 @@ pub(super) struct State {
     /// From then on.
     pub(super) visit: Option<Visit>,
     /// Set with the 101, after which there are no more requests.
-    pub(super) opened: Option<(HttpHead, Option<SocketAddr>)>,
+    pub(super) opened: Option<Opened>,
     /// A body was not read to its end.
     pub(super) is_unread: bool,
     /// The last bytes that were read, behind zeros.
     tail: [u8; 4],
     /// The request that is served has a body: what the last bytes belong to is not known.
     has_body: bool,
+}
+
+/// The WebSocket that a connection becomes.
+pub(super) enum Opened {
+    /// That of RSocket: the request, and the client for whom a proxy asked.
+    RSocket(HttpHead, Option<SocketAddr>),
+    /// One that a handler serves; its request is served for as long.
+    Plain(Box<Opening>, Answer),
 }
 
 /// The point that a connection has come to.

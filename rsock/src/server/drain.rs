@@ -42,6 +42,15 @@ impl Default for DrainSettings {
     }
 }
 
+impl DrainSettings {
+    /// When a connection is told that the server ends, at a time of its own, and when all are broken off.
+    #[cfg(feature = "websocket")]
+    pub(super) fn times(&self) -> (Duration, Duration) {
+        let part = RandomState::new().hash_one(()) as f64 / u64::MAX as f64;
+        (self.spread.min(self.limit).mul_f64(part), self.limit)
+    }
+}
+
 /// How connections end.
 impl ServerBuilder {
     /// How long open streams may take to end after a shutdown was asked for. Default 10 s.

@@ -81,6 +81,7 @@ impl Service {
             seats: Arc::clone(&self.web.seats),
             meter: Arc::clone(&self.builder.settings.meter),
             memory: self.builder.settings.budget(),
+            drain: self.builder.drain.times(),
             draining: self.draining.subscribe(),
             ending: self.web.ending.subscribe(),
         });
@@ -233,8 +234,10 @@ impl Endpoint {
             let text = "Connect with an RSocket client over WebSocket, not with plain HTTP.\n";
             return refuse(StatusCode::UPGRADE_REQUIRED, text);
         }
-        let response = match websocket::open_websocket(request, &self.service.builder.subprotocols)
-        {
+        let subprotocols = &self.service.builder.subprotocols;
+        let (method, version) = (request.method(), request.version());
+        let opened = websocket::open_websocket(method, version, request.headers(), subprotocols);
+        let response = match opened {
             Ok(response) => response.map(|()| R::from("")),
             Err((status, text)) => return refuse(status, text),
         };

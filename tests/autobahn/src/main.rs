@@ -64,7 +64,8 @@ async fn serve(address: &str) -> Outcome<()> {
 /// Shakes hands: hyper speaks the HTTP, and the library answers.
 async fn accept(socket: TcpStream) -> Option<(TcpStream, Bytes)> {
     let service = service_fn(|request| {
-        let answer = open_websocket(&request).map_err(|(_, text)| text);
+        let (method, version) = (request.method(), request.version());
+        let answer = open_websocket(method, version, request.headers(), &[]).map_err(|(_, text)| text);
         ready(answer.map(|answer| answer.map(|()| Empty::<Bytes>::new())))
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);

@@ -17,6 +17,7 @@ mod observe;
 mod panics;
 #[cfg(target_os = "linux")]
 mod per_core;
+mod plain_websocket;
 mod reconnect;
 mod resume;
 mod setup;

@@ -68,7 +68,8 @@ impl WebSocketFraming {
             Violation::Transport { what: error.problem() }
         })?;
         Ok(incoming.map(|incoming| match incoming {
-            Incoming::Message(frame) => Received::Frame(frame),
+            // Text is not taken by this decoder.
+            Incoming::Message(frame) | Incoming::Text(frame) => Received::Frame(frame),
             Incoming::Ping(data) => {
                 // A peer that does not read gets no pongs: they must not queue (WS-07).
                 if !output.is_full() {

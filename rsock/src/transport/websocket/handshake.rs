@@ -56,16 +56,17 @@ pub(crate) type Refusal = (StatusCode, &'static str);
 
 /// The 101 for a request that asks for a WebSocket, or what is wrong with it; RFC 6455 section 4.2. Of the
 /// subprotocols that it offers, the first of those known is selected.
-pub(crate) fn open<B>(
-    request: &Request<B>,
+pub(crate) fn open(
+    method: &Method,
+    version: Version,
+    headers: &HeaderMap,
     subprotocols: &[HeaderValue],
 ) -> Result<Response<()>, Refusal> {
-    let headers = request.headers();
     let bad = |text| Err((StatusCode::BAD_REQUEST, text));
-    if request.method() != Method::GET {
+    if method != Method::GET {
         return bad("A WebSocket begins with a GET.\n");
     }
-    if request.version() != Version::HTTP_11 {
+    if version != Version::HTTP_11 {
         return bad("A WebSocket begins with HTTP/1.1.\n");
     }
     if !has_token(headers, CONNECTION, "upgrade") {
@@ -94,11 +95,16 @@ pub(crate) fn open<B>(
     answer.insert(UPGRADE, WEBSOCKET);
     answer.insert(CONNECTION, CONNECTION_UPGRADE);
     answer.insert(SEC_WEBSOCKET_ACCEPT, accept_value(key.as_bytes()));
-    let known = |offered: &str| subprotocols.iter().find(|known| **known == offered);
-    if let Some(selected) = tokens(headers, SEC_WEBSOCKET_PROTOCOL).find_map(known) {
+    if let Some(selected) = select(headers, subprotocols) {
         answer.insert(SEC_WEBSOCKET_PROTOCOL, selected.clone());
     }
     Ok(response)
+}
+
+/// The first subprotocol that a request offers and that is known.
+pub(crate) fn select<'a>(headers: &HeaderMap, known: &'a [HeaderValue]) -> Option<&'a HeaderValue> {
+    let of_ours = |offered: &str| known.iter().find(|known| **known == offered);
+    tokens(headers, SEC_WEBSOCKET_PROTOCOL).find_map(of_ours)
 }
 
 /// Adds the headers that an answer of 426 must have: what to upgrade to (RFC 9110, section 15.5.22:

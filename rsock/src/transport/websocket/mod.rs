@@ -23,8 +23,8 @@ pub(crate) use codec::{
 };
 pub(crate) use framing::WebSocketFraming;
 pub(crate) use handshake::{
-    Headers, MAX_HEAD_BYTES, SUBPROTOCOL, connect, is_asked_for, name_upgrade,
-    open as open_websocket,
+    Headers, MAX_HEAD_BYTES, Refusal, SUBPROTOCOL, connect, is_asked_for, name_upgrade,
+    open as open_websocket, select,
 };
 pub use head::HttpHead;
 
@@ -158,6 +158,8 @@ pub(crate) enum WebSocketError {
     ReservedOpcode(u8),
     /// A text message; RSocket is binary.
     TextMessage,
+    /// A text message that is not UTF-8.
+    TextNotUtf8,
     /// A message of endless empty fragments.
     TooManyEmptyFragments,
     /// A client did not mask its frame.
@@ -180,7 +182,7 @@ impl WebSocketError {
             | Self::ReservedOpcode(_)
             | Self::Unmasked => 1002,
             Self::TextMessage => 1003,
-            Self::CloseReason => 1007,
+            Self::CloseReason | Self::TextNotUtf8 => 1007,
             Self::MessageTooBig { .. } | Self::TooManyEmptyFragments => 1009,
         }
     }
@@ -205,6 +207,7 @@ impl WebSocketError {
             Self::ReservedBits => "WebSocket: reserved bit set, but no extension was negotiated",
             Self::ReservedOpcode(_) => "WebSocket: reserved opcode",
             Self::TextMessage => "WebSocket: text message; RSocket frames are binary messages",
+            Self::TextNotUtf8 => "WebSocket: text message that is not UTF-8",
             Self::TooManyEmptyFragments => "WebSocket: too many empty fragments in one message",
             Self::Unmasked => "WebSocket: unmasked frame from a client",
         }

@@ -298,7 +298,7 @@ impl WebSocketOptions {
     }
 }
 
-/// What serves a WebSocket, as an answer holds it until it is open.
+/// The handler of a WebSocket, as an answer holds it until it is open.
 pub(super) type Conversation = Box<dyn FnOnce(WebSocket) -> BoxFuture<()> + Send>;
 
 /// A WebSocket that is to be opened.

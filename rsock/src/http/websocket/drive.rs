@@ -131,7 +131,7 @@ pub(in crate::http) async fn drive<IO>(
 
 struct Driver<IO> {
     io: IO,
-    /// What was read and not decoded: a message, its header, and one read.
+    /// The bytes that were read and not decoded: a message, its header, and one read.
     input: BytesMut,
     decoder: Decoder,
     link: Arc<Link>,

@@ -15,7 +15,7 @@ use crate::{
     transport::websocket::{Opcode, encode_header},
 };
 
-/// What may wait for the socket before a message is sent behind it, in bytes.
+/// The bytes that may wait for the socket before a message is sent behind them.
 const ROOM_BYTES: usize = 16 << 10;
 
 /// The link between a handler and its connection: one message, and what waits to be written.
@@ -183,13 +183,13 @@ impl State {
         wake(&mut self.driver);
     }
 
-    /// Whoever drives the connection begins to look.
+    /// The driver of the connection begins to look.
     pub(super) fn looks(&mut self) {
         self.is_stirred = false;
         self.driver = None;
     }
 
-    /// Whoever drives the connection has looked, and waits from now on: unless the handler has done something
+    /// The driver of the connection has looked, and waits from now on: unless the handler has done something
     /// meanwhile.
     pub(super) fn waits(&mut self, cx: &Context<'_>) -> bool {
         wait(&mut self.driver, cx);

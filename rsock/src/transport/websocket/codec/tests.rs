@@ -73,7 +73,7 @@ fn breaches_are_named_and_have_a_close_code() {
         // 7.*: close frames
         (b"\x88\x01\x03", CloseCutShort),
         (b"\x88\x04\x03\xe8\xce\x28", CloseReason),
-        // Section 5.2
+        // RFC 6455, section 5.2
         (b"\x82\x7f\x80\x00\x00\x00\x00\x00\x00\x00", LengthTopBit),
         (b"\x82\x7f\xff\xff\xff\xff\xff\xff\xff\xff", LengthTopBit),
         (b"\x82\x81\x00\x00\x00\x00x", Masked),
@@ -314,7 +314,7 @@ fn masks_agree_with_the_definition_at_all_offsets() {
     for offset in 0..9 {
         for len in 0..70 {
             let mut bytes: Vec<u8> = (0..len).map(|index| (index * 7) as u8).collect();
-            // Section 5.3: "transformed-octet-i = original-octet-i XOR
+            // RFC 6455, section 5.3: "transformed-octet-i = original-octet-i XOR
             // masking-key-octet-(i MOD 4)"
             let expected: Vec<u8> = bytes
                 .iter()

@@ -12,7 +12,7 @@
 //
 // `await ready()` gives the shared connection as soon as it stands. While it is lost the shell says so, and all of `main` is grey
 // (body.stale); streams that ended with it are the screen's to begin again, on hear("state").
-import { line, hear, open, asksWho } from "./line.js";
+import { line, hear, open } from "./line.js";
 import { lang, speak, t } from "./i18n.js";
 import { $, clock, fill, h, head, num, put, refused, span, tabs, waiting } from "./ui.js";
 
@@ -117,13 +117,13 @@ let wasConnected = false;
 
 function showState() {
   const isConnected = line.state === "connected",
-    isLost = !isConnected && (wasConnected || (line.why && !asksWho()));
+    isLost = !isConnected && (wasConnected || (line.why && !line.asks));
   mark.className = isConnected ? "dot" : "dot off";
   put(state, t(isConnected ? "Connected" : line.state === "connecting" ? "Connecting…" : "Not connected"));
   put(roundTrip, line.roundTrip == null ? "" : span(line.roundTrip / 1000));
   roundTrip.title = t("round trip");
   document.body.classList.toggle("stale", isLost);
-  fill($("#who"), line.auth && [h("span", line.subject || t("Token")), out]);
+  fill($("#who"), (line.auth || line.subject) && [h("span", line.subject), line.auth && out]);
   put(out, t("Sign out"));
   const bar = isLost ? lostBar : line.drain ? drainBar : null,
     banner = $("#banner");
@@ -151,7 +151,7 @@ hear((what) => {
     put(counts.connections, num(line.status.connections.open));
     put(counts.topics, num(line.status.topics.topics));
   } else if (what === "state") {
-    if (asksWho()) signIn();
+    if (line.asks) signIn();
     else if (isAsking && line.state === "connected") show(true);
   }
 });
@@ -161,7 +161,7 @@ setInterval(showState, 1000);
 let isAsking = false,
   way = "password";
 function signIn() {
-  if (!asksWho()) return (isAsking = false);
+  if (!line.asks) return (isAsking = false);
   if (isAsking && main.contains($("#sign-in"))) {
     put($("#sign-in .check"), line.auth ? line.why : "");
     $("#sign-in button.go").disabled = false;

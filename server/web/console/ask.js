@@ -1,6 +1,6 @@
 // What is asked in the playground: what is being written, the form it is written in, and what was asked before.
 import { t, words } from "./i18n.js";
-import { add, bytes, choices, copier, h, num, put, tabs } from "./ui.js";
+import { bytes, choices, copier, h, num, put, tabs } from "./ui.js";
 import { UNBOUNDED } from "./gauge.js";
 import { LANGUAGES } from "./code.js";
 import { address, line } from "./line.js";
@@ -191,8 +191,8 @@ export function remember() {
   } catch {} // There is no room: then it is not remembered.
 }
 
-/** The form. fits(kind) says what the route offers; again() draws all anew; send() is called to send. */
-export function editor({ fits, again, send }) {
+/** The form. fits(kind) says what the route offers; again() draws all anew, rerouted() what the route decides; send() sends. */
+export function editor({ fits, again, rerouted, send }) {
   const isPush = ask.kind === "push";
   const isStream = ask.kind === "stream" || ask.kind === "channel";
   const button = h("button.go", { id: "send", onclick: send }, t("Send"), h("kbd", { "aria-hidden": "true" }, sendKey));
@@ -246,7 +246,7 @@ export function editor({ fits, again, send }) {
       value,
       h("button.text", { "aria-label": t("Remove {name}", { name: of }), onclick: remove }, "×"),
     );
-  const route = field(ask.route, null, (text) => (ask.route = text), { id: "route", onchange: again });
+  const route = field(ask.route, null, (text) => (ask.route = text), { id: "route", onchange: rerouted });
   const token = field(ask.token ?? "", null, (text) => (ask.token = text), {
     id: "token",
     type: "password",
@@ -313,16 +313,17 @@ export function editor({ fits, again, send }) {
     h("div.sendrow", isStream && [h("label", { for: "first" }, t("First grant")), first], button),
     h(
       "section.copy.panel",
-      add(
-        languages,
-        copier(() => pre.textContent),
-      ),
+      h("div.bar1", languages, copier(() => pre.textContent)),
       pre,
     ),
     before(choose),
   );
   verify();
-  return { node, button, input };
+  /** Tabs of what the route does not offer are off, but for the one that is chosen. */
+  function refit() {
+    for (const tab of kinds.children) tab.disabled = !fits(tab.dataset.id) && tab.dataset.id !== ask.kind;
+  }
+  return { node, button, input, refit };
 }
 const sendKey = /Mac|iP/.test(globalThis.navigator?.platform) ? "⌘↵" : "Ctrl ↵";
 

@@ -36,6 +36,7 @@ export function timeline() {
   let total = 0;
   let follows = true;
   let drawn = "";
+  let shown = 0;
   let before = 0; // rows that had gone when it was last drawn
   const about = h("span.q.small");
   const none = h("p.q.small.nothing", t("Frames appear here as they are sent and received."));
@@ -63,7 +64,7 @@ export function timeline() {
   }
   function clear() {
     kept = [];
-    total = before = 0;
+    total = before = shown = 0;
     follows = true;
     drawn = "";
   }
@@ -122,7 +123,13 @@ export function timeline() {
     follows = wrap.scrollTop + wrap.clientHeight > wrap.scrollHeight - 30;
     rows();
   }
+  let last = 0;
+  /** Shows what was kept; false if there is more to be shown than can be read, and it is to be called again. */
   function refresh() {
+    const now = performance.now();
+    if (total - shown > 50 && now - last < 200) return false;
+    last = now;
+    shown = total;
     const n = num(total);
     put(about, total ? t(total > KEPT ? "{n}; the newest 1,000 are kept" : "{n} of this request", { n }) : "");
     none.hidden = total > 0;
@@ -132,6 +139,7 @@ export function timeline() {
     before += dropped;
     if (!follows && dropped > 0) wrap.scrollTop -= dropped * ROW;
     rows();
+    return true;
   }
   refresh();
   return { node, take, clear, refresh };

@@ -4,6 +4,8 @@ import { connect } from "/rsocket.mjs";
 
 /** Seconds of figures that are kept. */
 const KEPT = 900;
+/** Milliseconds until what was refused at once is asked again. */
+const PAUSE = 5000;
 
 export const line = {
   /** connecting · connected · reconnecting · closed */
@@ -15,8 +17,12 @@ export const line = {
   lostAt: 0,
   peer: null,
   /** { user, password } or { bearer }; here and nowhere else. */
-  auth: undefined,
+  auth: null,
+  /** Who the service says this is, and what that one may do with it as a whole: console, metrics, admin. */
   subject: "",
+  may: new Set(),
+  /** The service wants to know who this is. */
+  asks: false,
   /** Milliseconds of the last KEEPALIVE there and back. */
   roundTrip: null,
   /** The latest answer of the route `status`, those before as {time, status}, and what was said instead of it. */
@@ -51,24 +57,24 @@ export const ready = () =>
   });
 /** Another connection to the service, with the credentials of this page. */
 export const dial = (options = {}) =>
-  connect(url, { auth: line.auth, reconnect: true, keepalive: 10_000, lifetime: 30_000, ...options });
+  connect(url, { auth: line.auth ?? undefined, reconnect: true, keepalive: 10_000, lifetime: 30_000, ...options });
 export const address = () => url;
 
 /** What HTTP answers, with the credentials of this page: a text; an Error with the service's words where it refuses. */
 export async function ask(path, init = {}) {
-  const { auth } = line,
-    headers = { accept: "application/json", ...init.headers };
+  const { auth } = line;
+  const headers = { accept: "application/json", ...init.headers };
   if (auth?.bearer) headers.authorization = `Bearer ${auth.bearer}`;
-  else if (auth)
-    headers.authorization = `Basic ${btoa(String.fromCharCode(...new TextEncoder().encode(`${auth.user}:${auth.password}`)))}`;
+  else if (auth) headers.authorization = `Basic ${base64(`${auth.user}:${auth.password}`)}`;
   if (init.method === "POST") headers["content-type"] ??= "application/json";
-  const response = await fetch(path, { ...init, headers });
+  // The page asks for a password itself, and no browser for it.
+  const response = await fetch(path, { credentials: "omit", cache: "no-store", ...init, headers });
   const text = await response.text();
   if (response.ok) return text;
-  let why = text.trim() || response.statusText;
+  let why = text.trim() || `HTTP ${response.status}`;
   try {
     const { error } = JSON.parse(text);
-    why = error?.code ? `${error.code}: ${error.message}` : (error ?? why);
+    why = `${error.code}: ${error.message}`;
   } catch {} // It is text then.
   throw Object.assign(new Error(why), { status: response.status });
 }
@@ -77,100 +83,83 @@ export async function api(path, init) {
   const text = await ask(`/api${path}`, init);
   return text && JSON.parse(text);
 }
+const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 
-/** Who a token says its bearer is; the service alone checks it. */
-function named(auth) {
-  if (!auth) return "";
-  if (auth.user) return auth.user;
-  try {
-    return String(JSON.parse(atob(auth.bearer.split(".")[1].replace(/-/g, "+").replace(/_/g, "/"))).sub ?? "");
-  } catch {
-    return "";
-  }
-}
-
+/** Connects, and again whenever that is lost: as somebody else, if it is said as whom. */
 export async function open(auth = line.auth) {
   const mine = ++attempt;
   line.peer?.close();
   isFollowed = false;
-  Object.assign(line, {
-    auth,
-    subject: named(auth),
-    state: line.lostAt ? "reconnecting" : "connecting",
-    why: "",
-    peer: null,
-    drain: null,
-    retryAt: 0,
-  });
+  const state = line.lostAt ? "reconnecting" : "connecting";
+  Object.assign(line, { auth, state, asks: false, why: "", peer: null, drain: null, retryAt: 0 });
   tell("state");
-  url ??= await where();
-  if (mine !== attempt) return;
+  const isMine = () => mine === attempt;
   try {
-    line.peer = await dial({
-      onstate: (...news) => mine === attempt && changed(mine, ...news),
-      onframe: (...frame) => mine === attempt && seen(...frame),
+    const about = await api("/console");
+    if (!isMine()) return;
+    Object.assign(line, { subject: about.subject ?? "", may: new Set(about.may) });
+    url = `${location.protocol.replace("http", "ws")}//${location.host}${about.websockets[0] ?? "/rsocket"}`;
+    if (!line.addresses.length) listening();
+    const peer = await dial({
+      setup: { metadata: { "message/x.rsock.features.v0": "drain" } },
+      onstate: (...news) => isMine() && changed(...news),
+      onframe: (...frame) => isMine() && seen(...frame),
     });
-    if (mine !== attempt) line.peer.close();
-    else changed(mine, line.peer.state);
+    if (!isMine()) return peer.close();
+    line.peer = peer;
+    changed(peer.state);
   } catch (error) {
-    if (mine === attempt) changed(mine, "closed", error);
+    if (isMine()) changed("closed", error);
   }
 }
 
-/** Where RSocket is on this port: the service says it in what it tells programs on "/". */
-async function where() {
-  const here = `${location.protocol.replace("http", "ws")}//${location.host}`;
-  const text = await fetch("/", { headers: { accept: "text/plain" } }).then(
-    (response) => response.text(),
-    () => "",
-  );
-  line.addresses = [...new Set(text.match(/\b(?:tcp|tls|wss?):\/\/[^\s,"<>]+|\bunix:[^\s,"<>]+/g) ?? [])].map((uri) =>
-    uri.replace(/\.$/, ""),
-  );
-  const paths = line.addresses.filter((uri) => uri.startsWith("ws")).map((uri) => new URL(uri));
-  const own = paths.find((uri) => uri.port === location.port) ?? paths[0];
-  return here + (own?.pathname ?? "/rsocket");
+/** Asks where the service listens: it says so on "/" to those who are no browsers. */
+async function listening() {
+  const response = await fetch("/", { headers: { accept: "text/plain" }, credentials: "omit" }).catch(() => null);
+  const found = (await response?.text())?.match(/\b(?:(?:tcp|tls|wss?):\/\/|unix:)[^\s,"<>]+/g) ?? [];
+  line.addresses = [...new Set(found.map((uri) => uri.replace(/\.$/, "")))];
+  tell("state");
 }
 
-function changed(mine, state, why, retryAt) {
+function changed(state, why, retryAt) {
   const was = line.state;
   line.state = state;
-  line.why = String(why?.message ?? why ?? "");
-  line.retryAt = retryAt ? Number(retryAt) : 0;
+  line.why = why?.message ?? "";
+  line.retryAt = retryAt ?? 0;
   if (state === "connected") {
     line.lostAt = 0;
     if (was !== state) line.drain = null;
-    // It is told of before it is there; then this is called once more.
-    if (line.peer && !isFollowed) follow(mine);
+    // It is told of before the connection is there; then this is called once more.
+    if (line.peer && !isFollowed) follow(line.peer);
   } else {
     isFollowed = false;
     line.lostAt ||= Date.now();
     line.roundTrip = null;
+    line.asks = [401, 403].includes(why?.status) || (why?.code === "REJECTED_SETUP" && /authentication/.test(line.why));
     // What was refused at once is asked again by us: the service may have been full, or not there yet.
-    if (state === "closed" && !asksWho()) {
-      line.retryAt = Date.now() + 5000;
-      setTimeout(() => mine === attempt && open(), 5000);
+    if (state === "closed" && !line.asks) {
+      const mine = attempt;
+      line.retryAt = Date.now() + PAUSE;
+      setTimeout(() => mine === attempt && open(), PAUSE);
     }
   }
   tell("state");
 }
-/** Whether the service wants to know who this is. */
-export const asksWho = () => line.state === "closed" && /authentication|credentials/.test(line.why);
 
 /** Takes the figures that come each second. */
-async function follow(mine) {
+async function follow(peer) {
   isFollowed = true;
   line.refusal = null;
   try {
-    for await (const item of line.peer.stream("status", { interval_ms: 1000 }, { window: 4 })) {
-      if (mine !== attempt) return;
+    for await (const item of peer.stream("status", { interval_ms: 1000 }, { window: 4 })) {
+      if (peer !== line.peer) return;
       line.status = item.json();
       line.samples.push({ time: Date.now(), status: line.status });
       if (line.samples.length > KEPT) line.samples.shift();
       tell("status");
     }
   } catch (error) {
-    if (mine !== attempt || line.state !== "connected") return;
+    if (peer !== line.peer || line.state !== "connected") return;
     line.refusal = error;
     tell("status");
   }

@@ -279,8 +279,8 @@ export default function overview(main) {
       ready()
         .then((peer) => peer.request("topics", "", { timeout: 4000 }))
         .then((answer) => answer.json()),
-      api("/admin/connections"),
-      api("/admin/config"),
+      line.may.has("admin") && api("/admin/connections"),
+      line.may.has("admin") && api("/admin/config"),
     ]);
     if (isLeft) return;
     for (const c of connections.value?.connections ?? []) {

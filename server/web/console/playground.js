@@ -73,9 +73,14 @@ export default function playground(main, args) {
     if (!fits(ask.kind)) ask.kind = KINDS.find(([kind]) => fits(kind))[0];
     take({});
     screen.run = run(screen);
-    const form = editor({ fits, again, send: () => screen.run.send() });
+    const form = editor({ fits, again, rerouted, send: () => screen.run.send() });
     screen.run.use(form);
     fill(whole, list(again), form.node, screen.run.node);
+    // What is being written stays as it is while the route is.
+    function rerouted() {
+      whole.firstChild.replaceWith(list(again));
+      form.refit();
+    }
     screen.run.draw();
     scrollTo(0, y);
     if (label) form.node.querySelector("[role=tab][aria-selected=true]").focus();
@@ -358,10 +363,9 @@ function run(screen) {
     else item.placeholder = t(isWaiting ? "The service has not asked for more yet" : "Send the request first");
   }
   function draw() {
-    isNew = false;
     down.draw();
     up?.draw();
-    frames.refresh();
+    isNew = !frames.refresh();
     buttons();
   }
 

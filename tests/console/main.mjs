@@ -9,7 +9,7 @@ import { start, tap } from "./service.mjs";
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const names = ["rsockd", "browser", "shots", "source", "work", "only", "web"];
 const { values: options } = parseArgs({ options: Object.fromEntries(names.map((name) => [name, { type: "string" }])) });
-const LIMIT = 30_000;
+const LIMIT = 60_000;
 const AXE = fs.readFileSync(path.join(HERE, "node_modules/axe-core/axe.min.js"), "utf8");
 
 const browser = await chromium.launch({
@@ -45,7 +45,7 @@ class Case {
     const context = await browser.newContext({ viewport: { width, height }, colorScheme: scheme, locale, reducedMotion: motion });
     this.#ends.push(() => context.close());
     const page = await context.newPage();
-    page.setDefaultTimeout(10_000);
+    page.setDefaultTimeout(20_000);
     const problem = (text) => expects.test(text) || this.#problems.push(text);
     page.on("console", (message) => ["error", "warning"].includes(message.type()) && problem(`${message.text()} ${message.location().url}`));
     page.on("pageerror", (error) => problem(`${error.stack}`));

@@ -8,7 +8,7 @@ import { address, line } from "./line.js";
 words({
   Request: ["요청", "リクエスト"],
   Stream: ["스트림", "ストリーム"],
-  "Fire-and-forget": ["보내고 잊기", "送りっぱなし"],
+  "Fire-and-forget": ["보내고 잊기", "送信のみ"],
   Channel: ["채널", "チャネル"],
   Push: ["푸시", "プッシュ"],
   "One payload there, one back. It carries its one credit with it.": [

@@ -68,7 +68,8 @@ export default function playground(main, args) {
   function again() {
     const y = scrollY;
     const { activeElement } = document;
-    const [id, label] = [activeElement?.id, activeElement?.getAttribute("role") === "tab"];
+    const id = activeElement?.id;
+    const isTab = activeElement?.getAttribute("role") === "tab";
     screen.run?.end();
     if (!fits(ask.kind)) ask.kind = KINDS.find(([kind]) => fits(kind))[0];
     take({});
@@ -76,15 +77,15 @@ export default function playground(main, args) {
     const form = editor({ fits, again, rerouted, send: () => screen.run.send() });
     screen.run.use(form);
     fill(whole, list(again), form.node, screen.run.node);
-    // What is being written stays as it is while the route is.
-    function rerouted() {
-      whole.firstChild.replaceWith(list(again));
-      form.refit();
-    }
     screen.run.draw();
     scrollTo(0, y);
-    if (label) form.node.querySelector("[role=tab][aria-selected=true]").focus();
+    if (isTab) form.node.querySelector("[role=tab][aria-selected=true]").focus();
     else if (id && whole.querySelector(`#${CSS.escape(id)}`)) whole.querySelector(`#${CSS.escape(id)}`).focus();
+  }
+  /** What is being written, and what runs, stays as it is while the route, or what is known of it, is another. */
+  function rerouted() {
+    whole.firstChild.replaceWith(list(again));
+    screen.run.form.refit();
   }
   function open([kind, route]) {
     if (!kindOf(kind)) return;
@@ -104,7 +105,8 @@ export default function playground(main, args) {
     );
     routes = Array.isArray(answer) ? answer : [];
     if (screen.isLeft) return;
-    open(args);
+    if (fits(ask.kind) || !screen.run.isIdle()) return rerouted();
+    if (!args[1]) open(args);
     again();
   }
 
@@ -383,6 +385,10 @@ function run(screen) {
       form = the;
       consume();
     },
+    get form() {
+      return form;
+    },
+    isIdle: () => ledger.down.state === "idle",
     end() {
       endDrawing();
       stop();

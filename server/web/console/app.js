@@ -297,6 +297,7 @@ $("#skip").addEventListener("click", (e) => {
 addEventListener("hashchange", () => show().then(() => $("h1")?.focus({ preventScroll: true })));
 
 preferences();
-show();
 showState();
 open();
+// The others are there as well by the time that the line may be lost.
+show().then(() => Promise.allSettled(SCREENS.map(([name]) => import(`./${name}.js`))));

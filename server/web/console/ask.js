@@ -313,7 +313,11 @@ export function editor({ fits, again, rerouted, send }) {
     h("div.sendrow", isStream && [h("label", { for: "first" }, t("First grant")), first], button),
     h(
       "section.copy.panel",
-      h("div.bar1", languages, copier(() => pre.textContent)),
+      h(
+        "div.bar1",
+        languages,
+        copier(() => pre.textContent),
+      ),
       pre,
     ),
     before(choose),

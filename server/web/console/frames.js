@@ -27,8 +27,10 @@ const COMPLETE = 0x40;
 /** What moves the text around it, or shows nothing: a frame's content stays in its row. */
 const UNSEEN = /[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 
-/** As much of some bytes as a row can show. */
-export const glimpse = (data) => (data ? new TextDecoder().decode(data.subarray(0, 300)).replace(UNSEEN, "·") : "");
+/** Bytes of a frame that a row can show. */
+export const GLIMPSE = 300;
+const decoder = new TextDecoder();
+const textOf = ({ text, data }) => (data ? text + decoder.decode(data) : text).replace(UNSEEN, "·");
 
 /** A table of frames. take() keeps one, refresh() shows what was kept; it is to be called once a frame of the display. */
 export function timeline() {
@@ -56,7 +58,7 @@ export function timeline() {
   const act = h("span.act", copier(asText), h("button.text", { onclick: () => (clear(), refresh()) }, t("Clear")));
   const node = h("section.frames.panel", h("header", h("h2", t("Frames")), about, act), none, wrap);
 
-  /** entry: { time in ms, direction, type, flags, stream, n, size, left: the credit after it or null, isUp: of what we send, text } */
+  /** entry: { time in ms, direction, type, flags, stream, n, size, left: the credit after it or null, isUp: of what we send, text, data } */
   function take(entry) {
     kept.push(entry);
     total += 1;
@@ -70,10 +72,17 @@ export function timeline() {
   }
   const inf = (n) => (n === Infinity || n === UNBOUNDED ? "∞" : n == null ? "" : num(n));
   function asText() {
-    const line = ({ time, direction, type, stream, n, left, size, text }) =>
-      [(time / 1000).toFixed(3), direction === "out" ? "→" : "←", type, stream, inf(n), inf(left), size, text].join(
-        "\t",
-      );
+    const line = ({ time, direction, type, stream, n, left, size, text, data }) =>
+      [
+        (time / 1000).toFixed(3),
+        direction === "out" ? "→" : "←",
+        type,
+        stream,
+        inf(n),
+        inf(left),
+        size,
+        textOf({ text, data }),
+      ].join("\t");
     return kept.slice(-KEPT).map(line).join("\n");
   }
   function marks(left, isUp) {
@@ -88,7 +97,8 @@ export function timeline() {
     );
     return h("span.cb", svg, num(left));
   }
-  function row({ time, direction, type, flags, stream, n, size, left, isUp, text }) {
+  function row({ time, direction, type, flags, stream, n, size, left, isUp, ...content }) {
+    const text = textOf(content);
     const isOut = direction === "out";
     const isLast = Boolean(flags & COMPLETE) && /PAYLOAD|CHANNEL/.test(type);
     const kinds = [isOut && "o", type === "REQUEST_N" && "rn", type === "ERROR" && "er"].filter(Boolean).join(" ");

@@ -5,7 +5,7 @@ import { t, words } from "./i18n.js";
 import { fill, find, h, head, num, put, still } from "./ui.js";
 import { Ledger, UNBOUNDED, animate, gauge, grantButtons, keyGrant } from "./gauge.js";
 import { KINDS, ask, composite, editor, filled, kindOf, remember, take } from "./ask.js";
-import { glimpse, timeline } from "./frames.js";
+import { GLIMPSE, timeline } from "./frames.js";
 
 words({
   "Find a route": ["경로 찾기", "ルートを探す"],
@@ -237,7 +237,7 @@ function run(screen) {
       id = of;
     }
     const isOurs = of === id;
-    if (isOurs) ledger.take(direction, { ...frame, code: errorName(frame.code) }, now);
+    if (isOurs) ledger.take(direction, type === "ERROR" ? { ...frame, code: errorName(frame.code) } : frame, now);
     else if (of !== 0) return;
     const isUp = isChannel && (type === "PAYLOAD" ? direction === "out" : type === "REQUEST_N" && direction === "in");
     const hasCredit = isOurs && !isSilent && /^REQUEST|PAYLOAD/.test(type);
@@ -252,15 +252,16 @@ function run(screen) {
       size,
       left,
       isUp,
-      text: content(direction, frame),
+      ...content(direction, frame),
     });
     isNew = true;
   }
-  /** What a frame has in it, as much of it as can be seen. */
+  /** What a frame has in it: a text, and bytes behind it. What is kept of them is no part of a larger message. */
   function content(direction, { type, data, text, code, metadata }) {
-    if (type === "ERROR") return `${errorName(code)}: ${text}`;
-    if (type === "METADATA_PUSH") return glimpse(metadata);
-    return `${direction === "out" && IS_REQUEST.test(type) ? `${ask.route}  ` : ""}${glimpse(data)}`;
+    if (type === "ERROR") return { text: `${errorName(code)}: ${text}` };
+    const shown = type === "METADATA_PUSH" ? metadata : data;
+    const isRequest = direction === "out" && IS_REQUEST.test(type);
+    return { text: isRequest ? `${ask.route}  ` : "", data: shown?.slice(0, GLIMPSE) };
   }
 
   async function send() {

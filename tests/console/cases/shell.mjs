@@ -105,8 +105,8 @@ const cases = {
     const users = path.join(t.options.work, `users-${process.pid}.toml`);
     const access = path.join(t.options.work, `access-${process.pid}.toml`);
     execFileSync(t.options.rsockd, ["user", "add", users, "ann", "--roles", "ops"], { input: `${secret}\n` });
-    const grant = ["[[grant]]", 'roles = ["ops"]', 'allow = ["console", "metrics", "admin"]', 'routes = [">"]'];
-    fs.writeFileSync(access, [`users = "${users}"`, ...grant].join("\n"), { mode: 0o600 });
+    const grant = ["[[grant]]", 'roles = ["ops"]', 'allow = ["console", "metrics", "admin"]', "[[grant]]", 'roles = ["ops"]', 'allow = ["request"]', 'routes = [">"]'];
+    fs.writeFileSync(access, ["[auth.users]", `file = "${users}"`, ...grant].join("\n"), { mode: 0o600 });
     const { at } = await t.serve(["--access", access]);
     const page = await t.open("overview", { at, expects: /401/ });
     await page.getByText("This service asks who you are.").waitFor();

@@ -2,14 +2,17 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU64, Ordering::Relaxed},
+    atomic::{
+        AtomicBool, AtomicU64,
+        Ordering::{self, Relaxed},
+    },
 };
 
 use bytes::Bytes;
 use rsock::{MemoryBudget, Meter, Request, Router, Runtimes, frame::Interaction};
 use rsock_topics::{Service, Settings};
 use serde::Serialize;
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     access::Access,
@@ -33,7 +36,7 @@ struct State {
     started: Instant,
     fire_and_forget: AtomicU64,
     observed: Requests,
-    draining: watch::Sender<bool>,
+    draining: AtomicBool,
     /// The times that settings were read anew.
     reloads: Reloads,
     /// There are some if anything is listened on over TLS.
@@ -74,7 +77,7 @@ pub(crate) fn app_on(
         started: Instant::now(),
         fire_and_forget: AtomicU64::new(0),
         observed: Requests::default(),
-        draining: watch::Sender::new(false),
+        draining: AtomicBool::new(false),
         reloads: Reloads::default(),
         certificates: OnceLock::new(),
         routes: OnceLock::new(),
@@ -197,16 +200,11 @@ impl App {
 
     /// From now on the service is not ready.
     pub(crate) fn drain(&self) {
-        self.0.draining.send_replace(true);
+        self.0.draining.store(true, Ordering::Release);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        *self.0.draining.borrow()
-    }
-
-    /// Tells when it is not ready any more.
-    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
-        self.0.draining.subscribe()
+        self.0.draining.load(Ordering::Acquire)
     }
 
     /// Counts a fire-and-forget request.

@@ -27,7 +27,6 @@ mod cores;
 mod doors;
 mod files;
 mod frames;
-mod gateway;
 mod http;
 mod logging;
 mod metrics;
@@ -39,7 +38,6 @@ mod sockets;
 mod tls;
 mod topics;
 mod users;
-mod visitors;
 mod web;
 
 pub use access::AccessError;

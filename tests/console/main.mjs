@@ -26,8 +26,9 @@ class Case {
 
   /** The service that cases share, with a tap of one's own. */
   async tap() {
-    shared ??= await start(options.rsockd);
-    return this.#tapped(shared);
+    // One for both workers, which ask at once.
+    shared ??= start(options.rsockd);
+    return this.#tapped(await shared);
   }
   /** A service of one's own: { service, at }. */
   async serve(flags = []) {
@@ -120,6 +121,6 @@ async function worker() {
 }
 await Promise.all([worker(), worker()]);
 await browser.close();
-await shared?.stop();
+await (await shared)?.stop();
 console.log(`console: ${counts.ok} passed, ${counts.FAIL} failed, 0 skipped`);
 process.exit(counts.FAIL ? 1 : 0);

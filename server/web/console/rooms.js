@@ -51,22 +51,32 @@ export default function rooms(main, [wanted]) {
   localStorage.setItem("room", room);
   /** Which loop reads; where it is; what the topic keeps. */
   let run = 0,
+    dialing = null,
     peer = null,
+    topic = null,
     joined = null,
     position = null,
     newest = 0,
     oldest = 1;
   let isSlow = false,
-    lag = "gap",
-    isLeft = false;
+    lag = "gap";
+  const leaving = new AbortController();
+  // Who is not authenticated gets a "~" before the name, where others are.
+  const isMe = (name) => name === me || name === `~${me}`;
   /** While the line is lost, and until all is here that was written meanwhile. */
   let loss = null;
 
   // The log
   const list = h("div.log", { role: "log", "aria-live": "off", "aria-label": t("Messages"), tabindex: 0 });
   let follows = true,
-    isMoving = false;
-  list.addEventListener("scroll", () => (follows = list.scrollTop + list.clientHeight > list.scrollHeight - 40));
+    isMoving = false,
+    top = 0;
+  list.addEventListener("scroll", () => {
+    // Who scrolls up reads; what has grown meanwhile is no sign of that.
+    if (list.scrollTop + list.clientHeight > list.scrollHeight - 40) follows = true;
+    else if (list.scrollTop < top) follows = false;
+    top = list.scrollTop;
+  });
   function bottom() {
     if (!follows || isMoving) return;
     isMoving = true;
@@ -101,11 +111,11 @@ export default function rooms(main, [wanted]) {
         { datetime: new Date(time).toISOString(), title: new Date(time).toLocaleString() },
         clock(time).slice(0, 5),
       ),
-      h("b", h("bdi", from ?? "–")),
+      h("b", { title: from ?? null }, h("bdi", from ?? "–")),
       h("p", { dir: "auto" }, text, skipped > 0 && h("em", ` ${t("{n} skipped", { n: num(skipped) })}`)),
       h("span.off", { title: t("offset") }, offset ?? "…"),
     );
-    row.classList.toggle("own", from === me);
+    row.classList.toggle("own", isMe(from));
     return row;
   }
   function gap({ epoch, base, gap: { from, to, epoch: old } }) {
@@ -121,7 +131,7 @@ export default function rooms(main, [wanted]) {
           "div.gap",
           { role: "note" },
           h("p", title),
-          h("p", t("What stands above is of epoch {e}….", { e: String(old).slice(0, 4) })),
+          h("p", t("What stands above is of epoch {e}…", { e: String(old).slice(0, 4) })),
         ),
         here(),
       );
@@ -154,7 +164,7 @@ export default function rooms(main, [wanted]) {
       row.classList.toggle("late", Boolean(loss?.isBack && m.offset <= loss.until));
       if (loss?.isBack && m.offset <= loss.until) loss.came += 1;
       place(row, m.offset);
-      if (m.from !== me) say(`${m.from ?? ""}: ${text.slice(0, 200)}`);
+      if (!isMe(m.from)) say(`${m.from ?? ""}: ${text.slice(0, 200)}`);
     }
     newest = Math.max(newest, here());
     figures();
@@ -188,7 +198,7 @@ export default function rooms(main, [wanted]) {
     wait();
   }
   function wait() {
-    if (isLeft || !loss || loss.isBack) return;
+    if (leaving.signal.aborted || !loss || loss.isBack) return;
     const n = Math.ceil(own.left() / 1000);
     fill(status, dot("off", n ? t("Cut") : t("Lost")));
     put(
@@ -209,7 +219,8 @@ export default function rooms(main, [wanted]) {
     mine.isBack = true;
     mine.time = span((performance.now() - mine.since) / 1000);
     const page = await look().catch(() => null);
-    mine.until = page && page.epoch === position?.epoch ? page.head : 0;
+    mine.isAnew = page?.epoch !== position?.epoch;
+    mine.until = mine.isAnew ? 0 : page.head;
     mine.isKnown = true;
     const late = [...list.querySelectorAll(".late")].filter((row) => +row.dataset.at > mine.until);
     for (const row of late) row.classList.remove("late");
@@ -221,15 +232,12 @@ export default function rooms(main, [wanted]) {
     if (!loss?.isKnown || here() < loss.until) return;
     const { came, missing, time } = loss,
       values = { time, n: num(came), m: num(missing) };
-    put(
-      loss.note,
-      missing
-        ? t("Back after {time}: {n} came after, {m} are missing.", values)
-        : came
-          ? t("Back after {time}. Nothing is missing: {n} came after.", values)
-          : t("Back after {time}. Nobody wrote meanwhile.", values),
-    );
-    say(loss.note.textContent);
+    let text = t("Back after {time}. Nobody wrote meanwhile.", values);
+    if (missing) text = t("Back after {time}: {n} came after, {m} are missing.", values);
+    else if (came) text = t("Back after {time}. Nothing is missing: {n} came after.", values);
+    else if (loss.isAnew) text = t("Back after {time}.", values);
+    put(loss.note, text);
+    say(text);
     loss = null;
   }
 
@@ -246,7 +254,8 @@ export default function rooms(main, [wanted]) {
     {
       onsubmit(e) {
         e.preventDefault();
-        if (field.value && joined) send(field.value);
+        if (!field.value || !topic) return;
+        send(field.value);
         field.value = "";
       },
     },
@@ -264,21 +273,25 @@ export default function rooms(main, [wanted]) {
     position = { epoch, after: Number(after) };
     figures();
   }
+  const connect = () =>
+    dial({
+      resume: true,
+      reconnect: { first: 100, longest: 1000 },
+      WebSocket: own.Wire,
+      signal: leaving.signal,
+      onstate: (state) => peer && !leaving.signal.aborted && (state === "connected" ? back() : lost()),
+    });
   async function read() {
     const mine = ++run,
       options = !isSlow ? {} : lag === "latest" || lag === "close" ? { lag, maxLag: MAX_LAG } : { lag };
     joined?.leave();
     joined = null;
     try {
-      peer ??= await dial({
-        resume: true,
-        reconnect: { first: 100, longest: 1000 },
-        WebSocket: own.Wire,
-        onstate: (state) => !isLeft && peer && (state === "connected" ? back() : lost()),
-      });
-      if (isLeft) return peer.close();
+      peer = await (dialing ??= connect());
+      if (mine !== run) return;
+      topic ??= peer.topic(room);
       const from = position ? { after: position } : { from: { last: 50 } };
-      const stream = await peer.topic(room).join({ name: me, ...from, window: isSlow ? 1 : 32, ...options });
+      const stream = await topic.join({ name: me, ...from, window: isSlow ? 1 : 32, ...options });
       if (mine !== run) return stream.leave();
       joined = stream;
       begin(stream.position);
@@ -303,8 +316,9 @@ export default function rooms(main, [wanted]) {
       }
       throw new Error(t("The topic is closed: no more will come."));
     } catch (e) {
-      if (mine !== run || isLeft) return;
+      if (mine !== run) return;
       joined = null;
+      if (!peer) dialing = null;
       fill(status, dot("off", t("Not joined")));
       if (!position) return fill(place_, refused(t("You may not join."), e, read));
       const end = h(
@@ -323,7 +337,7 @@ export default function rooms(main, [wanted]) {
     follows = true;
     bottom();
     try {
-      const { offset } = await joined.send(text);
+      const { offset } = await topic.publish(text, { from: me });
       if (list.querySelector(`.msg[data-at="${offset}"]`)) return row.remove();
       put(last, String(offset));
       place(row, offset);
@@ -358,19 +372,19 @@ export default function rooms(main, [wanted]) {
     people(all) {
       people = all.length;
       put(title, `${t("Here")} · ${num(people)}`);
-      const order = (p) => (p.name === me ? 0 : 1);
+      const order = (p) => (isMe(p.name) ? 0 : 1);
       fill(
         members,
         all
           .sort((a, b) => order(a) - order(b) || (a.name > b.name) - (a.name < b.name))
           .slice(0, MEMBERS)
-          .map((p) => member(p, me)),
+          .map((p) => member(p, isMe(p.name))),
         people > MEMBERS && h("li.q", t("and {n} more", { n: num(people - MEMBERS) })),
       );
     },
     changed(event, name) {
       const text = { join: t("{name} is here", { name }), leave: t("{name} has left", { name }) }[event];
-      if (text && name !== me && people <= TOLD) note(text);
+      if (text && !isMe(name) && people <= TOLD) note(text);
     },
     refused: () => put(title, t("Who is here may not be seen")),
   });
@@ -452,7 +466,7 @@ export default function rooms(main, [wanted]) {
   );
   figures();
   life.connected(async () => {
-    if (!peer) read();
+    if (!dialing) read();
     const page = await line.peer.request("topics", { prefix: "" }).catch(() => null);
     fill(
       names,
@@ -464,7 +478,7 @@ export default function rooms(main, [wanted]) {
   addEventListener("pagehide", gone);
   life.also(() => {
     removeEventListener("pagehide", gone);
-    isLeft = true;
+    leaving.abort(new Error("left"));
     run += 1;
     clearInterval(counts);
     joined?.leave();

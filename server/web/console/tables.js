@@ -163,10 +163,10 @@ export function table(columns, key, memory, { open, more, row: seen } = {}) {
 }
 
 /** A member of a topic, as a line of a list. */
-export function member(p, me) {
+export function member(p, isMe = false) {
   const note = p.away
     ? t("line lost, held")
-    : p.name === me
+    : isMe
       ? t("you")
       : p.sessions > 1
         ? t("{n} devices", { n: p.sessions })
@@ -182,7 +182,7 @@ export function member(p, me) {
 
 /**
  * Tells who is in a topic, for as long as `life` lasts: people([{name, sessions, away, info}]) at most five times a second,
- * changed(event, name) behind the first list, refused(error).
+ * changed("join" or "leave", name) behind the first list, refused(error).
  */
 export function watch(life, topic, { people: tell, changed, refused }) {
   const people = new Map();
@@ -196,20 +196,25 @@ export function watch(life, topic, { people: tell, changed, refused }) {
     }, 200));
   function take({ event, name, sessions, away, info }) {
     const is = people.get(name);
+    let news = false;
     if (event === "reset") {
       people.clear();
       isWhole = false;
     } else if (event === "all") isWhole = true;
-    else if (event === "leave") people.delete(name);
+    else if (event === "leave" && !sessions) news = people.delete(name);
+    else if (event === "leave") people.set(name, { ...is, sessions });
     else if (event === "away" || event === "back") people.set(name, { ...is, name, away: event === "away" });
-    else people.set(name, { name, sessions: sessions ?? 1, away: away ?? (event === "update" && is?.away), info });
-    if (isWhole && name !== undefined) changed?.(event, name);
+    else {
+      news = event === "join" && !is;
+      people.set(name, { name, sessions: sessions ?? is?.sessions ?? 1, away: away ?? is?.away ?? false, info });
+    }
+    if (isWhole && news) changed?.(event, name);
     soon();
   }
   life.connected(async () => {
     people.clear();
     isWhole = false;
-    const mine = (stream = line.peer.stream(`presence.${topic}`, { away: true }, { window: 64 }));
+    const mine = (stream = line.peer.stream(`presence.${topic}`, { away: true, each: true }, { window: 64 }));
     try {
       for await (const item of mine) {
         if (stream !== mine) return;

@@ -397,7 +397,7 @@ function publish(name, body) {
             .topic(name)
             .publish(data.value, { ...(key.value && { key: key.value }), ...(from.value && { from: from.value }) });
           told.className = "check";
-          put(told, t("It is message {n} of epoch {e}….", { n: num(ack.offset), e: ack.epoch.slice(0, 4) }));
+          put(told, t("Published as message {n}, epoch {e}…", { n: num(ack.offset), e: ack.epoch.slice(0, 4) }));
         } catch (error) {
           told.className = "check badt m";
           put(told, String(error.message ?? error));

@@ -36,10 +36,7 @@ words({
   ],
   "{n} skipped": ["{n}개 건너뜀", "{n} 件スキップ"],
   offset: ["오프셋", "オフセット"],
-  "What stands above is of epoch {e}….": [
-    "위의 것은 에포크 {e}…의 것입니다.",
-    "上にあるのはエポック {e}… のものです。",
-  ],
+  "What stands above is of epoch {e}…": ["위의 것은 에포크 {e}…의 것입니다.", "上にあるのはエポック {e}… のものです。"],
   "One message is missing here.": ["여기서 메시지 1개가 빠졌습니다.", "ここで 1 件が欠けています。"],
   "{n} messages are missing here.": ["여기서 메시지 {n}개가 빠졌습니다.", "ここで {n} 件が欠けています。"],
   "While the line was lost, the topic let go of them.": [
@@ -85,6 +82,7 @@ words({
     "{time} 만에 돌아옴. 그사이 아무도 쓰지 않았습니다.",
     "{time}で復帰。その間に書き込みはありませんでした。",
   ],
+  "Back after {time}.": ["{time} 만에 돌아옴.", "{time}で復帰。"],
   "Write to {room}": ["{room}에 쓰기", "{room} に書く"],
   Message: ["메시지", "メッセージ"],
   "Nobody has written here yet. Your position is {at}, so nothing that comes can be missed.": [
@@ -176,7 +174,10 @@ words({
     "参加者はいません。購読だけの相手は表示されません。",
   ],
   "Presence was refused.": ["접속 현황이 거부되었습니다.", "在室情報は拒否されました。"],
-  "It is message {n} of epoch {e}….": ["에포크 {e}…의 메시지 {n}입니다.", "エポック {e}… のメッセージ {n} です。"],
+  "Published as message {n}, epoch {e}…": [
+    "메시지 {n}(으)로 게시됨, 에포크 {e}…",
+    "メッセージ {n} として公開、エポック {e}…",
+  ],
   Data: ["데이터", "データ"],
   "Key, in topics of kind latest": ["키(latest 종류 토픽)", "キー（種類 latest のトピック）"],
   From: ["출처", "出所"],

@@ -6,8 +6,15 @@ use futures_core::Stream;
 use rsock_proto::{Interaction, Payload};
 
 use crate::{
-    acceptor::Acceptor, boxed::BoxStream, error::Error, observed, peer::Peer,
-    rate_limit::RateLimit, request::Request, responder::Responder, streams::Payloads,
+    acceptor::Acceptor,
+    boxed::BoxStream,
+    error::Error,
+    observed,
+    peer::Peer,
+    rate_limit::RateLimit,
+    request::Request,
+    responder::{Failed, Responder},
+    streams::Payloads,
 };
 
 /// The responder of a peer that has no RSocket connection: an HTTP client, or this process itself.
@@ -96,7 +103,7 @@ impl<R: Responder> Caller<R> {
     /// The items that answer a request, each made when it is polled for. Dropping it cancels.
     pub fn request_stream(&self, payload: Payload) -> BoxStream<Result<Payload, Error>> {
         if let Err(error) = self.check() {
-            return Box::pin(crate::Failed::new(error));
+            return Box::pin(Failed::new(error));
         }
         let (responder, request) = self.request(payload);
         observed::stream_items(responder, request).into_stream()
@@ -110,7 +117,7 @@ impl<R: Responder> Caller<R> {
         rest: impl Stream<Item = Result<Payload, Error>> + Send + 'static,
     ) -> BoxStream<Result<Payload, Error>> {
         if let Err(error) = self.check() {
-            return Box::pin(crate::Failed::new(error));
+            return Box::pin(Failed::new(error));
         }
         let (responder, first) = self.request(first);
         observed::channel_items(responder, first, Payloads::from_stream(rest)).into_stream()

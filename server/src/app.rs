@@ -2,17 +2,14 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{
-        AtomicBool, AtomicU64,
-        Ordering::{self, Relaxed},
-    },
+    atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
 use rsock::{MemoryBudget, Meter, Request, Router, Runtimes, frame::Interaction};
 use rsock_topics::{Service, Settings};
 use serde::Serialize;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     access::Access,
@@ -36,7 +33,7 @@ struct State {
     started: Instant,
     fire_and_forget: AtomicU64,
     observed: Requests,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
     /// The times that settings were read anew.
     reloads: Reloads,
     /// There are some if anything is listened on over TLS.
@@ -77,7 +74,7 @@ pub(crate) fn app_on(
         started: Instant::now(),
         fire_and_forget: AtomicU64::new(0),
         observed: Requests::default(),
-        draining: AtomicBool::new(false),
+        draining: watch::Sender::new(false),
         reloads: Reloads::default(),
         certificates: OnceLock::new(),
         routes: OnceLock::new(),
@@ -200,11 +197,16 @@ impl App {
 
     /// From now on the service is not ready.
     pub(crate) fn drain(&self) {
-        self.0.draining.store(true, Ordering::Release);
+        self.0.draining.send_replace(true);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.0.draining.load(Ordering::Acquire)
+        *self.0.draining.borrow()
+    }
+
+    /// Tells when it is not ready any more.
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.0.draining.subscribe()
     }
 
     /// Counts a fire-and-forget request.

@@ -14,6 +14,7 @@ use crate::{
         console::{self, Here},
     },
     app::App,
+    gateway::{self, Gateway},
     metrics::{self, Format},
     service::try_it,
     topics::LocalAdmin,
@@ -32,6 +33,8 @@ struct State {
     has_metrics: bool,
     /// The service is administered here, where nobody is asked by these.
     admin: Option<LocalAdmin>,
+    /// None where nothing but the service's health is told.
+    gateway: Option<Gateway>,
     /// Known once all listeners are open.
     site: OnceLock<Site>,
 }
@@ -53,8 +56,13 @@ struct WebSocket {
 
 impl Front {
     /// One that tells of this service, and has metrics or not, and what administers it.
-    pub(crate) fn new(app: App, has_metrics: bool, admin: Option<LocalAdmin>) -> Self {
-        Self(Arc::new(State { app, has_metrics, admin, site: OnceLock::new() }))
+    pub(crate) fn new(
+        app: App,
+        has_metrics: bool,
+        admin: Option<LocalAdmin>,
+        gateway: Option<Gateway>,
+    ) -> Self {
+        Self(Arc::new(State { app, has_metrics, admin, gateway, site: OnceLock::new() }))
     }
 
     /// Tells it where the service listens, and whether there is a console.
@@ -86,6 +94,9 @@ impl HttpHandler for Front {
     fn handle(&self, request: HttpRequest) -> impl Future<Output = HttpResponse> + Send + 'static {
         let front = self.clone();
         async move {
+            if let Some(gateway) = front.gateway_for(request.path()) {
+                return gateway.answer(request).await;
+            }
             if request.method().as_str() == "OPTIONS" {
                 return HttpResponse::new(204, "").header("allow", "GET, HEAD, OPTIONS");
             }
@@ -117,6 +128,13 @@ impl HttpHandler for Front {
 impl Front {
     fn has_console(&self) -> bool {
         self.0.site.get().is_some_and(|site| site.has_console)
+    }
+
+    /// The gateway, if this is one of its paths.
+    fn gateway_for(&self, path: &str) -> Option<Gateway> {
+        let is_of_others = path.starts_with(admin::PREFIX) || path == console::PATH;
+        let is_its = path.starts_with(gateway::PREFIX) && !is_of_others;
+        self.0.gateway.clone().filter(|_| is_its)
     }
 
     /// All that is to be had at the address that was asked.
@@ -169,8 +187,10 @@ impl Front {
                     paths => format!(", and RSocket over WebSocket at {}", paths.join(" and ")),
                 };
                 let console = if has_console { "/console, " } else { "" };
-                let text =
-                    format!("There is /, {console}/healthz, /readyz and /metrics{websockets}.\n");
+                let gateway = if self.0.gateway.is_some() { "/api, " } else { "" };
+                let text = format!(
+                    "There is /, {console}{gateway}/healthz, /readyz and /metrics{websockets}.\n"
+                );
                 HttpResponse::text(404, text)
             }
         }
@@ -197,7 +217,7 @@ mod tests {
     fn front(websocket: &str) -> Front {
         let topics = Service::with_permit(Settings::default(), LocalAdmin::default());
         let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics, None);
-        let front = Front::new(app, true, Some(LocalAdmin::default()));
+        let front = Front::new(app, true, Some(LocalAdmin::default()), None);
         front.set_addresses(&["tcp://127.0.0.1:1".to_owned(), websocket.to_owned()], true);
         front
     }

@@ -27,6 +27,7 @@ mod cores;
 mod doors;
 mod files;
 mod frames;
+mod gateway;
 mod http;
 mod logging;
 mod metrics;
@@ -38,6 +39,7 @@ mod sockets;
 mod tls;
 mod topics;
 mod users;
+mod visitors;
 mod web;
 
 pub use access::AccessError;

@@ -15,11 +15,13 @@ use crate::{
     cores::Cores,
     doors::{OriginPattern, Rates},
     frames,
+    gateway::{Drain, Gateway},
     http::{Front, WebDoor, WebRules},
     settings::{ClientAddressKind, ConsoleKind, DefaultRoute, Options, ProxyKind, RuntimeKind},
     sockets,
     tls::{self, Certificates},
     topics::{self, Judge, LocalAdmin},
+    visitors::Visitors,
 };
 
 /// A service whose listeners are open.
@@ -135,11 +137,6 @@ impl Service {
             }
             router = router.default_route(name);
         }
-        let has_admin = !options.admin_listen.is_empty();
-        let local_admin = (!has_admin).then(|| LocalAdmin::new(is_told));
-        let front = Front::new(app.clone(), options.metrics && !has_admin, local_admin);
-        // Clients come there themselves.
-        let admin_front = Front::new(app.clone(), options.metrics, Some(LocalAdmin::new(false)));
         let tls = tls::of(&options).map_err(StartError::Tls)?;
         let live = Live {
             config: LiveConfig::new(options.config()),
@@ -159,6 +156,20 @@ impl Service {
             options.max_connections_per_user.map(|max| max as usize),
             Arc::clone(&meter),
         );
+        let visitors = Visitors::new(router.clone(), access.clone(), Arc::clone(&rates));
+        let drain = Drain {
+            begins: app.draining(),
+            grace: options.drain_grace,
+            spread: options.drain_spread,
+        };
+        let gateway = Gateway::new(visitors, drain);
+        let has_admin = !options.admin_listen.is_empty();
+        let has_metrics = options.metrics && !has_admin;
+        let local_admin = (!has_admin).then(|| LocalAdmin::new(is_told));
+        let front = Front::new(app.clone(), has_metrics, local_admin, Some(gateway));
+        // Clients come there themselves.
+        let local_admin = Some(LocalAdmin::new(false));
+        let admin_front = Front::new(app.clone(), options.metrics, local_admin, None);
         let door = live.web.clone();
         if let Some(certificates) = &live.certificates {
             app.set_certificates(certificates.clone());

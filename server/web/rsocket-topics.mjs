@@ -35,7 +35,7 @@ export class Topic {
   outbox = { ...OUTBOX };
   #client;
   #entries = new Set(); #bytes = 0; // what is published and not acknowledged, in order
-  #isSending = false;
+  #inFlight = 0; #problem = null; #failures = 0; // how many are on their way, and why those that were are not
 
   constructor(client, name) {
     this.#client = client;
@@ -47,41 +47,49 @@ export class Topic {
   /** Publishes once, whatever becomes of connections: it waits in the outbox until it is acknowledged. */
   async publish(data, { id = randomId(), ...options } = {}) {
     const metadata = { [JSON_MIME]: { id, ...options } };
-    const one = { data: bytesOf(data), metadata, answer: deferred(), refusedAt: Infinity };
+    const one = { data: bytesOf(data), metadata, answer: deferred(), isSent: false, refusedAt: Infinity };
     if (this.#entries.size >= this.outbox.messages || this.#bytes + one.data.length > this.outbox.bytes) {
       const full = `outbox full: ${this.#entries.size} messages, ${this.#bytes} bytes wait for their acknowledgement`;
       throw new RSocketError("FULL", full);
     }
     this.#entries.add(one);
     this.#bytes += one.data.length;
-    if (!this.#isSending) this.#sendAll();
+    this.#sendMore();
     return one.answer.promise;
   }
 
-  /** Sends what waits in order, some at a time; those that fail are the first of the next. */
-  async #sendAll() {
-    this.#isSending = true;
-    for (let failures = 0; this.#entries.size > 0; ) {
-      const some = [...this.#entries].slice(0, this.outbox.inFlight);
-      const problem = (await Promise.all(some.map((one) => this.#send(one)))).find(Boolean);
-      failures = problem ? failures + 1 : 0;
-      const end = problem && (await again(this.#client, problem, failures).catch((error) => error));
-      if (end) for (const one of [...this.#entries]) this.#settle(one, "reject", end);
+  /** Sends what waits, in order; nothing while those that have failed are to be the first again. */
+  #sendMore() {
+    for (const one of this.#entries) {
+      if (this.#problem || this.#inFlight >= this.outbox.inFlight) return;
+      if (!one.isSent) this.#send(one);
     }
-    this.#isSending = false;
   }
 
-  /** The error after which it is to be sent again, if there is one. */
   async #send(one) {
+    one.isSent = true;
+    this.#inFlight += 1;
     try {
       const answer = await this.#client.request(`topic.${this.name}`, one.data, { metadata: one.metadata });
       this.#settle(one, "resolve", answer.json());
+      this.#failures = 0;
     } catch (error) {
+      one.isSent = false;
       if (error.code !== "LOST") one.refusedAt = Math.min(one.refusedAt, performance.now());
-      if (!isFinal(error) && !(performance.now() - one.refusedAt > this.outbox.patience)) return error;
-      this.#settle(one, "reject", error);
+      const isPatient = !(performance.now() - one.refusedAt > this.outbox.patience);
+      if (isFinal(error) || !isPatient) this.#settle(one, "reject", error);
+      else this.#problem ??= error;
     }
-    return null;
+    this.#inFlight -= 1;
+    if (this.#problem && this.#inFlight === 0) await this.#recover();
+    this.#sendMore();
+  }
+
+  /** Waits until it is time to send again; where that will never be, it is the end of all that waits. */
+  async #recover() {
+    const end = await again(this.#client, this.#problem, (this.#failures += 1)).catch((error) => error);
+    this.#problem = null;
+    if (end) for (const one of [...this.#entries]) this.#settle(one, "reject", end);
   }
 
   #settle(one, how, outcome) {
@@ -121,6 +129,7 @@ export class Topic {
         }
         return;
       } catch (error) {
+        if (error.code === "CLOSED") return;
         await again(this.#client, error, failures, signal);
         yield { event: "reset" };
       }
@@ -181,7 +190,7 @@ export class Subscription {
   }
 
   async next() {
-    for (;;) {
+    while (!this.#leaving.signal.aborted) {
       const opened = this.#stream;
       try {
         const { value, done } = await (await opened).next();
@@ -191,9 +200,9 @@ export class Subscription {
         if (opened !== this.#stream) continue; // it is opened again
         this.cancel();
         if (error.code !== "CLOSED") throw error;
-        return { value: undefined, done: true };
       }
     }
+    return { value: undefined, done: true };
   }
 
   /** The message, or what is told between messages; nothing if it was given out before. */

@@ -342,7 +342,8 @@ export class Client {
   /** METADATA_PUSH: all of the bytes, a text, or entries of composite metadata. */
   push(metadata: Metadata | string): void;
   stream(route: string | null, data?: Data, options?: StreamOptions): Stream;
-  channel(route: string | null, first?: Data, options?: StreamOptions & { complete?: boolean }): Stream;
+  /** With `last`, nothing but the first is sent. */
+  channel(route: string | null, first?: Data, options?: StreamOptions & { last?: boolean }): Stream;
   topic(name: string): Topic;
   close(why?: Error): Promise<Error>;
 }

@@ -263,12 +263,12 @@ export class Client {
 
   // What is sent: requests leave when there is a connection, a lease where there are leases, and room in the buffer.
 
-  #open(type, route, data, { complete = false, isMovable, ...options } = {}) {
+  #open(type, route, data, { last = false, isMovable, ...options } = {}) {
     if (this.state === "closed") throw new RSocketError("CLOSED", "the client is closed");
     options.signal?.throwIfAborted();
     const isChannel = type === "REQUEST_CHANNEL";
-    const opening = { ...payloadOf(data, options, route), complete: isChannel && complete };
-    const halves = { isReading: type !== "REQUEST_FNF", isWriting: isChannel && !complete };
+    const opening = { ...payloadOf(data, options, route), complete: isChannel && last };
+    const halves = { isReading: type !== "REQUEST_FNF", isWriting: isChannel && !last };
     const stream = new Stream(this, { type, opening, isMovable, isRequester: true, ...halves }, options);
     if (stream.isReading) stream.request(options.n ?? options.window ?? 32);
     else this._enter(stream);
@@ -290,10 +290,8 @@ export class Client {
     if (this.#isDraining && this.#streams.size === 0) this.#lost(lost("the service has closed"));
   }
 
-  get _isWritable() {
-    const isFull = this.#session?.bytes >= this.#session?.limit;
-    return this.#isAccepted && this.#socket.bufferedAmount < HIGH_WATER && !isFull;
-  }
+  get #hasRoom() { return this.#isAccepted && this.#socket.bufferedAmount < HIGH_WATER; }
+  get _isWritable() { return this.#hasRoom && !(this.#session?.bytes >= this.#session?.limit); }
 
   /** Sends requests that wait, as far as they may leave. */
   #release() {
@@ -505,12 +503,11 @@ export class Client {
     this.#isAsking &&= respond;
     if (this.#session) this.#acknowledge(position);
     // Answers do not queue up behind what the service does not read.
-    if (respond && this._isWritable) this.#say(type, { position: this.#session?.received ?? 0, data });
+    if (respond && this.#hasRoom) this.#say(type, { position: this.#session?.received ?? 0, data });
   }
 
   #refused({ code, text }) {
-    const isOfSetup = code <= CODES.REJECTED_RESUME;
-    if (code === CODES.CONNECTION_ERROR || isOfSetup !== this.#isAccepted) {
+    if (code === CODES.CONNECTION_ERROR || (code <= CODES.REJECTED_RESUME && !this.#isAccepted)) {
       if (this.#isAccepted) this.#session = null;
       this.#lost(new RSocketError(code, text));
     } else if (code === CODES.CONNECTION_CLOSE) {

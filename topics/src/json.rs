@@ -2,10 +2,45 @@
 
 use std::fmt;
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{
-    Deserializer,
+    Deserializer, Serialize,
     de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::value::RawValue;
+
+/// The bytes of a message as a member of a JSON object, in the most readable form that has all of them: `data`
+/// where they are JSON, `text` where they are text, `base64` otherwise.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Readable<'a> {
+    /// JSON that every reader takes inside of other JSON.
+    #[serde(rename = "data")]
+    Json(&'a RawValue),
+    /// Text.
+    Text(&'a str),
+    /// Neither.
+    Base64(String),
+    /// There are none, since they were deleted.
+    Deleted(bool),
+}
+
+impl<'a> Readable<'a> {
+    /// The form of these bytes.
+    pub fn of(data: &'a [u8]) -> Self {
+        let json = is_plain(data).then(|| serde_json::from_slice(data).ok()).flatten();
+        match (json, std::str::from_utf8(data)) {
+            (Some(json), _) => Self::Json(json),
+            (None, Ok(text)) => Self::Text(text),
+            (None, Err(_)) => Self::base64(data),
+        }
+    }
+
+    /// These bytes as base64, whatever they are.
+    pub fn base64(data: &[u8]) -> Self {
+        Self::Base64(BASE64_STANDARD.encode(data))
+    }
+}
 
 /// Objects and arrays in each other at most. Every parser reads as many, and what is around them.
 const MAX_DEPTH: u8 = 32;

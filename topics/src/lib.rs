@@ -33,6 +33,7 @@ pub use dedup::{Dedup, DedupKey, DedupSecret};
 pub use entry::{Description, Encoded, Encoder, Entry, Form, Item, Message, Meta, Room};
 pub use ephemeral::{Event, Events};
 pub use history::{Backward, Moment, Question, Wanted, page};
+pub use json::Readable;
 pub use log::{Latest, Ring, Segment};
 pub use memory::Held;
 pub use name::{Pattern, TopicName};

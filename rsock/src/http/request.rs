@@ -210,6 +210,16 @@ impl HttpRequest {
         &mut self.body
     }
 
+    /// The body, out of the request: what stays has none.
+    pub fn take_body(&mut self) -> HttpBody {
+        let HttpBody { max, wait, account, .. } = &self.body;
+        let (max, limit, budget) = (*max, wait.limit, Arc::clone(account.budget()));
+        let limits =
+            HttpLimits { max_body_bytes: max, body_timeout: limit, ..HttpLimits::default() };
+        let nothing = HttpBody::new(Source::Memory(Bytes::new()), &limits, &budget);
+        std::mem::replace(&mut self.body, nothing)
+    }
+
     /// The body alone.
     pub fn into_body(self) -> HttpBody {
         self.body

@@ -40,11 +40,15 @@ pub(super) fn credentials(
     if found.next().is_some() {
         return Err("the cookie is there twice");
     }
-    // A browser sends it whichever page opens the WebSocket.
-    let is_ours = head.origin().is_some_and(|origin| {
-        settings.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
-            || is_of_host(origin, head.header("host"), is_encrypted)
-    });
+    // A browser sends it whichever page asks. Where pages only read from their own site it leaves the origin out, and
+    // says so in a header that no page can set.
+    let is_ours = match head.origin() {
+        Some(origin) => {
+            settings.origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
+                || is_of_host(origin, head.header("host"), is_encrypted)
+        }
+        None => head.header("sec-fetch-site") == Some("same-origin"),
+    };
     if !is_ours {
         return Err("a cookie, and the page's Origin is not allowed");
     }

@@ -44,7 +44,7 @@ impl Acceptor for Door {
 }
 
 /// The one whom the transport of a connection says that it is of.
-enum OfTransport {
+pub(super) enum OfTransport {
     Certificate(Found),
     Handshake(OfHandshake),
 }
@@ -87,7 +87,7 @@ impl Inner {
         Ok(())
     }
 
-    fn of_transport(&self, peer: &Peer) -> Result<Option<OfTransport>, Error> {
+    pub(super) fn of_transport(&self, peer: &Peer) -> Result<Option<OfTransport>, Error> {
         let policy = self.policy();
         let certificate = policy.auth.mtls.as_ref();
         let certificate = certificate.and_then(|mtls| certificate::principal_of(peer, mtls));
@@ -100,7 +100,7 @@ impl Inner {
 
     fn of_handshake(&self, peer: &Peer) -> Result<Option<OfHandshake>, Error> {
         let Some(head) = peer.http() else { return Ok(None) };
-        let is_encrypted = peer.scheme() == "wss";
+        let is_encrypted = matches!(peer.scheme(), "wss" | "https");
         cookie::credentials(head, self.policy().cookie.as_ref(), is_encrypted).map_err(|reason| {
             self.failed(&Origin::of(peer), None, None, reason);
             Error::rejected(FAILED)

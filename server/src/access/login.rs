@@ -12,7 +12,9 @@ use rsock::{Admission, Error, Identity, Peer, Request, metadata::Authentication}
 use rsock_access::{Action, Method, Principal, Sealed};
 
 use super::{
-    Access, Event, FAILED, Inner, cookie,
+    Access, Event, FAILED, Inner, NOBODY,
+    cookie::{self, OfHandshake},
+    door::OfTransport,
     hashing::Busy,
     identity, lock,
     policy::Policy,
@@ -89,8 +91,11 @@ impl Failure {
 impl Access {
     /// The one who comes with these credentials, if they were right of late.
     pub(super) fn known(&self, own: &Authentication) -> Option<Identity> {
-        let sealed = self.0.seal_of(own)?;
-        let known = lock(&self.0.cache).get(&sealed, self.0.now())?;
+        self.kept(&self.0.seal_of(own)?)
+    }
+
+    fn kept(&self, sealed: &Sealed) -> Option<Identity> {
+        let known = lock(&self.0.cache).get(sealed, self.0.now())?;
         // One that has ended meanwhile is looked up again.
         let session = known.claims::<Arc<Session>>();
         session.is_some_and(|session| !session.is_over()).then_some(known)
@@ -104,8 +109,13 @@ impl Access {
 
     /// The one who comes with these credentials, not to be looked up again for a while.
     async fn identify(&self, origin: &Origin, own: &Authentication) -> Result<Identity, Error> {
+        let found = self.0.look_up(origin, own).await?;
+        self.keep(self.0.seal_of(own), found)
+    }
+
+    /// Somebody who was found by credentials with this seal, not to be looked up again for a while.
+    fn keep(&self, sealed: Option<Sealed>, found: Found) -> Result<Identity, Error> {
         let inner = &self.0;
-        let found = inner.look_up(origin, own).await?;
         let auth = &found.policy.auth;
         let kept = match found.principal.method {
             Method::Password => auth.password_cache,
@@ -118,11 +128,64 @@ impl Access {
         }
         let identity = identity(session);
         let now = inner.now();
-        if let Some(sealed) = inner.seal_of(own) {
+        if let Some(sealed) = sealed {
             let known = Known { identity: identity.clone(), until: now + kept, expires };
             lock(&inner.cache).put(sealed, known, max, now);
         }
         Ok(identity)
+    }
+
+    /// The visitor of whom a request of HTTP comes: by credentials that came otherwise, or else by the certificate,
+    /// the header `Authorization` or the cookie, as a connection with that handshake.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] where nobody is found.
+    pub(crate) async fn identify_visitor(
+        &self,
+        peer: &Peer,
+        own: Option<&Authentication>,
+    ) -> Result<Identity, Error> {
+        let (inner, origin) = (&self.0, Origin::of(peer));
+        let of_transport = match own {
+            Some(own) => Some(OfTransport::Handshake(OfHandshake::Header(own.clone()))),
+            None => inner.of_transport(peer)?,
+        };
+        let found = match of_transport {
+            Some(OfTransport::Handshake(OfHandshake::Header(own))) => {
+                return match self.known(&own) {
+                    Some(known) => Ok(known),
+                    None => self.identify(&origin, &own).await,
+                };
+            }
+            Some(OfTransport::Handshake(OfHandshake::Cookie(token))) => {
+                let sealed = inner.seal.of(&[b"cookie", token.as_bytes()]);
+                if let Some(known) = self.kept(&sealed) {
+                    return Ok(known);
+                }
+                let found = inner.look_up_cookie(&origin, &token).await?;
+                return self.keep(Some(sealed), found);
+            }
+            Some(OfTransport::Certificate(found)) => {
+                inner.accepted(&origin, &found.principal);
+                found
+            }
+            None => inner.anonymous(&origin)?,
+        };
+        let session = inner.enter(found, None);
+        if session.is_over() {
+            return Err(Error::rejected(FAILED));
+        }
+        Ok(identity(session))
+    }
+
+    /// Whether what somebody came in with counts still.
+    pub(crate) fn counts(&self, identity: &Identity) -> bool {
+        identity.claims::<Arc<Session>>().is_some_and(|session| !session.is_over())
+    }
+
+    /// The name of somebody, if it is known.
+    pub(crate) fn subject(identity: &Identity) -> Option<&str> {
+        Some(identity.name()).filter(|name| *name != NOBODY)
     }
 
     /// The sender of an HTTP request, by its header `Authorization`.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
@@ -68,6 +69,29 @@ impl Rates {
         Arc::new(Self { requests_per_second, max_connections_per_user, meter, users })
     }
 
+    /// Bounds what is asked by HTTP: of a user it counts as a connection for as long as it lasts, and those who are
+    /// nobody share what an address may ask for.
+    ///
+    /// # Errors
+    /// As for [`enter`](Self::enter).
+    pub(crate) fn enter_over_http(
+        self: &Arc<Self>,
+        peer: &Peer,
+        user: Option<&str>,
+    ) -> Result<Option<OfUser>, Error> {
+        match user {
+            Some(_) => self.enter(peer, user),
+            None if self.requests_per_second.is_none() => Ok(None),
+            None => {
+                let address = peer.address();
+                let host = address.parse::<SocketAddr>().map(|it| it.ip().to_string());
+                // No user is named so.
+                let name = format!("~{}", host.as_deref().unwrap_or(address));
+                self.enter_as(peer, &name, None).map(Some)
+            }
+        }
+    }
+
     /// Bounds a connection: those of a user share what the user may ask for, and others have theirs each.
     ///
     /// # Errors
@@ -77,18 +101,22 @@ impl Rates {
         peer: &Peer,
         user: Option<&str>,
     ) -> Result<Option<OfUser>, Error> {
-        let new_limit = || {
-            self.requests_per_second.map(|per_second| {
-                Arc::new(RateLimit::per_second(per_second).meter(Arc::clone(&self.meter)))
-            })
-        };
         let Some(name) = user.filter(|_| self.is_bounding()) else {
-            if let Some(limit) = new_limit() {
+            if let Some(limit) = self.new_limit() {
                 // Nobody has set one before.
                 let _ = peer.limit_requests(limit);
             }
             return Ok(None);
         };
+        self.enter_as(peer, name, self.max_connections_per_user).map(Some)
+    }
+
+    fn enter_as(
+        self: &Arc<Self>,
+        peer: &Peer,
+        name: &str,
+        max: Option<usize>,
+    ) -> Result<OfUser, Error> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         users.forget();
         let users = &mut users.all;
@@ -98,8 +126,8 @@ impl Rates {
         };
         let user = users
             .entry(Arc::clone(&name))
-            .or_insert_with(|| User { connections: 0, limit: new_limit() });
-        if let Some(max) = self.max_connections_per_user
+            .or_insert_with(|| User { connections: 0, limit: self.new_limit() });
+        if let Some(max) = max
             && user.connections >= max
         {
             return Err(Error::rejected(format_args!(
@@ -111,7 +139,12 @@ impl Rates {
             // As above.
             let _ = peer.limit_requests(Arc::clone(limit));
         }
-        Ok(Some(OfUser { name, rates: Arc::downgrade(self) }))
+        Ok(OfUser { name, rates: Arc::downgrade(self) })
+    }
+
+    fn new_limit(&self) -> Option<Arc<RateLimit>> {
+        let per_second = self.requests_per_second?;
+        Some(Arc::new(RateLimit::per_second(per_second).meter(Arc::clone(&self.meter))))
     }
 
     fn is_bounding(&self) -> bool {

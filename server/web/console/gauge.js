@@ -265,7 +265,7 @@ export function gauge(title, credit, { out = false, small = false, why, hint, ke
     node.dataset.s = isHolding ? "holding" : ({ complete: "ended", canceled: "ended" }[credit.state] ?? credit.state);
     const seconds = (performance.now() - credit.since) / 1000;
     if (isHolding)
-      put(state, `${t(out ? "Waiting for credit" : "Holding")}${seconds > 0.7 ? ` ${span(seconds)}` : ""}`);
+      put(state, `${t(out ? "Waiting for credit" : "Holding")}${seconds > 0.7 ? ` ${time(seconds)}` : ""}`);
     else put(state, credit.state === "open" ? t(out ? "Open" : "Flowing") : states[credit.state][0]);
     if (isHolding)
       put(
@@ -294,6 +294,8 @@ export function gauge(title, credit, { out = false, small = false, why, hint, ke
         );
     }
   }
+  // One digit behind the point, so that it does not jump; from a minute on there is no need of it.
+  const time = (seconds) => (seconds < 60 ? `${seconds.toFixed(1)} s` : span(seconds));
   function frame(now) {
     if (credit.holds) tell();
     const width = svg.clientWidth,

@@ -7,12 +7,12 @@ words({
   "up {time}": ["가동 {time}", "稼働 {time}"],
   "The figures were refused.": ["숫자를 보는 것이 거부되었습니다.", "数値の表示が拒否されました。"],
   "{n} sessions wait": ["세션 {n}개 대기", "セッション {n} 件待機"],
-  "Streams open": ["열린 스트림", "開いているストリーム"],
+  "Streams open": ["열린 스트림", "ストリーム"],
   "Requests a second": ["초당 요청", "毎秒の要求"],
   "Bytes a second": ["초당 바이트", "毎秒のバイト数"],
   "out; dashed: in": ["보냄, 점선은 받음", "送信、点線は受信"],
   "Holds a second": ["초당 대기", "毎秒の待機"],
-  "out of credit": ["크레딧 소진", "クレジット切れ"],
+  "streams out of credit": ["크레딧이 다한 스트림", "クレジット切れ"],
   "The last minutes; arrow keys read a moment": [
     "최근 몇 분, 화살표 키로 한 순간 읽기",
     "直近の数分。矢印キーで各時点を読む",
@@ -63,10 +63,11 @@ const SERIES = [
     show: bytes,
     least: 1000,
   },
-  { name: "Holds a second", rate: (s) => s.credit_stalls, note: () => t("out of credit"), isStall: true },
+  { name: "Holds a second", rate: (s) => s.credit_stalls, note: () => t("streams out of credit"), isStall: true },
 ];
 /** Seconds on the axis: the first that the figures fit into. */
 const AXES = [
+  [30, "30 s", "20", "10"],
   [60, "60 s", "40", "20"],
   [180, "3 min", "2", "1"],
   [360, "6 min", "4", "2"],

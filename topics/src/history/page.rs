@@ -2,13 +2,12 @@
 
 use std::{io::Write as _, ops::Range};
 
-use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
     entry::{Description, Entry},
-    json::is_plain,
+    json::Readable,
     name::TopicName,
     options::{Around, HistoryPageOptions},
     position::{Epoch, Offset, Position},
@@ -71,34 +70,12 @@ struct Listed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<&'a RawValue>,
     #[serde(flatten)]
-    data: Data<'a>,
+    data: Readable<'a>,
 }
 
-/// The bytes of a message, in the most readable form that has all of them.
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Data<'a> {
-    #[serde(rename = "data")]
-    Json(&'a RawValue),
-    Text(&'a str),
-    Base64(String),
-    /// There are none: its key is deleted.
-    Deleted(bool),
-}
-
-impl<'a> Data<'a> {
-    fn of(entry: &'a Entry) -> Self {
-        let data = entry.data();
-        if entry.is_tombstone {
-            return Self::Deleted(true);
-        }
-        let json = is_plain(data).then(|| serde_json::from_slice(data).ok()).flatten();
-        match (json, std::str::from_utf8(data)) {
-            (Some(json), _) => Self::Json(json),
-            (None, Ok(text)) => Self::Text(text),
-            (None, Err(_)) => Self::Base64(BASE64_STANDARD.encode(data)),
-        }
-    }
+/// The data of a message; of a deleted key there are none.
+fn readable(entry: &Entry) -> Readable<'_> {
+    if entry.is_tombstone { Readable::Deleted(true) } else { Readable::of(entry.data()) }
 }
 
 impl<'a> Question<'a> {
@@ -214,7 +191,7 @@ fn write_message(listed: &mut Vec<u8>, entry: &Entry, description: &Description<
         from: description.from.as_deref(),
         key: description.key.as_deref(),
         headers: description.headers,
-        data: Data::of(entry),
+        data: readable(entry),
     };
     // A Vec takes all that is written, and names, numbers and JSON can be written as JSON.
     let _ = serde_json::to_writer(listed, &message);

@@ -138,35 +138,41 @@ const cases = {
   },
 };
 
+const LOOKS = [
+  ["light", 1440],
+  ["dark", 1440],
+  ["dark", 390],
+  ["light", 390],
+];
+const sized = (page, width) => page.setViewportSize({ width, height: width < 500 ? 844 : 900 });
+
 for (const screen of SCREENS) {
   cases[`${screen} in both schemes and widths`] = async (t) => {
-    const at = await t.tap();
+    const page = await t.open(screen);
+    await settled(page);
+    if (screen === "playground") {
+      await page.locator("#send:enabled").click();
+      await page.locator('.gauge[data-s="holding"]').waitFor();
+    } else if (screen === "overview") await page.waitForTimeout(2200); // for a line to be one
     const found = [];
-    for (const scheme of ["light", "dark"]) {
-      for (const width of [1440, 390]) {
-        const page = await t.open(screen, { at, scheme, width });
-        await settled(page);
-        if (screen === "playground") {
-          await page.locator("#send:enabled").click();
-          await page.locator('.gauge[data-s="holding"]').waitFor();
-        } else if (screen === "overview") await page.waitForTimeout(2200); // for a line to be one
-        await page.evaluate(() => scrollTo(0, 0));
-        await t.shot(page, `${screen}-${width}-${scheme}`, width < 500);
-        found.push(...(await t.axe(page)), ...(await t.overflow(page)));
-        await page.context().close();
-      }
+    for (const [scheme, width] of LOOKS) {
+      await page.emulateMedia({ colorScheme: scheme });
+      await sized(page, width);
+      await page.evaluate(() => scrollTo(0, 0));
+      await t.shot(page, `${screen}-${width}-${scheme}`, width < 500);
+      found.push(...(await t.axe(page)), ...(await t.overflow(page)));
     }
     t.is(found, []);
   };
   cases[`${screen} in Korean and Japanese`] = async (t) => {
-    const at = await t.tap();
-    for (const locale of ["ko", "ja"]) {
+    const page = await t.open(screen, { locale: "ko" });
+    for (const language of ["ko", "ja"]) {
+      await page.locator("#lang").selectOption(language);
+      await settled(page);
       for (const width of [1440, 390]) {
-        const page = await t.open(screen, { at, width, locale });
-        await settled(page);
-        await t.shot(page, `${screen}-${width}-${locale}`, width < 500);
-        t.is(await t.overflow(page), [], `${locale}, ${width}`);
-        await page.context().close();
+        await sized(page, width);
+        await t.shot(page, `${screen}-${width}-${language}`, width < 500);
+        t.is(await t.overflow(page), [], `${language}, ${width}`);
       }
     }
   };

@@ -1,4 +1,4 @@
-// The types of rsocket.mjs. docs/javascript.md says how it is used.
+// The types of rsocket.mjs; the compiler wants them beside it as rsocket.d.mts. docs/javascript.md says how it is used.
 
 /** What a message may be: text, bytes, nothing, or anything that JSON can say. */
 export type Data =
@@ -302,7 +302,8 @@ export interface HistoryPage {
   gap?: { from: number; to: number };
 }
 
-export interface Topic {
+export class Topic {
+  private constructor();
   readonly name: string;
   /** The limits of its outbox; a publish beyond them fails with `FULL`. */
   outbox: { messages: number; bytes: number; inFlight: number; patience: number };
@@ -332,6 +333,7 @@ export interface Topic {
 
 export class Client {
   constructor(url: string, options?: ConnectOptions);
+  readonly url: string;
   readonly state: State;
   /** Kept when the client is closed, with the reason. */
   readonly closed: Promise<Error>;

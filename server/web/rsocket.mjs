@@ -217,7 +217,7 @@ export class Stream {
 /** A client of a service, which outlives its connections where it may. */
 export class Client {
   state = "connecting";
-  #url; #options; #socket = null; #ticker; #timer; #watching = null;
+  #options; #socket = null; #ticker; #timer; #watching = null;
   #isAccepted = false; #isDraining = false; // whether the service has answered on this connection, and is to close it
   #wasConnected = false; #connectedAt = 0; #failures = 0;
   #silence = 0; #isAsking = false; // ms for which nothing has come; whether a KEEPALIVE is to be answered
@@ -229,7 +229,7 @@ export class Client {
   #connected = deferred(); #closed = deferred();
 
   constructor(url, options) {
-    this.#url = String(new URL(url, globalThis.location?.href));
+    this.url = String(new URL(url, globalThis.location?.href));
     this.#options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options };
     this.closed = this.#closed.promise;
     this.#dial();
@@ -366,12 +366,12 @@ export class Client {
     try {
       const identity = typeof auth === "function" ? await auth() : auth;
       if (this.state === "closed") return;
-      const socket = (this.#socket = new WebSocket(this.#url));
+      const socket = (this.#socket = new WebSocket(this.url));
       const ifMine = (act) => (event) => socket === this.#socket && act(event);
       socket.binaryType = "arraybuffer";
       socket.onopen = ifMine(() => this.#begin(identity));
       socket.onmessage = ifMine(({ data }) => this.#receive(data));
-      socket.onerror = ({ message }) => (problem = message ?? `no connection to ${this.#url}`);
+      socket.onerror = ({ message }) => (problem = message ?? `no connection to ${this.url}`);
       socket.onclose = ifMine(({ reason }) => this.#lost(lost(reason || problem)));
       this.#timer = setTimeout(() => this.#lost(lost(`no answer within ${connectTimeout} ms`)), connectTimeout);
     } catch (error) {

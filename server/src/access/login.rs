@@ -180,7 +180,10 @@ impl Access {
 
     /// Whether what somebody came in with counts still.
     pub(crate) fn counts(&self, identity: &Identity) -> bool {
-        identity.claims::<Arc<Session>>().is_some_and(|session| !session.is_over())
+        let Some(session) = identity.claims::<Arc<Session>>() else { return false };
+        // One that has expired may not have been ended yet.
+        let is_late = self.0.ends(session.expires()).is_some_and(|ends| ends <= unix_now());
+        !session.is_over() && !is_late
     }
 
     /// The name of somebody, if it is known.

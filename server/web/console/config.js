@@ -1,7 +1,8 @@
 // Configuration: what is in force, from where, and when a change acts. Metrics: what is counted, and what each figure means.
 import { lang, t } from "./i18n.js";
 import { api, ask, line } from "./line.js";
-import { column, lifetime, table } from "./tables.js";
+import { parse } from "./metrics.js";
+import { column, isForbidden, lifetime, permitted, table } from "./tables.js";
 import { add, bytes, clock, fill, find, h, head, none, num, put, refused, span, tabs, toggle, waiting } from "./ui.js";
 
 const kept = { setting: "", isChangedOnly: false, figure: "", isMovedOnly: true };
@@ -125,8 +126,9 @@ function settings({ body, sub, act, life }) {
           ),
         ),
     );
-  async function look() {
+  async function look(isAsked) {
     try {
+      if (!isAsked) permitted("admin");
       const answer = await api("/admin/config");
       all = answer.settings;
       if (body.firstChild !== full[0]) fill(body, full);
@@ -146,9 +148,7 @@ function settings({ body, sub, act, life }) {
         fill(
           body,
           refused(
-            e.status === 403 || e.status === 401
-              ? t("Only administrators see the configuration.")
-              : t("The configuration was refused."),
+            isForbidden(e) ? t("Only administrators see the configuration.") : t("The configuration was refused."),
             e,
             look,
           ),
@@ -160,7 +160,7 @@ function settings({ body, sub, act, life }) {
     "button",
     {
       async onclick() {
-        const answer = await look();
+        const answer = await look(true);
         if (answer) put(told, answer.problems?.length ? t("It has faults.") : t("It has no faults."));
       },
     },
@@ -173,7 +173,7 @@ function settings({ body, sub, act, life }) {
         reload.disabled = true;
         try {
           const answer = await api("/admin/reload", { method: "POST" });
-          await look();
+          await look(true);
           put(told, t("Loaded at {time}.", { time: clock() }));
           if (answer?.problems?.length) tell(answer.problems);
         } catch (e) {
@@ -197,30 +197,6 @@ const value = (v) =>
         : typeof v === "number"
           ? num(v, 6)
           : String(v);
-
-/** The lines of a page of metrics: { name, about, kind, series: [{ labels, value }] }; a histogram is its sum and count. */
-export function parse(text) {
-  const families = new Map(),
-    of = (name) => families.get(name) ?? families.set(name, { name, about: "", kind: "untyped", series: [] }).get(name);
-  for (const l of text.split("\n")) {
-    const word = /^# (HELP|TYPE) (\S+) (.*)$/.exec(l);
-    if (word) of(word[2])[word[1] === "HELP" ? "about" : "kind"] = word[3].replace(/\\n/g, " ").replace(/\\\\/g, "\\");
-    const sample = /^([\w:]+)(?:\{(.*)\})? (\S+)/.exec(l);
-    if (!sample || sample[1].endsWith("_bucket")) continue;
-    const histogram = /^(.*)_(sum|count)$/.exec(sample[1]),
-      base = histogram && families.get(histogram[1]);
-    const family = base?.kind === "histogram" ? base : of(sample[1]);
-    const labels = [...(sample[2] ?? "").matchAll(/(\w+)="((?:\\.|[^"\\])*)"/g)]
-      .map((m) => m[2].replace(/\\(.)/g, (_, c) => (c === "n" ? " " : c)))
-      .join(" · ");
-    const key = labels,
-      known =
-        family.series.find((s) => s.key === key) ?? family.series[family.series.push({ key, labels, value: 0 }) - 1];
-    if (base?.kind === "histogram") known[histogram[2]] = Number(sample[3]);
-    else known.value = Number(sample[3]);
-  }
-  return [...families.values()];
-}
 
 function metrics({ body, sub, life }) {
   const nothing = h("p.q.pad");
@@ -290,10 +266,11 @@ function metrics({ body, sub, life }) {
     kept.isMovedOnly,
   );
   const full = [h("div.find", search, only), h("div.panel.scroll.fig", grid.node, nothing)];
-  async function look() {
+  async function look(isAsked) {
     if (isAsking) return;
     isAsking = true;
     try {
+      if (!isAsked) permitted("metrics");
       const time = performance.now(),
         now = new Map();
       all = parse(await ask("/metrics", { headers: { accept: "text/plain" } })).flatMap(
@@ -323,5 +300,5 @@ function metrics({ body, sub, life }) {
     }
   }
   life.connected(look);
-  life.every(2000, look);
+  life.every(2000, () => body.firstChild === full[0] && look());
 }

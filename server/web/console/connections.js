@@ -2,7 +2,7 @@
 import { mini } from "./gauge.js";
 import { t } from "./i18n.js";
 import { api, line } from "./line.js";
-import { column, lifetime, table } from "./tables.js";
+import { column, isForbidden, lifetime, permitted, table } from "./tables.js";
 import { bytes, fill, find, h, head, none, num, put, refused, span, toggle, waiting } from "./ui.js";
 
 const order = { by: 9, down: true };
@@ -183,10 +183,11 @@ export default function connections(main, args) {
         : t("{n} open, {m} waiting to be resumed", { n, m }),
     );
   }
-  async function ask() {
+  async function ask(isAsked) {
     if (isAsking) return;
     isAsking = true;
     try {
+      if (!isAsked) permitted("admin");
       const answer = await api("/admin/connections");
       [all, isMore] = [answer.connections, answer.more];
       const ids = new Set(all.map((x) => x.id));
@@ -209,13 +210,7 @@ export default function connections(main, args) {
       if (line.state === "connected")
         fill(
           body,
-          refused(
-            e.status === 403 || e.status === 401
-              ? t("Only administrators see connections.")
-              : t("The list was refused."),
-            e,
-            ask,
-          ),
+          refused(isForbidden(e) ? t("Only administrators see connections.") : t("The list was refused."), e, ask),
         );
     } finally {
       isAsking = false;
@@ -225,12 +220,12 @@ export default function connections(main, args) {
     open = id ?? null;
     detail = open && streams(open);
     show();
-    if (open && line.state === "connected") ask();
+    if (open && all.length && line.state === "connected") ask();
   }
   fill(main, h("div.head", h("h1", { tabindex: -1 }, t("Connections")), h("p", sub), drain), body);
   choose(args);
   life.connected(ask);
-  life.every(2000, ask);
+  life.every(2000, () => body.firstChild === full[0] && ask());
   return { args: choose, leave: life.end };
 }
 

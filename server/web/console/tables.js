@@ -31,6 +31,12 @@ export function lifetime() {
   };
 }
 
+/** Fails as the service would, where it has said that this page may not do that with the service as a whole. */
+export function permitted(what) {
+  if (!line.may.has(what)) throw Object.assign(new Error(`not permitted: ${what}`), { status: 403 });
+}
+export const isForbidden = (error) => error.status === 401 || error.status === 403;
+
 const LONGEST = 2000;
 const utf8 = new TextDecoder("utf-8", { fatal: true });
 

@@ -74,6 +74,15 @@ async function show(isFresh = false) {
 
 // Navigation, the state of the line
 const counts = { topics: h("span.count"), connections: h("span.count") };
+/** Screens that there is nothing on, for this user or at this address, are left out. */
+function offer() {
+  const { may } = line;
+  const isThere = { connections: may.has("admin"), config: may.has("admin") || may.has("metrics") };
+  for (const item of $("#nav").querySelectorAll("li")) {
+    const { name } = item.dataset;
+    item.hidden = may.size > 0 && name !== here && isThere[name] === false;
+  }
+}
 function navigation() {
   root.lang = lang();
   document.title = `${t(SCREENS.find(([name]) => name === here)[1])} – rsock`;
@@ -86,6 +95,7 @@ function navigation() {
       SCREENS.map(([name, text]) =>
         h(
           "li",
+          { "data-name": name },
           h(
             "a",
             { href: `#/${name}`, "aria-current": name === here ? "page" : null },
@@ -96,6 +106,7 @@ function navigation() {
       ),
     ),
   );
+  offer();
   const link = $("[aria-current]", nav);
   if (nav.scrollWidth > nav.clientWidth) nav.scrollLeft = link.offsetLeft - 60;
 }
@@ -151,6 +162,7 @@ hear((what) => {
     put(counts.connections, num(line.status.connections.open));
     put(counts.topics, num(line.status.topics.topics));
   } else if (what === "state") {
+    offer();
     if (line.asks) signIn();
     else if (isAsking && line.state === "connected") show(true);
   }

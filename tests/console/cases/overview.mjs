@@ -74,6 +74,7 @@ export default {
     const { at } = await t.serve(["--access", access]);
     const page = await t.open("overview", { at });
     await page.getByText("The figures were refused.").waitFor();
+    t.is(await page.locator("nav li:visible").allTextContents(), ["Overview", "Playground", "Rooms", "Topics"], "screens");
     await page.locator("main code").getByText(/^REJECTED|not permitted/).waitFor();
   },
 };

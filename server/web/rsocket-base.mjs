@@ -23,13 +23,14 @@ export const lost = (why) => new RSocketError("LOST", why);
 
 // ---- Bytes, metadata and payloads
 
-const utf8 = (bytes) => new TextDecoder().decode(bytes);
+const [encoder, decoder] = [new TextEncoder(), new TextDecoder()];
+const utf8 = (bytes) => decoder.decode(bytes);
 export const uint = (value, width) => Uint8Array.from({ length: width }, (_, i) => value / 256 ** (width - 1 - i));
 
 export function bytesOf(data) {
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
-  return new TextEncoder().encode(typeof data === "string" ? data : data == null ? "" : JSON.stringify(data));
+  return encoder.encode(typeof data === "string" ? data : data == null ? "" : JSON.stringify(data));
 }
 
 export function concat(parts) {
@@ -118,14 +119,15 @@ export const FRAMES = {
   CANCEL: { code: 0x09 },
   PAYLOAD: { code: 0x0a, flags: ["follows", "complete", "next"], metadata: "counted" },
   ERROR: { code: 0x0b, fields: ["code"] },
-  METADATA_PUSH: { code: 0x0c, metadata: "rest" },
+  METADATA_PUSH: { code: 0x0c, metadata: "rest", handler: "push" },
   RESUME: { code: 0x0d },
   RESUME_OK: { code: 0x0e, fields: ["position"] },
 };
-const TYPE_CODES = Object.fromEntries(Object.entries(FRAMES).map(([name, { code }]) => [name, code]));
+const TYPES = [];
+for (const [name, { code }] of Object.entries(FRAMES)) TYPES[code] = name;
 const widthOf = (field) => (field === "position" ? 8 : 4);
 /** Whether a frame counts for the positions of a session. */
-export const isTracked = ({ type, stream }) => stream !== 0 && TYPE_CODES[type] >= 0x04 && TYPE_CODES[type] <= 0x0b;
+export const isTracked = ({ type, stream }) => stream !== 0 && FRAMES[type]?.code >= 0x04 && FRAMES[type].code <= 0x0b;
 
 /** The bytes of a frame, which is told its flags and its size. */
 export function encode(frame) {
@@ -145,7 +147,7 @@ export function decode(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const [stream, word] = [view.getUint32(0), view.getUint16(4)];
   if (stream > MAX_N) throw new Error("a stream's number with its first bit set");
-  const type = nameIn(TYPE_CODES, word >> 10);
+  const type = TYPES[word >> 10] ?? `0x${(word >> 10).toString(16)}`;
   const frame = { type, stream, flags: word & 0x3ff, size: bytes.length, metadata: null };
   try {
     return readBody(frame, view, bytes);
@@ -190,7 +192,16 @@ export function* cut({ metadata, data = new Uint8Array(), complete, ...opening }
   }
 }
 
-// ---- Waiting
+// ---- Waiting, and what is not ours
+
+/** Calls what was given by an application: what that throws is reported as not caught, and stops nothing here. */
+export function call(given, ...args) {
+  try {
+    return given?.(...args);
+  } catch (error) {
+    return void Promise.reject(error);
+  }
+}
 
 /** A promise, and what settles it. */
 export function deferred() {

@@ -10,7 +10,7 @@
 
 import {
   CODES, FRAMES, MAX_N, Payload, RSocketError,
-  bytesOf, concat, counted, cut, decode, deferred, encode, isTracked, lost, pause, payloadOf, uint, unless,
+  bytesOf, call, concat, counted, cut, decode, deferred, encode, isTracked, lost, pause, payloadOf, uint, unless,
 } from "./rsocket-base.mjs";
 import { Room, Subscription, Topic } from "./rsocket-topics.mjs";
 
@@ -67,7 +67,7 @@ export class Stream {
     this.granted += more;
     if (this.id === 0) this.#client._enter(this);
     else this.#write({ type: "REQUEST_N", n: more });
-    this.#handlers.credit?.(this);
+    call(this.#handlers.credit, this);
   }
 
   async next() {
@@ -82,7 +82,7 @@ export class Stream {
   [Symbol.asyncIterator]() { return this; }
 
   #give(item) {
-    const handled = this.#handlers.next(item, this);
+    const handled = call(this.#handlers.next, item, this);
     if (handled?.then) handled.then(() => this.#take());
     else this.#take();
   }
@@ -163,22 +163,22 @@ export class Stream {
     if (type === "CANCEL" && (!this.isRequester || (isCut && !isChannel))) {
       this._end(new RSocketError("CANCELED", "the other side has cancelled"));
     } else if (type === "CANCEL" && isChannel) {
-      this.#handlers.cancelled?.(this);
+      call(this.#handlers.cancelled, this);
       this._end(null, "isWriting");
     }
   }
 
   #deliver(item) {
-    const { granted } = this;
-    const excess = new RSocketError("INVALID", `more came than the ${granted} that were asked for`);
-    if (this.received >= granted) return this.cancel(excess);
+    if (this.received >= this.granted) {
+      return this.cancel(new RSocketError("INVALID", `more came than the ${this.granted} that were asked for`));
+    }
     this.received += 1;
     const pull = this.#pull;
     this.#pull = null;
     if (this.#handlers.next) this.#give(item);
     else if (pull) pull.resolve({ value: this.#take(item), done: false });
     else this.#items.push(item);
-    this.#handlers.credit?.(this);
+    call(this.#handlers.credit, this);
   }
 
   /** Something may be sent, under so much more credit, or nothing any more. */
@@ -186,7 +186,7 @@ export class Stream {
     this.#credit += credit;
     if (this.isWriting && this.sendable < 1) return;
     for (const resolve of this.#waiters.splice(0)) resolve();
-    (this.onsendable ?? this.#handlers.onsendable)?.(this);
+    call(this.onsendable ?? this.#handlers.onsendable, this);
   }
 
   /** Ends both halves, or one. */
@@ -207,8 +207,8 @@ export class Stream {
     if (!this.#pull) this.#error = error;
     else if (error) this.#pull.reject(error);
     else this.#pull.resolve(DONE);
-    if (error) this.#handlers.error?.(error);
-    else this.#handlers.complete?.();
+    if (error) call(this.#handlers.error, error);
+    else call(this.#handlers.complete);
   }
 }
 
@@ -337,7 +337,7 @@ export class Client {
   }
   #send(frame) {
     const bytes = encode(frame);
-    this.#options.onframe?.("out", frame);
+    call(this.#options.onframe, "out", frame);
     if (isTracked(frame) && this.#session) {
       this.#session.frames.push(bytes);
       this.#session.bytes += bytes.length;
@@ -466,7 +466,7 @@ export class Client {
 
   #tell(state, why = null, nextTryAt = null) {
     this.state = state;
-    this.#options.onstate?.(state, why, nextTryAt);
+    call(this.#options.onstate, state, why, nextTryAt);
   }
 
   #end(streams, error) {
@@ -487,14 +487,14 @@ export class Client {
       return this.#violated(error.message);
     }
     this.#silence = 0;
-    this.#options.onframe?.("in", frame);
+    call(this.#options.onframe, "in", frame);
     const { type, stream: id, n, ttl, position, respond, data } = frame;
     if (type === "ERROR" && id === 0) return this.#refused(frame);
     if (!this.#isAccepted) this.#accept(frame);
     if (!this.#isAccepted) return;
     if (this.#session && isTracked(frame)) this.#session.received += frame.size;
     if (id !== 0) return this.#dispatch(frame);
-    if (type === "METADATA_PUSH") this.#options.responder?.push?.(frame.metadata);
+    if (type === "METADATA_PUSH") this.#serve(frame);
     if (type === "LEASE" && this.#lease && ttl <= MAX_N && n <= MAX_N) {
       this.#lease = { n, until: performance.now() + ttl };
       this.#release();
@@ -533,9 +533,10 @@ export class Client {
   #assemble(frame) {
     const { stream: id, metadata, data, type, follows, complete } = frame;
     const isLast = !follows || (type === "PAYLOAD" && complete);
-    if (isLast && !this.#partials.has(id)) return frame;
-    const partial = this.#partials.get(id) ?? { opening: frame, metadata: [], data: [], size: 0 };
-    const size = Math.max(64, frame.size); // those with nothing in them count as well
+    const known = this.#partials.get(id);
+    if (isLast && !known) return frame;
+    const partial = known ?? { opening: frame, metadata: [], data: [], size: 0 };
+    const size = Math.max(known ? 64 : 1_024, frame.size); // those with nothing in them count as well
     const isMixed = metadata && partial.data.some((part) => part.length > 0);
     const { maxPayload } = this.#options;
     if (isMixed || partial.size + size > maxPayload || this.#assembling + size > 4 * maxPayload) {
@@ -564,7 +565,8 @@ export class Client {
     const { responder, maxServed } = this.#options;
     const handler = responder?.[FRAMES[type].handler]?.bind(responder);
     const payload = new Payload(data, metadata);
-    if (type === "REQUEST_FNF") return Promise.resolve(payload).then(handler).catch(console.error);
+    const told = { REQUEST_FNF: payload, METADATA_PUSH: metadata }[type];
+    if (told) return Promise.resolve(told).then(handler).catch(console.error); // nobody is told of an error
     const isReading = type === "REQUEST_CHANNEL";
     const stream = new Stream(this, { type, id, isRequester: false, isReading, isWriting: true });
     this.#streams.set(id, stream);

@@ -236,14 +236,19 @@ test("a member is in the room again when the service is back", async (t) => {
   await watching;
 });
 
-test("what is refused for now is sent again, in order", async (t) => {
+test("what is refused for now is sent again, and one at a time keeps its order", async (t) => {
   const config = path.join(folder(t), "rsockd.toml");
   writeFileSync(config, "[[topic]]\npattern = 'slow.>'\nrate = { per_second = 100, burst = 10 }\n");
   const service = await Service.rsockd(t, "--config", config);
   const client = await ready(t, service.url);
-  const topic = client.topic("slow.1");
-  const acks = await Promise.all(Array.from({ length: 60 }, (_, i) => topic.publish(String(i))));
-  assert.deepEqual(acks.map(({ offset }) => offset).sort((a, b) => a - b), acks.map((_, i) => i + 1));
+  for (const inFlight of [64, 1]) {
+    const topic = client.topic(`slow.${inFlight}`);
+    topic.outbox.inFlight = inFlight;
+    const acks = await Promise.all(Array.from({ length: 40 }, (_, i) => topic.publish(String(i))));
+    const offsets = acks.map(({ offset }) => offset);
+    const inOrder = inFlight === 1 ? offsets : [...offsets].sort((a, b) => a - b);
+    assert.deepEqual(inOrder, acks.map((_, i) => i + 1));
+  }
 });
 
 test("the outbox has a limit, and says so", async (t) => {
@@ -286,6 +291,32 @@ test("what was not acknowledged is sent again with its id, before what came late
   assert.deepEqual(again, [...sent, ["d", "id-d"]]);
   script.send(...[1, 3, 5, 7].map((id) => frame(id, 0x2860, JSON.stringify({ epoch: "e", offset: id }))));
   await Promise.all(published);
+});
+
+test("a subscription goes elsewhere when the service is to close, behind what was given out", async (t) => {
+  const item = (id, value, data = "") => {
+    const text = JSON.stringify(value);
+    const metadata = frame(0, 0, [0x85, 1], [text.length, 3], text).subarray(6);
+    return frame(id, 0x2920, [metadata.length, 3], metadata, data);
+  };
+  const script = await Script.start(t);
+  const client = await ready(t, script.url, { reconnect: { first: 1, longest: 1 } });
+  const subscription = client.topic("room.1").subscribe({ window: 4 });
+  await script.take("SETUP");
+  assert.deepEqual(JSON.parse((await script.take("REQUEST_STREAM")).body), { from: "new", start: true });
+  script.send(item(1, { start: { epoch: "e", next: 8 } }), item(1, { epoch: "e", offset: 8 }, "8"));
+  script.send(item(1, { epoch: "e", offset: 9 }, "9"));
+  assert.equal((await subscription.next()).value.text(), "8");
+  await script.fence();
+  script.send(frame(0, 0x2c00, [0x102, 4], "closing"));
+  await script.take("CANCEL");
+  await script.take("closed");
+  await script.take("SETUP");
+  assert.deepEqual(JSON.parse((await script.take("REQUEST_STREAM")).body).from, { epoch: "e", after: 8 });
+  script.send(item(1, { start: { epoch: "e", next: 9 } }), item(1, { epoch: "e", offset: 8 }, "again"));
+  script.send(item(1, { epoch: "e", offset: 9 }, "9"));
+  assert.equal((await subscription.next()).value.text(), "9");
+  assert.equal(subscription.position, "e:9");
 });
 
 test("what a service says that is no topic's ends the subscription with an error", async (t) => {

@@ -24,11 +24,15 @@ class Case {
   #problems = [];
   options = options;
 
-  /** The service that cases share, with a tap of one's own. */
-  async tap() {
+  /** The service that cases share. */
+  async service() {
     // One for both workers, which ask at once.
     shared ??= start(options.rsockd);
-    return this.#tapped(await shared);
+    return shared;
+  }
+  /** The same with a tap of one's own. */
+  async tap() {
+    return this.#tapped(await this.service());
   }
   /** A service of one's own: { service, at }. */
   async serve(flags = []) {

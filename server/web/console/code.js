@@ -1,10 +1,13 @@
 // A request of the playground as a command and as programs. Credentials are never written: a variable stands for them.
+// `ask` is { kind, route, data: text, format, file: its name, mime, n, entries: [[mime, text]], hasAuth },
+// `at` is { uri: of the command, ws, origin }.
 
-const shell = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
-const quote = JSON.stringify;
-const BY_HAND = new Set(["stream", "channel"]);
+const quote = (text) => JSON.stringify(text);
+/** A word of a shell as it is read back. */
+const word = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+const joined = (parts, by) => parts.filter(Boolean).join(by);
+const isByHand = (kind) => kind === "stream" || kind === "channel";
 
-/** ask: { kind, route, data (text), format, mime, n, entries: [[mime, text]], hasAuth, file }; at: { uri (of the command), ws, origin }. */
 export const LANGUAGES = [
   ["rsock", "rsock", command],
   ["js", "JavaScript", javascript],
@@ -12,74 +15,84 @@ export const LANGUAGES = [
   ["py", "Python", python],
 ];
 
-function command({ kind, route, data, format, mime, n, entries, hasAuth, file }, { uri }) {
-  const words = [`rsock ${kind} ${uri}`];
-  if (kind !== "push") words.push(`-r ${shell(route)}`);
-  if (kind !== "push") {
-    if (format === "file") words.push(`-d @${shell(file || "FILE")}`);
-    else if (format === "hex" || kind === "channel") words.push("-d -");
-    else if (data) words.push(`-d ${shell(data)}`);
-    if (mime) words.push(`--request-data-mime ${mime}`);
-  }
-  for (const [type, value] of entries) words.push(`-m ${shell(`${type}=${value}`)}`);
-  if (BY_HAND.has(kind)) words.push(`--request-n ${n}`);
-  if (hasAuth) words.push("--auth-bearer env:TOKEN");
-  const before =
-    format === "file" ? "" : format === "hex" ? `echo ${data} | xxd -r -p | ` : kind === "channel" ? `seq 5 | ` : "";
-  return before + words.join(" \\\n  ");
+function command({ kind, route, data, format, file, mime, n, entries, hasAuth }, { uri }) {
+  const isPush = kind === "push";
+  const isPiped = !isPush && (format === "hex" || kind === "channel");
+  const content = format === "file" ? `@${file || "FILE"}` : isPiped ? "-" : data;
+  const words = [
+    `rsock ${kind} ${uri}`,
+    !isPush && `-r ${word(route)}`,
+    !isPush && content && `-d ${word(content)}`,
+    !isPush && mime && `--request-data-mime ${mime}`,
+    ...entries.map(([type, text]) => `-m ${word(`${type}=${text}`)}`),
+    isByHand(kind) && `--request-n ${n}`,
+    hasAuth && "--auth-bearer env:TOKEN",
+  ];
+  const before = !isPiped || format === "file" ? "" : format === "hex" ? `echo ${data} | xxd -r -p | ` : "seq 5 | ";
+  return before + joined(words, " \\\n  ");
 }
 
-function javascript({ kind, route, data, format, mime, n, entries, hasAuth }, { ws, origin }) {
-  const value =
-    format === "json" && data
-      ? data
-      : format === "hex"
-        ? `Uint8Array.from([${(data.match(/../g) ?? []).map((x) => `0x${x}`)}])`
-        : format === "file"
-          ? "await file.bytes()"
-          : quote(data);
-  const all = mime ? [...entries, ["message/x.rsocket.mime-type.v0", mime]] : entries;
-  const options = [
-    all.length && `metadata: { ${all.map(([type, text]) => `${quote(type)}: ${quote(text)}`).join(", ")} }`,
-    BY_HAND.has(kind) && `n: ${n}`,
-  ].filter(Boolean);
-  const args = [quote(route), value, options.length && `{ ${options.join(", ")} }`].filter(Boolean).join(", ");
+function javascript({ kind, route, data, format, file, mime, n, entries, hasAuth }, { ws, origin }) {
+  const bytes = (data.match(/../g) ?? []).map((pair) => `0x${pair}`).join(", ");
+  const read = `new Uint8Array(await (await fetch(${quote(file || "FILE")})).arrayBuffer())`;
+  const value = { hex: `Uint8Array.of(${bytes})`, file: read, json: data || quote("") }[format] ?? quote(data);
+  const metadata = entries.map(([type, text]) => `${quote(type)}: ${quote(text)}`);
+  if (mime) metadata.push(`"message/x.rsocket.mime-type.v0": ${quote(String.fromCharCode(mime.length - 1) + mime)}`);
+  const options = joined(
+    [metadata.length > 0 && `metadata: { ${metadata.join(", ")} }`, isByHand(kind) && `n: ${n}`],
+    ", ",
+  );
+  const args = joined([quote(route), value, options && `{ ${options} }`], ", ");
+  const next = "next: (item) => console.log(item.text())";
   const call = {
     request: `const answer = await client.request(${args});\nconsole.log(answer?.text());`,
     fnf: `client.fireAndForget(${args});`,
-    stream: `const items = client.stream(${args});\nitems.on({ next: (item) => console.log(item.text()), complete: () => console.log("complete") });\n// whenever it may send more:\nitems.request(8);`,
-    channel: `const items = client.channel(${args});\nitems.on({ next: (item) => console.log(item.text()) });\nif (items.sendable > 0) items.send("one more");\nitems.request(8);`,
-    push: `client.push({ ${entries.map(([type, text]) => `${quote(type)}: ${quote(text)}`).join(", ")} });`,
+    stream: `const items = client.stream(${args});\nitems.on({ ${next} });\nitems.request(8); // whenever more may come`,
+    channel: `const items = client.channel(${args});\nitems.on({ ${next} });\nif (await items.ready()) items.send("one more");`,
+    push: `client.push(metadata); // composite metadata, as bytes`,
   }[kind];
-  return `import { connect } from "${origin}/rsocket.mjs";\nconst client = await connect(${quote(ws)}${hasAuth ? ", { auth: { bearer: token } }" : ""});\n${call}`;
+  const auth = hasAuth ? ", { auth: { bearer: token } }" : "";
+  return `import { connect } from "${origin}/rsocket.mjs";\nconst client = await connect(${quote(ws)}${auth});\n${call}`;
 }
 
-function java({ kind, route, data, n, entries }) {
-  const steps = kind === "push" ? ["metadata(spec -> {})"] : [`route(${quote(route)})`];
-  for (const [type, text] of entries) steps.push(`metadata(${quote(text)}, MimeType.valueOf(${quote(type)}))`);
-  if (kind === "push")
-    return `requester\n    .${steps.slice(1).join("\n    .") || "metadata(…)"}\n    .sendMetadata()\n    .subscribe();`;
-  steps.push(kind === "channel" ? `data(Flux.just(${quote(data)}, "one more"))` : `data(${quote(data)})`);
-  steps.push(
-    ...({ request: ["retrieveMono(String.class)"], fnf: ["send()"] }[kind] ?? [
-      "retrieveFlux(String.class)",
-      `limitRate(${n})`,
-    ]),
+function java({ kind, route, data, format, file, n, entries, hasAuth }) {
+  const read = `Files.readAllBytes(Path.of(${quote(file || "FILE")}))`;
+  const value = { hex: `HexFormat.of().parseHex(${quote(data)})`, file: read }[format] ?? quote(data);
+  const token = '.metadata(new BearerTokenMetadata(token), MimeType.valueOf("message/x.rsocket.authentication.v0"))';
+  const answer = { request: ".retrieveMono(String.class)", fnf: ".send()", push: ".sendMetadata()" }[kind];
+  const steps = [
+    "// Spring's RSocketRequester\nrequester",
+    kind !== "push" && `.route(${quote(route)})`,
+    hasAuth && kind !== "push" && token,
+    ...entries.map(([type, text]) => `.metadata(${quote(text)}, MimeType.valueOf(${quote(type)}))`),
+    kind !== "push" && `.data(${kind === "channel" ? `Flux.just(${value}, ${value})` : value})`,
+    answer ?? `.retrieveFlux(String.class)\n    .limitRate(${n})`,
+    `.subscribe(${kind === "fnf" || kind === "push" ? "" : "System.out::println"});`,
+  ];
+  return joined(steps, "\n    ");
+}
+
+function python({ kind, route, data, format, file, n, entries, hasAuth }) {
+  const read = `open(${quote(file || "FILE")}, "rb").read()`;
+  const value = { hex: `bytes.fromhex(${quote(data)})`, file: read }[format] ?? `${quote(data)}.encode()`;
+  const items = joined(
+    [
+      kind !== "push" && `route(${quote(route)})`,
+      hasAuth && kind !== "push" && "authenticate_bearer(token)",
+      ...entries.map(([type, text]) => `metadata_item(${quote(text)}.encode(), ${quote(type)}.encode())`),
+    ],
+    ", ",
   );
-  return `// Spring's RSocketRequester\nrequester\n    .${steps.join("\n    .")}\n    .subscribe(${kind === "fnf" ? "" : "System.out::println"});`;
-}
-
-function python({ kind, route, data, n, entries }) {
+  const imports = "from rsocket.extensions.helpers import authenticate_bearer, composite, metadata_item, route\n";
+  if (kind === "push") return `${imports}\nawait client.metadata_push(composite(${items}))`;
+  const payload = `Payload(${value}, composite(${items}))`;
   const call = {
     request: "request_response",
     fnf: "fire_and_forget",
     stream: "request_stream",
     channel: "request_channel",
-    push: "metadata_push",
-  }[kind];
-  const metadata = `composite(${[kind !== "push" && `route(${quote(route)})`, ...entries.map(([type, text]) => `metadata_item(${quote(text)}.encode(), ${quote(type)}.encode())`)].filter(Boolean).join(", ")})`;
-  if (kind === "push") return `client.metadata_push(${metadata})`;
-  const client = BY_HAND.has(kind) ? "AwaitableRSocket(client)" : "client";
-  const wait = kind === "request" || BY_HAND.has(kind);
-  return `from rsocket.extensions.helpers import composite, metadata_item, route\n\n${wait ? "answer = await " : ""}${client}.${call}(\n    Payload(${quote(data)}.encode(), ${metadata})${BY_HAND.has(kind) ? `,\n    limit_rate=${n}` : ""})`;
+  };
+  const limit = isByHand(kind) ? `, limit_rate=${n}` : "";
+  const head = `from rsocket.awaitable.awaitable_rsocket import AwaitableRSocket\n${imports}from rsocket.payload import Payload\n`;
+  return `${head}\nanswer = await AwaitableRSocket(client).${call[kind]}(\n    ${payload}${limit})`;
 }

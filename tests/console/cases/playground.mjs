@@ -1,4 +1,9 @@
 // The playground: every interaction, every form of data, what is remembered, and that text is text.
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+
 const HOSTILE = `"><img src=x onerror="document.title='broken'"><script>document.title='broken'</script>\u202eevil\u202c'`;
 
 async function open(t, hash, how) {
@@ -76,6 +81,34 @@ export default {
       await page.getByRole("tab", { name, exact: true }).click();
       const text = await code.textContent();
       t.ok(text.includes(word) && !text.includes("s3cret"), text);
+    }
+  },
+  async "commands and programs are right, whatever is in them"(t) {
+    const { LANGUAGES } = await import(pathToFileURL(path.join(t.options.source, "console/code.js")));
+    const { uris } = await t.service();
+    const at = { uri: uris.tcp, ws: uris.ws, origin: "http://localhost" };
+    const environment = { ...process.env, PATH: `${path.dirname(t.options.rsockd)}:${process.env.PATH}` };
+    const odd = `it's "$HOME" \\ \`id\` é`;
+    const asks = [];
+    for (const kind of ["request", "stream", "fnf", "channel", "push"]) {
+      for (const [format, data] of [["json", '{"a":[1,"x"]}'], ["text", odd], ["hex", "68656c6c6f"], ["file", ""]]) {
+        for (const hasAuth of [false, true]) asks.push({ kind, route: "echo", data, format, file: `of "${kind}'s`, mime: format === "json" ? "" : "text/plain", n: 8, entries: [["application/json", odd]], hasAuth });
+      }
+    }
+    const [shell, js, , python] = LANGUAGES.map(([, , write]) => write);
+    const work = path.join(t.options.work, "code");
+    fs.mkdirSync(work, { recursive: true });
+    const programs = asks.map((ask) => python(ask, at).replace(/^/gm, "    "));
+    fs.writeFileSync(path.join(work, "all.py"), programs.map((text, i) => `async def f${i}(client, token):\n${text}`).join("\n"));
+    execFileSync("python3", ["-m", "py_compile", path.join(work, "all.py")]);
+    const pages = asks.map((ask) => `async () => {\n${js(ask, at).replace(/^import .*\n/, "")}\n};`);
+    fs.writeFileSync(path.join(work, "all.mjs"), pages.join("\n"));
+    execFileSync(process.execPath, ["--check", path.join(work, "all.mjs")]);
+    for (const ask of asks.filter(({ format, hasAuth }) => format !== "file" && !hasAuth)) {
+      execFileSync("sh", ["-n", "-c", shell(ask, at)]);
+      if (ask.kind !== "request" || !fs.existsSync(path.join(path.dirname(t.options.rsockd), "rsock"))) continue;
+      const said = execFileSync("sh", ["-c", shell(ask, at)], { env: environment, encoding: "utf8" }).trim();
+      t.is(said, ask.format === "hex" ? "hello" : ask.data, shell(ask, at));
     }
   },
   async "a hundred requests are remembered, without credentials"(t) {

@@ -327,7 +327,7 @@ export function editor({ fits, again, rerouted, send }) {
   function refit() {
     for (const tab of kinds.children) tab.disabled = !fits(tab.dataset.id) && tab.dataset.id !== ask.kind;
   }
-  return { node, button, input, refit };
+  return { node, button, input, refit, code };
 }
 const sendKey = /Mac|iP/.test(globalThis.navigator?.platform) ? "⌘↵" : "Ctrl ↵";
 

@@ -113,7 +113,11 @@ export default function playground(main, args) {
   open(args);
   again();
   begin();
-  const off = hear((what) => what === "state" && screen.run.draw());
+  const off = hear((what) => {
+    if (what !== "state") return;
+    screen.run.draw();
+    screen.run.form.code();
+  });
   return {
     args(next) {
       open(next);
@@ -280,7 +284,7 @@ function run(screen) {
     begun = performance.now();
     dispatch(request, ledger);
     consume();
-    if (innerWidth < 761) down.node.scrollIntoView({ behavior: still() ? "auto" : "smooth" });
+    if (innerWidth < 981) down.node.scrollIntoView({ behavior: still() ? "auto" : "smooth" });
   }
   function dispatch({ data, metadata, auth }, mine) {
     const { peer } = screen;

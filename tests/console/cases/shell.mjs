@@ -162,6 +162,9 @@ for (const screen of SCREENS) {
       await t.shot(page, `${screen}-${width}-${scheme}`, width < 500);
       found.push(...(await t.axe(page)), ...(await t.overflow(page)));
     }
+    // As wide as the narrowest phone, or a page at four times its size.
+    await sized(page, 320);
+    found.push(...(await t.overflow(page)).filter((what) => what.startsWith("the page")));
     t.is(found, []);
   };
   cases[`${screen} in Korean and Japanese`] = async (t) => {

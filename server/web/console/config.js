@@ -38,15 +38,22 @@ export default function config(main, [wanted]) {
 }
 
 /** When a change acts, in words. */
-const ACTS = { live: "at once", connections: "for new connections", restart: "at a restart" };
+const ACTS = { live: "at once", "new-connections": "for new connections", restart: "at a restart" };
+/** Where a setting comes from, in words; files are named. */
+const SOURCES = { default: "default", program: "default", environment: "environment", flag: "command line" };
 
 function settings({ body, sub, act, life }) {
   const faults = h("div"),
     rows = h("tbody"),
     nothing = h("p.q.pad");
-  let all = [];
-  const isSet = (s) => s.source !== "default";
-  const from = (s) => (isSet(s) ? `${s.source}${s.line ? `:${s.line}` : ""}` : t("default"));
+  let all = [],
+    file = null;
+  const isSet = (s) => SOURCES[s.source] !== "default";
+  function from(s) {
+    if (SOURCES[s.source]) return t(SOURCES[s.source]);
+    const name = s.source === "file" ? (file ?? t("file")) : s.source;
+    return s.line ? `${name}:${s.line}` : name;
+  }
   function show() {
     const sought = kept.setting.toLowerCase();
     const found = all.filter(
@@ -61,6 +68,7 @@ function settings({ body, sub, act, life }) {
           h(
             "td",
             h(isSet(s) ? "code" : "code.def", value(s.value)),
+            "next" in s && h("p.hold", t("{value} after a restart", { value: value(s.next) })),
             isSet(s) && s.default != null && h("p", t("default {value}", { value: value(s.default) })),
           ),
           h("td", h(isSet(s) ? "span" : "span.q", from(s))),
@@ -131,6 +139,7 @@ function settings({ body, sub, act, life }) {
       if (!isAsked) permitted("admin");
       const answer = await api("/admin/config");
       all = answer.settings;
+      file = answer.file ?? null;
       if (body.firstChild !== full[0]) fill(body, full);
       if (!act.firstChild) add(act, told, check, reload);
       tell(answer.problems);
@@ -203,9 +212,9 @@ function metrics({ body, sub, life }) {
   let before = new Map(),
     all = [],
     isAsking = false;
-  const seconds = (s) => (s.count ? `${num((s.sum / s.count) * 1000, 2)} ms` : "–");
   function figure(x) {
-    if (x.kind === "histogram") return [`${num(x.count ?? 0)} × ${seconds(x)}`];
+    if (x.kind === "histogram")
+      return [x.count ? t("{n}, {ms} ms on average", { n: num(x.count), ms: num((x.sum / x.count) * 1000, 2) }) : "0"];
     return [
       /_bytes$|^bytes_/.test(x.name)
         ? bytes(x.value)

@@ -7,6 +7,7 @@ import { bytes, fill, find, h, head, none, num, put, refused, span, toggle, wait
 
 const order = { by: 9, down: true };
 const kept = { sought: "", isHeldOnly: false };
+const KINDS = { response: "Request", stream: "Stream", channel: "Channel", fnf: "Fire-and-forget" };
 const isHeld = (stream) => stream.granted != null && stream.sent >= stream.granted;
 
 export default function connections(main, args) {
@@ -277,7 +278,9 @@ function streams(id) {
         "Kind",
         "q w2",
         (x) => x.interaction,
-        (x) => [`${x.direction === "out" ? "→" : "←"} ${x.interaction}`],
+        (x) => [
+          `${x.direction === "out" ? "→" : "←"} ${t(KINDS[x.interaction.replace(/^request[_-]/, "")] ?? x.interaction)}`,
+        ],
       ),
       column(
         "Credit",

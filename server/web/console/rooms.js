@@ -1,7 +1,7 @@
 // Rooms: people in a topic. A room has a connection of its own, so that its line can be cut while the page goes on.
 import { t, tt } from "./i18n.js";
 import { dial, line } from "./line.js";
-import { lagBar, lifetime, member, shown, watch } from "./tables.js";
+import { lagBar, lifetime, member, said, shown, watch } from "./tables.js";
 import { add, clock, dot, fill, h, head, num, pairs, put, refused, say, span, toggle, waiting } from "./ui.js";
 
 const ROWS = 400,
@@ -320,12 +320,12 @@ export default function rooms(main, [wanted]) {
       joined = null;
       if (!peer) dialing = null;
       fill(status, dot("off", t("Not joined")));
-      if (!position) return fill(place_, refused(t("You may not join."), e, read));
+      if (!position) return fill(place_, refused(t("You may not join."), said(e), read));
       const end = h(
         "div.gap.end",
         { role: "alert" },
         h("p", t("You are not in the room any more.")),
-        h("p", h("code", String(e.message ?? e))),
+        h("p", h("code", said(e))),
         h("button", { onclick: () => (end.remove(), read()) }, t("Join again")),
       );
       place(end, here());
@@ -343,7 +343,7 @@ export default function rooms(main, [wanted]) {
       place(row, offset);
     } catch (e) {
       put(last, "–");
-      add(row.children[2], h("em.badt", ` ${t("not published:")} ${e.message ?? e}`));
+      add(row.children[2], h("em.badt", ` ${t("not published:")} ${said(e)}`));
     }
   }
 
@@ -355,7 +355,7 @@ export default function rooms(main, [wanted]) {
       await line.peer.topic(room).publish(num(++counted), line.subject ? {} : { from: "counter" });
     } catch (e) {
       stopCounting();
-      note(`${t("not published:")} ${e.message ?? e}`);
+      note(`${t("not published:")} ${said(e)}`);
     }
   }
   function stopCounting() {

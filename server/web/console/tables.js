@@ -35,6 +35,9 @@ export function lifetime() {
 export function permitted(what) {
   if (!line.may.has(what)) throw Object.assign(new Error(`not permitted: ${what}`), { status: 403 });
 }
+/** An error in the words of the service, its code before them. */
+export const said = (error) =>
+  (error.code && error.code !== "LOST" ? `${error.code}: ` : "") + (error.message ?? error);
 export const isForbidden = (error) => error.status === 401 || error.status === 403;
 
 const LONGEST = 2000;

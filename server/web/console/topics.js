@@ -2,7 +2,7 @@
 import { Credit, UNBOUNDED, animate, gauge, grantButtons, keyGrant } from "./gauge.js";
 import { t } from "./i18n.js";
 import { line } from "./line.js";
-import { column, lagBar, lifetime, member, shown, table, watch } from "./tables.js";
+import { column, lagBar, lifetime, member, said, shown, table, watch } from "./tables.js";
 import { add, bytes, clock, fill, find, h, head, none, num, put, refused, tabs, waiting } from "./ui.js";
 
 // As many are shown; beyond it, the service is asked for names that begin with what is looked for.
@@ -101,7 +101,8 @@ export default function topics(main, args) {
     try {
       for await (const item of stream) if (now.push(item.json()) >= MOST) break;
     } catch (e) {
-      if (asking === stream && line.state === "connected") fill(list, refused(t("The list was refused."), e, ask));
+      if (asking === stream && line.state === "connected")
+        fill(list, refused(t("The list was refused."), said(e), ask));
       return;
     }
     if (asking !== stream) return;
@@ -288,7 +289,7 @@ function tail(name, body, about, life) {
   }
   function end(how, e) {
     first = credit.free ? 32 : Math.max(8, credit.left);
-    credit.end(how, now(), e && String(e.message ?? e));
+    credit.end(how, now(), e && said(e));
     buttons();
   }
   fill(body, meter.node, list);
@@ -321,7 +322,7 @@ function history(name, body, about, life) {
         await line.peer.request(`history.${name}`, { limit: PAGE, reverse: around.after == null, ...around })
       ).json();
     } catch (e) {
-      if (line.state === "connected") fill(body, refused(t("History was refused."), e, begin));
+      if (line.state === "connected") fill(body, refused(t("History was refused."), said(e), begin));
       return;
     }
     if (around.after != null) page.messages.reverse();
@@ -373,7 +374,7 @@ function members(name, body, _, life) {
         people.slice(0, ROWS).map((p) => member(p)),
       );
     },
-    refused: (e) => fill(body, refused(t("Presence was refused."), e)),
+    refused: (e) => fill(body, refused(t("Presence was refused."), said(e))),
   });
 }
 
@@ -400,7 +401,7 @@ function publish(name, body) {
           put(told, t("Published as message {n}, epoch {e}…", { n: num(ack.offset), e: ack.epoch.slice(0, 4) }));
         } catch (error) {
           told.className = "check badt m";
-          put(told, String(error.message ?? error));
+          put(told, said(error));
         }
         go.disabled = false;
       },

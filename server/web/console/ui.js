@@ -54,7 +54,7 @@ export function span(seconds) {
   if (s < 60) return `${num(s, s < 10 ? 1 : 0)} s`;
   if (s < 3600) return `${whole(s / 60)} min`;
   if (s < 86400) return `${whole(s / 3600)} h ${s < 36000 ? `${whole(s / 60) % 60} min` : ""}`.trim();
-  return `${whole(s / 86400)} d ${whole(s / 3600) % 24} h`;
+  return `${whole(s / 86400)} d ${whole(s / 3600) % 24 ? `${whole(s / 3600) % 24} h` : ""}`.trim();
 }
 export const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 

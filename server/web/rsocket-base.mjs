@@ -33,7 +33,7 @@ export function bytesOf(data) {
   return encoder.encode(typeof data === "string" ? data : data == null ? "" : JSON.stringify(data));
 }
 
-export function concat(parts) {
+function concat(parts) {
   const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   parts.reduce((at, part) => (whole.set(part, at), at + part.length), 0);
   return whole;
@@ -189,6 +189,50 @@ export function* cut({ metadata, data = new Uint8Array(), complete, ...opening }
       ...part, follows, complete: complete && !follows, metadata: isBehind ? null : metadata.subarray(at, at + room),
       data: data.subarray(Math.max(0, at - split), Math.max(0, at + room - split)),
     };
+  }
+}
+
+/** Puts together what `cut` cuts, within bounds for each payload and for all of a connection. */
+export class Fragments {
+  #partials = new Map(); #size = 0; // by stream, and the bytes of all
+
+  constructor(maxPayload) {
+    this.maxPayload = maxPayload;
+  }
+
+  has(id) { return this.#partials.has(id); }
+  drop(id) {
+    this.#size -= this.#partials.get(id)?.size ?? 0;
+    return this.#partials.delete(id);
+  }
+  clear() {
+    this.#partials.clear();
+    this.#size = 0;
+  }
+
+  /** The whole of which this is the last fragment; null as long as there is more to come. Throws beyond a bound. */
+  add(frame) {
+    const { stream: id, metadata, data, type, follows, complete } = frame;
+    const isLast = !follows || (type === "PAYLOAD" && complete);
+    const known = this.#partials.get(id);
+    if (isLast && !known) return frame;
+    const partial = known ?? { opening: frame, metadata: [], data: [], size: 0 };
+    const size = Math.max(known ? 64 : 1_024, frame.size); // those with nothing in them count as well
+    const isMixed = metadata && partial.data.some((part) => part.length > 0);
+    if (isMixed || partial.size + size > this.maxPayload || this.#size + size > 4 * this.maxPayload) {
+      this.drop(id);
+      const problem = isMixed ? "metadata behind data" : `a payload of more than ${this.maxPayload} bytes`;
+      throw new RSocketError("CANCELED", problem);
+    }
+    this.#partials.set(id, partial);
+    this.#size += size;
+    partial.size += size;
+    partial.data.push(data);
+    if (metadata) partial.metadata.push(metadata);
+    if (!isLast) return null;
+    this.drop(id);
+    const all = { data: concat(partial.data), metadata: partial.metadata.length > 0 ? concat(partial.metadata) : null };
+    return { ...partial.opening, ...all, next: true, complete: complete || partial.opening.complete };
   }
 }
 

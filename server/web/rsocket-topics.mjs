@@ -47,7 +47,7 @@ export class Topic {
   /** Publishes once, whatever becomes of connections: it waits in the outbox until it is acknowledged. */
   async publish(data, { id = randomId(), ...options } = {}) {
     const metadata = { [JSON_MIME]: { id, ...options } };
-    const one = { data: bytesOf(data), metadata, answer: deferred(), isSent: false, refusedAt: Infinity };
+    const one = { data: bytesOf(data).slice(), metadata, answer: deferred(), isSent: false, refusedAt: Infinity };
     if (this.#entries.size >= this.outbox.messages || this.#bytes + one.data.length > this.outbox.bytes) {
       const full = `outbox full: ${this.#entries.size} messages, ${this.#bytes} bytes wait for their acknowledgement`;
       throw new RSocketError("FULL", full);

@@ -9,8 +9,8 @@
 // rsocket.d.ts has what is for others; names with _ in front are for these files alone.
 
 import {
-  CODES, FRAMES, MAX_N, Payload, RSocketError,
-  bytesOf, call, concat, counted, cut, decode, deferred, encode, isTracked, lost, pause, payloadOf, uint, unless,
+  CODES, FRAMES, Fragments, MAX_N, Payload, RSocketError,
+  bytesOf, call, counted, cut, decode, deferred, encode, isTracked, lost, pause, payloadOf, uint, unless,
 } from "./rsocket-base.mjs";
 import { Room, Subscription, Topic } from "./rsocket-topics.mjs";
 
@@ -34,6 +34,7 @@ const DONE = { value: undefined, done: true };
  */
 export class Stream {
   id = 0; // none before the request has left
+  isOver = false;
   granted = 0;
   received = 0;
   onsendable = null;
@@ -225,12 +226,14 @@ export class Client {
   #lease = null; // how many requests may leave, and until when; null if any may
   #streams = new Map(); #lastId = -1;
   #waiting = new Set(); // requests that have not left
-  #partials = new Map(); #assembling = 0; // fragments, of which more are to come, and their bytes
+  #fragments; // of which more are to come
+  #told = 0; // how many handlers run whose request has no answer
   #connected = deferred(); #closed = deferred();
 
   constructor(url, options) {
     this.url = String(new URL(url, globalThis.location?.href));
     this.#options = { ...DEFAULTS, WebSocket: globalThis.WebSocket, ...options };
+    this.#fragments = new Fragments(this.#options.maxPayload);
     this.closed = this.#closed.promise;
     this.#dial();
   }
@@ -276,8 +279,9 @@ export class Client {
   }
 
   _enter(stream) {
-    const full = `${this.#waiting.size} requests wait already`;
-    if (this.#waiting.size >= this.#options.maxWaiting) throw new RSocketError("FULL", full);
+    if (this.#waiting.has(stream)) return;
+    const { size } = this.#waiting;
+    if (size >= this.#options.maxWaiting) throw new RSocketError("FULL", `${size} requests wait already`);
     this.#waiting.add(stream);
     this.#release();
   }
@@ -286,7 +290,7 @@ export class Client {
     this.#waiting.delete(stream);
     if (this.#streams.get(stream.id) !== stream) return;
     this.#streams.delete(stream.id);
-    this.#drop(stream.id);
+    this.#fragments.drop(stream.id);
     if (this.#isDraining && this.#streams.size === 0) this.#lost(lost("the service has closed"));
   }
 
@@ -304,7 +308,8 @@ export class Client {
       while (this.#streams.has(this.#lastId));
       stream.id = this.#lastId;
       if (stream.isReading) this.#streams.set(stream.id, stream);
-      this._write({ type: stream.type, stream: stream.id, n: stream.granted, ...stream.opening });
+      const credit = FRAMES[stream.type].fields && { n: stream.granted };
+      this._write({ type: stream.type, stream: stream.id, ...credit, ...stream.opening });
       stream.opening = null;
       if (!stream.isReading) stream._end(null);
     }
@@ -415,8 +420,8 @@ export class Client {
       else this.#keepAlive();
     }, keepalive);
     this.#lease = lease ? { n: 0, until: 0 } : null;
+    for (const bytes of session?.frames ?? []) this.#socket.send(bytes); // before anything else is asked
     if (lease) this.#say("LEASE", { ttl: MAX_N, n: MAX_N });
-    for (const bytes of session?.frames ?? []) this.#socket.send(bytes);
     this.#tell("connected");
     this.#connected.resolve();
     this.#goOn();
@@ -470,8 +475,7 @@ export class Client {
   }
 
   #end(streams, error) {
-    this.#partials.clear();
-    this.#assembling = 0;
+    this.#fragments.clear();
     this.#lastId = -1;
     for (const stream of streams) stream._end(error);
   }
@@ -521,44 +525,18 @@ export class Client {
 
   #dispatch(frame) {
     const { type, stream: id } = frame;
-    const isKnown = this.#streams.has(id) || this.#partials.has(id);
+    const isKnown = this.#streams.has(id) || this.#fragments.has(id);
     if (FRAMES[type]?.handler ? isKnown || id % 2 === 1 : !isKnown) return;
-    if (type === "CANCEL" || type === "ERROR") frame.isCut = this.#drop(id);
-    const whole = FRAMES[type]?.metadata === "counted" ? this.#assemble(frame) : frame;
-    if (whole && this.#streams.has(id)) this.#streams.get(id)._receive(whole);
-    else if (whole && FRAMES[whole.type]?.handler) this.#serve(whole);
-  }
-
-  /** The whole of which this is the last fragment; nothing as long as there is more to come. */
-  #assemble(frame) {
-    const { stream: id, metadata, data, type, follows, complete } = frame;
-    const isLast = !follows || (type === "PAYLOAD" && complete);
-    const known = this.#partials.get(id);
-    if (isLast && !known) return frame;
-    const partial = known ?? { opening: frame, metadata: [], data: [], size: 0 };
-    const size = Math.max(known ? 64 : 1_024, frame.size); // those with nothing in them count as well
-    const isMixed = metadata && partial.data.some((part) => part.length > 0);
-    const { maxPayload } = this.#options;
-    if (isMixed || partial.size + size > maxPayload || this.#assembling + size > 4 * maxPayload) {
-      const problem = isMixed ? "metadata behind data" : `a payload of more than ${maxPayload} bytes`;
-      this.#drop(id);
-      if (this.#streams.has(id)) return this.#streams.get(id).cancel(new RSocketError("CANCELED", problem));
-      return this._write({ type: "ERROR", stream: id, code: CODES.CANCELED, data: bytesOf(problem) });
+    if (type === "CANCEL" || type === "ERROR") frame.isCut = this.#fragments.drop(id);
+    let whole = frame;
+    try {
+      if (FRAMES[type]?.metadata === "counted") whole = this.#fragments.add(frame);
+    } catch (error) {
+      if (this.#streams.has(id)) return this.#streams.get(id).cancel(error);
+      return this._write({ type: "ERROR", stream: id, code: CODES[error.code], data: bytesOf(error.message) });
     }
-    this.#partials.set(id, partial);
-    this.#assembling += size;
-    partial.size += size;
-    partial.data.push(data);
-    if (metadata) partial.metadata.push(metadata);
-    if (!isLast) return null;
-    this.#drop(id);
-    const all = { data: concat(partial.data), metadata: partial.metadata.length > 0 ? concat(partial.metadata) : null };
-    return { ...partial.opening, ...all, next: true, complete: complete || partial.opening.complete };
-  }
-
-  #drop(id) {
-    this.#assembling -= this.#partials.get(id)?.size ?? 0;
-    return this.#partials.delete(id);
+    if (whole && this.#streams.has(id)) this.#streams.get(id)._receive(whole);
+    else if (FRAMES[whole?.type]?.handler) this.#serve(whole);
   }
 
   #serve({ type, stream: id, n = 1, complete, data, metadata }) {
@@ -566,7 +544,11 @@ export class Client {
     const handler = responder?.[FRAMES[type].handler]?.bind(responder);
     const payload = new Payload(data, metadata);
     const told = { REQUEST_FNF: payload, METADATA_PUSH: metadata }[type];
-    if (told) return Promise.resolve(told).then(handler).catch(console.error); // nobody is told of an error
+    if (told && this.#told < maxServed) {
+      this.#told += 1;
+      Promise.resolve(told).then(handler).catch(console.error).finally(() => (this.#told -= 1));
+    }
+    if (told) return;
     const isReading = type === "REQUEST_CHANNEL";
     const stream = new Stream(this, { type, id, isRequester: false, isReading, isWriting: true });
     this.#streams.set(id, stream);

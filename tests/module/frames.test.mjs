@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Script, connect, frame, hex, read, rsocket, until } from "./lib.mjs";
+import { Script, connect, frame, hex, moduleAt, rsocket, until } from "./lib.mjs";
 
 const { Payload, RSocketError } = rsocket;
 const nothing = Buffer.alloc(0);
@@ -314,6 +314,61 @@ test("what cannot be read ends the connection with an error, and nothing else", 
       await script.take("closed");
       assert.equal((await client.closed).code, "CONNECTION_ERROR");
     });
+  }
+});
+
+/** Numbers that are the same each time. */
+function random(seed) {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+/** A frame of some type, on some stream, with some flags, and as often as not cut off or with a bit turned. */
+function arbitrary(pick) {
+  const bytes = Buffer.alloc(6 + pick(30), pick(3) ? 0 : 255);
+  bytes.writeUInt32BE(pick(20) ? pick(6) : pick(2 ** 32), 0);
+  const types = [2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 11, 12, 14, 63, pick(64)];
+  bytes.writeUInt16BE((types[pick(types.length)] << 10) | (pick(2) ? pick(1_024) : pick(8) << 5), 4);
+  for (let i = 6; i < bytes.length; i++) if (pick(2)) bytes[i] = pick(3) ? pick(4) : pick(256);
+  return pick(8) ? bytes : bytes.subarray(0, pick(bytes.length));
+}
+
+test("arbitrary bytes are a frame or an error", async () => {
+  const { decode } = await import(moduleAt("rsocket-base.mjs"));
+  const pick = random(1);
+  let frames = 0;
+  for (let i = 0; i < 100_000; i++) {
+    try {
+      frames += decode(new Uint8Array(arbitrary(pick))).size > 0;
+    } catch (error) {
+      assert.equal(error.constructor, Error);
+    }
+  }
+  assert.ok(frames > 10_000 && frames < 90_000, `${frames}`);
+});
+
+test("a service that sends arbitrary frames is at worst left, with an error", async (t) => {
+  const script = await Script.start(t);
+  for (let seed = 1; seed <= 150; seed++) {
+    const pick = random(seed);
+    const responder = { request: (asked) => asked, stream: (asked) => [asked, asked], channel: (_, items) => items };
+    const client = await connect(script.url, { responder, resume: seed % 2 === 0, lease: seed % 3 === 0, maxPayload: 500 });
+    const ended = (promise) => promise.then(() => {}, (error) => assert.ok(error instanceof RSocketError, `${error.stack}`));
+    const all = async (stream) => {
+      for await (const item of stream) item.text();
+    };
+    const channel = client.channel(null, "c");
+    const open = [ended(client.request(null, "r")), ended(all(client.stream(null, "s", { window: 2 }))), ended(all(channel))];
+    const pumped = ended(channel.pump(Array(20).fill("more")));
+    for (let i = 0; i < 60; i++) script.send(arbitrary(pick));
+    const seen = await script.fence();
+    if (seen.at(-1)?.type !== "closed") client.close();
+    const why = await client.closed;
+    assert.ok(["CONNECTION_ERROR", "CLOSED", "LOST"].includes(why.code), why.message);
+    await Promise.all([...open, pumped]);
+    script.frames.length = 0;
   }
 });
 

@@ -57,7 +57,7 @@ def servers(cache, work):
 
 def run(node, files, work, environment):
     """Runs the tests, shows what they say, and counts."""
-    words = [node, "--test", "--test-reporter=spec", "--test-timeout=60000", *map(str, files)]
+    words = [node, "--test", "--test-reporter=spec", "--test-timeout=60000", "--test-concurrency=2", *map(str, files)]
     process = subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=work, env=environment, start_new_session=True
     )

@@ -43,6 +43,20 @@ for (const maker of Object.keys(makers)) {
   });
 }
 
+test("a channel is resumed with what went each way", async (t) => {
+  const service = await Service.rsockd(t);
+  const line = await Line.to(t, service.url);
+  line.cuts = Array.from({ length: 12 }, (_, i) => 2_000 + 1_777 * i);
+  const client = await connect(line.url, { resume: { bytes: 20_000 }, reconnect: { first: 5, longest: 50 } });
+  t.after(() => client.close());
+  const channel = client.channel("echo", 0, { window: 16 });
+  channel.pump(Array.from({ length: 5_000 }, (_, i) => i + 1));
+  let next = 0;
+  for await (const item of channel) assert.equal(item.json(), next++);
+  assert.equal(next, 5_001);
+  assert.ok(line.connections > 5, `${line.connections} connections`);
+});
+
 for (const maker of ["rsockd", "java"]) {
   const isMissing = maker !== "rsockd" && !settings.servers[maker];
   test(`requests keep to the leases of ${maker}`, { skip: isMissing && `${maker} is not here` }, async (t) => {

@@ -183,8 +183,16 @@ function settings({ body, sub, act, life }) {
         try {
           const answer = await api("/admin/reload", { method: "POST" });
           await look(true);
-          put(told, t("Loaded at {time}.", { time: clock() }));
-          if (answer?.problems?.length) tell(answer.problems);
+          const later = answer?.changed?.restart ?? [];
+          put(
+            told,
+            [
+              t("Loaded at {time}.", { time: clock() }),
+              later.length && t("at a restart: {names}", { names: later.join(", ") }),
+            ]
+              .filter(Boolean)
+              .join(" "),
+          );
         } catch (e) {
           tell(e.message.split("\n"));
           put(told, t("Not loaded."));

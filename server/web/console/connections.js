@@ -1,5 +1,5 @@
 // Connections: who is connected, what each has open, and who holds whom.
-import { mini } from "./gauge.js";
+import { UNBOUNDED, mini } from "./gauge.js";
 import { t } from "./i18n.js";
 import { api, line } from "./line.js";
 import { column, isForbidden, lifetime, permitted, table } from "./tables.js";
@@ -7,8 +7,16 @@ import { bytes, fill, find, h, head, none, num, put, refused, span, toggle, wait
 
 const order = { by: 9, down: true };
 const kept = { sought: "", isHeldOnly: false };
-const KINDS = { response: "Request", stream: "Stream", channel: "Channel", fnf: "Fire-and-forget" };
-const isHeld = (stream) => stream.granted != null && stream.sent >= stream.granted;
+/** As many are asked for at once. */
+const MOST = 1000;
+const KINDS = {
+  "request-response": "Request",
+  "request-stream": "Stream",
+  "request-channel": "Channel",
+  "fire-and-forget": "Fire-and-forget",
+};
+/** Whether the peer has asked for items of it, and has got all of these. */
+const isHeld = (stream) => stream.direction === "in" && stream.granted > 0 && stream.sent >= stream.granted;
 
 export default function connections(main, args) {
   const life = lifetime(),
@@ -80,7 +88,6 @@ export default function connections(main, args) {
     }
     return closers.get(x.id);
   }
-  const held = (x) => (x.held ? h("span.hold", num(x.held)) : x.held === 0 ? "–" : num(x.credit_stalls ?? 0));
   const grid = table(
     [
       column(
@@ -100,7 +107,7 @@ export default function connections(main, args) {
         "By",
         "q w2",
         (x) => x.transport,
-        (x) => [`${x.transport}${x.tls ? " · TLS" : ""}`],
+        (x) => [x.stuck ? t("does not answer") : x.transport ? `${x.transport}${x.tls ? " · TLS" : ""}` : t("waits")],
       ),
       column(
         "Round trip",
@@ -110,10 +117,10 @@ export default function connections(main, args) {
       ),
       column("Streams", "n", (x) => x.streams),
       column(
-        "Held",
+        "Holds",
         "n",
-        (x) => x.held ?? x.credit_stalls,
-        (x) => [`${x.held} ${x.credit_stalls}`, held(x)],
+        (x) => x.credit_stalls,
+        (x) => [x.credit_stalls ? num(x.credit_stalls) : "–"],
       ),
       column(
         "In",
@@ -158,7 +165,7 @@ export default function connections(main, args) {
     kept.sought,
   );
   const only = toggle(
-    t("Held ones only"),
+    t("Only those with holds"),
     (on) => {
       kept.isHeldOnly = on;
       show();
@@ -170,7 +177,7 @@ export default function connections(main, args) {
     const found = all.filter(
       (x) =>
         [x.id, x.subject, x.address].some((text) => String(text ?? "").includes(kept.sought)) &&
-        (!kept.isHeldOnly || x.held),
+        (!kept.isHeldOnly || x.credit_stalls > 0),
     );
     grid.show(found);
     nothing.hidden = found.length > 0;
@@ -189,7 +196,7 @@ export default function connections(main, args) {
     isAsking = true;
     try {
       if (!isAsked) permitted("admin");
-      const answer = await api("/admin/connections");
+      const answer = await api(`/admin/connections?limit=${MOST}`);
       [all, isMore] = [answer.connections, answer.more];
       const ids = new Set(all.map((x) => x.id));
       for (const id of closers.keys()) if (!ids.has(id)) closers.delete(id);
@@ -234,32 +241,25 @@ export default function connections(main, args) {
 function streams(id) {
   const box = h("td.more0", { colspan: 11 }, h("p.q", "…")),
     node = h("tr", box);
-  const state = (x) => {
-    if (x.granted == null) return [t("Open"), t("Open")];
-    if (!isHeld(x)) return [t("Flowing"), t("Flowing")];
-    return [
-      `held ${x.direction}`,
-      h(
-        "span.hold",
-        t("Holding"),
-        h(
-          "span.w2",
-          x.direction === "out" ? t(": this service grants nothing more") : t(": this peer grants nothing more"),
-        ),
-      ),
-    ];
-  };
-  const sum = (x) => [
-    x.granted == null
-      ? ""
-      : x.granted >= 0x7fffffff
-        ? t("∞ granted, {d} delivered", { d: num(x.sent) })
-        : t("{g} granted = {d} delivered + {o}", {
-            g: num(x.granted),
-            d: num(x.sent),
-            o: num(Math.max(0, x.granted - x.sent)),
-          }),
-  ];
+  /** When a stream was first seen to hold, with as much delivered. */
+  const since = new Map();
+  function state(x) {
+    if (!isHeld(x) || x.interaction === "request-response") {
+      const text = t(x.interaction === "request-response" || x.direction === "out" ? "Open" : "Flowing");
+      return [text, text];
+    }
+    const was = since.get(x.stream);
+    if (was?.sent !== x.sent) since.set(x.stream, { sent: x.sent, time: Date.now() });
+    const seconds = was?.sent === x.sent ? Math.round((Date.now() - was.time) / 1000) : 0;
+    const text = seconds ? t("Holding for {time}", { time: span(seconds) }) : t("Holding");
+    return [text, h("span.hold", text, h("span.w2", t(": this peer grants nothing more")))];
+  }
+  function sum(x) {
+    const d = num(x.sent);
+    if (x.direction === "out") return [x.awaited ? t("{n} awaited", { n: num(x.awaited) }) : ""];
+    if (x.granted >= UNBOUNDED) return [t("∞ granted, {d} delivered", { d })];
+    return [t("{g} granted = {d} delivered + {o}", { g: num(x.granted), d, o: num(Math.max(0, x.granted - x.sent)) })];
+  }
   const grid = table(
     [
       column(
@@ -278,15 +278,13 @@ function streams(id) {
         "Kind",
         "q w2",
         (x) => x.interaction,
-        (x) => [
-          `${x.direction === "out" ? "→" : "←"} ${t(KINDS[x.interaction.replace(/^request[_-]/, "")] ?? x.interaction)}`,
-        ],
+        (x) => [`${x.direction === "out" ? "→" : "←"} ${t(KINDS[x.interaction] ?? x.interaction)}`],
       ),
       column(
         "Credit",
         "",
         (x) => x.granted - x.sent,
-        (x) => [`${x.granted} ${x.sent}`, x.granted == null ? "–" : mini(x.granted, x.sent)],
+        (x) => [`${x.granted} ${x.sent}`, x.direction === "out" ? "–" : mini(x.granted, x.sent)],
       ),
       { name: "", class: "n q w2", cell: sum },
       column("State", "", (x) => isHeld(x), state),
@@ -294,7 +292,7 @@ function streams(id) {
         "Age",
         "n q w2",
         (x) => x.age_s,
-        (x) => [span(Math.floor(x.age_s))],
+        (x) => [x.age_s == null ? "–" : span(Math.floor(x.age_s))],
       ),
     ],
     (x) => `${x.direction}${x.stream}`,

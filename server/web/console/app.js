@@ -59,7 +59,8 @@ async function show(isFresh = false) {
   scrollTo(0, 0);
   try {
     const screen = await import(`./${name}.js`);
-    if (mine !== turn) return;
+    // Who has to sign in meanwhile does that first.
+    if (mine !== turn || line.asks) return;
     fill(main);
     shown = screen.default(main, args) ?? null;
   } catch (error) {

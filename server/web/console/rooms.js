@@ -166,6 +166,9 @@ export default function rooms(main, [wanted]) {
       place(row, m.offset);
       if (!isMe(m.from)) say(`${m.from ?? ""}: ${text.slice(0, 200)}`);
     }
+    // Of the moment: it is kept nowhere and has no place.
+    else if (m.data.length)
+      place(message({ ...m, offset: "·", time: m.time ?? Date.now(), text: shown(m.data) }), here());
     newest = Math.max(newest, here());
     figures();
     settle();
@@ -279,7 +282,13 @@ export default function rooms(main, [wanted]) {
       reconnect: { first: 100, longest: 1000 },
       WebSocket: own.Wire,
       signal: leaving.signal,
-      onstate: (state) => peer && !leaving.signal.aborted && (state === "connected" ? back() : lost()),
+      onstate(state) {
+        if (!peer || leaving.signal.aborted) return;
+        if (state === "connected") back();
+        else lost();
+        // It does not come back by itself: who joins again has another.
+        if (state === "closed") peer = dialing = topic = null;
+      },
     });
   async function read() {
     const mine = ++run,
@@ -338,6 +347,7 @@ export default function rooms(main, [wanted]) {
     bottom();
     try {
       const { offset } = await topic.publish(text, { from: me });
+      if (offset == null) return row.remove();
       if (list.querySelector(`.msg[data-at="${offset}"]`)) return row.remove();
       put(last, String(offset));
       place(row, offset);
@@ -453,19 +463,23 @@ export default function rooms(main, [wanted]) {
       read();
     },
   });
-  const who = h("bdi", me);
+  const who = h("bdi", me),
+    naming = h("label", h("span.q", t("Name")), called);
   fill(
     main,
     head(
       h("bdi", room),
       h("span", tt("{topic} as {name}", { topic: h("code", `topic.${room}`), name: who })),
       h("label", h("span.q", t("Room")), choose, names),
-      !line.subject && h("label", h("span.q", t("Name")), called),
+      naming,
     ),
     h("div.room", place_, rail),
   );
   figures();
   life.connected(async () => {
+    // Whom the service knows has the name that it knows.
+    if (line.subject) put(who, (me = line.subject));
+    naming.hidden = Boolean(line.subject);
     if (!dialing) read();
     const page = await line.peer.request("topics", { prefix: "" }).catch(() => null);
     fill(

@@ -1,4 +1,7 @@
 // Rooms: two pages talk, a line is cut, a log is overrun, a service starts anew, a reader is slow.
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
 import { start } from "../service.mjs";
 
 const HOSTILE = `<img src=x onerror="alert(1)">`;
@@ -208,6 +211,33 @@ export default {
     await ann.getByRole("tab", { name: "Members" }).click();
     await ann.locator(".mem li").filter({ hasText: HOSTILE }).waitFor();
     t.is(await ann.locator("main img, main script, main b img").count(), 0, "elements of theirs");
+  },
+  async "whom the service knows has that name, and sees what is permitted"(t) {
+    const [users, access] = ["users", "access"].map((name) => path.join(t.options.work, `rooms-${name}-${process.pid}.toml`));
+    execFileSync(t.options.rsockd, ["user", "add", users, "ann", "--roles", "chat"], { input: "secret of ann\n" });
+    const grants = ["[[grant]]", 'roles = ["chat"]', 'allow = ["console"]', "[[grant]]", 'roles = ["chat"]', 'topics = ["room.>"]', 'allow = ["publish", "join", "subscribe", "history"]'];
+    fs.writeFileSync(access, ["[auth.users]", `file = "${users}"`, ...grants].join("\n"), { mode: 0o600 });
+    const { at } = await t.serve(["--access", access]);
+    const page = await t.open("rooms/room.1", { at, expects: /401/ });
+    await page.getByText("This service asks who you are.").waitFor();
+    await page.getByLabel("Name", { exact: true }).fill("ann");
+    await page.getByLabel("Password", { exact: true }).fill("secret of ann");
+    await page.keyboard.press("Enter");
+    await joined(page);
+    t.is(await page.getByRole("textbox", { name: "Name", exact: true }).count(), 0, "a choice of the name");
+    await write(page, "hello");
+    await shows(page, "hello");
+    t.is(await log(page), [["1", "ann", "hello"]]);
+    await page.getByRole("heading", { name: "Who is here may not be seen" }).waitFor();
+    await page.goto(`${at.origin}/#/rooms/other`);
+    await page.getByRole("heading", { name: "You may not join." }).waitFor();
+    t.ok((await page.locator(".none.bad code").textContent()).startsWith("REJECTED: not permitted"), "in the words of the service");
+    t.is(await t.axe(page), []);
+    for (const [screen, title] of [["connections", "Only administrators see connections."], ["config", "Only administrators see the configuration."], ["config/metrics", "The figures were refused."]]) {
+      await page.goto(`${at.origin}/#/${screen}`);
+      await page.getByRole("heading", { name: title }).waitFor();
+    }
+    await t.shot(page, "refused");
   },
   async "by keyboard alone"(t) {
     const [room, other] = [fresh(), fresh()];

@@ -1,7 +1,8 @@
 // Overview: is it well, and what deserves a look. Five lines on one axis of time, from the figures that come each second.
-import { api, hear, line, ready } from "./line.js";
+import { hear, line } from "./line.js";
 import { t, tt, words } from "./i18n.js";
 import { $, bytes, fill, h, head, num, pairs, put, refused, say, span, waiting } from "./ui.js";
+import { watch } from "./worth.js";
 
 words({
   "up {time}": ["가동 {time}", "稼働 {time}"],
@@ -23,16 +24,6 @@ words({
   ],
   "Worth a look": ["살펴볼 것", "注目"],
   "Nothing.": ["없음.", "なし。"],
-  "Connection {id}": ["연결 {id}", "接続 {id}"],
-  "takes nothing from {route} {time}": [
-    "{route}에서 {time} 아무것도 받지 않음",
-    "{route} から {time} 何も受け取っていません",
-  ],
-  "for {time}": ["{time} 동안", "{time}の間"],
-  "a reader is {n}; {kept} are kept": ["한 구독자가 {n}, {kept}개 보관", "読み手が {n}、保持は {kept} 件"],
-  "{n} behind": ["{n}개 뒤처짐", "{n} 件遅れ"],
-  "Its settings": ["서비스 설정", "設定"],
-  "have problems": ["에 문제가 있음", "に問題があります"],
   "Listening on": ["수신 주소", "待ち受け"],
   "Since the start": ["시작 이후", "開始以降"],
   Requests: ["요청", "要求"],
@@ -271,64 +262,17 @@ export default function overview(main) {
     else if (!isAlone) fill(hint);
   }
 
-  /** What deserves a look: at most five rows, each a link. */
-  let isLeft = false,
-    timer;
-  async function look() {
-    const found = [];
-    const [topics, connections, settings] = await Promise.allSettled([
-      ready()
-        .then((peer) => peer.request("topics", "", { timeout: 4000 }))
-        .then((answer) => answer.json()),
-      line.may.has("admin") && api("/admin/connections"),
-      line.may.has("admin") && api("/admin/config"),
-    ]);
-    if (isLeft) return;
-    for (const c of connections.value?.connections ?? []) {
-      const route = c.held_route ?? "",
-        seconds = c.held_s ?? 0;
-      if (seconds > 5)
-        found.push([
-          seconds,
-          `#/connections/${encodeURIComponent(c.id)}`,
-          t("Connection {id}", { id: c.id }),
-          tt("takes nothing from {route} {time}", {
-            route: h("code", route),
-            time: h("span.hold", t("for {time}", { time: span(seconds) })),
-          }),
-        ]);
-    }
-    for (const topic of topics.value?.topics ?? []) {
-      const behind = topic.slowest?.behind ?? 0,
-        kept = topic.head - topic.base + 1;
-      if (behind > kept / 2 && behind > 10)
-        found.push([
-          behind,
-          `#/topics/${encodeURIComponent(topic.topic)}`,
-          topic.topic,
-          tt("a reader is {n}; {kept} are kept", {
-            n: h("span.hold", t("{n} behind", { n: num(behind) })),
-            kept: num(kept),
-          }),
-        ]);
-    }
-    if (settings.value?.problems?.length) found.push([1e9, "#/config", t("Its settings"), [t("have problems")]]);
-    found.sort((a, b) => b[0] - a[0]);
-    fill(
-      worth,
-      found.length
-        ? found.slice(0, 5).map(([, href, name, text]) => h("li", h("a", { href }, name), h("p", text)))
-        : h("li", h("p.q", t("Nothing."))),
-    );
-    timer = setTimeout(look, 5000);
+  /** At most five rows, each a link. */
+  function look(found) {
+    const row = ({ href, name, text }) => h("li", h("a", { href }, name), h("p", text));
+    fill(worth, found.length ? found.slice(0, 5).map(row) : h("li", h("p.q", t("Nothing."))));
   }
 
   const off = hear((what) => what === "status" && !document.hidden && draw());
   draw();
-  look();
+  const end = watch(look);
   return () => {
-    isLeft = true;
     off();
-    clearTimeout(timer);
+    end();
   };
 }

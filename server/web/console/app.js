@@ -181,6 +181,7 @@ function signIn() {
     return true;
   }
   leave();
+  turn += 1; // A screen that is on its way is not wanted any more.
   isAsking = true;
   const field = (name, type, complete) => {
     const id = `sign-${name}`;

@@ -160,7 +160,7 @@ export default function rooms(main, [wanted]) {
       position = { epoch: m.epoch, after: m.offset };
       const text = shown(m.data);
       // One of ours stands there already, if its acknowledgement came first.
-      const row = list.querySelector(`.msg[data-at="${m.offset}"]`) ?? message({ ...m, text });
+      const row = (isMe(m.from) && list.querySelector(`.msg[data-at="${m.offset}"]`)) || message({ ...m, text });
       row.classList.toggle("late", Boolean(loss?.isBack && m.offset <= loss.until));
       if (loss?.isBack && m.offset <= loss.until) loss.came += 1;
       place(row, m.offset);
@@ -178,10 +178,17 @@ export default function rooms(main, [wanted]) {
   const status = h("span"),
     at = h("span.m"),
     behind = h("span");
+  let isDrawing = false;
+  /** Once for each frame of the display, however much comes. */
   function figures() {
-    put(at, position ? `${position.epoch.slice(0, 4)}:${position.after}` : "–");
-    at.title = position ? `${position.epoch}:${position.after}` : "";
-    fill(behind, lagBar(Math.max(0, newest - here()), { base: oldest, head: newest }));
+    if (isDrawing) return;
+    isDrawing = true;
+    requestAnimationFrame(() => {
+      isDrawing = false;
+      put(at, position ? `${position.epoch.slice(0, 4)}:${position.after}` : "–");
+      at.title = position ? `${position.epoch}:${position.after}` : "";
+      fill(behind, lagBar(Math.max(0, newest - here()), { base: oldest, head: newest }));
+    });
   }
   /** What the topic has, asked over the page's own connection. */
   async function look() {
@@ -312,7 +319,7 @@ export default function rooms(main, [wanted]) {
           list.firstChild ||
           note(
             t("Nobody has written here yet. Your position is {at}, so nothing that comes can be missed.", {
-              at: at.textContent,
+              at: `${position.epoch.slice(0, 4)}:${position.after}`,
             }),
           ),
         () => {},

@@ -211,7 +211,7 @@ function tail(name, body, about, life) {
     n = n === Infinity ? UNBOUNDED : n;
     stream.request(n);
     credit.grant(n, now());
-    meter.draw(true);
+    draw(true);
   }
   function stop() {
     if (credit.state !== "open") return;
@@ -229,10 +229,19 @@ function tail(name, body, about, life) {
     else if (e.key === "Escape") stop();
   });
   list.addEventListener("scroll", () => (follows = list.scrollTop + list.clientHeight > list.scrollHeight - 30));
+  const waits = [];
   function show(li) {
-    list.append(li);
-    if (list.childElementCount > ROWS) list.firstChild.remove();
-    if (follows) list.scrollTop = list.scrollHeight;
+    waits.push(li);
+    if (waits.length > ROWS) waits.shift();
+  }
+  /** Shows what has come since the last frame of the display. */
+  function draw(isGrant) {
+    if (waits.length) {
+      list.append(...waits.splice(0));
+      while (list.childElementCount > ROWS) list.firstElementChild.remove();
+      if (follows) list.scrollTop = list.scrollHeight;
+    }
+    meter.draw(isGrant);
   }
   function item(payload) {
     const meta = payload.meta() ?? {},
@@ -285,7 +294,7 @@ function tail(name, body, about, life) {
     const isOpen = credit.state === "open";
     put(button, t(isOpen ? "Cancel" : "Ask again"));
     for (const b of grants.querySelectorAll("button")) b.disabled = !isOpen;
-    meter.draw(true);
+    draw(true);
   }
   function end(how, e) {
     first = credit.free ? 32 : Math.max(8, credit.left);
@@ -296,7 +305,7 @@ function tail(name, body, about, life) {
   buttons();
   life.connected(() => ["idle", "failed"].includes(credit.state) && ask());
   life.also(
-    animate(() => meter.draw()),
+    animate(() => draw()),
     () => {
       if (credit.state === "open") stream.cancel();
       stream = null;

@@ -205,7 +205,7 @@ function settings({ body, sub, act, life }) {
   life.connected(look);
 }
 const value = (v) =>
-  v == null || v === ""
+  v == null || v === "" || v.length === 0
     ? "–"
     : Array.isArray(v)
       ? v.join("\n")

@@ -138,7 +138,7 @@ export default function connections(main, args) {
         "Age",
         "n w2",
         (x) => x.age_s,
-        (x) => [span(Math.floor(x.age_s))],
+        (x) => [span(Math.ceil(x.age_s))],
       ),
       { name: "", class: "n", cell: (x) => ["close", closer(x)] },
     ],
@@ -212,7 +212,7 @@ export default function connections(main, args) {
             "button",
           ),
         );
-      await detail?.ask();
+      if (all.some((x) => String(x.id) === open)) await detail.ask();
       show();
     } catch (e) {
       if (line.state === "connected")
@@ -292,7 +292,7 @@ function streams(id) {
         "Age",
         "n q w2",
         (x) => x.age_s,
-        (x) => [x.age_s == null ? "–" : span(Math.floor(x.age_s))],
+        (x) => [x.age_s == null ? "–" : span(Math.ceil(x.age_s))],
       ),
     ],
     (x) => `${x.direction}${x.stream}`,

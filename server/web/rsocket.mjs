@@ -256,7 +256,7 @@ export class Client {
   close(why = new RSocketError("CLOSED", "the client was closed")) {
     if (this.state === "closed") return this.closed;
     if (this.#isAccepted) this.#say("ERROR", { code: CODES.CONNECTION_CLOSE, data: bytesOf("the client is closed") });
-    this.#hangUp();
+    this.#hangUp(true);
     this.#tell("closed", why);
     this.#connected.reject(why);
     this.#closed.resolve(why);
@@ -433,13 +433,17 @@ export class Client {
     this.#lost(new RSocketError("CONNECTION_ERROR", `the service sends ${problem}`));
   }
 
-  #hangUp() {
+  #hangUp(isPatient = false) {
     const socket = this.#socket;
     this.#socket = null;
     this.#isAccepted = this.#isDraining = this.#isAsking = false;
     clearInterval(this.#ticker);
     clearTimeout(this.#timer);
-    socket?.close();
+    if (!isPatient || socket?.readyState !== 0) return socket?.close();
+    // Browsers complain of one that is closed before it is open.
+    const late = setTimeout(() => socket.close(), this.#options.connectTimeout);
+    socket.onopen = () => socket.close();
+    socket.onclose = () => clearTimeout(late);
   }
 
   #lost(why) {

@@ -8,6 +8,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { WebSocketServer } from "ws";
 import { Service, settings } from "./lib.mjs";
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
@@ -142,6 +143,28 @@ test("in Chromium", { skip: !settings.chromium && "chromium is not here" }, asyn
       return [stream.received, answers.map((answer) => answer.text())];
     }, service.url);
     assert.deepEqual(said, [3, ["one", "two"]]);
+  });
+
+  await t.test("a client that is closed while it connects leaves no complaint", async () => {
+    const complaints = [];
+    const listen = (message) => message.type() === "error" && complaints.push(message.text());
+    opened.on("console", listen);
+    let verifyClient;
+    const asked = new Promise((resolve) => (verifyClient = (_, accept) => resolve(accept)));
+    const server = new WebSocketServer({ host: "127.0.0.1", port: 0, verifyClient });
+    t.after(() => server.close());
+    await once(server, "listening");
+    await opened.evaluate(async (url) => {
+      const { Client } = await import("/rsocket.mjs");
+      window.client = new Client(url);
+    }, `ws://127.0.0.1:${server.address().port}/`);
+    const accept = await asked;
+    await opened.evaluate(() => void window.client.close());
+    const closed = new Promise((resolve) => server.on("connection", (socket) => socket.on("close", resolve)));
+    accept(true);
+    await closed;
+    opened.off("console", listen);
+    assert.deepEqual(complaints, []);
   });
 
   await t.test("the service gives the module to pages of other sites", async () => {

@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -39,11 +40,21 @@ file = "users"
 [[grant]]
 roles = ["guest"]
 routes = ["echo", "range", "status"]
+[[grant]]
+roles = ["guest"]
+topics = ["feed"]
+allow = ["subscribe", "publish"]
 """
 
 # The ports that the files have, with the scheme and path of what is there.
 HAPROXY = {7878: ("tcp", ""), 7880: ("tls", ""), 7881: ("tls", ""), 7443: ("wss", "/rsocket")}
 NGINX = {7878: ("tcp", ""), 7881: ("tls", ""), 7443: ("wss", "/rsocket"), 7444: ("wss", "/rsocket")}
+
+
+# Fronts that have the gateway behind them.
+GATEWAY = {"haproxy": (7443,), "nginx": (7443, 7444)}
+# Seconds within which an event is there that nobody holds back, and how often one may be late on a busy machine.
+SOON, TRIES = 0.1, 20
 
 
 class Failed(Exception):
@@ -231,6 +242,35 @@ def resumed(setting, uri):
         check(cutting.cut == len(cuts), f"{cutting.cut} cuts of {len(cuts)}")
 
 
+def events(setting, port):
+    """An event comes when it is published, and not when a buffer is full."""
+    trusted = ssl.create_default_context(cafile=str(setting.certs / "ca.pem"))
+
+    def opened(lines, body=""):
+        plain = socket.create_connection(("localhost", port), timeout=LIMIT)
+        near = trusted.wrap_socket(plain, server_hostname="localhost")
+        lines = [*lines, f"Host: localhost:{port}", f"Content-Length: {len(body)}", "", body]
+        near.sendall("\r\n".join(lines).encode())
+        return near
+
+    with opened(["GET /api/topics/feed HTTP/1.1", "Accept: text/event-stream"]) as reader:
+        seen = b""
+        while b"id: " not in seen:
+            part = reader.recv(4096)
+            check(part, f"there are no events: {seen}")
+            seen += part
+        for n in range(TRIES):
+            began = time.monotonic()
+            with opened(["POST /api/topics/feed HTTP/1.1", "Connection: close"], f"event {n}.") as publisher:
+                said = publisher.recv(4096)
+                check(b" 200 " in said, f"a publish was answered with {said}")
+            while f"event {n}.".encode() not in seen:
+                seen += reader.recv(4096)
+            if time.monotonic() - began < SOON:
+                return
+    raise Failed(f"{TRIES} events took longer than {SOON} s each")
+
+
 def stranger(setting, service):
     """Who comes past the proxy is closed."""
     done = setting.run("request", service.uris["tcp"], "-r", "echo", "-d", "x")
@@ -264,6 +304,8 @@ def run(name, setting, tally):
                 tally.case(f"{where} interactions", interactions, setting, uri)
                 tally.case(f"{where} address", address, setting, uri)
                 tally.case(f"{where} resumed", resumed, setting, uri)
+            for port in GATEWAY[name]:
+                tally.case(f"{name} https {port} events", events, setting, ports[port])
             tally.case(f"{name} stranger", stranger, setting, services[0])
         # These wait for time to pass, and may do so at once.
         with proxy(name, setting, services, "2s") as ports, ThreadPoolExecutor() as threads:

@@ -104,7 +104,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let began = newcomer.as_ref().map_or_else(Instant::now, Newcomer::since);
-    let shared = Shared::new(newcomer, Arc::clone(&front.meter));
+    let shared = Shared::new(newcomer, Arc::clone(&front.meter), Arc::clone(&front.memory));
     // A body that somebody keeps must not keep the connection's place.
     let _leaves = Leaves(Arc::clone(&shared));
     let limits = Limits { head: front.head_limit, http: &front.limits };

@@ -325,10 +325,7 @@ impl HttpBody {
             if whole.is_empty() && self.source.is_over() && part.len() < COUNTED_BYTES {
                 return Ok(Bytes::copy_from_slice(&part));
             }
-            let bytes = whole.len() + part.len();
-            if bytes >= COUNTED_BYTES && bytes > self.account.budget().allowance() {
-                return Err(HttpBodyError::Memory);
-            }
+            self.keeps(whole.len() + part.len())?;
             whole.extend_from_slice(&part);
             self.account.holds(whole.capacity());
         }
@@ -338,6 +335,19 @@ impl HttpBody {
         let budget = Arc::clone(self.account.budget());
         let account = std::mem::replace(&mut self.account, Account::new(budget));
         Ok(Bytes::from_owner(Counted { whole, _account: account }))
+    }
+
+    /// Says that the handler keeps so many bytes of what it has read of this as a stream: they are counted until it says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`HttpBodyError::Memory`] if there is no memory for so many.
+    pub fn keeps(&mut self, bytes: usize) -> Result<(), HttpBodyError> {
+        if bytes >= COUNTED_BYTES && bytes > self.account.budget().allowance() {
+            return Err(HttpBodyError::Memory);
+        }
+        self.account.holds(bytes);
+        Ok(())
     }
 
     fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HttpBodyError>>> {

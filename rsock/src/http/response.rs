@@ -5,6 +5,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -24,6 +25,7 @@ use crate::{
     connection::guard,
     error::Error,
     http::{HttpRequest, WebSocket, WebSocketOptions, watched::Answer, websocket::Opening},
+    memory::{BlockCharge, MemoryBudget},
     transport::websocket,
 };
 
@@ -213,6 +215,15 @@ impl HttpResponse {
             answer.refused();
             self = Self::text(503, FULL).header("retry-after", "5");
         }
+        if let Content::Whole(body) = &mut self.body {
+            match counted(mem::take(body), answer.memory()) {
+                Some(counted) => *body = counted,
+                None => {
+                    answer.refused();
+                    self = Self::text(503, NO_MEMORY).header("retry-after", "5");
+                }
+            }
+        }
         let status = StatusCode::from_u16(self.status)
             .ok()
             .filter(|status| !status.is_informational())
@@ -229,7 +240,7 @@ impl HttpResponse {
         if closes {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        let sending = Sending { body, state: State::Unpolled, _answer: Some(answer) };
+        let sending = Sending { body, state: State::Unpolled, answer: Some(answer) };
         let mut response = Response::new(sending);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
@@ -241,6 +252,32 @@ impl HttpResponse {
 fn is_of_handshake(name: &HeaderName) -> bool {
     [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE].contains(name)
         || name.as_str().starts_with("sec-websocket-")
+}
+
+const NO_MEMORY: &str = "there is no memory for the answer now: try again later\n";
+/// Bytes of an answer's body, or of a part of it, from which on it is counted until the socket has taken it.
+const COUNTED_BYTES: usize = 16 << 10;
+
+/// The same bytes, counted for as long as anybody holds them, if they are many; none where there is no memory for
+/// so many.
+fn counted(bytes: Bytes, memory: &Arc<MemoryBudget>) -> Option<Bytes> {
+    if bytes.len() < COUNTED_BYTES {
+        return Some(bytes);
+    }
+    let charge =
+        (bytes.len() <= memory.allowance()).then(|| BlockCharge::new(bytes.len(), memory))?;
+    Some(Bytes::from_owner(Counted { bytes, _charge: charge }))
+}
+
+struct Counted {
+    bytes: Bytes,
+    _charge: Arc<BlockCharge>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 const FULL: &str = "full: as many HTTP connections are open as may be (max_http_connections), and none \
@@ -267,7 +304,7 @@ pub(super) struct Sending {
     body: Content,
     state: State,
     /// None of a 101.
-    _answer: Option<Answer>,
+    answer: Option<Answer>,
 }
 
 /// The point that a body has come to.
@@ -282,7 +319,7 @@ enum State {
 
 impl Sending {
     pub(super) fn nothing() -> Self {
-        Self { body: Content::Whole(Bytes::new()), state: State::Unpolled, _answer: None }
+        Self { body: Content::Whole(Bytes::new()), state: State::Unpolled, answer: None }
     }
 }
 
@@ -314,6 +351,15 @@ impl Body for Sending {
                 Ok(Poll::Ready(item)) => item,
                 Err(panicked) => Some(Err(panicked)),
             },
+        };
+        // A whole body is counted already.
+        let answer = self.answer.as_ref().filter(|_| matches!(self.body, Content::Stream(_)));
+        let item = match (item, answer) {
+            (Some(Ok(part)), Some(answer)) => {
+                let part = counted(part, answer.memory());
+                Some(part.ok_or_else(|| Error::rejected(NO_MEMORY.trim_end())))
+            }
+            (item, _) => item,
         };
         if let (Some(Err(error)), State::Unpolled) = (&item, state) {
             // hyper closes the connection at once, without the head that it holds; a poll later it has

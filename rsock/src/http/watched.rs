@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     connection::Newcomer,
     http::{HttpLimits, seats::Visit, websocket::Opening},
+    memory::MemoryBudget,
     meter::Meter,
     sync::{Mutex, MutexGuard},
     transport::websocket::HttpHead,
@@ -25,6 +26,7 @@ use crate::{
 pub(super) struct Shared {
     state: Mutex<State>,
     meter: Arc<Meter>,
+    memory: Arc<MemoryBudget>,
 }
 
 pub(super) struct State {
@@ -69,7 +71,11 @@ pub(super) enum Stage {
 }
 
 impl Shared {
-    pub(super) fn new(newcomer: Option<Newcomer>, meter: Arc<Meter>) -> Arc<Self> {
+    pub(super) fn new(
+        newcomer: Option<Newcomer>,
+        meter: Arc<Meter>,
+        memory: Arc<MemoryBudget>,
+    ) -> Arc<Self> {
         let state = State {
             stage: Stage::First,
             blocked: None,
@@ -81,7 +87,7 @@ impl Shared {
             tail: [0; 4],
             has_body: false,
         };
-        Arc::new(Self { state: Mutex::new(state), meter })
+        Arc::new(Self { state: Mutex::new(state), meter, memory })
     }
 
     /// Nothing of a user's runs under the lock, so a poisoned one still holds whole values.
@@ -157,6 +163,11 @@ pub(super) struct Limits<'a> {
 pub(super) struct Answer(Arc<Shared>);
 
 impl Answer {
+    /// The memory that what is sent of it is counted in.
+    pub(super) fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.0.memory
+    }
+
     pub(super) fn refused(&self) {
         self.0.meter.refused_http_request();
     }

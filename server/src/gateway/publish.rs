@@ -179,7 +179,14 @@ impl Lines {
                 return Some(Err(long.into()));
             }
             match self.body.next().await {
-                Some(Ok(part)) => self.read.extend_from_slice(&part),
+                Some(Ok(part)) => {
+                    self.read.extend_from_slice(&part);
+                    if let Err(error) = self.body.keeps(self.read.len()) {
+                        self.is_over = true;
+                        self.read.clear();
+                        return Some(Err(error.into()));
+                    }
+                }
                 Some(Err(error)) => {
                     self.is_over = true;
                     self.read.clear();

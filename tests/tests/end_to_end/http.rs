@@ -467,3 +467,44 @@ async fn half_a_head_behind_a_request_has_a_heads_time() {
     // Nothing has come of the next one: this had all the time of one that is idle.
     assert_eq!(idle.ask("GET", "/hello").await.text(), "hello\n");
 }
+
+/// Readers who take nothing of large answers hold what they were sent, and it is known.
+#[tokio::test]
+async fn answers_that_nobody_takes_are_counted() {
+    const ANSWER: usize = 1 << 20;
+    let budget = MemoryBudget::new(8 << 20);
+    let handler = |request: rsock::HttpRequest| async move {
+        let body = bytes::Bytes::from(vec![b'x'; ANSWER]);
+        match request.path() {
+            "/whole" => rsock::HttpResponse::new(200, body),
+            _ => rsock::HttpResponse::stream(200, futures_util::stream::iter([Ok(body)])),
+        }
+    };
+    let builder = Server::builder().memory(Arc::clone(&budget)).http(handler);
+    let served = Served::with(builder).await;
+    for path in ["/whole", "/stream"] {
+        let mut readers = Vec::new();
+        let mut refused = 0;
+        for _ in 0..20 {
+            let mut reader = HttpPeer::connect(served.ws()).await;
+            reader.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n")).await;
+            let head = reader.head().await;
+            // A stream's head has left when it is known.
+            let is_refused = match path {
+                "/whole" => head.starts_with("HTTP/1.1 503 "),
+                _ => budget.used() + ANSWER > budget.max() / 8 * 7,
+            };
+            refused += usize::from(is_refused);
+            readers.push(reader);
+            assert!(budget.used() <= budget.max(), "{} bytes", budget.used());
+        }
+        assert!(refused > 0, "{path}: 20 MiB were sent to nobody");
+        drop(readers);
+        within(async {
+            while budget.used() > 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}

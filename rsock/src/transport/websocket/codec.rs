@@ -65,8 +65,8 @@ pub(crate) struct Decoder {
     limits: InputLimits,
     /// The frame whose body has not arrived in full; its header has left the input.
     awaited: Option<Header>,
-    /// The fragments so far of a message that has not seen its last one.
-    partial: Option<Partial>,
+    /// The fragments so far of a message that has not seen its last one. Few are sent so.
+    partial: Option<Box<Partial>>,
     takes_text: bool,
 }
 
@@ -278,8 +278,9 @@ impl Decoder {
             *known += known_utf8(&partial.bytes[*known..])?;
         }
         if header.fin {
-            let whole = partial.bytes.freeze();
-            return match partial.text {
+            let Partial { bytes, text, .. } = *partial;
+            let whole = bytes.freeze();
+            return match text {
                 None => Ok(Some(Incoming::Message(whole))),
                 Some(known) if known == whole.len() => Ok(Some(Incoming::Text(whole))),
                 Some(_) => Err(WebSocketError::TextNotUtf8),

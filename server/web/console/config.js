@@ -64,7 +64,7 @@ function settings({ body, sub, act, life }) {
       found.map((s) =>
         h(
           "tr",
-          h("td", h("code", s.name), h("p", s.about)),
+          h("td", h("code", s.name), h("p", { lang: "en" }, s.about)),
           h(
             "td",
             h(isSet(s) ? "code" : "code.def", value(s.value)),
@@ -237,7 +237,10 @@ function metrics({ body, sub, life }) {
         "Figure",
         "",
         (x) => x.id,
-        (x) => [x.id, [h("code", x.name), x.labels && h("span.q", ` ${x.labels}`), x.about && h("p", x.about)]],
+        (x) => [
+          x.id,
+          [h("code", x.name), x.labels && h("span.q", ` ${x.labels}`), x.about && h("p", { lang: "en" }, x.about)],
+        ],
       ),
       column("Value", "n", (x) => x.value ?? x.count, figure),
       column(

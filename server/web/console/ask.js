@@ -28,7 +28,7 @@ words({
     "요청과 무관한 메타데이터만 보냅니다. 이때 연결을 끊는 서비스도 있습니다.",
     "リクエストとは別に、メタデータだけを送ります。接続を切るサービスもあります。",
   ],
-  Interaction: ["상호작용", "対話"],
+  Interaction: ["통신 방식", "通信方式"],
   Route: ["경로", "ルート"],
   Data: ["데이터", "データ"],
   Metadata: ["메타데이터", "メタデータ"],
@@ -57,7 +57,7 @@ words({
   "As code": ["코드로", "コードで"],
   "The request as code": ["코드로 나타낸 요청", "コードで表したリクエスト"],
   "Past requests": ["지난 요청", "過去のリクエスト"],
-  "Forget them": ["모두 지우기", "すべて忘れる"],
+  "Forget them": ["모두 지우기", "履歴を消去"],
 });
 
 /** The interactions: their names here, in the list of routes and there as a letter, and what they are. */

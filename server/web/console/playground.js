@@ -29,7 +29,7 @@ words({
   "Item to send": ["보낼 항목", "送る項目"],
   "Send item": ["항목 보내기", "項目を送る"],
   "Item {n}": ["항목 {n}", "項目 {n}"],
-  Finish: ["끝내기", "終える"],
+  Finish: ["끝내기", "終了"],
   "The service has not asked for more yet": ["서비스가 아직 더 요청하지 않음", "サービスはまだ求めていません"],
   "Send the request first": ["먼저 요청을 보내세요", "先にリクエストを送ってください"],
   "The connection was lost.": ["연결이 끊어졌습니다.", "接続が切れました。"],

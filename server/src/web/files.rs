@@ -11,6 +11,8 @@ pub(super) struct File {
     /// Its path below `web/`.
     pub(super) path: &'static str,
     pub(super) bytes: &'static [u8],
+    /// The same, compressed by gzip.
+    pub(super) packed: &'static [u8],
 }
 
 macro_rules! embedded {
@@ -19,6 +21,7 @@ macro_rules! embedded {
         pub(super) static FILES: &[File] = &[$(File {
             path: $path,
             bytes: include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/web/", $path)),
+            packed: include_bytes!(concat!(env!("OUT_DIR"), "/web/", $path, ".gz")),
         }),*];
     };
 }
@@ -48,18 +51,26 @@ impl File {
         })
     }
 
-    /// A name of its content: that of another is another.
-    pub(super) fn tag(&self) -> String {
+    /// The same in fewer bytes, if these are fewer: images are compressed already.
+    pub(super) fn packed(&self) -> Option<&'static [u8]> {
+        (self.packed.len() < self.bytes.len()).then_some(self.packed)
+    }
+
+    /// A name of its content: that of another is another, and so is that of the same compressed.
+    pub(super) fn tag(&self, is_packed: bool) -> String {
         // Its keys are always the same. Another version of the standard library may have others: then it is
         // fetched once more.
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        format!("\"{:016x}\"", hasher.hash_one(self.bytes))
+        let form = if is_packed { "-gzip" } else { "" };
+        format!("\"{:016x}{form}\"", hasher.hash_one(self.bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{fs, io::Read, path::Path};
+
+    use flate2::read::GzDecoder;
 
     use super::*;
 
@@ -88,5 +99,24 @@ mod tests {
             assert!(known.kind().is_some(), "{}: of what type is it?", known.path);
         }
         assert!(file("console/nothing.js").is_none());
+    }
+
+    #[test]
+    fn what_is_compressed_is_the_same() {
+        for file in FILES {
+            let mut read = Vec::new();
+            GzDecoder::new(file.packed).read_to_end(&mut read).expect("whole");
+            assert_eq!(read, file.bytes, "{}", file.path);
+        }
+    }
+
+    /// As browsers are sent it.
+    #[test]
+    fn the_console_is_small() {
+        let of_console = FILES.iter().filter(|file| file.path.starts_with("console/"));
+        let sent = |file: &File| file.packed().unwrap_or(file.bytes).len();
+        let module = file("rsocket.mjs").map_or(0, sent);
+        let bytes = of_console.map(sent).sum::<usize>() + module;
+        assert!(bytes < 90 * 1024, "{bytes}");
     }
 }

@@ -63,21 +63,24 @@ pub(crate) fn answer(
 }
 
 fn served(file: &File, path: &str, headers: &HeaderMap) -> HttpResponse {
-    let tag = file.tag();
+    let packed = file.packed().filter(|_| takes_packed(headers));
+    let tag = file.tag(packed.is_some());
     let mut answer = match is_known(headers, &tag) {
         true => HttpResponse::new(304, ""),
         // Whoever adds a file of another type is told by a test.
-        false => HttpResponse::new(200, file.bytes)
+        false => HttpResponse::new(200, packed.unwrap_or(file.bytes))
             .header("content-type", file.kind().unwrap_or("application/octet-stream")),
     };
     answer = answer.header("etag", tag);
+    if packed.is_some() && answer.status() == 200 {
+        answer = answer.header("content-encoding", "gzip");
+    }
     for (name, value) in HEADERS {
         answer = answer.header(name, value);
     }
-    if path == "/" {
-        // Others have a text there.
-        answer = answer.header("vary", "accept");
-    }
+    // Others have a text on the root.
+    let depends_on = if path == "/" { "accept, accept-encoding" } else { "accept-encoding" };
+    answer = answer.header("vary", depends_on);
     match is_public(path) {
         false => answer.header("cross-origin-resource-policy", "same-origin"),
         true => answer
@@ -86,22 +89,33 @@ fn served(file: &File, path: &str, headers: &HeaderMap) -> HttpResponse {
     }
 }
 
+/// The parts of a header that is a list.
+fn parts<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
+}
+
 /// Whether somebody reads pages, as browsers say it; others, as curl, take anything.
 fn reads_pages(headers: &HeaderMap) -> bool {
-    let accepted = headers.get_all("accept").iter().filter_map(|value| value.to_str().ok());
-    accepted
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|kind| kind.trim().eq_ignore_ascii_case("text/html"))
+    parts(headers, "accept").any(|range| {
+        let kind = range.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("text/html")
+    })
+}
+
+/// Whether somebody takes what is compressed by gzip.
+fn takes_packed(headers: &HeaderMap) -> bool {
+    parts(headers, "accept-encoding").any(|part| {
+        let (coding, weight) = part.split_once(';').unwrap_or((part, ""));
+        let weight = weight.trim().strip_prefix("q=").map(str::parse::<f32>);
+        coding.trim().eq_ignore_ascii_case("gzip") && weight != Some(Ok(0.0))
+    })
 }
 
 /// Whether somebody has a file with this tag.
 fn is_known(headers: &HeaderMap, tag: &str) -> bool {
-    let known = headers.get_all("if-none-match").iter().filter_map(|value| value.to_str().ok());
-    known
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        // What passed it on may have marked it as weak.
+    // What passed it on may have marked it as weak.
+    parts(headers, "if-none-match")
         .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
@@ -152,7 +166,7 @@ mod tests {
         let browser = [("accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")];
         let page = get("/", &browser, true).expect("the page");
         assert_eq!(header(&page, "content-type"), Some("text/html; charset=utf-8"));
-        assert_eq!(header(&page, "vary"), Some("accept"));
+        assert_eq!(header(&page, "vary"), Some("accept, accept-encoding"));
         for path in ["/console", "/console/"] {
             assert_eq!(get(path, &[], true).expect(path).body(), page.body(), "{path}");
             assert!(get(path, &browser, false).is_none());
@@ -163,6 +177,29 @@ mod tests {
         assert!(get("/", &[], true).is_none() && get("/", &browser, false).is_none());
         for path in ["/console/nothing", "/consol", "/index.html", "/console/../index.html"] {
             assert!(get(path, &browser, true).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn whoever_takes_it_is_sent_less() {
+        let whole = get("/console", &[], true).expect("the page");
+        for (takes, is_packed) in [
+            ("gzip, deflate, br", true),
+            ("br;q=1.0, GZIP;q=0.8", true),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000", false),
+            ("deflate, xgzip", false),
+            ("", false),
+        ] {
+            let page = get("/console", &[("accept-encoding", takes)], true).expect("the page");
+            let coding = header(&page, "content-encoding");
+            assert_eq!(coding, is_packed.then_some("gzip"), "{takes}");
+            assert_eq!(page.body() == whole.body(), !is_packed);
+            assert_eq!(header(&page, "etag") == header(&whole, "etag"), !is_packed);
+            let known = header(&page, "etag").expect("a tag");
+            let known = [("accept-encoding", takes), ("if-none-match", known)];
+            let again = get("/console", &known, true).expect("an answer");
+            assert_eq!((again.status(), header(&again, "content-encoding")), (304, None));
         }
     }
 

@@ -18,14 +18,35 @@ fn main() -> io::Result<()> {
     list(&web, "", &mut paths)?;
     paths.sort_unstable();
     for path in &paths {
-        let packed = out.join("web").join(format!("{path}.gz"));
-        fs::create_dir_all(packed.parent().ok_or(io::ErrorKind::NotFound)?)?;
+        let (source, served) = (fs::read(web.join(path))?, out.join("web").join(path));
+        fs::create_dir_all(served.parent().ok_or(io::ErrorKind::NotFound)?)?;
+        let bytes = match path.strip_prefix("console/") {
+            Some(name) if name.ends_with(".js") || name.ends_with(".css") => bare(source)?,
+            _ => source,
+        };
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        encoder.write_all(&fs::read(web.join(path))?)?;
-        fs::write(packed, encoder.finish()?)?;
+        encoder.write_all(&bytes)?;
+        fs::write(out.join("web").join(format!("{path}.gz")), encoder.finish()?)?;
+        fs::write(served, bytes)?;
     }
     let list: String = paths.iter().map(|path| format!("    {path:?}\n")).collect();
     fs::write(out.join("web.rs"), format!("embedded! {{\n{list}}}\n"))
+}
+
+/// A script or style without what is for those who read its source: indentation, and comments on lines of their
+/// own. Lines stay lines, so that an error names the right one. No text of it goes over several lines, and a test of
+/// the console looks for that.
+fn bare(source: Vec<u8>) -> io::Result<Vec<u8>> {
+    let source = String::from_utf8(source).map_err(|_| io::ErrorKind::InvalidData)?;
+    let mut is_comment = false;
+    let lines = source.lines().map(|line| {
+        let line = line.trim();
+        let begins = line.starts_with("/*");
+        let is_bare = is_comment || begins && (line.ends_with("*/") || !line.contains("*/"));
+        is_comment = (is_comment || begins) && !line.contains("*/");
+        if is_bare || line.starts_with("//") { "" } else { line }
+    });
+    Ok(lines.collect::<Vec<_>>().join("\n").into_bytes())
 }
 
 /// Adds the files of a directory and of those in it, by their paths from the first one. What an editor or a

@@ -67,6 +67,22 @@ export default {
     await link.click();
     t.is(new URL(page.url()).hash, "#/topics/prices");
   },
+  async "a stream that takes nothing deserves a look, and how long it has"(t) {
+    const { at } = await t.serve();
+    const page = await lines(t, { at });
+    await page.evaluate(async () => {
+      const { connect } = await import("/rsocket.mjs");
+      const client = await connect(`ws://${location.host}/rsocket`);
+      globalThis.held = client.stream("clock", { interval_ms: 50 }, { n: 1 });
+      globalThis.held.on({ next() {} });
+    });
+    const link = page.locator(".rail a", { hasText: /^Connection \d+$/ });
+    await link.waitFor();
+    await page.getByText(/takes nothing from clock for \d+ s/).waitFor();
+    await t.shot(page, "overview-held-1440-light");
+    await link.click();
+    t.ok(/^#\/connections\/\d+$/.test(new URL(page.url()).hash), page.url());
+  },
   async "who may not see the figures is told so"(t) {
     const access = path.join(t.options.work, `anonymous-${process.pid}.toml`);
     const words = ["[auth]", 'anonymous = ["guest"]', "[[grant]]", 'roles = ["guest"]', 'allow = ["console"]'];

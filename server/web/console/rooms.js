@@ -310,6 +310,7 @@ export default function rooms(main, [wanted]) {
       const stream = await topic.join({ name: me, ...from, window: isSlow ? 1 : 32, ...options });
       if (mine !== run) return stream.leave();
       joined = stream;
+      for (const end of list.querySelectorAll(".end")) end.remove();
       begin(stream.position);
       fill(place_, chat);
       fill(status, dot("", t("Joined")));
@@ -342,7 +343,7 @@ export default function rooms(main, [wanted]) {
         { role: "alert" },
         h("p", t("You are not in the room any more.")),
         h("p", h("code", said(e))),
-        h("button", { onclick: () => (end.remove(), read()) }, t("Join again")),
+        h("button", { onclick: read }, t("Join again")),
       );
       place(end, here());
     }

@@ -177,6 +177,24 @@ export default {
     await behind(ann, /^0$/);
     t.is((await log(ann)).at(-1)[0], "68", "and is at the end as soon as it may");
   },
+  async "who chose to be let go is, and goes on from there"(t) {
+    const room = fresh();
+    const ann = await join(t, room, "ann");
+    await ann.getByRole("switch", { name: "Read slowly" }).check();
+    await ann.getByRole("combobox", { name: "If you fall behind" }).selectOption("close");
+    await joined(ann);
+    await publish(ann, room, count(1, 40));
+    const end = ann.getByRole("alert").filter({ hasText: "You are not in the room any more." });
+    await end.waitFor();
+    t.ok((await end.locator("code").textContent()).startsWith("REJECTED: overrun"), "in the words of the service");
+    await t.shot(ann, "rooms-ended");
+    await ann.getByRole("combobox", { name: "If you fall behind" }).selectOption("gap");
+    await joined(ann);
+    await end.waitFor({ state: "detached" });
+    await ann.getByRole("switch", { name: "Read slowly" }).uncheck();
+    await shows(ann, "40");
+    t.is((await log(ann)).map(([offset]) => Number(offset)), Array.from({ length: 40 }, (_, i) => i + 1));
+  },
   async "somebody counts, by another line than the room's"(t) {
     const ann = await join(t, fresh(), "ann");
     await ann.getByRole("switch", { name: "Have somebody count" }).check();

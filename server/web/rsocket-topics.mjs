@@ -150,7 +150,7 @@ export class Subscription {
     this.#options = { ...options, from, max_lag: maxLag, start: true };
     this.#flow = { window, signal: this.#leaving.signal, isMovable: true };
     this.#position = positionOf(after);
-    signal?.addEventListener("abort", () => this.cancel());
+    signal?.addEventListener("abort", () => this.cancel(), { signal: this.#flow.signal });
     if (signal?.aborted) this.cancel();
     this.#reopen();
   }
@@ -194,8 +194,9 @@ export class Subscription {
       const opened = this.#stream;
       try {
         const { value, done } = await (await opened).next();
-        const message = done ? undefined : this.#receive(value);
-        if (done || message) return { value: message, done };
+        const message = done ? null : this.#receive(value);
+        if (message) return { value: message, done };
+        if (done) this.cancel();
       } catch (error) {
         if (opened !== this.#stream) continue; // it is opened again
         this.cancel();

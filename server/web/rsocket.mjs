@@ -40,7 +40,7 @@ export class Stream {
   onsendable = null;
   #client; #handlers = {}; #stop;
   #window; #taken = 0; // automatic credit, unless it is 0, and how much of what was received is done with
-  #items = []; #pull = null; #error = null; // what was received, who waits for it, and how it ended
+  #items = []; #pull = null; #outcome = null; // what was received, who waits for it, and how it ended
   #credit = 0; #waiters = []; #source = null; // what may be sent, who waits for that, and what sends
 
   constructor(client, kind, { n, window = 32, signal, timeout, ...handlers } = {}) {
@@ -55,10 +55,11 @@ export class Stream {
     this.#stop = () => (clearTimeout(timer), signal?.removeEventListener("abort", abort));
   }
 
-  /** Sets handlers; that of items is given those that have come already. */
+  /** Sets handlers; they are told of what has come already. */
   on(handlers) {
     Object.assign(this.#handlers, handlers);
     while (this.#handlers.next && this.#items.length > 0) this.#give(this.#items.shift());
+    if (this.#outcome) this.#tellOutcome(handlers);
     return this;
   }
 
@@ -74,8 +75,8 @@ export class Stream {
   async next() {
     if (this.#items.length > 0) return { value: this.#take(this.#items.shift()), done: false };
     if (this.isReading) return new Promise((resolve, reject) => (this.#pull = { resolve, reject }));
-    const error = this.#error;
-    this.#error = null;
+    const { error } = this.#outcome;
+    this.#outcome = { error: null }; // it is thrown once
     if (error) throw error;
     return DONE;
   }
@@ -199,17 +200,20 @@ export class Stream {
       this.#stop();
       this.#client._leave(this);
     }
-    if (ended.includes("isReading")) this.#tellEnd(error);
+    if (ended.includes("isReading")) this.#endReading(error);
     if (!ended.includes("isWriting")) return;
     this.#source?.return?.();
     this._wake();
   }
-  #tellEnd(error) {
-    if (!this.#pull) this.#error = error;
-    else if (error) this.#pull.reject(error);
-    else this.#pull.resolve(DONE);
-    if (error) call(this.#handlers.error, error);
-    else call(this.#handlers.complete);
+  #endReading(error) {
+    this.#outcome = { error };
+    this.#tellOutcome(this.#handlers);
+    if (this.#pull) this.#pull.resolve(this.next());
+  }
+  #tellOutcome(handlers) {
+    const { error } = this.#outcome;
+    if (error) call(handlers.error, error);
+    else call(handlers.complete);
   }
 }
 

@@ -319,6 +319,24 @@ test("a subscription goes elsewhere when the service is to close, behind what wa
   assert.equal(subscription.position, "e:9");
 });
 
+test("a subscription that breaks off as soon as it begins is asked for again", async (t) => {
+  const text = JSON.stringify({ start: { epoch: "e", next: 8 } });
+  const metadata = frame(0, 0, [0x85, 1], [text.length, 3], text).subarray(6);
+  const script = await Script.start(t);
+  const client = await ready(t, script.url);
+  const subscription = client.topic("room.1").subscribe();
+  await script.take("SETUP");
+  for (const id of [1, 3, 5]) {
+    await script.take("REQUEST_STREAM");
+    script.socket._socket.cork(); // so that both come at once
+    script.send(frame(id, 0x2920, [metadata.length, 3], metadata), frame(id, 0x2c00, [0x202, 4], "too many subscriptions"));
+    script.socket._socket.uncork();
+    if (id === 1) subscription.next().catch(() => {});
+  }
+  await script.take("REQUEST_STREAM");
+  subscription.cancel();
+});
+
 test("what a service says that is no topic's ends the subscription with an error", async (t) => {
   const json = (value) => {
     const text = JSON.stringify(value);

@@ -118,7 +118,7 @@ const state = h("span"),
 fill($("#line"), mark, state, roundTrip);
 const lostText = h("b"),
   ofWhen = h("span"),
-  tryAt = h("span.n"),
+  tryAt = h("span.n", { "aria-hidden": "true" }), // it would be spoken each second
   tryNow = h("button", { onclick: () => open() });
 const lostBar = h("div.bar.bad", lostText, ofWhen, tryAt, h("code"), h("span.act", tryNow));
 const drainText = h("b"),
@@ -151,7 +151,7 @@ function showState() {
     put(drainText, t("Draining."));
     const n = num(line.status?.connections.open ?? 0),
       time = clock(line.drain.until);
-    put(drainWhat, `${t("No new connections.")} ${t("{n} are left; all end by {time} at the latest.", { n, time })}`);
+    put(drainWhat, `${t("No new connections.")} ${t("{n} left; all end by {time} at the latest.", { n, time })}`);
     put(drainLink, t("Which ones"));
   }
   wasConnected ||= isConnected;

@@ -47,7 +47,6 @@ words({
   Copied: ["복사됨", "コピーしました"],
   "Not permitted": ["허용되지 않음", "許可されていません"],
   Close: ["닫기", "閉じる"],
-  Remove: ["지우기", "削除"],
   now: ["지금", "現在"],
   "{time} ago": ["{time} 전", "{time}前"],
   "The connection is lost.": ["연결이 끊어졌습니다.", "接続が切れました。"],
@@ -58,11 +57,10 @@ words({
   "Try now": ["지금 시도", "今すぐ試す"],
   "Draining.": ["종료하는 중.", "終了処理中。"],
   "No new connections.": ["새 연결은 받지 않습니다.", "新しい接続は受け付けません。"],
-  "{n} are left; all end by {time} at the latest.": [
+  "{n} left; all end by {time} at the latest.": [
     "{n}개가 남았으며 늦어도 {time}까지 모두 끝납니다.",
     "残り {n} 件。遅くとも {time} までにすべて終わります。",
   ],
-  "{n} are left.": ["{n}개가 남았습니다.", "残り {n} 件。"],
   "Which ones": ["어떤 연결인지 보기", "接続を見る"],
   "This screen could not be loaded.": ["이 화면을 불러오지 못했습니다.", "この画面を読み込めませんでした。"],
   "Sign in": ["로그인", "サインイン"],

@@ -437,3 +437,77 @@ async fn a_permission_that_ends_ends_the_stream() {
     assert!(end.contains("permission ended"), "{end}");
     service.end().await;
 }
+
+/// Whoever sends lines and does not read what they are answered with is not read either.
+#[tokio::test]
+async fn a_batch_is_read_as_its_answers_are() {
+    const MOST: usize = 16 << 20;
+    let service = Running::start(Options::default()).await;
+    let mut socket = TcpStream::connect(authority(&service)).await.unwrap();
+    let head = format!(
+        "POST /api/topics/feed HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-ndjson\r\n\
+         Transfer-Encoding: chunked\r\n\r\n",
+        authority(&service)
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let lines = "{\"text\":\"x\"}\n".repeat(1_000);
+    let chunk = format!("{:x}\r\n{lines}\r\n", lines.len());
+    let mut sent = 0;
+    // What is not taken for so long is not taken.
+    while let Ok(written) =
+        tokio::time::timeout(std::time::Duration::from_secs(2), socket.write_all(chunk.as_bytes()))
+            .await
+    {
+        written.unwrap();
+        sent += chunk.len();
+        assert!(sent < MOST, "it reads on and on");
+    }
+    let next = get(&service, "/api/topics/feed?poll=0", "").await;
+    assert_eq!(next.status, 204, "others are served");
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_is_told_and_the_end() {
+    let service = Running::start(Options::default()).await;
+    let lines = "Content-Type: application/x-ndjson\r\n";
+    let long = format!("{{\"text\":\"first\"}}\n{{\"text\":\"{}", "x".repeat(3 << 20));
+    let answer = post(&service, "/api/topics/feed", lines, &long).await;
+    let answers: Vec<Value> =
+        answer.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers[0]["offset"], json!(1), "{answers:?}");
+    let told = answers[1]["error"]["message"].as_str().unwrap();
+    assert!(told.contains("too long: at most 2097152 bytes"), "{told}");
+    assert_eq!(answers.len(), 2);
+    // Deep JSON is text, and no reader of others is troubled by it.
+    let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    assert_eq!(post(&service, "/api/topics/feed", "", &deep).await.status, 200);
+    let item = get(&service, "/api/topics/feed?from=last:1&take=1", "").await.body;
+    let item: Value = serde_json::from_str(item.lines().nth(1).unwrap()).unwrap();
+    assert_eq!(item["text"].as_str().map(str::len), Some(10_000));
+    service.end().await;
+}
+
+/// A poll that nobody waits for any more is no reader any more.
+#[tokio::test]
+async fn a_poll_ends_with_its_client() {
+    let service = Running::start(Options::default()).await;
+    let subscribers = async || {
+        let topics = get(&service, "/api/topics", "").await.json();
+        topics["topics"][0]["subscribers"].as_u64()
+    };
+    let until = async |count: u64| {
+        while subscribers().await != Some(count) {
+            tokio::task::yield_now().await;
+        }
+    };
+    post(&service, "/api/topics/feed", "", "x").await;
+    let mut polls = Vec::new();
+    for _ in 0..20 {
+        polls.push(send(&service, "GET /api/topics/feed?poll=50s", "", "").await);
+    }
+    within(until(20)).await;
+    drop(polls);
+    within(until(0)).await;
+    service.end().await;
+}

@@ -30,6 +30,7 @@ export const uint = (value, width) => Uint8Array.from({ length: width }, (_, i) 
 export function bytesOf(data) {
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
+  if (data instanceof Payload) return data.data;
   return encoder.encode(typeof data === "string" ? data : data == null ? "" : JSON.stringify(data));
 }
 
@@ -46,11 +47,18 @@ export function counted(width, bytes) {
 }
 
 const [ROUTING, AUTHENTICATION] = ["message/x.rsocket.routing.v0", "message/x.rsocket.authentication.v0"];
-const MIMES = { "application/json": 0x05, "text/plain": 0x21, [AUTHENTICATION]: 0x7c, [ROUTING]: 0x7e };
+/** Of the types with a number of their own those that one meets; others are numbers here, as "0x1". */
+const MIMES = {
+  "application/cbor": 0x01, "application/json": 0x05, "application/octet-stream": 0x06, "text/plain": 0x21,
+  "message/x.rsocket.mime-type.v0": 0x7a, "message/x.rsocket.accept-mime-types.v0": 0x7b, [AUTHENTICATION]: 0x7c,
+  "message/x.rsocket.tracing-zipkin.v0": 0x7d, [ROUTING]: 0x7e, "message/x.rsocket.composite-metadata.v0": 0x7f,
+};
 
 function entry(mime, value) {
-  const head = MIMES[mime] ? uint(0x80 | MIMES[mime], 1) : concat([uint(mime.length - 1, 1), bytesOf(mime)]);
-  return concat([head, counted(3, bytesOf(value))]);
+  const name = bytesOf(mime);
+  if (name.length < 1 || name.length > 128) throw new RSocketError("INVALID", `"${mime}" is no type of 1 to 128 bytes`);
+  const head = MIMES[mime] ? [uint(0x80 | MIMES[mime], 1)] : [uint(name.length - 1, 1), name];
+  return concat([...head, counted(3, bytesOf(value))]);
 }
 
 function credentials({ bearer, user, password }) {
@@ -60,7 +68,7 @@ function credentials({ bearer, user, password }) {
 
 /** A payload of data and metadata: all bytes of these, or entries of composite metadata, the route first. */
 export function payloadOf(data, { metadata, auth } = {}, route = null) {
-  if (data instanceof Payload) return data;
+  if (data instanceof Payload && !metadata && !auth && !route) return data;
   if (metadata instanceof Uint8Array) return new Payload(data, metadata);
   const entries = Object.entries(metadata ?? {}).map(([mime, value]) => entry(mime, value));
   if (auth) entries.unshift(entry(AUTHENTICATION, credentials(auth)));

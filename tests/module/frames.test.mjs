@@ -49,6 +49,18 @@ test("requests have these bytes", async (t) => {
   assert.deepEqual((await script.take()).all, hex("00000000 3100 6d"));
 });
 
+test("a payload is data as well, and brings its metadata where no others are said", async (t) => {
+  const { script, client } = await pair(t);
+  const payload = new Payload("d", hex("6d"));
+  client.fireAndForget(null, payload);
+  assert.deepEqual((await script.take()).all, hex("00000001 1500 000001 6d 64"));
+  client.fireAndForget("r", payload);
+  assert.deepEqual((await script.take()).all, hex("00000003 1500 000006 fe000002 0172 64"));
+  assert.throws(() => client.fireAndForget("r", "", { metadata: { ["x".repeat(129)]: "" } }), { code: "INVALID" });
+  assert.throws(() => client.fireAndForget("r".repeat(256), ""), { code: "INVALID" });
+  assert.deepEqual(await script.fence(), []);
+});
+
 test("what comes is read as it was meant", async (t) => {
   const { script, client } = await pair(t);
   const answer = client.request(null, "x");

@@ -67,7 +67,16 @@ for (const maker of ["rsockd", "java"]) {
       if (way === "out" && type === "REQUEST_RESPONSE") assert.ok(++sent <= allowed, `${sent} of ${allowed}`);
     };
     const client = await connect(service.url, { lease: true, onframe });
-    const answers = await Promise.all(Array.from({ length: 12 }, (_, i) => client.request("echo", i)));
+    // What crosses a new lease on its way counts for that one, and may be too much there: it was not done.
+    const ask = async (i) => {
+      try {
+        return await client.request("echo", i);
+      } catch (error) {
+        assert.equal(error.code, "REJECTED");
+        return ask(i);
+      }
+    };
+    const answers = await Promise.all(Array.from({ length: 12 }, (_, i) => ask(i)));
     assert.deepEqual(answers.map((answer) => answer.json()), answers.map((_, i) => i));
     client.close();
   });

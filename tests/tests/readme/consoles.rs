@@ -7,13 +7,15 @@
 //!   and what the README says in its place, is the document's service, and goes on.
 //! - `…` on a line stands for any number of lines that are left out.
 //! - `# elsewhere: COMMAND` is what the reader does in another terminal once all above it has been
-//!   printed. `pkill` of `rsockd` meets the document's service alone; a command with `rsock` is run to its end,
-//!   and should succeed.
+//!   printed. `pkill` of `rsockd` meets the document's service alone; a command with `rsock` or `curl` is run to its
+//!   end, and should succeed.
 //! - `^C` is Ctrl-C, once all above it has been printed, and that should be something: a shell that is
 //!   about to start a program keeps it to itself.
-//! - A time stands for any time: `1.7ms`, `2026-11-29T21:44:52.909Z`. The ports 7878 and 7879 stand for
+//! - A time stands for any time: `1.7ms`, `2026-11-29T21:44:52.909Z`, `1764417433123`; so does the epoch of a
+//!   topic, `9f3c1a7be2d04411`, for any epoch. The ports 7878 and 7879 stand for
 //!   those of the service, `/tmp/` for a folder of the test's own, and `examples/` for those here.
-//! - `<!-- not run: REASON -->` on the line before a block keeps it from being run.
+//! - `<!-- not run: REASON -->` on the line before a block keeps it from being run. Without curl, neither are the
+//!   blocks with it, but where CI=true.
 
 use std::{
     fs,
@@ -44,6 +46,18 @@ struct Block<'a> {
     line: usize,
     not_run: Option<&'a str>,
     lines: Vec<Shown<'a>>,
+}
+
+impl Block<'_> {
+    /// Whether this program is called in it.
+    fn wants(&self, program: &str) -> bool {
+        self.lines.iter().any(|line| match line {
+            Shown::Command(command) | Shown::Elsewhere(command) => {
+                command.split_whitespace().any(|word| word == program)
+            }
+            _ => false,
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -246,7 +260,7 @@ impl Machine {
             ["pkill", signal, "rsockd"] => {
                 self.service.as_ref().ok_or("the service is not running")?.signal(signal);
             }
-            _ if words.contains(&"rsock") => {
+            _ if words.contains(&"rsock") || words.contains(&"curl") => {
                 let mut running = self.shell(command);
                 let mut printed = Vec::new();
                 while let Some(line) = running.next()? {
@@ -342,7 +356,7 @@ impl Drop for Machine {
     }
 }
 
-/// A line with all times the same.
+/// A line with all times and all epochs the same.
 fn form(line: &str) -> String {
     let is_of_word = |c: char| c.is_alphanumeric() || matches!(c, '.' | ':' | '-');
     let mut formed = String::new();
@@ -350,7 +364,15 @@ fn form(line: &str) -> String {
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c| is_of_word(c) != is_of_word(first)).unwrap_or(rest.len());
         let (word, behind) = rest.split_at(end);
-        formed.push_str(if is_time(word) { "TIME" } else { word });
+        let (epoch, offset) = word.split_at(word.find(':').unwrap_or(word.len()));
+        if is_time(word) {
+            formed.push_str("TIME");
+        } else if is_epoch(epoch) {
+            formed.push_str("EPOCH");
+            formed.push_str(offset);
+        } else {
+            formed.push_str(word);
+        }
         rest = behind;
     }
     formed
@@ -365,8 +387,23 @@ fn is_time(word: &str) -> bool {
         && word.ends_with('Z')
         && word.as_bytes()[10] == b'T'
         && word[..4].bytes().all(|byte| byte.is_ascii_digit());
+    // In JSON there is a colon before it.
+    let number = word.strip_prefix(':').unwrap_or(word);
+    let is_unix_time = number.len() == 13 && number.bytes().all(|byte| byte.is_ascii_digit());
     let units = ["ns", "µs", "ms", "s"];
-    is_date || units.iter().any(|unit| word.strip_suffix(unit).is_some_and(is_number))
+    is_date
+        || is_unix_time
+        || units.iter().any(|unit| word.strip_suffix(unit).is_some_and(is_number))
+}
+
+fn is_epoch(word: &str) -> bool {
+    word.len() == 16 && word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether there is no curl here, which a developer's machine need not have.
+fn lacks_curl() -> bool {
+    let found = Command::new("curl").arg("--version").stdout(Stdio::null()).status();
+    found.is_err() && std::env::var_os("CI").is_none_or(|value| value != "true")
 }
 
 #[test]
@@ -378,6 +415,9 @@ fn consoles_show_what_happens() {
         for block in &blocks {
             match block.not_run {
                 Some(reason) => assert!(reason.len() > 10, "{path}: {reason:?} is not a reason"),
+                None if block.wants("curl") && lacks_curl() => {
+                    eprintln!("SKIPPED: {path}, line {}: there is no curl here", block.line);
+                }
                 None => {
                     let machine = machine.get_or_insert_with(|| Machine::start(&path));
                     wrong.extend(
@@ -403,6 +443,7 @@ fn a_console_that_shows_something_else_is_found() {
         "$ echo a; echo b >&2\na\nb",
         "$ seq 9\n  …\n3\n  …",
         "$ echo 1.5ms at 2026-11-29T21:44:52.909Z\n200µs at 2024-01-01T00:00:00Z",
+        "$ echo '\"e\":\"9f3c1a7be2d04411\",\"t\":1764417433123 9f3c1a7be2d04411:4'\n\"e\":\"00000000000000ff\",\"t\":1000000000000 00000000000000ff:4",
         "$ rsock request tcp://127.0.0.1:7878 -d hi\nhi\n$ ls /tmp/",
         "$ rsock stream tcp://127.0.0.1:7878 -r range -d '{\"interval_ms\":9}'\n0\n  …\n^C",
         "$ echo tcp://127.0.0.1:7878\ntcp://127.0.0.1:7878",
@@ -415,6 +456,7 @@ fn a_console_that_shows_something_else_is_found() {
         "$ echo a\na\nb",
         "$ seq 9\n  …\n10\n",
         "$ echo 1.5 ms\n2.5 ms",
+        "$ echo 9f3c1a7be2d04411:4\n9f3c1a7be2d04411:5",
         "$ rsock request tcp://127.0.0.1:7878 -r nope\nrsock: done",
         "a\n$ echo a",
     ] {

@@ -186,7 +186,7 @@ export default {
       const page = await open(t, `${kind}/echo`);
       await page.locator("#send").click();
       if (kind === "channel") {
-        for (let i = 0; i < 3; i++) await page.locator(".compose button:enabled").first().click();
+        for (let i = 0; i < 3; i++) await page.locator(".compose button[type=submit]:enabled").click();
       }
       await page.waitForTimeout(300);
       for (const width of [1440, 390]) {

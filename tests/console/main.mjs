@@ -9,7 +9,7 @@ import { start, tap } from "./service.mjs";
 const HERE = path.dirname(fileURLToPath(import.meta.url));
 const names = ["rsockd", "browser", "shots", "source", "work", "only", "web"];
 const { values: options } = parseArgs({ options: Object.fromEntries(names.map((name) => [name, { type: "string" }])) });
-const LIMIT = 60_000;
+const LIMIT = 120_000;
 const AXE = fs.readFileSync(path.join(HERE, "node_modules/axe-core/axe.min.js"), "utf8");
 
 const browser = await chromium.launch({

@@ -25,12 +25,23 @@ pub struct OpenFiles {
     /// Connections asked for, and those that the limit is enough for.
     asked: u32,
     served: u32,
+    /// The same of HTTP.
+    http_asked: u32,
+    http_served: u32,
 }
 
 impl OpenFiles {
     /// Logs it: as a warning, if the limit is too low for what somebody asked for.
     pub fn log(self) {
-        let Self { limit, asked, served } = self;
+        let Self { limit, asked, served, http_asked, http_served } = self;
+        let has_asked = http_asked != Options::default().max_http_connections;
+        if http_served < http_asked && has_asked {
+            tracing::warn!(
+                "this process may open {limit} files, which is too few for --max-http-connections \
+                 {http_asked}: {http_served} at a time are served, more are refused; raise the limit \
+                 (ulimit -Hn), or lower --max-connections, which has the others"
+            );
+        }
         if served == asked {
             tracing::debug!("this process may open {limit} files");
         } else if asked == Options::default().max_connections {
@@ -69,10 +80,11 @@ impl Options {
     /// If the limit cannot be read.
     pub fn fit_to_open_files(&mut self) -> io::Result<OpenFiles> {
         let limit = rlimit::increase_nofile_limit(u64::MAX)?;
-        let asked = self.max_connections;
+        let (asked, http_asked) = (self.max_connections, self.max_http_connections);
         (self.max_connections, self.max_newcomers, self.max_http_connections) =
             self.sockets_within(limit);
-        Ok(OpenFiles { limit, asked, served: self.max_connections })
+        let (served, http_served) = (self.max_connections, self.max_http_connections);
+        Ok(OpenFiles { limit, asked, served, http_asked, http_served })
     }
 
     /// Open files of the data directory at most, if there is one.
@@ -101,7 +113,11 @@ impl Options {
         let at_most = |n: u64, max: u32| u32::try_from(n.max(1)).unwrap_or(u32::MAX).min(max);
         // Half as many as newcomers may be let in beyond the connections, when they come back.
         let newcomers = at_most(room / 6, self.max_newcomers);
-        let http = at_most(room / 6, self.max_http_connections);
+        // HTTP has a part, and whatever the others leave.
+        let taken =
+            u64::from(newcomers) + u64::from(newcomers / 2) + u64::from(self.max_connections);
+        let left = room.saturating_sub(taken);
+        let http = at_most(left.max(room / 6), self.max_http_connections);
         let others = u64::from(newcomers) + u64::from(newcomers / 2) + u64::from(http);
         (at_most(room.saturating_sub(others), self.max_connections), newcomers, http)
     }
@@ -127,11 +143,15 @@ mod tests {
             (1_200 + others, (1_000, 100, 50)),
             (1_199 + others, (999, 100, 50)),
             (60 + others, (35, 10, 10)),
+            (500 + others, (326, 83, 50)),
             (3 + others, (1, 1, 1)),
             (0, (1, 1, 1)),
         ] {
             assert_eq!(options.sockets_within(limit), expected, "{limit}");
         }
+        let of_http = Options { max_connections: 10, max_http_connections: 900, ..options.clone() };
+        assert_eq!(of_http.sockets_within(1_060 + others), (10, 100, 900));
+        assert_eq!(of_http.sockets_within(660 + others), (10, 100, 500));
         let limit = 4_000 + others;
         let durable = Options { data: Some("d".into()), data_max: 10 << 30, ..options.clone() };
         assert_eq!(segments_within(limit), 256);

@@ -372,8 +372,9 @@ def idle(setting):
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     check(most > readers + 100, f"{most} files may be open here")
-    limit = str(2 * readers)
-    flags = ["--max-http-connections", limit, "--max-http-connections-per-address", limit]
+    limit = str(readers + 1_000)
+    # The files that may be open are shared with connections of RSocket.
+    flags = ["--max-http-connections", limit, "--max-http-connections-per-address", limit, "--max-connections", "100"]
 
     async def work(service):
         port, pid = port_of(service), service.process.pid
@@ -389,7 +390,10 @@ def idle(setting):
             # Some at a time, so that no more wait to be accepted than may.
             if at % 100 == 99:
                 last = connections[-100:]
-                await asyncio.wait_for(asyncio.gather(*(reader.readuntil(b"id: ") for reader, _ in last)), LIMIT)
+                try:
+                    await asyncio.wait_for(asyncio.gather(*(reader.readuntil(b"id: ") for reader, _ in last)), LIMIT)
+                except asyncio.IncompleteReadError as error:
+                    raise Failed(f"reader {at} was answered {error.partial}") from None
         each = (resident(pid) - before) / readers
         print(f"   {readers} idle readers: {each:.1f} KiB each", flush=True)
         await publish(port, "feed", "news")

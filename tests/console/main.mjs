@@ -18,7 +18,7 @@ const browser = await chromium.launch({
 });
 let shared;
 
-/** What a case is given. `open(hash, how)` gives a page; how: { width, scheme, locale, at: a tap }. */
+/** A case: what it is given. `open(hash, how)` gives a page; how: { width, scheme, locale, at: a tap }. */
 class Case {
   #ends = [];
   #problems = [];
@@ -68,7 +68,7 @@ class Case {
       .filter(({ impact }) => impact === "serious" || impact === "critical")
       .map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map((node) => `${node.target} (${node.any[0]?.message ?? node.html})`).join("; ")}`);
   }
-  /** What is wider than the page, or cut off although it should not be. */
+  /** Finds what is wider than the page, or cut off although it should not be. */
   async overflow(page) {
     return page.evaluate(() => {
       const wide = document.documentElement.scrollWidth > innerWidth ? [`the page is ${document.documentElement.scrollWidth} wide`] : [];

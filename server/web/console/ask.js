@@ -82,7 +82,7 @@ export const KINDS = [
 ];
 export const kindOf = (id) => KINDS.find(([kind]) => kind === id);
 
-/** What is written for a route that nobody has asked yet. */
+/** Data for a route that nobody has asked yet. */
 const SAMPLES = {
   range: '{"from":0,"to":1000,"interval_ms":100}',
   clock: '{"interval_ms":1000}',
@@ -100,7 +100,7 @@ const MAX_FILE = 16e6;
 /** Names of metadata that may hold a secret: they are not remembered. */
 const SECRET = /auth|token|cookie|secret|password/i;
 
-/** What is being written. It outlives a change of screen; what is secret in it goes with the page. */
+/** The request that is being written. It outlives a change of screen; what is secret in it goes with the page. */
 export const ask = {
   kind: "stream",
   route: "range",
@@ -118,7 +118,7 @@ export function take(change) {
   ask.data ??= SAMPLES[ask.route.split(".")[0]] ?? "";
 }
 
-/** What some text is as data: { bytes, note, isWrong }. */
+/** Reads some text as data: { bytes, note, isWrong }. */
 export function read(text, format, file = null) {
   const encoded = new TextEncoder().encode(text);
   const size = bytes(encoded.length);

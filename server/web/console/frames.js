@@ -24,7 +24,7 @@ words({
 const KEPT = 1000;
 const ROW = 24;
 const COMPLETE = 0x40;
-/** What moves the text around it, or shows nothing: a frame's content stays in its row. */
+/** Characters that move the text around them, or show nothing: a frame's content stays in its row. */
 const UNSEEN = /[\0-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
 
 /** Bytes of a frame that a row can show. */

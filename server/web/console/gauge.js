@@ -9,20 +9,20 @@ const FOLLOWS = 0x80,
   COMPLETE = 0x40,
   NEXT = 0x20;
 
-/** What was granted and what came, of one direction of one stream. */
+/** The sums of what was granted and what came, of one direction of one stream. */
 export class Credit {
   granted = 0;
   done = 0;
   /** Nothing is held back any more. */
   free = false;
-  /** What the page has taken of it, where it takes slowly. */
+  /** Items that the page has taken of it, where it takes slowly. */
   taken = null;
   /** idle · open · complete · canceled · failed */
   state = "idle";
   why = "";
   /** Since when nothing is outstanding. */
   since = 0;
-  /** What happened when: {time, granted, done}. */
+  /** Its steps: {time, granted, done}. */
   log = [];
 
   get left() {
@@ -362,7 +362,7 @@ export function grantButtons(give) {
     h("span.seg", { role: "group", "aria-label": t("Grant credit") }, buttons),
   );
 }
-/** What a key grants while a gauge has the focus, if anything. */
+/** The credit that a key grants while a gauge has the focus, if anything. */
 export const keyGrant = (key) => ({ 1: 1, "+": 1, 8: 8, 0: 100, i: Infinity })[key];
 
 /** Eight marks for a row of a table: what came, what may come, or a bar where it holds. */

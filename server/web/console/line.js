@@ -18,7 +18,7 @@ export const line = {
   peer: null,
   /** { user, password } or { bearer }; here and nowhere else. */
   auth: null,
-  /** Who the service says this is, and what that one may do with it as a whole: console, metrics, admin. */
+  /** The user as the service names them, and what that one may do with it as a whole: console, metrics, admin. */
   subject: "",
   may: new Set(),
   /** The service wants to know who this is. */
@@ -60,7 +60,7 @@ export const dial = (options = {}) =>
   connect(url, { auth: line.auth ?? undefined, reconnect: true, keepalive: 10_000, lifetime: 30_000, ...options });
 export const address = () => url;
 
-/** What HTTP answers, with the credentials of this page: a text; an Error with the service's words where it refuses. */
+/** An answer over HTTP, with the credentials of this page: a text; an Error with the service's words where it refuses. */
 export async function ask(path, init = {}) {
   const { auth } = line;
   const headers = { accept: "application/json", ...init.headers };

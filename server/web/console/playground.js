@@ -82,7 +82,7 @@ export default function playground(main, args) {
     if (isTab) form.node.querySelector("[role=tab][aria-selected=true]").focus();
     else if (id && whole.querySelector(`#${CSS.escape(id)}`)) whole.querySelector(`#${CSS.escape(id)}`).focus();
   }
-  /** What is being written, and what runs, stays as it is while the route, or what is known of it, is another. */
+  /** Shows another route, or what is known of it, while what is being written and what runs stays as it is. */
   function rerouted() {
     whole.firstChild.replaceWith(list(again));
     screen.run.form.refit();
@@ -185,7 +185,7 @@ function list(again) {
   );
 }
 
-/** What comes of a request: the gauges, the frames, and what can be done meanwhile. */
+/** The outcome of a request: the gauges, the frames, and what can be done meanwhile. */
 function run(screen) {
   const { kind } = ask;
   const isChannel = kind === "channel";
@@ -260,7 +260,7 @@ function run(screen) {
     });
     isNew = true;
   }
-  /** What a frame has in it: a text, and bytes behind it. What is kept of them is no part of a larger message. */
+  /** The content of a frame: a text, and bytes behind it. What is kept of them is no part of a larger message. */
   function content(direction, { type, data, text, code, metadata }) {
     if (type === "ERROR") return { text: `${errorName(code)}: ${text}` };
     const shown = type === "METADATA_PUSH" ? metadata : data;

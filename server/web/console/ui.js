@@ -76,9 +76,9 @@ export function say(text) {
 /** The first line of a screen: its name, something about it, what can be done. */
 export const head = (title, about, ...act) =>
   h("div.head", h("h1", { tabindex: -1 }, title), about && h("p", about), act.length > 0 && h("div.act", act));
-/** What stands where there is nothing yet, or nothing was found. */
+/** Words where there is nothing yet, or nothing was found. */
 export const none = (title, ...kids) => h("div.none", h("h2", title), kids);
-/** What was refused or failed, in the words of the service, and a way to ask once more. */
+/** A refusal or a failure, in the words of the service, and a way to ask once more. */
 export const refused = (title, why, again) =>
   h(
     "div.none.bad",

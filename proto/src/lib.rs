@@ -51,7 +51,9 @@ mod tests;
 mod transmit;
 
 pub use config::{Config, MAX_FRAME_BYTES, ResumeLimits};
-pub use connection::{AnswerNow, Connection, Event, Fragmented, Items, Role, StreamMut};
+pub use connection::{
+    AnswerNow, Connection, Event, Fragmented, Items, Role, StreamMut, StreamSummary,
+};
 pub use error::{
     CloseReason, ControlError, ErrorCode, IoError, NotResumed, RequestError, SendError, Side,
     StreamError, Violation,

@@ -26,5 +26,6 @@ mod resume;
 mod resume_client;
 mod setup;
 mod stream;
+mod summary;
 mod unsent;
 mod wire;

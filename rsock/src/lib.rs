@@ -150,7 +150,10 @@ pub use router::{
     fire_and_forget, request_channel, request_response, request_stream, stream_feed,
 };
 pub use runtimes::Runtimes;
-pub use server::{Endpoint, Serve, Server, ServerBuilder};
+pub use server::{
+    ConnectionDetails, ConnectionInfo, ConnectionPage, Connections, Endpoint, Serve, Server,
+    ServerBuilder, StreamInfo,
+};
 pub use settings::{DEFAULT_CREDIT, DEFAULT_MAX_REQUESTS};
 pub use spawn::{Spawned, spawned};
 pub use state::ConnectionState;

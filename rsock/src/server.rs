@@ -1,6 +1,7 @@
 //! The side that is dialled.
 
 mod builder;
+mod connections;
 mod drain;
 mod entering;
 mod heartbeat;
@@ -44,12 +45,15 @@ use crate::{
 };
 
 pub use builder::ServerBuilder;
+use connections::Table;
+pub use connections::{ConnectionDetails, ConnectionInfo, ConnectionPage, Connections, StreamInfo};
 
 /// Listeners that are open, and not yet served.
 #[derive(Debug)]
 pub struct Server {
     listeners: Vec<Listener>,
     builder: ServerBuilder,
+    connections: Connections,
 }
 
 impl Server {
@@ -74,6 +78,11 @@ impl Server {
     /// The addresses it listens on, with the ports it was given.
     pub fn addresses(&self) -> Vec<String> {
         self.listeners.iter().map(|listener| listener.uri.to_string()).collect()
+    }
+
+    /// Its connections, to be looked at and ended one by one while it serves.
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
     }
 
     /// Serves connections for ever, or until a shutdown: await the result.
@@ -113,6 +122,11 @@ impl Endpoint {
         }
     }
 
+    /// Its connections, to be looked at and ended one by one.
+    pub fn connections(&self) -> Connections {
+        Connections::of(&self.service.live)
+    }
+
     /// Takes no more connections and no new requests, lets open streams end within
     /// [`drain_limit`](ServerBuilder::drain_limit), closes the connections and returns.
     pub async fn drain(&self) {
@@ -147,8 +161,8 @@ impl Serve {
 
     async fn run(self) {
         self.server.keep_alive();
-        let Self { server: Server { listeners, builder }, acceptor, shutdown } = self;
-        let service = Arc::new(Service::new(builder, acceptor));
+        let Self { server: Server { listeners, builder, connections }, acceptor, shutdown } = self;
+        let service = Arc::new(Service::new(builder, acceptor, connections));
         let closes_all = CloseOnDrop(Arc::clone(&service));
         let mut shutdown = shutdown.unwrap_or_else(|| Box::pin(std::future::pending()));
         let (mut accepting, mut files) = (Vec::new(), Vec::new());
@@ -260,7 +274,7 @@ struct Service {
     doors: Arc<Doors>,
     /// The live connections: at most `max_connections`, `max_sessions` without a transport, and
     /// `max_newcomers`.
-    live: Mutex<slab::Slab<Connected>>,
+    live: Arc<Table>,
     /// The last of them has ended.
     deserted: Notify,
     draining: watch::Sender<bool>,
@@ -272,7 +286,11 @@ struct Service {
 }
 
 impl Service {
-    fn new(mut builder: ServerBuilder, acceptor: Arc<dyn Accept>) -> Self {
+    fn new(
+        mut builder: ServerBuilder,
+        acceptor: Arc<dyn Accept>,
+        connections: Connections,
+    ) -> Self {
         if builder.lease.is_some() || builder.resume.is_some() {
             let config = Arc::make_mut(&mut builder.settings.config);
             config.leases |= builder.lease.is_some();
@@ -289,7 +307,7 @@ impl Service {
             patience: builder.settings.config.setup_timeout / 2,
         };
         let doors = Doors::new(limits, Arc::clone(&builder.settings.meter));
-        let (live, draining) = (Mutex::default(), watch::Sender::new(false));
+        let draining = watch::Sender::new(false);
         let max = builder.max_sessions;
         let max_per_address = builder.max_sessions_per_address.unwrap_or_else(|| max.div_ceil(2));
         let sessions = builder.settings.config.resume.map(|_| Sessions::new(max, max_per_address));
@@ -300,7 +318,7 @@ impl Service {
             builder,
             acceptor,
             doors,
-            live,
+            live: connections.into_table(),
             deserted,
             draining,
             sessions,
@@ -429,7 +447,7 @@ impl Service {
         if newcomer.as_ref().is_some_and(|newcomer| !newcomer.driven_by(mailbox.clone())) {
             return None;
         }
-        let live = self.register(&mailbox, transport.framing.has_pings());
+        let live = self.register(&mailbox, &transport);
         if *self.draining.borrow() {
             // It is heard, and told that it comes too late.
             mailbox.end(false);
@@ -443,12 +461,14 @@ impl Service {
         Some(Driven { driver: Box::pin(driver), _live: live })
     }
 
-    fn register(self: &Arc<Self>, mailbox: &Arc<Mailbox>, has_pings: bool) -> Live {
+    fn register(self: &Arc<Self>, mailbox: &Arc<Mailbox>, transport: &Transport) -> Live {
         let (mailbox, _aging) = (Arc::clone(mailbox), self.age(mailbox));
+        let (address, has_pings) = (Arc::clone(&transport.peer), transport.framing.has_pings());
+        let since = tokio::time::Instant::now();
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         Live {
             service: Arc::clone(self),
-            key: live.insert(Connected { mailbox, has_pings, _aging }),
+            key: live.insert(Connected { mailbox, address, since, has_pings, _aging }),
         }
     }
 }
@@ -456,6 +476,9 @@ impl Service {
 /// A live connection, as its server knows it.
 struct Connected {
     mailbox: Arc<Mailbox>,
+    /// That of the transport it began with.
+    address: Arc<str>,
+    since: tokio::time::Instant,
     has_pings: bool,
     /// The task that ends it when it is as old as it may be.
     _aging: Option<AbortOnDrop>,
@@ -529,7 +552,7 @@ mod tests {
         let builder = ServerBuilder::default().lease(crate::SharedLease::new(1)).resume(limits, 1);
         let builder = builder.config(Config::default());
         let rejecting = crate::acceptor::Always(Arc::new(crate::Rejecting));
-        let service = Service::new(builder, Arc::new(rejecting));
+        let service = Service::new(builder, Arc::new(rejecting), Connections::default());
         let config = &service.builder.settings.config;
         assert!(config.leases && config.resume.is_some() && service.sessions.is_some());
     }

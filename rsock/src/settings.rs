@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, sync::Arc};
 use rsock_proto::{Config, Window};
 
 use crate::{
-    connection::{DriverOptions, Mailbox, Pace, Sessions},
+    connection::{DriverOptions, Leases, Mailbox, Pace, Sessions},
     lease::LeasePolicy,
     memory::MemoryBudget,
     meter::Meter,
@@ -46,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) meter: Arc<Meter>,
     pub(crate) tap: Option<FrameTap>,
     pub(crate) observe: Option<Arc<dyn Observe>>,
+    /// The routes of open streams are remembered; a server's alone.
+    pub(crate) remembers_routes: bool,
 }
 
 impl Default for Settings {
@@ -60,6 +62,7 @@ impl Default for Settings {
             meter: Arc::default(),
             tap: None,
             observe: None,
+            remembers_routes: false,
         }
     }
 }
@@ -92,11 +95,12 @@ impl Settings {
             meter: Arc::clone(&self.meter),
             tap: self.tap.clone(),
             peer,
-            lease,
+            lease: lease.map(|policy| Box::new(Leases::new(policy))),
             sessions,
             memory: self.budget(),
             max_waiting_bytes: self.max_waiting_bytes,
             pace: self.bytes_in_per_s.map(|bytes_per_s| Box::new(Pace::new(bytes_per_s))),
+            opened: self.remembers_routes.then(Box::default),
         }
     }
 }

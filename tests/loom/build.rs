@@ -292,7 +292,7 @@ fn main() -> Result<(), Box<dyn Error>> {
              pub(crate) use crate::neighbours::{{boxed, observe, sync, transport}};\n\
              {above}\n\
              pub mod connection {{\n{within}\n\
-             pub(crate) use crate::neighbours::doors;\n\
+             pub(crate) use crate::neighbours::{{doors, snapshot}};\n\
              pub(crate) mod work {{\n\
              pub(crate) type Work = crate::neighbours::boxed::BoxFuture<\n\
              Result<Option<rsock_proto::Payload>, super::super::error::Error>>;\n}}\n\

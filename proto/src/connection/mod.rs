@@ -24,6 +24,7 @@ mod resume;
 mod state;
 mod stream_mut;
 mod streams;
+mod summary;
 mod transmit;
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
@@ -59,6 +60,7 @@ use resume::Session;
 use state::State;
 pub use stream_mut::StreamMut;
 use streams::{Streams, Tenancy};
+pub use summary::StreamSummary;
 
 /// Events a read may leave undelivered before the rest of its bytes wait.
 const EVENTS_PER_READ: usize = 256;

@@ -211,6 +211,15 @@ impl Streams {
         (tenancy.serial == key.serial).then_some(&slot.stream)
     }
 
+    /// All streams that have a place.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (StreamKey, &Stream)> {
+        // Their number is bounded, far below 2^32.
+        self.slots.iter().enumerate().filter_map(|(index, Slot { tenancy, stream })| {
+            let serial = tenancy.as_ref()?.serial;
+            Some((StreamKey { index: index as u32, id: stream.id, serial }, stream))
+        })
+    }
+
     /// The position that our request was written at, if it is ours and has been; `None` for a stream that is
     /// not known. Those that were left at the end are known until they are freed.
     pub(crate) fn request_of(&self, key: StreamKey) -> Option<Option<u64>> {

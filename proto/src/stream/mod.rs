@@ -178,6 +178,11 @@ impl Stream {
         self.send.granted()
     }
 
+    /// Items we have asked for that have not come.
+    pub(crate) fn awaited(&self) -> u64 {
+        self.recv.awaited()
+    }
+
     /// The next request-n of the peer is to be told.
     pub(crate) fn watch_credit(&mut self) {
         self.send.watch();

@@ -33,6 +33,11 @@ impl RecvHalf {
         self.unsent_n = self.unsent_n.saturating_add(n.into());
     }
 
+    /// Items granted and not yet received.
+    pub(crate) fn awaited(&self) -> u64 {
+        self.granted
+    }
+
     /// Counts an item received; false if it was not granted.
     #[must_use]
     pub(crate) fn receive(&mut self) -> bool {

@@ -9,7 +9,7 @@ use std::{
     mem,
     sync::{Arc, OnceLock, PoisonError, atomic::Ordering::Relaxed},
     task::Waker,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use crate::{
     connection::{
         doors::{Place, TurnAway},
         inlet::{Feeder, Inlet, WaitingBytes},
+        snapshot::Snapshot,
     },
     demand::Grants,
     error::Error,
@@ -66,6 +67,8 @@ pub(crate) enum Command {
     Beat,
     /// Tolerate no more silence of the peer than this.
     Shorten(Duration),
+    /// Say how the connection is, with so many of its streams at most.
+    Look { max_streams: usize, answer: oneshot::Sender<Box<Snapshot>> },
     /// Take no new requests, end with the last stream.
     Drain,
     /// The same of one that is as old as it may be.
@@ -179,6 +182,17 @@ struct Inner {
     features: Features,
     /// News of the end of our service, until the peer has said that it heeds them.
     drain_notice: Option<Bytes>,
+    /// There from the first on: most connections are never silent for long.
+    pings: Option<Box<Pings>>,
+}
+
+/// The pings of a transport that has some of its own.
+#[derive(Default)]
+struct Pings {
+    /// The time at which one left that was not answered yet.
+    left: Option<Instant>,
+    /// How long the last one took there and back.
+    round_trip: Option<Duration>,
 }
 
 impl Inner {
@@ -383,6 +397,12 @@ impl Mailbox {
         let _ = self.send(Command::Beat);
     }
 
+    /// Has the driver say how the connection is, with so many of its streams at most; `None` if it is over.
+    pub(crate) fn look(&self, max_streams: usize) -> Option<oneshot::Receiver<Box<Snapshot>>> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Look { max_streams, answer }).ok().map(|()| answered)
+    }
+
     /// Nothing new is asked of the peer from here on, for this reason. Who waits to ask is told.
     pub(crate) fn refuse(&self, reason: &CloseReason) {
         let mut inner = self.lock();
@@ -497,6 +517,11 @@ impl Mailbox {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
+    /// How long the last ping of the transport took there and back.
+    pub(crate) fn ping_round_trip(&self) -> Option<Duration> {
+        self.lock().pings.as_ref().and_then(|pings| pings.round_trip)
+    }
+
     /// The peer's newest lease.
     pub(crate) fn lease(&self) -> watch::Receiver<Option<frame::Lease>> {
         self.lease_sender().subscribe()
@@ -606,6 +631,20 @@ impl Mailbox {
     pub(crate) fn publish_round_trip(&self, round_trip: Duration) {
         let nanos = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
         self.round_trip.store(nanos.max(1), Relaxed);
+    }
+
+    /// The transport has pinged the peer.
+    pub(crate) fn pinged(&self, now: Instant) {
+        self.lock().pings.get_or_insert_default().left.get_or_insert(now);
+    }
+
+    /// The peer has answered.
+    pub(crate) fn answered_ping(&self, now: Instant) {
+        if let Some(pings) = &mut self.lock().pings
+            && let Some(left) = pings.left.take()
+        {
+            pings.round_trip = Some(now.saturating_duration_since(left));
+        }
     }
 
     pub(crate) fn leased(&self, lease: Option<frame::Lease>) {

@@ -14,12 +14,13 @@ mod permit;
 mod producers;
 mod sessions;
 mod shares;
+mod snapshot;
 mod spare_inlets;
 mod wake_group;
 pub(crate) mod work;
 
 pub(crate) use doors::{DoorLimits, Doors, Newcomer};
-pub(crate) use driver::{Driver, DriverOptions, Pace, Redialler};
+pub(crate) use driver::{Driver, DriverOptions, Leases, Pace, Redialler};
 pub(crate) use inlet::{Feeder, Inlet};
 pub(crate) use mailbox::{Command, Mailbox, Outgoing, Permit};
 pub(crate) use permit::{AwaitedPermit, refusal, refused};
@@ -27,5 +28,6 @@ pub(crate) use producers::{guard, panicked};
 pub(crate) use sessions::Sessions;
 #[cfg(feature = "websocket")]
 pub(crate) use shares::{Holder, Shares, Spare};
+pub(crate) use snapshot::{SeenStream, Snapshot};
 pub(crate) use spare_inlets::{keep_inlet, take_inlet};
 pub use wake_group::WakeGroup;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 #[cfg(feature = "tls")]
 use super::secure;
-use super::{Endpoint, Server, Service, drain::DrainSettings};
+use super::{Connections, Endpoint, Server, Service, drain::DrainSettings};
 #[cfg(feature = "tls")]
 use crate::transport::tls::ServerTls;
 use crate::{
@@ -278,6 +278,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Remembers the route of each stream and channel that a peer opens, and when it did, for whoever looks at the
+    /// [connections](crate::Connections). It takes some hundred bytes for each that is open. By default nothing is remembered.
+    pub fn remember_routes(mut self, remembers: bool) -> Self {
+        self.settings.remembers_routes = remembers;
+        self
+    }
+
     /// Sets the bounds of what a peer can make us hold, as [`config`](Self::config) does, so that others can be
     /// [set](LiveConfig::set) while the server serves.
     pub fn live_config(mut self, config: LiveConfig) -> Self {
@@ -326,7 +333,7 @@ impl ServerBuilder {
             let runtime = self.runtimes.as_ref().and_then(|runtimes| runtimes.handles().next());
             listeners.push(Listener::open(socket, uri, runtime)?);
         }
-        Ok(Server { listeners, builder: self })
+        Ok(Server { listeners, builder: self, connections: Connections::default() })
     }
 
     /// Serves one connection over a byte stream of the caller's, such as [`memory`](crate::memory),
@@ -341,7 +348,9 @@ impl ServerBuilder {
     /// A server that is given its byte streams by the caller. They share what the connections of a
     /// server share: the sessions that can be resumed, on whichever of them.
     pub fn without_listeners(self, acceptor: impl Acceptor) -> Endpoint {
-        Endpoint { service: Arc::new(Service::new(self, Arc::new(acceptor))) }
+        Endpoint {
+            service: Arc::new(Service::new(self, Arc::new(acceptor), Connections::default())),
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub fn memory(capacity: usize) -> (DuplexStream, DuplexStream) {
 pub(crate) enum Received {
     /// A whole frame.
     Frame(Bytes),
+    /// The answer to a ping of the transport.
+    Pong,
     /// Something of the transport's own, dealt with.
     Control,
     /// The peer ends the transport, and may have said why, with a code.
@@ -113,11 +115,11 @@ impl Framing {
         !matches!(self, Self::LengthPrefixed)
     }
 
-    /// Pings the peer, if the transport can.
+    /// Pings the peer, if the transport can, and says whether it did.
     #[cfg_attr(not(feature = "websocket"), expect(unused_variables, reason = "WebSocket's alone"))]
-    pub(crate) fn ping(&mut self, output: &mut SendBuf) {
+    pub(crate) fn ping(&mut self, output: &mut SendBuf) -> bool {
         match self {
-            Self::LengthPrefixed => {}
+            Self::LengthPrefixed => false,
             #[cfg(feature = "websocket")]
             Self::WebSocket(framing) => framing.ping(output),
         }

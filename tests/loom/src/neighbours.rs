@@ -97,6 +97,11 @@ pub(crate) mod doors {
     }
 }
 
+pub(crate) mod snapshot {
+    /// How a connection is; no model looks.
+    pub(crate) struct Snapshot;
+}
+
 pub(crate) mod transport {
     pub(crate) mod socket {
         use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering::Relaxed};

@@ -90,6 +90,9 @@ impl Driver {
         if let Err(error) = self.check_token(&setup) {
             return self.connection.reject(ErrorCode::REJECTED_SETUP, error.to_string());
         }
+        if let Some(opened) = &mut self.options.opened {
+            opened.set_mime(&setup.metadata_mime);
+        }
         let Some(accept) = &self.admission.accept else { return };
         let DriverOptions { window, config, peer: address, memory, .. } = &self.options;
         let ends = self.wire.socket.ends(&self.wire.framing, Arc::clone(address));

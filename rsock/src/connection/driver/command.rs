@@ -4,7 +4,7 @@ use std::{mem, sync::Arc, time::Instant};
 
 use rsock_proto::{CloseReason, ErrorCode, Interaction, Payload, RequestError, Side};
 
-use super::{Driver, PUSH_SLOT, drop_guarded};
+use super::{Driver, PUSH_SLOT, drop_guarded, now};
 use crate::{
     connection::{
         Command, Feeder, Inlet, Outgoing, Permit,
@@ -108,7 +108,13 @@ impl Driver {
             Command::Ping { answer, permit } => self.start_ping(answer, permit),
             Command::Beat => {
                 let stats = self.connection.stats();
-                self.wire.beat(stats.bytes_in + stats.bytes_out);
+                if self.wire.beat(stats.bytes_in + stats.bytes_out) {
+                    self.mailbox.pinged(now());
+                }
+            }
+            Command::Look { max_streams, answer } => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.snapshot(max_streams));
             }
             Command::Shorten(lifetime) => self.connection.shorten_lifetime(lifetime),
             Command::Drain => {

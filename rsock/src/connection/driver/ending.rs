@@ -181,7 +181,7 @@ impl Driver {
                         self.count_lost();
                     }
                 }
-                Ok(Some(Received::Control)) => {}
+                Ok(Some(Received::Control | Received::Pong)) => {}
                 _ => return,
             }
         }

@@ -71,6 +71,7 @@ impl Failing {
             | Command::Watch { .. }
             | Command::Beat
             | Command::Shorten(_)
+            | Command::Look { .. }
             | Command::Drain
             | Command::Retire
             | Command::Close

@@ -9,7 +9,7 @@ use crate::lease::{Grant, LeasePolicy, Load};
 const SHORTEST: Duration = Duration::from_millis(10);
 
 /// The leases that we give: the policy, and when it is asked again.
-pub(super) struct Leases {
+pub(crate) struct Leases {
     policy: Box<dyn LeasePolicy>,
     /// A part of the last lease's time is over; `None` before the first.
     renew_at: Option<Instant>,
@@ -20,7 +20,7 @@ pub(super) struct Leases {
 }
 
 impl Leases {
-    pub(super) fn new(policy: Box<dyn LeasePolicy>) -> Self {
+    pub(crate) fn new(policy: Box<dyn LeasePolicy>) -> Self {
         Self { policy, renew_at: None, granted: 0, running: 0 }
     }
 

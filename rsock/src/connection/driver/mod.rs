@@ -12,7 +12,9 @@ mod ending;
 mod failing;
 mod input;
 mod lease;
+mod look;
 mod memory;
+mod opened;
 mod pace;
 mod produce;
 mod pushes;
@@ -41,7 +43,6 @@ use crate::{
         sessions::Sessions,
     },
     error::Error,
-    lease::LeasePolicy,
     memory::MemoryBudget,
     meter::{ConnectionMeter, Meter},
     tap::{Direction, FrameTap},
@@ -57,7 +58,6 @@ use alarm::Alarm;
 use bulk::Bulk;
 use calls::Calls;
 use ending::{Ending, Phase};
-use lease::Leases;
 use memory::Memory;
 use serving::Serving;
 use session::Session;
@@ -65,6 +65,8 @@ use slots::Slots;
 use waiting::Waiting;
 use wire::Wire;
 
+pub(crate) use lease::Leases;
+pub(crate) use opened::Opened;
 pub(crate) use pace::Pace;
 pub(crate) use redial::Redialler;
 
@@ -91,8 +93,8 @@ pub(crate) struct DriverOptions {
     pub(crate) tap: Option<FrameTap>,
     /// The address of the peer's present transport, for logs.
     pub(crate) peer: Arc<str>,
-    /// The policy of what the peer is allowed, where leases are agreed upon.
-    pub(crate) lease: Option<Box<dyn LeasePolicy>>,
+    /// The leases that the peer is given, where they are agreed upon, until the driver has them.
+    pub(crate) lease: Option<Box<Leases>>,
     /// A server's resumable sessions.
     pub(crate) sessions: Option<Arc<Sessions>>,
     /// The memory it shares with other connections.
@@ -101,6 +103,8 @@ pub(crate) struct DriverOptions {
     pub(crate) max_waiting_bytes: usize,
     /// How fast the peer is read, if that is bounded.
     pub(crate) pace: Option<Box<Pace>>,
+    /// The routes of open streams, if they are remembered.
+    pub(crate) opened: Option<Box<Opened>>,
 }
 
 /// A connection, in its parts. Each is a noun with what belongs to it; what takes more than one of them
@@ -169,7 +173,7 @@ impl Driver {
         mailbox: Arc<Mailbox>,
         mut options: DriverOptions,
     ) -> Self {
-        let lease = options.lease.take().map(|policy| Box::new(Leases::new(policy)));
+        let lease = options.lease.take();
         Self {
             wire: Wire::new(transport, &options),
             connection,

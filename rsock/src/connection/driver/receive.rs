@@ -110,6 +110,7 @@ impl Driver {
                     self.take_in_unanswered();
                 }
                 Ok(Some(Received::Control)) => {}
+                Ok(Some(Received::Pong)) => self.mailbox.answered_ping(now),
                 Ok(Some(Received::End(None))) => self.connection.handle_disconnect(None, now),
                 Ok(Some(Received::End(Some((code, reason))))) => {
                     log_farewell(&self.options.peer, &self.mailbox, code, &reason);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rsock_proto::{Interaction, Payload, StreamKey};
 
-use super::{Driver, answer::Unanswered, lease::Leases, pushes::Pushes};
+use super::{Driver, answer::Unanswered, lease::Leases, now, pushes::Pushes};
 use crate::{
     connection::{
         Feeder, Inlet,
@@ -50,6 +50,7 @@ impl Driver {
         let handler = Arc::clone(responder);
         let granted = self.connection.stream(key).map_or(0, |stream| stream.granted());
         let asked = Asked::new(key.id(), granted);
+        let route = self.options.opened.as_ref().and_then(|opened| opened.route(&payload));
         // Of a channel, the items that follow may be as large.
         let window = self.options.window.expecting(payload.size());
         // A stream lasts.
@@ -77,6 +78,9 @@ impl Driver {
                 slot.producer = Some(source.into());
                 slot.charge = charge;
                 self.slots.queue(key.index());
+                if let Some(opened) = &mut self.options.opened {
+                    opened.add(key, route, now(), &mut self.connection);
+                }
             }
             Err(error) => self.fail(key, error),
         }

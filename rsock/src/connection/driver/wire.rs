@@ -101,15 +101,13 @@ impl Wire {
     }
 
     /// Pings the peer if nothing has gone over the transport since this was called last: `moved` is what has
-    /// in all. Where something waits to be written, that is a sign of life when the peer takes it.
-    pub(super) fn beat(&mut self, moved: u64) {
-        if mem::replace(&mut self.beaten, moved) == moved
+    /// in all. Where something waits to be written, that is a sign of life when the peer takes it. Says whether it did.
+    pub(super) fn beat(&mut self, moved: u64) -> bool {
+        mem::replace(&mut self.beaten, moved) == moved
             && self.output.is_empty()
             && !self.unreachable
             && !self.socket.is_none()
-        {
-            self.framing.ping(&mut self.output);
-        }
+            && self.framing.ping(&mut self.output)
     }
 
     /// Says farewell on a transport that is given up, as far as it takes it at once, and nothing of

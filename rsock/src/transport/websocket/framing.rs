@@ -77,7 +77,7 @@ impl WebSocketFraming {
                 }
                 Received::Control
             }
-            Incoming::Pong => Received::Control,
+            Incoming::Pong => Received::Pong,
             Incoming::Close(said) => {
                 if self.farewell.is_some() {
                     self.farewell = Some(said.as_ref().map_or(NORMAL, |said| said.code));
@@ -88,11 +88,13 @@ impl WebSocketFraming {
         }))
     }
 
-    /// Pings the peer, unless the farewell is said: what follows it is not read.
-    pub(crate) fn ping(&mut self, output: &mut SendBuf) {
-        if self.farewell.is_some() {
+    /// Pings the peer, unless the farewell is said: what follows it is not read. Says whether it did.
+    pub(crate) fn ping(&mut self, output: &mut SendBuf) -> bool {
+        let goes_on = self.farewell.is_some();
+        if goes_on {
             self.put_control(Opcode::Ping, b"", output);
         }
+        goes_on
     }
 
     pub(crate) fn close(&mut self, output: &mut SendBuf) {

@@ -15,6 +15,7 @@ use crate::{
     access::Access,
     api,
     metrics::Requests,
+    operations::Operations,
     tls::{Certificates, Reloads},
     topics::LocalAdmin,
 };
@@ -36,6 +37,7 @@ struct State {
     draining: watch::Sender<bool>,
     /// The times that settings were read anew.
     reloads: Reloads,
+    operations: Operations,
     /// There are some if anything is listened on over TLS.
     certificates: OnceLock<Certificates>,
     /// Set once all routes are known.
@@ -76,6 +78,7 @@ pub(crate) fn app_on(
         observed: Requests::default(),
         draining: watch::Sender::new(false),
         reloads: Reloads::default(),
+        operations: Operations::default(),
         certificates: OnceLock::new(),
         routes: OnceLock::new(),
     }));
@@ -177,6 +180,11 @@ impl App {
     /// The requests of clients, where they are observed.
     pub(crate) fn requests(&self) -> &Requests {
         &self.0.observed
+    }
+
+    /// All that who administers the service acts upon.
+    pub(crate) fn operations(&self) -> &Operations {
+        &self.0.operations
     }
 
     /// How often settings were read anew.

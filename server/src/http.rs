@@ -10,7 +10,7 @@ use rsock_access::Action;
 
 use crate::{
     api::{
-        admin,
+        admin, answers,
         console::{self, Here},
     },
     app::App,
@@ -104,18 +104,15 @@ impl HttpHandler for Front {
             if request.path() == "/metrics"
                 && let Some(access) = front.0.app.access()
             {
-                let own = request.header("authorization");
-                match access.may_over_http(request.address(), own, Action::Metrics).await {
-                    Ok(_) => {}
-                    Err(403) => return HttpResponse::text(403, "not permitted: metrics\n"),
-                    Err(_) => {
-                        return HttpResponse::text(401, "authentication failed\n")
-                            .header("www-authenticate", "Basic realm=\"rsockd\", Bearer");
-                    }
+                let metrics = Action::Metrics;
+                if let Err(status) = access.may_over_http(&request, metrics).await {
+                    return answers::refusal(&request, status, metrics.as_str());
                 }
             }
-            if front.0.admin.is_some() && request.path().starts_with(admin::PREFIX) {
-                return admin::answer(&front.0.app, request).await;
+            if let Some(local) = front.0.admin
+                && request.path().starts_with(admin::PREFIX)
+            {
+                return admin::answer(&front.0.app, local, request).await;
             }
             if request.path() == console::PATH && front.has_console() {
                 return console::answer(&front.0.app, &request, front.here(&request)).await;

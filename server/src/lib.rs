@@ -32,7 +32,9 @@ mod http;
 mod logging;
 mod metrics;
 mod notify;
+mod operations;
 mod owner;
+mod reload;
 mod service;
 mod settings;
 mod sockets;
@@ -48,6 +50,7 @@ pub use files::OpenFiles;
 pub use logging::{Log, LogFilter, LogFormat};
 pub use notify::{notify_ready, notify_reloading, notify_stopping, watchdog};
 pub use owner::UnixOwner;
+pub use reload::Reloader;
 pub use service::{Live, Service, StartError, try_it};
 pub use settings::{
     AccessFile, Changes, ClientAddressKind, ClientAuthKind, ConfigCommand, ConsoleKind,

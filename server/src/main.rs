@@ -7,7 +7,7 @@ use std::{
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -16,8 +16,8 @@ use clap::{Parser, Subcommand};
 use rsock::ConnectError;
 use rsock_cli::{HELP_WIDTH, STYLES, TIMES};
 use rsock_server::{
-    Changes, ConfigCommand, Flags, Live, Loaded, Log, OpenFiles, Options, Problems, Service,
-    StartError, UserCommand, notify_ready, notify_reloading, notify_stopping, try_it, watchdog,
+    ConfigCommand, Flags, Loaded, Log, OpenFiles, Options, Problems, Reloader, Service, StartError,
+    UserCommand, notify_ready, notify_stopping, try_it, watchdog,
 };
 
 /// An RSocket service, ready to run
@@ -143,26 +143,26 @@ fn serve(
     let mut options = loaded.options.clone();
     let files = options.fit_to_open_files()?;
     let runtime = options.build_runtime()?;
-    let settings = Settings {
-        flags: arguments.flags.clone(),
-        config: arguments.config.clone(),
-        loaded,
-        log: Arc::clone(log),
-    };
-    runtime.block_on(serve_on_it(options, files, settings, log))
+    runtime.block_on(serve_on_it(arguments, loaded, options, files, log))
 }
 
 async fn serve_on_it(
+    arguments: &Arguments,
+    loaded: Loaded,
     options: Options,
     files: OpenFiles,
-    settings: Settings,
     log: &Arc<Log>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything is announced: who was told that it listens may also stop it.
     let mut signals = Signals::new()?;
     let hangups = Hangups::new()?;
     let service = Service::bind(options).await?;
-    hangups.reload(settings, service.live());
+    let (flags, config) = (arguments.flags.clone(), arguments.config.clone());
+    let (live, log_of_reloads) = (service.live(), Arc::clone(log));
+    let drain_asked = live.drain_asked();
+    let reloader = Reloader::new(flags, config, loaded, live, log_of_reloads);
+    service.administer_with(reloader.clone());
+    hangups.reload(reloader);
     #[cfg(all(feature = "jemalloc", not(target_env = "msvc")))]
     allocator::follow(service.memory())?;
     let addresses = service.addresses();
@@ -173,7 +173,10 @@ async fn serve_on_it(
     watchdog();
     let log = Arc::clone(log);
     let shutdown = async move {
-        let (name, _) = signals.next().await;
+        let name = tokio::select! {
+            (name, _) = signals.next() => name,
+            () = drain_asked => "asked by who administers it",
+        };
         notify_stopping();
         tracing::info!("{name}: stopping, open streams may end; once more to stop at once");
         tokio::spawn(async move {
@@ -205,49 +208,6 @@ fn announce(addresses: &[String], admin: &[String], console: Option<&str>) -> io
     Ok(())
 }
 
-/// The settings of a service that runs, and what is needed to read them anew.
-struct Settings {
-    flags: Flags,
-    config: Option<PathBuf>,
-    loaded: Loaded,
-    log: Arc<Log>,
-}
-
-impl Settings {
-    /// Reads all settings again, and has those act that were changed, or says why nothing is changed.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "a signal asks for it"))]
-    fn reload(&mut self, live: &Live) {
-        let loaded = match Loaded::read(&self.flags, self.config.as_deref()) {
-            Ok(loaded) => loaded,
-            Err(problems) => {
-                tracing::error!("reload: nothing was changed:\n{problems}");
-                live.refuse();
-                return;
-            }
-        };
-        let changes = loaded.changes_since(&self.loaded);
-        if let Err(problem) = live.apply(&loaded.options) {
-            tracing::error!("reload: nothing was changed: {problem}");
-            return;
-        }
-        self.log.set_filter(loaded.options.log.clone());
-        self.loaded = loaded;
-        let Changes { live, new_connections, restart } = changes;
-        if live.is_empty() && new_connections.is_empty() && restart.is_empty() {
-            tracing::info!("reload: the settings are as they were");
-        }
-        if !live.is_empty() {
-            tracing::info!("reload: changed: {}", live.join(", "));
-        }
-        if !new_connections.is_empty() {
-            tracing::info!("reload: changed for new connections: {}", new_connections.join(", "));
-        }
-        if !restart.is_empty() {
-            tracing::warn!("reload: {} changed: that takes a restart", restart.join(", "));
-        }
-    }
-}
-
 /// SIGHUP: settings are read anew. A terminal that is closed does not end the service.
 #[cfg(unix)]
 struct Hangups(tokio::signal::unix::Signal);
@@ -259,19 +219,12 @@ impl Hangups {
         Ok(Self(signal(SignalKind::hangup())?))
     }
 
-    fn reload(mut self, settings: Settings, live: Live) {
-        let settings = Arc::new(Mutex::new(settings));
+    fn reload(mut self, reloader: Reloader) {
         tokio::spawn(async move {
             while self.0.recv().await.is_some() {
-                let (settings, live) = (Arc::clone(&settings), live.clone());
-                // It reads a file.
-                notify_reloading();
-                let reloading = tokio::task::spawn_blocking(move || {
-                    settings.lock().unwrap_or_else(PoisonError::into_inner).reload(&live);
-                });
-                // A panic of it is in the log, and changes nothing.
-                let _ = reloading.await;
-                notify_ready();
+                let reloader = reloader.clone();
+                // A panic of it is in the log, and changes nothing; what it has to say is there as well.
+                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
             }
         });
     }
@@ -286,7 +239,7 @@ impl Hangups {
         Ok(Self)
     }
 
-    fn reload(self, _: Settings, _: Live) {}
+    fn reload(self, _: Reloader) {}
 }
 
 /// The signals that stop a service, by name and number.

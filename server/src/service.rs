@@ -17,6 +17,7 @@ use crate::{
     frames,
     gateway::{Drain, Gateway},
     http::{Front, WebDoor, WebRules},
+    reload::Reloader,
     settings::{ClientAddressKind, ConsoleKind, DefaultRoute, Options, ProxyKind, RuntimeKind},
     sockets,
     tls::{self, Certificates},
@@ -56,6 +57,11 @@ impl Live {
     /// Settings could not be read anew: it is counted.
     pub fn refuse(&self) {
         self.app.reloads().add(false);
+    }
+
+    /// Resolves when who administers the service has asked for its end, gently.
+    pub fn drain_asked(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.app.operations().drain_asked()
     }
 
     /// Has these settings act, as far as that takes no restart, with certificates and who may do what as their
@@ -189,6 +195,7 @@ impl Service {
             .drain_limit(options.drain_limit)
             .drain_spread(options.drain_spread)
             .max_connection_age(options.max_connection_age)
+            .remember_routes(true)
             .heartbeat(options.heartbeat);
         if options.metrics {
             builder = builder.observe(Arc::new(app.requests().clone()));
@@ -237,6 +244,7 @@ impl Service {
             builder = builder.tap(tap);
         }
         let server = builder.bind_with(&listen, sockets).await.map_err(StartError::Listen)?;
+        app.operations().begin(server.connections(), options.clone());
         let addresses = server.addresses();
         let mut all = admin.as_ref().map(Admin::addresses).unwrap_or_default();
         all.extend_from_slice(&addresses);
@@ -291,6 +299,12 @@ impl Service {
         &self.memory
     }
 
+    /// Has those who administer it over HTTP see where settings come from, and have them read anew. Without it
+    /// they see the settings alone.
+    pub fn administer_with(&self, reloader: Reloader) {
+        self.app.operations().set_reloader(reloader);
+    }
+
     /// The settings that can be changed while it runs.
     pub fn live(&self) -> Live {
         self.live.clone()
@@ -316,7 +330,13 @@ impl Service {
             access.start();
         }
         let shutdown = async move {
-            shutdown.await;
+            let asked = app.operations().drain_asked();
+            tokio::select! {
+                // Whoever waits for it in there has its say first.
+                biased;
+                () = shutdown => {}
+                () = asked => {}
+            }
             app.drain();
             // Whoever sends clients here needs time to see that it is not ready.
             tokio::time::sleep(drain_grace).await;

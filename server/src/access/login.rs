@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use rsock::{Admission, Error, Identity, Peer, Request, metadata::Authentication};
+use rsock::{Admission, Error, HttpRequest, Identity, Peer, Request, metadata::Authentication};
 use rsock_access::{Action, Method, Principal, Sealed};
 
 use super::{
     Access, Event, FAILED, Inner, NOBODY,
-    cookie::{self, OfHandshake},
+    cookie::OfHandshake,
     door::OfTransport,
     hashing::Busy,
     identity, lock,
@@ -191,40 +191,6 @@ impl Access {
         Some(identity.name()).filter(|name| *name != NOBODY)
     }
 
-    /// The sender of an HTTP request, by its header `Authorization`.
-    ///
-    /// # Errors
-    /// They are not let in.
-    pub(crate) async fn who_over_http(
-        &self,
-        address: &str,
-        authorization: Option<&str>,
-    ) -> Result<Principal, Error> {
-        let inner = &self.0;
-        let origin = Origin { connection: None, address: address.into() };
-        match authorization {
-            None => inner.anonymous(&origin).map(|found| found.principal),
-            Some(header) => match cookie::authorization(header) {
-                Ok(own) => {
-                    let found = match self.known(&own) {
-                        Some(known) => Ok(known),
-                        None => self.identify(&origin, &own).await,
-                    };
-                    found.and_then(|identity| {
-                        let session = identity.claims::<Arc<Session>>();
-                        let session = session.filter(|session| !session.is_over());
-                        let failed = || Error::rejected(FAILED);
-                        session.map(|session| session.principal()).ok_or_else(failed)
-                    })
-                }
-                Err(reason) => {
-                    inner.failed(&origin, None, None, reason);
-                    Err(Error::rejected(FAILED))
-                }
-            },
-        }
-    }
-
     /// Whether somebody may do this to the service as a whole. Nobody administers it who has not said who they
     /// are: whether they are on this machine, or come by a proxy that is, nothing tells.
     pub(crate) fn may(&self, principal: &Principal, action: Action) -> bool {
@@ -238,18 +204,25 @@ impl Access {
     /// The status to answer with.
     pub(crate) async fn may_over_http(
         &self,
-        address: &str,
-        authorization: Option<&str>,
+        request: &HttpRequest,
         action: Action,
     ) -> Result<Principal, u16> {
-        if authorization.is_none() && (action == Action::Admin || !self.lets_in_anybody()) {
+        let says_nothing =
+            ["authorization", "cookie"].iter().all(|it| request.header(it).is_none())
+                && request.tls().is_none_or(|tls| tls.certificate().is_none());
+        // It is no attempt to come in.
+        if says_nothing && (action == Action::Admin || !self.lets_in_anybody()) {
             return Err(401);
         }
-        let principal = self.who_over_http(address, authorization).await.map_err(|_| 401_u16)?;
+        let identity =
+            self.identify_visitor(&request.to_peer(), None).await.map_err(|_| 401_u16)?;
+        // Identities are of sessions here.
+        let session = identity.claims::<Arc<Session>>().ok_or(401_u16)?;
+        let principal = session.principal();
         if self.may(&principal, action) {
             return Ok(principal);
         }
-        let origin = Origin { connection: None, address: address.into() };
+        let origin = Origin { connection: None, address: request.address().into() };
         self.0.denied_over_http(&origin, &principal, action);
         Err(403)
     }

@@ -328,6 +328,30 @@ impl Access {
         self.0.policy().anonymous.is_some()
     }
 
+    /// Writes down what somebody did who administers the service.
+    pub(crate) fn administered(
+        &self,
+        address: &str,
+        by: &Principal,
+        action: &'static str,
+        object: Option<&str>,
+    ) {
+        self.0.audit.tell(Event {
+            event: "admin",
+            peer: Some(address),
+            subject: by.subject.as_deref(),
+            method: Some(by.method.as_str()),
+            action: Some(action),
+            object,
+            ..Event::default()
+        });
+    }
+
+    /// Whether this is the name of those who have said nothing of themselves.
+    pub(crate) fn is_nobody(name: &str) -> bool {
+        name == NOBODY
+    }
+
     /// The origins whose pages may use the cookie.
     pub(crate) fn cookie_origins(&self) -> Vec<String> {
         self.0.policy().cookie.as_ref().map(|cookie| cookie.origins.clone()).unwrap_or_default()

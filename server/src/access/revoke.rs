@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Release;
 use rsock_access::{Principal, TooManyRevoked, check_name};
 use serde::Deserialize;
 
-use super::{Access, Event, lock, unix_now};
+use super::{Access, lock, unix_now};
 
 /// Bytes of the longest number of a token.
 const MAX_ID_BYTES: usize = 256;
@@ -73,15 +73,7 @@ impl Access {
                 (None, None) => {}
             }
         }
-        inner.audit.tell(Event {
-            event: "admin",
-            peer: Some(address),
-            subject: by.subject.as_deref(),
-            method: Some(by.method.as_str()),
-            action: Some("revoke"),
-            object: Some(revoke.object()),
-            ..Event::default()
-        });
+        self.administered(address, by, "revoke", Some(revoke.object()));
         // Known ones are looked up again: not before, or one that is on its way would be known for long.
         lock(&inner.cache).clear();
         let sessions = inner.sessions().into_iter();

@@ -28,8 +28,7 @@ pub(crate) async fn answer(app: &App, request: &HttpRequest, here: Here<'_>) -> 
     }
     let (mut subject, mut may) = (None, Vec::new());
     if let Some(access) = app.access() {
-        let own = request.header("authorization");
-        let console = access.may_over_http(request.address(), own, Action::Console).await;
+        let console = access.may_over_http(request, Action::Console).await;
         let principal = match console {
             Ok(principal) => principal,
             Err(status) => return answers::refusal(request, status, Action::Console.as_str()),

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::{Loaded, Options, Reload, Setting, Shape, table::SETTINGS};
+use super::{Loaded, Options, Reload, Setting, Shape, Source, table::SETTINGS};
+use crate::reload::InForce;
 
 impl Reload {
     fn text(self) -> &'static str {
@@ -202,6 +203,60 @@ pub(super) fn schema() -> String {
         "properties": properties,
     });
     format!("{schema:#}\n")
+}
+
+/// The settings as they act, for a program: each with its default, where it comes from, and `next`, what its source says now
+/// where that does not act yet. Without sources they are those of a program that the service runs in.
+pub(crate) fn effective_json(acting: &Options, known: Option<&InForce>) -> Vec<Value> {
+    let defaults = Options::default();
+    let described = SETTINGS.iter().enumerate().map(|(at, setting)| {
+        let shown = |options: &Options| json_of(setting, &(setting.show)(options));
+        // What takes a restart acts as it was at the start.
+        let of = known.map(|known| match setting.reload {
+            Reload::Restart => &known.started,
+            Reload::Live | Reload::NewConnections => &known.newest,
+        });
+        let source = of.and_then(|loaded| loaded.sources.get(at));
+        let value = match setting.reload {
+            Reload::Restart => shown(acting),
+            Reload::Live | Reload::NewConnections => shown(of.map_or(acting, |of| &of.options)),
+        };
+        let mut described = json!({
+            "name": setting.key,
+            "value": value,
+            "default": shown(&defaults),
+            "source": source.map_or("program", Source::kind),
+            "line": source.and_then(Source::line),
+            "reload": match setting.reload {
+                Reload::Live => "live",
+                Reload::NewConnections => "new-connections",
+                Reload::Restart => "restart",
+            },
+            "about": setting.text(),
+        });
+        if let (Some(of), Some(fresh)) = (of, known.and_then(|known| known.fresh.as_ref()))
+            && (setting.show)(&of.options) != (setting.show)(&fresh.options)
+        {
+            described["next"] = shown(&fresh.options);
+        }
+        described
+    });
+    described.collect()
+}
+
+/// The values of a setting: a list, or one, or none.
+fn json_of(setting: &Setting, texts: &[String]) -> Value {
+    let one = |text: &String| match setting.shape {
+        Shape::Switch => Value::from(text == "true"),
+        _ => match text.parse::<u64>() {
+            Ok(number) if setting.is_number => Value::from(number),
+            _ => Value::from(text.as_str()),
+        },
+    };
+    match setting.shape {
+        Shape::List => texts.iter().map(one).collect(),
+        Shape::One | Shape::Maybe | Shape::Switch => texts.first().map(one).into(),
+    }
 }
 
 /// The settings as they are, with where each comes from.

@@ -35,6 +35,23 @@ pub enum Source {
     Flag,
 }
 
+impl Source {
+    /// The kind of source, in a word.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::File(_) => "file",
+            Self::Environment => "environment",
+            Self::Flag => "flag",
+        }
+    }
+
+    /// The line of the file.
+    pub(crate) fn line(&self) -> Option<usize> {
+        if let Self::File(line) = self { Some(*line) } else { None }
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -49,6 +66,13 @@ impl fmt::Display for Source {
 /// All that is wrong with settings, a line each: never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems(pub(super) Vec<String>);
+
+impl Problems {
+    /// A line each.
+    pub(crate) fn into_lines(self) -> Vec<String> {
+        self.0
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -15,6 +15,7 @@ mod table;
 mod tests;
 
 pub use command::ConfigCommand;
+pub(crate) use describe::effective_json;
 pub use flags::Flags;
 pub use merge::{Changes, Loaded, Problems, Source};
 pub use table::{

@@ -44,6 +44,8 @@ const IS_REQUEST = /^REQUEST_[^N]/;
 
 /** The routes as they were named, [{ route, answers, about }]; null until they are known. */
 let routes = null;
+/** The text that routes are searched for. */
+let sought = "";
 /** Milliseconds that a slow page takes for an item; 0 for by hand. */
 let pace = 0;
 
@@ -84,7 +86,11 @@ export default function playground(main, args) {
   }
   /** Shows another route, or what is known of it, while what is being written and what runs stays as it is. */
   function rerouted() {
+    const isSearched = whole.firstChild.contains(document.activeElement) && document.activeElement.type === "search";
     whole.firstChild.replaceWith(list(again));
+    const field = whole.querySelector("input[type=search]");
+    if (isSearched) field.focus();
+    if (isSearched) field.setSelectionRange(sought.length, sought.length);
     screen.run.form.refit();
   }
   function open([kind, route]) {
@@ -151,16 +157,19 @@ function list(again) {
   }
   const known = routes ?? [];
   const group = (name, of) => of.length > 0 && [h("h2", name), h("ul", of.map(item))];
-  const filter = (text) => items.forEach((node) => (node.hidden = !node.textContent.includes(text)));
+  const filter = (text) => {
+    sought = text;
+    for (const node of items) node.hidden = !node.textContent.includes(text);
+  };
   const isNamed = known.some(({ route }) => matches(route, ask.route));
   const options = known.map(({ route }) =>
     h("option", { value: route, selected: matches(route, ask.route) }, plain(route)),
   );
-  return h(
+  const node = h(
     "div.routes",
     h(
       "div.list",
-      find(t("Find a route"), filter),
+      find(t("Find a route"), filter, sought),
       routes && !known.length && h("p.q.small", t("This service names no routes. Write one into the field “Route”.")),
       group(
         t("Service"),
@@ -183,6 +192,8 @@ function list(again) {
         ),
       ),
   );
+  filter(sought);
+  return node;
 }
 
 /** The outcome of a request: the gauges, the frames, and what can be done meanwhile. */

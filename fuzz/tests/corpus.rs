@@ -65,3 +65,8 @@ fn proxy_header() {
 fn certificate() {
     replay("certificate", rsock_fuzz::certificate);
 }
+
+#[test]
+fn plain_json() {
+    replay("plain_json", rsock_fuzz::plain_json);
+}

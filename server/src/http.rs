@@ -16,6 +16,7 @@ use crate::{
     app::App,
     gateway::{self, Gateway},
     metrics::{self, Format},
+    plain::Plain,
     service::try_it,
     topics::LocalAdmin,
     web,
@@ -35,6 +36,7 @@ struct State {
     admin: Option<LocalAdmin>,
     /// None where nothing but the service's health is told.
     gateway: Option<Gateway>,
+    plain: Option<Plain>,
     /// Known once all listeners are open.
     site: OnceLock<Site>,
 }
@@ -61,8 +63,10 @@ impl Front {
         has_metrics: bool,
         admin: Option<LocalAdmin>,
         gateway: Option<Gateway>,
+        plain: Option<Plain>,
     ) -> Self {
-        Self(Arc::new(State { app, has_metrics, admin, gateway, site: OnceLock::new() }))
+        let site = OnceLock::new();
+        Self(Arc::new(State { app, has_metrics, admin, gateway, plain, site }))
     }
 
     /// Tells it where the service listens, and whether there is a console.
@@ -90,12 +94,46 @@ fn websocket(uri: &str) -> Option<WebSocket> {
     Some(WebSocket { port, path: format!("/{path}") })
 }
 
+/// First parts of paths at which something else is.
+const TAKEN: [&str; 7] = ["api", "console", "echo", "healthz", "metrics", "readyz", "ws"];
+
+/// Looks whether RSocket would be where something else is.
+///
+/// # Errors
+/// The address that is to be another, as a sentence.
+pub(crate) fn check_paths(listen: &[String]) -> Result<(), String> {
+    for address in listen {
+        let (scheme, rest) = address.split_once(':').unwrap_or_default();
+        if !matches!(scheme, "ws" | "wss" | "ws+systemd" | "wss+systemd") {
+            continue;
+        }
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (_, path) = rest.split_once('/').unwrap_or_default();
+        let path = path.split('?').next().unwrap_or_default();
+        let first = path.split('/').next().unwrap_or_default();
+        let is_file = web::PUBLIC.iter().any(|known| is_same(known, &format!("/{path}")));
+        if TAKEN.contains(&first) || is_file {
+            return Err(format!(
+                "--listen {address}: /{first} is taken by something else that is spoken there; RSocket may \
+                 be at any path but /{} and the files of rsocket.mjs, as at /rsocket",
+                TAKEN.join(", /")
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl HttpHandler for Front {
     fn handle(&self, request: HttpRequest) -> impl Future<Output = HttpResponse> + Send + 'static {
         let front = self.clone();
         async move {
             if let Some(gateway) = front.gateway_for(request.path()) {
                 return gateway.answer(request).await;
+            }
+            if let Some(plain) = &front.0.plain
+                && Plain::is_at(request.path())
+            {
+                return plain.clone().answer(request).await;
             }
             if request.method().as_str() == "OPTIONS" {
                 return HttpResponse::new(204, "").header("allow", "GET, HEAD, OPTIONS");
@@ -214,7 +252,7 @@ mod tests {
     fn front(websocket: &str) -> Front {
         let topics = Service::with_permit(Settings::default(), LocalAdmin::default());
         let (app, _) = app_on(Arc::default(), MemoryBudget::of_process(), None, &topics, None);
-        let front = Front::new(app, true, Some(LocalAdmin::default()), None);
+        let front = Front::new(app, true, Some(LocalAdmin::default()), None, None);
         front.set_addresses(&["tcp://127.0.0.1:1".to_owned(), websocket.to_owned()], true);
         front
     }
@@ -249,6 +287,35 @@ mod tests {
         let answer = get(&front("ws://127.0.0.1:2/rsocket"), "/", "*/*");
         let text = String::from_utf8(answer.body().unwrap().to_vec()).unwrap();
         assert!(text.contains("rsock request tcp://127.0.0.1:1 "), "{text}");
+    }
+
+    #[test]
+    fn rsocket_is_not_where_something_else_is() {
+        let check = |address: &str| check_paths(&[address.to_owned()]);
+        for free in [
+            "tcp://127.0.0.1:1",
+            "unix:/echo",
+            "ws://127.0.0.1:2",
+            "ws://127.0.0.1:2/",
+            "ws://127.0.0.1:2/rsocket",
+            "wss://echo:2/wss",
+            "ws+systemd:echo/rsocket",
+        ] {
+            assert_eq!(check(free), Ok(()), "{free}");
+        }
+        for taken in [
+            "ws://127.0.0.1:2/echo",
+            "ws://127.0.0.1:2/ws?a=b",
+            "wss://127.0.0.1:2/ws/topics/a",
+            "ws://[::1]:2/api/",
+            "ws://127.0.0.1:2/console",
+            "ws://127.0.0.1:2/metrics/",
+            "ws://127.0.0.1:2/rsocket.mjs",
+            "ws+systemd:name/healthz",
+        ] {
+            let problem = check(taken).expect_err(taken);
+            assert!(problem.contains(taken) && problem.contains("as at /rsocket"), "{problem}");
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod metrics;
 mod notify;
 mod operations;
 mod owner;
+mod plain;
 mod reload;
 mod service;
 mod settings;

@@ -16,7 +16,8 @@ use crate::{
     doors::{OriginPattern, Rates},
     frames,
     gateway::{Drain, Gateway},
-    http::{Front, WebDoor, WebRules},
+    http::{self, Front, WebDoor, WebRules},
+    plain::Plain,
     reload::Reloader,
     settings::{ClientAddressKind, ConsoleKind, DefaultRoute, Options, ProxyKind, RuntimeKind},
     sockets,
@@ -168,14 +169,15 @@ impl Service {
             grace: options.drain_grace,
             spread: options.drain_spread,
         };
+        let plain = Plain::new(visitors.clone(), options.setup_timeout);
         let gateway = Gateway::new(visitors, drain);
         let has_admin = !options.admin_listen.is_empty();
         let has_metrics = options.metrics && !has_admin;
         let local_admin = (!has_admin).then(|| LocalAdmin::new(is_told));
-        let front = Front::new(app.clone(), has_metrics, local_admin, Some(gateway));
+        let front = Front::new(app.clone(), has_metrics, local_admin, Some(gateway), Some(plain));
         // Clients come there themselves.
         let local_admin = Some(LocalAdmin::new(false));
-        let admin_front = Front::new(app.clone(), options.metrics, local_admin, None);
+        let admin_front = Front::new(app.clone(), options.metrics, local_admin, None, None);
         let door = live.web.clone();
         if let Some(certificates) = &live.certificates {
             app.set_certificates(certificates.clone());
@@ -372,6 +374,7 @@ pub(crate) fn check(options: &Options) -> Result<(), String> {
                     known"
             .to_owned());
     }
+    http::check_paths(&options.listen)?;
     if options.client_address != ClientAddressKind::Socket && options.proxy_trust.is_empty() {
         return Err(
             "--client-address needs --proxy-trust, the networks of the proxies: whoever may \

@@ -68,7 +68,6 @@ impl Visitors {
     }
 
     /// The same by credentials that came otherwise. Where nobody is asked, they are not looked at.
-    #[allow(dead_code, reason = "plain WebSockets say so in their first message")]
     pub(crate) async fn with_credentials(
         &self,
         peer: Peer,

@@ -93,6 +93,13 @@ impl WebSocket {
         self.link.close(code, reason);
     }
 
+    /// Counts so many bytes in the memory of the server, in the place of those that were told before: for what a
+    /// handler keeps of what has come. Whether that is within the share of one connection: otherwise no more should be
+    /// taken.
+    pub fn holds(&mut self, bytes: usize) -> bool {
+        self.link.holds(bytes)
+    }
+
     /// How it has ended, if it has.
     pub fn end(&self) -> Option<WebSocketEnd> {
         self.link.end()

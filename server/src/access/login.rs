@@ -178,6 +178,11 @@ impl Access {
         Ok(identity(session))
     }
 
+    /// Whether the handshake of somebody says who they are, rightly or not.
+    pub(crate) fn says_who(&self, peer: &Peer) -> bool {
+        !matches!(self.0.of_transport(peer), Ok(None))
+    }
+
     /// Whether what somebody came in with counts still.
     pub(crate) fn counts(&self, identity: &Identity) -> bool {
         let Some(session) = identity.claims::<Arc<Session>>() else { return false };

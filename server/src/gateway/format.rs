@@ -137,13 +137,13 @@ pub(super) enum Told {
 }
 
 /// The JSON beside an item's data, if there is any.
-pub(super) fn beside(payload: &Payload) -> Option<bytes::Bytes> {
+pub(crate) fn beside(payload: &Payload) -> Option<bytes::Bytes> {
     let metadata = payload.metadata.clone()?;
     CompositeMetadata::new(metadata).find(WellKnownMime::Json).ok().flatten()
 }
 
 /// An item as JSON: what is said beside its data, and its data.
-pub(super) fn envelope(payload: &Payload) -> Vec<u8> {
+pub(crate) fn envelope(payload: &Payload) -> Vec<u8> {
     let said = beside(payload).filter(|json| {
         json.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(json).is_ok()
     });

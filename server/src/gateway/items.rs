@@ -38,7 +38,7 @@ impl Drain {
 }
 
 /// A number of this range.
-pub(super) fn drawn(range: std::ops::Range<u64>) -> u64 {
+pub(crate) fn drawn(range: std::ops::Range<u64>) -> u64 {
     // Without random numbers all are the same, which does no harm.
     let random = getrandom::u64().unwrap_or_default();
     range.start + random % (range.end - range.start).max(1)

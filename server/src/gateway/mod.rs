@@ -19,10 +19,13 @@ use std::{sync::Arc, time::Duration};
 use rsock::{HttpRequest, HttpResponse};
 use tokio::sync::watch;
 
-use self::{
-    cors::Cors,
+use self::{cors::Cors, target::Target};
+pub(crate) use self::{
+    format::{beside, envelope},
+    items::drawn,
     problem::Problem,
-    target::{Query, Target},
+    target::{Query, decoded},
+    topics::{beginning, behind},
 };
 use crate::visitors::{Visitor, Visitors};
 

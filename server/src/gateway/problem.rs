@@ -9,7 +9,7 @@ use crate::visitors::Refused;
 
 /// An error, and the status that says the same to programs of the web.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     status: u16,
     code: Code,
     message: String,
@@ -68,7 +68,7 @@ impl Problem {
     }
 
     /// A request that can never be right as it is.
-    pub(super) fn invalid(message: impl fmt::Display) -> Self {
+    pub(crate) fn invalid(message: impl fmt::Display) -> Self {
         Self::new(400, Code::Wire(ErrorCode::INVALID), message)
     }
 
@@ -76,7 +76,7 @@ impl Problem {
         Self::new(404, Code::Named("NOT_FOUND"), message)
     }
 
-    pub(super) fn bad_path(path: &str) -> Self {
+    pub(crate) fn bad_path(path: &str) -> Self {
         Self::invalid(format_args!(
             "not a name: {path:?}; it is percent-encoded UTF-8, and not empty"
         ))
@@ -99,7 +99,7 @@ impl Problem {
     }
 
     /// Why somebody did not come in.
-    pub(super) fn of_door(refused: Refused) -> Self {
+    pub(crate) fn of_door(refused: Refused) -> Self {
         match refused {
             Refused::Unknown(error) | Refused::Full(error) => error.into(),
             // EventSource tries again for ever unless it is told so.
@@ -107,8 +107,13 @@ impl Problem {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn status(&self) -> u16 {
+    /// The name of the error.
+    pub(crate) fn code(&self) -> String {
+        self.code.to_string()
+    }
+
+    /// The status.
+    pub(crate) fn status(&self) -> u16 {
         self.status
     }
 

@@ -72,18 +72,19 @@ impl Target {
     }
 }
 
-fn decoded(text: &str) -> Option<String> {
+/// A part of a path or a query, decoded once; none if it is not UTF-8 then.
+pub(crate) fn decoded(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// The parameters of a query, each taken once.
 #[derive(Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
     /// # Errors
     /// One that stands twice, or is not UTF-8.
-    pub(super) fn parse(query: Option<&str>) -> Result<Self, Problem> {
+    pub(crate) fn parse(query: Option<&str>) -> Result<Self, Problem> {
         let mut all: Vec<(String, String)> = Vec::new();
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -101,8 +102,13 @@ impl Query {
         Ok(Self(all))
     }
 
+    /// Whether there is such a parameter.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+
     /// The value of a parameter, which is looked at from now on.
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.0.iter().position(|(known, _)| known == name)?;
         Some(self.0.swap_remove(at).1)
     }
@@ -111,7 +117,7 @@ impl Query {
     ///
     /// # Errors
     /// It is no number, or out of range.
-    pub(super) fn number(
+    pub(crate) fn number(
         &mut self,
         name: &str,
         range: std::ops::RangeInclusive<u64>,
@@ -131,7 +137,7 @@ impl Query {
     ///
     /// # Errors
     /// It is neither true nor false.
-    pub(super) fn flag(&mut self, name: &str) -> Result<Option<bool>, Problem> {
+    pub(crate) fn flag(&mut self, name: &str) -> Result<Option<bool>, Problem> {
         match self.take(name).as_deref() {
             None => Ok(None),
             Some("true" | "1" | "") => Ok(Some(true)),
@@ -144,7 +150,7 @@ impl Query {
 
     /// # Errors
     /// A parameter is left that nobody has looked at: of those there are, these are known here.
-    pub(super) fn finish(self, known: &[&str]) -> Result<(), Problem> {
+    pub(crate) fn finish(self, known: &[&str]) -> Result<(), Problem> {
         let Some((name, _)) = self.0.first() else { return Ok(()) };
         let known = match known {
             [] => "it takes none".to_owned(),

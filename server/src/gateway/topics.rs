@@ -176,13 +176,13 @@ pub(super) fn position_of(text: &str) -> Result<(&str, u64), Problem> {
 }
 
 /// The place behind a position.
-fn behind(position: &str) -> Result<Value, Problem> {
+pub(crate) fn behind(position: &str) -> Result<Value, Problem> {
     let (epoch, after) = position_of(position)?;
     Ok(json!({ "epoch": epoch, "after": after }))
 }
 
 /// The place that a parameter names.
-fn beginning(text: &str) -> Result<Value, Problem> {
+pub(crate) fn beginning(text: &str) -> Result<Value, Problem> {
     let wrong = || {
         Problem::invalid(format_args!(
             "from: {text:?} is neither new, start, last:N nor since:TIME"

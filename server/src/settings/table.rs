@@ -29,7 +29,8 @@ settings! {
 
     /// Addresses to listen on: tcp://HOST:PORT or ws://HOST:PORT/PATH, port 0 for any; tls:// and wss://
     /// for the same over TLS; unix:/PATH, or unix:@NAME for a name without a file (Linux); systemd:NAME,
-    /// ws+systemd:NAME/PATH and so on for sockets that systemd has opened; may be repeated
+    /// ws+systemd:NAME/PATH and so on for sockets that systemd has opened; may be repeated. WebSockets without
+    /// RSocket are on the same ports, at /echo, /ws and /ws/topics/TOPIC
     list listen: String = ["tcp://127.0.0.1:7878", "ws://127.0.0.1:7879/rsocket"].map(str::to_owned).into(), URI, Restart;
 
     /// Addresses for those who run the service, as http://127.0.0.1:9090: health and readiness are told there as

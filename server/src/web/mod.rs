@@ -11,7 +11,7 @@ use rsock::{
 use files::{File, file};
 
 /// Files for pages of all sites.
-const PUBLIC: [&str; 4] =
+pub(crate) const PUBLIC: [&str; 4] =
     ["/rsocket.mjs", "/rsocket-base.mjs", "/rsocket-topics.mjs", "/rsocket.d.ts"];
 /// The page of the console.
 const PAGE: &str = "console/index.html";

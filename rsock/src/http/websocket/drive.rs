@@ -18,7 +18,8 @@ use tokio::{
 };
 
 use super::{
-    Conversation, WebSocket, WebSocketEnd, WebSocketMessage, WebSocketOptions, link::Link,
+    Conversation, WebSocket, WebSocketEnd, WebSocketMessage, WebSocketOptions,
+    link::{COUNTED_BYTES, Link},
 };
 use crate::{
     boxed::BoxFuture,
@@ -42,8 +43,6 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 const AFTERWARDS: Duration = Duration::from_secs(5);
 /// How long a peer may take nothing of what is held for it while memory is short.
 const SHORT_PATIENCE: Duration = Duration::from_secs(5);
-/// From so many bytes on, a message is read only where there is memory for it.
-const COUNTED_BYTES: usize = 4 << 10;
 /// The longest reason of a close frame (RFC 6455, section 5.5: 125 bytes, of which two are the code).
 const MAX_REASON_BYTES: usize = 123;
 
@@ -77,7 +76,7 @@ pub(in crate::http) async fn drive<IO>(
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let link = Link::new();
+    let link = Link::new(bounds.account.budget());
     let socket = WebSocket { link: Arc::clone(&link) };
     let now = Instant::now();
     let decoder = Decoder::new(Role::Server, options.max_message_bytes).taking_text();
@@ -417,7 +416,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn count(&mut self) {
         let state = self.link.lock();
         let waiting = state.incoming.as_ref().map_or(0, |message| message.as_bytes().len());
-        let held = self.held() + waiting + state.output.capacity();
+        let held = self.held() + waiting + state.held + state.output.capacity();
         drop(state);
         self.account.holds(held);
     }

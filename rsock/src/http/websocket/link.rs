@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{WebSocketEnd, WebSocketMessage};
 use crate::{
+    memory::MemoryBudget,
     sync::{Mutex, MutexGuard},
     transport::websocket::{Opcode, encode_header},
 };
@@ -19,7 +20,10 @@ use crate::{
 const ROOM_BYTES: usize = 16 << 10;
 
 /// The link between a handler and its connection: one message, and what waits to be written.
-pub(super) struct Link(Mutex<State>);
+pub(super) struct Link(Mutex<State>, Arc<MemoryBudget>);
+
+/// From so many bytes on, what is held is to be within the share of a connection.
+pub(super) const COUNTED_BYTES: usize = 4 << 10;
 
 #[derive(Default)]
 pub(super) struct State {
@@ -29,6 +33,8 @@ pub(super) struct State {
     pub(super) output: BytesMut,
     /// The socket has taken frames, and holds some of them back.
     pub(super) is_unflushed: bool,
+    /// Bytes that the handler keeps of what has come.
+    pub(super) held: usize,
     /// The code and reason that the handler closes with.
     pub(super) closing: Option<(u16, String)>,
     pub(super) end: Option<WebSocketEnd>,
@@ -65,8 +71,18 @@ fn wake(slot: &mut Option<Waker>) {
 }
 
 impl Link {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State::default())))
+    pub(super) fn new(budget: &Arc<MemoryBudget>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State::default()), Arc::clone(budget)))
+    }
+
+    pub(super) fn holds(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        if state.held != bytes {
+            state.held = bytes;
+            state.stir();
+        }
+        drop(state);
+        bytes < COUNTED_BYTES || bytes <= self.1.allowance()
     }
 
     /// Nothing of a user's runs under the lock, so a poisoned one still holds whole values.

@@ -222,7 +222,7 @@ impl Front {
                     paths => format!(", and RSocket over WebSocket at {}", paths.join(" and ")),
                 };
                 let console = if has_console { "/console, " } else { "" };
-                let gateway = if self.0.gateway.is_some() { "/api, " } else { "" };
+                let gateway = if self.0.gateway.is_some() { "/api, /echo, /ws, " } else { "" };
                 let text = format!(
                     "There is /, {console}{gateway}/healthz, /readyz and /metrics{websockets}.\n"
                 );

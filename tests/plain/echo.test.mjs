@@ -2,6 +2,8 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
 import { Socket, rsockd, settings } from "./lib.mjs";
@@ -81,4 +83,33 @@ test("/echo", async (t) => {
       assert.match(failed.message, /403/, path);
     }
   });
+});
+
+test("/echo and /ws/topics over TLS", async (t) => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), "rsock-plain-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const [key, cert] = [path.join(folder, "key.pem"), path.join(folder, "cert.pem")];
+  const words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+  words.push("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert);
+  try {
+    execFileSync("openssl", words, { stdio: "ignore" });
+  } catch ({ code }) {
+    if (code === "ENOENT") return t.skip("openssl is not here");
+    throw new Error("openssl made no certificate");
+  }
+  const { url } = await rsockd(t, "--listen", "wss://localhost:0/rsocket", "--tls-cert", cert, "--tls-key", key);
+  const ca = readFileSync(cert);
+  const socket = await Socket.open(t, `${url}/echo`, { ca });
+  socket.say("hello");
+  assert.equal(await socket.next(), "hello");
+  socket.ws.pause();
+  const part = "x".repeat(60_000);
+  for (let i = 0; i < 90; i++) socket.say(part);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.ok(socket.ws.bufferedAmount > 0, "5 MB were taken of a client that reads nothing");
+  socket.ws.resume();
+  for (let i = 0; i < 90; i++) assert.equal((await socket.next()).length, part.length);
+  const room = await Socket.open(t, `${url}/ws/topics/tls?name=ann`, { ca });
+  room.say("safe");
+  assert.equal(await room.next(), "safe");
 });

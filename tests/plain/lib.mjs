@@ -19,7 +19,8 @@ export async function rsockd(t, ...args) {
   child.stderr.setEncoding("utf8").on("data", (text) => (errors = (errors + text).slice(-4_000)));
   const lines = createInterface({ input: child.stdout });
   const url = await new Promise((resolve, reject) => {
-    lines.on("line", (line) => line.startsWith("listening on ws") && resolve(line.split(" ")[2]));
+    const wanted = args.some((arg) => arg.startsWith("wss:")) ? "listening on wss:" : "listening on ws:";
+    lines.on("line", (line) => line.startsWith(wanted) && resolve(line.split(" ")[2]));
     exited.then(([code]) => reject(new Error(`rsockd ended with ${code}\n${errors}`)));
   });
   return { url: url.replace(/\/rsocket$/, ""), child, exited };

@@ -36,18 +36,15 @@ impl Plain {
 
     /// Whether there is a plain WebSocket at this path, as it was sent.
     pub(crate) fn is_at(path: &str) -> bool {
-        path == ECHO || path == JSON || path.starts_with(TOPICS)
+        matches!(without_slash(path), ECHO | JSON) || path.starts_with(TOPICS)
     }
 
     /// Answers a request for a path of theirs.
     pub(crate) async fn answer(self, request: HttpRequest) -> HttpResponse {
-        match request.path() {
+        match without_slash(request.path()) {
             ECHO => echo::answer(&request),
             JSON => self.json(&request).await,
-            path => {
-                let path = path.to_owned();
-                self.topic(&request, &path).await
-            }
+            _ => self.topic(&request).await,
         }
     }
 
@@ -59,6 +56,11 @@ impl Plain {
         }
         .map_err(Problem::of_door)
     }
+}
+
+/// A slash at the end makes no other path, as for RSocket's; a name with one is no name.
+fn without_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
 }
 
 /// Closes a WebSocket because of a problem: with its status of HTTP, 4000 in the place of 400.
@@ -103,10 +105,10 @@ mod tests {
 
     #[test]
     fn paths_are_taken_by_the_letter() {
-        for path in ["/echo", "/ws", "/ws/topics/a", "/ws/topics/"] {
+        for path in ["/echo", "/echo/", "/ws", "/ws/", "/ws/topics/a", "/ws/topics/"] {
             assert!(Plain::is_at(path), "{path}");
         }
-        for path in ["/echo/", "/Echo", "/ws/", "/ws/topics", "/wss", "/%65cho", "//echo"] {
+        for path in ["/echo//", "/Echo", "/ws/topics", "/wss", "/%65cho", "//echo"] {
             assert!(!Plain::is_at(path), "{path}");
         }
     }

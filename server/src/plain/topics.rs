@@ -45,8 +45,8 @@ struct Form {
 }
 
 impl Plain {
-    pub(super) async fn topic(self, request: &HttpRequest, path: &str) -> HttpResponse {
-        let begun = self.begin(request, path).await;
+    pub(super) async fn topic(self, request: &HttpRequest) -> HttpResponse {
+        let begun = self.begin(request).await;
         HttpResponse::websocket(
             request,
             WebSocketOptions::default(),
@@ -60,11 +60,11 @@ impl Plain {
         )
     }
 
-    async fn begin(&self, request: &HttpRequest, path: &str) -> Result<(Asked, Visitor), Problem> {
+    async fn begin(&self, request: &HttpRequest) -> Result<(Asked, Visitor), Problem> {
         let mut query = Query::parse(request.query())?;
         // Before anything else, so that nobody is told of what there is.
         let visitor = self.let_in(request, &mut query).await?;
-        Ok((asked(path, query)?, visitor))
+        Ok((asked(request.path(), query)?, visitor))
     }
 }
 

@@ -198,7 +198,7 @@ impl Fields<'_> {
     }
 
     fn data(&mut self) -> Result<Data, String> {
-        let json = self.data.take().or(self.next.take());
+        let json = self.data.take().or_else(|| self.next.take());
         let bytes = match (json, self.text.take(), self.base64.take()) {
             (None, None, None) => Bytes::new(),
             (Some(json), None, None) => Bytes::copy_from_slice(json.get().as_bytes()),

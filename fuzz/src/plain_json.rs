@@ -2,8 +2,10 @@
 //!
 //! The engine is of `rsockd`, whose sources are taken as they are: it is a function of state, input and time.
 
+#[allow(dead_code, reason = "what is for whoever does what it says")]
 #[path = "../../server/src/plain/json/engine.rs"]
 mod engine;
+#[allow(dead_code, reason = "the same")]
 #[path = "../../server/src/plain/json/message.rs"]
 mod message;
 

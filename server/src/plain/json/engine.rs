@@ -432,7 +432,10 @@ impl Engine {
     }
 
     fn send(&mut self, text: String) {
-        self.output.push_back(Output::Send(text));
+        // Nothing follows on the end.
+        if !self.is_over {
+            self.output.push_back(Output::Send(text));
+        }
     }
 
     fn close(&mut self, code: u16, reason: &str) {

@@ -62,6 +62,9 @@ impl Plain {
                 timer: None,
             };
             poll_fn(|cx| talk.poll(cx)).await;
+            // Requests are cancelled with their client; what needs no answer is done.
+            talk.streams = Streams::default();
+            while talk.forgotten.next().await.is_some() {}
         })
     }
 

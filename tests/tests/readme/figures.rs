@@ -14,7 +14,7 @@ const GRPC: &str = "bench/results/grpc.json";
 const REQUESTS: f64 = 12_800.0;
 const ITEMS: f64 = 10_000.0;
 
-fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).expect(path)
 }
 
@@ -37,7 +37,7 @@ fn over(sitting: &Value, name: &str, mode: &str, other: &str) -> f64 {
 }
 
 /// Two digits, as far as they say something.
-fn two_digits(figure: f64) -> String {
+pub(crate) fn two_digits(figure: f64) -> String {
     match figure {
         10.0.. => format!("{figure:.0}"),
         // 9.96 is 10 and not 10.0.
@@ -48,7 +48,7 @@ fn two_digits(figure: f64) -> String {
 }
 
 /// A number with a comma before its thousands.
-fn with_comma(number: f64) -> String {
+pub(crate) fn with_comma(number: f64) -> String {
     let number = number.round() as u64;
     match number {
         1_000.. => format!("{},{:03}", number / 1_000, number % 1_000),

@@ -7,6 +7,7 @@ mod excerpts;
 mod figures;
 mod links;
 mod numbers;
+mod ways;
 
 use std::{
     fs,

@@ -1,45 +1,9 @@
-// What can be copied runs: the pages of examples/html, from a site of their own.
+// The pages of examples/html, from a site of their own.
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { readFileSync } from "node:fs";
-import http from "node:http";
-import path from "node:path";
-import { after, test } from "node:test";
-import { chromium } from "playwright-core";
-import { Line, Service, settings, until } from "./lib.mjs";
-
-const skip = !settings.chromium && "chromium is not here";
-// A site of another name than this machine's, whose pages are let in by the door as such.
-const HOST = "app.example";
-const args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", `--host-resolver-rules=MAP ${HOST} 127.0.0.1`];
-const browser = skip ? null : await chromium.launch({ executablePath: settings.chromium, args });
-after(() => browser?.close());
-
-/** A site with the pages, which is no part of the service. */
-async function site(t) {
-  const server = http.createServer(({ url }, response) => {
-    try {
-      const { pathname } = new URL(url, "http://site");
-      const body = readFileSync(path.join(settings.root, "examples/html", path.basename(pathname)));
-      response.writeHead(200, { "content-type": "text/html" }).end(body);
-    } catch {
-      response.writeHead(404, { "content-type": "text/html" }).end("nothing");
-    }
-  });
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  t.after(() => server.close());
-  return `http://${HOST}:${server.address().port}`;
-}
-
-async function open(t, address) {
-  const page = await browser.newPage();
-  t.after(() => page.close());
-  page.problems = [];
-  page.on("pageerror", (error) => page.problems.push(error.message));
-  await page.goto(address);
-  return page;
-}
+import { test } from "node:test";
+import { Line, Service, until } from "./lib.mjs";
+import { open, site, skip } from "./sites.mjs";
 
 const lines = (page) => page.$$eval("#messages li", (items) => items.map((item) => item.textContent));
 const say = async (page, text) => {

@@ -21,10 +21,15 @@ pub(crate) fn refusal(request: &HttpRequest, status: u16, action: &str) -> HttpR
     if status != 401 {
         return error(403, "REJECTED", &format!("not permitted: {action}"));
     }
-    // A browser would ask its user for a password, where the script of a page has asked.
+    let answer = error(401, "REJECTED", "authentication failed");
+    answer.header("www-authenticate", ways_to_sign_in(request))
+}
+
+/// The ways in which one may say who one is. A browser would ask its user for a password, where the script of a page
+/// has asked.
+pub(crate) fn ways_to_sign_in(request: &HttpRequest) -> &'static str {
     let is_script = request.header("sec-fetch-mode").is_some_and(|mode| mode != "navigate");
-    let ways = if is_script { "Bearer" } else { "Basic realm=\"rsockd\", Bearer" };
-    error(401, "REJECTED", "authentication failed").header("www-authenticate", ways)
+    if is_script { "Bearer" } else { "Basic realm=\"rsockd\", Bearer" }
 }
 
 /// The answer to another method than this.

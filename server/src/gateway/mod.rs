@@ -27,7 +27,10 @@ pub(crate) use self::{
     target::{Query, decoded},
     topics::{beginning, behind},
 };
-use crate::visitors::{Visitor, Visitors};
+use crate::{
+    api::answers::ways_to_sign_in,
+    visitors::{Visitor, Visitors},
+};
 
 /// The path below which the gateway is.
 pub(crate) const PREFIX: &str = "/api/";
@@ -60,9 +63,12 @@ impl Gateway {
     /// Answers a request whose path begins with [`PREFIX`].
     pub(crate) async fn answer(&self, request: HttpRequest) -> HttpResponse {
         let cors = Cors::of(&request, self.0.visitors.access());
+        let ways = ways_to_sign_in(&request);
         let answer = match request.method().as_str() {
             "OPTIONS" => cors::preflight(),
-            _ => self.try_answer(request).await.unwrap_or_else(Problem::into_response),
+            _ => {
+                self.try_answer(request).await.unwrap_or_else(|problem| problem.into_response(ways))
+            }
         };
         cors.mark(answer)
     }

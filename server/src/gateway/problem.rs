@@ -123,7 +123,8 @@ impl Problem {
         json!({ "error": { "code": code, "message": self.message } }).to_string()
     }
 
-    pub(super) fn into_response(self) -> HttpResponse {
+    /// The answer, which says how one may say who one is, if nobody knows it.
+    pub(super) fn into_response(self, ways: &'static str) -> HttpResponse {
         let body = if self.status == 204 { String::new() } else { self.json() + "\n" };
         let mut answer = HttpResponse::new(self.status, body)
             .header("content-type", "application/json")
@@ -135,7 +136,7 @@ impl Problem {
             answer = answer.header("allow", allow);
         }
         if self.status == 401 {
-            answer = answer.header("www-authenticate", "Basic realm=\"rsockd\", Bearer");
+            answer = answer.header("www-authenticate", ways);
         }
         if self.closes {
             answer = answer.header("connection", "close");
@@ -234,13 +235,13 @@ mod tests {
 
     #[test]
     fn it_is_json_and_says_what_goes_on() {
-        let answer = Problem::from(Error::rejected("no topic: \"a\"")).into_response();
+        let answer = Problem::from(Error::rejected("no topic: \"a\"")).into_response("Bearer");
         let body = answer.body().map(|body| String::from_utf8_lossy(body).into_owned());
         let expected = r#"{"error":{"code":"REJECTED","message":"no topic: \"a\""}}"#;
         assert_eq!(body.as_deref().map(str::trim_end), Some(expected));
-        let spent = Problem::of_door(Refused::Ticket).into_response();
+        let spent = Problem::of_door(Refused::Ticket).into_response("Bearer");
         assert_eq!((spent.status(), spent.body().map(|body| body.len())), (204, Some(0)));
-        let wrong = Problem::method("GET, HEAD").into_response();
+        let wrong = Problem::method("GET, HEAD").into_response("Bearer");
         assert_eq!(wrong.headers().get("allow").map(|it| it.as_bytes()), Some(&b"GET, HEAD"[..]));
     }
 }

@@ -77,7 +77,7 @@ struct World {
 }
 
 impl World {
-    /// Whoever answers a channel takes what was fed.
+    /// Has the one who answers a channel take what was fed.
     fn take(&mut self, engine: &mut Engine, id: u64) {
         let waiting = self
             .open

@@ -27,7 +27,7 @@ struct State {
     giver: Option<Waker>,
 }
 
-/// What became of payloads since it was looked at.
+/// The fate of payloads since it was looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
     /// Somebody asks for them.
@@ -82,7 +82,7 @@ impl Input {
         state.waiting.is_empty() || state.report.is_dropped
     }
 
-    /// What has happened since it was asked. `waker` is woken when something happens next.
+    /// Tells what has happened since it was asked. `waker` is woken when something happens next.
     pub(super) fn report(&self, waker: &Waker) -> Report {
         let mut state = self.lock();
         match &mut state.giver {

@@ -26,7 +26,7 @@ const PARAMETERS: [&str; 9] =
 /// Messages that are passed on before others may run.
 const PORTION: usize = 64;
 
-/// What a client asks for in the address.
+/// The wishes of a client, as its address has them.
 struct Asked {
     route: String,
     options: Map<String, Value>,
@@ -40,7 +40,7 @@ struct Form {
     has_envelope: bool,
     /// Own ones as well.
     has_echo: bool,
-    /// What was missed is passed over, since the client has said that the newest is what it wants.
+    /// Missed messages are passed over, since the client has said that the newest is what it wants.
     skips: bool,
 }
 

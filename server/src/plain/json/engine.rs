@@ -23,7 +23,7 @@ const MOVING: Duration = Duration::from_secs(1);
 pub(crate) mod close {
     /// The service stops.
     pub(crate) const GOING_AWAY: u16 = 1001;
-    /// What was sent is not understood.
+    /// Something was sent that is not understood.
     pub(crate) const NOT_UNDERSTOOD: u16 = 4000;
     /// Nobody knows who asks.
     pub(crate) const WHO: u16 = 4001;
@@ -53,7 +53,7 @@ pub(crate) enum Output {
     Close { code: u16, reason: String },
 }
 
-/// What is known of who asks.
+/// The knowledge of who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     /// The handshake has said it, or it makes no difference.
@@ -102,7 +102,7 @@ struct Input {
 #[derive(Debug)]
 pub(crate) struct Engine {
     entry: Entry,
-    /// Who asks is being looked up.
+    /// The one who asks is being looked up.
     is_looking_up: bool,
     has_begun: bool,
     open: HashMap<u64, Open>,
@@ -129,7 +129,7 @@ impl Engine {
         }
     }
 
-    /// What is to be done next. All of it comes before the next message of the client.
+    /// The next thing to be done. All of it comes before the next message of the client.
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.output.pop_front()
     }
@@ -245,7 +245,7 @@ impl Engine {
         }
     }
 
-    /// Whoever answers a channel asks for payloads, and has taken so many of so many bytes.
+    /// The one who answers a channel asks for payloads, and has taken so many of so many bytes.
     pub(crate) fn taken(&mut self, id: u64, payloads: u32, bytes: usize) {
         let Some(input) = self.open.get_mut(&id).and_then(|open| open.input.as_mut()) else {
             return;
@@ -264,7 +264,7 @@ impl Engine {
         }
     }
 
-    /// Whoever answers a channel wants no more payloads. What comes yet is passed over.
+    /// The one who answers a channel wants no more payloads: those that come yet are passed over.
     pub(crate) fn wants_no_more(&mut self, id: u64) {
         if let Some(open) = self.open.get_mut(&id)
             && let Some(input) = open.input.take()
@@ -458,7 +458,7 @@ mod tests {
         std::iter::from_fn(|| engine.poll_output()).collect()
     }
 
-    /// What is sent for these messages, and what else is done.
+    /// The outcome of these messages: what is sent, and what else is done.
     fn after(engine: &mut Engine, messages: &[&str]) -> Vec<Output> {
         messages.iter().for_each(|message| engine.message(message, false));
         outputs(engine)

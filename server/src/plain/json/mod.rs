@@ -68,7 +68,7 @@ impl Plain {
         })
     }
 
-    /// What is known of whoever comes, by the handshake.
+    /// Finds what the handshake says of the one who comes.
     async fn came(
         &self,
         request: &HttpRequest,

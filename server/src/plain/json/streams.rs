@@ -16,12 +16,12 @@ use crate::plain::input::{Input, Report};
 /// The items that answer a request.
 pub(super) type Source = BoxStream<Result<Payload, Error>>;
 
-/// What has come of a request.
+/// Something that has come of a request.
 pub(super) enum Item {
     Next(Payload),
     Complete,
     Failed(Error),
-    /// Whoever answers a channel has taken payloads, or asks for them.
+    /// The one who answers a channel has taken payloads, or asks for them.
     Taken(Report),
 }
 

@@ -68,7 +68,7 @@ fn excerpts_about_topics_stand_in_examples() {
 #[test]
 fn excerpts_about_http_stand_in_examples() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect(path);
-    let source = read("rsock/src/http/mod.rs");
+    let source = read("rsock/src/http/mod.rs") + &read("rsock/src/http/response.rs");
     let docs = source.lines().filter_map(|line| line.trim_start().strip_prefix("///"));
     let docs: Vec<_> = docs.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
     let examples = format!("{}\n{}", docs.join("\n"), read("examples/axum/src/lib.rs"));

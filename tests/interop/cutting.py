@@ -28,7 +28,7 @@ class CuttingProxy:
     """Use it in a `with`; `address` is where it listens, `cut` how often it has cut.
 
     `tap(connection, direction, chunk)` sees what is passed on; the first
-    connection is 0.
+    connection is 0. `cut_behind` cuts all that are open, and nobody gets through until `mend`.
     """
 
     def __init__(self, host, port, cuts=CUTS, tap=None):
@@ -36,6 +36,8 @@ class CuttingProxy:
         self.cuts = list(cuts)
         self.tap = tap or (lambda *_: None)
         self.cut = 0
+        self.is_down = threading.Event()
+        self._left = None
         self._open = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -47,10 +49,33 @@ class CuttingProxy:
 
     def __exit__(self, *_):
         self._listener.close()
+        self._end_all()
+
+    def _end_all(self, was_cut=False):
         with self._lock:
             left = list(self._open)
         for pair in left:
-            pair.end()
+            pair.end(was_cut)
+
+    def cut_behind(self, count):
+        """Cuts the line when so many more bytes have gone down to the client."""
+        with self._lock:
+            self._left = count
+
+    def mend(self):
+        self.is_down.clear()
+
+    def allow(self, direction, chunk):
+        """How many bytes of it may pass, which are less than all where the line is cut there."""
+        with self._lock:
+            if self._left is None or direction == "up":
+                return len(chunk)
+            count = min(len(chunk), self._left)
+            self._left -= count
+            if self._left == 0:
+                self._left = None
+                self.is_down.set()
+            return count
 
     def _accept(self):
         plans = iter(self.cuts)
@@ -59,6 +84,9 @@ class CuttingProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self.is_down.is_set():
+                client.close()
+                continue
             try:
                 server = socket.create_connection(self.upstream)
             except OSError:
@@ -93,7 +121,10 @@ class _Pair:
         with contextlib.suppress(OSError):
             while chunk := source.recv(4096 if budget is None else min(4096, budget)):
                 self.proxy.tap(self.number, direction, chunk)
-                target.sendall(chunk)
+                target.sendall(chunk[: self.proxy.allow(direction, chunk)])
+                if self.proxy.is_down.is_set():
+                    self.proxy._end_all(was_cut=True)
+                    return
                 if budget is not None:
                     budget -= len(chunk)
                     if budget == 0:

@@ -42,14 +42,12 @@ BEHIND = 701
 SAID = "{name} {phase} {n} 한"
 
 # Those in Chromium; who is in the room by name; whose session goes on when the line is back, with what was asked for before;
-# and who may publish while the service dies, since it has ids and says the
-# same again until that is acknowledged. A plain WebSocket has none.
+# and who may publish while the service dies, since it has ids and says the same again until that is acknowledged: a plain
+# WebSocket has none.
 IN_PAGES = ("console", "page", "events")
 MEMBERS = ("rsock", "console", "page", "ws", "websockets", "module", "java")
 RESUMES = ("console", "module", "java")
 HAVE_IDS = ("rsock", "console", "events", "polling", "module", "java")
-
-
 KINDS = ("durable", "memory", "overrun", "seeds")
 
 

@@ -65,7 +65,8 @@ async fn serve(address: &str) -> Outcome<()> {
 async fn accept(socket: TcpStream) -> Option<(TcpStream, Bytes)> {
     let service = service_fn(|request| {
         let (method, version) = (request.method(), request.version());
-        let answer = open_websocket(method, version, request.headers(), &[]).map_err(|(_, text)| text);
+        let answer =
+            open_websocket(method, version, request.headers(), &[]).map_err(|(_, text)| text);
         ready(answer.map(|answer| answer.map(|()| Empty::<Bytes>::new())))
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(socket), service);

@@ -6,7 +6,7 @@ mod support;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rsock::metadata::Authentication;
-use rsock_server::Options;
+use rsock_server::{Options, TopicRule};
 use serde_json::{Value, json};
 use support::{Directory, Running, now, token, within};
 use tokio::{
@@ -509,5 +509,33 @@ async fn a_poll_ends_with_its_client() {
     within(until(20)).await;
     drop(polls);
     within(until(0)).await;
+    service.end().await;
+}
+
+/// Who polls a durable topic that has never had a message is told nothing of a new numbering when everybody has left it.
+#[tokio::test]
+async fn an_empty_durable_topic_keeps_its_numbering_while_nobody_is_there() {
+    let directory = Directory::new("gateway-empty");
+    let topic = vec![TopicRule::read("feed=durable").unwrap()];
+    let data = Some(directory.0.join("data"));
+    let service = Running::start(Options { topic, data, ..Options::default() }).await;
+    let first = get(&service, "/api/topics/feed?poll=0", "").await;
+    let next = first.header("rsock-next").unwrap().to_owned();
+    let is_listed = async || {
+        let topics = get(&service, "/api/topics", "").await.json();
+        topics["topics"].as_array().is_some_and(|topics| !topics.is_empty())
+    };
+    within(async {
+        while is_listed().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let again = get(&service, &format!("/api/topics/feed?poll=0&after={next}"), "").await;
+    assert_eq!((again.status, again.header("rsock-next")), (204, Some(&*next)), "{}", again.body);
+    let published = post(&service, "/api/topics/feed", "", "first").await.json();
+    assert_eq!(published["epoch"].as_str(), next.split(':').next());
+    let page = get(&service, &format!("/api/topics/feed?poll=0&after={next}"), "").await.json();
+    assert_eq!((page.get("gap"), &page["items"][0]["text"]), (None, &json!("first")));
     service.end().await;
 }

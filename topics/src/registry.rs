@@ -50,6 +50,8 @@ struct Record {
     gone: u64,
     since: Instant,
     is_closed: bool,
+    /// The numbering of a durable topic that never had a message: who was there may come again.
+    epoch: Option<Epoch>,
     /// Its idempotency keys: none, if there were none, or they had to go for others.
     ids: Option<Box<Ids>>,
 }
@@ -59,7 +61,8 @@ impl Record {
         let is_closed = topic.ended() == Ended::Closed;
         let newest = topic.newest();
         let gone = topic.gone().max(newest);
-        Self { next: topic.visible(), newest, gone, since, is_closed, ids: None }
+        let epoch = topic.is_durable().then(|| topic.epoch());
+        Self { next: topic.visible(), newest, gone, since, is_closed, epoch, ids: None }
     }
 }
 
@@ -247,7 +250,7 @@ impl Topics {
         }
         let share = self.shares.take(maker)?;
         let topic = if settings.kind == Kind::Durable {
-            self.create(name, settings)?
+            self.create(name, settings, record.and_then(|record| record.epoch))?
         } else {
             self.in_memory(name, settings, record)
         };
@@ -284,9 +287,14 @@ impl Topics {
         topic.after(newest, record.map_or_else(floor_time, |record| record.gone))
     }
 
-    fn create(&self, name: &TopicName, settings: &Arc<TopicSettings>) -> Result<Topic, Refusal> {
+    fn create(
+        &self,
+        name: &TopicName,
+        settings: &Arc<TopicSettings>,
+        epoch: Option<Epoch>,
+    ) -> Result<Topic, Refusal> {
         let store = self.store.as_deref().ok_or_else(|| Refusal::no_disk(name))?;
-        let (recovered, journal) = store.create(name, settings)?;
+        let (recovered, journal) = store.create(name, settings, epoch)?;
         let settings = Arc::clone(settings);
         Ok(Topic::durable(name.clone(), &recovered, journal, settings, &self.held))
     }
@@ -499,10 +507,12 @@ impl Topics {
         let mut record = Record::of(topic, now.unwrap_or_default());
         let mut index = lock(&self.index);
         if topic.is_durable() {
-            // It never had a message. Where its disk has failed it stays.
-            if topic.delete().is_ok() {
+            // It never had a message, and its numbering is all there is to be remembered. Where its disk has failed it
+            // stays.
+            if now.is_some() && topic.delete().is_ok() {
                 index.topics.remove(name);
-                shard.remove(name);
+                index.records.insert((record.since, name.clone()));
+                shard.insert(name.clone(), Place::Record(record));
             }
             return;
         }
@@ -567,7 +577,7 @@ impl Topics {
             Some(Place::Record(record)) => {
                 // There is no topic, and there will be none that has seen what this one had.
                 lock(&self.index).with_ids.remove(&(record.since, name.clone()));
-                record.ids = None;
+                (record.ids, record.epoch) = (None, None);
                 return Ok(None);
             }
             None => return Ok(None),

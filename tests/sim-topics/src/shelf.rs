@@ -386,13 +386,15 @@ impl Store for Shelf {
         &self,
         name: &TopicName,
         settings: &TopicSettings,
+        epoch: Option<Epoch>,
     ) -> Result<(Recovered, Box<dyn Journal>), Refusal> {
         let mut inner = self.inner();
         if let Some(refusal) = &inner.refusal {
             return Err(refusal.clone());
         }
         let number = inner.take_number(name);
-        let epoch = Epoch(inner.random.rotate_left(17) ^ number);
+        let other = Epoch(inner.random.rotate_left(17) ^ number);
+        let epoch = epoch.unwrap_or(other);
         let is_loose = settings.sync != SyncMode::Always;
         let (name, retention) = (name.clone(), retention(settings));
         inner.orders.push_back(Order::Create { number, name, epoch, is_loose, retention });

@@ -254,8 +254,9 @@ impl Store for Data {
         &self,
         name: &TopicName,
         settings: &TopicSettings,
+        epoch: Option<Epoch>,
     ) -> Result<(Recovered, Box<dyn Journal>), Refusal> {
-        let (epoch, first) = (Epoch(random()), Offset(1));
+        let (epoch, first) = (epoch.unwrap_or_else(|| Epoch(random())), Offset(1));
         let told = Told::new(self, name);
         let is_loose = settings.sync != SyncMode::Always;
         let retention = Self::retention(settings);

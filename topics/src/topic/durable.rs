@@ -80,7 +80,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
 
 /// The place where durable topics are kept.
 pub trait Store: fmt::Debug + Send + Sync {
-    /// Makes a topic. It is there when the first message behind it is.
+    /// Makes a topic, with this numbering, if one of its name had it that never had a message. It is there when the
+    /// first message behind it is.
     ///
     /// # Errors
     /// As for [`Journal::take`].
@@ -88,6 +89,7 @@ pub trait Store: fmt::Debug + Send + Sync {
         &self,
         name: &TopicName,
         settings: &TopicSettings,
+        epoch: Option<Epoch>,
     ) -> Result<(Recovered, Box<dyn Journal>), Refusal>;
 }
 

@@ -58,7 +58,11 @@ impl<R: Responder> Caller<R> {
         &self.peer
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// Counts something that is done for the peer as one of its requests.
+    ///
+    /// # Errors
+    /// It asks more often than [it may](Peer::limit_requests).
+    pub fn count_request(&self) -> Result<(), Error> {
         self.limit.as_ref().map_or(Ok(()), |limit| limit.check())
     }
 
@@ -68,7 +72,7 @@ impl<R: Responder> Caller<R> {
 
     /// Has a request without an answer taken. Nobody is told what comes of it.
     pub fn fire_and_forget(&self, payload: Payload) -> impl Future<Output = ()> + Send + use<R> {
-        let (checked, (responder, request)) = (self.check(), self.request(payload));
+        let (checked, (responder, request)) = (self.count_request(), self.request(payload));
         async move {
             if checked.is_err() {
                 return;
@@ -90,7 +94,7 @@ impl<R: Responder> Caller<R> {
         &self,
         payload: Payload,
     ) -> impl Future<Output = Result<Option<Payload>, Error>> + Send + use<R> {
-        let (checked, (responder, request)) = (self.check(), self.request(payload));
+        let (checked, (responder, request)) = (self.count_request(), self.request(payload));
         async move {
             checked?;
             observed::once(request, Some(Interaction::RequestResponse), |request| {
@@ -102,7 +106,7 @@ impl<R: Responder> Caller<R> {
 
     /// The items that answer a request, each made when it is polled for. Dropping it cancels.
     pub fn request_stream(&self, payload: Payload) -> BoxStream<Result<Payload, Error>> {
-        if let Err(error) = self.check() {
+        if let Err(error) = self.count_request() {
             return Box::pin(Failed::new(error));
         }
         let (responder, request) = self.request(payload);
@@ -116,7 +120,7 @@ impl<R: Responder> Caller<R> {
         first: Payload,
         rest: impl Stream<Item = Result<Payload, Error>> + Send + 'static,
     ) -> BoxStream<Result<Payload, Error>> {
-        if let Err(error) = self.check() {
+        if let Err(error) = self.count_request() {
             return Box::pin(Failed::new(error));
         }
         let (responder, first) = self.request(first);

@@ -4,7 +4,9 @@ mod tickets;
 
 use std::sync::Arc;
 
-use rsock::{Caller, Error, Identity, Peer, Router, metadata::Authentication};
+use rsock::{Caller, Error, Identity, Payload, Peer, Request, Router, metadata::Authentication};
+use rsock_access::Action;
+use rsock_topics::{Permit, TopicName};
 
 use self::tickets::Tickets;
 use crate::{
@@ -96,10 +98,34 @@ impl Visitors {
     /// A ticket with which the same comes in once, within [`Tickets::LASTS`]. Whoever has it may hold it in an address.
     ///
     /// # Errors
-    /// The system has no random numbers.
+    /// The system has no random numbers, or it is asked too often.
     pub(crate) fn ticket(&self, visitor: &Visitor) -> Result<String, Error> {
+        visitor.caller.count_request()?;
         let identity = visitor.caller.peer().identity().cloned();
         self.0.tickets.issue(identity).map_err(Error::application)
+    }
+
+    /// Looks whether a visitor may publish anything to a topic of this name.
+    ///
+    /// # Errors
+    /// It may not, or there are none of this name.
+    pub(crate) fn check_publish(&self, visitor: &Visitor, name: &str) -> Result<(), Error> {
+        let name = TopicName::of_client(name)?;
+        let Some(access) = &self.0.access else { return Ok(()) };
+        let request = Request::new(Payload::default(), visitor.caller.peer().clone());
+        if access.permits(&request, Action::Signal, &name).is_ok() {
+            return Ok(());
+        }
+        access.permits(&request, Action::Publish, &name).map_err(|refusal| {
+            access.refused(&request, Action::Publish, &name);
+            Error::from(refusal)
+        })
+    }
+
+    /// Whether what a visitor came in with counts still.
+    pub(crate) fn counts(&self, visitor: &Visitor) -> bool {
+        let identity = visitor.caller.peer().identity();
+        self.0.access.as_ref().zip(identity).is_none_or(|(access, who)| access.counts(who))
     }
 
     async fn enter(&self, peer: Peer, identity: Option<Identity>) -> Result<Visitor, Refused> {

@@ -298,11 +298,15 @@ async fn who_asks_is_judged_as_by_any_other_way() {
         ("POST /api/topics/room.1?from=bob", &*ann, 403),
         ("GET /api/status", "Authorization: Basic YW5uOndyb25n\r\n", 401),
         ("GET /api/status", "Authorization: Bearer x.y.z\r\n", 401),
-        ("GET /api/topics/room.1?ticket=none", "", 204),
+        ("GET /api/topics/room.1?ticket=none", "", 401),
+        ("POST /api/topics/room.1?ticket=none", "", 401),
+        ("GET /api/topics/room.1?ticket=none", "Accept: text/event-stream\r\n", 204),
+        ("POST /api/ticket?ticket=none", &*ann, 400),
     ] {
         let body = if request.starts_with("GET") { "" } else { "text" };
         let answer = ask(&service, request, headers, body).await;
         assert_eq!(answer.status, status, "{request} {headers}: {}", answer.body);
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{request}");
         if status == 401 {
             assert!(answer.header("www-authenticate").is_some());
         }
@@ -325,7 +329,7 @@ async fn a_ticket_stands_for_who_has_it_once() {
     let path = format!("/api/topics/room.1?poll=0&ticket={of_ann}");
     assert_eq!(get(&service, &path, "").await.header("rsock-next").map(str::len), Some(18));
     let spent = get(&service, &path, "").await;
-    assert_eq!((spent.status, spent.header("rsock-next")), (204, None));
+    assert_eq!((spent.status, spent.header("rsock-next")), (401, None));
     // It is what its owner is, and no more; credentials beside it are not looked at.
     let of_guest = ticket("").await;
     let refused =
@@ -344,7 +348,7 @@ async fn a_ticket_stands_for_who_has_it_once() {
     };
     within(ended).await;
     let late = post(&service, &path, "", "").await;
-    assert_eq!((late.status, late.body.as_str()), (204, ""));
+    assert_eq!(late.status, 401, "{}", late.body);
     service.end().await;
 }
 
@@ -537,5 +541,59 @@ async fn an_empty_durable_topic_keeps_its_numbering_while_nobody_is_there() {
     assert_eq!(published["epoch"].as_str(), next.split(':').next());
     let page = get(&service, &format!("/api/topics/feed?poll=0&after={next}"), "").await.json();
     assert_eq!((page.get("gap"), &page["items"][0]["text"]), (None, &json!("first")));
+    service.end().await;
+}
+
+/// Of what may not be published nothing is read, however long it is said to be.
+#[tokio::test]
+async fn who_may_not_publish_is_told_before_anything_is_read() {
+    let directory = Directory::new("gateway-unread");
+    let service = Running::of(&directory).await;
+    for kind in ["text/plain", "application/x-ndjson"] {
+        let mut socket = TcpStream::connect(authority(&service)).await.unwrap();
+        let head = format!(
+            "POST /api/topics/room.1 HTTP/1.1\r\nHost: {}\r\nContent-Type: {kind}\r\n\
+             Content-Length: 60000000\r\n\r\n",
+            authority(&service)
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        within(socket.read_exact(&mut status)).await.unwrap();
+        assert_eq!(&status[9..], b"403", "{kind}");
+    }
+    service.end().await;
+}
+
+/// However small the parts are in which it comes, a line is looked at once.
+#[tokio::test]
+async fn a_line_in_tiny_parts_costs_what_one_in_a_piece_does() {
+    let service = Running::start(Options::default()).await;
+    let mut socket = TcpStream::connect(authority(&service)).await.unwrap();
+    let head = format!(
+        "POST /api/topics/feed HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-ndjson\r\n\
+         Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
+        authority(&service)
+    );
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let parts = "8\r\nxxxxxxxx\r\n".repeat(200_000) + "0\r\n\r\n";
+    within(socket.write_all(parts.as_bytes())).await.unwrap();
+    let mut answer = String::new();
+    within(socket.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.contains("not a message"), "{answer}");
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_poll_of_a_topic_that_has_ended_is_told_so() {
+    let service = Running::start(Options::default()).await;
+    let last = post(&service, "/api/topics/feed?close=true", "", "bye").await.json();
+    let page = get(&service, "/api/topics/feed?poll=20s&from=start", "").await.json();
+    assert_eq!(page["items"][0]["text"], json!("bye"));
+    let after = format!("{}:{}", last["epoch"].as_str().unwrap(), last["offset"]);
+    let ended = get(&service, &format!("/api/topics/feed?poll=20s&after={after}"), "").await;
+    assert_eq!((ended.status, ended.refusal().split(':').next()), (409, Some("closed")));
+    // More parameters than there are for anything cost nothing more.
+    let many: String = (0..3_000).map(|n| format!("{n}&")).collect();
+    assert_eq!(get(&service, &format!("/api/topics/feed?{many}"), "").await.status, 400);
     service.end().await;
 }

@@ -64,19 +64,28 @@ impl Gateway {
     pub(crate) async fn answer(&self, request: HttpRequest) -> HttpResponse {
         let cors = Cors::of(&request, self.0.visitors.access());
         let ways = ways_to_sign_in(&request);
+        let accept = request.header("accept").unwrap_or_default();
+        let reads_events = accept.contains("text/event-stream");
         let answer = match request.method().as_str() {
             "OPTIONS" => cors::preflight(),
-            _ => {
-                self.try_answer(request).await.unwrap_or_else(|problem| problem.into_response(ways))
-            }
+            _ => self.try_answer(request).await.unwrap_or_else(|problem| {
+                let problem = if reads_events { problem.told_as_event() } else { problem };
+                problem.into_response(ways)
+            }),
         };
-        cors.mark(answer)
+        // Whoever has sent the data says what they are, and a browser need not think otherwise.
+        cors.mark(answer).header("x-content-type-options", "nosniff")
     }
 
     async fn try_answer(&self, request: HttpRequest) -> Result<HttpResponse, Problem> {
         let target = Target::parse(request.path())?;
         let mut query = Query::parse(request.query())?;
         target.check_method(request.method())?;
+        if target == Target::Ticket && query.has("ticket") {
+            return Err(Problem::invalid(
+                "a ticket is given to who says who it is, and not for another",
+            ));
+        }
         let visitor = self.let_in(&request, &mut query).await?;
         match target {
             Target::Ticket => self.give_ticket(&visitor, query),

@@ -156,6 +156,12 @@ pub(super) async fn answer(
             }
         };
         match item {
+            // Nothing follows: whoever asked again would be told so at once, for ever.
+            None if page.is_empty() => {
+                return Err(
+                    Error::rejected("closed: the topic has ended, and nothing follows").into()
+                );
+            }
             None => break,
             Some(Ok(item)) => {
                 if page.take(&item)? {

@@ -72,6 +72,11 @@ impl Problem {
         Self::new(400, Code::Wire(ErrorCode::INVALID), message)
     }
 
+    /// The same told to who reads events: EventSource tries again for ever unless it is told that there is nothing.
+    pub(super) fn told_as_event(self) -> Self {
+        if matches!(self.code, Code::Named("TICKET")) { Self { status: 204, ..self } } else { self }
+    }
+
     pub(super) fn not_found(message: impl fmt::Display) -> Self {
         Self::new(404, Code::Named("NOT_FOUND"), message)
     }
@@ -102,8 +107,10 @@ impl Problem {
     pub(crate) fn of_door(refused: Refused) -> Self {
         match refused {
             Refused::Unknown(error) | Refused::Full(error) => error.into(),
-            // EventSource tries again for ever unless it is told so.
-            Refused::Ticket => Self::new(204, Code::Named("TICKET"), "the ticket counts no more"),
+            Refused::Ticket => {
+                let message = "the ticket counts no more: it is good once, for 30 seconds";
+                Self::new(401, Code::Named("TICKET"), message)
+            }
         }
     }
 
@@ -239,7 +246,8 @@ mod tests {
         let body = answer.body().map(|body| String::from_utf8_lossy(body).into_owned());
         let expected = r#"{"error":{"code":"REJECTED","message":"no topic: \"a\""}}"#;
         assert_eq!(body.as_deref().map(str::trim_end), Some(expected));
-        let spent = Problem::of_door(Refused::Ticket).into_response("Bearer");
+        assert_eq!(Problem::of_door(Refused::Ticket).status(), 401);
+        let spent = Problem::of_door(Refused::Ticket).told_as_event().into_response("Bearer");
         assert_eq!((spent.status(), spent.body().map(|body| body.len())), (204, Some(0)));
         let wrong = Problem::method("GET, HEAD").into_response("Bearer");
         assert_eq!(wrong.headers().get("allow").map(|it| it.as_bytes()), Some(&b"GET, HEAD"[..]));

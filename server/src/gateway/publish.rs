@@ -46,6 +46,8 @@ impl Gateway {
         name: &str,
     ) -> Result<HttpResponse, Problem> {
         let route = format!("topic.{name}");
+        // Before anything is read of what may be long.
+        self.0.visitors.check_publish(&visitor, name)?;
         let mime = request.header("content-type").unwrap_or_default();
         let mime = mime.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if mime == Format::Lines.mime() {
@@ -53,6 +55,7 @@ impl Gateway {
             let lines = Lines {
                 body: request.take_body().at_most(MAX_BATCH),
                 read: BytesMut::new(),
+                searched: 0,
                 is_over: false,
             };
             let answers = Batch {
@@ -147,6 +150,8 @@ fn message_of(route: &str, line: &[u8]) -> Result<Payload, Error> {
 struct Lines {
     body: HttpBody,
     read: BytesMut,
+    /// The bytes of it that have no line break: they are looked at once, however small the parts are.
+    searched: usize,
     is_over: bool,
 }
 
@@ -160,8 +165,11 @@ impl Lines {
 
     async fn next(&mut self) -> Option<Result<Bytes, Problem>> {
         loop {
-            if let Some(at) = self.read.iter().position(|byte| *byte == b'\n') {
-                let line = self.read.split_to(at + 1);
+            let searched = self.searched.min(self.read.len());
+            let found = self.read[searched..].iter().position(|byte| *byte == b'\n');
+            self.searched = if found.is_some() { 0 } else { self.read.len() };
+            if let Some(at) = found {
+                let line = self.read.split_to(searched + at + 1);
                 if line.trim_ascii().is_empty() {
                     continue;
                 }

@@ -77,6 +77,9 @@ pub(crate) fn decoded(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
+/// Parameters of a query: more than anything takes.
+const MAX_PARAMETERS: usize = 32;
+
 /// The parameters of a query, each taken once.
 #[derive(Debug, Default)]
 pub(crate) struct Query(Vec<(String, String)>);
@@ -94,6 +97,11 @@ impl Query {
                     "not a query: {pair:?} is not percent-encoded UTF-8"
                 )));
             };
+            if all.len() >= MAX_PARAMETERS {
+                return Err(Problem::invalid(format_args!(
+                    "the query has more than {MAX_PARAMETERS} parameters"
+                )));
+            }
             if all.iter().any(|(known, _)| *known == name) {
                 return Err(Problem::invalid(format_args!("{name:?} stands twice in the query")));
             }

@@ -14,10 +14,13 @@ use super::{
 use crate::visitors::Visitor;
 
 /// The parameters of whoever reads a topic.
-const READING: [&str; 12] = [
-    "from", "after", "lag", "max_lag", "live", "meta", "token", "envelope", "take", "poll", "max",
+const READING: [&str; 11] = [
+    "from", "after", "lag", "max_lag", "live", "meta", "token", "envelope", "take", "poll",
     "ticket",
 ];
+/// Those of a poll.
+const POLLING: [&str; 9] =
+    ["poll", "max", "from", "after", "lag", "max_lag", "meta", "token", "ticket"];
 
 impl Gateway {
     /// `GET /topics/{t}`: a stream, or the answer to a poll.
@@ -63,7 +66,7 @@ impl Gateway {
         let payload = request_to(&route, &options)?;
         if let Some(polled) = polled {
             Format::accepted(request.header("accept"), &[Format::Whole])?;
-            query.finish(&READING)?;
+            query.finish(&POLLING)?;
             return poll::answer(&visitor, payload, polled, &self.0.drain).await;
         }
         let format = Format::accepted(request.header("accept"), &[Format::Lines, Format::Events])?;

@@ -5,14 +5,20 @@ use std::time::Duration;
 use rsock::{HttpRequest, HttpResponse, WebSocket, WebSocketOptions};
 use tokio::time::{Instant, sleep_until};
 
+use crate::visitors::Visitor;
+
 /// Messages of a second. Who sends more of them is read more slowly.
 const PER_SECOND: u32 = 100;
 /// How long nothing may be sent.
 const IDLE: Duration = Duration::from_secs(60);
 
-pub(super) fn answer(request: &HttpRequest) -> HttpResponse {
+pub(super) fn answer(request: &HttpRequest, visitor: Visitor) -> HttpResponse {
     let options = WebSocketOptions::default().idle_timeout(IDLE);
-    HttpResponse::websocket(request, options, echo)
+    HttpResponse::websocket(request, options, |socket| async move {
+        echo(socket).await;
+        // It counts for its user until here.
+        drop(visitor);
+    })
 }
 
 async fn echo(mut socket: WebSocket) {

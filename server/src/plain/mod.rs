@@ -7,7 +7,7 @@ mod topics;
 
 use std::time::Duration;
 
-use rsock::{Error, HttpRequest, HttpResponse, WebSocket};
+use rsock::{Error, HttpRequest, HttpResponse, WebSocket, WebSocketOptions};
 
 use crate::{
     gateway::{Problem, Query},
@@ -42,7 +42,17 @@ impl Plain {
     /// Answers a request for a path of theirs.
     pub(crate) async fn answer(self, request: HttpRequest) -> HttpResponse {
         match without_slash(request.path()) {
-            ECHO => echo::answer(&request),
+            ECHO => {
+                let mut query = Query::default();
+                match self.let_in(&request, &mut query).await {
+                    Ok(visitor) => echo::answer(&request, visitor),
+                    Err(problem) => HttpResponse::websocket(
+                        &request,
+                        WebSocketOptions::default(),
+                        move |mut socket| async move { close(&mut socket, &problem) },
+                    ),
+                }
+            }
             JSON => self.json(&request).await,
             _ => self.topic(&request).await,
         }

@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 /// Tickets that nobody has used yet. The oldest goes for another.
 const MAX_TICKETS: usize = 10_000;
+/// Those of one, and of all who are nobody together: theirs go for others of theirs.
+const MAX_OF_ONE: usize = 250;
 /// Random bytes of a ticket.
 const BYTES: usize = 24;
 
@@ -25,6 +27,13 @@ struct Inner {
     by_secret: HashMap<[u8; BYTES], Ticket>,
     /// In the order in which they end.
     oldest: VecDeque<[u8; BYTES]>,
+    /// The same by whose they are.
+    of_one: HashMap<Box<str>, VecDeque<[u8; BYTES]>>,
+}
+
+/// The name by which tickets are counted.
+fn owner(identity: Option<&Identity>) -> &str {
+    identity.map_or("", Identity::name)
 }
 
 #[derive(Debug)]
@@ -46,6 +55,13 @@ impl Tickets {
         let mut inner = self.lock();
         let now = Instant::now();
         inner.forget(now);
+        let owner = owner(identity.as_ref());
+        if inner.of_one.get(owner).is_some_and(|of_one| of_one.len() >= MAX_OF_ONE)
+            && let Some(oldest) = inner.of_one.get(owner).and_then(|of_one| of_one.front().copied())
+        {
+            inner.remove(&oldest);
+        }
+        inner.of_one.entry(owner.into()).or_default().push_back(secret);
         let ticket = Ticket { identity, until: now + Self::LASTS };
         inner.by_secret.insert(secret, ticket);
         inner.oldest.push_back(secret);
@@ -56,7 +72,7 @@ impl Tickets {
     pub(super) fn redeem(&self, text: &str) -> Option<Option<Identity>> {
         let secret = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let secret: [u8; BYTES] = secret.try_into().ok()?;
-        let ticket = self.lock().by_secret.remove(&secret)?;
+        let ticket = self.lock().remove(&secret)?;
         (Instant::now() < ticket.until).then_some(ticket.identity)
     }
 
@@ -69,14 +85,31 @@ impl Tickets {
 impl Inner {
     /// Makes room for one, and lets those go that are over.
     fn forget(&mut self, now: Instant) {
-        while let Some(oldest) = self.oldest.front() {
-            let is_over = self.by_secret.get(oldest).is_none_or(|ticket| ticket.until <= now);
-            if !is_over && self.oldest.len() < MAX_TICKETS {
-                return;
+        while let Some(oldest) = self.oldest.front().copied() {
+            let is_over = self.by_secret.get(&oldest).is_none_or(|ticket| ticket.until <= now);
+            if !is_over && self.by_secret.len() < MAX_TICKETS {
+                break;
             }
-            self.by_secret.remove(oldest);
             self.oldest.pop_front();
+            self.remove(&oldest);
         }
+        // Those that are gone otherwise may stand behind one that is not.
+        if self.oldest.len() >= 2 * MAX_TICKETS {
+            let Self { by_secret, oldest, .. } = self;
+            oldest.retain(|secret| by_secret.contains_key(secret));
+        }
+    }
+
+    fn remove(&mut self, secret: &[u8; BYTES]) -> Option<Ticket> {
+        let ticket = self.by_secret.remove(secret)?;
+        let owner = owner(ticket.identity.as_ref());
+        if let Some(of_one) = self.of_one.get_mut(owner) {
+            of_one.retain(|other| other != secret);
+            if of_one.is_empty() {
+                self.of_one.remove(owner);
+            }
+        }
+        Some(ticket)
     }
 }
 
@@ -104,12 +137,28 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_oldest_goes_for_another() {
         let tickets = Tickets::default();
-        let first = tickets.issue(None).expect("random numbers");
-        for _ in 0..MAX_TICKETS {
-            tickets.issue(None).expect("random numbers");
+        let of = |n: usize| tickets.issue(Some(Identity::new(format!("user {n}"))));
+        let first = of(0).expect("random numbers");
+        for n in 0..MAX_TICKETS {
+            of(n / 10).expect("random numbers");
         }
         assert!(tickets.redeem(&first).is_none());
-        assert_eq!(tickets.lock().by_secret.len(), MAX_TICKETS);
-        assert_eq!(tickets.lock().oldest.len(), MAX_TICKETS);
+        let inner = tickets.lock();
+        assert_eq!((inner.by_secret.len(), inner.oldest.len()), (MAX_TICKETS, MAX_TICKETS));
+    }
+
+    /// Whoever asks for many takes away nobody else's.
+    #[tokio::test(start_paused = true)]
+    async fn those_of_one_go_for_others_of_the_same() {
+        let tickets = Tickets::default();
+        let of_ann = tickets.issue(Some(Identity::new("ann"))).expect("random numbers");
+        let first = tickets.issue(None).expect("random numbers");
+        for _ in 0..2 * MAX_TICKETS {
+            tickets.issue(None).expect("random numbers");
+        }
+        assert!(tickets.redeem(&first).is_none() && tickets.redeem(&of_ann).is_some());
+        let inner = tickets.lock();
+        assert_eq!(inner.by_secret.len(), MAX_OF_ONE);
+        assert!(inner.oldest.len() <= 2 * MAX_TICKETS && inner.of_one.len() == 1);
     }
 }

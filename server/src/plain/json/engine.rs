@@ -210,6 +210,11 @@ impl Engine {
         }
     }
 
+    /// Whoever came in has to come in anew.
+    pub(crate) fn ended(&mut self, why: &str) {
+        self.close(close::WHO, why);
+    }
+
     /// The server stops: within that time everything is to end.
     pub(crate) fn drain(&mut self, now: Instant, left: Duration) {
         if self.drain.is_none() && !self.is_over {

@@ -230,6 +230,11 @@ impl Talk {
         match self.socket.poll_receive(cx) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => return Poll::Ready(None),
+            Poll::Ready(Some(_))
+                if self.visitor.as_ref().is_some_and(|visitor| !self.visitors.counts(visitor)) =>
+            {
+                self.engine.ended("what you came in with counts no more: authenticate again");
+            }
             Poll::Ready(Some(WebSocketMessage::Text(text))) => {
                 self.engine.message(&text, self.is_short);
             }

@@ -210,7 +210,7 @@ impl Engine {
         }
     }
 
-    /// Whoever came in has to come in anew.
+    /// The client has to say anew who it is.
     pub(crate) fn ended(&mut self, why: &str) {
         self.close(close::WHO, why);
     }

@@ -41,7 +41,7 @@ const REVOKE: &str = "/api/admin/revoke";
 async fn status_of(service: &Running, headers: &str, body: &str) -> (u16, String) {
     let answer = ask(service, "POST", REVOKE, headers, body).await;
     let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    (status, answer.split_once("\r\n\r\n").unwrap().1.trim_end().to_owned())
 }
 
 async fn service(directory: &Directory) -> Running {

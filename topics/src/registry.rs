@@ -105,6 +105,8 @@ struct Index {
     with_ids: BTreeSet<(Instant, TopicName)>,
     /// The topic that the last tick came to.
     ticked: Option<TopicName>,
+    /// The time of the last tick, which is exact enough for what is remembered for a day.
+    now: Instant,
 }
 
 impl Index {
@@ -462,6 +464,7 @@ impl Topics {
         let mut to_pump = Vec::new();
         let names: Vec<_> = {
             let mut index = lock(&self.index);
+            index.now = now.monotonic;
             let after = match index.ticked.take() {
                 Some(name) => Bound::Excluded(name),
                 None => Bound::Unbounded,
@@ -509,7 +512,8 @@ impl Topics {
         if topic.is_durable() {
             // It never had a message, and its numbering is all there is to be remembered. Where its disk has failed it
             // stays.
-            if now.is_some() && topic.delete().is_ok() {
+            if topic.delete().is_ok() {
+                record.since = now.unwrap_or(index.now);
                 index.topics.remove(name);
                 index.records.insert((record.since, name.clone()));
                 shard.insert(name.clone(), Place::Record(record));

@@ -421,7 +421,7 @@ impl Engine {
     }
 
     fn no_channel(&mut self, id: u64) {
-        self.close(close::NOT_UNDERSTOOD, &format!("{id} is no channel"));
+        self.close(close::NOT_UNDERSTOOD, &format!("{id} is not a channel"));
     }
 
     fn has_only_streams(&self) -> bool {

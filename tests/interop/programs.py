@@ -160,3 +160,24 @@ class Service:
             except subprocess.TimeoutExpired:
                 say(f"{self.name} was still there {STOP_LIMIT} s after SIGTERM and was killed")
         end(self.process)
+
+
+def node_tests(words, limit, work, environment):
+    """Runs tests of node:test, shows what they say, and counts those that passed, failed and were skipped."""
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=work, env=environment, start_new_session=True
+    )
+    try:
+        output, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        end(process)
+        output, _ = process.communicate()
+        output += f"\nno end after {limit} s\nℹ fail 1\n"
+    finally:
+        end(process)
+    print(output, flush=True)
+    count = {name: int(n) for name, n in re.findall(r"^ℹ (pass|fail|cancelled|skipped) (\d+)$", output, re.M)}
+    failed = count.get("fail", 0) + count.get("cancelled", 0)
+    if process.returncode != 0 and failed == 0:
+        failed = 1
+    return count.get("pass", 0), failed, count.get("skipped", 0)

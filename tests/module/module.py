@@ -6,10 +6,8 @@ Standard library only, and the packages of package-lock.json. Debian: chromium n
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,7 +17,7 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(HERE.parent / "interop"))
 
 from peers import PEERS, Missing, cached, install, need, version_of  # noqa: E402
-from programs import Broken, end, say  # noqa: E402
+from programs import Broken, node_tests, say  # noqa: E402
 
 IN_CI = os.environ.get("CI") == "true"
 LIMIT = 180
@@ -58,23 +56,7 @@ def servers(cache, work):
 def run(node, files, work, environment):
     """Runs the tests, shows what they say, and counts."""
     words = [node, "--test", "--test-reporter=spec", "--test-timeout=60000", "--test-concurrency=2", *map(str, files)]
-    process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=work, env=environment, start_new_session=True
-    )
-    try:
-        output, _ = process.communicate(timeout=LIMIT)
-    except subprocess.TimeoutExpired:
-        end(process)
-        output, _ = process.communicate()
-        output += f"\nno end after {LIMIT} s\nℹ fail 1\n"
-    finally:
-        end(process)
-    print(output, flush=True)
-    count = {name: int(n) for name, n in re.findall(r"^ℹ (pass|fail|cancelled|skipped) (\d+)$", output, re.M)}
-    failed = count.get("fail", 0) + count.get("cancelled", 0)
-    if process.returncode != 0 and failed == 0:
-        failed = 1
-    return count.get("pass", 0), failed, count.get("skipped", 0)
+    return node_tests(words, LIMIT, work, environment)
 
 
 def main():
